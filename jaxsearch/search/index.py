@@ -1,0 +1,23 @@
+"""What an index is, whatever answers behind it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from jaxsearch.search.passages import Passage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A passage and how well it matches (cosine, larger is better)."""
+
+    passage: Passage
+    score: float
+
+
+class Index(Protocol):
+    """Anything that answers a batch of queries."""
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Up to k hits per query, best first; a blank query has none."""
+        ...
