@@ -2,8 +2,11 @@
 
 import dataclasses
 import enum
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 
 class Status(enum.StrEnum):
@@ -66,3 +69,99 @@ class Trajectory:
     def has_ended(self) -> bool:
         """Whether the policy sampled the end token."""
         return self.status in (Status.ANSWERED, Status.ENDED)
+
+
+def segments_of(
+    tokens: Int[np.ndarray, " T"],
+    is_policy: Bool[np.ndarray, " T"],
+    prompt_len: int,
+    decode: Callable[[Int[np.ndarray, " W"]], str],
+) -> tuple[Segment, ...]:
+    """The text after the prompt, cut where the author changes."""
+    changes = np.flatnonzero(np.diff(is_policy[prompt_len:])) + 1 + prompt_len
+    bounds = [prompt_len, *changes.tolist(), len(tokens)]
+    return tuple(
+        Segment(text=decode(tokens[start:end]), is_policy=bool(is_policy[start]))
+        for start, end in zip(bounds, bounds[1:], strict=False)
+        if end > start
+    )
+
+
+class TrainRow(NamedTuple):
+    """What an update needs of one trajectory or demonstration.
+
+    Attributes:
+      tokens, is_policy, old_logprobs: [T]; advantage: of every policy token.
+    """
+
+    tokens: np.ndarray
+    is_policy: np.ndarray
+    old_logprobs: np.ndarray
+    advantage: float
+
+
+class TrainBatch(NamedTuple):
+    """Rows of a microbatch, padded on the right.
+
+    Attributes:
+      tokens: [M T] int32; lengths: [M], 0 for a row of padding only.
+      is_policy: tokens that count in the loss, [M T].
+      old_logprobs: of the sampler, read where is_policy, [M T].
+      advantages: per token, read where is_policy, [M T].
+    """
+
+    tokens: Array
+    lengths: Array
+    is_policy: Array
+    old_logprobs: Array
+    advantages: Array
+
+
+def microbatches(
+    rows: Sequence[TrainRow],
+    *,
+    row_lens: Sequence[int],
+    max_tokens: int,
+    row_multiple: int = 1,
+) -> Iterator[TrainBatch]:
+    """Rows of similar length together, cut by tokens, in a short list of shapes.
+
+    Args:
+      row_lens: lengths T that a batch may have, ascending; one shape for each.
+      max_tokens: padded tokens M * T of a batch, at least one row.
+      row_multiple: M is a multiple of it (devices that share the rows).
+
+    Errors: ValueError for a row longer than the last of row_lens.
+    """
+    ordered = sorted(rows, key=lambda row: len(row.tokens))
+    if ordered and len(ordered[-1].tokens) > row_lens[-1]:
+        raise ValueError(
+            f"a row has {len(ordered[-1].tokens)} tokens; at most {row_lens[-1]} fit"
+        )
+    start = 0
+    for row_len in row_lens:
+        end = start
+        while end < len(ordered) and len(ordered[end].tokens) <= row_len:
+            end += 1
+        num_rows = max(1, max_tokens // (row_len * row_multiple)) * row_multiple
+        for first in range(start, end, num_rows):
+            yield _stacked(ordered[first : min(first + num_rows, end)], num_rows, row_len)
+        start = end
+
+
+def _stacked(rows: Sequence[TrainRow], num_rows: int, row_len: int) -> TrainBatch:
+    batch = TrainBatch(
+        tokens=np.zeros((num_rows, row_len), np.int32),
+        lengths=np.zeros(num_rows, np.int32),
+        is_policy=np.zeros((num_rows, row_len), bool),
+        old_logprobs=np.zeros((num_rows, row_len), np.float32),
+        advantages=np.zeros((num_rows, row_len), np.float32),
+    )
+    for i, row in enumerate(rows):
+        length = len(row.tokens)
+        batch.tokens[i, :length] = row.tokens
+        batch.lengths[i] = length
+        batch.is_policy[i, :length] = row.is_policy
+        batch.old_logprobs[i, :length] = row.old_logprobs
+        batch.advantages[i, :length] = row.advantage
+    return batch

@@ -1,0 +1,1 @@
+"""Questions, tokenizers and worlds: what a run is made of."""

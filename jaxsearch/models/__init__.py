@@ -1,0 +1,1 @@
+"""The policy network. Imports nothing of jaxsearch outside this package."""

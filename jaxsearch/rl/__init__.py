@@ -1,0 +1,1 @@
+"""From rewards to an update. A forward pass reaches this package as a callable."""

@@ -1,0 +1,1 @@
+"""Sampling that pauses for searches and keeps what it has computed."""

@@ -7,6 +7,10 @@ from typing import Protocol
 from jaxsearch.search.passages import Passage
 
 
+class SearchError(Exception):
+    """An index cannot answer now; the rollouts that asked end as SEARCH_FAILED."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hit:
     """A passage and how well it matches (cosine, larger is better)."""

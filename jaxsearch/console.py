@@ -1,0 +1,145 @@
+"""A run on the terminal: a line for every step, under a bar for the stage."""
+
+import io
+import math
+import sys
+from collections.abc import Mapping
+
+# Title, key of the metric, format.
+COLUMNS = (
+    ("reward", "reward/mean", "7.3f"),
+    ("em", "em", "6.3f"),
+    ("searches", "searches/mean", "8.2f"),
+    ("len", "len/policy", "6.0f"),
+    ("loss", "loss", "8.4f"),
+    ("kl", "kl", "8.4f"),
+    ("grad", "grad_norm", "7.3f"),
+    ("s", "seconds", "7.2f"),
+    ("tok/s", "tokens_per_s/total", "8,.0f"),
+)
+LINES_UNDER_A_HEADER = 25
+
+
+def step_seconds(values: Mapping[str, float]) -> float:
+    """Seconds of a step: the sum of `time/*`, of which search_wait is in rollout."""
+    return sum(
+        value
+        for key, value in values.items()
+        if key.startswith("time/") and key != "time/search_wait"
+    )
+
+
+class ConsoleWriter:
+    """One aligned line a step, and on a terminal a bar with the time left.
+
+    A column is there when the stage measures it. Written to anything but a
+    terminal, the lines are plain text and there is no bar.
+
+    Args:
+      stage_steps: steps of each stage, in order; steps are counted over all stages.
+      stream: standard output when not given.
+    """
+
+    def __init__(
+        self, stage_steps: Mapping[str, int], *, stream: io.TextIOBase | None = None
+    ):
+        from rich.console import Console
+
+        self._stage_steps = dict(stage_steps)
+        self._console = Console(
+            file=sys.stdout if stream is None else stream, highlight=False
+        )
+        self._progress = None
+        self._task = None
+        self._stage = ""
+        self._columns = ()
+        self._lines_left = 0
+
+    def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
+        if stage not in self._stage_steps:
+            raise ValueError(
+                f"unknown stage {stage!r}: this run has {list(self._stage_steps)}"
+            )
+        stage_step = step - self._steps_before(stage)
+        if stage != self._stage:
+            self._begin(stage, stage_step)
+        shown = {**values, "seconds": step_seconds(values)}
+        columns = tuple(column for column in COLUMNS if column[1] in shown)
+        if columns != self._columns or self._lines_left == 0:
+            self._columns = columns
+            self._lines_left = LINES_UNDER_A_HEADER
+            self._print(self._header(), style="dim")
+        self._lines_left -= 1
+        self._print(self._line(stage_step, shown))
+        if self._progress is not None:
+            self._progress.update(self._task, completed=stage_step)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def _steps_before(self, stage: str) -> int:
+        names = list(self._stage_steps)
+        return sum(self._stage_steps[name] for name in names[: names.index(stage)])
+
+    def _begin(self, stage: str, stage_step: int) -> None:
+        self._stage = stage
+        self._columns = ()
+        if not self._console.is_terminal:
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                expand=True,
+            )
+            self._progress.start()
+        # A resumed stage begins where it was left, or its speed would be absurd.
+        self._task = self._progress.add_task(
+            stage, total=self._stage_steps[stage], completed=stage_step - 1
+        )
+
+    def _header(self) -> str:
+        titles = [f"{title:>{_width(form)}}" for title, _, form in self._columns]
+        return "  ".join([self._place("stage", "step"), *titles])
+
+    def _line(self, stage_step: int, shown: Mapping[str, float]) -> str:
+        place = self._place(self._stage, f"{stage_step}/{self._total()}")
+        cells = [_cell(shown[key], form) for _, key, form in self._columns]
+        return "  ".join([place, *cells])
+
+    def _place(self, stage: str, step: str) -> str:
+        stage_width = max(len(name) for name in (*self._stage_steps, "stage"))
+        step_width = 2 * max(len(str(n)) for n in self._stage_steps.values()) + 1
+        return f"{stage:<{stage_width}}  {step:>{max(step_width, 4)}}"
+
+    def _total(self) -> int:
+        return self._stage_steps[self._stage]
+
+    def _print(self, line: str, style: str | None = None) -> None:
+        # Text wider than the window is not cut: a log keeps whole lines.
+        self._console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def _width(form: str) -> int:
+    return int(form.partition(".")[0].rstrip(","))
+
+
+def _cell(value: float, form: str) -> str:
+    if not math.isfinite(value):
+        return f"{value:>{_width(form)}}"
+    return f"{value:{form}}"

@@ -1,0 +1,81 @@
+"""Demonstrations for a supervised warm-up: what a policy could have written."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from jaxsearch.data.formats import Question
+from jaxsearch.search.passages import Passage
+
+_FIRST = (
+    "I should look up {title} first.",
+    "The question turns on {title}, so I search for it.",
+    "Let me start with {title}.",
+    "I do not know enough about {title} yet.",
+)
+_NEXT = (
+    "Now I need {title}.",
+    "That helps. Next I look up {title}.",
+    "The other part should be under {title}.",
+    "I still have to read about {title}.",
+)
+_LAST = (
+    "Put together, these passages say {answer}.",
+    "I have read enough: it is {answer}.",
+    "So the answer is {answer}.",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """One answered question, in the order in which it was written.
+
+    Attributes:
+      turns: what the policy writes. A turn after an observation begins with a
+        space, as ReSearch's policies write it.
+      observations: the passages found after each turn but the last; the caller
+        renders them.
+    """
+
+    question: Question
+    turns: tuple[str, ...]
+    observations: tuple[tuple[Passage, ...], ...]
+
+    def __post_init__(self):
+        if len(self.observations) != len(self.turns) - 1:
+            raise ValueError(
+                f"question {self.question.id}: expected an observation after every "
+                f"turn but the last, got {len(self.turns)} turns and "
+                f"{len(self.observations)} observations"
+            )
+
+
+def demonstrate(
+    question: Question,
+    searches: Sequence[tuple[str, tuple[Passage, ...]]],
+    *,
+    rng: random.Random,
+) -> Demonstration:
+    """Searches for each query in turn, then gives the first golden answer.
+
+    Args:
+      searches: (query, passages found), in the order of the searches.
+      rng: picks the wording of the thoughts.
+    """
+    turns = []
+    for query, _ in searches:
+        thought = rng.choice(_NEXT if turns else _FIRST).format(title=query)
+        space = " " if turns else ""
+        turns.append(f"{space}<think> {thought} </think> <search> {query} </search>")
+    answer = question.golden_answers[0]
+    thought = rng.choice(_LAST).format(answer=answer)
+    space = " " if turns else ""
+    turns.append(
+        f"{space}<think> {thought} </think> "
+        rf"<answer> The final answer is \[ \boxed{{{answer}}} \] </answer>"
+    )
+    return Demonstration(
+        question=question,
+        turns=tuple(turns),
+        observations=tuple(passages for _, passages in searches),
+    )

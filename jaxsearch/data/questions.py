@@ -1,0 +1,215 @@
+"""Questions on disk as ArrayRecord, and the endless stream a run draws from.
+
+No TensorFlow: TensorFlow Datasets writes and reads ArrayRecord without it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import grain
+import tensorflow_datasets as tfds
+
+from jaxsearch.data.formats import Question, read_questions
+
+# Part of the fingerprint: raise it when the stored features change, so that a
+# cache written by older code is not read as if it were new.
+_LAYOUT = 1
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does nothing: TFDS would ask a public bucket about our private data."""
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes a list of questions, row i of the data source being question i."""
+
+    name = "questions"
+    VERSION = tfds.core.Version("1.0.0")
+    # TFDS would look beside this file for checksums of downloads, with a package
+    # (importlib_resources) that it does not install on recent Pythons.
+    code_path = None
+
+    def __init__(self, questions: Sequence[Question], data_dir: str):
+        self._questions = questions
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text()
+        features = {
+            "id": text,
+            "question": text,
+            "golden_answers": tfds.features.Sequence(text),
+            "metadata": text,
+        }
+        return _Info(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            # TFDS otherwise stores examples in the order of their hashed keys.
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict]]:
+        for row, question in enumerate(self._questions):
+            fields = dataclasses.asdict(question)
+            yield row, fields | {"metadata": json.dumps(question.metadata)}
+
+
+class QuestionSource:
+    """Random access to stored questions, in the order they were given in.
+
+    Attributes:
+      fingerprint: hex digest of the questions, their order included.
+    """
+
+    def __init__(self, directory: pathlib.Path, fingerprint: str):
+        self.fingerprint = fingerprint
+        self._rows = tfds.builder_from_directory(directory).as_data_source("train")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> Question:
+        fields = self._rows[row]
+        return Question(
+            id=fields["id"].decode(),
+            question=fields["question"].decode(),
+            golden_answers=tuple(text.decode() for text in fields["golden_answers"]),
+            metadata=json.loads(fields["metadata"]),
+        )
+
+
+def open_questions(
+    questions: str | pathlib.Path | Sequence[Question], cache_dir: str | pathlib.Path
+) -> QuestionSource:
+    """The questions of a file or a list, stored once under a local cache folder.
+
+    The stored copy is found again by the fingerprint of its content, so a changed
+    file is stored anew and an equal one is reused wherever it lies.
+    """
+    if isinstance(questions, str | pathlib.Path):
+        questions = read_questions(questions)
+    if not questions:
+        raise ValueError("expected at least one question, got an empty list")
+    [(most_used, count)] = Counter(q.id for q in questions).most_common(1)
+    if count > 1:
+        raise ValueError(
+            f"ids of questions must be unique, got {most_used!r} {count} times"
+        )
+    fingerprint = _fingerprint(questions)
+    directory = pathlib.Path(cache_dir) / f"questions-{fingerprint[:16]}"
+    if not directory.exists():
+        _store(questions, directory)
+    return QuestionSource(directory, fingerprint)
+
+
+def read_all(source: QuestionSource) -> list[Question]:
+    """Every question once, in the order they were given in: for evaluation."""
+    return [source[row] for row in range(len(source))]
+
+
+class QuestionStream:
+    """Every question once per epoch, in a new order each epoch, without end.
+
+    A process draws every `process_count`-th element of one global order, so the
+    processes together draw every question once per epoch, and nothing is dropped
+    where an epoch does not divide by processes or batches.
+
+    Attributes:
+      iterator: the Grain iterator that holds the position; Orbax saves and
+        restores it as a checkpointable.
+    """
+
+    def __init__(
+        self,
+        source: QuestionSource,
+        *,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        if not 0 <= process_index < process_count:
+            raise ValueError(
+                f"process_index must be in 0..{process_count - 1} "
+                f"(process_count is {process_count}), got {process_index}"
+            )
+        self._identity = {
+            "fingerprint": source.fingerprint,
+            "seed": seed,
+            "process_index": process_index,
+            "process_count": process_count,
+        }
+        elements = (
+            grain.MapDataset.source(source)
+            # Not `shuffle(seed)`: it adds the epoch to the seed, and the second
+            # epoch of seed 0 would be the first of seed 1.
+            .seed(seed)
+            .shuffle()
+            .repeat()
+            .map_with_index(lambda position, question: (position, question))
+            .slice(slice(process_index, None, process_count))
+        )
+        # Reading takes microseconds, so threads would buy nothing.
+        in_this_thread = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        self.iterator = iter(elements.to_iter_dataset(in_this_thread))
+
+    def next_batch(self, num_questions: int) -> list[tuple[int, Question]]:
+        """The next (position, question) pairs of this process.
+
+        A position counts the elements of the global order from 0 and is never
+        drawn again, in no epoch and by no other process.
+        """
+        return [next(self.iterator) for _ in range(num_questions)]
+
+    def state(self) -> dict:
+        """What `restore` needs to go on from here, as JSON values."""
+        return self._identity | {"iterator": self.iterator.get_state()}
+
+    def restore(self, state: dict) -> None:
+        """Goes on from a saved state of the same questions, seed and processes."""
+        for name, here in self._identity.items():
+            if state[name] != here:
+                raise ValueError(
+                    f"cannot resume the question stream: it was saved with {name} "
+                    f"{state[name]!r} and this run has {here!r}; resume with the same "
+                    "questions, seed and number of processes, or start a new run"
+                )
+        self.iterator.set_state(state["iterator"])
+
+
+def _fingerprint(questions: Sequence[Question]) -> str:
+    digest = hashlib.sha256(f"{_LAYOUT}\n".encode())
+    for question in questions:
+        line = json.dumps(dataclasses.asdict(question), sort_keys=True)
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def _store(questions: Sequence[Question], directory: pathlib.Path) -> None:
+    """Writes beside `directory` and renames, so that it is whole once it exists."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # TFDS reports on stdout, which belongs to the command's own output.
+    tfds.disable_progress_bar()
+    with (
+        tempfile.TemporaryDirectory(prefix=".storing-", dir=directory.parent) as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        builder = _Builder(questions, folder)
+        builder.download_and_prepare()
+        try:
+            os.rename(builder.data_path, directory)
+        except OSError:
+            # Another process was first; what it stored is equal to ours.
+            if not directory.exists():
+                raise

@@ -1,0 +1,273 @@
+"""A generated encyclopedia of invented people, places, companies, films and books.
+
+Nothing in it can be known beforehand: names are random syllables, and no name of
+one world occurs in another. One passage per entity, questions of one to three hops
+and comparisons, in the manner of 2WikiMultiHopQA (Ho et al. 2020, arXiv:2011.01060).
+A comparison asks for an attribute of the winner, never for its name or for yes or
+no, so that guessing earns nothing.
+"""
+
+import dataclasses
+import random
+
+from jaxsearch.data.formats import Question
+from jaxsearch.search.passages import Passage
+
+_CONSONANTS = "bdfgklmnprstvz"
+_VOWELS = "aeiou"
+_YEARS = tuple(str(year) for year in range(1800, 2000, 10))
+_SYLLABLES_PER_SIDE = 112  # 12,544 names
+
+
+@dataclasses.dataclass(frozen=True)
+class _Relation:
+    """One fact about an entity: its name in questions, and the kind it points to."""
+
+    noun: str
+    target: str  # kind of entity, or "year"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """A kind of entity: share of a world, sentence of its passage, its relations."""
+
+    share: float
+    sentence: str
+    relations: tuple[_Relation, ...]
+    mention: str  # how a question names such an entity
+    is_comparable: bool = False
+
+
+_KINDS = {
+    "person": _Kind(
+        0.40,
+        "{name} was born in {birthplace} and married {spouse}.",
+        (_Relation("birthplace", "city"), _Relation("spouse", "person")),
+        "{name}",
+    ),
+    "city": _Kind(
+        0.15,
+        "{name} is a city in {country} led by {mayor}.",
+        (_Relation("country", "country"), _Relation("mayor", "person")),
+        "{name}",
+    ),
+    "country": _Kind(
+        0.06,
+        "{name} is a country ruled by {ruler} from {capital}.",
+        (_Relation("ruler", "person"), _Relation("capital", "city")),
+        "{name}",
+    ),
+    "company": _Kind(
+        0.13,
+        "{name} is a company of {year} founded by {founder} in {seat}.",
+        (
+            *(_Relation("founder", "person"), _Relation("seat", "city")),
+            _Relation("year", "year"),
+        ),
+        "the company {name}",
+        is_comparable=True,
+    ),
+    "film": _Kind(
+        0.14,
+        "{name} is a film of {year} directed by {director}.",
+        (_Relation("director", "person"), _Relation("year", "year")),
+        "the film {name}",
+        is_comparable=True,
+    ),
+    "book": _Kind(
+        0.12,
+        "{name} is a book of {year} written by {author}.",
+        (_Relation("author", "person"), _Relation("year", "year")),
+        "the book {name}",
+        is_comparable=True,
+    ),
+}
+
+# 2WikiMultiHopQA has about as many comparisons as chains; fewer one-hop questions
+# keep the start low, since those need no chain at all.
+QUESTION_SHARES = {"1": 0.2, "2": 0.4, "3": 0.2, "comparison": 0.2}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+    """One encyclopedia with its questions."""
+
+    passages: tuple[Passage, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entity:
+    name: str
+    kind: str
+    facts: dict[str, str]  # relation noun -> name of an entity, or a year
+
+
+def make_worlds(
+    *, seed: int, num_worlds: int, num_entities: int, num_questions: int
+) -> list[World]:
+    """Worlds that share no name. Sizes are per world.
+
+    Errors: ValueError when there are not enough names for so many entities.
+    """
+    rng = random.Random(seed)
+    syllables = [
+        a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS
+    ]
+    rng.shuffle(syllables)
+    firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
+    seconds = syllables[_SYLLABLES_PER_SIDE : 2 * _SYLLABLES_PER_SIDE]
+    names = [first + second for first in firsts for second in seconds]
+    if num_worlds * num_entities > len(names):
+        raise ValueError(
+            f"{num_worlds} worlds of {num_entities} entities need more than the "
+            f"{len(names)} names there are; make fewer or smaller worlds"
+        )
+    rng.shuffle(names)
+    worlds = []
+    for i in range(num_worlds):
+        own = names[i * num_entities : (i + 1) * num_entities]
+        worlds.append(_make_world(rng, own, num_questions, prefix=f"w{seed}-{i}"))
+    return worlds
+
+
+def _make_world(
+    rng: random.Random, names: list[str], num_questions: int, *, prefix: str
+) -> World:
+    kinds = [
+        kind
+        for kind, rule in _KINDS.items()
+        for _ in range(round(rule.share * len(names)))
+    ]
+    by_kind: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    for name, kind in zip(names, kinds, strict=False):
+        by_kind[kind].append(name)
+    entities = {
+        name: _Entity(name, kind, _facts(rng, name, kind, by_kind))
+        for kind, members in by_kind.items()
+        for name in members
+    }
+    passages = tuple(
+        Passage(id=f"{prefix}-{e.name}", contents=f'"{e.name}"\n{_sentence(e)}')
+        for e in entities.values()
+    )
+    questions: dict[str, Question] = {}
+    shapes = list(QUESTION_SHARES)
+    weights = list(QUESTION_SHARES.values())
+    while len(questions) < num_questions:
+        shape = rng.choices(shapes, weights)[0]
+        id = f"{prefix}-q{len(questions)}"
+        if shape == "comparison":
+            question = _comparison(rng, entities, id)
+        else:
+            question = _chain(rng, entities, int(shape), id)
+        questions.setdefault(question.question, question)
+    return World(passages=passages, questions=tuple(questions.values()))
+
+
+def _facts(
+    rng: random.Random, name: str, kind: str, by_kind: dict[str, list[str]]
+) -> dict[str, str]:
+    """A value for every relation; an entity never points to itself or twice to one."""
+    facts: dict[str, str] = {}
+    for relation in _KINDS[kind].relations:
+        pool = _YEARS if relation.target == "year" else by_kind[relation.target]
+        taken = {name, *facts.values()}
+        facts[relation.noun] = rng.choice([x for x in pool if x not in taken])
+    return facts
+
+
+def _sentence(entity: _Entity) -> str:
+    return _KINDS[entity.kind].sentence.format(name=entity.name, **entity.facts)
+
+
+def _mention(entity: _Entity) -> str:
+    return _KINDS[entity.kind].mention.format(name=entity.name)
+
+
+def _chain(
+    rng: random.Random, entities: dict[str, _Entity], num_hops: int, id: str
+) -> Question:
+    """A question that follows `num_hops` relations, none of them back to its start."""
+    while True:
+        start = rng.choice(list(entities.values()))
+        steps, entity, seen = [], start, {start.name}
+        for _ in range(num_hops):
+            relation = rng.choice(
+                [r for r in _KINDS[entity.kind].relations if r.target != "year"]
+            )
+            steps.append({"think": relation.noun, "query": entity.name})
+            entity = entities[entity.facts[relation.noun]]
+            seen.add(entity.name)
+        if len(seen) == num_hops + 1:
+            break
+    nouns = " of ".join(f"the {step['think']}" for step in reversed(steps))
+    who = "Who" if entity.kind == "person" else "What"
+    return Question(
+        id=id,
+        question=f"{who} is {nouns} of {_mention(start)}?",
+        golden_answers=(entity.name,),
+        metadata={
+            "hops": str(num_hops),
+            "steps": steps,
+            "conclusion": "",
+            # What a reader who stops after the first passage would answer.
+            "hasty_answer": entities[steps[0]["query"]].facts[steps[0]["think"]],
+        },
+    )
+
+
+def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Question:
+    """Asks for an attribute of the older or newer of two entities of a kind."""
+    kind = rng.choice([kind for kind, rule in _KINDS.items() if rule.is_comparable])
+    members = [e for e in entities.values() if e.kind == kind]
+    while True:
+        first, second = rng.sample(members, 2)
+        attribute = rng.choice(
+            [r.noun for r in _KINDS[kind].relations if r.target != "year"]
+        )
+        years = (first.facts["year"], second.facts["year"])
+        if years[0] != years[1] and first.facts[attribute] != second.facts[attribute]:
+            break
+    wanted = rng.choice(("older", "newer"))
+    is_first = (years[0] < years[1]) == (wanted == "older")
+    winner = first if is_first else second
+    who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
+    return Question(
+        id=id,
+        question=f"{who} is the {attribute} of the {wanted} {kind}, "
+        f"{first.name} or {second.name}?",
+        golden_answers=(winner.facts[attribute],),
+        metadata={
+            "hops": "comparison",
+            "steps": [
+                {"think": "year", "query": first.name},
+                {"think": "year", "query": second.name},
+            ],
+            "conclusion": f"{wanted} {years[0]} {years[1]} {winner.name}",
+            "hasty_answer": first.facts[attribute],
+        },
+    )
+
+
+def vocabulary(worlds: list[World]) -> list[str]:
+    """Pieces for a tokenizer, from the words of these worlds and nothing else.
+
+    Words of several worlds are whole pieces; those of one world are names, each
+    cut into its two syllables. "▁" marks the space before a word.
+    """
+    counts: dict[str, int] = {}
+    for world in worlds:
+        texts = [q.question for q in world.questions]
+        texts += [p.text for p in world.passages]
+        texts += [q.metadata["conclusion"] for q in world.questions]
+        texts += [s["think"] for q in world.questions for s in q.metadata["steps"]]
+        for word in {w.strip("?,.") for text in texts for w in text.split()} - {""}:
+            counts[word] = counts.get(word, 0) + 1
+    common = sorted(w for w, n in counts.items() if n > 1)
+    names = [w for w, n in counts.items() if n == 1]
+    firsts = sorted({"▁" + name[:3] for name in names})
+    seconds = sorted({name[3:] for name in names})
+    openers = [word for word in ("Who", "What") if word in common]
+    words = [f"▁{word}" for word in common if word not in openers]
+    return [*"?,.", *openers, *words, *firsts, *seconds]

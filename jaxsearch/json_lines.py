@@ -1,0 +1,102 @@
+"""Files of one JSON object a line: strict JSON, and never half a file.
+
+JSON has no NaN and no infinities, and most readers refuse Python's spelling of
+them: they are written as the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def encode(value: Any) -> str:
+    """JSON on one line, ASCII only, with non-finite numbers as strings."""
+    return json.dumps(_spelled(value), allow_nan=False)
+
+
+def restored(value: Any) -> Any:
+    """`value` with the strings of `NON_FINITE` turned back into numbers.
+
+    For values without free text: a question may well read "Infinity".
+    """
+    if isinstance(value, str):
+        return NON_FINITE.get(value, value)
+    if isinstance(value, dict):
+        return {key: restored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restored(item) for item in value]
+    return value
+
+
+def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
+    """The object on one line; the error of a malformed one names its place."""
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path}, line {number}: expected a JSON object, got {line.strip()[:60]!r}"
+        )
+    return value
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file; a line cut short by the end of the file is left out.
+
+    A process killed while it appends leaves such a line, and a reader beside a
+    running process may meet one. Any other malformed line is an error.
+    """
+    objects = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith("\n") or _is_whole(line):
+                objects.append(parse_line(line, path, number))
+    return objects
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Adds one object to the end of a file; on return the system has it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(encode(value) + "\n")
+
+
+def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
+    """Writes a whole file of objects, or leaves the old one as it was."""
+    text = "".join(encode(value) + "\n" for value in values)
+    replace_file(path, text.encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a whole file, or leaves the old one as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return "NaN"
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _spelled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(item) for item in value]
+    return value

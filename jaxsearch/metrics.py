@@ -1,0 +1,172 @@
+"""What a step measures: sums, then one division.
+
+A number that is a mean leaves the device, a microbatch or a process as
+`Mean(total, weight)`; totals are added and divided once, over the whole step. Means
+of means are wrong as soon as the parts differ in size.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxsearch.trajectory import Status, Trajectory
+
+
+@runtime_checkable
+class Judgement(Protocol):
+    """What metrics and logs read of a reward: `rewards.outcome.Outcome` is one."""
+
+    @property
+    def reward(self) -> float: ...
+    @property
+    def parts(self) -> Mapping[str, float]: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def prediction(self) -> str | None: ...
+
+
+class Mean(NamedTuple):
+    """A mean kept as sum and weight, so that parts can be joined exactly.
+
+    Both are scalars: floats, or NumPy or JAX arrays (traced ones too, but for
+    `value`, which is for the host).
+    """
+
+    total: Any
+    weight: Any
+
+    @classmethod
+    def of(cls, values: Sequence[float | int]) -> "Mean":
+        """The mean of `values`, each of weight one."""
+        return cls(float(sum(values)), float(len(values)))
+
+    @classmethod
+    def joined(cls, *means: "Mean") -> "Mean":
+        """The mean over everything that `means` were taken over."""
+        return cls(
+            sum(mean.total for mean in means), sum(mean.weight for mean in means)
+        )
+
+    @property
+    def value(self) -> float:
+        """total / weight; NaN where nothing was measured (weight 0)."""
+        weight = float(self.weight)
+        return float(self.total) / weight if weight else math.nan
+
+
+class Max(NamedTuple):
+    """A maximum, where the joined parts' maximum is meant and not their mean."""
+
+    value: Any
+
+    @classmethod
+    def joined(cls, *maxima: "Max") -> "Max":
+        """The largest of `maxima`, which are on the host; NaN if one is NaN."""
+        return cls(float(np.max([float(maximum.value) for maximum in maxima])))
+
+
+def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """One float for each `Mean`, `Max`, or plain scalar, under the same key.
+
+    Keys are those of a run's `metrics.jsonl` (the report draws them, the console
+    prints some): `reward/*`, `em`, `f1`, `searches/{mean,failed,empty,truncated}`,
+    `len/{policy,observation,total}`, `status/*`, `policy_token_share`,
+    `groups_without_signal`, `tags_deleted`, `loss`, `kl`, `entropy`,
+    `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
+    `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
+    `search_wait` is a part of `rollout`, and `tokens_per_s/{policy,total}`.
+    """
+    return {
+        key: float(metric.value if isinstance(metric, Mean | Max) else metric)
+        for key, metric in metrics.items()
+    }
+
+
+def trajectory_metrics(
+    trajectories: Sequence[Trajectory],
+    outcomes: Sequence[Judgement],
+    *,
+    em: Sequence[float | int],
+    f1: Sequence[float | int],
+) -> dict[str, Mean]:
+    """What one step's rollouts looked like; one outcome, em and f1 for each.
+
+    Of all trajectories: `reward/mean`, `reward/<part>` (of those that have the
+    part), `em`, `f1`, `searches/mean`, `len/*`, `status/*` (every status is
+    present) and `tags_deleted` (control tags taken out of passages). Of all
+    searches: `searches/failed`, `searches/empty` (answered, but without a passage)
+    and `searches/truncated`. Of all groups (trajectories of one position):
+    `reward/group_std` (population) and `groups_without_signal` (all rewards equal).
+    Of all tokens, the prompt's included: `policy_token_share`.
+    """
+    lengths = {len(trajectories), len(outcomes), len(em), len(f1)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            "expected as many outcomes, em and f1 as trajectories, and at least one: "
+            f"got {len(trajectories)} trajectories, {len(outcomes)} outcomes, "
+            f"{len(em)} em, {len(f1)} f1"
+        )
+    return {
+        **_reward_metrics(trajectories, outcomes),
+        "em": Mean.of(em),
+        "f1": Mean.of(f1),
+        **_search_metrics(trajectories),
+        **_token_metrics(trajectories),
+        **{
+            f"status/{status}": Mean.of([one.status == status for one in trajectories])
+            for status in Status
+        },
+    }
+
+
+def _reward_metrics(
+    trajectories: Sequence[Trajectory], outcomes: Sequence[Judgement]
+) -> dict[str, Mean]:
+    parts: dict[str, list[float]] = {}
+    groups: dict[int, list[float]] = {}
+    for trajectory, outcome in zip(trajectories, outcomes, strict=True):
+        groups.setdefault(trajectory.position, []).append(outcome.reward)
+        for name, value in outcome.parts.items():
+            parts.setdefault(name, []).append(value)
+    if reserved := {"mean", "group_std"} & parts.keys():
+        raise ValueError(
+            f"a reward part may not be called {sorted(reserved)}: "
+            "reward/mean and reward/group_std are taken"
+        )
+    return {
+        "reward/mean": Mean.of([outcome.reward for outcome in outcomes]),
+        "reward/group_std": Mean.of([float(np.std(g)) for g in groups.values()]),
+        **{f"reward/{name}": Mean.of(values) for name, values in parts.items()},
+        "groups_without_signal": Mean.of([min(g) == max(g) for g in groups.values()]),
+    }
+
+
+def _search_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
+    searches = [search for one in trajectories for search in one.searches]
+    is_empty = [not one.passage_ids and not one.has_failed for one in searches]
+    num_deleted_tags = sum(search.num_deleted_tags for search in searches)
+    return {
+        "searches/mean": Mean.of([len(one.searches) for one in trajectories]),
+        "searches/failed": Mean.of([search.has_failed for search in searches]),
+        "searches/empty": Mean.of(is_empty),
+        "searches/truncated": Mean.of([search.is_truncated for search in searches]),
+        "tags_deleted": Mean(float(num_deleted_tags), float(len(trajectories))),
+    }
+
+
+def _token_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
+    policy = [int(one.is_policy.sum()) for one in trajectories]
+    total = [len(one.tokens) for one in trajectories]
+    observation = [
+        row - one.prompt_len - sampled
+        for one, row, sampled in zip(trajectories, total, policy, strict=True)
+    ]
+    return {
+        "len/policy": Mean.of(policy),
+        "len/observation": Mean.of(observation),
+        "len/total": Mean.of(total),
+        "policy_token_share": Mean(float(sum(policy)), float(sum(total))),
+    }

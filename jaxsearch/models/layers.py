@@ -1,0 +1,101 @@
+"""The parts of a decoder block. A parameter knows the logical name of each axis."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.attention import rotate
+
+
+def normal(
+    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float
+) -> nnx.Param:
+    """A float32 parameter drawn from N(0, std^2), with its logical axes."""
+    return nnx.Param(
+        std * jax.random.normal(rngs.params(), shape, jnp.float32), logical_axes=axes
+    )
+
+
+def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
+    """A float32 parameter that starts as one value everywhere."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), logical_axes=axes)
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) * scale over the last axis, in float32."""
+
+    def __init__(self, architecture: Architecture):
+        self.scale = constant(1.0, (architecture.width,), ("embed",))
+        self.eps = architecture.norm_eps
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        wide = x.astype(jnp.float32)
+        rms = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        return (wide * rms * self.scale[...][None, None]).astype(x.dtype)
+
+
+class Projections(nnx.Module):
+    """Queries, keys and values of a block, and the way back to its width.
+
+    Weights are stored [out, in]: as in Hugging Face files, and faster for the
+    thin products of decoding.
+    """
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+        D, H = architecture.width, architecture.head_width
+        N, K = architecture.num_heads, architecture.num_kv_heads
+        std = D**-0.5
+        out_std = (N * H) ** -0.5 / (2 * architecture.num_layers) ** 0.5
+        self.query = normal(rngs, (N, H, D), ("heads", "head", "embed"), std)
+        self.key = normal(rngs, (K, H, D), ("kv_heads", "head", "embed"), std)
+        self.value = normal(rngs, (K, H, D), ("kv_heads", "head", "embed"), std)
+        self.out = normal(rngs, (D, N, H), ("embed", "heads", "head"), out_std)
+        self.has_bias = architecture.has_qkv_bias
+        if self.has_bias:
+            self.query_bias = constant(0.0, (N, H), ("heads", "head"))
+            self.key_bias = constant(0.0, (K, H), ("kv_heads", "head"))
+            self.value_bias = constant(0.0, (K, H), ("kv_heads", "head"))
+
+    def split(
+        self,
+        x: Float[Array, "B T D"],
+        cos: Float[Array, "B T 1 W"],
+        sin: Float[Array, "B T 1 W"],
+    ) -> tuple[
+        Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]
+    ]:
+        """Rotated queries, rotated keys, values."""
+        dtype = x.dtype
+        query = jnp.einsum("BTD,NHD->BTNH", x, self.query[...].astype(dtype))
+        key = jnp.einsum("BTD,KHD->BTKH", x, self.key[...].astype(dtype))
+        value = jnp.einsum("BTD,KHD->BTKH", x, self.value[...].astype(dtype))
+        if self.has_bias:
+            query += self.query_bias[...].astype(dtype)[None, None]
+            key += self.key_bias[...].astype(dtype)[None, None]
+            value += self.value_bias[...].astype(dtype)[None, None]
+        return rotate(query, cos, sin), rotate(key, cos, sin), value
+
+    def join(self, heads: Float[Array, "B T N H"]) -> Float[Array, "B T D"]:
+        """The heads' outputs summed back into the residual stream."""
+        return jnp.einsum("BTNH,DNH->BTD", heads, self.out[...].astype(heads.dtype))
+
+
+class GatedMLP(nnx.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+        D, F = architecture.width, architecture.mlp_width
+        down_std = F**-0.5 / (2 * architecture.num_layers) ** 0.5
+        self.gate = normal(rngs, (F, D), ("mlp", "embed"), D**-0.5)
+        self.up = normal(rngs, (F, D), ("mlp", "embed"), D**-0.5)
+        self.down = normal(rngs, (D, F), ("embed", "mlp"), down_std)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        dtype = x.dtype
+        gate = jnp.einsum("BTD,FD->BTF", x, self.gate[...].astype(dtype))
+        up = jnp.einsum("BTD,FD->BTF", x, self.up[...].astype(dtype))
+        return jnp.einsum(
+            "BTF,DF->BTD", jax.nn.silu(gate) * up, self.down[...].astype(dtype)
+        )

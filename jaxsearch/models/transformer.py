@@ -1,0 +1,202 @@
+"""The decoder: one forward pass for training, prefill and decoding."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxsearch.models import cache as kv
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.attention import attend, rotary_angles
+from jaxsearch.models.layers import GatedMLP, Projections, RMSNorm, normal
+
+Params = dict[str, Any]  # nested dict of arrays
+
+
+class Block(nnx.Module):
+    """Attention and MLP, each behind a norm and added to the stream."""
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+        self.attention_norm = RMSNorm(architecture)
+        self.projections = Projections(architecture, rngs)
+        self.mlp_norm = RMSNorm(architecture)
+        self.mlp = GatedMLP(architecture, rngs)
+
+
+class Decoder(nnx.Module):
+    """Embedding, L stacked blocks, final norm, head."""
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+        V, D = architecture.vocab_size, architecture.width
+
+        @nnx.split_rngs(splits=architecture.num_layers)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def stack(rngs: nnx.Rngs) -> Block:
+            return Block(architecture, rngs)
+
+        self.embedding = normal(rngs, (V, D), ("vocab", "embed"), D**-0.5)
+        self.blocks = stack(rngs)
+        self.norm = RMSNorm(architecture)
+        if not architecture.has_tied_head:
+            self.head = normal(rngs, (V, D), ("vocab", "embed"), D**-0.5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transformer:
+    """A decoder as functions of its parameters (a nested dict of arrays).
+
+    Attributes:
+      dtype: of activations; parameters are cast to it where they are used.
+      is_rematerialised: recompute each block in the backward pass.
+    """
+
+    architecture: Architecture
+    dtype: Any = jnp.float32
+    is_rematerialised: bool = False
+
+    @functools.cached_property
+    def _abstract(self) -> tuple[nnx.GraphDef, nnx.State]:
+        return nnx.split(
+            nnx.eval_shape(lambda: Decoder(self.architecture, nnx.Rngs(params=0)))
+        )
+
+    @property
+    def shapes(self) -> Params:
+        """Shape and dtype of every parameter."""
+        return nnx.to_pure_dict(self._abstract[1])
+
+    @property
+    def logical_axes(self) -> dict[str, Any]:
+        """For every parameter, the logical name of each of its axes."""
+
+        def axes(path: tuple, variable: nnx.Variable) -> tuple[str, ...]:
+            names = variable.get_metadata("logical_axes")
+            is_stacked = path[0].key == "blocks"
+            return ("layers", *names) if is_stacked else names
+
+        return nnx.to_pure_dict(
+            jax.tree.map_with_path(
+                axes, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable)
+            )
+        )
+
+    def init(self, key: Array) -> Params:
+        """Random parameters: N(0, 1/fan_in), output maps shrunk by sqrt(2 L)."""
+        decoder = Decoder(self.architecture, nnx.Rngs(params=key))
+        return nnx.to_pure_dict(nnx.state(decoder))
+
+    def hidden(
+        self, params: Params, tokens: Int[Array, "B T"], is_visible: Bool[Array, "B T T"]
+    ) -> Float[Array, "B T D"]:
+        """Final hidden states of whole rows, positions counted from 0 in each."""
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+        x, angles = self._embed(params, tokens, positions)
+
+        def layer(x, weights):
+            def attention(query, key, value):
+                key, value = (
+                    jnp.einsum("BSKH->BKHS", key),
+                    jnp.einsum("BSKH->BKSH", value),
+                )
+                return attend(query, key, value, is_visible), None
+
+            return self._block(weights, x, angles, attention)
+
+        if self.is_rematerialised:
+            layer = jax.checkpoint(layer)
+        x, _ = jax.lax.scan(layer, x, params["blocks"])
+        return self._final_norm(params, x)
+
+    def hidden_cached(
+        self,
+        params: Params,
+        tokens: Int[Array, "R T"],
+        positions: Int[Array, "R T"],
+        num_tokens: Int[Array, " R"],
+        cache: kv.Cache,
+        rows: Int[Array, " R"] | None,
+        read_len: int,
+    ) -> tuple[Float[Array, "R T D"], kv.Cache]:
+        """Final hidden states of new tokens, with their keys and values cached.
+
+        Row r of the input holds `num_tokens[r]` tokens that go to consecutive
+        positions of cache row rows[r] (None: row r); the rest is padding. Each
+        token sees everything cached up to and including its own position.
+        `read_len` bounds the positions that are read; none may lie beyond it.
+        """
+        x, angles = self._embed(params, tokens, positions)
+        is_token = jnp.arange(tokens.shape[1])[None] < num_tokens[:, None]
+        target = jnp.where(is_token, positions, cache.max_len)
+        is_visible = jnp.arange(read_len)[None, None] <= positions[..., None]
+        targets_rows = jnp.arange(tokens.shape[0]) if rows is None else rows
+
+        def layer(carry, xs):
+            x, cache = carry
+            weights, index = xs
+
+            def attention(query, key, value):
+                new = kv.write(
+                    cache,
+                    index,
+                    targets_rows,
+                    target,
+                    key.astype(cache.keys.dtype),
+                    value.astype(cache.values.dtype),
+                )
+                keys, values = kv.read(new, index, rows, read_len)
+                keys, values = keys.astype(x.dtype), values.astype(x.dtype)
+                return attend(query, keys, values, is_visible), new
+
+            x, cache = self._block(weights, x, angles, attention)
+            return (x, cache), None
+
+        layers = jnp.arange(self.architecture.num_layers)
+        (x, cache), _ = jax.lax.scan(layer, (x, cache), (params["blocks"], layers))
+        return self._final_norm(params, x), cache
+
+    def head(self, params: Params) -> Float[Array, "V D"]:
+        """The matrix from hidden states to logits, in the dtype of activations."""
+        name = "embedding" if self.architecture.has_tied_head else "head"
+        return params[name].astype(self.dtype)
+
+    def _embed(self, params: Params, tokens: Array, positions: Array):
+        x = params["embedding"].astype(self.dtype)[tokens]
+        sizes = self.architecture
+        return x, rotary_angles(positions, sizes.head_width, sizes.rope_theta)
+
+    def _block(self, weights: Params, x: Array, angles, attention):
+        block = self._merged(self._block_graph, weights)
+        query, key, value = block.projections.split(block.attention_norm(x), *angles)
+        heads, kept = attention(query, key, value)
+        x = x + block.projections.join(heads)
+        return x + block.mlp(block.mlp_norm(x)), kept
+
+    def _final_norm(self, params: Params, x: Array) -> Array:
+        return self._merged(self._norm_graph, params["norm"])(x)
+
+    @functools.cached_property
+    def _block_graph(self) -> tuple[nnx.GraphDef, nnx.State]:
+        return nnx.split(
+            nnx.eval_shape(lambda: Block(self.architecture, nnx.Rngs(params=0)))
+        )
+
+    @functools.cached_property
+    def _norm_graph(self) -> tuple[nnx.GraphDef, nnx.State]:
+        return nnx.split(nnx.eval_shape(lambda: RMSNorm(self.architecture)))
+
+    @staticmethod
+    def _merged(graph: tuple[nnx.GraphDef, nnx.State], params: Params) -> nnx.Module:
+        graphdef, state = graph
+        filled = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
+        return nnx.merge(graphdef, filled)
+
+
+def causal(lengths: Int[Array, " B"], row_len: int) -> Bool[Array, "B T T"]:
+    """Each token sees itself and what is before it; nobody sees padding."""
+    index = jnp.arange(row_len)
+    is_before = index[None, :, None] >= index[None, None, :]
+    return is_before & (index[None, None, :] < lengths[:, None, None])

@@ -1,0 +1,83 @@
+"""What a chart shows: named series of values by step, and how they are read."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+MARKERS = ("circle", "diamond", "square", "triangle", "plus", "wedge")
+
+
+class Curve(NamedTuple):
+    """Values of one stage, by step; NaN where there is none."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+class Stage(NamedTuple):
+    """A stage of the run and its first and last measured step."""
+
+    name: str
+    first: int
+    last: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """One named quantity.
+
+    Attributes:
+      curves: one for each stage, so that nothing is drawn or averaged across stages.
+      colour: index into the page's colours.
+      marker: drawn as dots of this shape in place of a line.
+    """
+
+    label: str
+    curves: tuple[Curve, ...]
+    colour: int
+    marker: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chart:
+    """Series on the same axes; stacked ones are drawn as areas on each other."""
+
+    title: str
+    unit: str
+    series: tuple[Series, ...]
+    is_stacked: bool = False
+
+
+def smoothed(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Centred running mean over finite values, and the width of its window.
+
+    The window is a fifteenth of the curve, cut at its ends; a curve too short for
+    a window of 3 is returned as it is, with window 1.
+    """
+    window = 2 * (len(values) // 30) + 1
+    if window < 3:
+        return values, 1
+    is_finite = np.isfinite(values)
+    ones = np.ones(window)
+    totals = np.convolve(np.where(is_finite, values, 0.0), ones, mode="same")
+    counts = np.convolve(is_finite.astype(float), ones, mode="same")
+    means = totals / np.maximum(counts, 1.0)
+    return np.where(is_finite, means, math.nan), window
+
+
+def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
+    """About `num` round numbers (1, 2 or 5 times a power of ten) in [low, high]."""
+    raw = (high - low) / num
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(n * step, 12) for n in range(first, last + 1)]
+
+
+def number_text(value: float | int) -> str:
+    """A number as short as a label needs it, in plain digits where they are few."""
+    if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
+        return f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-")
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

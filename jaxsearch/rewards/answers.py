@@ -1,0 +1,120 @@
+"""How an answer is found in a text and compared with golden answers.
+
+Every comparison takes the best value over the golden answers and the normaliser of
+the recipe that judges, since systems differ in theirs.
+"""
+
+import collections
+import re
+import string
+from collections.abc import Callable, Sequence
+
+Normalise = Callable[[str], str]
+
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_BRACE = re.compile(r"[{}]")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_WHOLE_ANSWERS = frozenset({"yes", "no", "noanswer"})
+
+
+def normalise_research(text: str) -> str:
+    """Lower case, without ASCII punctuation, articles and surplus white space.
+
+    Punctuation is deleted, not replaced by a space: "well-known" is one word.
+
+    Source: ReSearch, reward_score/re_search.py (the SQuAD normaliser).
+    """
+    bare = text.lower().translate(_NO_PUNCTUATION)
+    return " ".join(_ARTICLE.sub(" ", bare).split())
+
+
+def require_golden_answers(golden_answers: Sequence[str]) -> None:
+    """Refuses an empty list, and a string in place of a list."""
+    if isinstance(golden_answers, str) or not golden_answers:
+        raise ValueError(
+            "expected a list of at least one golden answer, got "
+            f"{golden_answers!r}; leave out questions without answers, and put a "
+            "single answer into a list"
+        )
+
+
+def exact_match(
+    prediction: str, golden_answers: Sequence[str], normalise: Normalise
+) -> float:
+    """1.0 if the normalised prediction equals a normalised golden answer, else 0.0."""
+    require_golden_answers(golden_answers)
+    predicted = normalise(prediction)
+    return float(any(predicted == normalise(gold) for gold in golden_answers))
+
+
+def f1(prediction: str, golden_answers: Sequence[str], normalise: Normalise) -> float:
+    """Token F1 of the normalised texts, in 0..1.
+
+    "yes", "no" and "noanswer", on either side, count only as a whole.
+
+    Source: ReSearch, reward_score/re_search.py (get_f1_score). There an empty list
+    of golden answers gives 0; here it is an error.
+    """
+    require_golden_answers(golden_answers)
+    predicted = normalise(prediction)
+    return max(_token_f1(predicted, normalise(gold)) for gold in golden_answers)
+
+
+def _token_f1(predicted: str, gold: str) -> float:
+    if predicted != gold and not _WHOLE_ANSWERS.isdisjoint((predicted, gold)):
+        return 0.0
+    predicted_tokens, gold_tokens = predicted.split(), gold.split()
+    shared = collections.Counter(predicted_tokens) & collections.Counter(gold_tokens)
+    num_shared = shared.total()
+    if num_shared == 0:
+        return 0.0
+    precision = num_shared / len(predicted_tokens)
+    recall = num_shared / len(gold_tokens)
+    return 2 * precision * recall / (precision + recall)
+
+
+def cover_em(
+    prediction: str, golden_answers: Sequence[str], normalise: Normalise
+) -> float:
+    """1.0 if all tokens of a golden answer are among the predicted ones, else 0.0.
+
+    Order and repetition do not matter. A golden answer that normalises to nothing is
+    covered by a prediction that does so too, and by no other.
+
+    Source: R1-Searcher, evaluation/metric_calc_rule.py (cover_exact_match_score_1).
+    """
+    require_golden_answers(golden_answers)
+    predicted = normalise(prediction)
+    predicted_tokens = set(predicted.split())
+    golds = (normalise(gold) for gold in golden_answers)
+    return float(
+        any(
+            predicted_tokens.issuperset(gold.split()) if gold else not predicted
+            for gold in golds
+        )
+    )
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last \boxed{...}, or None if the last box is malformed.
+
+    Braces are matched by count, escaped ones included. A `\boxed ` with a space,
+    anywhere in the text, comes first: then the answer is what follows the last such,
+    up to the next dollar sign. Nothing is stripped.
+
+    Source: ReSearch, reward_score/re_search.py (last_boxed_only_string, remove_boxed).
+    There a malformed box is an exception, and `\fbox` is looked for but never
+    accepted.
+    """
+    _, spaced, tail = text.rpartition("\\boxed ")
+    if spaced:
+        return tail.partition("$")[0]
+    _, box, tail = text.rpartition("\\boxed")
+    if not box or not tail.startswith("{"):
+        return None
+    depth = 0
+    for brace in _BRACE.finditer(tail):
+        depth += 1 if brace.group() == "{" else -1
+        if depth == 0:
+            return tail[1 : brace.start()]
+    return None

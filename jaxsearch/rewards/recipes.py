@@ -1,0 +1,86 @@
+"""Recipes: what a system asks of a rollout and how it judges it, by name."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+
+from jaxsearch.protocol import QUICKSTART, RESEARCH, Protocol
+from jaxsearch.rewards.answers import (
+    Normalise,
+    cover_em,
+    exact_match,
+    f1,
+    normalise_research,
+)
+from jaxsearch.rewards.outcome import (
+    Outcome,
+    research,
+    research_paper,
+    research_paper_text,
+    research_text,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A protocol, its reward and its normaliser.
+
+    Attributes:
+      reward: (segments, golden_answers, *, has_ended) -> Outcome; judges the policy.
+      reward_of_text: (response, golden_answers, *, has_ended) -> Outcome; judges a
+        text without provenance as the reference does.
+      uses_end: whether the reward depends on `has_ended`.
+      normalise: for `metrics`.
+    """
+
+    name: str
+    protocol: Protocol
+    reward: Callable[..., Outcome]
+    reward_of_text: Callable[..., Outcome]
+    uses_end: bool
+    normalise: Normalise
+
+    def metrics(
+        self, prediction: str | None, golden_answers: Sequence[str]
+    ) -> dict[str, float]:
+        """`em`, `f1` and `cover_em` in 0..1; all 0 where there is no prediction."""
+        if prediction is None:
+            return {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
+        return {
+            "em": exact_match(prediction, golden_answers, self.normalise),
+            "f1": f1(prediction, golden_answers, self.normalise),
+            "cover_em": cover_em(prediction, golden_answers, self.normalise),
+        }
+
+
+_RESEARCH = Recipe(
+    name="research",
+    protocol=RESEARCH,
+    reward=research,
+    reward_of_text=research_text,
+    uses_end=True,
+    normalise=normalise_research,
+)
+_RESEARCH_PAPER = dataclasses.replace(
+    _RESEARCH,
+    name="research_paper",
+    reward=research_paper,
+    reward_of_text=research_paper_text,
+    uses_end=False,
+)
+_QUICKSTART = dataclasses.replace(_RESEARCH, name="quickstart", protocol=QUICKSTART)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (_RESEARCH, _RESEARCH_PAPER, _QUICKSTART)
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name; a ValueError that lists near names if there is none."""
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ValueError(
+        f"unknown recipe {name!r}; {hint}The recipes are {', '.join(RECIPES)}"
+    )

@@ -1,0 +1,189 @@
+"""`jaxsearch score`: rewards and answer metrics of rollouts saved as JSONL."""
+
+import gzip
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.recipes import Recipe, recipe_named
+from jaxsearch.trajectory import Segment
+
+Line = dict[str, Any]  # one object of a JSONL file
+
+_METRICS = ("em", "f1", "cover_em")
+_KINDS = {str: "a string", list: "a list", bool: "true or false", dict: "an object"}
+
+
+def score_file(
+    path: str | Path, recipe_name: str, out: str | Path | None = None
+) -> dict[str, Any]:
+    """Judges each line of a JSONL file (gz too) and returns the summary.
+
+    A line has `golden_answers` and one of `prediction` (answer metrics only),
+    `segments` (only what the policy wrote is judged) or `response` (the whole text is
+    judged as the recipe's reference does). `prediction` wins over the other two, except
+    beside a `reward`: such a line was judged before and is judged anew.
+    `ended` is needed with the latter two where the recipe depends on it. A line
+    without any golden answer, which the references judge, has metrics 0 and is
+    counted; with `segments` it is an error.
+
+    Args:
+      path: the file; blank lines in it are passed over.
+      recipe_name: a recipe, which skips lines that name another one, or "auto", which
+        takes the recipe that each line names.
+      out: a new file for the judged lines: their input and what was found. It is not
+        created if any line is malformed.
+
+    Returns:
+      `n` lines judged and `skipped`; `em`, `f1`, `cover_em` as means over the n lines;
+      `mean_reward` over the `num_rewards` lines that have one, None if none has;
+      `num_without_golden_answers`; and, if lines carry `expected`, how many are
+      `equal` and `unequal`, every field of it compared.
+    """
+    if recipe_name != "auto":
+        recipe_named(recipe_name)
+    if out is not None and Path(out).exists():
+        raise ValueError(f"{out} exists already; delete it or name another output file")
+
+    judged: list[tuple[Line, Line]] = []
+    skipped = 0
+    for where, line in _lines(path):
+        if recipe_name != "auto" and line.get("recipe") not in (None, recipe_name):
+            skipped += 1
+            continue
+        try:
+            judged.append((line, _judge(line, recipe_name)))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    if not judged:
+        raise ValueError(
+            f"{path}: no line to judge with recipe {recipe_name!r}; {skipped} lines "
+            "name another recipe: give that one, or 'auto'"
+        )
+
+    if out is not None:
+        with _open(out, "x") as file:
+            for line, found in judged:
+                file.write(json.dumps(line | found).encode() + b"\n")
+    return _summary(judged) | {"skipped": skipped}
+
+
+def _open(path: str | Path, mode: str) -> io.BufferedIOBase:
+    if str(path).endswith(".gz"):
+        return gzip.open(path, mode + "b")
+    return open(path, mode + "b")
+
+
+def _lines(path: str | Path) -> Iterator[tuple[str, Line]]:
+    """Each object of the file, after the words that say where it stands."""
+    with _open(path, "r") as file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                line = json.loads(raw)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{where}: not a line of JSON: {error}") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"{where}: expected an object, got {raw[:40]!r}")
+            yield where, line
+
+
+def _judge(line: Line, recipe_name: str) -> Line:
+    """The fields that the output line has beyond its input."""
+    recipe = recipe_named(
+        _field(line, "recipe", str) if recipe_name == "auto" else recipe_name
+    )
+    golden_answers = _field(line, "golden_answers", list)
+    if not all(isinstance(gold, str) for gold in golden_answers):
+        raise ValueError(f"expected strings in golden_answers, got {golden_answers!r}")
+
+    found: Line = {}
+    if "prediction" in line and "reward" not in line:
+        prediction = line["prediction"]
+        if not isinstance(prediction, str | None):
+            raise ValueError(f"prediction must be a string or null, got {prediction!r}")
+    else:
+        outcome = _outcome(line, recipe, golden_answers)
+        prediction = outcome.prediction
+        found = {
+            "reward": outcome.reward,
+            "parts": outcome.parts,
+            "reason": outcome.reason,
+            "prediction": prediction,
+        }
+    if golden_answers:
+        found |= recipe.metrics(prediction, golden_answers)
+    else:
+        found |= dict.fromkeys(_METRICS, 0.0)
+    if unknown := _field({"expected": {}} | line, "expected", dict).keys() - found:
+        raise ValueError(
+            f"expected names {sorted(unknown)}, recipe {recipe.name!r} finds "
+            f"{sorted(found)}"
+        )
+    return found
+
+
+def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
+    has_ended = recipe.uses_end and _field(line, "ended", bool)
+    if "segments" not in line:
+        response = _field(line, "response", str)
+        return recipe.reward_of_text(response, golden_answers, has_ended=has_ended)
+    if "response" in line:
+        raise ValueError("got both segments and response; keep one of them")
+    segments = []
+    for segment in _field(line, "segments", list):
+        if not isinstance(segment, dict):
+            raise ValueError(f"expected objects in segments, got {segment!r:.80}")
+        text = _field(segment, "text", str)
+        is_policy = _field(segment, "is_policy", bool)
+        segments.append(Segment(text=text, is_policy=is_policy))
+    return recipe.reward(segments, golden_answers, has_ended=has_ended)
+
+
+def _field(line: Line, name: str, kind: type) -> Any:
+    if name not in line:
+        raise ValueError(f"{name!r} is missing; add it as {_KINDS[kind]}")
+    if not isinstance(line[name], kind):
+        came = repr(line[name])[:80]
+        raise ValueError(f"{name!r} must be {_KINDS[kind]}, got {came}")
+    return line[name]
+
+
+def _summary(judged: Sequence[tuple[Line, Line]]) -> dict[str, Any]:
+    rewards = [found["reward"] for _, found in judged if "reward" in found]
+    summary = {
+        "n": len(judged),
+        "mean_reward": math.fsum(rewards) / len(rewards) if rewards else None,
+        "num_rewards": len(rewards),
+        "num_without_golden_answers": sum(
+            not line["golden_answers"] for line, _ in judged
+        ),
+    }
+    for metric in _METRICS:
+        total = math.fsum(found[metric] for _, found in judged)
+        summary[metric] = total / len(judged)
+    is_equal = [
+        all(_same(found[name], value) for name, value in line["expected"].items())
+        for line, found in judged
+        if "expected" in line
+    ]
+    if is_equal:
+        summary |= {"equal": sum(is_equal), "unequal": len(is_equal) - sum(is_equal)}
+    return summary
+
+
+def _same(found: Any, expected: Any) -> bool:
+    """Equality, of numbers up to the rounding that another order of sums brings."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(
+            _same(found[name], expected[name]) for name in found
+        )
+    if isinstance(found, float) and isinstance(expected, int | float):
+        return math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-12)
+    return found == expected

@@ -1,0 +1,82 @@
+"""What an update minimises: losses of a batch with what is worth watching."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsearch.metrics import Max, Mean
+from jaxsearch.rl.losses import clipped_policy_loss, imitation, kl_k3
+from jaxsearch.trajectory import TrainBatch
+
+# (log-probs, entropies, reference log-probs, batch) -> loss per token and metrics
+Objective = Callable[
+    [Float[Array, "M T"], Float[Array, "M T"], Float[Array, "M T"], TrainBatch],
+    tuple[Float[Array, "M T"], dict[str, Mean | Max]],
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PolicyObjective:
+    """Clipped policy loss + KL to the reference - entropy bonus, token mean.
+
+    Source: ReSearch (arXiv:2503.19470): KL (k3) in the loss, weight 0.001; entropy
+    0.001 is what its code runs with, the paper does not mention it.
+    """
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_weight: float = 0.001
+    entropy_weight: float = 0.0
+
+    def __post_init__(self):
+        if not (0 < self.clip_low < 1 and self.clip_high > 0):
+            raise ValueError(
+                "clip_low must be in (0, 1) and clip_high positive, got "
+                f"{self.clip_low} and {self.clip_high}"
+            )
+        if self.kl_weight < 0:
+            raise ValueError(f"kl_weight must not be negative, got {self.kl_weight}")
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference log-probs are read at all."""
+        return self.kl_weight > 0
+
+    def __call__(self, logprobs, entropy, ref_logprobs, batch):
+        is_policy = batch.is_policy
+        losses, is_clipped = clipped_policy_loss(
+            logprobs,
+            batch.old_logprobs,
+            batch.advantages,
+            is_policy,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+        )
+        drift = jnp.where(is_policy, jnp.abs(logprobs - batch.old_logprobs), 0.0)
+        weight = jnp.sum(is_policy, dtype=jnp.float32)
+        metrics = {
+            "entropy": Mean(jnp.sum(entropy), weight),
+            "clip_fraction": Mean(jnp.sum(is_clipped, dtype=jnp.float32), weight),
+            "logprob_drift/mean": Mean(jnp.sum(drift), weight),
+            "logprob_drift/max": Max(jnp.max(drift)),
+        }
+        losses -= self.entropy_weight * entropy
+        if self.needs_reference:
+            kl = kl_k3(logprobs, ref_logprobs, is_policy)
+            losses += self.kl_weight * kl
+            metrics["kl"] = Mean(jnp.sum(kl), weight)
+        return losses, metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImitationObjective:
+    """-log p of demonstrated policy tokens, token mean."""
+
+    needs_reference: bool = dataclasses.field(default=False, init=False)
+
+    def __call__(self, logprobs, entropy, ref_logprobs, batch):
+        weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
+        metrics = {"entropy": Mean(jnp.sum(entropy), weight)}
+        return imitation(logprobs, batch.is_policy), metrics

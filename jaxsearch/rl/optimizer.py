@@ -1,0 +1,67 @@
+"""AdamW with warm-up and a bound on the gradient's norm."""
+
+import dataclasses
+
+import optax
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW. Steps are updates of the stage."""
+
+    learning_rate: float = 1e-6
+    warmup_steps: int = 0  # linear, from 0
+    final_share: float = 1.0  # of the learning rate at the last step; cosine between
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self):
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            raise ValueError(
+                "learning_rate and max_grad_norm must be positive, got "
+                f"{self.learning_rate} and {self.max_grad_norm}"
+            )
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"final_share must be in 0..1, got {self.final_share}")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ValueError(
+                f"betas must be in [0, 1), got {self.beta1} and {self.beta2}"
+            )
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError(
+                "warmup_steps and weight_decay must not be negative, got "
+                f"{self.warmup_steps} and {self.weight_decay}"
+            )
+
+
+def learning_rate(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
+    """Linear warm-up, then a cosine to `final_share` of the peak at `num_updates`."""
+    peak = config.learning_rate
+    warm = max(config.warmup_steps, 1)
+    return optax.join_schedules(
+        [
+            # The first update already moves: step 0 is 1/warm of the way.
+            optax.linear_schedule(peak / warm, peak, max(warm - 1, 1)),
+            optax.cosine_decay_schedule(
+                peak, max(num_updates - warm, 1), config.final_share
+            ),
+        ],
+        [warm],
+    )
+
+
+def make_optimizer(
+    config: OptimizerConfig, num_updates: int
+) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW on the schedule over `num_updates` updates."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adamw(
+            learning_rate(config, num_updates),
+            b1=config.beta1,
+            b2=config.beta2,
+            weight_decay=config.weight_decay,
+        ),
+    )

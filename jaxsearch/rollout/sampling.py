@@ -1,0 +1,110 @@
+"""From logits to a token and its log-probability."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+_BLOCK = 128  # vocabulary entries summed at once by the two-level search
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Which part of the distribution may be sampled; None means all of it."""
+
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self):
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1 (or None), got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1] (or None), got {self.top_p}")
+
+    @property
+    def is_whole(self) -> bool:
+        """True when nothing is cut, so that no sort is needed."""
+        return self.top_k is None and (self.top_p is None or self.top_p == 1.0)
+
+
+def sample(
+    logits: Float[Array, "B V"],
+    uniforms: Float[Array, " B"],
+    temperature: Float[Array, ""],
+    cut: Cut,
+) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
+    """Draws one token a row by inverting the cumulative distribution.
+
+    Temperature 0 takes the largest logit, with the log-prob at temperature 1.
+
+    Args:
+      logits: float32, not yet divided by the temperature.
+      uniforms: one number in [0, 1) a row: the only randomness.
+
+    Returns:
+      token; its log-prob at the temperature over the whole vocabulary; its log-prob
+      under the cut distribution (equal to the former when nothing is cut).
+    """
+    is_greedy = temperature == 0
+    scaled = logits / jnp.where(is_greedy, 1.0, temperature)
+    allowed = scaled if cut.is_whole else _cut(scaled, cut)
+    drawn, allowed_lse = _invert(allowed, uniforms)
+    token = jnp.where(is_greedy, jnp.argmax(logits, axis=-1), drawn).astype(jnp.int32)
+    chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
+    lse = allowed_lse if cut.is_whole else jax.nn.logsumexp(scaled, axis=-1)
+    return token, chosen - lse, chosen - allowed_lse
+
+
+def _invert(
+    logits: Float[Array, "B V"], uniforms: Float[Array, " B"]
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+    """Token at the given quantile, and the log-sum-exp.
+
+    Two levels, blocks then entries: one pass over V and two short searches, where
+    a Gumbel draw would need V random numbers.
+    """
+    B, V = logits.shape
+    num_blocks = -(-V // _BLOCK)
+    padded = jnp.pad(
+        logits, ((0, 0), (0, num_blocks * _BLOCK - V)), constant_values=-jnp.inf
+    )
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    mass = jnp.exp(padded - top).reshape(B, num_blocks, _BLOCK)
+    block_ends = jnp.cumsum(mass.sum(axis=-1), axis=-1)
+    total = block_ends[:, -1]
+    target = uniforms * total
+    block = _first_above(block_ends, target)
+    starts = jnp.pad(block_ends, ((0, 0), (1, 0)))[:, :-1]
+    rest = target - jnp.take_along_axis(starts, block[:, None], axis=-1)[:, 0]
+    inside = jnp.take_along_axis(mass, block[:, None, None], axis=1)[:, 0]
+    entry = _first_above(jnp.cumsum(inside, axis=-1), rest)
+    return block * _BLOCK + entry, top[:, 0] + jnp.log(total)
+
+
+def _first_above(
+    ends: Float[Array, "B W"], target: Float[Array, " B"]
+) -> Int[Array, " B"]:
+    """First interval whose end exceeds the target; the last non-empty one at most.
+
+    The bound matters when rounding puts the target at or past the total: an entry
+    of probability 0 must never be drawn.
+    """
+    index = jnp.sum(ends <= target[:, None], axis=-1)
+    last = jnp.argmax(ends >= ends[:, -1:], axis=-1)
+    return jnp.minimum(index, last)
+
+
+def _cut(scaled: Float[Array, "B V"], cut: Cut) -> Float[Array, "B V"]:
+    """-inf on what top-k, then top-p of the rest, leave out."""
+    ordered = -jnp.sort(-scaled, axis=-1)
+    threshold = ordered[:, -1:]
+    if cut.top_k is not None and cut.top_k < scaled.shape[-1]:
+        threshold = ordered[:, cut.top_k - 1 : cut.top_k]
+        ordered = jnp.where(ordered >= threshold, ordered, -jnp.inf)
+    if cut.top_p is not None and cut.top_p < 1.0:
+        probs = jax.nn.softmax(ordered, axis=-1)
+        is_kept = jnp.cumsum(probs, axis=-1) - probs < cut.top_p
+        lowest = jnp.min(jnp.where(is_kept, ordered, jnp.inf), axis=-1, keepdims=True)
+        threshold = jnp.maximum(threshold, lowest)
+    return jnp.where(scaled >= threshold, scaled, -jnp.inf)

@@ -1,0 +1,114 @@
+"""Who is where: the rows that are being written, on the device."""
+
+import enum
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxsearch.models.cache import Cache
+
+
+class Phase(enum.IntEnum):
+    """What a slot is doing."""
+
+    FREE = 0
+    DECODING = 1
+    SEARCHING = 2  # wrote a stop tag, waits for an observation
+    ENDED = 3  # wrote an end token
+    EXHAUSTED = 4  # a token budget ran out
+
+
+class Slots(NamedTuple):
+    """B rows of up to S tokens.
+
+    The last token of a row has no keys and values yet: the next step feeds it.
+
+    Attributes:
+      tokens, is_policy, logprobs, sampling_logprobs: [B S]; written by `append` only.
+      length: tokens in the row, [B].
+      turn_len: tokens sampled since the last observation, [B].
+      phase: a Phase, [B].
+      stop_state: of the stop automaton, [B].
+      keys: one random key a rollout, [B].
+      cache: keys and values of the first length - 1 tokens.
+    """
+
+    tokens: Array
+    is_policy: Array
+    logprobs: Array
+    sampling_logprobs: Array
+    length: Array
+    turn_len: Array
+    phase: Array
+    stop_state: Array
+    keys: Array
+    cache: Cache
+
+
+def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:
+    """Slots that are all free."""
+    per_token = (num_slots, max_len)
+    return Slots(
+        tokens=jnp.zeros(per_token, jnp.int32),
+        is_policy=jnp.zeros(per_token, bool),
+        logprobs=jnp.zeros(per_token, jnp.float32),
+        sampling_logprobs=jnp.zeros(per_token, jnp.float32),
+        length=jnp.zeros(num_slots, jnp.int32),
+        turn_len=jnp.zeros(num_slots, jnp.int32),
+        phase=jnp.full(num_slots, Phase.FREE, jnp.int32),
+        stop_state=jnp.zeros(num_slots, jnp.int32),
+        keys=jax.vmap(jax.random.key)(jnp.zeros(num_slots, jnp.uint32)),
+        cache=cache,
+    )
+
+
+def append(
+    slots: Slots,
+    rows: Int[Array, " R"],
+    tokens: Int[Array, "R T"],
+    num_tokens: Int[Array, " R"],
+    *,
+    is_policy: bool,
+    logprobs: Float[Array, "R T"],
+    sampling_logprobs: Float[Array, "R T"],
+) -> Slots:
+    """Appends the first num_tokens[r] tokens to row rows[r].
+
+    This is the only writer of tokens and of what is known about them: provenance
+    is decided here, when a token enters a row. Rows >= B are padding.
+    """
+    index = jnp.arange(tokens.shape[1])[None]
+    start = slots.length.at[rows].get(mode="clip")
+    is_token = index < num_tokens[:, None]
+    position = jnp.where(is_token, start[:, None] + index, slots.tokens.shape[1])
+    at = (rows[:, None], position)
+    return slots._replace(
+        tokens=slots.tokens.at[at].set(tokens, mode="drop"),
+        is_policy=slots.is_policy.at[at].set(is_policy, mode="drop"),
+        logprobs=slots.logprobs.at[at].set(logprobs, mode="drop"),
+        sampling_logprobs=slots.sampling_logprobs.at[at].set(
+            sampling_logprobs, mode="drop"
+        ),
+        length=slots.length.at[rows].add(num_tokens, mode="drop"),
+    )
+
+
+def append_observed(
+    slots: Slots,
+    rows: Int[Array, " R"],
+    tokens: Int[Array, "R T"],
+    num_tokens: Int[Array, " R"],
+) -> Slots:
+    """Appends tokens that the policy did not sample: prompts and observations."""
+    unsampled = jnp.zeros(tokens.shape, jnp.float32)
+    return append(
+        slots,
+        rows,
+        tokens,
+        num_tokens,
+        is_policy=False,
+        logprobs=unsampled,
+        sampling_logprobs=unsampled,
+    )

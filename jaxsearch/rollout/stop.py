@@ -1,0 +1,71 @@
+"""Stop tags as a table over token ids, so that the device can match them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+
+def stop_table(
+    id_bytes: Sequence[bytes], stop_tags: Sequence[str], vocab_size: int
+) -> Int[np.ndarray, "states V"]:
+    """The automaton `state = table[state, token]` that finds tags in sampled bytes.
+
+    State 0 is the start. A state is the longest end of what was written that
+    begins a tag (Aho and Corasick 1975); the last state means "a tag is complete"
+    and is never left. A token may bring bytes before, inside and past a tag, or a
+    whole tag: every one of its bytes is followed, whatever ids spell the tag.
+
+    Args:
+      id_bytes: exact bytes of every id; ids beyond it have no bytes.
+      stop_tags: none empty.
+      vocab_size: columns of the table, at least len(id_bytes).
+
+    Errors: ValueError for no tags, an empty tag, or more ids than columns.
+    """
+    tags = [tag.encode() for tag in stop_tags]
+    if not tags or not all(tags):
+        raise ValueError(f"stop tags must be non-empty strings, got {list(stop_tags)}")
+    if len(id_bytes) > vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(id_bytes)} ids but the model only {vocab_size}"
+        )
+    step = _byte_automaton(tags)
+    by_len: dict[int, list[int]] = {}
+    for i, piece in enumerate(id_bytes):
+        by_len.setdefault(len(piece), []).append(i)
+    num_states = len(step)
+    table = np.tile(np.arange(num_states, dtype=np.int32)[:, None], (1, vocab_size))
+    for num_bytes, ids in by_len.items():
+        if num_bytes == 0:
+            continue
+        pieces = np.frombuffer(b"".join(id_bytes[i] for i in ids), np.uint8)
+        pieces = pieces.reshape(len(ids), num_bytes)
+        states = np.tile(np.arange(num_states, dtype=np.int32)[:, None], (1, len(ids)))
+        for column in range(num_bytes):
+            states = step[states, pieces[None, :, column]]
+        table[:, ids] = states
+    return table
+
+
+def _byte_automaton(tags: list[bytes]) -> Int[np.ndarray, "states 256"]:
+    prefixes = {b""}
+    for tag in tags:
+        prefixes |= {tag[:i] for i in range(len(tag))}
+    # A prefix that already holds a whole other tag is never reached unmatched.
+    prefixes = {p for p in prefixes if not any(tag in p for tag in tags)}
+    order = sorted(prefixes, key=lambda p: (len(p), p))
+    number = {prefix: i for i, prefix in enumerate(order)}
+    complete = len(order)
+    step = np.zeros((complete + 1, 256), np.int32)
+    step[complete] = complete
+    for prefix, state in number.items():
+        for byte in range(256):
+            text = prefix + bytes([byte])
+            if any(text.endswith(tag) for tag in tags):
+                step[state, byte] = complete
+                continue
+            step[state, byte] = next(
+                number[text[i:]] for i in range(len(text) + 1) if text[i:] in number
+            )
+    return step

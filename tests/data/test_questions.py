@@ -1,0 +1,236 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxsearch.data import questions as questions_module
+from jaxsearch.data.formats import Question
+from jaxsearch.data.questions import QuestionStream, open_questions, read_all
+
+NUM_QUESTIONS = 11  # divides by no number of processes or batch size used below
+
+
+@pytest.fixture
+def questions():
+    return [
+        Question(
+            id=f"q{(7 * i) % NUM_QUESTIONS}",
+            question=f"Où est le numéro {i}?",
+            golden_answers=tuple(f"answer {j}" for j in range(1 + i % 3)),
+            metadata={"supporting_titles": ["Ō"], "hops": i} if i % 2 else {},
+        )
+        for i in range(NUM_QUESTIONS)
+    ]
+
+
+@pytest.fixture
+def source(questions, tmp_path):
+    return open_questions(questions, tmp_path / "cache")
+
+
+def ids(batch):
+    return [question.id for _, question in batch]
+
+
+def positions(batch):
+    return [position for position, _ in batch]
+
+
+def test_stored_questions_come_back_in_order(source, questions):
+    assert len(source) == NUM_QUESTIONS
+    assert read_all(source) == questions
+    assert source[3] == questions[3]
+
+
+def test_a_file_and_its_list_are_one_cache_entry(questions, tmp_path):
+    path = tmp_path / "q.jsonl"
+    fields = ("id", "question", "golden_answers", "metadata")
+    with path.open("w") as file:
+        for question in questions:
+            record = {name: vars(question)[name] for name in fields}
+            file.write(json.dumps(record) + "\n")
+    from_file = open_questions(path, tmp_path / "cache")
+    from_list = open_questions(questions, tmp_path / "cache")
+    assert from_file.fingerprint == from_list.fingerprint
+    assert read_all(from_file) == questions
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_second_open_reads_what_the_first_stored(
+    source, questions, tmp_path, monkeypatch
+):
+    def refuse(*args):
+        raise AssertionError("stored a second time")
+
+    monkeypatch.setattr(questions_module, "_store", refuse)
+    assert read_all(open_questions(questions, tmp_path / "cache")) == questions
+    changed = [*questions[:-1], questions[0]]
+    with pytest.raises(ValueError, match="'q0' 2 times"):
+        open_questions(changed, tmp_path / "cache")
+    with pytest.raises(AssertionError, match="second time"):
+        open_questions(questions[::-1], tmp_path / "cache")
+
+
+def test_storing_lost_to_another_process_uses_the_other_copy(
+    source, questions, tmp_path
+):
+    [stored] = (tmp_path / "cache").iterdir()
+    before = stored.stat().st_ino
+    questions_module._store(questions, stored)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [stored.name]
+    assert stored.stat().st_ino == before
+    assert read_all(source) == questions
+
+
+def test_a_failed_store_leaves_no_entry(questions, tmp_path, monkeypatch):
+    def fail(self):
+        yield 0, {"id": "q0", "question": "?", "golden_answers": [], "metadata": "{}"}
+        raise OSError("disk full")
+
+    monkeypatch.setattr(questions_module._Builder, "_generate_examples", fail)
+    with pytest.raises(OSError, match="disk full"):
+        open_questions(questions, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.undo()
+    assert read_all(open_questions(questions, tmp_path / "cache")) == questions
+
+
+def test_storing_writes_nothing_to_stdout(questions, tmp_path, capsys):
+    open_questions(questions, tmp_path / "cache")
+    assert capsys.readouterr().out == ""
+
+
+def test_no_questions(tmp_path):
+    with pytest.raises(ValueError, match="at least one question"):
+        open_questions([], tmp_path)
+
+
+def test_every_epoch_has_every_question_once_in_another_order(source):
+    stream = QuestionStream(source, seed=0)
+    # Batches of 4 straddle the epochs of 11.
+    drawn = [pair for _ in range(11) for pair in stream.next_batch(4)]
+    epochs = [ids(drawn[i : i + NUM_QUESTIONS]) for i in range(0, 44, NUM_QUESTIONS)]
+    assert all(len(set(epoch)) == NUM_QUESTIONS for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 4
+    assert positions(drawn) == list(range(44))
+
+
+def test_seeds_give_unrelated_orders(source):
+    def two_epochs(seed):
+        drawn = ids(QuestionStream(source, seed=seed).next_batch(2 * NUM_QUESTIONS))
+        return drawn[:NUM_QUESTIONS], drawn[NUM_QUESTIONS:]
+
+    assert two_epochs(0) == two_epochs(0)
+    assert two_epochs(0)[0] != two_epochs(1)[0]
+    # Grain's own `shuffle(seed)` makes these two equal.
+    assert two_epochs(0)[1] != two_epochs(1)[0]
+
+
+@pytest.mark.parametrize("process_count", [2, 3])
+def test_processes_partition_the_stream(source, process_count):
+    whole = QuestionStream(source, seed=5).next_batch(6 * NUM_QUESTIONS)
+    parts = [
+        QuestionStream(
+            source, seed=5, process_index=index, process_count=process_count
+        ).next_batch(len(whole) // process_count)
+        for index in range(process_count)
+    ]
+    joined = [pair for part in parts for pair in part]
+    assert len(set(positions(joined))) == len(whole)
+    assert sorted(joined, key=lambda pair: pair[0]) == whole
+
+
+@pytest.mark.parametrize("num_drawn", [0, 4, NUM_QUESTIONS, NUM_QUESTIONS + 3])
+def test_resumed_stream_goes_on_exactly(source, num_drawn):
+    def stream():
+        return QuestionStream(source, seed=3, process_index=1, process_count=2)
+
+    uninterrupted = stream()
+    uninterrupted.next_batch(num_drawn)
+    expected = uninterrupted.next_batch(2 * NUM_QUESTIONS)
+
+    saved = stream()
+    saved.next_batch(num_drawn)
+    state = json.loads(json.dumps(saved.state()))
+    saved.next_batch(2)  # drawn after the save: must not matter
+
+    resumed = stream()
+    resumed.restore(state)
+    assert resumed.next_batch(2 * NUM_QUESTIONS) == expected
+    saved.restore(state)
+    assert saved.next_batch(2 * NUM_QUESTIONS) == expected
+
+
+def test_orbax_saves_the_iterator(source, tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint").v1
+    stream = QuestionStream(source, seed=3)
+    stream.next_batch(NUM_QUESTIONS + 2)
+    with ocp.training.Checkpointer(tmp_path / "checkpoints") as checkpointer:
+        checkpointer.save_checkpointables(1, {"stream": stream.iterator})
+        expected = stream.next_batch(5)
+        resumed = QuestionStream(source, seed=3)
+        checkpointer.load_checkpointables(1, {"stream": resumed.iterator})
+    assert resumed.next_batch(5) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 4}, {"process_index": 1}, {"process_count": 3}],
+    ids=lambda other: next(iter(other)),
+)
+def test_state_of_another_stream_is_refused(source, other):
+    here = {"seed": 3, "process_index": 0, "process_count": 2}
+    state = QuestionStream(source, **here).state()
+    with pytest.raises(ValueError, match=next(iter(other))):
+        QuestionStream(source, **(here | other)).restore(state)
+
+
+def test_state_of_other_questions_is_refused(source, questions, tmp_path):
+    state = QuestionStream(source, seed=3).state()
+    fewer = open_questions(questions[1:], tmp_path / "cache")
+    with pytest.raises(ValueError, match="fingerprint"):
+        QuestionStream(fewer, seed=3).restore(state)
+
+
+@pytest.mark.parametrize("process_index", [-1, 2])
+def test_process_index_out_of_range(source, process_index):
+    with pytest.raises(ValueError, match="process_index must be in 0..1"):
+        QuestionStream(source, seed=0, process_index=process_index, process_count=2)
+
+
+def test_one_question_repeats_for_ever(questions, tmp_path):
+    source = open_questions(questions[:1], tmp_path)
+    assert QuestionStream(source, seed=0).next_batch(3) == [
+        (position, questions[0]) for position in range(3)
+    ]
+
+
+SCRIPT = """
+import sys
+from jaxsearch.data.formats import Question
+from jaxsearch.data.questions import QuestionStream, open_questions
+questions = [
+    Question(id=f"q{i}", question="?", golden_answers=("a",), metadata={"b": 1, "a": 2})
+    for i in range(30)
+]
+source = open_questions(questions, sys.argv[1])
+stream = QuestionStream(source, seed=0)
+print(source.fingerprint, [question.id for _, question in stream.next_batch(45)])
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_order_depends_on_neither_folder_nor_hash_seed(tmp_path):
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, tmp_path / hash_seed],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(outputs) == 1

@@ -1,0 +1,99 @@
+"""Answer metrics against the references' own values and values worked by hand."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.rewards.answers import (
+    cover_em,
+    exact_match,
+    f1,
+    last_boxed,
+    normalise_research,
+)
+
+VECTORS = [
+    json.loads(line)
+    for line in gzip.open(
+        Path(__file__).parents[1] / "data" / "conformance_answers.jsonl.gz"
+    )
+]
+METRICS = (exact_match, f1, cover_em)
+
+
+def test_all_vectors_of_the_reference():
+    assert len(VECTORS) == 593
+    num_without_golds = 0
+    for vector in VECTORS:
+        prediction, golds, expected = (
+            vector["prediction"],
+            vector["golds"],
+            vector["research"],
+        )
+        assert normalise_research(prediction) == expected["normalized_pred"]
+        assert [normalise_research(g) for g in golds] == expected["normalized_golds"]
+        if not golds:  # the reference says 0; here it is an error, tested below
+            num_without_golds += 1
+            continue
+        found = (
+            exact_match(prediction, golds, normalise_research),
+            f1(prediction, golds, normalise_research),
+        )
+        assert found == (expected["em"], expected["f1"]), vector["id"]
+    assert num_without_golds == 2
+
+
+def test_cover_em_is_the_reference_s_wherever_the_normalisers_agree():
+    agreeing = [
+        vector
+        for vector in VECTORS
+        if vector["golds"]
+        and all(
+            vector["research"][name] == vector["r1_searcher"][name]
+            for name in ("normalized_pred", "normalized_golds")
+        )
+    ]
+    assert len(agreeing) == 460
+    for vector in agreeing:
+        found = cover_em(vector["prediction"], vector["golds"], normalise_research)
+        assert found == vector["r1_searcher"]["cover_em"], vector["id"]
+
+
+def test_hand_values():
+    # Shared {x, y}; precision 2/3, recall 2/4: 2 * (1/3) / (7/6) = 4/7.
+    assert f1("x y z", ["x y v w"], normalise_research) == pytest.approx(4 / 7)
+    assert f1("yes it is", ["yes"], normalise_research) == 0.0
+    assert f1("Paris", ["Rome", "the Paris!"], normalise_research) == 1.0
+    assert exact_match("The Rome", ["Paris", "rome."], normalise_research) == 1.0
+    assert exact_match("Rome city", ["Rome"], normalise_research) == 0.0
+    assert cover_em("Wren, Sir Chris", ["Chris Wren"], normalise_research) == 1.0
+    assert cover_em("Chris", ["Chris Wren"], normalise_research) == 0.0
+    assert cover_em("Chris", ["the"], normalise_research) == 0.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("golds", [[], "Paris"])
+def test_golden_answers_must_be_a_list_with_something_in_it(metric, golds):
+    with pytest.raises(ValueError, match="at least one golden answer"):
+        metric("Paris", golds, normalise_research)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (" \\boxed{ Tolrus } ", " Tolrus "),
+        ("\\boxed{a} then \\boxed{b{c}}}", "b{c}"),
+        ("\\boxed{a} \\boxed b$ c", "b"),
+        ("\\boxed b$ \\boxed{a}", "b"),
+        ("\\boxed{}", ""),
+        ("\\boxed{{a}", None),
+        ("\\boxed{a} \\boxedword{b}", None),
+        ("{a}", None),
+        ("\\fbox{a}", None),
+        ("", None),
+    ],
+)
+def test_last_boxed(text, content):
+    assert last_boxed(text) == content

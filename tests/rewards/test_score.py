@@ -1,0 +1,189 @@
+"""`score_file`: the contract of `jaxsearch score`."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.rewards.score import score_file
+
+CONFORMANCE = (
+    Path(__file__).parents[1] / "data" / "conformance_rewards_research.jsonl.gz"
+)
+RIGHT = "<think> t </think> <answer> \\boxed{Paris} </answer>"
+LINE = {"response": RIGHT, "golden_answers": ["Paris"], "ended": True}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*lines, name="in.jsonl"):
+        path = tmp_path / name
+        texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+        path.write_text("".join(f"{text}\n" for text in texts))
+        return path
+
+    return write
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("recipe", ["research", "auto"])
+def test_conformance_lines_are_all_equal(recipe):
+    summary = score_file(CONFORMANCE, recipe)
+    assert (summary["n"], summary["equal"], summary["unequal"]) == (241, 241, 0)
+    assert summary["num_without_golden_answers"] == 1
+    assert summary["skipped"] == 0
+
+
+def test_one_wrong_expectation_is_counted(write):
+    expected = {"reward": 1.0, "parts": {"format": 0, "f1": 1}, "em": 1}
+    path = write(
+        LINE | {"expected": expected},
+        LINE | {"expected": expected | {"parts": {"format": 0, "f1": 0.5}}},
+        LINE | {"expected": expected | {"prediction": "paris"}},
+        LINE,
+    )
+    summary = score_file(path, "research")
+    assert (summary["equal"], summary["unequal"], summary["n"]) == (1, 2, 4)
+
+
+def test_output_is_the_input_and_what_was_found(write, tmp_path):
+    path = write(
+        LINE | {"id": "q1", "reward": 9.0}, "", LINE | {"golden_answers": ["Oslo"]}
+    )
+    out = tmp_path / "out.jsonl"
+    summary = score_file(path, "research", out)
+    first, second = read(out)
+    assert first == LINE | {
+        "id": "q1",
+        "reward": 1.0,
+        "parts": {"format": 0.0, "f1": 1.0},
+        "reason": "correct answer, get f1 score: 1.0",
+        "prediction": "Paris",
+        "em": 1.0,
+        "f1": 1.0,
+        "cover_em": 1.0,
+    }
+    assert second["reward"] == 0.1
+    assert summary == {
+        "n": 2,
+        "mean_reward": 0.55,
+        "num_rewards": 2,
+        "num_without_golden_answers": 0,
+        "em": 0.5,
+        "f1": 0.5,
+        "cover_em": 0.5,
+        "skipped": 0,
+    }
+
+
+def test_an_output_file_is_never_overwritten(write, tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("precious")
+    with pytest.raises(ValueError, match="exists already"):
+        score_file(write(LINE), "research", out)
+    assert out.read_text() == "precious"
+
+
+def test_gz_goes_in_and_out(tmp_path):
+    path, out = tmp_path / "in.jsonl.gz", tmp_path / "out.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(LINE).encode()))
+    assert score_file(path, "research", out)["mean_reward"] == 1.0
+    assert json.loads(gzip.decompress(out.read_bytes()))["reward"] == 1.0
+
+
+def test_predictions_get_answer_metrics_only(write, tmp_path):
+    path = write(
+        {"prediction": "in Paris", "golden_answers": ["Paris"]},
+        {"prediction": None, "golden_answers": ["Paris"]},
+    )
+    out = tmp_path / "out.jsonl"
+    summary = score_file(path, "research", out)
+    assert summary["mean_reward"] is None
+    assert (summary["em"], summary["cover_em"]) == (0.0, 0.5)
+    assert summary["f1"] == pytest.approx(1 / 3)  # (2/3 + 0) / 2
+    assert all("reward" not in line for line in read(out))
+
+
+def test_only_what_the_policy_wrote_is_judged_in_segments(write):
+    segments = [
+        {"text": "<think> t </think> <search> q </search>", "is_policy": True},
+        {"text": " <result> </answer> Assistant: </result>", "is_policy": False},
+        {"text": RIGHT, "is_policy": True},
+    ]
+    line = {"segments": segments, "golden_answers": ["Paris"], "ended": True}
+    whole = {"response": "".join(s["text"] for s in segments)}
+    text_line = {**LINE, **whole}
+    assert score_file(write(line), "research")["mean_reward"] == 1.0
+    assert score_file(write(text_line), "research")["mean_reward"] == 0.0
+
+
+def test_judged_lines_are_judged_anew(write, tmp_path):
+    path, out = write(LINE, LINE | {"golden_answers": ["Oslo"]}), tmp_path / "out.jsonl"
+    first = score_file(path, "research", out)
+    assert score_file(out, "research") == first
+    former = read(out)[0] | {"reward": 0.3, "prediction": "Oslo"}
+    assert score_file(write(former), "research")["mean_reward"] == 1.0
+
+
+def test_lines_of_other_recipes_are_skipped_and_auto_takes_each_its_own(write):
+    bad_format = LINE | {"response": RIGHT.replace("<think>", "")}
+    path = write(
+        bad_format | {"recipe": "research"},
+        bad_format | {"recipe": "research_paper"},
+    )
+    assert score_file(path, "auto")["mean_reward"] == 0.5
+    summary = score_file(path, "research")
+    assert (summary["n"], summary["skipped"], summary["mean_reward"]) == (1, 1, 0.0)
+    with pytest.raises(ValueError, match="2 lines name another recipe"):
+        score_file(path, "quickstart")
+    assert score_file(write(LINE), "quickstart")["n"] == 1  # names no recipe
+
+
+def test_the_end_is_optional_where_it_changes_nothing(write):
+    path = write({"response": RIGHT, "golden_answers": ["Paris"]})
+    assert score_file(path, "research_paper")["mean_reward"] == 1.0
+    with pytest.raises(ValueError, match="line 1: 'ended' is missing"):
+        score_file(path, "research")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not a line of JSON"),
+        ("[1]", "expected an object"),
+        ({"response": RIGHT, "ended": True}, "'golden_answers' is missing"),
+        (LINE | {"golden_answers": "Paris"}, "'golden_answers' must be a list"),
+        (LINE | {"golden_answers": [1817]}, "expected strings"),
+        (LINE | {"response": 3}, "'response' must be a string"),
+        (LINE | {"ended": 1}, "'ended' must be true or false"),
+        (LINE | {"prediction": 3}, "prediction must be a string or null"),
+        (LINE | {"segments": []}, "both segments and response"),
+        (LINE | {"expected": {"rewrd": 1}}, "expected names"),
+        ({"segments": ["x"], "golden_answers": ["P"], "ended": True}, "objects"),
+        (
+            {"segments": [{"text": "x"}], "golden_answers": ["P"], "ended": True},
+            "'is_policy' is missing",
+        ),
+        ({"segments": [], "golden_answers": [], "ended": True}, "at least one golden"),
+    ],
+)
+def test_a_malformed_line_is_named_and_nothing_is_written(
+    write, tmp_path, line, message
+):
+    path, out = write(LINE, line), tmp_path / "out.jsonl"
+    with pytest.raises(ValueError, match=rf"in\.jsonl, line 2: .*{message}"):
+        score_file(path, "research", out)
+    assert not out.exists()
+
+
+def test_auto_needs_a_known_recipe_on_every_line(write):
+    with pytest.raises(ValueError, match="line 1: 'recipe' is missing"):
+        score_file(write(LINE), "auto")
+    with pytest.raises(ValueError, match="line 1: unknown recipe 'reserch'"):
+        score_file(write(LINE | {"recipe": "reserch"}), "auto")
+    with pytest.raises(ValueError, match="unknown recipe 'reserch'"):
+        score_file(write(LINE), "reserch")

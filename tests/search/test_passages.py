@@ -1,0 +1,128 @@
+"""Corpus files, good and bad."""
+
+import gzip
+import json
+
+import pytest
+
+from jaxsearch.search.passages import (
+    Passage,
+    corpus_fingerprint,
+    read_passages,
+    write_passages,
+)
+
+PASSAGES = [
+    Passage(id="a", contents='"Alû"\nA spirit of the night.'),
+    Passage(id="b", contents='"Lilu"\nA "demon"\twith\ttabs.'),
+]
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
+def test_write_then_read(tmp_path, name):
+    write_passages(PASSAGES, tmp_path / name)
+    assert read_passages(tmp_path / name) == PASSAGES
+
+
+def test_same_passages_make_same_bytes(tmp_path):
+    write_passages(PASSAGES, tmp_path / "a.jsonl.gz")
+    write_passages(PASSAGES, tmp_path / "b.jsonl.gz")
+    first, second = (tmp_path / f"{name}.jsonl.gz" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    # Bytes 4 to 8 of a gzip file are its time.
+    assert first.read_bytes()[4:8] == bytes(4)
+
+
+def test_title_and_text_become_contents(tmp_path):
+    path = tmp_path / "c.jsonl"
+    line = {"id": "7", "title": "Two\nlines", "text": "Body.", "extra": 1}
+    path.write_text(json.dumps(line) + "\n\n")
+    [passage] = read_passages(path)
+    assert passage == Passage(id="7", contents='"Two lines"\nBody.')
+    assert (passage.title, passage.text) == ("Two lines", "Body.")
+
+
+def test_r1_searcher_tsv_keeps_the_text(tmp_path):
+    path = tmp_path / "c.tsv.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as stream:
+        stream.write("0\tTitle: Alû Text:  A spirit.\r\n1\tb\tc\n")
+    assert read_passages(path) == [
+        Passage(id="0", contents="Title: Alû Text:  A spirit."),
+        Passage(id="1", contents="b\tc"),
+    ]
+
+
+GOOD = b'{"id": "a", "contents": "t"}\n'
+BAD_FILES = {
+    "malformed JSON": ("c.jsonl", GOOD + b'{"id": "b", ', "line 2: expected one JSON"),
+    "not an object": ("c.jsonl", GOOD + b"[1]", "line 2: expected a JSON object"),
+    "no id": ("c.jsonl", GOOD + b'{"contents": "t"}', 'line 2: field "id" is missing'),
+    "no text": ("c.jsonl", b'{"id": "a", "title": "t"}', 'line 1: field "text" is'),
+    "number as id": ("c.jsonl", b'{"id": 1, "contents": "t"}', "line 1: .* got int 1"),
+    "empty id": ("c.jsonl", b'{"id": "", "contents": "t"}', "line 1: .*non-empty"),
+    "list of contents": ("c.jsonl", b'{"id": "a", "contents": []}', "1: .* got list"),
+    "surrogate": ("c.jsonl", b'{"id": "a", "contents": "\\ud800"}', "line 1: .*half"),
+    "duplicate id": ("c.jsonl", GOOD + b"\n" + GOOD, "line 3: id 'a' .* line 1"),
+    "not UTF-8": ("c.jsonl", GOOD + b'{"id": "\xff"}', "line 2: .*0xff at column 9"),
+    "empty": ("c.jsonl", b"\n", "expected at least one passage"),
+    "TSV without tab": ("c.tsv", b"0\ta\n1 b\n", "line 2: expected id<TAB>text"),
+    "TSV without id": ("c.tsv", b"\ta\n", "line 1: expected id<TAB>text"),
+    "not gzip": ("c.jsonl.gz", GOOD, "after line 0: the gzip data is"),
+    "other suffix": ("c.parquet", GOOD, "expected a corpus named"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_file_is_one_clear_line(tmp_path, case):
+    name, content, message = BAD_FILES[case]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_passages(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [12, 40, 0.5, -4])
+def test_truncated_gzip(tmp_path, kept):
+    path = tmp_path / "c.jsonl.gz"
+    write_passages(
+        [Passage(id=str(i), contents=f"text {i * i}") for i in range(2000)], path
+    )
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept) if kept == 0.5 else kept])
+    with pytest.raises(ValueError, match=r"after line \d+: the gzip data is trunc"):
+        read_passages(path)
+
+
+def test_damaged_gzip(tmp_path):
+    path = tmp_path / "c.jsonl.gz"
+    write_passages(PASSAGES, path)
+    whole = bytearray(path.read_bytes())
+    whole[-8] ^= 0xFF  # the first byte of the checksum
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="the gzip data is truncated or damaged"):
+        read_passages(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(ValueError, match="none.jsonl: cannot be read: No such file"):
+        read_passages(tmp_path / "none.jsonl")
+    (tmp_path / "d.jsonl").mkdir()
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        read_passages(tmp_path / "d.jsonl")
+
+
+def test_fingerprint_sees_ids_texts_order_and_borders():
+    corpora = [
+        PASSAGES,
+        PASSAGES[::-1],
+        PASSAGES[:1],
+        [Passage(id="ab", contents="c")],
+        [Passage(id="a", contents="bc")],
+        [Passage(id="a", contents="b"), Passage(id="c", contents="")],
+    ]
+    fingerprints = {corpus_fingerprint(corpus) for corpus in corpora}
+    assert len(fingerprints) == len(corpora)
+    assert corpus_fingerprint(list(PASSAGES)) == corpus_fingerprint(PASSAGES)
+    assert all(len(found) >= 16 for found in fingerprints)

@@ -1,0 +1,295 @@
+import contextlib
+import io
+import json
+import math
+import os
+import pty
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsearch import metrics, writers
+from jaxsearch.console import ConsoleWriter
+from jaxsearch.metrics import Max, Mean
+from jaxsearch.trajectory import Search, Segment, Status, Trajectory
+
+
+class Outcome:
+    def __init__(self, reward, **parts):
+        self.reward = reward
+        self.parts = parts
+        self.reason = "because"
+        self.prediction = None
+
+
+def make_trajectory(*, position=0, member=0, status=Status.ANSWERED, searches=()):
+    """2 prompt tokens, 3 sampled, 5 retrieved."""
+    return Trajectory(
+        question_id=f"q{position}",
+        question="Who?",
+        golden_answers=("Dorvin",),
+        position=position,
+        member=member,
+        tokens=np.arange(10, dtype=np.int32),
+        is_policy=np.array([0, 0, 1, 1, 1, 0, 0, 0, 0, 0], bool),
+        logprobs=np.zeros(10, np.float32),
+        prompt_len=2,
+        segments=(Segment(text="x", is_policy=True),),
+        searches=searches,
+        status=status,
+    )
+
+
+def test_a_mean_of_parts_weighs_every_token_the_same():
+    few = Mean(total=10 * 1.0, weight=10.0)
+    many = Mean(total=90 * 0.0, weight=90.0)
+    assert Mean.joined(few, many).value == 0.1  # the mean of means is 0.5
+
+
+def test_means_join_inside_a_compiled_function():
+    @jax.jit
+    def join(a, b):
+        return Mean.joined(a, b)
+
+    part = Mean(total=jnp.float32(3.0), weight=jnp.float32(4.0))
+    assert join(part, part).value == 0.75
+
+
+def test_summary_has_a_float_for_each_kind_of_metric():
+    summary = metrics.summarise(
+        {
+            "loss": Mean(total=jnp.float32(1.0), weight=jnp.int32(4)),
+            "logprob_drift/max": Max.joined(Max(value=0.5), Max(value=np.float32(2.0))),
+            "time/update": 1.5,
+            "searches/failed": Mean.of([]),
+        }
+    )
+    assert [type(value) for value in summary.values()] == [float] * 4
+    assert list(summary.values())[:3] == [0.25, 2.0, 1.5]
+    assert math.isnan(summary["searches/failed"])  # nothing was measured
+
+
+def test_a_nan_is_not_lost_in_a_maximum():
+    assert math.isnan(Max.joined(Max(value=math.nan), Max(value=1.0)).value)
+    assert math.isnan(Max.joined(Max(value=1.0), Max(value=math.nan)).value)
+
+
+def test_trajectory_metrics_by_hand():
+    found = Search(query="a", passage_ids=("p1",), num_deleted_tags=4)
+    empty = Search(query="b", passage_ids=(), is_truncated=True)
+    failed = Search(query="c", passage_ids=(), has_failed=True)
+    trajectories = [
+        make_trajectory(position=7, member=0, searches=(found, empty)),
+        make_trajectory(position=7, member=1, searches=(failed, found)),
+        make_trajectory(position=9, member=0, status=Status.ENDED),
+        make_trajectory(position=9, member=1),
+    ]
+    outcomes = [Outcome(1.0, f1=1.0), Outcome(0.0, f1=0.5), Outcome(0.2), Outcome(0.2)]
+    means = metrics.trajectory_metrics(
+        trajectories, outcomes, em=[1.0, 0.0, 0.0, 0.0], f1=[1.0, 0.5, 0.0, 0.5]
+    )
+    summary = metrics.summarise(means)
+    assert summary["reward/mean"] == pytest.approx(0.35)
+    assert summary["reward/f1"] == 0.75  # of the two that have this part
+    assert summary["reward/group_std"] == 0.25  # 0.5 and 0, over two groups
+    assert summary["groups_without_signal"] == 0.5
+    assert summary["em"] == 0.25
+    assert summary["f1"] == 0.5
+    assert summary["searches/mean"] == 1.0
+    assert summary["searches/failed"] == 0.25
+    assert summary["searches/empty"] == 0.25  # the failed one is not counted twice
+    assert summary["searches/truncated"] == 0.25
+    assert summary["tags_deleted"] == 2.0  # 8 tags, 4 trajectories
+    assert (summary["len/policy"], summary["len/observation"]) == (3.0, 5.0)
+    assert summary["len/total"] == 10.0
+    assert summary["policy_token_share"] == 0.3
+    assert summary["status/answered"] == 0.75
+    assert {f"status/{status}" for status in Status} <= summary.keys()
+
+
+def test_trajectory_metrics_refuse_lists_that_do_not_agree():
+    with pytest.raises(ValueError, match="1 trajectories, 1 outcomes, 2 em"):
+        metrics.trajectory_metrics(
+            [make_trajectory()], [Outcome(1.0)], em=[1.0, 1.0], f1=[1.0]
+        )
+
+
+def test_a_reward_part_may_not_hide_the_mean():
+    with pytest.raises(ValueError, match="may not be called"):
+        metrics.trajectory_metrics(
+            [make_trajectory()], [Outcome(1.0, mean=3.0)], em=[1.0], f1=[1.0]
+        )
+
+
+def test_numbers_that_are_not_finite_survive_in_strict_json(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    values = {"loss": math.nan, "kl": math.inf, "entropy": -math.inf, "em": 0.5}
+    writers.JsonlWriter(path).write(3, "rl", values)
+
+    def refuse(token):
+        raise AssertionError(f"{token} is not JSON")
+
+    json.loads(path.read_text(), parse_constant=refuse)
+    [line] = writers.read_metrics(path)
+    assert math.isnan(line.pop("loss"))
+    assert line == {
+        "step": 3,
+        "stage": "rl",
+        "kl": math.inf,
+        "entropy": -math.inf,
+        "em": 0.5,
+    }
+
+
+def test_a_resumed_run_loses_later_lines_and_the_torn_one(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writer = writers.JsonlWriter(path)
+    for step in range(1, 6):
+        writer.write(step, "rl", {"loss": 1.0 / step})
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole) + '{"step": 6, "stage": "r')
+    writers.cut_back(path, 3)
+    assert path.read_text() == "".join(whole[:3])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+    writer.write(4, "rl", {"loss": 0.25})
+    assert [line["step"] for line in writers.read_metrics(path)] == [1, 2, 3, 4]
+
+
+def test_a_torn_line_goes_also_where_no_step_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "stage": "rl"}\n{"step": 2, "sta')
+    writers.cut_back(path, 9)
+    assert path.read_text() == '{"step": 1, "stage": "rl"}\n'
+    writers.cut_back(tmp_path / "none.jsonl", 9)
+
+
+def test_a_malformed_line_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "stage": "rl"}\n{"step": 2,\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not JSON"):
+        writers.read_metrics(path)
+    path.write_text('{"step": 1}\n[2]\n')
+    with pytest.raises(ValueError, match=r"line 2: expected a JSON object"):
+        writers.read_metrics(path)
+
+
+RL_VALUES = {
+    "reward/mean": 0.5,
+    "em": 0.25,
+    "searches/mean": 1.5,
+    "len/policy": 80.0,
+    "loss": math.nan,
+    "kl": 0.001,
+    "grad_norm": 1.0,
+    "time/rollout": 2.0,
+    "time/search_wait": 1.0,
+    "time/update": 1.0,
+    "tokens_per_s/total": 12345.0,
+}
+
+
+def write_two_stages(stream):
+    writer = ConsoleWriter({"supervised": 2, "rl": 10}, stream=stream)
+    for step in (1, 2):
+        writer.write(step, "supervised", {"loss": 2.0, "time/update": 0.5})
+    for step in (3, 4, 5):
+        writer.write(step, "rl", RL_VALUES)
+    writer.close()
+
+
+def test_console_lines_are_plain_and_aligned_without_a_terminal():
+    stream = io.StringIO()
+    write_two_stages(stream)
+    lines = stream.getvalue().splitlines()
+    assert "\x1b" not in stream.getvalue()
+    assert len(lines) == 7  # a header for each stage
+    assert [len(line) for line in lines[2:]] == [len(lines[2])] + [len(lines[3])] * 4
+    assert lines[1].split() == ["supervised", "1/2", "2.0000", "0.50"]
+    # search_wait is a part of rollout: 3 seconds, not 4.
+    assert lines[4].split() == (
+        "rl 1/10 0.500 0.250 1.50 80 nan 0.0010 1.000 3.00 12,345".split()
+    )
+
+
+def test_console_shows_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    reader, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        write_two_stages(stream)
+        stream.flush()
+        os.set_blocking(reader, False)
+        parts = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                parts.append(os.read(reader, 4096))
+    os.close(reader)
+    shown = b"".join(parts).decode()
+    assert "3/10" in shown and "left" in shown and "12,345" in shown
+
+
+def test_console_refuses_a_stage_it_does_not_know():
+    with pytest.raises(ValueError, match="unknown stage 'r1'"):
+        ConsoleWriter({"rl": 10}, stream=io.StringIO()).write(1, "r1", {})
+
+
+def test_writers_pass_everything_on(tmp_path):
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    both = writers.Writers([writers.JsonlWriter(path) for path in paths])
+    both.write(1, "rl", {"loss": 0.5})
+    both.close()
+    assert [writers.read_metrics(path) for path in paths] == [
+        [{"step": 1, "stage": "rl", "loss": 0.5}]
+    ] * 2
+
+
+def test_tensorboard_gets_the_numbers(tmp_path):
+    writer = writers.TensorBoardWriter(tmp_path)
+    writer.write(1, "rl", {"loss": 0.5})
+    writer.close()
+    [events] = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()
+
+
+def test_a_missing_tensorboard_names_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ValueError, match=r"jaxsearch\[tensorboard\]"):
+        writers.TensorBoardWriter(tmp_path)
+
+
+def test_wandb_keeps_one_id_for_a_resumed_run(tmp_path):
+    """Two offline runs in processes of their own, as a resumed run has."""
+    program = (
+        "import pathlib, sys; from jaxsearch.writers import WandbWriter\n"
+        "writer = WandbWriter(pathlib.Path(sys.argv[1]), config={'seed': 1})\n"
+        "writer.write(1, 'rl', {'loss': 0.5, 'kl': float('nan')})\n"
+        "writer.close()\n"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    assert [run.stdout + run.stderr for run in outputs] == ["", ""]
+    run_id = (tmp_path / "wandb_id").read_text()
+    folders = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert folders and all(folder.name.endswith(f"-{run_id}") for folder in folders)
+    assert list(folders[0].glob("*.wandb"))
+
+
+def test_importing_the_writers_is_cheap():
+    program = (
+        "import sys, jaxsearch.writers, jaxsearch.console\n"
+        "heavy = {'jax', 'wandb', 'tensorboardX', 'rich'} & sys.modules.keys()\n"
+        "import jaxsearch.metrics\n"
+        "heavy |= {'wandb', 'tensorboardX', 'rich'} & sys.modules.keys()\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
