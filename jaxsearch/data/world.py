@@ -103,14 +103,8 @@ class _Entity:
     facts: dict[str, str]  # relation noun -> name of an entity, or a year
 
 
-def make_worlds(
-    *, seed: int, num_worlds: int, num_entities: int, num_questions: int
-) -> list[World]:
-    """Worlds that share no name. Sizes are per world.
-
-    Errors: ValueError when there are not enough names for so many entities.
-    """
-    rng = random.Random(seed)
+def make_names(rng: random.Random) -> list[str]:
+    """All names there are, shuffled: two syllables each."""
     syllables = [
         a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS
     ]
@@ -118,20 +112,11 @@ def make_worlds(
     firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
     seconds = syllables[_SYLLABLES_PER_SIDE : 2 * _SYLLABLES_PER_SIDE]
     names = [first + second for first in firsts for second in seconds]
-    if num_worlds * num_entities > len(names):
-        raise ValueError(
-            f"{num_worlds} worlds of {num_entities} entities need more than the "
-            f"{len(names)} names there are; make fewer or smaller worlds"
-        )
     rng.shuffle(names)
-    worlds = []
-    for i in range(num_worlds):
-        own = names[i * num_entities : (i + 1) * num_entities]
-        worlds.append(_make_world(rng, own, num_questions, prefix=f"w{seed}-{i}"))
-    return worlds
+    return names
 
 
-def _make_world(
+def make_world(
     rng: random.Random, names: list[str], num_questions: int, *, prefix: str
 ) -> World:
     kinds = [

@@ -157,6 +157,21 @@ def test_ties_go_to_the_lower_position():
     assert [hit.passage.id for hit in hits] == ["0", "1", "2"]
 
 
+def test_near_ties_go_to_the_lower_position():
+    class Rounded(TfidfEncoder):
+        def encode_passages(self, passages):
+            # As if summed in other orders: the last passages score a little higher.
+            noise = 1 + 3e-8 * np.arange(len(passages), dtype=np.float32)
+            return super().encode_passages(passages) * noise[:, None]
+
+    passages = [Passage(id=str(i), contents="same words here") for i in range(12)]
+    encoder = Rounded.fit(passages, dims=64)
+    assert len(np.unique(encoder.encode_passages(passages), axis=0)) > 1
+    index, exact = ScannIndex.build(passages, encoder), ExactIndex(passages, encoder)
+    for hits in (*index.search(["same here"], 3), *exact.search(["same here"], 3)):
+        assert [hit.passage.id for hit in hits] == ["0", "1", "2"]
+
+
 def test_real_corpus_with_a_calibrated_tree(wiki, monkeypatch):
     from jaxsearch.search import scann_scorer
 
