@@ -1,20 +1,22 @@
 """Devices as a mesh, and where each axis of a parameter goes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-# Logical axis -> mesh axis. An axis that is not named here is replicated.
-RULES: Mapping[str, str] = {
+# Logical axis -> mesh axis, or None: the axis is not spread.
+RULES: Mapping[str, str | None] = {
     "vocab": "tensor",
     "mlp": "tensor",
     "heads": "tensor",
     "kv_heads": "tensor",
     "embed": "fsdp",
+    "head": None,
+    "layers": None,
 }
 BATCH_AXES = ("data", "fsdp")  # rows of a batch are spread over both
 
@@ -27,6 +29,11 @@ class MeshShape:
     fsdp: int = 1
     tensor: int = 1
 
+    def __post_init__(self):
+        for axis, size in dataclasses.asdict(self).items():
+            if size < 1:
+                raise ValueError(f"mesh axis {axis} must be at least 1, got {size}")
+
 
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     """A mesh of axes data, fsdp, tensor.
@@ -35,28 +42,33 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     """
     devices = jax.devices() if devices is None else devices
     sizes = (shape.data, shape.fsdp, shape.tensor)
-    if np.prod(sizes) != len(devices):
+    if math.prod(sizes) != len(devices):
         raise ValueError(
             f"mesh data={shape.data} x fsdp={shape.fsdp} x tensor={shape.tensor} needs "
-            f"{np.prod(sizes)} devices, there are {len(devices)}"
+            f"{math.prod(sizes)} devices, there are {len(devices)}"
         )
     names = ("data", "fsdp", "tensor")
-    grid = np.asarray(devices).reshape(sizes)
-    return Mesh(grid, names, axis_types=(AxisType.Auto,) * 3)
+    # Not a plain reshape: it lays the axes along the links of a TPU's torus.
+    return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def shardings(
-    mesh: Mesh, logical_axes: Any, shapes: Any, rules: Mapping[str, str] = RULES
+    mesh: Mesh, logical_axes: Any, shapes: Any, rules: Mapping[str, str | None] = RULES
 ) -> Any:
     """A sharding for every parameter, from the names of its axes.
 
-    Errors: ValueError when two axes of one parameter claim the same mesh axis, or
-    a mesh axis does not divide the axis it is given; the parameter is named.
+    Errors: ValueError when two axes of one parameter claim the same mesh axis, a
+    mesh axis does not divide the axis it is given, or `rules` do not know an axis;
+    the parameter is named.
     """
 
     def one(path: tuple, shape: jax.ShapeDtypeStruct, axes: tuple[str, ...]):
-        name = "/".join(str(key.key) for key in path)
-        wanted = [rules.get(axis) for axis in axes]
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if len(axes) != len(shape.shape):
+            raise ValueError(f"{name}: axes {axes} do not fit its shape {shape.shape}")
+        if unknown := [axis for axis in axes if axis not in rules]:
+            raise ValueError(f"{name}: no rule for axes {unknown}; known: {[*rules]}")
+        wanted = [rules[axis] for axis in axes]
         used = [axis for axis in wanted if axis is not None]
         if len(set(used)) != len(used):
             raise ValueError(f"{name}: axes {axes} claim one mesh axis twice: {wanted}")
@@ -66,7 +78,13 @@ def shardings(
                     f"{name}: axis {logical!r} of size {size} does not divide by the "
                     f"{mesh.shape[axis]} devices of mesh axis {axis!r}"
                 )
-        return NamedSharding(mesh, PartitionSpec(*wanted))
+        # XLA names the shardings of its outputs without axes of one device and without
+        # trailing Nones. The same layout by another name is another one to jit's
+        # cache: the second update would compile again.
+        spread = [axis if axis and mesh.shape[axis] > 1 else None for axis in wanted]
+        while spread and spread[-1] is None:
+            spread.pop()
+        return NamedSharding(mesh, PartitionSpec(*spread))
 
     return jax.tree.map_with_path(one, shapes, logical_axes)
 
@@ -74,6 +92,25 @@ def shardings(
 def row_sharding(mesh: Mesh) -> NamedSharding:
     """Rows of a batch spread over the data axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def row_multiple(mesh: Mesh) -> int:
+    """What the number of rows of a batch must divide by."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def put_batch(mesh: Mesh, batch: Any) -> Any:
+    """A pytree of arrays whose first axis is rows, with its rows spread.
+
+    Errors: ValueError when the rows do not divide.
+    """
+    for rows in {len(array) for array in jax.tree.leaves(batch)}:
+        if rows % row_multiple(mesh):
+            raise ValueError(
+                f"{rows} rows do not divide by the {row_multiple(mesh)} devices of "
+                f"mesh axes {BATCH_AXES}: pass row_multiple to `microbatches`"
+            )
+    return jax.device_put(batch, row_sharding(mesh))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

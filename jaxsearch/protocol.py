@@ -18,7 +18,9 @@ class Protocol:
       messages: question -> chat messages, for tokenizers with a chat template.
       prompt: question -> prompt text, for tokenizers without one.
       query: text of one turn -> what the policy asks for; "" when it asks nothing.
-      observation: passages -> text put into the context.
+      result_open, result_close: stand around what a search brought.
+      render: passages -> the text between them. Whoever puts it into a context
+        strips control tags from it once more: two passages may hold half a tag each.
       has_answer: segments -> whether the policy wrote a well-formed answer.
     """
 
@@ -28,8 +30,18 @@ class Protocol:
     messages: Callable[[str], list[dict[str, str]]]
     prompt: Callable[[str], str]
     query: Callable[[str], str]
-    observation: Callable[[Sequence[Passage]], str]
+    result_open: str
+    render: Callable[[Sequence[Passage]], str]
+    result_close: str
     has_answer: Callable[[Sequence[Segment]], bool]
+
+    def framed(self, body: str) -> str:
+        """A rendered text as it enters the context."""
+        return f"{self.result_open}{body}{self.result_close}"
+
+    def observation(self, passages: Sequence[Passage]) -> str:
+        """The observation of passages that hold no control tags."""
+        return self.framed(self.render(passages))
 
 
 # Stands for an observation in a text that is judged. Its spaces keep the ends of
@@ -104,10 +116,10 @@ def _research_query(turn_text: str) -> str:
     return query.strip() if stop_tag and open_tag else ""
 
 
-def _research_observation(passages: Sequence[Passage]) -> str:
+def _research_render(passages: Sequence[Passage]) -> str:
     """Whole contents, a blank line between passages. Source: ReSearch, rollout loop."""
     contents = "\n\n".join(passage.contents for passage in passages).strip()
-    return f" <result>\n{contents}\n</result>"
+    return f"\n{contents}\n"
 
 
 def _research_has_answer(segments: Sequence[Segment]) -> bool:
@@ -123,13 +135,13 @@ def _research_has_answer(segments: Sequence[Segment]) -> bool:
     )
 
 
-def _one_line_observation(passages: Sequence[Passage]) -> str:
-    """Texts without titles, every word and tag after exactly one space.
+def _one_line_render(passages: Sequence[Passage]) -> str:
+    """Texts without titles, exactly one space around every word.
 
     For a vocabulary of whole words with a leading space, which has no newline.
     """
     words = (word for passage in passages for word in passage.text.split())
-    return " ".join(["", "<result>", *words, "</result>"])
+    return " ".join(["", *words, ""])
 
 
 RESEARCH = Protocol(
@@ -143,7 +155,9 @@ RESEARCH = Protocol(
     messages=_research_messages,
     prompt=_research_prompt,
     query=_research_query,
-    observation=_research_observation,
+    result_open=" <result>",
+    render=_research_render,
+    result_close="</result>",
     has_answer=_research_has_answer,
 )
 
@@ -153,5 +167,5 @@ QUICKSTART = dataclasses.replace(
     name="quickstart",
     messages=lambda question: [{"role": "user", "content": question}],
     prompt=lambda question: question,
-    observation=_one_line_observation,
+    render=_one_line_render,
 )

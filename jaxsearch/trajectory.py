@@ -48,6 +48,7 @@ class Trajectory:
       tokens: prompt, then turns and observations in order, [T] int32.
       is_policy: True where the policy sampled the token, [T].
       logprobs: nats, at the sampling temperature; read only where is_policy, [T].
+      sampling_logprobs: the same under the top-p/top-k cut, where there is one.
       prompt_len: tokens before the first sampled one.
       segments: the text after the prompt, by author.
     """
@@ -60,6 +61,7 @@ class Trajectory:
     tokens: np.ndarray
     is_policy: np.ndarray
     logprobs: np.ndarray
+    sampling_logprobs: np.ndarray
     prompt_len: int
     segments: tuple[Segment, ...]
     searches: tuple[Search, ...]
@@ -91,7 +93,8 @@ class TrainRow(NamedTuple):
     """What an update needs of one trajectory or demonstration.
 
     Attributes:
-      tokens, is_policy, old_logprobs: [T]; advantage: of every policy token.
+      tokens, is_policy, old_logprobs: [T]; the first token is nobody's choice.
+      advantage: of every policy token.
     """
 
     tokens: np.ndarray
@@ -128,11 +131,23 @@ def microbatches(
 
     Args:
       row_lens: lengths T that a batch may have, ascending; one shape for each.
-      max_tokens: padded tokens M * T of a batch, at least one row.
+      max_tokens: padded tokens M * T of a batch; at least `row_multiple` rows are
+        taken, however long.
       row_multiple: M is a multiple of it (devices that share the rows).
 
-    Errors: ValueError for a row longer than the last of row_lens.
+    Errors: ValueError for a row longer than the last of row_lens, for one whose
+    first token counts (nothing predicts it) or whose arrays differ in length, and
+    for row_lens that do not ascend.
     """
+    if not row_lens or list(row_lens) != sorted(set(row_lens)) or row_lens[0] < 2:
+        raise ValueError(f"row_lens must ascend from at least 2, got {tuple(row_lens)}")
+    if max_tokens < 1 or row_multiple < 1:
+        raise ValueError(
+            "max_tokens and row_multiple must be at least 1, got "
+            f"{max_tokens} and {row_multiple}"
+        )
+    for row in rows:
+        _check(row)
     ordered = sorted(rows, key=lambda row: len(row.tokens))
     if ordered and len(ordered[-1].tokens) > row_lens[-1]:
         raise ValueError(
@@ -145,8 +160,21 @@ def microbatches(
             end += 1
         num_rows = max(1, max_tokens // (row_len * row_multiple)) * row_multiple
         for first in range(start, end, num_rows):
-            yield _stacked(ordered[first : min(first + num_rows, end)], num_rows, row_len)
+            yield _stacked(
+                ordered[first : min(first + num_rows, end)], num_rows, row_len
+            )
         start = end
+
+
+def _check(row: TrainRow) -> None:
+    lengths = {len(row.tokens), len(row.is_policy), len(row.old_logprobs)}
+    if len(lengths) != 1:
+        raise ValueError(
+            "tokens, is_policy and old_logprobs of a row must be equally long, got "
+            f"{len(row.tokens)}, {len(row.is_policy)} and {len(row.old_logprobs)}"
+        )
+    if len(row.tokens) and row.is_policy[0]:
+        raise ValueError("the first token of a row cannot be a policy token")
 
 
 def _stacked(rows: Sequence[TrainRow], num_rows: int, row_len: int) -> TrainBatch:

@@ -37,6 +37,7 @@ def make_trajectory(*, position=0, member=0, status=Status.ANSWERED, searches=()
         tokens=np.arange(10, dtype=np.int32),
         is_policy=np.array([0, 0, 1, 1, 1, 0, 0, 0, 0, 0], bool),
         logprobs=np.zeros(10, np.float32),
+        sampling_logprobs=np.zeros(10, np.float32),
         prompt_len=2,
         segments=(Segment(text="x", is_policy=True),),
         searches=searches,

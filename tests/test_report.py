@@ -64,6 +64,7 @@ def make_trajectory(*, position=0, member=0, text="Bakfel", passage="Bakfel is o
         tokens=np.arange(8, dtype=np.int32),
         is_policy=np.array([0, 0, 1, 1, 0, 0, 1, 1], bool),
         logprobs=np.zeros(8, np.float32),
+        sampling_logprobs=np.zeros(8, np.float32),
         prompt_len=2,
         segments=(
             Segment(

@@ -24,6 +24,7 @@ TRAJECTORY = Trajectory(
     tokens=np.arange(9, dtype=np.int32),
     is_policy=np.array([0, 0, 1, 1, 1, 0, 0, 1, 1], bool),
     logprobs=np.zeros(9, np.float32),
+    sampling_logprobs=np.zeros(9, np.float32),
     prompt_len=2,
     segments=(
         Segment(text=" <search> a </search>", is_policy=True),

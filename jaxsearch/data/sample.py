@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from jaxsearch.data.demonstrations import Demonstration, demonstrate
-from jaxsearch.data.formats import Question
-from jaxsearch.search.passages import Passage
+from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.material import Material
+from jaxsearch.search.passages import Passage, read_passages
 
 
 def sample_questions_path() -> pathlib.Path:
@@ -83,3 +84,17 @@ def _packaged(name: str) -> pathlib.Path:
     return pathlib.Path(
         str(importlib.resources.files("jaxsearch.data") / "sample" / name)
     )
+
+
+def material(run_folder: pathlib.Path, seed: int) -> Material:
+    """The packaged questions and passages; the tokenizer is the user's to name."""
+    return Material(
+        questions=read_questions(sample_questions_path()),
+        passages=read_passages(sample_passages_path()),
+    )
+
+
+def packaged_demonstrations(seed: int) -> list[Demonstration]:
+    """`demonstrations` of the packaged questions, whatever a run trains on."""
+    found = material(pathlib.Path(), seed)
+    return demonstrations(found.questions, found.passages, seed=seed)

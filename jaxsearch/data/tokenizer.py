@@ -37,6 +37,7 @@ class Tokenizer:
         # Padding is never read (lengths are explicit), so any id serves.
         has_pad = backend.pad_token_id is not None
         self.pad_id: int = backend.pad_token_id if has_pad else self.end_id
+        self.unknown_id: int | None = backend.unk_token_id
         self.num_ids = max(backend.get_vocab().values()) + 1
 
     @classmethod
@@ -50,7 +51,9 @@ class Tokenizer:
             backend = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"cannot read a tokenizer from {folder}: {reason}") from None
+            raise ValueError(
+                f"cannot read a tokenizer from {folder}: {reason}"
+            ) from None
         if not backend.is_fast:
             raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
         return cls(backend, folder)
@@ -94,9 +97,15 @@ class Tokenizer:
         """Texts of special tokens: none may enter a context from a passage."""
         return tuple(
             token.content
-            for token in self.backend.added_tokens_decoder.values()
-            if token.special
+            for i, token in self.backend.added_tokens_decoder.items()
+            if i in self.special_ids
         )
+
+    @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of special tokens, the end token among them."""
+        added = self.backend.added_tokens_decoder.items()
+        return frozenset([self.end_id, *(i for i, t in added if t.special)])
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from jaxsearch.search.passages import Passage
 
 _CONSONANTS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"
-_YEARS = tuple(str(year) for year in range(1800, 2000, 10))
+_YEARS = tuple(str(year) for year in range(1880, 2000, 10))
 _SYLLABLES_PER_SIDE = 112  # 12,544 names
 
 
@@ -194,10 +194,9 @@ def _chain(
         golden_answers=(entity.name,),
         metadata={
             "hops": str(num_hops),
+            # What to look for under which name, in order.
             "steps": steps,
             "conclusion": "",
-            # What a reader who stops after the first passage would answer.
-            "hasty_answer": entities[steps[0]["query"]].facts[steps[0]["think"]],
         },
     )
 
@@ -229,7 +228,9 @@ def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Qu
                 {"think": "year", "query": first.name},
                 {"think": "year", "query": second.name},
             ],
-            "conclusion": f"{wanted} {years[0]} {years[1]} {winner.name}",
+            "conclusion": f"{wanted} {' '.join(years)} {winner.facts['year']} "
+            f"{winner.name} {attribute}",
+            "hasty_conclusion": f"{first.name} {attribute}",
             "hasty_answer": first.facts[attribute],
         },
     )

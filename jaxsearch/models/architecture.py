@@ -67,8 +67,9 @@ def from_hf_config(config: dict[str, Any]) -> Architecture:
         raise ValueError(
             f"rope scaling {scaling!r} is not supported; only unscaled rotary is"
         )
-    if config.get("use_sliding_window"):
-        raise ValueError("use_sliding_window is not supported; expected false")
+    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
+    if config.get("use_sliding_window") or kinds:
+        raise ValueError("sliding-window attention is not supported; only full is")
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"hidden_act must be 'silu', got {config['hidden_act']!r}")
     if config.get("mlp_bias"):
@@ -87,7 +88,9 @@ def from_hf_config(config: dict[str, Any]) -> Architecture:
             ),
             head_width=config.get("head_dim")
             or config["hidden_size"] // config["num_attention_heads"],
-            rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
+            rope_theta=float(
+                rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+            ),
             norm_eps=config.get("rms_norm_eps", 1e-6),
             has_qkv_bias=kind == "qwen2",
             has_tied_head=config.get("tie_word_embeddings", False),

@@ -33,7 +33,7 @@ def rotary_angles(
 ) -> tuple[Float[Array, "B T 1 W"], Float[Array, "B T 1 W"]]:
     """Cosine and sine of the rotary angles, W = head_width / 2 frequencies."""
     exponents = jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width
-    angles = positions[..., None].astype(jnp.float32) * theta**-exponents[None, None]
+    angles = positions[..., None].astype(jnp.float32) * theta ** -exponents[None, None]
     return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
 
 

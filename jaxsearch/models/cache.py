@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxsearch.models.architecture import Architecture
 
@@ -25,7 +26,7 @@ class Cache(NamedTuple):
 
 
 def empty_cache(
-    architecture: Architecture, num_rows: int, max_len: int, dtype: jnp.dtype
+    architecture: Architecture, num_rows: int, max_len: int, dtype: DTypeLike
 ) -> Cache:
     """A cache of zeros for `num_rows` rows of up to `max_len` tokens."""
     rows = (architecture.num_layers, num_rows, architecture.num_kv_heads)

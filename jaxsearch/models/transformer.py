@@ -15,6 +15,8 @@ from jaxsearch.models.attention import attend, rotary_angles
 from jaxsearch.models.layers import GatedMLP, Projections, RMSNorm, normal
 
 Params = dict[str, Any]  # nested dict of arrays
+# nnx.GraphDef and nnx.State, spelled so that beartype can read it.
+Graph = tuple[Any, Any]
 
 
 class Block(nnx.Module):
@@ -59,7 +61,7 @@ class Transformer:
     is_rematerialised: bool = False
 
     @functools.cached_property
-    def _abstract(self) -> tuple[nnx.GraphDef, nnx.State]:
+    def _abstract(self) -> Graph:
         return nnx.split(
             nnx.eval_shape(lambda: Decoder(self.architecture, nnx.Rngs(params=0)))
         )
@@ -90,7 +92,10 @@ class Transformer:
         return nnx.to_pure_dict(nnx.state(decoder))
 
     def hidden(
-        self, params: Params, tokens: Int[Array, "B T"], is_visible: Bool[Array, "B T T"]
+        self,
+        params: Params,
+        tokens: Int[Array, "B T"],
+        is_visible: Bool[Array, "B T T"],
     ) -> Float[Array, "B T D"]:
         """Final hidden states of whole rows, positions counted from 0 in each."""
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
@@ -98,10 +103,8 @@ class Transformer:
 
         def layer(x, weights):
             def attention(query, key, value):
-                key, value = (
-                    jnp.einsum("BSKH->BKHS", key),
-                    jnp.einsum("BSKH->BKSH", value),
-                )
+                key = jnp.einsum("BSKH->BKHS", key)
+                value = jnp.einsum("BSKH->BKSH", value)
                 return attend(query, key, value, is_visible), None
 
             return self._block(weights, x, angles, attention)
@@ -131,7 +134,7 @@ class Transformer:
         x, angles = self._embed(params, tokens, positions)
         is_token = jnp.arange(tokens.shape[1])[None] < num_tokens[:, None]
         target = jnp.where(is_token, positions, cache.max_len)
-        is_visible = jnp.arange(read_len)[None, None] <= positions[..., None]
+        is_visible = jnp.arange(read_len)[None, None] <= positions[..., None] + 1
         targets_rows = jnp.arange(tokens.shape[0]) if rows is None else rows
 
         def layer(carry, xs):
@@ -139,14 +142,9 @@ class Transformer:
             weights, index = xs
 
             def attention(query, key, value):
-                new = kv.write(
-                    cache,
-                    index,
-                    targets_rows,
-                    target,
-                    key.astype(cache.keys.dtype),
-                    value.astype(cache.values.dtype),
-                )
+                key = key.astype(cache.keys.dtype)
+                value = value.astype(cache.values.dtype)
+                new = kv.write(cache, index, targets_rows, target, key, value)
                 keys, values = kv.read(new, index, rows, read_len)
                 keys, values = keys.astype(x.dtype), values.astype(x.dtype)
                 return attend(query, keys, values, is_visible), new
@@ -179,17 +177,17 @@ class Transformer:
         return self._merged(self._norm_graph, params["norm"])(x)
 
     @functools.cached_property
-    def _block_graph(self) -> tuple[nnx.GraphDef, nnx.State]:
+    def _block_graph(self) -> Graph:
         return nnx.split(
             nnx.eval_shape(lambda: Block(self.architecture, nnx.Rngs(params=0)))
         )
 
     @functools.cached_property
-    def _norm_graph(self) -> tuple[nnx.GraphDef, nnx.State]:
+    def _norm_graph(self) -> Graph:
         return nnx.split(nnx.eval_shape(lambda: RMSNorm(self.architecture)))
 
     @staticmethod
-    def _merged(graph: tuple[nnx.GraphDef, nnx.State], params: Params) -> nnx.Module:
+    def _merged(graph: Graph, params: Params) -> nnx.Module:
         graphdef, state = graph
         filled = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
         return nnx.merge(graphdef, filled)

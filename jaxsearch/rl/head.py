@@ -5,10 +5,11 @@ positions alone, a chunk of them at a time, and again in the backward pass, so t
 nothing of size [M T V] ever exists.
 """
 
-import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 _CHUNK_POSITIONS = 2048  # logits of this many positions exist at once
@@ -23,103 +24,151 @@ def policy_logprobs(
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
-    Both are 0 where not is_policy. A token is predicted from the hidden state of the
-    position before it; position 0 cannot be a policy token. Float32 throughout the
-    softmax; `temperature` divides the logits.
+    Both are 0 where not is_policy, and nothing of those positions is read: neither
+    values nor gradients depend on them, be they NaN. A token is predicted from the
+    hidden state of the position before it; position 0 cannot be a policy token.
+    Float32 throughout the softmax; `temperature` divides the logits and is taken as
+    a constant: no gradient flows into it.
     """
+    if tokens.shape[1] < 2:
+        raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
     targets, is_target = tokens[:, 1:], is_policy[:, 1:]
     logprobs, entropy = _scored(hidden[:, :-1], head, targets, is_target, temperature)
     pad = ((0, 0), (1, 0))
     return jnp.pad(logprobs, pad), jnp.pad(entropy, pad)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=())
+class _Chunks(NamedTuple):
+    """Where the positions that count go: first in their row, then cut in columns.
+
+    They are moved within a row, never across rows, and by permutations, never by
+    scatters: rows may be spread over devices and none has to move.
+
+    Attributes:
+      order: position that column c of a row takes, [M T].
+      inverse: column that a position went to, [M T].
+      width: columns of a chunk.
+      num_chunks: in use; an array, so rows of padding cost nothing.
+    """
+
+    order: Array
+    inverse: Array
+    width: int
+    num_chunks: Array
+
+    @classmethod
+    def of(cls, is_target: Bool[Array, "M T"]) -> "_Chunks":
+        M, T = is_target.shape
+        width = min(T, max(1, _CHUNK_POSITIONS // M))
+        order = jnp.argsort(~is_target, axis=1, stable=True)
+        return cls(
+            order=order,
+            inverse=jnp.argsort(order, axis=1),
+            width=width,
+            num_chunks=-(-jnp.max(jnp.sum(is_target, axis=1)) // width),
+        )
+
+    def pack(self, x: Array, is_target: Bool[Array, "M T"]) -> Array:
+        """Values that count first in each row, then zeros, up to whole chunks."""
+        trailing = (1,) * (x.ndim - 2)
+        order = self.order.reshape(*self.order.shape, *trailing)
+        is_kept = jnp.take_along_axis(is_target, self.order, axis=1)
+        is_kept = is_kept.reshape(order.shape)
+        packed = jnp.where(
+            is_kept, jnp.take_along_axis(x, order, axis=1), jnp.zeros((), x.dtype)
+        )
+        return jnp.pad(packed, ((0, 0), (0, self._padding), *((0, 0),) * len(trailing)))
+
+    def unpack(self, packed: Array) -> Array:
+        """Every position gets its value back."""
+        inverse = self.inverse.reshape(*self.inverse.shape, *(1,) * (packed.ndim - 2))
+        return jnp.take_along_axis(packed, inverse, axis=1)
+
+    def cut(self, packed: Array, i: Array) -> Array:
+        """Columns of chunk i."""
+        return jax.lax.dynamic_slice_in_dim(packed, i * self.width, self.width, axis=1)
+
+    def paste(self, packed: Array, chunk: Array, i: Array) -> Array:
+        """`packed` with the columns of chunk i replaced."""
+        return jax.lax.dynamic_update_slice_in_dim(
+            packed, chunk, i * self.width, axis=1
+        )
+
+    @property
+    def _padding(self) -> int:
+        return -self.order.shape[1] % self.width
+
+
+def _log_softmax(
+    states: Float[Array, "M C D"], head: Float[Array, "V D"], temperature: ArrayLike
+) -> Float[Array, "M C V"]:
+    logits = jnp.einsum("MCD,VD->MCV", states, head, preferred_element_type=jnp.float32)
+    return jax.nn.log_softmax(logits / temperature, axis=-1)
+
+
+def _is_chosen(tokens: Int[Array, "M C"], num_ids: int) -> Bool[Array, "M C V"]:
+    """A comparison, not a gather: it needs no other part of a vocabulary that is
+    spread over devices, and fuses with what reads it."""
+    return tokens[..., None] == jnp.arange(num_ids)[None, None]
+
+
+@jax.custom_vjp
 def _scored(hidden, head, targets, is_target, temperature):
     return _forward(hidden, head, targets, is_target, temperature)[0]
 
 
-def _chunks(is_target: Bool[Array, "M T"]) -> tuple[Array, int, Array]:
-    """Per row, target positions first; columns per chunk; number of chunks in use.
-
-    Positions are compacted within a row, never across rows, so that rows may be
-    spread over devices.
-    """
-    M, T = is_target.shape
-    width = min(T, max(1, _CHUNK_POSITIONS // M))
-    order = jnp.argsort(~is_target, axis=1, stable=True)
-    # Padding repeats the last column; its writes are dropped as out of turn.
-    order = jnp.pad(order, ((0, 0), (0, -T % width)), mode="edge")
-    num_chunks = -(-jnp.max(jnp.sum(is_target, axis=1)) // width)
-    return order, width, num_chunks
-
-
-def _chunk_logits(hidden, head, order, start, width, temperature):
-    index = jax.lax.dynamic_slice_in_dim(order, start, width, axis=1)
-    states = jnp.take_along_axis(hidden, index[..., None], axis=1)
-    logits = jnp.einsum(
-        "MCD,VD->MCV", states, head, preferred_element_type=jnp.float32
-    )
-    logits = logits / temperature
-    return index, states, logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-
-
 def _forward(hidden, head, targets, is_target, temperature):
-    order, width, num_chunks = _chunks(is_target)
-    rows = jnp.arange(targets.shape[0])[:, None]
+    chunks = _Chunks.of(is_target)
+    states = chunks.pack(hidden, is_target)
+    tokens = chunks.pack(targets, is_target)
 
     def body(i, carry):
         logprobs, entropy = carry
-        index, _, logps = _chunk_logits(
-            hidden, head, order, i * width, width, temperature
-        )
-        token = jnp.take_along_axis(targets, index, axis=1)
-        chosen = jnp.take_along_axis(logps, token[..., None], axis=-1)[..., 0]
-        return (
-            logprobs.at[rows, index].set(chosen),
-            entropy.at[rows, index].set(-jnp.sum(jnp.exp(logps) * logps, axis=-1)),
-        )
+        logps = _log_softmax(chunks.cut(states, i), head, temperature)
+        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
+        chosen = jnp.sum(jnp.where(is_chosen, logps, 0.0), axis=-1)
+        spread = -jnp.sum(jnp.exp(logps) * logps, axis=-1)
+        return chunks.paste(logprobs, chosen, i), chunks.paste(entropy, spread, i)
 
-    zeros = jnp.zeros(targets.shape, jnp.float32)
-    logprobs, entropy = jax.lax.fori_loop(0, num_chunks, body, (zeros, zeros))
-    out = (jnp.where(is_target, logprobs, 0.0), jnp.where(is_target, entropy, 0.0))
+    zeros = jnp.zeros(tokens.shape, jnp.float32)
+    packed = jax.lax.fori_loop(0, chunks.num_chunks, body, (zeros, zeros))
+    out = tuple(jnp.where(is_target, chunks.unpack(x), 0.0) for x in packed)
     return out, (hidden, head, targets, is_target, temperature)
 
 
 def _backward(saved, cotangents):
     hidden, head, targets, is_target, temperature = saved
-    order, width, num_chunks = _chunks(is_target)
-    T = targets.shape[1]
-    rows = jnp.arange(targets.shape[0])[:, None]
-    from_logprobs, from_entropy = (jnp.where(is_target, c, 0.0) for c in cotangents)
+    chunks = _Chunks.of(is_target)
+    states = chunks.pack(hidden, is_target)
+    tokens = chunks.pack(targets, is_target)
+    # Zero beyond the positions that count: what a chunk holds of them adds nothing.
+    of_logprobs, of_entropy = (chunks.pack(ct, is_target) for ct in cotangents)
 
     def body(i, carry):
-        hidden_grad, head_grad = carry
-        index, states, logps = _chunk_logits(
-            hidden, head, order, i * width, width, temperature
-        )
+        states_grad, head_grad = carry
+        chunk = chunks.cut(states, i)
+        logps = _log_softmax(chunk, head, temperature)
         probs = jnp.exp(logps)
         entropy = -jnp.sum(probs * logps, axis=-1, keepdims=True)
-        # A repeated column of the padding may count once only.
-        is_new = (i * width + jnp.arange(width) < T)[None]
-        logprob_ct = jnp.where(
-            is_new, jnp.take_along_axis(from_logprobs, index, axis=1), 0.0
-        )[..., None]
-        entropy_ct = jnp.where(
-            is_new, jnp.take_along_axis(from_entropy, index, axis=1), 0.0
-        )[..., None]
-        token = jnp.take_along_axis(targets, index, axis=1)
-        logits_grad = -probs * (logprob_ct + entropy_ct * (logps + entropy))
-        columns = jnp.arange(width)[None]
-        logits_grad = logits_grad.at[rows, columns, token].add(logprob_ct[..., 0])
-        logits_grad = (logits_grad / temperature).astype(head.dtype)
-        states_grad = jnp.einsum("MCV,VD->MCD", logits_grad, head)
-        head_grad += jnp.einsum(
-            "MCV,MCD->VD", logits_grad, states, preferred_element_type=jnp.float32
+        of_logprob = chunks.cut(of_logprobs, i)[..., None]
+        of_spread = chunks.cut(of_entropy, i)[..., None]
+        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
+        logits_grad = (
+            jnp.where(is_chosen, of_logprob, 0.0)
+            - probs * (of_logprob + of_spread * (logps + entropy))
+        ) / temperature
+        logits_grad = logits_grad.astype(head.dtype)
+        chunk_grad = jnp.einsum(
+            "MCV,VD->MCD", logits_grad, head, preferred_element_type=jnp.float32
         )
-        return hidden_grad.at[rows, index].add(states_grad), head_grad
+        head_grad += jnp.einsum(
+            "MCV,MCD->VD", logits_grad, chunk, preferred_element_type=jnp.float32
+        )
+        return chunks.paste(states_grad, chunk_grad.astype(hidden.dtype), i), head_grad
 
-    start = (jnp.zeros_like(hidden), jnp.zeros(head.shape, jnp.float32))
-    hidden_grad, head_grad = jax.lax.fori_loop(0, num_chunks, body, start)
+    start = (jnp.zeros_like(states), jnp.zeros(head.shape, jnp.float32))
+    states_grad, head_grad = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
+    hidden_grad = chunks.unpack(states_grad)
     return hidden_grad, head_grad.astype(head.dtype), None, None, None
 
 

@@ -1,7 +1,7 @@
 """What an update minimises: losses of a batch with what is worth watching."""
 
 import dataclasses
-from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,11 +10,23 @@ from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.losses import clipped_policy_loss, imitation, kl_k3
 from jaxsearch.trajectory import TrainBatch
 
-# (log-probs, entropies, reference log-probs, batch) -> loss per token and metrics
-Objective = Callable[
-    [Float[Array, "M T"], Float[Array, "M T"], Float[Array, "M T"], TrainBatch],
-    tuple[Float[Array, "M T"], dict[str, Mean | Max]],
-]
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss per token, 0 where not is_policy, and sums to watch."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference log-probs are read at all; they are zeros if not."""
+        ...
+
+    def __call__(
+        self,
+        logprobs: Float[Array, "M T"],
+        entropy: Float[Array, "M T"],
+        ref_logprobs: Float[Array, "M T"],
+        batch: TrainBatch,
+    ) -> tuple[Float[Array, "M T"], dict[str, Mean | Max]]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,12 +48,14 @@ class PolicyObjective:
                 "clip_low must be in (0, 1) and clip_high positive, got "
                 f"{self.clip_low} and {self.clip_high}"
             )
-        if self.kl_weight < 0:
-            raise ValueError(f"kl_weight must not be negative, got {self.kl_weight}")
+        if self.kl_weight < 0 or self.entropy_weight < 0:
+            raise ValueError(
+                "kl_weight and entropy_weight must not be negative, got "
+                f"{self.kl_weight} and {self.entropy_weight}"
+            )
 
     @property
     def needs_reference(self) -> bool:
-        """Whether reference log-probs are read at all."""
         return self.kl_weight > 0
 
     def __call__(self, logprobs, entropy, ref_logprobs, batch):
@@ -74,7 +88,9 @@ class PolicyObjective:
 class ImitationObjective:
     """-log p of demonstrated policy tokens, token mean."""
 
-    needs_reference: bool = dataclasses.field(default=False, init=False)
+    @property
+    def needs_reference(self) -> bool:
+        return False
 
     def __call__(self, logprobs, entropy, ref_logprobs, batch):
         weight = jnp.sum(batch.is_policy, dtype=jnp.float32)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import optax
 
 
@@ -11,7 +12,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-6
     warmup_steps: int = 0  # linear, from 0
-    final_share: float = 1.0  # of the learning rate at the last step; cosine between
+    final_share: float = 1.0  # of the peak, at the last step; a cosine between
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.01
@@ -37,25 +38,38 @@ class OptimizerConfig:
 
 
 def learning_rate(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
-    """Linear warm-up, then a cosine to `final_share` of the peak at `num_updates`."""
-    peak = config.learning_rate
+    """Linear warm-up, then a cosine down to `final_share` of the peak.
+
+    Steps are 0 .. num_updates - 1. With W = max(warmup_steps, 1), step 0 has
+    peak / W (the first update already moves), step W - 1 the peak, the last step
+    `final_share` of it, and so has every step beyond. A stage that is no longer
+    than its warm-up only rises.
+
+    Errors: ValueError if there is no update.
+    """
+    if num_updates < 1:
+        raise ValueError(f"num_updates must be at least 1, got {num_updates}")
     warm = max(config.warmup_steps, 1)
-    return optax.join_schedules(
-        [
-            # The first update already moves: step 0 is 1/warm of the way.
-            optax.linear_schedule(peak / warm, peak, max(warm - 1, 1)),
-            optax.cosine_decay_schedule(
-                peak, max(num_updates - warm, 1), config.final_share
-            ),
-        ],
-        [warm],
-    )
+    fall = max(num_updates - warm, 1)
+
+    def schedule(step):
+        done = jnp.asarray(step, jnp.float32) + 1.0
+        rise = jnp.minimum(done / warm, 1.0)
+        progress = jnp.clip((done - warm) / fall, 0.0, 1.0)
+        cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+        share = config.final_share + (1.0 - config.final_share) * cosine
+        return config.learning_rate * rise * share
+
+    return schedule
 
 
 def make_optimizer(
     config: OptimizerConfig, num_updates: int
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW on the schedule over `num_updates` updates."""
+    """Clip by global norm, then AdamW on the schedule over `num_updates` updates.
+
+    Weight decay reaches every parameter, norms and biases included, as in ReSearch.
+    """
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Max, Mean
@@ -42,23 +43,50 @@ def begin_stage(
     *,
     needs_reference: bool,
 ) -> TrainState:
-    """A fresh optimizer; the reference is a copy of the parameters as they are."""
+    """A fresh optimizer; the reference is a copy of the parameters as they are.
+
+    Everything lies where the parameters lie. `params` are taken over, not copied:
+    the first update donates them, and reading them after it is an error.
+    """
+    scalars = (optimizer.init(params), jnp.int32(0), jnp.int32(0))
+    opt_state, num_updates, num_skipped = _beside(params, scalars)
     return TrainState(
         params=params,
-        opt_state=jax.jit(optimizer.init)(params),
+        opt_state=opt_state,
         reference=jax.tree.map(jnp.copy, params) if needs_reference else {},
-        num_updates=jnp.int32(0),
-        num_skipped=jnp.int32(0),
+        num_updates=num_updates,
+        num_skipped=num_skipped,
     )
+
+
+def _beside(params: Params, tree: Any) -> Any:
+    """`tree` with what is not on the devices of `params` yet put onto all of them.
+
+    What an optimizer makes in the shape of a parameter is sharded like it already;
+    a counter left on one device would be moved by the first update and compile the
+    second one anew.
+    """
+    first = jax.tree.leaves(params)[0]
+    if not first.committed:
+        return tree
+    place = first.sharding
+    if isinstance(place, NamedSharding):
+        place = NamedSharding(place.mesh, PartitionSpec())
+    return jax.tree.map(lambda x: x if x.committed else jax.device_put(x, place), tree)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Updater:
     """Gradient, sum and step as compiled programs.
 
+    Parameters may be sharded (`mesh.shardings`); batches are then best put on the
+    same mesh (`mesh.put_batch`). Programs belong to one Updater: keep it for a stage,
+    a new one compiles again.
+
     Attributes:
       forward: whole rows to hidden states.
       head: params -> [V D].
+      temperature: of the sampler.
     """
 
     forward: Forward
@@ -66,6 +94,12 @@ class Updater:
     objective: Objective
     optimizer: optax.GradientTransformation
     temperature: float = 1.0
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature must be positive to train at, got {self.temperature}"
+            )
 
     def logprobs(
         self,
@@ -87,7 +121,7 @@ class Updater:
         return self.logprobs(params, batch.tokens, batch.lengths, batch.is_policy)[0]
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-    def _accumulate(self, state: TrainState, sums, batch: TrainBatch):
+    def _accumulate(self, state: TrainState, sums: Params, batch: TrainBatch):
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(
@@ -99,25 +133,25 @@ class Updater:
                 params, batch.tokens, batch.lengths, batch.is_policy
             )
             losses, metrics = self.objective(logprobs, entropy, reference, batch)
-            weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
+            weight = jnp.sum(batch.lengths, dtype=jnp.float32)
             return jnp.sum(losses), {**metrics, "loss": Mean(jnp.sum(losses), weight)}
 
         grads, metrics = jax.grad(total_loss, has_aux=True)(state.params)
-        if sums is None:
-            return grads, metrics
-        return (
-            jax.tree.map(jnp.add, sums[0], grads),
-            {name: _joined(sums[1][name], part) for name, part in metrics.items()},
+        sums = jax.tree.map(
+            lambda total, grad: total + grad.astype(total.dtype), sums, grads
         )
+        return sums, metrics
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def _apply(self, state: TrainState, grads: Params, weight: Array):
-        grads = jax.tree.map(lambda grad: grad / weight, grads)
-        norm = optax.global_norm(grads)
-        is_finite = jnp.isfinite(norm)
-        updates, opt_state = self.optimizer.update(
-            grads, state.opt_state, state.params
+    def _apply(self, state: TrainState, sums: Params, weight: Array):
+        grads = jax.tree.map(
+            lambda total, param: (total / weight).astype(param.dtype),
+            sums,
+            state.params,
         )
+        norm = optax.tree.norm(grads)
+        is_finite = jnp.isfinite(norm)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(is_finite, new, old),
@@ -127,31 +161,61 @@ class Updater:
         return norm, state._replace(
             params=params,
             opt_state=opt_state,
-            num_updates=state.num_updates + is_finite,
+            num_updates=jnp.where(is_finite, state.num_updates + 1, state.num_updates),
             num_skipped=jnp.where(is_finite, 0, state.num_skipped + 1),
         )
 
     def update(
         self, state: TrainState, microbatches: Iterable[TrainBatch]
-    ) -> tuple[TrainState, dict[str, Mean | Max]]:
+    ) -> tuple[TrainState, dict[str, Mean | Max | Array]]:
         """One optimizer step on the token mean over all microbatches.
 
-        A gradient that is not finite changes nothing and is counted in
-        `num_skipped`. The state given is donated.
+        A gradient that is not finite (that of no policy token at all is 0 / 0)
+        changes nothing and is counted: `skipped` is the number of such updates in a
+        row, this one included. The state given is donated; the metrics are not part
+        of the new one and may be read at any time.
 
         Errors: ValueError if there is no microbatch.
         """
-        sums = None
+        sums, metrics = self.gradient_sums(state, microbatches)
+        norm, state = self._apply(state, sums, metrics["loss"].weight)
+        # A copy: the state, and its counter with it, is donated to the next update.
+        skipped = jnp.copy(state.num_skipped)
+        return state, {**metrics, "grad_norm": norm, "skipped": skipped}
+
+    def gradient_sums(
+        self, state: TrainState, microbatches: Iterable[TrainBatch]
+    ) -> tuple[Params, dict[str, Mean | Max]]:
+        """Gradients of the summed (not yet divided) loss, and the joined metrics.
+
+        The gradient of the token mean is this over `metrics["loss"].weight`. Sums
+        are kept in float32 at least.
+
+        Errors: ValueError if there is no microbatch.
+        """
+        # Zeros to begin with, so that the first microbatch needs no other program.
+        sums = jax.tree.map(_zeros, state.params)
+        metrics = None
         for batch in microbatches:
-            sums = self._accumulate(state, sums, batch)
-        if sums is None:
+            sums, part = self._accumulate(state, sums, batch)
+            metrics = part if metrics is None else _joined(metrics, part)
+        if metrics is None:
             raise ValueError("an update needs at least one microbatch, got none")
-        grads, metrics = sums
-        norm, state = self._apply(state, grads, metrics["loss"].weight)
-        return state, {**metrics, "grad_norm": norm, "skipped": state.num_skipped}
+        return sums, metrics
 
 
-def _joined(first: Mean | Max, second: Mean | Max) -> Mean | Max:
-    if isinstance(first, Max):
-        return Max(jnp.maximum(first.value, second.value))
-    return Mean.joined(first, second)
+def _zeros(param: Array) -> Array:
+    return jnp.zeros_like(param, dtype=jnp.promote_types(param.dtype, jnp.float32))
+
+
+@jax.jit
+def _joined(
+    first: dict[str, Mean | Max], second: dict[str, Mean | Max]
+) -> dict[str, Mean | Max]:
+    """Metrics of two parts as those of the whole, on the device."""
+    return {
+        name: Max(jnp.maximum(part.value, second[name].value))
+        if isinstance(part, Max)
+        else Mean.joined(part, second[name])
+        for name, part in first.items()
+    }

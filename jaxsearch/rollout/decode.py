@@ -153,9 +153,7 @@ class Programs:
 
         def is_unfinished(carry: tuple[Array, Slots]) -> Array:
             step, slots = carry
-            return (step < max_steps) & (
-                jnp.sum(slots.phase == Phase.DECODING) > least
-            )
+            return (step < max_steps) & (jnp.sum(slots.phase == Phase.DECODING) > least)
 
         def step(carry: tuple[Array, Slots]) -> tuple[Array, Slots]:
             count, slots = carry
@@ -187,14 +185,12 @@ class Programs:
             stop_state = table[slots.stop_state, token]
             is_full = (slots.length >= max_len) | (turn_len >= self.max_turn_len)
             phase = jnp.where(is_full, Phase.EXHAUSTED, Phase.DECODING)
-            phase = jnp.where(
-                stop_state == table.shape[0] - 1, Phase.SEARCHING, phase
-            )
+            phase = jnp.where(stop_state == table.shape[0] - 1, Phase.SEARCHING, phase)
             phase = jnp.where(token == self.end_id, Phase.ENDED, phase)
+            phase = jnp.where(is_decoding, phase, slots.phase).astype(jnp.int32)
+            stop_state = jnp.where(is_decoding, stop_state, slots.stop_state)
             return count + 1, slots._replace(
-                turn_len=turn_len,
-                stop_state=jnp.where(is_decoding, stop_state, slots.stop_state),
-                phase=jnp.where(is_decoding, phase, slots.phase),
+                turn_len=turn_len, stop_state=stop_state, phase=phase
             )
 
         return jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), slots))[1]

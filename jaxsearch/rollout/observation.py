@@ -1,13 +1,15 @@
 """From queries to the ids of observations, off the main thread."""
 
 import dataclasses
+import functools
+import re
 from collections.abc import Sequence
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.sanitize import clean_passages
+from jaxsearch.search.sanitize import clean_passages, strip_tags
 from jaxsearch.trajectory import Search
 
 
@@ -19,6 +21,8 @@ class Observer:
       num_passages: asked of the index per query.
       max_observation_len: tokens; a longer observation loses the end of its text,
         never its closing tag, and is counted as truncated.
+
+    Errors: ValueError if not even an empty observation fits.
     """
 
     index: Index
@@ -26,6 +30,14 @@ class Observer:
     tokenizer: Tokenizer
     num_passages: int
     max_observation_len: int
+
+    def __post_init__(self):
+        empty_len = len(self.tokenizer.encode(self.protocol.observation([])))
+        if empty_len > self.max_observation_len:
+            raise ValueError(
+                f"max_observation_len is {self.max_observation_len} but an empty "
+                f"observation already takes {empty_len} tokens; allow more"
+            )
 
     def observe(self, queries: Sequence[str]) -> list[tuple[list[int], Search]]:
         """For each query the ids of its observation and the record of the search.
@@ -40,36 +52,53 @@ class Observer:
                 "an index must give one list of hits per query"
             )
         answers = {
-            query: self._render(query, [hit.passage for hit in hits])
+            query: self.answer(query, [hit.passage for hit in hits])
             for query, hits in zip(distinct, found, strict=True)
         }
         return [answers[query] for query in queries]
 
-    def _render(
+    def answer(
         self, query: str, passages: Sequence[Passage]
     ) -> tuple[list[int], Search]:
-        banned = (*self.protocol.control_tags, *self.tokenizer.special_strings)
-        clean, num_deleted = clean_passages(passages, banned)
-        ids = self.tokenizer.encode(self.protocol.observation(clean))
+        clean, num_deleted = clean_passages(passages, self._banned_strings)
+        ids, num_joined = self._encoded(clean)
         is_truncated = len(ids) > self.max_observation_len
         while len(ids) > self.max_observation_len:
-            if not clean:
-                raise ValueError(
-                    f"max_observation_len is {self.max_observation_len} but an empty "
-                    f"observation already takes {len(ids)} tokens; allow more"
-                )
             clean = _shorter(clean, self.max_observation_len / len(ids))
-            ids = self.tokenizer.encode(self.protocol.observation(clean))
+            ids, num_joined = self._encoded(clean)
         record = Search(
             query=query,
             passage_ids=tuple(passage.id for passage in passages),
-            num_deleted_tags=num_deleted,
+            num_deleted_tags=num_deleted + num_joined,
             is_truncated=is_truncated,
         )
         return ids, record
 
+    def _encoded(self, passages: Sequence[Passage]) -> tuple[list[int], int]:
+        """Ids of the observation, and how many tags its joined text has lost.
 
-def _shorter(passages: list[Passage], share: float) -> list[Passage]:
+        A tokenizer may change a text before it cuts it (Unicode normalisation), so
+        special ids are taken out of its result as well.
+        """
+        body, num_deleted = strip_tags(
+            self.protocol.render(passages), self._banned_strings
+        )
+        ids = self.tokenizer.encode(self.protocol.framed(body))
+        kept = [i for i in ids if i not in self._banned_ids]
+        return kept, num_deleted + len(ids) - len(kept)
+
+    @functools.cached_property
+    def _banned_strings(self) -> tuple[str, ...]:
+        return (*self.protocol.control_tags, *self.tokenizer.special_strings)
+
+    @functools.cached_property
+    def _banned_ids(self) -> frozenset[int]:
+        """Special ids without the unknown piece and those that the tags are made of."""
+        frame = self.tokenizer.encode(self.protocol.observation([]))
+        return self.tokenizer.special_ids - {self.tokenizer.unknown_id, *frame}
+
+
+def _shorter(passages: Sequence[Passage], share: float) -> list[Passage]:
     """The passages cut at the end to about that share of their characters."""
     total = sum(len(passage.contents) for passage in passages)
     # Always drop something, so that the caller's loop ends.
@@ -78,6 +107,15 @@ def _shorter(passages: list[Passage], share: float) -> list[Passage]:
     for passage in passages:
         if room <= 0:
             break
-        kept.append(dataclasses.replace(passage, contents=passage.contents[:room]))
+        contents = _beginning(passage.contents, room)
+        kept.append(dataclasses.replace(passage, contents=contents))
         room -= len(passage.contents)
     return kept
+
+
+def _beginning(text: str, max_chars: int) -> str:
+    """The first characters, without a word that the cut would go through."""
+    if len(text) <= max_chars:
+        return text
+    whole_words = re.match(r"(?s).*(?=\s)", text[: max_chars + 1])
+    return whole_words.group() if whole_words else text[:max_chars]

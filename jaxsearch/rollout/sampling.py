@@ -71,32 +71,34 @@ def _invert(
     )
     top = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp(padded - top).reshape(B, num_blocks, _BLOCK)
-    block_ends = jnp.cumsum(mass.sum(axis=-1), axis=-1)
-    total = block_ends[:, -1]
+    block_mass = mass.sum(axis=-1)
+    total = block_mass.sum(axis=-1)
     target = uniforms * total
-    block = _first_above(block_ends, target)
-    starts = jnp.pad(block_ends, ((0, 0), (1, 0)))[:, :-1]
-    rest = target - jnp.take_along_axis(starts, block[:, None], axis=-1)[:, 0]
+    block, before = _first_above(block_mass, target)
     inside = jnp.take_along_axis(mass, block[:, None, None], axis=1)[:, 0]
-    entry = _first_above(jnp.cumsum(inside, axis=-1), rest)
+    entry, _ = _first_above(inside, target - before)
     return block * _BLOCK + entry, top[:, 0] + jnp.log(total)
 
 
 def _first_above(
-    ends: Float[Array, "B W"], target: Float[Array, " B"]
-) -> Int[Array, " B"]:
-    """First interval whose end exceeds the target; the last non-empty one at most.
+    mass: Float[Array, "B W"], target: Float[Array, " B"]
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+    """First entry whose running sum exceeds the target, and the sum before it.
 
-    The bound matters when rounding puts the target at or past the total: an entry
-    of probability 0 must never be drawn.
+    Only entries with mass are taken, the last of them if no sum exceeds the target:
+    rounding may put the target past the total, and make a running sum decrease.
     """
-    index = jnp.sum(ends <= target[:, None], axis=-1)
-    last = jnp.argmax(ends >= ends[:, -1:], axis=-1)
-    return jnp.minimum(index, last)
+    ends = jnp.cumsum(mass, axis=-1)
+    has_mass = mass > 0
+    is_above = has_mass & (ends > target[:, None])
+    last = mass.shape[-1] - 1 - jnp.argmax(has_mass[:, ::-1], axis=-1)
+    index = jnp.where(is_above.any(axis=-1), jnp.argmax(is_above, axis=-1), last)
+    starts = jnp.pad(ends, ((0, 0), (1, 0)))[:, :-1]
+    return index, jnp.take_along_axis(starts, index[:, None], axis=-1)[:, 0]
 
 
 def _cut(scaled: Float[Array, "B V"], cut: Cut) -> Float[Array, "B V"]:
-    """-inf on what top-k, then top-p of the rest, leave out."""
+    """-inf on what top-k, then top-p of the rest, leave out; ties stay together."""
     ordered = -jnp.sort(-scaled, axis=-1)
     threshold = ordered[:, -1:]
     if cut.top_k is not None and cut.top_k < scaled.shape[-1]:

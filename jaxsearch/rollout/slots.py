@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.cache import Cache
@@ -45,6 +46,24 @@ class Slots(NamedTuple):
     stop_state: Array
     keys: Array
     cache: Cache
+
+
+class Start(NamedTuple):
+    """A rollout that begins: its slot, its row in `Prompts`, and who it is."""
+
+    slot: int
+    source: int
+    position: int
+    member: int
+
+
+class Row(NamedTuple):
+    """What one slot holds, up to its length."""
+
+    tokens: np.ndarray
+    is_policy: np.ndarray
+    logprobs: np.ndarray
+    sampling_logprobs: np.ndarray
 
 
 def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:

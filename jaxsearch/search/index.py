@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxsearch.search.passages import Passage
 
@@ -19,6 +19,7 @@ class Hit:
     score: float
 
 
+@runtime_checkable
 class Index(Protocol):
     """Anything that answers a batch of queries."""
 

@@ -1,0 +1,112 @@
+"""Checkpoints: everything that decides the future of a run, and nothing else."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsearch.rl.update import TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands after a step.
+
+    Attributes:
+      step: steps over all stages; stage: index of the stage; stage_step: steps of it.
+      stream: state of the question stream; None in a supervised stage.
+    """
+
+    step: int
+    stage: int
+    stage_step: int
+    stream: dict[str, Any] | None
+
+
+class Checkpoints:
+    """The checkpoints of a run's folder, written in the background.
+
+    The state is copied before `save` returns, so it may be donated right after.
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        from orbax.checkpoint import v1 as ocp
+
+        self._checkpointer = ocp.training.Checkpointer(
+            (folder / "checkpoints").resolve(),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+        self._writing = None
+
+    def save(self, progress: Progress, state: TrainState) -> None:
+        """Saves the state as that of `progress.step`."""
+        self.wait()
+        if jax.default_backend() == "cpu":
+            # On a CPU the writer would read the very buffers that the next update
+            # overwrites; elsewhere the copy to the host is one.
+            state = jax.tree.map(jnp.copy, state)
+        self._writing = self._checkpointer.save_checkpointables_async(
+            progress.step,
+            {"state": state._asdict()},
+            custom_metadata=dataclasses.asdict(progress),
+            overwrite=True,
+        )
+
+    def latest(self) -> Progress | None:
+        """Progress of the newest complete checkpoint, or None."""
+        if self._checkpointer.latest is None:
+            return None
+        # `latest` lists what exists; the details are in the step's own record.
+        step = self._checkpointer.latest.step
+        found = self._checkpointer.checkpointables_metadata(step)
+        return Progress(**found.custom_metadata)
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state saved at `step`, placed as `like` is.
+
+        Errors: ValueError if the files are damaged or of another shape.
+        """
+        loaded = self._load(step, jax.tree.map(_abstract, like._asdict()))
+        return TrainState(**loaded)
+
+    def restore_params(self, step: int, shapes: Any) -> Any:
+        """Parameters alone, for evaluation and export."""
+        from orbax.checkpoint import v1 as ocp
+
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = jax.tree.map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
+        )
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            return self._load(step, {"params": wanted})["params"]
+
+    def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._checkpointer.load_checkpointables(step, {"state": wanted})[
+                "state"
+            ]
+        except (ValueError, OSError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"checkpoint {self._checkpointer.directory}/{step} cannot be read: "
+                f"{reason}; remove it to go on from the one before"
+            ) from error
+
+    def wait(self) -> None:
+        """Returns when nothing is being written."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def close(self) -> None:
+        self.wait()
+        self._checkpointer.close()
+
+
+def _abstract(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)

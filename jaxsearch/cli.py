@@ -1,0 +1,245 @@
+"""The `jaxsearch` command: which words it takes, and which function they call."""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+first steps:
+  jaxsearch train configs/quickstart.py         a tiny policy learns to search
+  jaxsearch report runs/quickstart              its curves and trajectories as a page
+  jaxsearch ask --model runs/quickstart "Who directed the film Bakfel?"
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxsearch",
+        description="Language models that learn, by reinforcement alone, to search.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print it and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument(
+            "--json", action="store_true", help="print one JSON object as the last line"
+        )
+        return sub
+
+    train = command("train", "run the stages of a config, or what is left of them")
+    train.add_argument("config", help="Python file that defines `config`")
+    train.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        help="--name value, nested with dots; `jaxsearch train CONFIG.py --help` "
+        "lists them all",
+    )
+
+    evaluate = command("eval", "a policy on a set of questions")
+    _model(evaluate)
+    evaluate.add_argument("--questions", default="", help="file; a run has its own")
+    evaluate.add_argument("--index", default="", help="folder; a run has its own")
+    evaluate.add_argument("--recipe", default="", help="as in `score`; a run's own")
+    evaluate.add_argument("--out", required=True, help="folder to write, new or empty")
+    evaluate.add_argument("--limit", type=int, default=0, help="questions; 0: all")
+    evaluate.add_argument(
+        "--temperature", type=float, default=0.0, help="0 (the default) is greedy"
+    )
+
+    ask = command("ask", "a policy on one question, as it thinks and searches")
+    _model(ask)
+    ask.add_argument("--index", default="", help="folder; a run has its own")
+    ask.add_argument("question")
+
+    score = command("score", "rewards and metrics of saved trajectories")
+    score.add_argument("--recipe", required=True, help="a recipe's name, or auto")
+    score.add_argument("--out", default=None, help="file to write, must not exist")
+    score.add_argument("file", help="JSONL, .gz too")
+
+    index = commands.add_parser("index", help="build, look into or check an index")
+    actions = index.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, summary in (
+        ("build", "a ScaNN index of a corpus"),
+        ("search", "what an index finds for a query"),
+        ("check", "recall against exact search, and latency"),
+    ):
+        sub = actions.add_parser(action, help=summary, description=summary)
+        sub.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+        if action == "build":
+            sub.add_argument("--corpus", required=True, help="JSONL or TSV, .gz too")
+            sub.add_argument("--encoder", default="tfidf", help="tfidf")
+            sub.add_argument("--out", required=True, help="folder, must not exist")
+            sub.add_argument("--dims", type=int, default=1024, help="of the vectors")
+        else:
+            sub.add_argument("folder")
+            sub.add_argument("-k", type=int, default=5, help="passages")
+        if action == "search":
+            sub.add_argument("query")
+
+    report = command("report", "a run as one HTML page")
+    report.add_argument("run", help="the run's folder")
+
+    export = command("export", "a run's policy as a Hugging Face folder")
+    export.add_argument("run", help="the run's folder")
+    export.add_argument("out", help="folder to write, new or empty")
+    export.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of weights"
+    )
+
+    command("doctor", "what is installed, which devices, what is missing")
+    return parser
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", required=True, help="a run's folder, a Hugging Face folder or id"
+    )
+
+
+# Imports happen inside: `jaxsearch --help` must not wait for jax.
+def _train(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.config_record import overridden, read_config
+    from jaxsearch.train import train
+
+    # argparse hands everything after the config on, its own flag included.
+    overrides = [word for word in args.overrides if word != "--json"]
+    args.json = args.json or "--json" in args.overrides
+    return train(overridden(read_config(args.config), overrides, args.config))
+
+
+def _eval(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.use import evaluate_to
+
+    return evaluate_to(
+        Path(args.out),
+        model=args.model,
+        questions=args.questions,
+        index=args.index,
+        recipe=args.recipe,
+        limit=args.limit,
+        temperature=args.temperature,
+    )
+
+
+def _ask(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.use import ask
+
+    return ask(args.question, model=args.model, index=args.index)
+
+
+def _score(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.rewards.score import score_file
+
+    return score_file(args.file, args.recipe, args.out)
+
+
+def _index(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.search import index_command
+
+    if args.action == "build":
+        return index_command.build(
+            corpus=args.corpus, encoder=args.encoder, out=args.out, dims=args.dims
+        )
+    if args.action == "search":
+        return index_command.search_once(args.folder, args.query, k=args.k)
+    return index_command.check(args.folder, k=args.k)
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.report import write_report
+
+    return {"report": str(write_report(Path(args.run)))}
+
+
+def _export(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.use import export_run
+
+    return export_run(Path(args.run), Path(args.out), dtype=args.dtype)
+
+
+def _doctor(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.doctor import examine
+
+    return examine()
+
+
+_COMMANDS = {
+    "train": _train,
+    "eval": _eval,
+    "ask": _ask,
+    "score": _score,
+    "index": _index,
+    "report": _report,
+    "export": _export,
+    "doctor": _doctor,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Status 0; 1: it failed; 2: bad usage or bad input."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from jaxsearch import __version__
+
+        print(f"jaxsearch {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        result = _COMMANDS[args.command](args)
+    except (ValueError, OSError) as error:
+        if not _is_ours(error):
+            raise
+        print(f"jaxsearch {args.command}: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not _is_ours(error):
+            raise
+        print(f"jaxsearch {args.command}: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"jaxsearch {args.command}: interrupted; the same command goes on from "
+            "the last checkpoint",
+            file=sys.stderr,
+        )
+        return 130
+    _show(result, args.json)
+    return 0
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        return
+    for key, value in result.items():
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{key:>24}  {text}")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this package raised it on purpose: then its text is for the user.
+
+    The same types from inside a library are defects, and keep their traceback.
+    """
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return True
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return Path(raised_in).is_relative_to(Path(__file__).parent) or "tyro" in raised_in
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

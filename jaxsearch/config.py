@@ -1,0 +1,268 @@
+"""A run as frozen values. Every default of a run is here and nowhere else."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+from jaxsearch.mesh import MeshShape
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rl.advantages import group_relative
+from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.optimizer import OptimizerConfig
+
+
+def _at_least(owner: Any, smallest: int, *names: str) -> None:
+    """Errors: ValueError naming the first field that is smaller."""
+    values = dataclasses.asdict(owner)
+    for name in names:
+        if values[name] < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {values[name]}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The policy: from a Hugging Face folder, or from random weights."""
+
+    path: str = ""
+    """Hugging Face folder with config.json and safetensors; empty: random weights."""
+    tokenizer: str = ""
+    """Tokenizer folder or Hub id; empty: that of `path`, or of the run's material."""
+    width: int = 128
+    """D. The sizes from here on count only without `path`."""
+    mlp_width: int = 256
+    """F."""
+    num_layers: int = 2
+    """L."""
+    num_heads: int = 4
+    """N, query heads."""
+    num_kv_heads: int = 4
+    """K, key/value heads; divides num_heads."""
+    head_width: int = 32
+    """H, even."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary wavelengths; small for short rows."""
+    has_qkv_bias: bool = True
+    """Qwen2 has it, Llama does not."""
+    has_tied_head: bool = True
+    """Whether the head is the embedding."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations. Parameters and optimizer are float32."""
+    is_rematerialised: bool = False
+    """Recompute each layer in the backward pass: less memory, a third more time."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Questions. Files: FlashRAG JSONL (gz too) and the formats of `data.formats`."""
+
+    material: Callable[..., Any]
+    """(run folder, seed) -> Material: what the run uses where no file is named."""
+    questions: str = ""
+    """File of training questions, for every RL stage."""
+    heldout: str = ""
+    """File of questions to evaluate on."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """Where passages come from."""
+
+    corpus: str = ""
+    """File of passages; its index is built once and kept in the cache folder."""
+    index: str = ""
+    """Folder of an index that exists (`jaxsearch index build`), in place of a corpus."""
+    num_passages: int = 5
+    """Passages per search."""
+    dims: int = 1024
+    """Width of the TF-IDF encoder's vectors, for an index that is built here."""
+
+    def __post_init__(self):
+        _at_least(self, 1, "num_passages", "dims")
+        if self.corpus and self.index:
+            raise ValueError(
+                "retrieval.corpus and retrieval.index exclude each other: name one "
+                f"(got {self.corpus!r} and {self.index!r})"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """Budgets and sampling. Lengths are in tokens."""
+
+    num_slots: int = 64
+    """Rollouts in flight."""
+    max_len: int = 1024
+    """Prompt, turns and observations together."""
+    max_prompt_len: int = 256
+    """A longer prompt is an error."""
+    max_turn_len: int = 256
+    """Between two observations."""
+    max_observation_len: int = 512
+    """A longer observation is cut and counted."""
+    max_searches: int = 4
+    """Per rollout; asking once more ends it."""
+    top_k: int | None = None
+    """Sample among the k most likely tokens; None: all."""
+    top_p: float | None = None
+    """Sample among the most likely tokens of that mass; None: all."""
+
+    def __post_init__(self):
+        _at_least(
+            self,
+            1,
+            *("num_slots", "max_prompt_len", "max_turn_len", "max_observation_len"),
+        )
+        _at_least(self, 0, "max_searches")
+        if self.max_prompt_len >= self.max_len:
+            raise ValueError(
+                f"max_prompt_len ({self.max_prompt_len}) must be less than max_len "
+                f"({self.max_len}): a rollout needs room after its prompt"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedStage:
+    """Imitation of demonstrations; observations are masked."""
+
+    name: str
+    demonstrations: Callable[..., Any]
+    """seed -> list of Demonstration."""
+    steps: int
+    """Updates; one each."""
+    batch_size: int = 32
+    """Demonstrations per update."""
+    max_tokens: int = 16_384
+    """Padded tokens of a microbatch."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
+    max_skipped: int = 5
+    """Non-finite updates in a row after which the run stops."""
+
+    def __post_init__(self):
+        _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RLStage:
+    """Rollout, reward, advantage, one update a step."""
+
+    name: str
+    steps: int
+    """Updates; each of new rollouts."""
+    recipe: str = "research"
+    """Protocol, reward and normaliser by name (see `jaxsearch score --help`)."""
+    questions_per_step: int = 256
+    """Q."""
+    group_size: int = 5
+    """G, answers per question."""
+    temperature: float = 1.0
+    """Of sampling, and of the log-probs in the loss."""
+    advantage: Callable[..., Any] = group_relative
+    """Rewards [Q G] -> advantages [Q G]."""
+    objective: PolicyObjective = PolicyObjective()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    max_tokens: int = 16_384
+    """Padded tokens of a microbatch."""
+    has_masked_observations: bool = True
+    """False trains on retrieved tokens too: a control that is meant to fail."""
+    max_skipped: int = 5
+    """Non-finite updates in a row after which the run stops."""
+
+    def __post_init__(self):
+        _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
+        _at_least(self, 2, "group_size")
+        if self.temperature <= 0:
+            raise ValueError(
+                f"temperature must be positive in training, got {self.temperature}"
+            )
+        recipe_named(self.recipe)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation on held-out questions, if there are any."""
+
+    every: int = 0
+    """RL steps between evaluations; 0: only before the first and after the last."""
+    limit: int = 0
+    """Questions; 0: all."""
+    num_printed: int = 0
+    """Trajectories printed at the end."""
+
+    def __post_init__(self):
+        _at_least(self, 0, "every", "limit", "num_printed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """What is written besides metrics.jsonl, eval.jsonl and the console."""
+
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    tensorboard: bool = False
+    rollouts_every: int = 10
+    """Steps between files of rollouts; 0: none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When the run can be taken up again."""
+
+    every: int = 10
+    """Steps. Stages of fewer than 10 steps save every step."""
+    keep: int = 2
+    """Checkpoints that are kept, the latest first."""
+
+    def __post_init__(self):
+        _at_least(self, 1, "every", "keep")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: its policy, data, retrieval, rollouts and stages."""
+
+    model: ModelConfig
+    data: DataConfig
+    retrieval: RetrievalConfig = RetrievalConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    stages: tuple[SupervisedStage | RLStage, ...]
+    """Carried out in order, each with a fresh optimizer."""
+    eval: EvalConfig = EvalConfig()
+    logging: LoggingConfig = LoggingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshShape = MeshShape()
+    seed: int = 0
+    """Of everything: worlds, weights, order of questions, sampling."""
+    steps: int | None = None
+    """At most so many steps in each RL stage; schedules keep their full length."""
+    warmup_steps: int | None = None
+    """At most so many steps in each supervised stage, likewise."""
+    out: str = ""
+    """Run folder; empty: runs/<name of the config file>."""
+
+    def __post_init__(self):
+        names = [stage.name for stage in self.stages]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"stages need distinct names, at least one; got {names}")
+        recipes = {s.recipe for s in self.stages if isinstance(s, RLStage)}
+        protocols = {recipe_named(name).protocol.name for name in recipes}
+        if len(protocols) > 1:
+            raise ValueError(
+                f"the stages of a run share one protocol; these have {sorted(protocols)}"
+            )
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in 0..2^31-1, got {self.seed}")
+        for name in ("steps", "warmup_steps"):
+            value = {"steps": self.steps, "warmup_steps": self.warmup_steps}[name]
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that held-out questions are judged by: the last RL stage's."""
+        recipes = [s.recipe for s in self.stages if isinstance(s, RLStage)]
+        return recipes[-1] if recipes else "research"
+
+    def num_steps(self, stage: SupervisedStage | RLStage) -> int:
+        """Steps of a stage under the limits of this run."""
+        is_rl = isinstance(stage, RLStage)
+        limit = self.steps if is_rl else self.warmup_steps
+        return stage.steps if limit is None else min(stage.steps, limit)

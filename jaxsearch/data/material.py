@@ -1,0 +1,23 @@
+"""What a run is made of where no file is named."""
+
+import dataclasses
+
+from jaxsearch.data.formats import Question
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.search.passages import Passage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Material:
+    """Questions and passages to train on, and others to be judged on.
+
+    Attributes:
+      tokenizer: None where the user must name one.
+      heldout_passages: what is searched for held-out questions; empty: `passages`.
+    """
+
+    questions: list[Question]
+    passages: list[Passage]
+    tokenizer: Tokenizer | None = None
+    heldout: list[Question] = dataclasses.field(default_factory=list)
+    heldout_passages: list[Passage] = dataclasses.field(default_factory=list)

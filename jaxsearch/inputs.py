@@ -1,0 +1,115 @@
+"""Everything a run reads before it starts, checked before anything is written."""
+
+import dataclasses
+from pathlib import Path
+
+from jaxsearch.config import RunConfig
+from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.protocol import Protocol
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.search.index import Index
+from jaxsearch.search.passages import Passage, read_passages
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What was read.
+
+    Attributes:
+      passages: None where the run names an index that exists.
+      heldout_passages: empty where held-out questions search the same index.
+    """
+
+    tokenizer: Tokenizer
+    protocol: Protocol
+    questions: list[Question]
+    heldout: list[Question]
+    passages: list[Passage] | None
+    heldout_passages: list[Passage]
+
+
+def load_inputs(config: RunConfig) -> Inputs:
+    """Reads questions, passages and tokenizer.
+
+    Errors: ValueError, in one line, for a file that is missing or malformed, a
+    tokenizer that is missing or has no end token, or a prompt beyond its budget.
+    """
+    material = config.data.material(Path(config.out), config.seed)
+    tokenizer = material.tokenizer
+    if config.model.tokenizer or config.model.path:
+        tokenizer = Tokenizer.load(config.model.tokenizer or config.model.path)
+    if tokenizer is None:
+        raise ValueError(
+            "this run needs a tokenizer: name its folder with --model.tokenizer "
+            "(or a whole model with --model.path)"
+        )
+    questions, heldout = material.questions, material.heldout
+    heldout_passages = material.heldout_passages
+    if config.data.questions:
+        questions = read_questions(config.data.questions)
+    if config.data.heldout:
+        # Questions from a file are about the run's own corpus.
+        heldout, heldout_passages = read_questions(config.data.heldout), []
+    passages = material.passages
+    if config.retrieval.corpus:
+        passages = read_passages(config.retrieval.corpus)
+    inputs = Inputs(
+        tokenizer=tokenizer,
+        protocol=recipe_named(config.recipe).protocol,
+        questions=questions,
+        heldout=heldout[: config.eval.limit or None],
+        passages=None if config.retrieval.index else passages,
+        heldout_passages=heldout_passages,
+    )
+    check_prompts(inputs, config.rollout.max_prompt_len)
+    return inputs
+
+
+def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
+    """Errors: ValueError names the first question whose prompt is too long."""
+    for question in [*inputs.questions, *inputs.heldout]:
+        ids = inputs.tokenizer.encode_prompt(
+            inputs.protocol.prompt(question.question),
+            inputs.protocol.messages(question.question),
+        )
+        if len(ids) > max_prompt_len:
+            raise ValueError(
+                f"the prompt of question {question.id!r} has {len(ids)} tokens, the "
+                f"budget is {max_prompt_len}; raise --rollout.max-prompt-len or drop "
+                "the question"
+            )
+
+
+def open_indexes(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
+    """The index to train on, and that of the held-out questions.
+
+    An index that is built here is kept in the run's folder, so that a run that
+    resumes searches the same one.
+    """
+    from jaxsearch.search.scann_index import load_index
+
+    folder = Path(config.out) / "indexes"
+    if inputs.passages is None:
+        index = load_index(config.retrieval.index)
+    else:
+        index = _index_of(inputs.passages, folder / "train", config.retrieval.dims)
+    if not inputs.heldout_passages:
+        return index, index
+    heldout = _index_of(
+        inputs.heldout_passages, folder / "heldout", config.retrieval.dims
+    )
+    return index, heldout
+
+
+def _index_of(passages: list[Passage], folder: Path, dims: int) -> Index:
+    from jaxsearch.search.encoder import TfidfEncoder
+    from jaxsearch.search.passages import corpus_fingerprint
+    from jaxsearch.search.scann_index import build_index, load_index
+
+    if folder.exists():
+        return load_index(folder, corpus_fingerprint=corpus_fingerprint(passages))
+    index = build_index(passages, TfidfEncoder.fit(passages, dims=dims))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    index.save(folder)
+    return index

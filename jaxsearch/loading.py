@@ -1,0 +1,103 @@
+"""A trained policy to use: from a run's folder or a Hugging Face folder."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.checkpoint import Checkpoints
+from jaxsearch.config import (
+    DataConfig,
+    ModelConfig,
+    RetrievalConfig,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+)
+from jaxsearch.data.material import Material
+from jaxsearch.models.transformer import Params
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.run import Run, open_run
+from jaxsearch.run_folder import read_run_config
+
+
+def no_material(run_folder: Path, seed: int) -> Material:
+    """For policies that come without questions or passages."""
+    return Material(questions=[], passages=[])
+
+
+def is_run(folder: str) -> bool:
+    """Whether the folder is one that `jaxsearch train` writes."""
+    return (Path(folder) / "checkpoints").is_dir()
+
+
+def load_run(
+    model: str, *, recipe: str = "", questions: str = "", index: str = "", limit: int = 0
+) -> tuple[Run, Params]:
+    """A policy with what it needs to answer, on one device.
+
+    A run brings its own recipe, held-out questions and index where none is named; a
+    Hugging Face folder brings none, and gets ReSearch's budgets.
+
+    Errors: ValueError for whatever is missing.
+    """
+    if is_run(model):
+        config = read_run_config(Path(model))
+    elif (Path(model) / "config.json").is_file() or not Path(model).exists():
+        config = _config_of(model, recipe or "research")
+    else:
+        raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
+    if questions:
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, heldout=questions)
+        )
+    if index:
+        retrieval = dataclasses.replace(config.retrieval, index=index, corpus="")
+        config = dataclasses.replace(config, retrieval=retrieval)
+    if recipe:
+        recipe_named(recipe)
+        stages = tuple(
+            dataclasses.replace(s, recipe=recipe) if isinstance(s, RLStage) else s
+            for s in config.stages
+        )
+        config = dataclasses.replace(config, stages=stages)
+    config = dataclasses.replace(
+        config, eval=dataclasses.replace(config.eval, limit=limit)
+    )
+    run = open_run(config)
+    params = latest_params(run) if is_run(model) else run.initial_params()
+    return run, run.published(params)[0]
+
+
+def latest_params(run: Run) -> Params:
+    """Parameters of the run's newest checkpoint.
+
+    Errors: ValueError if it has none.
+    """
+    checkpoints = Checkpoints(Path(run.config.out), keep=run.config.checkpoint.keep)
+    try:
+        progress = checkpoints.latest()
+        if progress is None:
+            raise ValueError(f"{run.config.out} has no checkpoint yet")
+        return checkpoints.restore_params(progress.step, run.transformer.shapes)
+    finally:
+        checkpoints.close()
+
+
+def _config_of(model: str, recipe: str) -> RunConfig:
+    """A config that only evaluates: ReSearch's row length, at one slot in eight."""
+    stage: Any = RLStage(name="none", steps=1, recipe=recipe)
+    return RunConfig(
+        model=ModelConfig(path=model),
+        data=DataConfig(material=no_material),
+        retrieval=RetrievalConfig(),
+        rollout=RolloutConfig(
+            num_slots=8,
+            max_len=8704,
+            max_prompt_len=512,
+            max_turn_len=8192,
+            max_observation_len=2048,
+            max_searches=16,
+        ),
+        stages=(stage,),
+        out=model,
+    )

@@ -1,0 +1,198 @@
+"""The host's loop of a rollout: refill, search beside decoding, take what is done."""
+
+import collections
+import concurrent.futures
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import numpy as np
+
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.models.transformer import Params
+from jaxsearch.protocol import Protocol
+from jaxsearch.rollout.decode import Prompts
+from jaxsearch.rollout.limits import Limits
+from jaxsearch.rollout.observation import Observer
+from jaxsearch.rollout.pool import SlotPool
+from jaxsearch.rollout.records import Prompt, Rollout, Timing
+from jaxsearch.rollout.slots import Phase, Row, Start
+from jaxsearch.search.index import SearchError
+from jaxsearch.trajectory import Search, Status, Trajectory
+
+# Tokens decoded at most between two looks at the searches that are out.
+_STEPS_PER_LOOK = 16
+
+
+class Rollouts:
+    """One batch of rollouts: who is in which slot, and which searches are out."""
+
+    def __init__(
+        self,
+        *,
+        pool: SlotPool,
+        limits: Limits,
+        protocol: Protocol,
+        tokenizer: Tokenizer,
+        observer: Observer,
+        params: Params,
+        group_size: int,
+        stage: int,
+        temperature: float,
+    ):
+        self.timing = Timing()
+        self._pool = pool
+        self._limits = limits
+        self._protocol = protocol
+        self._tokenizer = tokenizer
+        self._observer = observer
+        self._params = params
+        self._group_size = group_size
+        self._stage = stage
+        self._temperature = temperature
+        self._queue: collections.deque[Prompt] = collections.deque()
+        self._prefilled: Prompts | None = None
+        # Of `_prefilled`: source row, prompt and member of what is not yet started.
+        self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
+        self._by_slot: dict[int, Rollout] = {}
+        self._decoding: set[int] = set()
+        self._lengths = np.zeros(limits.num_slots, np.int32)
+        self._searches: dict[Future, dict[int, str]] = {}  # queries by slot
+        self._done: list[Trajectory] = []
+
+    def finish(self, prompts: Sequence[Prompt]) -> list[Trajectory]:
+        """Runs every rollout of every prompt to its end, in the order of their ends."""
+        self._queue.extend(prompts)
+        # A run that an error broke off leaves slots that go on decoding.
+        self._pool.release(range(self._limits.num_slots))
+        with concurrent.futures.ThreadPoolExecutor(1) as searching:
+            while self._queue or self._waiting or self._by_slot:
+                self._take_observations()
+                self._refill()
+                if self._decoding:
+                    self._decode()
+                    self._take_stopped(searching)
+                elif self._searches:
+                    self._wait_for_search()
+        return self._done
+
+    def _refill(self) -> None:
+        free = collections.deque(
+            slot for slot in range(self._limits.num_slots) if slot not in self._by_slot
+        )
+        while free and (self._queue or self._waiting):
+            if not self._waiting:
+                self._prefill()
+            starts = []
+            while free and self._waiting:
+                source, prompt, member = self._waiting.popleft()
+                slot, prompt_len = free.popleft(), len(prompt.ids)
+                self._by_slot[slot] = Rollout(
+                    prompt=prompt, member=member, turn_start=prompt_len
+                )
+                self._decoding.add(slot)
+                self._lengths[slot] = prompt_len
+                starts.append(Start(slot, source, prompt.position, member))
+            self._pool.start(self._prefilled, starts, self._stage)
+
+    def _prefill(self) -> None:
+        num_prompts = min(self._pool.num_prompts(self._group_size), len(self._queue))
+        batch = [self._queue.popleft() for _ in range(num_prompts)]
+        ids = [prompt.ids for prompt in batch]
+        self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
+        self.timing.num_prefilled += sum(map(len, ids))
+        self._waiting.extend(
+            (source, prompt, member)
+            for source, prompt in enumerate(batch)
+            for member in range(self._group_size)
+        )
+
+    def _decode(self) -> None:
+        max_steps = _STEPS_PER_LOOK if self._searches else self._limits.max_turn_len
+        longest = max(int(self._lengths[slot]) for slot in self._decoding)
+        self._pool.decode(
+            self._params, self._temperature, longest=longest, max_steps=max_steps
+        )
+        self.timing.num_decode_calls += 1
+
+    def _take_stopped(self, searching: concurrent.futures.Executor) -> None:
+        """Sends what asked to the search, and takes what ended."""
+        started = time.perf_counter()
+        phases, self._lengths = self._pool.state()
+        self.timing.device_wait += time.perf_counter() - started
+        stopped = [s for s in sorted(self._decoding) if phases[s] != Phase.DECODING]
+        if not stopped:
+            return
+        self._decoding.difference_update(stopped)
+        rows = self._pool.rows(stopped)
+        queries, finished = {}, {}
+        for slot in stopped:
+            rollout = self._by_slot[slot]
+            if phases[slot] == Phase.ENDED:
+                finished[slot] = Status.ENDED
+            elif phases[slot] == Phase.EXHAUSTED:
+                finished[slot] = Status.OUT_OF_LENGTH
+            elif len(rollout.searches) == self._limits.max_searches:
+                finished[slot] = Status.OUT_OF_SEARCHES
+            else:
+                turn = self._tokenizer.decode(rows[slot].tokens[rollout.turn_start :])
+                queries[slot] = self._protocol.query(turn)
+        if queries:
+            # Off first: the search runs while the host puts trajectories together.
+            asked = list(queries.values())
+            future = searching.submit(self._observer.observe, asked)
+            self._searches[future] = queries
+        self._finish(finished, rows)
+
+    def _wait_for_search(self) -> None:
+        started = time.perf_counter()
+        concurrent.futures.wait(
+            self._searches, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        self.timing.search_wait += time.perf_counter() - started
+
+    def _take_observations(self) -> None:
+        """Appends what the searches that are done have brought."""
+        observations, finished = {}, {}
+        for future in [future for future in self._searches if future.done()]:
+            queries = self._searches.pop(future)
+            try:
+                results = future.result()
+            except SearchError:
+                for slot, query in queries.items():
+                    failed = Search(query=query, passage_ids=(), has_failed=True)
+                    self._by_slot[slot].searches.append(failed)
+                    finished[slot] = Status.SEARCH_FAILED
+                continue
+            for slot, (ids, search) in zip(queries, results, strict=True):
+                self._by_slot[slot].searches.append(search)
+                if self._lengths[slot] + len(ids) < self._limits.max_len:
+                    observations[slot] = ids
+                else:
+                    finished[slot] = Status.OUT_OF_LENGTH
+        if finished:
+            self._finish(finished, self._pool.rows(finished))
+        if observations:
+            self._observe(observations)
+
+    def _observe(self, observations: dict[int, list[int]]) -> None:
+        for slot, ids in observations.items():
+            self._lengths[slot] += len(ids)
+            self._by_slot[slot].turn_start = int(self._lengths[slot])
+            self.timing.num_observed += len(ids)
+        self._decoding.update(observations)
+        longest = max(int(self._lengths[slot]) for slot in observations)
+        self._pool.observe(self._params, observations, longest)
+
+    def _finish(self, finished: dict[int, Status], rows: dict[int, Row]) -> None:
+        """Takes finished rollouts out of their slots."""
+        if not finished:
+            return
+        self._pool.release(list(finished))
+        for slot, status in finished.items():
+            rollout = self._by_slot.pop(slot)
+            self._done.append(
+                rollout.trajectory(
+                    rows[slot], status, self._protocol, self._tokenizer.decode
+                )
+            )

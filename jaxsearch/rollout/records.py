@@ -1,0 +1,74 @@
+"""What the host keeps of a prompt, of a rollout, and of the time they took."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxsearch.data.formats import Question
+from jaxsearch.protocol import Protocol
+from jaxsearch.rollout.slots import Row
+from jaxsearch.trajectory import Search, Status, Trajectory, segments_of
+
+
+@dataclasses.dataclass(kw_only=True)
+class Timing:
+    """Where the time of a rollout went, and how much was done.
+
+    What is left of `seconds` without the two waits is the host's own work.
+    """
+
+    seconds: float = 0.0
+    search_wait: float = 0.0  # seconds in which nothing could be decoded
+    device_wait: float = 0.0  # seconds in which the host waited for the device
+    num_decode_calls: int = 0
+    num_prefilled: int = 0  # tokens of prompts
+    num_observed: int = 0  # tokens of observations
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A question as ids, and where it stands in the question stream."""
+
+    question: Question
+    position: int
+    ids: list[int]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Rollout:
+    """One rollout in a slot."""
+
+    prompt: Prompt
+    member: int
+    turn_start: int
+    searches: list[Search] = dataclasses.field(default_factory=list)
+
+    def trajectory(
+        self,
+        row: Row,
+        status: Status,
+        protocol: Protocol,
+        decode: Callable[[Int[np.ndarray, " W"]], str],
+    ) -> Trajectory:
+        """What this rollout has become; an end is ANSWERED if there is an answer."""
+        prompt, prompt_len = self.prompt, len(self.prompt.ids)
+        segments = segments_of(row.tokens, row.is_policy, prompt_len, decode)
+        if status is Status.ENDED and protocol.has_answer(segments):
+            status = Status.ANSWERED
+        return Trajectory(
+            question_id=prompt.question.id,
+            question=prompt.question.question,
+            golden_answers=prompt.question.golden_answers,
+            position=prompt.position,
+            member=self.member,
+            tokens=row.tokens,
+            is_policy=row.is_policy,
+            logprobs=row.logprobs,
+            sampling_logprobs=row.sampling_logprobs,
+            prompt_len=prompt_len,
+            segments=segments,
+            searches=tuple(self.searches),
+            status=status,
+        )

@@ -1,0 +1,212 @@
+"""The parts of a run, put together once from its config."""
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsearch import mesh as meshes
+from jaxsearch.config import ModelConfig, RLStage, RunConfig, SupervisedStage
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.inputs import Inputs, load_inputs, open_indexes
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.transformer import Params, Transformer, causal
+from jaxsearch.policy import Policy, padded_vocab, random_policy, read_architecture
+from jaxsearch.policy import read_params
+from jaxsearch.rewards.recipes import Recipe, recipe_named
+from jaxsearch.rl.objectives import Objective
+from jaxsearch.rl.optimizer import make_optimizer
+from jaxsearch.rl.update import Updater
+from jaxsearch.rollout.decode import Programs
+from jaxsearch.rollout.episode import Sampler
+from jaxsearch.rollout.limits import Limits, buckets
+from jaxsearch.rollout.observation import Observer
+from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.stop import stop_table
+from jaxsearch.search.exact_index import EmptyIndex
+from jaxsearch.search.index import Index
+
+
+def make_transformer(model: ModelConfig, tokenizer: Tokenizer) -> Transformer:
+    """The network of a config, without parameters.
+
+    Errors: ValueError for sizes that do not fit, or a tokenizer with more ids than
+    the model has embeddings.
+    """
+    if model.path:
+        architecture = read_architecture(model.path)
+        if tokenizer.num_ids > architecture.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.num_ids} ids but model {model.path} only "
+                f"{architecture.vocab_size}; use the tokenizer of that model"
+            )
+    else:
+        architecture = Architecture(
+            vocab_size=padded_vocab(tokenizer),
+            width=model.width,
+            mlp_width=model.mlp_width,
+            num_layers=model.num_layers,
+            num_heads=model.num_heads,
+            num_kv_heads=model.num_kv_heads,
+            head_width=model.head_width,
+            rope_theta=model.rope_theta,
+            has_qkv_bias=model.has_qkv_bias,
+            has_tied_head=model.has_tied_head,
+        )
+    return Transformer(
+        architecture=architecture,
+        dtype=jnp.dtype(model.dtype),
+        is_rematerialised=model.is_rematerialised,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A config with its inputs, network, indexes and compiled programs."""
+
+    config: RunConfig
+    inputs: Inputs
+    transformer: Transformer
+    mesh: jax.sharding.Mesh
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        return recipe_named(self.config.recipe)
+
+    def initial_params(self) -> Params:
+        """From the Hugging Face folder, or drawn from the seed."""
+        model, tokenizer = self.config.model, self.inputs.tokenizer
+        if model.path:
+            params = read_params(model.path, self.transformer)
+        else:
+            params = random_policy(
+                self.transformer, tokenizer, self.config.seed
+            ).params
+        return jax.device_put(params, self.param_shardings)
+
+    @functools.cached_property
+    def param_shardings(self) -> Any:
+        transformer = self.transformer
+        return meshes.shardings(
+            self.mesh, transformer.logical_axes, transformer.shapes
+        )
+
+    def published(self, params: Params) -> tuple[Params, float]:
+        """Parameters in the layout of rollouts, and the seconds it took.
+
+        Rollouts run on one device of this process.
+        """
+        started = time.perf_counter()
+        device = jax.sharding.SingleDeviceSharding(self.mesh.local_devices[0])
+        params = jax.block_until_ready(jax.device_put(params, device))
+        return params, time.perf_counter() - started
+
+    @functools.cached_property
+    def sampler(self) -> Sampler:
+        config, inputs = self.config, self.inputs
+        rollout = config.rollout
+        programs = Programs(
+            transformer=self.transformer,
+            end_id=inputs.tokenizer.end_id,
+            max_turn_len=rollout.max_turn_len,
+            cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
+            seed=config.seed,
+        )
+        limits = Limits(
+            num_slots=rollout.num_slots,
+            max_len=rollout.max_len,
+            max_prompt_len=rollout.max_prompt_len,
+            max_turn_len=rollout.max_turn_len,
+            max_observation_len=rollout.max_observation_len,
+            max_searches=rollout.max_searches,
+        )
+        table = stop_table(
+            inputs.tokenizer.id_bytes,
+            inputs.protocol.stop_tags,
+            self.transformer.architecture.vocab_size,
+        )
+        return Sampler(programs, limits, inputs.protocol, inputs.tokenizer, table)
+
+    @functools.cached_property
+    def _indexes(self) -> tuple[Index, Index]:
+        return open_indexes(self.config, self.inputs)
+
+    @functools.cached_property
+    def observer(self) -> Observer:
+        """Answers the queries of training."""
+        return self._observer(self._indexes[0])
+
+    @functools.cached_property
+    def heldout_observer(self) -> Observer:
+        """Answers queries about held-out questions."""
+        return self._observer(self._indexes[1])
+
+    @functools.cached_property
+    def empty_observer(self) -> Observer:
+        """Finds nothing, ever: what the policy knows without its index."""
+        return self._observer(EmptyIndex())
+
+    def _observer(self, index: Index) -> Observer:
+        return Observer(
+            index=index,
+            protocol=self.inputs.protocol,
+            tokenizer=self.inputs.tokenizer,
+            num_passages=self.config.retrieval.num_passages,
+            max_observation_len=self.config.rollout.max_observation_len,
+        )
+
+    def updater(
+        self, stage: SupervisedStage | RLStage, objective: Objective, temperature: float
+    ) -> Updater:
+        """The update of a stage; its schedule spans the stage's configured steps."""
+        transformer = self.transformer
+
+        def forward(params, tokens, lengths):
+            return transformer.hidden(
+                params, tokens, causal(lengths, tokens.shape[1])
+            )
+
+        return Updater(
+            forward=forward,
+            head=transformer.head,
+            objective=objective,
+            optimizer=make_optimizer(stage.optimizer, stage.steps),
+            temperature=temperature,
+        )
+
+    @property
+    def row_lens(self) -> tuple[int, ...]:
+        """Row lengths that updates are compiled for: quarters of the longest."""
+        longest = self.config.rollout.max_len
+        return tuple(sorted({longest, *(b * 3 // 4 for b in buckets(longest)), *buckets(longest)}))
+
+    def policy(self, params: Params) -> Policy:
+        """The run's network and tokenizer with these parameters."""
+        return Policy(
+            transformer=self.transformer,
+            tokenizer=self.inputs.tokenizer,
+            params=params,
+        )
+
+
+def open_run(config: RunConfig) -> Run:
+    """Reads and checks everything that a run needs; writes nothing.
+
+    Errors: ValueError, in one line, for whatever does not fit.
+    """
+    inputs = load_inputs(config)
+    run = Run(
+        config=config,
+        inputs=inputs,
+        transformer=make_transformer(config.model, inputs.tokenizer),
+        mesh=meshes.make_mesh(config.mesh),
+    )
+    # Both say what does not fit, before anything is computed or written.
+    _ = run.param_shardings
+    if config.retrieval.index and not Path(config.retrieval.index).is_dir():
+        raise ValueError(f"index folder {config.retrieval.index} does not exist")
+    return run

@@ -1,0 +1,306 @@
+"""The training loop: question, rollout, reward, advantage, update, in this order."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsearch.checkpoint import Checkpoints, Progress
+from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.console import ConsoleWriter
+from jaxsearch.data.demonstrations import Demonstration
+from jaxsearch.data.questions import QuestionStream, open_questions
+from jaxsearch.config_record import resolved
+from jaxsearch.evaluate import judge
+from jaxsearch.heldout import HeldOut, summary
+from jaxsearch.mesh import put_batch, row_multiple
+from jaxsearch.metrics import summarise, trajectory_metrics
+from jaxsearch.report import write_report
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rl.objectives import ImitationObjective
+from jaxsearch.rl.supervised import imitation_row
+from jaxsearch.rl.update import TrainState, Updater, begin_stage
+from jaxsearch.rollout_log import rollout_path, write_rollouts
+from jaxsearch.run import Run, open_run
+from jaxsearch.run_folder import check_identity, write_record
+from jaxsearch.trajectory import TrainBatch, TrainRow, Trajectory, microbatches
+from jaxsearch.writers import (
+    JsonlWriter,
+    TensorBoardWriter,
+    WandbWriter,
+    Writers,
+    cut_back,
+)
+
+
+class TrainingFailedError(Exception):
+    """A run that cannot go on: its gradients stay non-finite."""
+
+
+def train(config: RunConfig) -> dict[str, Any]:
+    """Runs all stages, or what is left of them; returns the summary of the run.
+
+    Errors: ValueError for input that does not fit, before anything is written;
+    TrainingFailedError when gradients stay non-finite.
+    """
+    started = time.perf_counter()
+    check_identity(config)
+    run = open_run(config)
+    write_record(config)
+    trainer = Trainer(run)
+    try:
+        trainer.run_stages()
+    finally:
+        trainer.close()
+    minutes = (time.perf_counter() - started) / 60
+    write_report(Path(config.out))
+    return {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
+
+
+class Trainer:
+    """What moves during a run: parameters, step, files."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._folder = Path(run.config.out)
+        self._checkpoints = Checkpoints(self._folder, keep=run.config.checkpoint.keep)
+        self._restored = self._checkpoints.latest()
+        self._step = self._restored.step if self._restored else 0
+        for name in ("metrics.jsonl", "eval.jsonl"):
+            cut_back(self._folder / name, self._step)
+        self._writers = open_writers(run.config, restored_step=self._step)
+        self._heldout = HeldOut(run)
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self._checkpoints.close()
+        self._writers.close()
+
+    def run_stages(self) -> None:
+        """Every stage from where the run stands, and the evaluations around RL."""
+        stages = self._run.config.stages
+        first = self._restored.stage if self._restored else 0
+        params = self._run.initial_params()
+        for number in range(first, len(stages)):
+            stage = stages[number]
+            if isinstance(stage, SupervisedStage):
+                params = self._imitate(number, stage, params)
+                continue
+            is_fresh = self._restored is None or self._restored.stage < number
+            if is_fresh and not any(isinstance(s, RLStage) for s in stages[:number]):
+                self._heldout.before_rl(self._step, stage.name, params)
+            params = self._reinforce(number, stage, params)
+        if isinstance(stages[-1], RLStage):
+            self._heldout.after_rl(self._step, stages[-1].name, params)
+
+    def _begin(
+        self, number: int, updater: Updater, params: Any
+    ) -> tuple[TrainState, Progress]:
+        """State and progress at the start of a stage, or where it was left."""
+        needs_reference = updater.objective.needs_reference
+        state = begin_stage(params, updater.optimizer, needs_reference=needs_reference)
+        if self._restored is None or self._restored.stage != number:
+            return state, Progress(
+                step=self._step, stage=number, stage_step=0, stream=None
+            )
+        return self._checkpoints.restore(self._step, state), self._restored
+
+    def _imitate(self, number: int, stage: SupervisedStage, params: Any) -> Any:
+        """Supervised warm-up: demonstrations, their policy tokens, an update."""
+        run, seed = self._run, self._run.config.seed
+        updater = run.updater(stage, ImitationObjective(), 1.0)
+        state, progress = self._begin(number, updater, params)
+        num_steps = run.config.num_steps(stage)
+        demonstrations: Sequence[Demonstration] = ()
+        if progress.stage_step < num_steps:
+            demonstrations = stage.demonstrations(seed)
+        for stage_step in range(progress.stage_step, num_steps):
+            started = time.perf_counter()
+            # From the step alone, so that a run that resumes draws the same ones.
+            rng = np.random.default_rng([seed, number, stage_step])
+            chosen = rng.integers(len(demonstrations), size=stage.batch_size)
+            rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
+            state, metrics = updater.update(state, self._batches(rows, stage))
+            values = summarise(metrics)
+            seconds = time.perf_counter() - started
+            values["time/update"] = seconds
+            values["tokens_per_s/total"] = sum(len(r.tokens) for r in rows) / seconds
+            self._after_step(number, stage_step + 1, state, values, stream=None)
+        return state.params
+
+    def _reinforce(self, number: int, stage: RLStage, params: Any) -> Any:
+        """Reinforcement learning: questions, rollout, reward, advantage, update."""
+        run, config = self._run, self._run.config
+        recipe = recipe_named(stage.recipe)
+        updater = run.updater(stage, stage.objective, stage.temperature)
+        state, progress = self._begin(number, updater, params)
+        source = open_questions(run.inputs.questions, self._folder / "questions")
+        stream = QuestionStream(source, seed=config.seed + number)
+        if progress.stream is not None:
+            stream.restore(progress.stream)
+        num_steps = config.num_steps(stage)
+        for stage_step in range(progress.stage_step, num_steps):
+            published, publish_s = run.published(state.params)
+            if stage_step == progress.stage_step:
+                run.sampler.warm_up(published, stage.group_size)
+            trajectories, timing = run.sampler.run(
+                published,
+                stream.next_batch(stage.questions_per_step),
+                run.observer,
+                group_size=stage.group_size,
+                stage=number,
+                temperature=stage.temperature,
+            )
+            outcomes, scores = judge(trajectories, recipe)
+            rewards = jnp.asarray([o.reward for o in outcomes], jnp.float32)
+            advantages = np.asarray(
+                stage.advantage(rewards.reshape(-1, stage.group_size))
+            ).reshape(-1)
+            started = time.perf_counter()
+            rows = [
+                TrainRow(t.tokens, t.is_policy, t.logprobs, float(advantage))
+                for t, advantage in zip(trajectories, advantages, strict=True)
+            ]
+            if stage.has_masked_observations:
+                batches = self._batches(rows, stage)
+            else:
+                rows = [
+                    _with_observations(row, t.prompt_len)
+                    for row, t in zip(rows, trajectories, strict=True)
+                ]
+                batches = [
+                    batch._replace(old_logprobs=updater.logprobs_of(state.params, batch))
+                    for batch in self._batches(rows, stage)
+                ]
+            state, metrics = updater.update(state, batches)
+            values = summarise(metrics) | summarise(
+                trajectory_metrics(
+                    trajectories,
+                    outcomes,
+                    em=[score["em"] for score in scores],
+                    f1=[score["f1"] for score in scores],
+                )
+            )
+            values |= _speeds(trajectories, timing.seconds, started)
+            values["time/search_wait"] = timing.search_wait
+            values["time/publish"] = publish_s
+            every = config.logging.rollouts_every
+            if every and (stage_step % every == 0 or stage_step + 1 == num_steps):
+                write_rollouts(
+                    rollout_path(self._folder, self._step + 1),
+                    trajectories,
+                    outcomes,
+                    advantages=advantages.tolist(),
+                )
+            self._after_step(
+                number, stage_step + 1, state, values, stream=stream.state()
+            )
+            if config.eval.every and (stage_step + 1) % config.eval.every == 0:
+                self._heldout.on_the_way(self._step, stage.name, state.params)
+        return state.params
+
+    def _batches(
+        self, rows: Sequence[TrainRow], stage: SupervisedStage | RLStage
+    ) -> list[TrainBatch]:
+        mesh = self._run.mesh
+        batches = microbatches(
+            rows,
+            row_lens=self._run.row_lens,
+            max_tokens=stage.max_tokens,
+            row_multiple=row_multiple(mesh),
+        )
+        return [put_batch(mesh, batch) for batch in batches]
+
+    def _after_step(
+        self,
+        number: int,
+        stage_step: int,
+        state: TrainState,
+        values: dict[str, float],
+        *,
+        stream: dict[str, Any] | None,
+    ) -> None:
+        """Writes the step's line, and a checkpoint where one is due.
+
+        Errors: TrainingFailedError after too many non-finite gradients in a row.
+        """
+        config = self._run.config
+        stage = config.stages[number]
+        self._step += 1
+        num_steps = config.num_steps(stage)
+        every = 1 if num_steps < 10 else config.checkpoint.every
+        started = time.perf_counter()
+        if stage_step % every == 0 or stage_step == num_steps:
+            self._checkpoints.save(
+                Progress(
+                    step=self._step, stage=number, stage_step=stage_step, stream=stream
+                ),
+                state,
+            )
+        values["time/checkpoint"] = time.perf_counter() - started
+        self._writers.write(self._step, stage.name, values)
+        skipped = int(state.num_skipped)
+        if skipped >= stage.max_skipped:
+            raise TrainingFailedError(
+                f"stage {stage.name!r}: the gradients of steps "
+                f"{self._step + 1 - skipped} to {self._step} were not finite, so "
+                "nothing was learned from them; lower the learning rate, or look at "
+                "the rollouts of those steps"
+            )
+
+
+def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
+    """A demonstration in the tokens of a run: observations as a search would bring.
+
+    Errors: ValueError if it is longer than a rollout may be.
+    """
+    tokenizer, protocol = run.inputs.tokenizer, run.inputs.protocol
+    question = demonstration.question.question
+    row = imitation_row(
+        tokenizer.encode_prompt(protocol.prompt(question), protocol.messages(question)),
+        [tokenizer.encode(turn) for turn in demonstration.turns],
+        [run.observer.answer("", found)[0] for found in demonstration.observations],
+        tokenizer.end_id,
+    )
+    if len(row.tokens) > run.config.rollout.max_len:
+        raise ValueError(
+            f"the demonstration of question {demonstration.question.id!r} has "
+            f"{len(row.tokens)} tokens, rollout.max_len is {run.config.rollout.max_len}"
+        )
+    return row
+
+
+def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
+    """Everything that a run's lines go to."""
+    folder = Path(config.out)
+    steps = {stage.name: config.num_steps(stage) for stage in config.stages}
+    writers: list[Any] = [ConsoleWriter(steps), JsonlWriter(folder / "metrics.jsonl")]
+    if config.logging.wandb != "disabled":
+        writers.append(
+            WandbWriter(folder, config=resolved(config), mode=config.logging.wandb)
+        )
+    if config.logging.tensorboard:
+        writers.append(TensorBoardWriter(folder, restored_step=restored_step))
+    return Writers(writers)
+
+
+def _with_observations(row: TrainRow, prompt_len: int) -> TrainRow:
+    """The row with everything after the prompt counted, retrieved tokens too."""
+    return row._replace(is_policy=np.arange(len(row.tokens)) >= prompt_len)
+
+
+def _speeds(
+    trajectories: Iterable[Trajectory], rollout_s: float, update_started: float
+) -> dict[str, float]:
+    update_s = time.perf_counter() - update_started
+    policy = sum(int(t.is_policy.sum()) for t in trajectories)
+    total = sum(len(t.tokens) for t in trajectories)
+    return {
+        "time/rollout": rollout_s,
+        "time/update": update_s,
+        "tokens_per_s/policy": policy / rollout_s,
+        "tokens_per_s/total": total / (rollout_s + update_s),
+    }

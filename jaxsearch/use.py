@@ -1,0 +1,107 @@
+"""What a trained policy is for: to be evaluated, asked, exported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.data.formats import Question
+from jaxsearch.evaluate import EVALUATION_STAGE, evaluate, prediction_line
+from jaxsearch.json_lines import replace_file, replace_lines
+from jaxsearch.loading import is_run, latest_params, load_run
+from jaxsearch.policy import export
+from jaxsearch.reading import print_trajectory
+from jaxsearch.run import open_run
+from jaxsearch.run_folder import read_run_config
+
+
+def evaluate_to(
+    out: Path,
+    *,
+    model: str,
+    questions: str,
+    index: str,
+    recipe: str,
+    limit: int,
+    temperature: float,
+) -> dict[str, Any]:
+    """Writes `results.json` and `predictions.jsonl`; returns the results.
+
+    Errors: ValueError if there are no questions, or `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not empty; --out names a new folder")
+    if limit < 0 or temperature < 0:
+        raise ValueError(
+            f"--limit and --temperature must not be negative, got {limit} and "
+            f"{temperature}"
+        )
+    run, params = load_run(
+        model, recipe=recipe, questions=questions, index=index, limit=limit
+    )
+    if not run.inputs.heldout:
+        raise ValueError(
+            f"{model} has no held-out questions of its own: name a file with "
+            "--questions"
+        )
+    found = evaluate(
+        run.sampler,
+        params,
+        run.inputs.heldout,
+        run.heldout_observer,
+        run.recipe,
+        temperature=temperature,
+    )
+    results = {
+        "model": model,
+        "recipe": run.recipe.name,
+        "questions": questions or "the run's own",
+        **found.results,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    lines = zip(found.trajectories, found.outcomes, found.scores, strict=True)
+    replace_lines(out / "predictions.jsonl", (prediction_line(*line) for line in lines))
+    replace_file(out / "results.json", json.dumps(results, indent=2).encode())
+    return results
+
+
+def ask(question: str, *, model: str, index: str) -> dict[str, Any]:
+    """Prints how a policy answers one question, greedily."""
+    run, params = load_run(model, index=index)
+    asked = Question(id="asked", question=question, golden_answers=("(unknown)",))
+    [trajectory], _ = run.sampler.run(
+        params,
+        [(0, asked)],
+        run.heldout_observer,
+        group_size=1,
+        stage=EVALUATION_STAGE,
+        temperature=0.0,
+    )
+    print_trajectory(trajectory)
+    outcome = run.recipe.reward(
+        trajectory.segments, ("(unknown)",), has_ended=trajectory.has_ended
+    )
+    return {
+        "answer": outcome.prediction,
+        "searches": [search.query for search in trajectory.searches],
+        "status": str(trajectory.status),
+    }
+
+
+def export_run(folder: Path, out: Path, *, dtype: str) -> dict[str, Any]:
+    """A run's newest policy as a Hugging Face folder.
+
+    Errors: ValueError if `folder` is no run or `out` is not empty.
+    """
+    if not is_run(str(folder)):
+        raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
+    run = open_run(read_run_config(folder))
+    policy = run.policy(latest_params(run))
+    export(policy, out, max_positions=run.config.rollout.max_len, dtype=dtype)
+    return {
+        "out": str(out),
+        "parameters": run.transformer.architecture.num_parameters,
+        "dtype": dtype,
+        "files": sorted(path.name for path in out.iterdir()),
+    }
+
+

@@ -1,0 +1,43 @@
+# Sourced by the scripts beside it: a virtual environment with jaxsearch in it.
+# JAXSEARCH_VENV names its folder; PYTHON names the interpreter it is made with.
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="${JAXSEARCH_VENV:-$here/.venv}"
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
+    # A shim may exist for a version that is not installed, so it must run.
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+        2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "jaxsearch needs Python 3.11 or newer; set PYTHON to one" >&2
+  return 1
+}
+
+# install EXTRAS: makes the environment, or brings it up to date.
+install() {
+  local extras="$1" python
+  if [ ! -x "$venv/bin/python" ]; then
+    python="$(find_python)" || exit 1
+    echo "making $venv with $("$python" --version)"
+    "$python" -m venv "$venv" || exit 1
+  fi
+  # The stamp saves the minute that pip takes to find that nothing is to do.
+  local stamp="$venv/.jaxsearch-$extras"
+  if [ ! -e "$stamp" ] || [ "$here/pyproject.toml" -nt "$stamp" ]; then
+    echo "installing jaxsearch[$extras]"
+    "$venv/bin/python" -m pip install --quiet --editable "$here${extras:+[$extras]}" \
+      || exit 1
+    touch "$stamp"
+  fi
+}
+
+# CPU unless the user says otherwise and the machine has something better.
+if [ -z "${JAX_PLATFORMS:-}" ] && ! command -v nvidia-smi >/dev/null 2>&1 \
+    && [ ! -e /dev/accel0 ] && [ ! -e /dev/vfio/0 ]; then
+  export JAX_PLATFORMS=cpu
+fi

@@ -1,0 +1,293 @@
+"""The decoder against NumPy in float64, with and without a cache."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.cache import empty_cache
+from jaxsearch.models.transformer import Transformer, causal
+
+QWEN = Architecture(
+    vocab_size=50,
+    width=32,
+    mlp_width=48,
+    num_layers=2,
+    num_heads=8,
+    num_kv_heads=2,
+    head_width=6,
+    rope_theta=1000.0,
+)
+LLAMA = dataclasses.replace(
+    QWEN, has_qkv_bias=False, has_tied_head=False, num_heads=4, num_kv_heads=1
+)
+
+
+def make(architecture, seed=0, **settings):
+    """A network whose every parameter, biases and scales too, is random."""
+    transformer = Transformer(architecture=architecture, **settings)
+    leaves, tree = jax.tree.flatten(transformer.shapes)
+    rng = np.random.default_rng(seed)
+    values = [jnp.asarray(rng.normal(size=x.shape) / 3, jnp.float32) for x in leaves]
+    return transformer, jax.tree.unflatten(tree, values)
+
+
+def reference(params, architecture, tokens):
+    """Final hidden states of one row, written from the papers, in float64.
+
+    One head and one position at a time: no code and no layout is shared.
+    """
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    A, T = architecture, len(tokens)
+
+    def norm(x, scale):
+        return x / np.sqrt(np.mean(x**2) + A.norm_eps) * scale
+
+    def rotated(x, position):
+        pairs = x[: A.head_width // 2] + 1j * x[A.head_width // 2 :]
+        frequencies = A.rope_theta ** (-np.arange(A.head_width // 2) * 2 / A.head_width)
+        pairs = pairs * np.exp(1j * position * frequencies)
+        return np.concatenate([pairs.real, pairs.imag])
+
+    x = p["embedding"][tokens]
+    for i in range(A.num_layers):
+        layer = jax.tree.map(lambda leaf, i=i: leaf[i], p["blocks"])
+        heads, mlp = layer["projections"], layer["mlp"]
+        normed = [norm(row, layer["attention_norm"]["scale"]) for row in x]
+        added = np.zeros_like(x)
+        for n in range(A.num_heads):
+            k = n * A.num_kv_heads // A.num_heads
+
+            def of(name, head, row, heads=heads):
+                bias = heads[f"{name}_bias"][head] if A.has_qkv_bias else 0
+                return heads[name][head] @ row + bias
+
+            keys = [rotated(of("key", k, row), t) for t, row in enumerate(normed)]
+            values = [of("value", k, row) for row in normed]
+            for t in range(T):
+                query = rotated(of("query", n, normed[t]), t)
+                scores = np.array([query @ key for key in keys[: t + 1]])
+                weights = np.exp(scores / np.sqrt(A.head_width))
+                weights /= weights.sum()
+                mixed = sum(w * v for w, v in zip(weights, values, strict=False))
+                added[t] += heads["out"][:, n] @ mixed
+        x = x + added
+        for t in range(T):
+            row = norm(x[t], layer["mlp_norm"]["scale"])
+            gate = mlp["gate"] @ row
+            x[t] += mlp["down"] @ (gate / (1 + np.exp(-gate)) * (mlp["up"] @ row))
+    return np.stack([norm(row, p["norm"]["scale"]) for row in x])
+
+
+def hidden(transformer, params, tokens, lengths):
+    forward = jax.jit(lambda *a: transformer.hidden(*a))
+    return forward(params, tokens, causal(jnp.asarray(lengths), tokens.shape[1]))
+
+
+@pytest.mark.parametrize("architecture", [QWEN, LLAMA], ids=["qwen2", "llama"])
+def test_equals_numpy(architecture):
+    transformer, params = make(architecture)
+    tokens = np.random.default_rng(1).integers(0, 50, (3, 9)).astype(np.int32)
+    lengths = np.array([9, 4, 1], np.int32)
+    found = hidden(transformer, params, tokens, lengths)
+    for row, length, out in zip(tokens, lengths, found, strict=True):
+        expected = reference(params, architecture, row[:length])
+        np.testing.assert_allclose(out[:length], expected, rtol=1e-4, atol=1e-5)
+    name = "embedding" if architecture.has_tied_head else "head"
+    np.testing.assert_array_equal(transformer.head(params), params[name])
+
+
+def test_padding_changes_nothing():
+    transformer, params = make(QWEN)
+    tokens = np.random.default_rng(1).integers(0, 50, (2, 6)).astype(np.int32)
+    lengths = np.array([6, 3], np.int32)
+    found = hidden(transformer, params, tokens, lengths)
+    padded = np.full((4, 11), 49, np.int32)
+    padded[:2, :6] = tokens
+    padded[1, 3:] = 7
+    wide = hidden(transformer, params, padded, np.array([6, 3, 0, 0], np.int32))
+    assert np.isfinite(wide).all()
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(
+            wide[row, :length], found[row, :length], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_a_token_depends_on_itself_and_on_what_is_before_it():
+    """By gradients: of each position's state, to the embedding of each position."""
+    transformer, params = make(QWEN)
+    T = 5
+    tokens = jnp.arange(T)[None]  # all different: one embedding row a position
+    is_visible = causal(jnp.array([4]), T)
+
+    def state(embedding, t):
+        out = transformer.hidden({**params, "embedding": embedding}, tokens, is_visible)
+        return jnp.sum(out[0, t] * jnp.arange(1.0, 33.0))
+
+    grad = jax.jit(jax.grad(state))
+    for t in range(4):
+        strength = jnp.abs(grad(params["embedding"], t)).sum(axis=-1)[:T]
+        assert (strength[: t + 1] > 1e-4).all()
+        assert (strength[t + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize("architecture", [QWEN, LLAMA], ids=["qwen2", "llama"])
+def test_cached_equals_uncached(architecture):
+    """Prefill, append several tokens to some rows, decode one at a time."""
+    transformer, params = make(architecture)
+    rng = np.random.default_rng(2)
+    tokens = rng.integers(0, 50, (4, 16)).astype(np.int32)
+    cached = jax.jit(
+        lambda p, t, at, n, cache, rows, read_len: transformer.hidden_cached(
+            p, t, at, n, cache, rows, read_len
+        ),
+        static_argnums=6,
+    )
+    cache = empty_cache(architecture, 4, 16, jnp.float32)
+    # What an earlier rollout left in the slots must not be seen.
+    cache = jax.tree.map(lambda x: x + 100.0, cache)
+    found = np.zeros((4, 16, 32), np.float32)
+    lens = np.zeros(4, int)
+
+    def feed(rows, counts, width, read_len, is_gathered=True):
+        nonlocal cache
+        fed = np.full((len(rows), width), 7, np.int32)
+        for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            if row < 4:
+                fed[i, :count] = tokens[row, lens[row] : lens[row] + count]
+        starts = np.array([lens[row] if row < 4 else 0 for row in rows])
+        positions = (starts[:, None] + np.arange(width)).astype(np.int32)
+        out, cache = cached(
+            params,
+            fed,
+            positions,
+            np.array(counts, np.int32),
+            cache,
+            np.array(rows, np.int32) if is_gathered else None,
+            read_len,
+        )
+        for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            if row < 4:
+                found[row, lens[row] : lens[row] + count] = out[i, :count]
+                lens[row] += count
+
+    feed([2, 0, 3, 1], [3, 5, 1, 4], 5, 8)  # prefill, rows permuted and padded
+    feed([3, 1, 4], [4, 2, 0], 4, 8)  # append to two; the third row is nobody's
+    for _ in range(3):
+        feed([0, 1, 2, 3], [1, 1, 0, 1], 1, 16, is_gathered=False)  # decode but one
+    feed([1, 2, 0], [2, 5, 3], 6, 16)
+    assert lens.tolist() == [11, 11, 8, 8]
+    expected = hidden(transformer, params, tokens, lens.astype(np.int32))
+    for row, length in enumerate(lens):
+        np.testing.assert_allclose(
+            found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_reading_further_than_needed_changes_nothing():
+    transformer, params = make(QWEN)
+    tokens = jnp.asarray(np.random.default_rng(3).integers(0, 50, (2, 6)))
+    positions = jnp.stack([jnp.arange(6)] * 2)
+    counts = jnp.array([6, 4])
+    outs = []
+    for read_len in (6, 9, 12):
+        cache = jax.tree.map(lambda x: x + 9.0, empty_cache(QWEN, 2, 12, jnp.float32))
+        out, _ = transformer.hidden_cached(
+            params, tokens, positions, counts, cache, None, read_len
+        )
+        outs.append(np.asarray(out))
+    for out in outs[1:]:
+        np.testing.assert_allclose(out[0], outs[0][0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(out[1, :4], outs[0][1, :4], rtol=1e-5, atol=1e-6)
+
+
+def test_rematerialised_gradients_are_equal_and_compute_more():
+    tokens = jnp.asarray(np.random.default_rng(4).integers(0, 50, (2, 6)))
+    visible = causal(jnp.array([6, 5]), 6)
+    grads, lowered = [], []
+    for is_rematerialised in (False, True):
+        transformer, params = make(QWEN, is_rematerialised=is_rematerialised)
+
+        def loss(params, transformer=transformer):
+            return jnp.sum(transformer.hidden(params, tokens, visible) ** 3)
+
+        grads.append(jax.jit(jax.grad(loss))(params))
+        lowered.append(str(jax.make_jaxpr(jax.grad(loss))(params)))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *grads
+    )
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads[0]))
+    assert lowered[1].count("exp") > lowered[0].count("exp")
+
+
+def num_equations(jaxpr):
+    count = 0
+    for equation in jaxpr.eqns:
+        count += 1
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", None)
+            count += num_equations(inner) if inner is not None else 0
+    return count
+
+
+def test_the_program_does_not_grow_with_depth():
+    counts = []
+    for num_layers in (2, 6):
+        deep = dataclasses.replace(QWEN, num_layers=num_layers)
+        transformer, params = make(deep)
+        tokens = jnp.zeros((2, 6), jnp.int32)
+        visible = causal(jnp.array([6, 5]), 6)
+        jaxpr = jax.make_jaxpr(transformer.hidden)(params, tokens, visible)
+        counts.append(num_equations(jaxpr.jaxpr))
+    assert counts[0] == counts[1] > 30
+
+
+def test_bfloat16_is_near_float32():
+    """Activations in bfloat16: 8 bits of mantissa through two layers."""
+    transformer, params = make(QWEN)
+    tokens = np.random.default_rng(1).integers(0, 50, (2, 8)).astype(np.int32)
+    lengths = np.array([8, 8], np.int32)
+    exact = hidden(transformer, params, tokens, lengths)
+    half = dataclasses.replace(transformer, dtype=jnp.bfloat16)
+    rough = hidden(half, params, tokens, lengths)
+    assert rough.dtype == jnp.bfloat16 and half.head(params).dtype == jnp.bfloat16
+    error = np.abs(np.asarray(rough, np.float32) - exact).mean() / np.abs(exact).mean()
+    assert 0 < error < 0.05
+
+
+def test_initial_states_keep_their_size():
+    """Logits of a fresh deep network are of order 1."""
+    deep = dataclasses.replace(QWEN, num_layers=12, width=64)
+    transformer = Transformer(architecture=deep)
+    params = jax.jit(transformer.init)(jax.random.key(0))
+    tokens = np.random.default_rng(0).integers(0, 50, (4, 8)).astype(np.int32)
+    out = hidden(transformer, params, tokens, np.full(4, 8, np.int32))
+    logits = jnp.einsum("BTD,VD->BTV", out, transformer.head(params))
+    assert 0.3 < float(jnp.std(logits)) < 3
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), params)
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), transformer.shapes)
+
+
+def test_every_axis_has_a_name():
+    transformer, params = make(QWEN)
+    axes = jax.tree.leaves(
+        transformer.logical_axes, is_leaf=lambda x: isinstance(x, tuple)
+    )
+    leaves = jax.tree.leaves(params)
+    assert [len(names) for names in axes] == [leaf.ndim for leaf in leaves]
+    sizes = {}
+    for names, leaf in zip(axes, leaves, strict=True):
+        for name, size in zip(names, leaf.shape, strict=True):
+            assert sizes.setdefault(name, size) == size
+    assert sizes == {
+        "layers": 2,
+        "vocab": 50,
+        "embed": 32,
+        "mlp": 48,
+        "heads": 8,
+        "kv_heads": 2,
+        "head": 6,
+    }

@@ -1,0 +1,47 @@
+"""Reference values, and a count of compilations."""
+
+import gzip
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+VECTORS = Path(__file__).parents[1] / "data" / "conformance_losses.json.gz"
+
+
+@pytest.fixture(scope="session")
+def vectors():
+    """Cases of a reference function: inputs and expected values as arrays."""
+    functions = json.loads(gzip.open(VECTORS).read())
+
+    def parsed(value, dtype):
+        if isinstance(value, list):
+            return np.array(value, dtype)
+        return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+    def cases(function):
+        for case in functions[function]["cases"]:
+            dtype = np.dtype(case["dtype"])
+            inputs, expected = (
+                {key: parsed(value, dtype) for key, value in case[part].items()}
+                for part in ("inputs", "expected")
+            )
+            yield case["case"], dtype, inputs, expected, case["tol"]
+
+    return cases
+
+
+@pytest.fixture
+def compilations():
+    """A list that grows by one with every program that XLA compiles."""
+    durations = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            durations.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield durations
+    jax.monitoring.unregister_event_duration_listener(listen)

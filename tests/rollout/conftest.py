@@ -1,0 +1,157 @@
+"""A policy of random weights that searches often: its stop tag is in many pieces."""
+
+import dataclasses
+import hashlib
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsearch.data.formats import Question
+from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.transformer import Transformer, causal
+from jaxsearch.protocol import QUICKSTART
+from jaxsearch.rollout.decode import Programs
+from jaxsearch.rollout.episode import Limits, Sampler
+from jaxsearch.rollout.observation import Observer
+from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.stop import stop_table
+from jaxsearch.search.index import Hit
+from jaxsearch.search.passages import Passage
+
+WORDS = ["red", "blue", "green", "one", "two", "three"]
+# The stop tag is "go": whole, with bytes before it, with bytes past it, in two ids.
+PIECES = ["▁go", "▁ago", "▁gone", "▁g", "o", "▁<result>", "▁</result>"]
+
+
+class WordIndex:
+    """Answers each query with a passage of words that only depend on the query."""
+
+    def search(self, queries, k):
+        return [[Hit(passage=self.passage(query), score=1.0)] for query in queries]
+
+    def passage(self, query):
+        digest = hashlib.sha256(query.encode()).digest()
+        words = [WORDS[byte % len(WORDS)] for byte in digest[1 : 2 + digest[0] % 6]]
+        return Passage(id=query, contents="title\n" + " ".join(words))
+
+
+@pytest.fixture(scope="session")
+def kit():
+    """Tokenizer, protocol, network and parameters, and how to make the rest."""
+    tokenizer = pieces_tokenizer(["▁" + word for word in WORDS] + PIECES)
+    protocol = dataclasses.replace(
+        QUICKSTART, stop_tags=("go",), query=lambda turn: turn.partition("go")[0]
+    )
+    architecture = Architecture(
+        vocab_size=16,
+        width=32,
+        mlp_width=48,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=1,
+        head_width=8,
+        has_tied_head=False,
+    )
+    transformer = Transformer(architecture=architecture)
+    params = jax.jit(transformer.init)(jax.random.key(0))
+    table = stop_table(tokenizer.id_bytes, protocol.stop_tags, architecture.vocab_size)
+
+    def sampler(num_slots, *, cut=None, put=None, protocol=protocol, **limits):
+        limits = Limits(num_slots=num_slots, **(LIMITS | limits))
+        programs = Programs(
+            transformer=transformer,
+            end_id=tokenizer.end_id,
+            max_turn_len=limits.max_turn_len,
+            cut=cut or Cut(),
+            seed=7,
+        )
+        place = {} if put is None else {"put": put}
+        return Sampler(programs, limits, protocol, tokenizer, table, **place)
+
+    def observer(index=None, **changes):
+        settings = dict(
+            index=index or WordIndex(),
+            protocol=protocol,
+            tokenizer=tokenizer,
+            num_passages=1,
+            max_observation_len=LIMITS["max_observation_len"],
+        )
+        return Observer(**(settings | changes))
+
+    @jax.jit
+    def logits(params, tokens, lengths):
+        hidden = transformer.hidden(params, tokens, causal(lengths, tokens.shape[1]))
+        return jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
+
+    def trainer_logprobs(trajectories, temperature):
+        """Of each token given those before it, by one plain forward pass."""
+        tokens = np.zeros((len(trajectories), LIMITS["max_len"]), np.int32)
+        for row, trajectory in zip(tokens, trajectories, strict=True):
+            row[: len(trajectory.tokens)] = trajectory.tokens
+        lengths = np.array([len(t.tokens) for t in trajectories], np.int32)
+        logps = jax.nn.log_softmax(logits(params, tokens, lengths) / temperature)
+        chosen = np.take_along_axis(logps[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
+        return np.pad(chosen, ((0, 0), (1, 0)))
+
+    return SimpleNamespace(
+        tokenizer=tokenizer,
+        protocol=protocol,
+        params=params,
+        table=table,
+        sampler=sampler,
+        observer=observer,
+        trainer_logprobs=trainer_logprobs,
+        word_index=WordIndex,
+    )
+
+
+LIMITS = dict(
+    max_len=96,
+    max_prompt_len=12,
+    max_turn_len=24,
+    max_observation_len=12,
+    max_searches=4,
+)
+
+
+@pytest.fixture(scope="session")
+def sampler(kit):
+    """Sixteen slots, compiled once for the session."""
+    return kit.sampler(16)
+
+
+@pytest.fixture(scope="session")
+def tight_sampler(kit):
+    """Short turns, short rows, and half of the vocabulary cut off."""
+    cut = Cut(top_k=8)
+    return kit.sampler(8, cut=cut, max_turn_len=5, max_len=32, max_searches=9)
+
+
+@pytest.fixture(scope="session")
+def questions():
+    """Ten questions of different length, from a place in the middle of a stream."""
+    return [
+        (
+            40 + i,
+            Question(
+                id=f"q{i}",
+                question=" " + " ".join(WORDS[: 1 + i % 5]),
+                golden_answers=("red",),
+                metadata={},
+            ),
+        )
+        for i in range(10)
+    ]
+
+
+@pytest.fixture(scope="session")
+def trajectories(kit, sampler, questions):
+    """Forty rollouts, group of four, temperature 1."""
+    done, _ = sampler.run(
+        kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
+    )
+    return done

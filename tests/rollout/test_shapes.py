@@ -1,0 +1,73 @@
+"""Programs compile in `warm_up` and never again, on one device and on eight."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxsearch.mesh import MeshShape, make_mesh
+
+
+@pytest.fixture
+def compilations(caplog):
+    """Names of the programs compiled so far."""
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        yield lambda: [
+            record.getMessage().split(" with global shapes")[0]
+            for record in caplog.records
+            if record.getMessage().startswith("Compiling")
+        ]
+
+
+def run(kit, sampler, questions, *, group_size=4, temperature=1.0, params=None):
+    return sampler.run(
+        kit.params if params is None else params,
+        questions,
+        kit.observer(),
+        group_size=group_size,
+        stage=2,
+        temperature=temperature,
+    )[0]
+
+
+def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
+    sampler.warm_up(kit.params, 4)
+    before = compilations()
+    lens = set()
+    for chosen, temperature in ((questions, 1.0), (questions[:1], 0.7)):
+        done = run(kit, sampler, chosen, temperature=temperature)
+        lens |= {len(t.tokens) for t in done}
+    assert min(lens) < 10 and max(lens) > 48
+    assert compilations() == before
+    # The count would show it: another group size prefills another number of prompts.
+    run(kit, sampler, questions[:1], group_size=3)
+    assert len(compilations()) > len(before)
+
+
+@pytest.mark.parametrize("is_put", [True, False])
+def test_eight_devices_give_the_same_and_compile_once(
+    kit, questions, trajectories, compilations, is_put
+):
+    """Slots are spread by rows, or left for the parameters to decide."""
+    mesh = make_mesh(MeshShape(data=8))
+
+    def place(slots):
+        def one(array, axis):
+            spec = PartitionSpec(*[None] * axis, "data")
+            return jax.device_put(array, NamedSharding(mesh, spec))
+
+        spread = jax.tree.map(lambda array: one(array, 0), slots._replace(cache=None))
+        cache = jax.tree.map(lambda array: one(array, 1), slots.cache)
+        return spread._replace(cache=cache)
+
+    sampler = kit.sampler(16, put=place if is_put else None)
+    params = jax.device_put(kit.params, NamedSharding(mesh, PartitionSpec()))
+    sampler.warm_up(params, 4)
+    before = compilations()
+    assert len(before) > 5
+    done = run(kit, sampler, questions, params=params)
+    assert compilations() == before
+    for a, b in zip(done, trajectories, strict=True):
+        np.testing.assert_array_equal(a.tokens, b.tokens)

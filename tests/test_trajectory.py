@@ -1,0 +1,110 @@
+"""Rows of finished rollouts, cut into microbatches."""
+
+import numpy as np
+import pytest
+
+from jaxsearch.trajectory import TrainRow, microbatches, segments_of
+
+
+def row(length, *, value=1, first_policy=1):
+    """A row whose tokens all are `value`, sampled from `first_policy` on."""
+    return TrainRow(
+        tokens=np.full(length, value, np.int32),
+        is_policy=np.arange(length) >= first_policy,
+        old_logprobs=np.full(length, -float(value), np.float32),
+        advantage=0.5 * value,
+    )
+
+
+def cut(lengths, **options):
+    return list(microbatches([row(length) for length in lengths], **options))
+
+
+def test_every_row_is_in_exactly_one_batch_whole_and_padded():
+    rows = [row(length, value=length) for length in (3, 9, 4, 8, 2, 5, 16)]
+    batches = list(microbatches(rows, row_lens=[4, 8, 16], max_tokens=16))
+    found = []
+    for batch in batches:
+        for i, length in enumerate(batch.lengths):
+            assert (batch.tokens[i, :length] == length).all()
+            assert (batch.old_logprobs[i, :length] == -length).all()
+            assert (batch.advantages[i, :length] == 0.5 * length).all()
+            assert not batch.is_policy[i, :1].any()
+            assert batch.is_policy[i, 1:length].all()
+            for array in (batch.tokens, batch.old_logprobs, batch.advantages):
+                assert not array[i, length:].any()
+            assert not batch.is_policy[i, length:].any()
+            found.append(int(length))
+    assert sorted(found) == [0, 2, 3, 4, 5, 8, 9, 16]  # 0: a row of padding only
+
+
+def test_rows_go_to_the_shortest_length_that_holds_them():
+    """At most 32 tokens a batch: 8 rows of 4, 4 of 8, 2 of 16; one shape a length."""
+    batches = cut([3, 4, 5, 8, 9, 16, 16], row_lens=[4, 8, 16], max_tokens=32)
+    shapes = [batch.tokens.shape for batch in batches]
+    assert shapes == [(8, 4), (4, 8), (2, 16), (2, 16)]
+    dtypes = [array.dtype.name for array in batches[0]]
+    assert dtypes == ["int32", "int32", "bool", "float32", "float32"]
+
+
+def test_rows_are_a_multiple_of_the_devices_that_share_them():
+    batches = cut([16] * 5, row_lens=[16], max_tokens=100, row_multiple=4)
+    assert [batch.tokens.shape for batch in batches] == [(4, 16), (4, 16)]
+    # Even where that is more tokens than asked for.
+    (batch,) = cut([16], row_lens=[16], max_tokens=8, row_multiple=4)
+    assert batch.tokens.shape == (4, 16)
+    assert batch.lengths.tolist() == [16, 0, 0, 0]
+
+
+def test_no_rows_are_no_batches():
+    assert cut([], row_lens=[16], max_tokens=16) == []
+
+
+def test_a_row_that_fits_nowhere_is_refused():
+    with pytest.raises(ValueError, match="a row has 17 tokens; at most 16 fit"):
+        cut([3, 17], row_lens=[8, 16], max_tokens=16)
+
+
+def test_a_first_token_that_counts_is_refused():
+    """Nothing predicts it: it would be weighed, and have no loss."""
+    rows = [row(4, first_policy=0)]
+    with pytest.raises(ValueError, match="first token .* cannot be a policy token"):
+        list(microbatches(rows, row_lens=[4], max_tokens=4))
+
+
+def test_arrays_of_different_lengths_are_refused():
+    rows = [row(4)._replace(old_logprobs=np.zeros(1, np.float32))]
+    with pytest.raises(ValueError, match="equally long, got 4, 4 and 1"):
+        list(microbatches(rows, row_lens=[4], max_tokens=4))
+
+
+@pytest.mark.parametrize("row_lens", [[], [16, 8], [8, 8], [1, 8]])
+def test_lengths_that_do_not_ascend_are_refused(row_lens):
+    with pytest.raises(ValueError, match="row_lens must ascend from at least 2"):
+        cut([2], row_lens=row_lens, max_tokens=16)
+
+
+@pytest.mark.parametrize("option", ["max_tokens", "row_multiple"])
+def test_nothing_at_a_time_is_refused(option):
+    options = {"max_tokens": 16, "row_multiple": 1, option: 0}
+    with pytest.raises(ValueError, match="must be at least 1, got"):
+        cut([2], row_lens=[4], **options)
+
+
+def test_segments_are_cut_where_the_author_changes():
+    segments = segments_of(
+        np.arange(8),
+        np.array([0, 0, 1, 1, 0, 0, 1, 0], bool),
+        2,
+        lambda ids: "".join(map(str, ids)),
+    )
+    assert [(one.text, one.is_policy) for one in segments] == [
+        ("23", True),
+        ("45", False),
+        ("6", True),
+        ("7", False),
+    ]
+
+
+def test_a_row_of_a_prompt_alone_has_no_segments():
+    assert segments_of(np.arange(3), np.zeros(3, bool), 3, str) == ()
