@@ -32,7 +32,7 @@ NUM_DEMONSTRATION_WORLDS = 300
 HASTY_SHARE = 0.7
 
 
-def material(run_folder: Path, seed: int) -> Material:
+def material(run_folder: Path | None, seed: int) -> Material:
     """Training worlds, the held-out world, and a tokenizer from the former alone."""
     heldout, worlds = _worlds(seed)
     return Material(
@@ -51,10 +51,15 @@ def make_tokenizer(worlds: list[World]) -> Tokenizer:
     return pieces_tokenizer([*pieces, *vocabulary(worlds)])
 
 
-def skill_demonstrations(seed: int) -> list[Demonstration]:
-    """Flawless answers to one-hop questions and comparisons: how to search and read."""
+def reading_demonstrations(seed: int) -> list[Demonstration]:
+    """Flawless answers to one-hop questions: how to search and read."""
+    return _demonstrations(seed, lambda q: q.metadata["hops"] == "1", 0.0)
+
+
+def comparing_demonstrations(seed: int) -> list[Demonstration]:
+    """Flawless comparisons, and one-hop questions so as not to forget."""
     return _demonstrations(
-        seed, lambda question: question.metadata["hops"] in ("1", "comparison"), 0.0
+        seed, lambda q: q.metadata["hops"] in ("1", "comparison"), 0.0
     )
 
 

@@ -45,7 +45,9 @@ class Tokenizer:
         """Reads a local folder, or a Hub id through its cache."""
         from transformers import AutoTokenizer
 
-        if os.sep in folder and not Path(folder).is_dir():
+        # A Hub id is "owner/name"; anything else with a slash is a path.
+        is_path = folder.startswith((".", "/", "~")) or folder.count("/") != 1
+        if is_path and os.sep in folder and not Path(folder).is_dir():
             raise ValueError(f"tokenizer folder {folder} does not exist")
         try:
             backend = AutoTokenizer.from_pretrained(folder)

@@ -134,7 +134,7 @@ class Transformer:
         x, angles = self._embed(params, tokens, positions)
         is_token = jnp.arange(tokens.shape[1])[None] < num_tokens[:, None]
         target = jnp.where(is_token, positions, cache.max_len)
-        is_visible = jnp.arange(read_len)[None, None] <= positions[..., None] + 1
+        is_visible = jnp.arange(read_len)[None, None] <= positions[..., None]
         targets_rows = jnp.arange(tokens.shape[0]) if rows is None else rows
 
         def layer(carry, xs):

@@ -98,19 +98,21 @@ def hops(evaluations: Sequence[Mapping[str, Any]]) -> str:
     latest = {k: v for k, v in _latest(evaluations).items() if v.get("by_hops")}
     if not latest:
         return empty("No evaluation counts its questions by hops.")
+    # Numbers before names ("comparison"); "10" sorts after "9".
     counts = sorted(
-        {hop for line in latest.values() for hop in line["by_hops"]}, key=int
+        {hop for line in latest.values() for hop in line["by_hops"]},
+        key=lambda hop: (not hop.isdigit(), hop.zfill(3)),
     )
     head = "".join(f'<th scope="col">{_title(name)}</th>' for name in latest)
     rows = "".join(
-        f'<tr><th scope="row">{int(hop)}</th>'
+        f'<tr><th scope="row">{html.escape(hop)}</th>'
         + "".join(_hop_cell(line["by_hops"].get(hop)) for line in latest.values())
         + "</tr>"
         for hop in counts
     )
     return (
         '<p class="note">Exact match of the latest evaluations, by the number of '
-        'facts that a question chains.</p><div class="scroll"><table class="bars">'
+        'facts that a question chains, or its kind.</p><div class="scroll"><table class="bars">'
         f'<thead><tr><th scope="col">hops</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )

@@ -9,7 +9,14 @@ _SMALLEST_BUCKET = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Budgets of a rollout, in tokens unless named otherwise."""
+    """Budgets of a rollout, in tokens unless named otherwise.
+
+    Attributes:
+      search_calls: decode calls after which the result of a search is taken, waiting
+        for it if need be. 0 takes it as soon as it is in: the fastest, but which
+        rows are computed together then depends on time, and so does the rounding
+        of log-probs (about 1e-7). A positive number makes two runs equal bit for bit.
+    """
 
     num_slots: int  # B, rollouts in flight
     max_len: int  # S, prompt, turns and observations together
@@ -17,10 +24,11 @@ class Limits:
     max_turn_len: int
     max_observation_len: int
     max_searches: int  # per rollout
+    search_calls: int = 0
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
-            least = 0 if name == "max_searches" else 1
+            least = 0 if name in ("max_searches", "search_calls") else 1
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         for name in ("max_prompt_len", "max_observation_len"):

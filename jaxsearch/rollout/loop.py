@@ -15,7 +15,7 @@ from jaxsearch.rollout.decode import Prompts
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.records import Prompt, Rollout, Timing
+from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing
 from jaxsearch.rollout.slots import Phase, Row, Start
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Search, Status, Trajectory
@@ -57,7 +57,7 @@ class Rollouts:
         self._by_slot: dict[int, Rollout] = {}
         self._decoding: set[int] = set()
         self._lengths = np.zeros(limits.num_slots, np.int32)
-        self._searches: dict[Future, dict[int, str]] = {}  # queries by slot
+        self._searches: dict[Future, Asked] = {}  # in the order of asking
         self._done: list[Trajectory] = []
 
     def finish(self, prompts: Sequence[Prompt]) -> list[Trajectory]:
@@ -67,13 +67,11 @@ class Rollouts:
         self._pool.release(range(self._limits.num_slots))
         with concurrent.futures.ThreadPoolExecutor(1) as searching:
             while self._queue or self._waiting or self._by_slot:
-                self._take_observations()
                 self._refill()
+                self._take_observations()
                 if self._decoding:
                     self._decode()
                     self._take_stopped(searching)
-                elif self._searches:
-                    self._wait_for_search()
         return self._done
 
     def _refill(self) -> None:
@@ -121,10 +119,8 @@ class Rollouts:
         phases, self._lengths = self._pool.state()
         self.timing.device_wait += time.perf_counter() - started
         stopped = [s for s in sorted(self._decoding) if phases[s] != Phase.DECODING]
-        if not stopped:
-            return
         self._decoding.difference_update(stopped)
-        rows = self._pool.rows(stopped)
+        rows = self._pool.rows(stopped) if stopped else {}
         queries, finished = {}, {}
         for slot in stopped:
             rollout = self._by_slot[slot]
@@ -139,23 +135,27 @@ class Rollouts:
                 queries[slot] = self._protocol.query(turn)
         if queries:
             # Off first: the search runs while the host puts trajectories together.
-            asked = list(queries.values())
-            future = searching.submit(self._observer.observe, asked)
-            self._searches[future] = queries
+            future = searching.submit(self._observer.observe, list(queries.values()))
+            self._searches[future] = Asked(queries, self.timing.num_decode_calls)
         self._finish(finished, rows)
 
-    def _wait_for_search(self) -> None:
+    def _arrived(self) -> list[Future]:
+        """The searches to take results of; waits for one if nothing decodes."""
+        searches, patience = list(self._searches), self._limits.search_calls
+        last = self.timing.num_decode_calls - patience
+        due = [f for f in searches if patience and self._searches[f].num_calls <= last]
+        if not due and not self._decoding:
+            due = searches[:1]
         started = time.perf_counter()
-        concurrent.futures.wait(
-            self._searches, return_when=concurrent.futures.FIRST_COMPLETED
-        )
+        concurrent.futures.wait(due)
         self.timing.search_wait += time.perf_counter() - started
+        return due if patience else [f for f in searches if f.done()]
 
     def _take_observations(self) -> None:
         """Appends what the searches that are done have brought."""
         observations, finished = {}, {}
-        for future in [future for future in self._searches if future.done()]:
-            queries = self._searches.pop(future)
+        for future in self._arrived():
+            queries = self._searches.pop(future).queries
             try:
                 results = future.result()
             except SearchError:

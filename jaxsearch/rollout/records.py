@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -20,7 +21,7 @@ class Timing:
     """
 
     seconds: float = 0.0
-    search_wait: float = 0.0  # seconds in which nothing could be decoded
+    search_wait: float = 0.0  # seconds in which decoding stood still for a search
     device_wait: float = 0.0  # seconds in which the host waited for the device
     num_decode_calls: int = 0
     num_prefilled: int = 0  # tokens of prompts
@@ -34,6 +35,13 @@ class Prompt:
     question: Question
     position: int
     ids: list[int]
+
+
+class Asked(NamedTuple):
+    """Queries of one search, by slot, and the decode calls made before it."""
+
+    queries: dict[int, str]
+    num_calls: int
 
 
 @dataclasses.dataclass(kw_only=True)

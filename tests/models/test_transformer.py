@@ -185,6 +185,9 @@ def test_cached_equals_uncached(architecture):
         np.testing.assert_allclose(
             found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-5
         )
+        # Padding was written nowhere.
+        assert (np.asarray(cache.keys[:, row, :, :, length:]) == 100).all()
+        assert (np.asarray(cache.values[:, row, :, length:]) == 100).all()
 
 
 def test_reading_further_than_needed_changes_nothing():

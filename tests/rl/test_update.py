@@ -1,7 +1,9 @@
 """Who gets a gradient, that nothing but the rows decides it, and what a step does."""
 
+import dataclasses
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsearch.mesh import MeshShape, make_mesh, put_batch, row_multiple, shardings
+from jaxsearch.mesh import (
+    MeshShape,
+    make_mesh,
+    put_batch,
+    row_multiple,
+    row_sharding,
+    shardings,
+)
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer, causal
 from jaxsearch.rl import head as head_module
@@ -291,8 +300,9 @@ MESHES = [
 @pytest.mark.parametrize("shape", MESHES, ids=lambda s: f"{s.data}-{s.fsdp}-{s.tensor}")
 def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilations):
     """Gradient, metrics, and where everything lies after real updates."""
-    updater, state = transformer
+    one_device, state = transformer
     mesh = make_mesh(shape)
+    updater = dataclasses.replace(one_device, rows=row_sharding(mesh))
     places = shardings(mesh, TRANSFORMER.logical_axes, TRANSFORMER.shapes)
     # Through the host: what is put from a device may share its memory, and is donated.
     params, reference = (
@@ -326,6 +336,29 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
     assert_in_place(spread)
     assert not compilations
     assert spread.num_updates == 2
+
+
+def arrays_of_all_rows(updater, state, batch):
+    """Shapes [16, 11 or 12, ...] in the program of one device among eight."""
+    sums = jax.tree.map(jnp.zeros_like, state.params)
+    program = updater._accumulate.lower(updater, state, sums, batch).compile()
+    return set(re.findall(r"f32\[16,1[12],\d+\]", program.as_text()))
+
+
+def test_no_device_holds_every_row_where_parameters_are_sharded():
+    """Data parallel over the axis that shards the width: 2 rows a device, not 16."""
+    mesh = make_mesh(MeshShape(fsdp=8))
+    axes = {"embedding": ("vocab", "embed"), "head": ("vocab", "embed")}
+    params = jax.device_put(
+        host(toy_params()), shardings(mesh, axes, jax.eval_shape(toy_params))
+    )
+    state = begin_stage(params, OPTIMIZER, needs_reference=False)
+    batch = put_batch(mesh, toy_batch(shape=(16, 12)))
+    objective = PolicyObjective(kl_weight=0.0)
+    loose = toy_updater(objective)
+    held = toy_updater(objective, rows=row_sharding(mesh))
+    assert arrays_of_all_rows(loose, state, batch)  # what the constraint is for
+    assert not arrays_of_all_rows(held, state, batch)
 
 
 # ---------------------------------------------------------------- the step

@@ -106,6 +106,7 @@ def kit():
         observer=observer,
         trainer_logprobs=trainer_logprobs,
         word_index=WordIndex,
+        tight=dict(cut=Cut(top_k=8), max_turn_len=5, max_len=32, max_searches=9),
     )
 
 
@@ -127,8 +128,7 @@ def sampler(kit):
 @pytest.fixture(scope="session")
 def tight_sampler(kit):
     """Short turns, short rows, and half of the vocabulary cut off."""
-    cut = Cut(top_k=8)
-    return kit.sampler(8, cut=cut, max_turn_len=5, max_len=32, max_searches=9)
+    return kit.sampler(8, **kit.tight)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,130 @@
+"""The generated encyclopedia: disjoint, answerable, and worthless to guess in."""
+
+import random
+
+import pytest
+from jaxsearch.data import quickstart
+from jaxsearch.data.world import make_names, make_world, vocabulary
+from jaxsearch.protocol import QUICKSTART
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.search.encoder import TfidfEncoder
+from jaxsearch.search.scann_index import build_index
+from jaxsearch.trajectory import Segment
+
+
+@pytest.fixture(scope="module")
+def material():
+    return quickstart.material(None, 0)
+
+
+def names_in(passages) -> set[str]:
+    return {p.title for p in passages}
+
+
+def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(material):
+    heldout, worlds = quickstart._worlds(0)
+    seen = names_in(heldout.passages)
+    for world in worlds:
+        names = names_in(world.passages)
+        assert not seen & names
+        seen |= names
+    demonstrated = quickstart._demonstration_worlds(0)[:20]
+    for world in demonstrated:
+        assert not names_in(heldout.passages) & names_in(world.passages)
+
+
+def test_heldout_is_large_enough_and_has_every_kind(material):
+    kinds = [q.metadata["hops"] for q in material.heldout]
+    assert len(kinds) >= 150
+    assert all(kinds.count(kind) >= 15 for kind in ("1", "2", "3", "comparison"))
+    assert len({q.question for q in material.heldout}) == len(kinds)
+
+
+def test_no_answer_stands_in_its_question(material):
+    for question in [*material.heldout, *material.questions[:2000]]:
+        [answer] = question.golden_answers
+        assert answer not in question.question
+
+
+def test_following_the_passages_gives_the_answer(material):
+    """The oracle: read the named passage, take what the relation points to."""
+    sentences = {p.title: p.text for p in material.heldout_passages}
+    for question in material.heldout:
+        names = [step["query"] for step in question.metadata["steps"]]
+        assert names[0] in question.question
+        if question.metadata["hops"] == "comparison":
+            wanted, first, second, year, winner, _ = question.metadata[
+                "conclusion"
+            ].split()
+            pick = min if wanted == "older" else max
+            assert year == pick(first, second)
+            assert first in sentences[names[0]] and second in sentences[names[1]]
+            assert question.golden_answers[0] in sentences[winner]
+            continue
+        for name, following in zip(names, names[1:], strict=False):
+            assert following in sentences[name]
+        assert question.golden_answers[0] in sentences[names[-1]]
+
+
+def test_a_world_is_made_of_its_seed():
+    def made(seed):
+        rng = random.Random(seed)
+        return make_world(rng, make_names(rng)[:60], 50, prefix="w")
+
+    assert made(3) == made(3)
+    assert made(3) != made(4)
+
+
+def test_heldout_text_has_no_unknown_piece(material):
+    tokenizer = material.tokenizer
+    texts = [q.question for q in material.heldout]
+    texts += [QUICKSTART.observation([p]) for p in material.heldout_passages]
+    for text in texts:
+        ids = tokenizer.encode(text)
+        assert tokenizer.unknown_id not in ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_vocabulary_has_no_heldout_name(material):
+    _, worlds = quickstart._worlds(0)
+    pieces = {piece.lstrip("▁") for piece in vocabulary(worlds)}
+    assert not pieces & names_in(material.heldout_passages)
+
+
+def test_a_flawless_demonstration_earns_the_full_reward(material):
+    recipe = recipe_named("quickstart")
+    passages = {p.title: p for p in material.heldout_passages}
+    for question in material.heldout[:60]:
+        demonstration = quickstart.demonstrate(
+            question, passages, num_hops=len(question.metadata["steps"])
+        )
+        segments = []
+        for turn, found in zip(
+            demonstration.turns, [*demonstration.observations, ()], strict=True
+        ):
+            segments.append(Segment(text=turn, is_policy=True))
+            if found:
+                text = QUICKSTART.observation(found)
+                segments.append(Segment(text=text, is_policy=False))
+        outcome = recipe.reward(segments, question.golden_answers, has_ended=True)
+        assert outcome.reward == 1.0, outcome.reason
+
+
+def test_the_index_finds_an_entity_by_its_name(material):
+    index = build_index(
+        material.passages, TfidfEncoder.fit(material.passages, dims=512)
+    )
+    names = [p.title for p in material.passages[:500]]
+    found = index.search(names, 1)
+    hits = [hits[0].passage.title == name for name, hits in zip(names, found, strict=True)]
+    assert sum(hits) / len(hits) >= 0.995
+
+
+def test_most_demonstrations_stop_too_early():
+    demonstrations = quickstart.hasty_demonstrations(0)
+    several = [d for d in demonstrations if len(d.question.metadata["steps"]) > 1]
+    complete = [
+        d for d in several if len(d.turns) == len(d.question.metadata["steps"]) + 1
+    ]
+    # Two steps are completed with probability 0.3, three with 0.09.
+    assert 0.2 < len(complete) / len(several) < 0.3
