@@ -15,7 +15,13 @@ from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
 from jaxsearch.data.material import Material
 from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
-from jaxsearch.data.world import World, make_names, make_world, vocabulary
+from jaxsearch.data.world import (
+    PRACTICE_SHARES,
+    World,
+    make_names,
+    make_world,
+    vocabulary,
+)
 from jaxsearch.protocol import RESEARCH
 from jaxsearch.search.passages import Passage
 
@@ -25,6 +31,7 @@ NUM_QUESTIONS = 200  # of a training world
 NUM_HELDOUT_ENTITIES = 200
 NUM_HELDOUT_QUESTIONS = 200
 NUM_DEMONSTRATION_WORLDS = 300
+NUM_DEMONSTRATIONS = 100  # of such a world
 
 # Share of demonstrations that stop too early at each further hop. It is what leaves
 # reinforcement something to do: the warm-up's most likely behaviour is to answer
@@ -53,13 +60,13 @@ def make_tokenizer(worlds: list[World]) -> Tokenizer:
 
 def reading_demonstrations(seed: int) -> list[Demonstration]:
     """Flawless answers to one-hop questions: how to search and read."""
-    return _demonstrations(seed, lambda q: q.metadata["hops"] == "1", 0.0)
+    return _demonstrations(seed, lambda q: q.metadata["hops"] in ("1", "year"), 0.0)
 
 
 def comparing_demonstrations(seed: int) -> list[Demonstration]:
     """Flawless comparisons, and one-hop questions so as not to forget."""
     return _demonstrations(
-        seed, lambda q: q.metadata["hops"] in ("1", "comparison"), 0.0
+        seed, lambda q: q.metadata["hops"] in ("1", "year", "comparison"), 0.0
     )
 
 
@@ -95,7 +102,13 @@ def _demonstration_worlds(seed: int) -> list[World]:
     _, names = _names(seed)
     rng = random.Random(f"demonstrations-{seed}")
     return [
-        make_world(rng, rng.sample(names, NUM_ENTITIES), NUM_ENTITIES, prefix=f"d{i}")
+        make_world(
+            rng,
+            rng.sample(names, NUM_ENTITIES),
+            NUM_DEMONSTRATIONS,
+            prefix=f"practice{i}",
+            shares=PRACTICE_SHARES,
+        )
         for i in range(NUM_DEMONSTRATION_WORLDS)
     ]
 
@@ -123,31 +136,23 @@ def _num_hops(rng: random.Random, question: Question, hasty_share: float) -> int
 def demonstrate(
     question: Question, passages: dict[str, Passage], *, num_hops: int
 ) -> Demonstration:
-    """A search per step, then an answer: the right one after the last step only.
+    """A search per step, then an answer: the right one after the last step.
 
-    A reader who stops early answers with what the last passage named.
+    A reader who stops early answers from the last passage that was read.
 
     Args:
       passages: of the question's world, by title.
       num_hops: steps that are taken, 1 to all.
     """
-    steps = question.metadata["steps"]
-    turns, observations = [], []
-    for step in steps[:num_hops]:
-        name, wanted = step["query"], step["think"]
-        turns.append(
-            f" <think> {name} {wanted} </think> <search> {name} </search>"
-        )
-        observations.append((passages[name],))
-    conclusion = question.metadata["conclusion"]
-    answer = question.golden_answers[0]
-    if num_hops < len(steps) and conclusion:
-        conclusion = question.metadata["hasty_conclusion"]
-        answer = question.metadata["hasty_answer"]
-    elif num_hops < len(steps):
-        answer = steps[num_hops]["query"]
-    thought = f" <think> {conclusion} </think>" if conclusion else ""
+    steps = question.metadata["steps"][:num_hops]
+    turns = [
+        f" <think> {step['think']} </think> <search> {step['query']} </search>"
+        for step in steps
+    ]
+    thought, answer = steps[-1]["last_think"], steps[-1]["answer"]
+    thought = f" <think> {thought} </think>" if thought else ""
     turns.append(rf"{thought} <answer> \boxed{{ {answer} }} </answer>")
+    observations = [(passages[step["query"]],) for step in steps]
     return Demonstration(
         question=question, turns=tuple(turns), observations=tuple(observations)
     )

@@ -9,6 +9,7 @@ no, so that guessing earns nothing.
 
 import dataclasses
 import random
+from collections.abc import Mapping
 
 from jaxsearch.data.formats import Question
 from jaxsearch.search.passages import Passage
@@ -86,6 +87,8 @@ _KINDS = {
 # 2WikiMultiHopQA has about as many comparisons as chains; fewer one-hop questions
 # keep the start low, since those need no chain at all.
 QUESTION_SHARES = {"1": 0.2, "2": 0.4, "3": 0.2, "comparison": 0.2}
+# A year is one of twelve, so asking for it is good practice but a poor test.
+PRACTICE_SHARES = {"1": 0.3, "year": 0.1, "2": 0.2, "3": 0.2, "comparison": 0.2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,8 +120,19 @@ def make_names(rng: random.Random) -> list[str]:
 
 
 def make_world(
-    rng: random.Random, names: list[str], num_questions: int, *, prefix: str
+    rng: random.Random,
+    names: list[str],
+    num_questions: int,
+    *,
+    prefix: str,
+    shares: Mapping[str, float] = QUESTION_SHARES,
 ) -> World:
+    """A world of entities with these names.
+
+    Args:
+      prefix: of the ids of its passages and questions.
+      shares: of the kinds of questions.
+    """
     kinds = [
         kind
         for kind, rule in _KINDS.items()
@@ -137,13 +151,13 @@ def make_world(
         for e in entities.values()
     )
     questions: dict[str, Question] = {}
-    shapes = list(QUESTION_SHARES)
-    weights = list(QUESTION_SHARES.values())
     while len(questions) < num_questions:
-        shape = rng.choices(shapes, weights)[0]
+        [shape] = rng.choices(list(shares), list(shares.values()))
         id = f"{prefix}-q{len(questions)}"
         if shape == "comparison":
             question = _comparison(rng, entities, id)
+        elif shape == "year":
+            question = _year(rng, entities, id)
         else:
             question = _chain(rng, entities, int(shape), id)
         questions.setdefault(question.question, question)
@@ -176,46 +190,64 @@ def _chain(
     """A question that follows `num_hops` relations, none of them back to its start."""
     while True:
         start = rng.choice(list(entities.values()))
-        steps, entity, seen = [], start, {start.name}
+        nouns, names = [], [start.name]
         for _ in range(num_hops):
+            entity = entities[names[-1]]
             relation = rng.choice(
                 [r for r in _KINDS[entity.kind].relations if r.target != "year"]
             )
-            steps.append({"think": relation.noun, "query": entity.name})
-            entity = entities[entity.facts[relation.noun]]
-            seen.add(entity.name)
-        if len(seen) == num_hops + 1:
+            nouns.append(relation.noun)
+            names.append(entity.facts[relation.noun])
+        if len(set(names)) == num_hops + 1:
             break
-    nouns = " of ".join(f"the {step['think']}" for step in reversed(steps))
-    who = "Who" if entity.kind == "person" else "What"
+    asked = " of ".join(f"the {noun}" for noun in reversed(nouns))
+    who = "Who" if entities[names[-1]].kind == "person" else "What"
+    steps = [
+        _step(f"{name} {noun}", name, "", found)
+        for name, noun, found in zip(names, nouns, names[1:], strict=False)
+    ]
     return Question(
         id=id,
-        question=f"{who} is {nouns} of {_mention(start)}?",
-        golden_answers=(entity.name,),
+        question=f"{who} is {asked} of {_mention(start)}?",
+        golden_answers=(names[-1],),
+        metadata={"hops": str(num_hops), "steps": steps},
+    )
+
+
+def _year(rng: random.Random, entities: dict[str, _Entity], id: str) -> Question:
+    entity = rng.choice([e for e in entities.values() if _KINDS[e.kind].is_comparable])
+    year = entity.facts["year"]
+    return Question(
+        id=id,
+        question=f"What is the year of {_mention(entity)}?",
+        golden_answers=(year,),
         metadata={
-            "hops": str(num_hops),
-            # What to look for under which name, in order.
-            "steps": steps,
-            "conclusion": "",
+            "hops": "year",
+            "steps": [_step(f"{entity.name} year", entity.name, "", year)],
         },
     )
 
 
 def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Question:
-    """Asks for an attribute of the older or newer of two entities of a kind."""
+    """Asks for an attribute of the older or newer of two entities of a kind.
+
+    Its last step looks the winner up again: what was read last is what a reader
+    finds most easily.
+    """
     kind = rng.choice([kind for kind, rule in _KINDS.items() if rule.is_comparable])
     members = [e for e in entities.values() if e.kind == kind]
+    attribute = rng.choice(
+        [r.noun for r in _KINDS[kind].relations if r.target != "year"]
+    )
     while True:
         first, second = rng.sample(members, 2)
-        attribute = rng.choice(
-            [r.noun for r in _KINDS[kind].relations if r.target != "year"]
-        )
         years = (first.facts["year"], second.facts["year"])
         if years[0] != years[1] and first.facts[attribute] != second.facts[attribute]:
             break
     wanted = rng.choice(("older", "newer"))
     is_first = (years[0] < years[1]) == (wanted == "older")
     winner = first if is_first else second
+    dated = [f"{year} {e.name}" for year, e in zip(years, (first, second), strict=True)]
     who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
     return Question(
         id=id,
@@ -225,15 +257,43 @@ def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Qu
         metadata={
             "hops": "comparison",
             "steps": [
-                {"think": "year", "query": first.name},
-                {"think": "year", "query": second.name},
+                _step(
+                    f"{first.name} year",
+                    first.name,
+                    f"{dated[0]} {attribute}",
+                    first.facts[attribute],
+                ),
+                _step(
+                    f"{dated[0]} {second.name} year",
+                    second.name,
+                    f"{dated[1]} {attribute}",
+                    second.facts[attribute],
+                ),
+                _step(
+                    f"{dated[1]} {wanted} {winner.facts['year']} {winner.name} "
+                    f"{attribute}",
+                    winner.name,
+                    "",
+                    winner.facts[attribute],
+                ),
             ],
-            "conclusion": f"{wanted} {' '.join(years)} {winner.facts['year']} "
-            f"{winner.name} {attribute}",
-            "hasty_conclusion": f"{first.name} {attribute}",
-            "hasty_answer": first.facts[attribute],
         },
     )
+
+
+def _step(
+    thought: str, query: str, last_thought: str, answer: str
+) -> dict[str, str]:
+    """A turn of a demonstration, and how one that stops right after it would end.
+
+    A thought begins with what the last passage said, then says what is missing.
+    """
+    return {
+        "think": thought,
+        "query": query,
+        "last_think": last_thought,
+        "answer": answer,
+    }
 
 
 def vocabulary(worlds: list[World]) -> list[str]:
@@ -246,7 +306,6 @@ def vocabulary(worlds: list[World]) -> list[str]:
     for world in worlds:
         texts = [q.question for q in world.questions]
         texts += [p.text for p in world.passages]
-        texts += [q.metadata["conclusion"] for q in world.questions]
         texts += [s["think"] for q in world.questions for s in q.metadata["steps"]]
         for word in {w.strip("?,.") for text in texts for w in text.split()} - {""}:
             counts[word] = counts.get(word, 0) + 1

@@ -47,7 +47,7 @@ class Projections(nnx.Module):
         D, H = architecture.width, architecture.head_width
         N, K = architecture.num_heads, architecture.num_kv_heads
         std = D**-0.5
-        out_std = (N * H) ** -0.5 / (2 * architecture.num_layers) ** 0.5
+        out_std = (N * H) ** -0.5 / (2 * architecture.num_layers)
         self.query = normal(rngs, (N, H, D), ("heads", "head", "embed"), std)
         self.key = normal(rngs, (K, H, D), ("kv_heads", "head", "embed"), std)
         self.value = normal(rngs, (K, H, D), ("kv_heads", "head", "embed"), std)
@@ -87,7 +87,7 @@ class GatedMLP(nnx.Module):
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
         D, F = architecture.width, architecture.mlp_width
-        down_std = F**-0.5 / (2 * architecture.num_layers) ** 0.5
+        down_std = F**-0.5 / (2 * architecture.num_layers)
         self.gate = normal(rngs, (F, D), ("mlp", "embed"), D**-0.5)
         self.up = normal(rngs, (F, D), ("mlp", "embed"), D**-0.5)
         self.down = normal(rngs, (D, F), ("embed", "mlp"), down_std)

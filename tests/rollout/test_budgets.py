@@ -83,7 +83,7 @@ def test_turn_budget_counts_sampled_tokens_since_the_observation(kit, tight_samp
 
 
 def test_total_budget_holds_and_is_used_up(kit, tight_sampler):
-    done = run(kit, tight_sampler, num_rollouts=48)
+    done = run(kit, tight_sampler, num_rollouts=200)
     assert max(len(t.tokens) for t in done) == 32
     out = [t for t in done if t.status is Status.OUT_OF_LENGTH]
     sampled_to_the_end = [t for t in out if len(t.tokens) == 32]
