@@ -56,22 +56,23 @@ config = RunConfig(
         num_heads=4,
         num_kv_heads=4,
         head_width=32,
+        has_tied_head=False,
         rope_theta=100.0,  # rows are short: no wavelength needs to exceed them much
     ),
     data=DataConfig(material=quickstart.material),
     retrieval=RetrievalConfig(num_passages=1, dims=512),
     rollout=RolloutConfig(
         num_slots=128,
-        max_len=112,
+        max_len=120,
         max_prompt_len=28,
-        max_turn_len=24,
+        max_turn_len=28,
         max_observation_len=28,
         max_searches=4,
     ),
     stages=(
         # Short rows first: copying a name forms three times sooner on them.
-        warm_up("read", quickstart.reading_demonstrations, 300, 3e-3),
-        warm_up("compare", quickstart.comparing_demonstrations, 300, 2e-3),
+        warm_up("read", quickstart.reading_demonstrations, 150, 3e-3),
+        warm_up("compare", quickstart.comparing_demonstrations, 450, 3e-3),
         warm_up("haste", quickstart.hasty_demonstrations, 300, 2e-3),
         RLStage(
             name="search",

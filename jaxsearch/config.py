@@ -101,6 +101,9 @@ class RolloutConfig:
     """A longer observation is cut and counted."""
     max_searches: int = 4
     """Per rollout; asking once more ends it."""
+    search_calls: int = 1
+    """Decode calls after which a search's result is taken. A fixed number makes two
+    runs equal bit for bit; 0 takes results as they come in, for slow retrievers."""
     top_k: int | None = None
     """Sample among the k most likely tokens; None: all."""
     top_p: float | None = None
@@ -112,7 +115,7 @@ class RolloutConfig:
             1,
             *("num_slots", "max_prompt_len", "max_turn_len", "max_observation_len"),
         )
-        _at_least(self, 0, "max_searches")
+        _at_least(self, 0, "max_searches", "search_calls")
         if self.max_prompt_len >= self.max_len:
             raise ValueError(
                 f"max_prompt_len ({self.max_prompt_len}) must be less than max_len "

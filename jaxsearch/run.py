@@ -64,6 +64,27 @@ def make_transformer(model: ModelConfig, tokenizer: Tokenizer) -> Transformer:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Forward:
+    """Whole rows to hidden states; equal for equal networks, as a closure is not."""
+
+    transformer: Transformer
+
+    def __call__(self, params: Params, tokens: Any, lengths: Any) -> Any:
+        is_visible = causal(lengths, tokens.shape[1])
+        return self.transformer.hidden(params, tokens, is_visible)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    """Parameters to the head's matrix, likewise."""
+
+    transformer: Transformer
+
+    def __call__(self, params: Params) -> Any:
+        return self.transformer.head(params)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """A config with its inputs, network, indexes and compiled programs."""
@@ -123,6 +144,7 @@ class Run:
             max_turn_len=rollout.max_turn_len,
             max_observation_len=rollout.max_observation_len,
             max_searches=rollout.max_searches,
+            search_calls=rollout.search_calls,
         )
         table = stop_table(
             inputs.tokenizer.id_bytes,
@@ -163,26 +185,20 @@ class Run:
         self, stage: SupervisedStage | RLStage, objective: Objective, temperature: float
     ) -> Updater:
         """The update of a stage; its schedule spans the stage's configured steps."""
-        transformer = self.transformer
-
-        def forward(params, tokens, lengths):
-            return transformer.hidden(
-                params, tokens, causal(lengths, tokens.shape[1])
-            )
-
         return Updater(
-            forward=forward,
-            head=transformer.head,
+            forward=_Forward(self.transformer),
+            head=_Head(self.transformer),
             objective=objective,
             optimizer=make_optimizer(stage.optimizer, stage.steps),
             temperature=temperature,
+            rows=meshes.row_sharding(self.mesh) if self.mesh.size > 1 else None,
         )
 
     @property
     def row_lens(self) -> tuple[int, ...]:
-        """Row lengths that updates are compiled for: quarters of the longest."""
-        longest = self.config.rollout.max_len
-        return tuple(sorted({longest, *(b * 3 // 4 for b in buckets(longest)), *buckets(longest)}))
+        """Row lengths that updates are compiled for: buckets, and what lies between."""
+        sizes = buckets(self.config.rollout.max_len)
+        return tuple(sorted({*sizes, *(size * 3 // 4 for size in sizes)}))
 
     def policy(self, params: Params) -> Policy:
         """The run's network and tokenizer with these parameters."""

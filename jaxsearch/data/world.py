@@ -203,7 +203,7 @@ def _chain(
     asked = " of ".join(f"the {noun}" for noun in reversed(nouns))
     who = "Who" if entities[names[-1]].kind == "person" else "What"
     steps = [
-        _step(f"{name} {noun}", name, "", found)
+        _step(f"{name} {noun}", name, found)
         for name, noun, found in zip(names, nouns, names[1:], strict=False)
     ]
     return Question(
@@ -223,7 +223,7 @@ def _year(rng: random.Random, entities: dict[str, _Entity], id: str) -> Question
         golden_answers=(year,),
         metadata={
             "hops": "year",
-            "steps": [_step(f"{entity.name} year", entity.name, "", year)],
+            "steps": [_step(f"{entity.name} year", entity.name, year)],
         },
     )
 
@@ -257,23 +257,12 @@ def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Qu
         metadata={
             "hops": "comparison",
             "steps": [
-                _step(
-                    f"{first.name} year",
-                    first.name,
-                    f"{dated[0]} {attribute}",
-                    first.facts[attribute],
-                ),
-                _step(
-                    f"{dated[0]} {second.name} year",
-                    second.name,
-                    f"{dated[1]} {attribute}",
-                    second.facts[attribute],
-                ),
+                _step(f"{first.name} year", first.name, years[0]),
+                _step(f"{dated[0]} {second.name} year", second.name, years[1]),
                 _step(
                     f"{dated[1]} {wanted} {winner.facts['year']} {winner.name} "
                     f"{attribute}",
                     winner.name,
-                    "",
                     winner.facts[attribute],
                 ),
             ],
@@ -281,19 +270,12 @@ def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Qu
     )
 
 
-def _step(
-    thought: str, query: str, last_thought: str, answer: str
-) -> dict[str, str]:
-    """A turn of a demonstration, and how one that stops right after it would end.
+def _step(thought: str, query: str, found: str) -> dict[str, str]:
+    """A turn of a demonstration, and what its passage says about what was missing.
 
     A thought begins with what the last passage said, then says what is missing.
     """
-    return {
-        "think": thought,
-        "query": query,
-        "last_think": last_thought,
-        "answer": answer,
-    }
+    return {"think": thought, "query": query, "found": found}
 
 
 def vocabulary(worlds: list[World]) -> list[str]:

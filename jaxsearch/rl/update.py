@@ -75,13 +75,12 @@ def _beside(params: Params, tree: Any) -> Any:
     return jax.tree.map(lambda x: x if x.committed else jax.device_put(x, place), tree)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Updater:
-    """Gradient, sum and step as compiled programs.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """The gradient of an objective as a compiled program; equal ones share it.
 
     Parameters may be sharded (`mesh.shardings`); batches are then best put on the
-    same mesh (`mesh.put_batch`). Programs belong to one Updater: keep it for a stage,
-    a new one compiles again.
+    same mesh (`mesh.put_batch`).
 
     Attributes:
       forward: whole rows to hidden states.
@@ -96,7 +95,6 @@ class Updater:
     forward: Forward
     head: Callable[[Params], Float[Array, "V D"]]
     objective: Objective
-    optimizer: optax.GradientTransformation
     temperature: float = 1.0
     rows: NamedSharding | None = None
 
@@ -127,12 +125,15 @@ class Updater:
         """Log-probs of the batch's policy tokens under `params`."""
         return self.logprobs(params, batch.tokens, batch.lengths, batch.is_policy)[0]
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-    def _accumulate(self, state: TrainState, sums: Params, batch: TrainBatch):
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+    def accumulate(
+        self, params: Params, reference_params: Params, sums: Params, batch: TrainBatch
+    ):
+        """`sums` plus this batch's gradients of the summed loss; its metrics."""
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(
-                state.reference, batch.tokens, batch.lengths, batch.is_policy
+                reference_params, batch.tokens, batch.lengths, batch.is_policy
             )
 
         def total_loss(params):
@@ -143,11 +144,43 @@ class Updater:
             weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
             return jnp.sum(losses), {**metrics, "loss": Mean(jnp.sum(losses), weight)}
 
-        grads, metrics = jax.grad(total_loss, has_aux=True)(state.params)
+        grads, metrics = jax.grad(total_loss, has_aux=True)(params)
         sums = jax.tree.map(
             lambda total, grad: total + grad.astype(total.dtype), sums, grads
         )
         return sums, metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Updater:
+    """Gradient, sum and step. The fields but the optimizer are those of `Gradient`.
+
+    The program of the step belongs to one Updater: keep it for a stage.
+    """
+
+    forward: Forward
+    head: Callable[[Params], Float[Array, "V D"]]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    temperature: float = 1.0
+    rows: NamedSharding | None = None
+
+    @functools.cached_property
+    def gradient(self) -> Gradient:
+        return Gradient(
+            forward=self.forward,
+            head=self.head,
+            objective=self.objective,
+            temperature=self.temperature,
+            rows=self.rows,
+        )
+
+    def __post_init__(self):
+        _ = self.gradient  # so that what does not fit is said here
+
+    def logprobs_of(self, params: Params, batch: TrainBatch) -> Float[Array, "M T"]:
+        """Log-probs of the batch's policy tokens under `params`."""
+        return self.gradient.logprobs_of(params, batch)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _apply(self, state: TrainState, sums: Params, weight: Array):
@@ -204,7 +237,9 @@ class Updater:
         sums = jax.tree.map(_zeros, state.params)
         metrics = None
         for batch in microbatches:
-            sums, part = self._accumulate(state, sums, batch)
+            sums, part = self.gradient.accumulate(
+                state.params, state.reference, sums, batch
+            )
             metrics = part if metrics is None else _joined(metrics, part)
         if metrics is None:
             raise ValueError("an update needs at least one microbatch, got none")

@@ -1,0 +1,253 @@
+"""Whole runs: resumed bit for bit, refused where they do not fit, compiled once."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jaxsearch.checkpoint import Checkpoints
+from jaxsearch.config import DataConfig, RLStage
+from jaxsearch.data import quickstart
+from jaxsearch.data.material import Material
+from jaxsearch.loading import latest_params, load_run
+from jaxsearch.policy import read_architecture, read_params
+from jaxsearch.rollout_log import read_rollouts, rollout_files
+from jaxsearch.run import open_run
+from jaxsearch.train import TrainingFailedError, train
+from jaxsearch.use import evaluate_to, export_run
+from jaxsearch.writers import read_metrics
+
+from tests.tiny import tiny_config
+
+TIMES = ("time/", "tokens_per_s/")
+
+
+def untimed(lines: list[dict]) -> list[dict]:
+    return [
+        {k: v for k, v in line.items() if not k.startswith(TIMES) and k != "seconds"}
+        for line in lines
+    ]
+
+
+def final_params(config):
+    return jax.tree.map(np.asarray, latest_params(open_run(config)))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run from beginning to end, for all tests that only look."""
+    config = tiny_config(tmp_path_factory.mktemp("runs") / "whole")
+    return config, train(config)
+
+
+def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path):
+    config, _ = whole
+    halved = dataclasses.replace(config, out=str(tmp_path / "halved"))
+    train(dataclasses.replace(halved, steps=2))
+    train(halved)
+    assert untimed(read_metrics(Path(halved.out) / "metrics.jsonl")) == untimed(
+        read_metrics(Path(config.out) / "metrics.jsonl")
+    )
+    jax.tree.map(np.testing.assert_array_equal, final_params(halved), final_params(config))
+
+
+def test_a_run_that_was_cut_between_checkpoints_repeats_those_steps(whole, tmp_path):
+    config, _ = whole
+    cut = dataclasses.replace(config, out=str(tmp_path / "cut"))
+    shutil.copytree(config.out, cut.out)
+    steps = sorted(int(p.name) for p in (Path(cut.out) / "checkpoints").iterdir())
+    shutil.rmtree(Path(cut.out) / "checkpoints" / str(steps[-1]))
+    with (Path(cut.out) / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "sta')
+    train(cut)
+    assert untimed(read_metrics(Path(cut.out) / "metrics.jsonl")) == untimed(
+        read_metrics(Path(config.out) / "metrics.jsonl")
+    )
+    jax.tree.map(np.testing.assert_array_equal, final_params(cut), final_params(config))
+
+
+def test_what_a_run_leaves_behind(whole):
+    config, summary = whole
+    folder = Path(config.out)
+    lines = read_metrics(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 8))
+    assert [line["stage"] for line in lines] == ["read"] * 3 + ["search"] * 4
+    expected = {
+        *("reward/mean", "em", "f1", "searches/mean", "searches/failed"),
+        *("searches/empty", "status/answered", "policy_token_share", "loss", "kl"),
+        *("entropy", "clip_fraction", "logprob_drift/mean", "logprob_drift/max"),
+        *("grad_norm", "time/rollout", "time/search_wait", "time/update"),
+        *("time/publish", "time/checkpoint", "tokens_per_s/policy"),
+        *("tokens_per_s/total", "len/policy", "len/total"),
+    }
+    assert expected <= lines[-1].keys()
+    names = [e["name"] for e in read_metrics(folder / "eval.jsonl")]
+    assert names == [
+        *("before_rl", "heldout", "heldout"),
+        *("after_rl", "after_rl_sampled", "empty_index"),
+    ]
+    assert set(rollout_files(folder)) == {4, 5, 6, 7}
+    assert len(read_rollouts(rollout_files(folder)[7])) == 12
+    assert (folder / "report.html").stat().st_size > 10_000
+    wanted = {"em_before_rl", "em", "em_sampled", "em_empty_index", "minutes", "run"}
+    assert wanted | {"searches_before_rl", "searches"} <= summary.keys()
+
+
+def test_sampler_and_trainer_agree_in_training(whole):
+    lines = read_metrics(Path(whole[0].out) / "metrics.jsonl")
+    assert all(line["logprob_drift/max"] < 1e-4 for line in lines[3:])
+
+
+def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog):
+    """Steps 2 to 4 of RL and their evaluations trace nothing new."""
+    config = tiny_config(tmp_path / "run", steps=1)
+    train(config)
+    train(dataclasses.replace(config, steps=2))
+    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        train(dataclasses.replace(config, steps=4))
+    programs = ("accumulate", "decode", "observe", "prefill", "fork")
+    compiled = [
+        r.getMessage()
+        for r in caplog.records
+        if "Compiling" in r.getMessage()
+        and any(f"jit({name})" in r.getMessage() or f"Compiling {name}" in r.getMessage() for name in programs)
+    ]
+    assert not compiled, compiled
+
+
+def test_another_config_is_refused_and_nothing_is_touched(whole):
+    config, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*")}
+    with pytest.raises(ValueError, match=r"holds another run: seed is 0 there and 1"):
+        train(dataclasses.replace(config, seed=1))
+    assert {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*")} == before
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "letters.txt").write_text("precious")
+    with pytest.raises(ValueError, match="not a run's folder"):
+        train(tiny_config(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def endless_prompts(run_folder, seed):
+    material = quickstart.material(run_folder, seed)
+    long = dataclasses.replace(material.questions[0], question="What " * 60)
+    return dataclasses.replace(material, questions=[long])
+
+
+def no_tokenizer(run_folder, seed):
+    return Material(questions=[], passages=[])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DataConfig(material=endless_prompts), "has 60 tokens, the budget is 28"),
+        (DataConfig(material=no_tokenizer), "needs a tokenizer: name its folder"),
+        (
+            DataConfig(material=quickstart.material, questions="nowhere.jsonl"),
+            "nowhere.jsonl",
+        ),
+    ],
+)
+def test_bad_input_leaves_no_folder_behind(tmp_path, data, message):
+    with pytest.raises(ValueError, match=message):
+        train(tiny_config(tmp_path / "run", data=data))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_checkpoint_is_named(whole, tmp_path):
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "damaged"))
+    shutil.copytree(whole[0].out, config.out)
+    checkpoints = Path(config.out) / "checkpoints"
+    latest = max(checkpoints.iterdir(), key=lambda p: int(p.name))
+    for file in latest.rglob("*"):
+        if file.is_file() and "state" in str(file.relative_to(latest)):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ValueError, match=f"checkpoint .*{latest.name} cannot be read"):
+        train(config)
+
+
+def test_gradients_that_stay_non_finite_stop_the_run(tmp_path):
+    config = tiny_config(tmp_path / "run")
+    read, search = config.stages
+    broken = dataclasses.replace(
+        search, advantage=infinite_advantages, max_skipped=2
+    )
+    with pytest.raises(TrainingFailedError, match="steps 4 to 5 were not finite"):
+        train(dataclasses.replace(config, stages=(read, broken)))
+
+
+def infinite_advantages(rewards):
+    return rewards * 0 + np.inf
+
+
+def test_evaluation_and_export_of_a_run(whole, tmp_path):
+    config, summary = whole
+    results = evaluate_to(
+        tmp_path / "eval", model=config.out, questions="", index="", recipe="",
+        limit=6, temperature=0.0,
+    )
+    assert results["em"] == summary["em"] and results["n"] == 6
+    lines = (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 6 and "segments" in json.loads(lines[0])
+    exported = export_run(Path(config.out), tmp_path / "hf", dtype="float32")
+    assert "model.safetensors" in exported["files"]
+    run, params = load_run(config.out)
+    assert read_architecture(str(tmp_path / "hf")) == run.transformer.architecture
+    again = read_params(str(tmp_path / "hf"), run.transformer)
+    jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, params))
+    with pytest.raises(ValueError, match="is not empty"):
+        export_run(Path(config.out), tmp_path / "hf", dtype="float32")
+
+
+def test_the_control_trains_on_retrieved_tokens(tmp_path):
+    config = tiny_config(tmp_path / "run", steps=1)
+    read, search = config.stages
+    unmasked = dataclasses.replace(search, has_masked_observations=False)
+    train(dataclasses.replace(config, stages=(read, unmasked)))
+    [line] = read_metrics(tmp_path / "run" / "metrics.jsonl")[3:]
+    # Old log-probs are the trainer's own there, so every ratio is one.
+    assert line["logprob_drift/max"] < 1e-5
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes(tmp_path):
+    """A real process, killed in the middle of RL, started again."""
+    program = (
+        "from pathlib import Path; from tests.tiny import tiny_config;"
+        "from jaxsearch.train import train;"
+        f"print(train(tiny_config(Path({str(tmp_path / 'run')!r})))['em'])"
+    )
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= 5:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.05)
+    process.wait()
+    done = subprocess.run(command, cwd=root, check=True, capture_output=True)
+    assert done.returncode == 0
+    lines = read_metrics(metrics)
+    assert [line["step"] for line in lines] == list(range(1, 8))
+
+
+def test_checkpoints_survive_donation(tmp_path):
+    """What is saved is the state at the time, though the next update donates it."""
+    config = tiny_config(tmp_path / "run")
+    train(dataclasses.replace(config, steps=1))
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    assert checkpoints.latest().step == 4
+    checkpoints.close()
+    assert isinstance(config.stages[1], RLStage)

@@ -1,0 +1,62 @@
+"""A run so small that a test can afford it: the quickstart's world, a tiny policy."""
+
+import dataclasses
+from pathlib import Path
+
+from jaxsearch.config import (
+    CheckpointConfig,
+    DataConfig,
+    EvalConfig,
+    LoggingConfig,
+    ModelConfig,
+    RetrievalConfig,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+    SupervisedStage,
+)
+from jaxsearch.data import quickstart
+from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.optimizer import OptimizerConfig
+
+
+def tiny_config(out: Path, **changes) -> RunConfig:
+    """Three supervised and four RL steps, with a KL and an evaluation on the way."""
+    config = RunConfig(
+        model=ModelConfig(
+            width=32, mlp_width=64, num_layers=1, num_heads=2, num_kv_heads=1,
+            head_width=16, rope_theta=100.0,
+        ),
+        data=DataConfig(material=quickstart.material),
+        retrieval=RetrievalConfig(num_passages=1, dims=128),
+        rollout=RolloutConfig(
+            num_slots=8, max_len=120, max_prompt_len=28, max_turn_len=28,
+            max_observation_len=28, max_searches=3,
+        ),
+        stages=(
+            SupervisedStage(
+                name="read",
+                demonstrations=quickstart.reading_demonstrations,
+                steps=3,
+                batch_size=4,
+                max_tokens=512,
+                optimizer=OptimizerConfig(learning_rate=1e-3),
+            ),
+            RLStage(
+                name="search",
+                steps=4,
+                recipe="quickstart",
+                questions_per_step=3,
+                group_size=4,
+                max_tokens=512,
+                # An entropy bonus moves parameters where rewards do not differ yet.
+                objective=PolicyObjective(kl_weight=0.01, entropy_weight=0.01),
+                optimizer=OptimizerConfig(learning_rate=1e-3),
+            ),
+        ),
+        eval=EvalConfig(every=2, limit=6),
+        logging=LoggingConfig(wandb="disabled", rollouts_every=1),
+        checkpoint=CheckpointConfig(every=2),
+        out=str(out),
+    )
+    return dataclasses.replace(config, **changes)
