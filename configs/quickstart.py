@@ -7,7 +7,7 @@ Method     ReSearch's tags and reward (arXiv:2503.19470) and GRPO, after a warm-
            on demonstrations that leaves the policy hasty: it can search and read,
            but most often answers after the first passage.
 Departs    KL weight 0 (there is no pretrained policy to stay near), one passage a
-           search, no instructions in the prompt.
+           search, no instructions in the prompt, observations on one line.
 Hardware   two CPU cores, 3 GB.
 Command    bash launch/quickstart.sh, or: jaxsearch train configs/quickstart.py
 """
@@ -57,7 +57,7 @@ config = RunConfig(
         num_kv_heads=4,
         head_width=32,
         has_tied_head=False,
-        rope_theta=100.0,  # rows are short: no wavelength needs to exceed them much
+        rope_theta=1000.0,  # rows are short
     ),
     data=DataConfig(material=quickstart.material),
     retrieval=RetrievalConfig(num_passages=1, dims=512),
@@ -72,11 +72,11 @@ config = RunConfig(
     stages=(
         # Short rows first: copying a name forms three times sooner on them.
         warm_up("read", quickstart.reading_demonstrations, 150, 3e-3),
-        warm_up("compare", quickstart.comparing_demonstrations, 450, 3e-3),
+        warm_up("compare", quickstart.comparing_demonstrations, 600, 3e-3),
         warm_up("haste", quickstart.hasty_demonstrations, 300, 2e-3),
         RLStage(
             name="search",
-            steps=200,
+            steps=150,
             recipe="quickstart",
             questions_per_step=16,
             group_size=8,

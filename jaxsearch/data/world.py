@@ -247,7 +247,8 @@ def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Qu
     wanted = rng.choice(("older", "newer"))
     is_first = (years[0] < years[1]) == (wanted == "older")
     winner = first if is_first else second
-    dated = [f"{year} {e.name}" for year, e in zip(years, (first, second), strict=True)]
+    # Which one wins is said before its name: one decision, then a plain copy.
+    place = "first" if is_first else "second"
     who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
     return Question(
         id=id,
@@ -258,10 +259,9 @@ def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Qu
             "hops": "comparison",
             "steps": [
                 _step(f"{first.name} year", first.name, years[0]),
-                _step(f"{dated[0]} {second.name} year", second.name, years[1]),
+                _step(f"{years[0]} {second.name} year", second.name, years[1]),
                 _step(
-                    f"{dated[1]} {wanted} {winner.facts['year']} {winner.name} "
-                    f"{attribute}",
+                    f"{years[1]} {wanted} {place} {winner.name} {attribute}",
                     winner.name,
                     winner.facts[attribute],
                 ),
