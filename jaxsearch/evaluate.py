@@ -115,5 +115,5 @@ def prediction_line(
     }
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float | int]) -> float:
     return sum(values) / len(values)

@@ -26,12 +26,15 @@ class MeshShape:
     """Devices along each axis; their product must be the number of devices."""
 
     data: int = 1
-    fsdp: int = 1
+    """Copies of the parameters; rows are spread over them."""
+    fsdp: int | None = None
+    """Parts that parameters and rows are cut into; None: all devices that are left."""
     tensor: int = 1
+    """Parts that heads, MLP and vocabulary are cut into."""
 
     def __post_init__(self):
         for axis, size in dataclasses.asdict(self).items():
-            if size < 1:
+            if size is not None and size < 1:
                 raise ValueError(f"mesh axis {axis} must be at least 1, got {size}")
 
 
@@ -41,10 +44,11 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     Errors: ValueError when the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = (shape.data, shape.fsdp, shape.tensor)
+    left = max(1, len(devices) // (shape.data * shape.tensor))
+    sizes = (shape.data, left if shape.fsdp is None else shape.fsdp, shape.tensor)
     if math.prod(sizes) != len(devices):
         raise ValueError(
-            f"mesh data={shape.data} x fsdp={shape.fsdp} x tensor={shape.tensor} needs "
+            f"mesh data={shape.data} x fsdp={sizes[1]} x tensor={shape.tensor} needs "
             f"{math.prod(sizes)} devices, there are {len(devices)}"
         )
     names = ("data", "fsdp", "tensor")

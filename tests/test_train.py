@@ -150,7 +150,7 @@ def no_tokenizer(run_folder, seed):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DataConfig(material=endless_prompts), "has 60 tokens, the budget is 28"),
+        (DataConfig(material=endless_prompts), "has 120 tokens, the budget is 28"),
         (DataConfig(material=no_tokenizer), "needs a tokenizer: name its folder"),
         (
             DataConfig(material=quickstart.material, questions="nowhere.jsonl"),
