@@ -54,10 +54,10 @@ config = RunConfig(
     stages=(
         SupervisedStage(
             name="format",
-            demonstrations=sample.packaged_demonstrations,
+            demonstrations=sample.short_demonstrations,
             steps=60,
-            batch_size=8,
-            max_tokens=2304,
+            batch_size=4,
+            max_tokens=3072,
             optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=5, beta2=0.98),
         ),
         RLStage(

@@ -29,7 +29,6 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
 
-
 def warm_up(name, demonstrations, steps, learning_rate) -> SupervisedStage:
     """A stage of imitation; all share their optimizer but for the learning rate."""
     return SupervisedStage(

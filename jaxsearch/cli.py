@@ -91,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", help="the run's folder")
     export.add_argument("out", help="folder to write, new or empty")
     export.add_argument(
-        "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of weights"
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of weights",
     )
 
     command("doctor", "what is installed, which devices, what is missing")

@@ -68,9 +68,9 @@ class RetrievalConfig:
     """Where passages come from."""
 
     corpus: str = ""
-    """File of passages; its index is built once and kept in the cache folder."""
+    """File of passages; its index is built once and kept in the run folder."""
     index: str = ""
-    """Folder of an index that exists (`jaxsearch index build`), in place of a corpus."""
+    """Folder of an index (`jaxsearch index build`), in place of a corpus."""
     num_passages: int = 5
     """Passages per search."""
     dims: int = 1024
@@ -249,7 +249,7 @@ class RunConfig:
         protocols = {recipe_named(name).protocol.name for name in recipes}
         if len(protocols) > 1:
             raise ValueError(
-                f"the stages of a run share one protocol; these have {sorted(protocols)}"
+                f"the stages of a run share one protocol, got {sorted(protocols)}"
             )
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2^31-1, got {self.seed}")

@@ -75,7 +75,9 @@ def read_config(path: str) -> RunConfig:
             f"config file {path} must define `config = RunConfig(...)`, "
             f"got {type(config).__name__}"
         )
-    return config if config.out else dataclasses.replace(config, out=f"runs/{file.stem}")
+    return (
+        config if config.out else dataclasses.replace(config, out=f"runs/{file.stem}")
+    )
 
 
 def restored(fields: dict[str, Any]) -> RunConfig:

@@ -31,7 +31,12 @@ def is_run(folder: str) -> bool:
 
 
 def load_run(
-    model: str, *, recipe: str = "", questions: str = "", index: str = "", limit: int = 0
+    model: str,
+    *,
+    recipe: str = "",
+    questions: str = "",
+    index: str = "",
+    limit: int = 0,
 ) -> tuple[Run, Params]:
     """A policy with what it needs to answer, on one device.
 

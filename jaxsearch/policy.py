@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.models.architecture import Architecture, from_hf_config
+from jaxsearch.models.architecture import Architecture, from_hf_config, to_hf_config
 from jaxsearch.models.convert import from_hf, to_hf
-from jaxsearch.models.architecture import to_hf_config
 from jaxsearch.models.transformer import Params, Transformer
 
 _VOCAB_MULTIPLE = 16  # random weights: rows of the embedding divide over devices

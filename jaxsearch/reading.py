@@ -12,6 +12,8 @@ _PARTS = {
 }
 _PART = re.compile(r"<(think|search|answer)>(.*?)(?:</\1>|$)", re.DOTALL)
 
+_END = re.compile(r"<[^<>\s]*>\s*$")
+
 
 def print_trajectory(trajectory: Trajectory) -> None:
     """Prints the question, then a line for every thought, query, passage, answer."""
@@ -35,7 +37,8 @@ def print_trajectory(trajectory: Trajectory) -> None:
             label, style = _PARTS[part[1]]
             line(label, part[2], style)
             rest = part.end()
-        if loose := segment.text[rest:].strip():
+        # What is left is the end token, unless the policy wrote on after its answer.
+        if loose := _END.sub("", segment.text[rest:]).strip():
             line("writes", loose, "magenta")
     golden = " or ".join(trajectory.golden_answers)
     line("expected", f"{golden} ({trajectory.status})", "dim")

@@ -15,8 +15,13 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.inputs import Inputs, load_inputs, open_indexes
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Params, Transformer, causal
-from jaxsearch.policy import Policy, padded_vocab, random_policy, read_architecture
-from jaxsearch.policy import read_params
+from jaxsearch.policy import (
+    Policy,
+    padded_vocab,
+    random_policy,
+    read_architecture,
+    read_params,
+)
 from jaxsearch.rewards.recipes import Recipe, recipe_named
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.optimizer import make_optimizer
@@ -41,8 +46,8 @@ def make_transformer(model: ModelConfig, tokenizer: Tokenizer) -> Transformer:
         architecture = read_architecture(model.path)
         if tokenizer.num_ids > architecture.vocab_size:
             raise ValueError(
-                f"the tokenizer has {tokenizer.num_ids} ids but model {model.path} only "
-                f"{architecture.vocab_size}; use the tokenizer of that model"
+                f"the tokenizer has {tokenizer.num_ids} ids but model {model.path} "
+                f"only {architecture.vocab_size}; use the tokenizer of that model"
             )
     else:
         architecture = Architecture(
@@ -104,17 +109,13 @@ class Run:
         if model.path:
             params = read_params(model.path, self.transformer)
         else:
-            params = random_policy(
-                self.transformer, tokenizer, self.config.seed
-            ).params
+            params = random_policy(self.transformer, tokenizer, self.config.seed).params
         return jax.device_put(params, self.param_shardings)
 
     @functools.cached_property
     def param_shardings(self) -> Any:
         transformer = self.transformer
-        return meshes.shardings(
-            self.mesh, transformer.logical_axes, transformer.shapes
-        )
+        return meshes.shardings(self.mesh, transformer.logical_axes, transformer.shapes)
 
     def published(self, params: Params) -> tuple[Params, float]:
         """Parameters in the layout of rollouts, and the seconds it took.

@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxsearch.checkpoint import Checkpoints, Progress
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.config_record import resolved
 from jaxsearch.console import ConsoleWriter
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.questions import QuestionStream, open_questions
-from jaxsearch.config_record import resolved
 from jaxsearch.evaluate import judge
 from jaxsearch.heldout import HeldOut, summary
 from jaxsearch.mesh import put_batch, row_multiple
@@ -172,7 +172,9 @@ class Trainer:
                     for row, t in zip(rows, trajectories, strict=True)
                 ]
                 batches = [
-                    batch._replace(old_logprobs=updater.logprobs_of(state.params, batch))
+                    batch._replace(
+                        old_logprobs=updater.logprobs_of(state.params, batch)
+                    )
                     for batch in self._batches(rows, stage)
                 ]
             state, metrics = updater.update(state, batches)

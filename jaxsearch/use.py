@@ -103,5 +103,3 @@ def export_run(folder: Path, out: Path, *, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         "files": sorted(path.name for path in out.iterdir()),
     }
-
-

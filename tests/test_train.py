@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
 from jaxsearch.checkpoint import Checkpoints
 from jaxsearch.config import DataConfig, RLStage
 from jaxsearch.data import quickstart
@@ -23,7 +24,6 @@ from jaxsearch.run import open_run
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.use import evaluate_to, export_run
 from jaxsearch.writers import read_metrics
-
 from tests.tiny import tiny_config
 
 TIMES = ("time/", "tokens_per_s/")
@@ -55,7 +55,9 @@ def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path):
     assert untimed(read_metrics(Path(halved.out) / "metrics.jsonl")) == untimed(
         read_metrics(Path(config.out) / "metrics.jsonl")
     )
-    jax.tree.map(np.testing.assert_array_equal, final_params(halved), final_params(config))
+    jax.tree.map(
+        np.testing.assert_array_equal, final_params(halved), final_params(config)
+    )
 
 
 def test_a_run_that_was_cut_between_checkpoints_repeats_those_steps(whole, tmp_path):
@@ -117,7 +119,10 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog):
         r.getMessage()
         for r in caplog.records
         if "Compiling" in r.getMessage()
-        and any(f"jit({name})" in r.getMessage() or f"Compiling {name}" in r.getMessage() for name in programs)
+        and any(
+            f"jit({name})" in r.getMessage() or f"Compiling {name}" in r.getMessage()
+            for name in programs
+        )
     ]
     assert not compiled, compiled
 
@@ -179,9 +184,7 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path):
 def test_gradients_that_stay_non_finite_stop_the_run(tmp_path):
     config = tiny_config(tmp_path / "run")
     read, search = config.stages
-    broken = dataclasses.replace(
-        search, advantage=infinite_advantages, max_skipped=2
-    )
+    broken = dataclasses.replace(search, advantage=infinite_advantages, max_skipped=2)
     with pytest.raises(TrainingFailedError, match="steps 4 to 5 were not finite"):
         train(dataclasses.replace(config, stages=(read, broken)))
 
@@ -193,8 +196,13 @@ def infinite_advantages(rewards):
 def test_evaluation_and_export_of_a_run(whole, tmp_path):
     config, summary = whole
     results = evaluate_to(
-        tmp_path / "eval", model=config.out, questions="", index="", recipe="",
-        limit=6, temperature=0.0,
+        tmp_path / "eval",
+        model=config.out,
+        questions="",
+        index="",
+        recipe="",
+        limit=6,
+        temperature=0.0,
     )
     assert results["em"] == summary["em"] and results["n"] == 6
     lines = (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()

@@ -24,14 +24,23 @@ def tiny_config(out: Path, **changes) -> RunConfig:
     """Three supervised and four RL steps, with a KL and an evaluation on the way."""
     config = RunConfig(
         model=ModelConfig(
-            width=32, mlp_width=64, num_layers=1, num_heads=2, num_kv_heads=1,
-            head_width=16, rope_theta=100.0,
+            width=32,
+            mlp_width=64,
+            num_layers=1,
+            num_heads=2,
+            num_kv_heads=1,
+            head_width=16,
+            rope_theta=100.0,
         ),
         data=DataConfig(material=quickstart.material),
         retrieval=RetrievalConfig(num_passages=1, dims=128),
         rollout=RolloutConfig(
-            num_slots=8, max_len=120, max_prompt_len=28, max_turn_len=28,
-            max_observation_len=28, max_searches=3,
+            num_slots=8,
+            max_len=120,
+            max_prompt_len=28,
+            max_turn_len=28,
+            max_observation_len=28,
+            max_searches=3,
         ),
         stages=(
             SupervisedStage(

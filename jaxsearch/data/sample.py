@@ -94,7 +94,11 @@ def material(run_folder: pathlib.Path, seed: int) -> Material:
     )
 
 
-def packaged_demonstrations(seed: int) -> list[Demonstration]:
-    """`demonstrations` of the packaged questions, whatever a run trains on."""
+def short_demonstrations(seed: int) -> list[Demonstration]:
+    """Demonstrations of packaged questions that take at most two searches.
+
+    They are the same whatever questions a run trains on.
+    """
     found = material(pathlib.Path(), seed)
-    return demonstrations(found.questions, found.passages, seed=seed)
+    made = demonstrations(found.questions, found.passages, seed=seed)
+    return [one for one in made if len(one.observations) <= 2]

@@ -108,9 +108,7 @@ class _Entity:
 
 def make_names(rng: random.Random) -> list[str]:
     """All names there are, shuffled: two syllables each."""
-    syllables = [
-        a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS
-    ]
+    syllables = [a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS]
     rng.shuffle(syllables)
     firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
     seconds = syllables[_SYLLABLES_PER_SIDE : 2 * _SYLLABLES_PER_SIDE]

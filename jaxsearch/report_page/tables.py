@@ -112,7 +112,8 @@ def hops(evaluations: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         '<p class="note">Exact match of the latest evaluations, by the number of '
-        'facts that a question chains, or its kind.</p><div class="scroll"><table class="bars">'
+        'facts that a question chains, or its kind.</p><div class="scroll">'
+        '<table class="bars">'
         f'<thead><tr><th scope="col">hops</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )

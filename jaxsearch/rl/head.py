@@ -12,7 +12,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-_CHUNK_POSITIONS = 2048  # logits of this many positions exist at once
+# Logits that exist at once: so many positions, and so many numbers (128 MB). Chunks
+# must be short where V is large, since a row's last one is mostly padding.
+_CHUNK_POSITIONS = 2048
+_CHUNK_LOGITS = 2**25
 
 
 def policy_logprobs(
@@ -57,9 +60,10 @@ class _Chunks(NamedTuple):
     num_chunks: Array
 
     @classmethod
-    def of(cls, is_target: Bool[Array, "M T"]) -> "_Chunks":
+    def of(cls, is_target: Bool[Array, "M T"], vocab_size: int) -> "_Chunks":
         M, T = is_target.shape
-        width = min(T, max(1, _CHUNK_POSITIONS // M))
+        positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
+        width = min(T, max(1, positions // M))
         order = jnp.argsort(~is_target, axis=1, stable=True)
         return cls(
             order=order,
@@ -118,7 +122,7 @@ def _scored(hidden, head, targets, is_target, temperature):
 
 
 def _forward(hidden, head, targets, is_target, temperature):
-    chunks = _Chunks.of(is_target)
+    chunks = _Chunks.of(is_target, head.shape[0])
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
 
@@ -138,7 +142,7 @@ def _forward(hidden, head, targets, is_target, temperature):
 
 def _backward(saved, cotangents):
     hidden, head, targets, is_target, temperature = saved
-    chunks = _Chunks.of(is_target)
+    chunks = _Chunks.of(is_target, head.shape[0])
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
     # Zero beyond the positions that count: what a chunk holds of them adds nothing.

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from jaxsearch.data import quickstart
 from jaxsearch.data.world import make_names, make_world, vocabulary
 from jaxsearch.protocol import QUICKSTART
@@ -117,7 +118,9 @@ def test_the_index_finds_an_entity_by_its_name(material):
     )
     names = [p.title for p in material.passages[:500]]
     found = index.search(names, 1)
-    hits = [hits[0].passage.title == name for name, hits in zip(names, found, strict=True)]
+    hits = [
+        hits[0].passage.title == name for name, hits in zip(names, found, strict=True)
+    ]
     assert sum(hits) / len(hits) >= 0.995
 
 
