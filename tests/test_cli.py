@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from jaxsearch.cli import main
 from jaxsearch.config import RLStage, RolloutConfig
 from jaxsearch.config_record import overridden, read_config, resolved, restored
