@@ -55,7 +55,7 @@ config = RunConfig(
         SupervisedStage(
             name="format",
             demonstrations=sample.short_demonstrations,
-            steps=60,
+            steps=100,
             batch_size=4,
             max_tokens=3072,
             optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=5, beta2=0.98),
