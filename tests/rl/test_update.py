@@ -341,7 +341,10 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
 def arrays_of_all_rows(updater, state, batch):
     """Shapes [16, 11 or 12, ...] in the program of one device among eight."""
     sums = jax.tree.map(jnp.zeros_like, state.params)
-    program = updater._accumulate.lower(updater, state, sums, batch).compile()
+    gradient = updater.gradient
+    program = gradient.accumulate.lower(
+        gradient, state.params, state.reference, sums, batch
+    ).compile()
     return set(re.findall(r"f32\[16,1[12],\d+\]", program.as_text()))
 
 
