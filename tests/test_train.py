@@ -107,6 +107,7 @@ def test_sampler_and_trainer_agree_in_training(whole):
     assert all(line["logprob_drift/max"] < 1e-4 for line in lines[3:])
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog):
     """Steps 2 to 4 of RL and their evaluations trace nothing new."""
     config = tiny_config(tmp_path / "run", steps=1)
@@ -181,6 +182,7 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path):
         train(config)
 
 
+@pytest.mark.slow
 def test_gradients_that_stay_non_finite_stop_the_run(tmp_path):
     config = tiny_config(tmp_path / "run")
     read, search = config.stages
@@ -217,6 +219,7 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
         export_run(Path(config.out), tmp_path / "hf", dtype="float32")
 
 
+@pytest.mark.slow
 def test_the_control_trains_on_retrieved_tokens(tmp_path):
     config = tiny_config(tmp_path / "run", steps=1)
     read, search = config.stages
@@ -251,6 +254,7 @@ def test_a_killed_process_resumes(tmp_path):
     assert [line["step"] for line in lines] == list(range(1, 8))
 
 
+@pytest.mark.slow
 def test_checkpoints_survive_donation(tmp_path):
     """What is saved is the state at the time, though the next update donates it."""
     config = tiny_config(tmp_path / "run")

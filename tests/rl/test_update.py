@@ -297,6 +297,7 @@ MESHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", MESHES, ids=lambda s: f"{s.data}-{s.fsdp}-{s.tensor}")
 def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilations):
     """Gradient, metrics, and where everything lies after real updates."""
