@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,12 +23,6 @@ class Policy:
     transformer: Transformer
     tokenizer: Tokenizer
     params: Params
-
-
-def random_policy(transformer: Transformer, tokenizer: Tokenizer, seed: int) -> Policy:
-    """Parameters drawn from the seed."""
-    params = jax.jit(transformer.init)(jax.random.key(seed))
-    return Policy(transformer=transformer, tokenizer=tokenizer, params=params)
 
 
 def padded_vocab(tokenizer: Tokenizer) -> int:
@@ -79,14 +72,12 @@ def read_params(folder: str, transformer: Transformer) -> Params:
     if not files:
         raise ValueError(f"model folder {folder} has no *.safetensors")
     where = {}
-    opened = []
     for file in files:
         try:
             # "flax" and not "numpy": NumPy has no bfloat16 of its own
             handle = safe_open(file, framework="flax")
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} cannot be read: {error}") from None
-        opened.append(handle)
         where |= dict.fromkeys(handle.keys(), handle)
 
     def read(name: str) -> np.ndarray:

@@ -18,7 +18,6 @@ from jaxsearch.models.transformer import Params, Transformer, causal
 from jaxsearch.policy import (
     Policy,
     padded_vocab,
-    random_policy,
     read_architecture,
     read_params,
 )
@@ -105,11 +104,11 @@ class Run:
 
     def initial_params(self) -> Params:
         """From the Hugging Face folder, or drawn from the seed."""
-        model, tokenizer = self.config.model, self.inputs.tokenizer
-        if model.path:
-            params = read_params(model.path, self.transformer)
+        config = self.config
+        if config.model.path:
+            params = read_params(config.model.path, self.transformer)
         else:
-            params = random_policy(self.transformer, tokenizer, self.config.seed).params
+            params = jax.jit(self.transformer.init)(jax.random.key(config.seed))
         return jax.device_put(params, self.param_shardings)
 
     @functools.cached_property

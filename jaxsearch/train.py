@@ -36,7 +36,7 @@ from jaxsearch.writers import (
 )
 
 
-class TrainingFailedError(Exception):
+class TrainingFailedError(RuntimeError):
     """A run that cannot go on: its gradients stay non-finite."""
 
 

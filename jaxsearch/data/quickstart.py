@@ -53,8 +53,7 @@ def material(run_folder: Path | None, seed: int) -> Material:
 
 def make_tokenizer(worlds: list[World]) -> Tokenizer:
     """Tags, words and syllables of these worlds."""
-    tags = [*RESEARCH.control_tags, *("<result>", "</result>"), r"\boxed{", "}"]
-    pieces = [f"▁{tag}" for tag in dict.fromkeys(tags)]
+    pieces = [f"▁{tag}" for tag in (*RESEARCH.control_tags, r"\boxed{", "}")]
     return pieces_tokenizer([*pieces, *vocabulary(worlds)])
 
 
