@@ -81,8 +81,14 @@ config = RunConfig(
             group_size=8,
             max_tokens=1024,
             objective=PolicyObjective(kl_weight=0.0),
+            # High enough to show what the mask is for: at 3e-4 the unmasked control
+            # learns too, only worse.
             optimizer=OptimizerConfig(
-                learning_rate=3e-4, warmup_steps=5, beta2=0.99, weight_decay=0.0
+                learning_rate=1e-3,
+                warmup_steps=5,
+                final_share=0.1,
+                beta2=0.99,
+                weight_decay=0.0,
             ),
         ),
     ),
