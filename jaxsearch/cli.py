@@ -84,6 +84,44 @@ def _parser() -> argparse.ArgumentParser:
         if action == "search":
             sub.add_argument("query")
 
+    bench = commands.add_parser("bench", help="measured speed beside its limit")
+    benches = bench.add_subparsers(dest="action", metavar="ACTION", required=True)
+    rollout = benches.add_parser(
+        "rollout",
+        help="scripted rollouts through the sampler",
+        description="Scripted rollouts through the sampler, beside the time that their "
+        "matrix products take at this machine's own rates, and beside other engines.",
+    )
+    rollout.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    rollout.add_argument(
+        "--workload",
+        default="search_rollout",
+        help="file, or long_tail, even_turns, eight_searches, slow_retriever, "
+        "search_rollout (the default), queued_rollout",
+    )
+    rollout.add_argument(
+        "--repeats", type=int, default=3, help="runs; the median counts"
+    )
+    rollout.add_argument("--slots", type=int, help="in place of the workload's")
+    rollout.add_argument(
+        "--latency",
+        type=float,
+        help="seconds a search takes, in place of the workload's",
+    )
+    rollout.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        choices=("transformers", "tunix"),
+        help="run the same on it as well; may be given twice",
+    )
+    rollout.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        help="Python of the environment that has the peer, one for each --peer",
+    )
+
     report = command("report", "a run as one HTML page")
     report.add_argument("run", help="the run's folder")
 
@@ -156,6 +194,20 @@ def _index(args: argparse.Namespace) -> dict[str, Any]:
     return index_command.check(args.folder, k=args.k)
 
 
+def _bench(args: argparse.Namespace) -> dict[str, Any]:
+    if len(args.peer) != len(args.peer_python):
+        raise ValueError("give one --peer-python for each --peer, in the same order")
+    from jaxsearch.bench.rollout import bench_rollout
+
+    return bench_rollout(
+        args.workload,
+        repeats=args.repeats,
+        slots=args.slots,
+        latency=args.latency,
+        peers=dict(zip(args.peer, args.peer_python, strict=True)),
+    )
+
+
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.report import write_report
 
@@ -180,6 +232,7 @@ _COMMANDS = {
     "ask": _ask,
     "score": _score,
     "index": _index,
+    "bench": _bench,
     "report": _report,
     "export": _export,
     "doctor": _doctor,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,12 @@ class Run:
         """
         started = time.perf_counter()
         device = jax.sharding.SingleDeviceSharding(self.mesh.local_devices[0])
-        params = jax.block_until_ready(jax.device_put(params, device))
-        return params, time.perf_counter() - started
+        published = self._for_rollouts(jax.device_put(params, device))
+        return jax.block_until_ready(published), time.perf_counter() - started
+
+    @functools.cached_property
+    def _for_rollouts(self) -> Callable[[Params], Params]:
+        return jax.jit(self.transformer.for_rollouts)
 
     @functools.cached_property
     def sampler(self) -> Sampler:

@@ -18,13 +18,20 @@ def attend(
     """
     B, T, N, H = query.shape
     K = key.shape[1]
-    query = query.reshape(B, T, K, N // K, H) * jnp.asarray(H**-0.5, query.dtype)
+    G = N // K
+    # Both products with one batch of plain matrices [G T, .]: with G and T as axes of
+    # their own XLA's CPU compiler transposes the keys and values first (a step of
+    # decoding: 54 ms so, 20 ms like this).
+    query = query.reshape(B, T, K, G, H) * jnp.asarray(H**-0.5, query.dtype)
+    query = query.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)
     scores = jnp.einsum(
-        "BTKGH,BKHS->BKGTS", query, key, preferred_element_type=jnp.float32
+        "BKQH,BKHS->BKQS", query, key, preferred_element_type=jnp.float32
     )
+    scores = scores.reshape(B, K, G, T, -1)
     scores = jnp.where(is_visible[:, None, None], scores, jnp.float32(-1e30))
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    out = jnp.einsum("BKGTS,BKSH->BTKGH", weights, value)
+    out = jnp.einsum("BKQS,BKSH->BKQH", weights.reshape(B, K, G * T, -1), value)
+    out = out.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4)
     return out.reshape(B, T, N, H)
 
 

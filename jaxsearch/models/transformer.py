@@ -117,6 +117,22 @@ class Transformer:
         x, _ = jax.lax.scan(layer, x, params["blocks"])
         return self._final_norm(params, x)
 
+    def for_rollouts(self, params: Params) -> Params:
+        """The same parameters as `hidden_cached` reads them.
+
+        Cast to `dtype` once (norms stay in float32, as they are computed), and a dict
+        for each layer in place of stacked arrays: a product reads a weight where it
+        lies, where a slice of a stack is copied at every step.
+        """
+
+        def cast(path: tuple, leaf: Array) -> Array:
+            return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
+
+        params = jax.tree.map_with_path(cast, params)
+        layers = range(self.architecture.num_layers)
+        blocks = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in layers]
+        return {**params, "blocks": blocks}
+
     def hidden_cached(
         self,
         params: Params,
@@ -129,6 +145,8 @@ class Transformer:
     ) -> tuple[Float[Array, "R T D"], kv.Cache]:
         """Final hidden states of new tokens, with their keys and values cached.
 
+        `params` are those of `for_rollouts`.
+
         Row r of the input holds `num_tokens[r]` tokens that go to consecutive
         positions of cache row rows[r] (None: row r); the rest is padding. Each
         token sees everything cached up to and including its own position.
@@ -136,28 +154,22 @@ class Transformer:
         """
         x, angles = self._embed(params, tokens, positions)
         is_token = jnp.arange(tokens.shape[1])[None] < num_tokens[:, None]
-        target = jnp.where(is_token, positions, cache.max_len)
+        target = jnp.where(is_token, positions, cache[0].max_len)
         is_visible = jnp.arange(read_len)[None, None] <= positions[..., None]
         targets_rows = jnp.arange(tokens.shape[0]) if rows is None else rows
 
-        def layer(carry, xs):
-            x, cache = carry
-            weights, index = xs
+        written = []
+        for weights, layer in zip(params["blocks"], cache, strict=True):
 
-            def attention(query, key, value):
-                key = key.astype(cache.keys.dtype)
-                value = value.astype(cache.values.dtype)
-                new = kv.write(cache, index, targets_rows, target, key, value)
-                keys, values = kv.read(new, index, rows, read_len)
-                keys, values = keys.astype(x.dtype), values.astype(x.dtype)
+            def attention(query, key, value, layer=layer):
+                new = kv.write(layer, targets_rows, target, key, value)
+                keys, values = kv.read(new, rows, read_len)
+                keys, values = keys.astype(query.dtype), values.astype(query.dtype)
                 return attend(query, keys, values, is_visible), new
 
-            x, cache = self._block(weights, x, angles, attention)
-            return (x, cache), None
-
-        layers = jnp.arange(self.architecture.num_layers)
-        (x, cache), _ = jax.lax.scan(layer, (x, cache), (params["blocks"], layers))
-        return self._final_norm(params, x), cache
+            x, new = self._block(weights, x, angles, attention)
+            written.append(new)
+        return self._final_norm(params, x), tuple(written)
 
     def head(self, params: Params) -> Float[Array, "V D"]:
         """The matrix from hidden states to logits, in the dtype of activations."""

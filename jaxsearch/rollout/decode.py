@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxsearch.models.cache import Cache, empty_cache
+from jaxsearch.models.cache import Cache, copy_rows, empty_cache
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.sampling import Cut, sample
 from jaxsearch.rollout.slots import Phase, Slots, append, append_observed
@@ -66,6 +66,7 @@ class Programs:
         stage: Int[Array, ""],
         positions: Int[Array, " R"],
         members: Int[Array, " R"],
+        stop_states: Int[Array, " R"],
     ) -> Slots:
         """Starts rollouts: copies prompt sources[r] into slot rows[r].
 
@@ -77,29 +78,21 @@ class Programs:
         def rollout_key(position, member):
             return jax.random.fold_in(jax.random.fold_in(stage_key, position), member)
 
-        T = prompts.tokens.shape[1]
-        old, new = slots.cache, prompts.cache
-        cache = Cache(
-            keys=old.keys.at[:, rows, :, :, :T].set(new.keys[:, sources], mode="drop"),
-            values=old.values.at[:, rows, :, :T].set(
-                new.values[:, sources], mode="drop"
-            ),
-        )
         slots = slots._replace(
             length=slots.length.at[rows].set(0, mode="drop"),
             turn_len=slots.turn_len.at[rows].set(0, mode="drop"),
             phase=slots.phase.at[rows].set(Phase.DECODING, mode="drop"),
-            stop_state=slots.stop_state.at[rows].set(0, mode="drop"),
+            stop_state=slots.stop_state.at[rows].set(stop_states, mode="drop"),
             keys=slots.keys.at[rows].set(
                 jax.vmap(rollout_key)(positions, members), mode="drop"
             ),
-            cache=cache,
+            cache=copy_rows(slots.cache, rows, prompts.cache, sources),
         )
         return append_observed(
             slots, rows, prompts.tokens[sources], prompts.length[sources]
         )
 
-    @functools.partial(jax.jit, static_argnums=(0, 6), donate_argnums=2)
+    @functools.partial(jax.jit, static_argnums=(0, 7), donate_argnums=2)
     def observe(
         self,
         params: Params,
@@ -107,6 +100,7 @@ class Programs:
         rows: Int[Array, " R"],
         tokens: Int[Array, "R T"],
         num_tokens: Int[Array, " R"],
+        stop_states: Int[Array, " R"],
         read_len: int,
     ) -> Slots:
         """Appends observations to slots that wait for them, which then go on.
@@ -125,7 +119,7 @@ class Programs:
         return slots._replace(
             turn_len=slots.turn_len.at[rows].set(0, mode="drop"),
             phase=slots.phase.at[rows].set(Phase.DECODING, mode="drop"),
-            stop_state=slots.stop_state.at[rows].set(0, mode="drop"),
+            stop_state=slots.stop_state.at[rows].set(stop_states, mode="drop"),
         )
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -143,8 +137,11 @@ class Programs:
         num_enough: Int[Array, ""],
         max_steps: Int[Array, ""],
         read_len: int,
-    ) -> Slots:
-        """Samples until `num_enough` more slots stop, or for `max_steps` tokens."""
+    ) -> tuple[Slots, Int[Array, ""]]:
+        """Samples until `num_enough` more slots stop, or for `max_steps` tokens.
+
+        Returns the slots, and for how many steps it went on.
+        """
         transformer, max_len = self.transformer, slots.tokens.shape[1]
         head = transformer.head(params)
         rows = jnp.arange(slots.tokens.shape[0])
@@ -193,7 +190,8 @@ class Programs:
                 turn_len=turn_len, stop_state=stop_state, phase=phase
             )
 
-        return jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), slots))[1]
+        steps, slots = jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), slots))
+        return slots, steps
 
 
 def _uniform(key: Array, position: Array) -> Array:

@@ -14,7 +14,7 @@ from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.loop import Rollouts
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.records import Prompt, Timing
+from jaxsearch.rollout.records import Prompt, Timing, TurnState, from_the_start
 from jaxsearch.rollout.slots import Slots
 from jaxsearch.trajectory import Trajectory
 
@@ -28,6 +28,8 @@ class Sampler:
     Args:
       table: the stop table of the protocol's stop tags.
       put: places the slots on devices, once.
+      turn_state: where in the table a turn begins. A table that counts tokens and a
+        start further along make turns of given lengths (`bench`).
     """
 
     def __init__(
@@ -38,15 +40,17 @@ class Sampler:
         tokenizer: Tokenizer,
         table: np.ndarray,
         put: Callable[[Slots], Slots] = lambda slots: slots,
+        turn_state: TurnState = from_the_start,
     ):
         if programs.max_turn_len != limits.max_turn_len:
             raise ValueError(
                 f"programs and limits disagree on max_turn_len: "
                 f"{programs.max_turn_len} and {limits.max_turn_len}"
             )
+        self.tokenizer = tokenizer
         self._limits = limits
         self._protocol = protocol
-        self._tokenizer = tokenizer
+        self._turn_state = turn_state
         self._pool = SlotPool(programs, limits, table, tokenizer.pad_id, put)
 
     def warm_up(self, params: Params, group_size: int) -> None:
@@ -62,8 +66,13 @@ class Sampler:
         group_size: int,
         stage: int,
         temperature: float,
+        is_profiled: bool = False,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (position, question).
+
+        Args:
+          is_profiled: wait for the device after each of its programs, so that their
+            times can be told apart. Costs the overlap of host and device.
 
         Returns the trajectories by question, then member, and the timing.
         Errors: ValueError for a prompt beyond its budget, a position that occurs
@@ -88,12 +97,14 @@ class Sampler:
             pool=self._pool,
             limits=self._limits,
             protocol=self._protocol,
-            tokenizer=self._tokenizer,
+            tokenizer=self.tokenizer,
             observer=observer,
             params=params,
             group_size=group_size,
             stage=stage,
             temperature=temperature,
+            turn_state=self._turn_state,
+            is_profiled=is_profiled,
         )
         done = rollouts.finish(prompts)
         rollouts.timing.seconds = time.perf_counter() - started
@@ -101,7 +112,7 @@ class Sampler:
         return done, rollouts.timing
 
     def _prompt(self, position: int, question: Question) -> Prompt:
-        ids = self._tokenizer.encode_prompt(
+        ids = self.tokenizer.encode_prompt(
             self._protocol.prompt(question.question),
             self._protocol.messages(question.question),
         )

@@ -2,8 +2,9 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -15,13 +16,13 @@ from jaxsearch.rollout.decode import Prompts
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing
+from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollout.slots import Phase, Row, Start
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Search, Status, Trajectory
 
 # Tokens decoded at most between two looks at the searches that are out.
-_STEPS_PER_LOOK = 16
+_STEPS_PER_LOOK = 4
 
 
 class Rollouts:
@@ -39,6 +40,8 @@ class Rollouts:
         group_size: int,
         stage: int,
         temperature: float,
+        turn_state: TurnState,
+        is_profiled: bool,
     ):
         self.timing = Timing()
         self._pool = pool
@@ -50,6 +53,8 @@ class Rollouts:
         self._group_size = group_size
         self._stage = stage
         self._temperature = temperature
+        self._turn_state = turn_state
+        self._is_profiled = is_profiled
         self._queue: collections.deque[Prompt] = collections.deque()
         self._prefilled: Prompts | None = None
         # Of `_prefilled`: source row, prompt and member of what is not yet started.
@@ -90,14 +95,17 @@ class Rollouts:
                 )
                 self._decoding.add(slot)
                 self._lengths[slot] = prompt_len
-                starts.append(Start(slot, source, prompt.position, member))
-            self._pool.start(self._prefilled, starts, self._stage)
+                stop_state = self._turn_state(self._by_slot[slot])
+                starts.append(Start(slot, source, prompt.position, member, stop_state))
+            with self._timed("fork"):
+                self._pool.start(self._prefilled, starts, self._stage)
 
     def _prefill(self) -> None:
         num_prompts = min(self._pool.num_prompts(self._group_size), len(self._queue))
         batch = [self._queue.popleft() for _ in range(num_prompts)]
         ids = [prompt.ids for prompt in batch]
-        self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
+        with self._timed("prefill"):
+            self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
         self.timing.num_prefilled += sum(map(len, ids))
         self._waiting.extend(
             (source, prompt, member)
@@ -108,15 +116,17 @@ class Rollouts:
     def _decode(self) -> None:
         max_steps = _STEPS_PER_LOOK if self._searches else self._limits.max_turn_len
         longest = max(int(self._lengths[slot]) for slot in self._decoding)
-        self._pool.decode(
-            self._params, self._temperature, longest=longest, max_steps=max_steps
-        )
+        with self._timed("decode"):
+            self._pool.decode(
+                self._params, self._temperature, longest=longest, max_steps=max_steps
+            )
         self.timing.num_decode_calls += 1
 
     def _take_stopped(self, searching: concurrent.futures.Executor) -> None:
         """Sends what asked to the search, and takes what ended."""
         started = time.perf_counter()
-        phases, self._lengths = self._pool.state()
+        phases, self._lengths, steps = self._pool.state()
+        self.timing.num_steps += steps
         self.timing.device_wait += time.perf_counter() - started
         stopped = [s for s in sorted(self._decoding) if phases[s] != Phase.DECODING]
         self._decoding.difference_update(stopped)
@@ -135,6 +145,7 @@ class Rollouts:
                 queries[slot] = self._protocol.query(turn)
         if queries:
             # Off first: the search runs while the host puts trajectories together.
+            self.timing.asked_at.append(time.perf_counter())
             future = searching.submit(self._observer.observe, list(queries.values()))
             self._searches[future] = Asked(queries, self.timing.num_decode_calls)
         self._finish(finished, rows)
@@ -181,8 +192,21 @@ class Rollouts:
             self._by_slot[slot].turn_start = int(self._lengths[slot])
             self.timing.num_observed += len(ids)
         self._decoding.update(observations)
-        longest = max(int(self._lengths[slot]) for slot in observations)
-        self._pool.observe(self._params, observations, longest)
+        stop_states = {s: self._turn_state(self._by_slot[s]) for s in observations}
+        lengths = {slot: int(self._lengths[slot]) for slot in observations}
+        with self._timed("append"):
+            self._pool.observe(self._params, observations, stop_states, lengths)
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        if not self._is_profiled:
+            yield
+            return
+        started = time.perf_counter()
+        yield
+        self._pool.wait(self._prefilled)
+        spent = time.perf_counter() - started
+        self.timing.phases[phase] = self.timing.phases.get(phase, 0.0) + spent
 
     def _finish(self, finished: dict[int, Status], rows: dict[int, Row]) -> None:
         """Takes finished rollouts out of their slots."""

@@ -24,8 +24,12 @@ class Timing:
     search_wait: float = 0.0  # seconds in which decoding stood still for a search
     device_wait: float = 0.0  # seconds in which the host waited for the device
     num_decode_calls: int = 0
+    num_steps: int = 0  # of decoding, one token for every slot that decodes
     num_prefilled: int = 0  # tokens of prompts
     num_observed: int = 0  # tokens of observations
+    asked_at: list[float] = dataclasses.field(default_factory=list)  # each search sent
+    # Seconds of prefill, fork, append and decode; filled when a rollout is profiled.
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,11 @@ class Rollout:
     member: int
     turn_start: int
     searches: list[Search] = dataclasses.field(default_factory=list)
+
+    @property
+    def turn(self) -> int:
+        """Number of the turn it is in, from 0."""
+        return len(self.searches)
 
     def trajectory(
         self,
@@ -80,3 +89,12 @@ class Rollout:
             searches=tuple(self.searches),
             status=status,
         )
+
+
+# State of the stop automaton in which a rollout's turn begins.
+TurnState = Callable[[Rollout], int]
+
+
+def from_the_start(rollout: Rollout) -> int:
+    """The state of every turn that ends where the policy ends it."""
+    return 0

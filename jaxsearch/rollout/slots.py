@@ -55,6 +55,7 @@ class Start(NamedTuple):
     source: int
     position: int
     member: int
+    stop_state: int  # of its first turn
 
 
 class Row(NamedTuple):

@@ -149,6 +149,7 @@ def test_cached_equals_uncached(architecture):
     cache = empty_cache(architecture, 4, 16, jnp.float32)
     # What an earlier rollout left in the slots must not be seen.
     cache = jax.tree.map(lambda x: x + 100.0, cache)
+    published = transformer.for_rollouts(params)
     found = np.zeros((4, 16, 32), np.float32)
     lens = np.zeros(4, int)
 
@@ -161,7 +162,7 @@ def test_cached_equals_uncached(architecture):
         starts = np.array([lens[row] if row < 4 else 0 for row in rows])
         positions = (starts[:, None] + np.arange(width)).astype(np.int32)
         out, cache = cached(
-            params,
+            published,
             fed,
             positions,
             np.array(counts, np.int32),
@@ -186,8 +187,22 @@ def test_cached_equals_uncached(architecture):
             found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-5
         )
         # Padding was written nowhere.
-        assert (np.asarray(cache.keys[:, row, :, :, length:]) == 100).all()
-        assert (np.asarray(cache.values[:, row, :, length:]) == 100).all()
+        for layer in cache:
+            assert (np.asarray(layer.keys[row, :, :, length:]) == 100).all()
+            assert (np.asarray(layer.values[row, :, length:]) == 100).all()
+
+
+def test_published_parameters_are_cast_once_but_for_norms():
+    transformer, params = make(QWEN, dtype=jnp.bfloat16)
+    published = transformer.for_rollouts(params)
+    assert len(published["blocks"]) == QWEN.num_layers
+    for path, leaf in jax.tree_util.tree_leaves_with_path(published):
+        is_norm = path[-1].key == "scale"
+        assert leaf.dtype == (jnp.float32 if is_norm else jnp.bfloat16), path
+    second = jax.tree.map(lambda x: x[1], params["blocks"]["mlp"]["up"])
+    np.testing.assert_array_equal(
+        published["blocks"][1]["mlp"]["up"], second.astype(jnp.bfloat16)
+    )
 
 
 def test_reading_further_than_needed_changes_nothing():
@@ -195,11 +210,12 @@ def test_reading_further_than_needed_changes_nothing():
     tokens = jnp.asarray(np.random.default_rng(3).integers(0, 50, (2, 6)))
     positions = jnp.stack([jnp.arange(6)] * 2)
     counts = jnp.array([6, 4])
+    published = transformer.for_rollouts(params)
     outs = []
     for read_len in (6, 9, 12):
         cache = jax.tree.map(lambda x: x + 9.0, empty_cache(QWEN, 2, 12, jnp.float32))
         out, _ = transformer.hidden_cached(
-            params, tokens, positions, counts, cache, None, read_len
+            published, tokens, positions, counts, cache, None, read_len
         )
         outs.append(np.asarray(out))
     for out in outs[1:]:

@@ -109,7 +109,7 @@ def kit():
     return SimpleNamespace(
         tokenizer=tokenizer,
         protocol=protocol,
-        params=params,
+        params=jax.jit(transformer.for_rollouts)(params),
         table=table,
         sampler=sampler,
         observer=observer,

@@ -54,13 +54,7 @@ def test_eight_devices_give_the_same_and_compile_once(
     mesh = make_mesh(MeshShape(data=8))
 
     def place(slots):
-        def one(array, axis):
-            spec = PartitionSpec(*[None] * axis, "data")
-            return jax.device_put(array, NamedSharding(mesh, spec))
-
-        spread = jax.tree.map(lambda array: one(array, 0), slots._replace(cache=None))
-        cache = jax.tree.map(lambda array: one(array, 1), slots.cache)
-        return spread._replace(cache=cache)
+        return jax.device_put(slots, NamedSharding(mesh, PartitionSpec("data")))
 
     sampler = kit.sampler(8, put=place if is_put else None, **kit.tight)
     params = jax.device_put(kit.params, NamedSharding(mesh, PartitionSpec()))

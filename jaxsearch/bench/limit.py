@@ -1,0 +1,138 @@
+"""What a workload needs at least: its matrix products, at this machine's own rates."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsearch.bench.workload import Workload
+from jaxsearch.models.architecture import Architecture
+
+_REPEATS = 7
+
+
+class Product(NamedTuple):
+    """[rows, inner] x [inner, outer], `count` times with other weights each time."""
+
+    rows: int
+    inner: int
+    outer: int
+    count: int
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.rows * self.inner * self.outer * self.count
+
+
+class Work(NamedTuple):
+    """One phase: how often its products are done, and what they cost at best."""
+
+    calls: float
+    flops: float  # of all calls
+    seconds: float  # of all calls, at the measured rates
+
+
+def phases(workload: Workload) -> dict[str, Work]:
+    """Prefill, append and decode, each at the rate of its own product shapes.
+
+    All slots are busy in every step, a prompt is prefilled once a group, and an
+    observation is fed alone (with the last sampled token before it). Norms, rotary,
+    softmax, sampling and copies cost nothing here.
+    """
+    sizes, slots = workload.architecture, workload.slots
+    num_turns, T = workload.num_turns, workload.observation_len
+    prompts = min(-(-slots // workload.group_size), workload.num_questions)
+    num_searches = workload.num_rollouts * (num_turns - 1)
+    mean_len = sum(workload.row_lens) / workload.num_rollouts
+    # A row grows evenly: a sampled token sees half of the finished row, and so does
+    # an observation; a prompt token sees half of the prompt.
+    context = max(1, round((workload.prompt_len + mean_len) / 2))
+    work = {
+        "prefill": (
+            workload.num_questions / prompts,
+            block_products(sizes, prompts * workload.prompt_len),
+            (prompts, workload.prompt_len, max(1, workload.prompt_len // 2)),
+        ),
+        "append": (
+            num_searches / slots,
+            block_products(sizes, slots * T),
+            (slots, T, context),
+        ),
+        "decode": (
+            workload.policy_tokens / slots,
+            [
+                *block_products(sizes, slots),
+                Product(slots, sizes.width, sizes.vocab_size, 1),
+            ],
+            (slots, 1, context),
+        ),
+    }
+    return {
+        name: _work(sizes, workload.dtype, *parts)
+        for name, parts in work.items()
+        if parts[0]
+    }
+
+
+def block_products(sizes: Architecture, rows: int) -> list[Product]:
+    """The products of all blocks for `rows` tokens, without attention and head."""
+    D, L, heads = sizes.width, sizes.num_layers, sizes.num_heads * sizes.head_width
+    kv = 2 * sizes.num_kv_heads * sizes.head_width
+    return [
+        Product(rows, D, heads + kv, L),
+        Product(rows, heads, D, L),
+        Product(rows, D, 2 * sizes.mlp_width, L),
+        Product(rows, sizes.mlp_width, D, L),
+    ]
+
+
+def _work(sizes: Architecture, dtype: str, calls: float, products, attended) -> Work:
+    rows, queries, context = attended
+    attention = 4 * rows * queries * context * sizes.num_heads * sizes.head_width
+    flops = attention * sizes.num_layers + sum(p.flops for p in products)
+    seconds = _attention_seconds(sizes, dtype, *attended)
+    seconds += sum(_product_seconds(product, dtype) for product in products)
+    return Work(calls=calls, flops=calls * flops, seconds=calls * seconds)
+
+
+def _product_seconds(product: Product, dtype: str) -> float:
+    x = jnp.ones((product.rows, product.inner), dtype)
+    # As many matrices as there are layers: one alone would stay in the processor's
+    # cache, where a model's weights don't.
+    weights = [
+        jnp.ones((product.outer, product.inner), dtype) for _ in range(product.count)
+    ]
+
+    @jax.jit
+    def multiply(x, weights):
+        return [jnp.einsum("MI,OI->MO", x, weight) for weight in weights]
+
+    return _median_seconds(multiply, x, weights)
+
+
+def _attention_seconds(
+    sizes: Architecture, dtype: str, rows: int, queries: int, context: int
+) -> float:
+    K, H, L = sizes.num_kv_heads, sizes.head_width, sizes.num_layers
+    grouped = queries * sizes.num_heads // K
+    query = jnp.ones((rows, K, grouped, H), dtype)
+    keys = [jnp.ones((rows, K, H, context), dtype) for _ in range(L)]
+    values = [jnp.ones((rows, K, context, H), dtype) for _ in range(L)]
+
+    @jax.jit
+    def both(query, keys, values):
+        return [(query @ key) @ value for key, value in zip(keys, values, strict=True)]
+
+    return _median_seconds(both, query, keys, values)
+
+
+def _median_seconds(function, *args) -> float:
+    jax.block_until_ready(function(*args))
+    seconds = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)

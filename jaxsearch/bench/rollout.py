@@ -1,0 +1,188 @@
+"""`jaxsearch bench rollout`: a workload through the sampler, beside its limit."""
+
+import contextlib
+import dataclasses
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from jaxsearch.bench import limit
+from jaxsearch.bench.peer import Peer
+from jaxsearch.bench.script import (
+    random_policy,
+    scripted_observer,
+    scripted_questions,
+    scripted_sampler,
+)
+from jaxsearch.bench.workload import Workload, read_workload, workload_path
+from jaxsearch.rollout.records import Timing
+from jaxsearch.trajectory import Trajectory
+
+
+class Engine:
+    """The sampler with everything that a workload needs, compiled."""
+
+    def __init__(self, workload: Workload):
+        self.workload = workload
+        transformer, self._params = random_policy(workload)
+        self._sampler = scripted_sampler(workload, transformer)
+        self._questions = scripted_questions(workload)
+        self._observer = scripted_observer(workload, self._sampler.tokenizer)
+        self._sampler.warm_up(self._params, workload.group_size)
+
+    def run(self, *, is_profiled: bool = False) -> Timing:
+        """Every rollout once.
+
+        Errors: RuntimeError if they are not as long as the script says.
+        """
+        trajectories, timing = self.rollouts(is_profiled=is_profiled)
+        if [len(t.tokens) for t in trajectories] != self.workload.row_lens:
+            raise RuntimeError("the rollouts differ from the script of the workload")
+        return timing
+
+    def rollouts(self, *, is_profiled: bool = False) -> tuple[list[Trajectory], Timing]:
+        """What the sampler makes of the workload, and how long it took."""
+        return self._sampler.run(
+            self._params,
+            self._questions,
+            self._observer,
+            group_size=self.workload.group_size,
+            stage=0,
+            temperature=self.workload.temperature,
+            is_profiled=is_profiled,
+        )
+
+
+def bench_rollout(
+    workload: str,
+    *,
+    repeats: int,
+    slots: int | None = None,
+    latency: float | None = None,
+    peers: dict[str, str],
+) -> dict[str, Any]:
+    """Medians of `repeats` runs after one that warms up; peers take turns with ours.
+
+    Args:
+      slots, latency: in place of the workload's own (peers keep to the file).
+      peers: name of a peer -> the Python that has it.
+
+    Errors: ValueError for a workload or a peer that cannot be used.
+    """
+    if repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {repeats}")
+    script = read_workload(workload)
+    changes = {"slots": slots, "retrieval_latency_s": latency}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given and peers:
+        raise ValueError("--slots and --latency cannot be compared with a peer")
+    script = dataclasses.replace(script, **given)
+    with contextlib.ExitStack() as stack:
+        others = {}
+        for name, python in peers.items():
+            others[name] = Peer(name, python, workload_path(workload))
+            stack.callback(others[name].close)
+        engine = Engine(script)
+        _say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
+        engine.run()
+        for peer in others.values():
+            peer.run()
+        timings: list[Timing] = []
+        seconds: dict[str, list[float]] = {name: [] for name in others}
+        with _compilations() as compiled:
+            for number in range(repeats):
+                timings.append(engine.run())
+                _say(
+                    f"run {number + 1}/{repeats}: jaxsearch {timings[-1].seconds:.2f} s"
+                )
+                for name, peer in others.items():
+                    seconds[name].append(peer.run().seconds)
+                    _say(
+                        f"run {number + 1}/{repeats}: {name} {seconds[name][-1]:.2f} s"
+                    )
+        profile = engine.run(is_profiled=True)
+        return _summary(script, timings, profile, seconds, len(compiled))
+
+
+def _summary(
+    workload: Workload,
+    timings: list[Timing],
+    profile: Timing,
+    peers: dict[str, list[float]],
+    num_compiled: int,
+) -> dict[str, Any]:
+    timing = sorted(timings, key=lambda t: t.seconds)[len(timings) // 2]
+    seconds = statistics.median(t.seconds for t in timings)
+    work = limit.phases(workload)
+    limit_seconds = sum(phase.seconds for phase in work.values())
+    asked = timing.asked_at
+    result: dict[str, Any] = {
+        "workload": {
+            "rollouts": workload.num_rollouts,
+            "slots": workload.slots,
+            "turns": workload.num_turns,
+        },
+        "device": jax.devices()[0].device_kind,
+        "policy_tokens": workload.policy_tokens,
+        "seconds": seconds,
+        "runs": [t.seconds for t in timings],
+        "policy_tokens_per_s": workload.policy_tokens / seconds,
+        "prefill_tokens": timing.num_prefilled,
+        "observation_tokens": timing.num_observed,
+        "decode_calls": timing.num_decode_calls,
+        "decode_steps": timing.num_steps,
+        "slots_busy": workload.policy_tokens / (timing.num_steps * workload.slots),
+        "peak_bytes": _peak_bytes(),
+        "limit_seconds": limit_seconds,
+        "limit_fraction": limit_seconds / seconds,
+        "limit": {
+            name: {"seconds": w.seconds, "gflops_per_s": w.flops / w.seconds / 1e9}
+            for name, w in work.items()
+        },
+        "profile": profile.phases | {"all": profile.seconds},
+        "search_wait_fraction": timing.search_wait / timing.seconds,
+        "turn_seconds": [b - a for a, b in zip(asked, asked[1:], strict=False)],
+        "recompilations": num_compiled,
+    }
+    for name, runs in peers.items():
+        median = statistics.median(runs)
+        result[name] = {
+            "seconds": median,
+            "runs": runs,
+            "policy_tokens_per_s": workload.policy_tokens / median,
+            "times_slower": median / seconds,
+        }
+    return result
+
+
+@contextlib.contextmanager
+def _compilations() -> Iterator[list[str]]:
+    """Collects what is compiled while it is open."""
+    events: list[str] = []
+
+    def listen(event: str, duration: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield events
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def _peak_bytes() -> int:
+    """Most bytes in use on the device so far; of the process where it is the host."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

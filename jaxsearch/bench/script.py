@@ -1,0 +1,138 @@
+"""The real sampler with its turns cut where a workload says."""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from jaxsearch.bench.workload import Workload
+from jaxsearch.data.formats import Question
+from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
+from jaxsearch.models.transformer import Transformer
+from jaxsearch.protocol import Protocol
+from jaxsearch.rollout.decode import Programs
+from jaxsearch.rollout.episode import Sampler
+from jaxsearch.rollout.limits import Limits
+from jaxsearch.rollout.observation import Observer
+from jaxsearch.rollout.records import Rollout
+from jaxsearch.rollout.sampling import Cut
+from jaxsearch.search.index import Hit
+from jaxsearch.search.passages import Passage
+
+_NO_ID = -1  # no sampled id equals it: turns end where the script says
+
+
+class LatentIndex:
+    """Answers every query with the same passage, after a given time."""
+
+    def __init__(self, num_words: int, latency_s: float):
+        self._passage = Passage(id="0", contents="\n" + " ".join(["w7"] * num_words))
+        self._latency_s = latency_s
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        time.sleep(self._latency_s)
+        return [[Hit(passage=self._passage, score=1.0)] for _ in queries]
+
+
+def words_tokenizer(vocab_size: int) -> Tokenizer:
+    """A token a word, so that lengths in words are lengths in tokens."""
+    return pieces_tokenizer([f"▁w{i}" for i in range(vocab_size - 2)])
+
+
+def scripted_protocol() -> Protocol:
+    """Words in, words out: nothing is added around a prompt or an observation."""
+    return Protocol(
+        name="scripted",
+        stop_tags=("w0",),
+        control_tags=(),
+        messages=lambda question: [],
+        prompt=lambda question: question,
+        query=lambda turn: turn,
+        result_open="",
+        render=lambda passages: "".join(f" {p.text}" for p in passages),
+        result_close="",
+        has_answer=lambda segments: False,
+    )
+
+
+def scripted_questions(workload: Workload) -> list[tuple[int, Question]]:
+    """One question of `prompt_len` words for each group, all different."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(
+        workload.architecture.vocab_size - 2,
+        size=(workload.num_questions, workload.prompt_len),
+    )
+    return [
+        (
+            i,
+            Question(
+                id=str(i),
+                question="".join(f" w{word}" for word in row),
+                golden_answers=(),
+            ),
+        )
+        for i, row in enumerate(words)
+    ]
+
+
+def counting_table(max_turn_len: int, vocab_size: int) -> Int[np.ndarray, "states V"]:
+    """The automaton that counts tokens, whatever they are; the last state is full."""
+    states = np.minimum(np.arange(1, max_turn_len + 2), max_turn_len)
+    return np.tile(states[:, None].astype(np.int32), (1, vocab_size))
+
+
+def scripted_sampler(workload: Workload, transformer: Transformer) -> Sampler:
+    """The sampler of training, with a table that counts in place of stop tags."""
+    longest = workload.max_turn_len
+
+    def turn_state(rollout: Rollout) -> int:
+        number = rollout.prompt.position * workload.group_size + rollout.member
+        return longest - workload.turn_lens[number][rollout.turn]
+
+    programs = Programs(
+        transformer=transformer,
+        end_id=_NO_ID,
+        max_turn_len=longest + 1,
+        cut=Cut(top_p=None if workload.top_p == 1.0 else workload.top_p),
+        seed=0,
+    )
+    limits = Limits(
+        num_slots=workload.slots,
+        max_len=max(workload.row_lens) + 1,
+        max_prompt_len=workload.prompt_len,
+        max_turn_len=longest + 1,
+        max_observation_len=workload.observation_len,
+        # The stop after the last allowed search is the end of the rollout.
+        max_searches=workload.num_turns - 1,
+    )
+    vocab_size = transformer.architecture.vocab_size
+    return Sampler(
+        programs,
+        limits,
+        scripted_protocol(),
+        words_tokenizer(vocab_size),
+        counting_table(longest, vocab_size),
+        turn_state=turn_state,
+    )
+
+
+def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
+    """Observations of `observation_len` tokens, after the workload's latency."""
+    return Observer(
+        index=LatentIndex(workload.observation_len, workload.retrieval_latency_s),
+        protocol=scripted_protocol(),
+        tokenizer=tokenizer,
+        num_passages=1,
+        max_observation_len=workload.observation_len,
+    )
+
+
+def random_policy(workload: Workload) -> tuple[Transformer, dict]:
+    """The workload's network with random weights, in the workload's dtype."""
+    dtype = jnp.dtype(workload.dtype)
+    transformer = Transformer(architecture=workload.architecture, dtype=dtype)
+    init = jax.jit(lambda key: transformer.for_rollouts(transformer.init(key)))
+    return transformer, init(jax.random.key(0))

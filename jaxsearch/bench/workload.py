@@ -1,0 +1,129 @@
+"""A workload: rollouts of given turn lengths, so that engines can be compared."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.models.architecture import Architecture, from_hf_config
+
+_PACKAGED = Path(__file__).parent / "workloads"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Scripted rollouts: rollout i belongs to question i // group_size.
+
+    Lengths are in tokens. After every turn but the last, one observation of
+    `observation_len` tokens is appended.
+    """
+
+    model: dict[str, Any]  # a Hugging Face config
+    dtype: str
+    slots: int
+    num_questions: int
+    group_size: int
+    prompt_len: int
+    observation_len: int
+    temperature: float
+    top_p: float
+    retrieval_latency_s: float
+    turn_lens: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self):
+        for name in (
+            *("slots", "num_questions", "group_size"),
+            *("prompt_len", "observation_len"),
+        ):
+            value = dataclasses.asdict(self)[name]
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive number, got {value!r}")
+        if len(self.turn_lens) != self.num_rollouts:
+            raise ValueError(
+                f"turn_lens has {len(self.turn_lens)} rollouts, expected num_questions "
+                f"x group_size = {self.num_rollouts}"
+            )
+        if len({len(turns) for turns in self.turn_lens}) != 1:
+            raise ValueError("every rollout of turn_lens must have as many turns")
+        if not self.turn_lens[0] or min(map(min, self.turn_lens)) < 1:
+            raise ValueError("every turn of turn_lens must have at least one token")
+        if self.temperature <= 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                "temperature must be positive and top_p in (0, 1], got "
+                f"{self.temperature} and {self.top_p}"
+            )
+        if self.retrieval_latency_s < 0:
+            raise ValueError("retrieval_latency_s must not be negative")
+
+    @property
+    def num_rollouts(self) -> int:
+        return self.num_questions * self.group_size
+
+    @property
+    def num_turns(self) -> int:
+        return len(self.turn_lens[0])
+
+    @property
+    def max_turn_len(self) -> int:
+        return max(map(max, self.turn_lens))
+
+    @property
+    def policy_tokens(self) -> int:
+        """Sampled tokens of all rollouts."""
+        return sum(map(sum, self.turn_lens))
+
+    @property
+    def row_lens(self) -> list[int]:
+        """Tokens of each finished rollout."""
+        rest = self.prompt_len + (self.num_turns - 1) * self.observation_len
+        return [rest + sum(turns) for turns in self.turn_lens]
+
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        return from_hf_config(self.model)
+
+
+def workload_path(name: str) -> Path:
+    """The file, or the one in the package that goes by this name.
+
+    Errors: ValueError when there is neither.
+    """
+    packaged = _PACKAGED / f"{name}.json"
+    path = packaged if packaged.is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in _PACKAGED.glob("*.json")))
+        raise ValueError(f"workload {name} is neither a file nor one of: {known}")
+    return path
+
+
+def read_workload(name: str) -> Workload:
+    """A workload file, or one of those in the package by its name.
+
+    Errors: ValueError names the file and what is wrong with it.
+    """
+    path = workload_path(name)
+    try:
+        fields = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path}: expected an object, got {type(fields).__name__}")
+    wanted = {field.name for field in dataclasses.fields(Workload)}
+    if missing := sorted(wanted - set(fields)):
+        raise ValueError(f"{path}: no {', '.join(missing)}")
+    if not isinstance(fields["turn_lens"], list) or not all(
+        isinstance(turns, list) and all(isinstance(n, int) for n in turns)
+        for turns in fields["turn_lens"]
+    ):
+        raise ValueError(f"{path}: turn_lens must be lists of numbers, one a rollout")
+    turn_lens = tuple(tuple(turns) for turns in fields["turn_lens"])
+    kept = {name: fields[name] for name in wanted} | {"turn_lens": turn_lens}
+    try:
+        for name in ("temperature", "top_p", "retrieval_latency_s"):
+            kept[name] = float(kept[name])
+        workload = Workload(**kept)
+        _ = workload.architecture
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return workload
