@@ -71,7 +71,7 @@ config = RunConfig(
     stages=(
         # Short rows first: copying a name forms three times sooner on them.
         warm_up("read", quickstart.reading_demonstrations, 150, 3e-3),
-        warm_up("compare", quickstart.comparing_demonstrations, 600, 3e-3),
+        warm_up("compare", quickstart.comparing_demonstrations, 1000, 3e-3),
         warm_up("haste", quickstart.hasty_demonstrations, 300, 2e-3),
         RLStage(
             name="search",

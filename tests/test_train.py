@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -213,9 +214,8 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
     assert "model.safetensors" in exported["files"]
     run, params = load_run(config.out)
     assert read_architecture(str(tmp_path / "hf")) == run.transformer.architecture
-    again = run.transformer.for_rollouts(
-        read_params(str(tmp_path / "hf"), run.transformer)
-    )
+    again = read_params(str(tmp_path / "hf"), run.transformer)
+    again = run.transformer.for_rollouts(jax.tree.map(jnp.asarray, again))
     jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, params))
     with pytest.raises(ValueError, match="is not empty"):
         export_run(Path(config.out), tmp_path / "hf", dtype="float32")
