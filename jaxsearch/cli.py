@@ -84,6 +84,26 @@ def _parser() -> argparse.ArgumentParser:
         if action == "search":
             sub.add_argument("query")
 
+    _bench_arguments(commands)
+
+    report = command("report", "a run as one HTML page")
+    report.add_argument("run", help="the run's folder")
+
+    export = command("export", "a run's policy as a Hugging Face folder")
+    export.add_argument("run", help="the run's folder")
+    export.add_argument("out", help="folder to write, new or empty")
+    export.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of weights",
+    )
+
+    command("doctor", "what is installed, which devices, what is missing")
+    return parser
+
+
+def _bench_arguments(commands: argparse._SubParsersAction) -> None:
     bench = commands.add_parser("bench", help="measured speed beside its limit")
     benches = bench.add_subparsers(dest="action", metavar="ACTION", required=True)
     rollout = benches.add_parser(
@@ -112,8 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "--peer",
         action="append",
         default=[],
-        choices=("transformers", "tunix"),
-        help="run the same on it as well; may be given twice",
+        help="transformers or tunix: run the same on it as well; may be given twice",
     )
     rollout.add_argument(
         "--peer-python",
@@ -121,22 +140,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="Python of the environment that has the peer, one for each --peer",
     )
-
-    report = command("report", "a run as one HTML page")
-    report.add_argument("run", help="the run's folder")
-
-    export = command("export", "a run's policy as a Hugging Face folder")
-    export.add_argument("run", help="the run's folder")
-    export.add_argument("out", help="folder to write, new or empty")
-    export.add_argument(
-        "--dtype",
-        choices=("bfloat16", "float32"),
-        default="bfloat16",
-        help="of weights",
-    )
-
-    command("doctor", "what is installed, which devices, what is missing")
-    return parser
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

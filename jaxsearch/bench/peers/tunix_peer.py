@@ -54,6 +54,8 @@ def main(path):
         param_dtype=jnp.dtype(workload["dtype"]),
     )
     longest_turn = max(map(max, workload["turn_lens"]))
+    num_turns = len(workload["turn_lens"][0])
+    histories = [longest_history(workload, turn) for turn in range(num_turns)]
     mesh = jax.make_mesh((1, 1), ("fsdp", "tp"))
     with mesh:
         model = Qwen2(config, rngs=nnx.Rngs(0))
@@ -61,7 +63,7 @@ def main(path):
             model,
             TokenizerAdapter(Ids()),
             CacheConfig(
-                cache_size=longest_history(workload) + longest_turn,
+                cache_size=histories[-1] + longest_turn,
                 num_layers=config.num_layers,
                 num_kv_heads=config.num_kv_heads,
                 head_dim=config.head_dim,
@@ -69,11 +71,12 @@ def main(path):
         )
 
         def generate(rows, num_tokens):
+            longest = max(map(len, rows))
             out = sampler(
                 [" ".join(map(str, row)) for row in rows],
                 max_generation_steps=num_tokens,
                 # One shape a turn: lengths of a turn differ little between batches.
-                max_prompt_length=_bucket(max(map(len, rows)), workload),
+                max_prompt_length=min(n for n in histories if n >= longest),
                 temperature=workload["temperature"],
                 top_p=workload["top_p"],
                 eos_tokens=[_NO_ID],
@@ -82,17 +85,6 @@ def main(path):
             return [list(map(int, ids)) for ids in out.tokens]
 
         serve("tunix", generate, workload)
-
-
-def _bucket(length, workload):
-    """The longest history of the turn whose histories are that long."""
-    num_turns = len(workload["turn_lens"][0])
-    for turn in range(num_turns):
-        sampled = max(sum(turns[:turn]) for turns in workload["turn_lens"])
-        longest = workload["prompt_len"] + turn * workload["observation_len"] + sampled
-        if length <= longest:
-            return longest
-    raise ValueError(f"a history of {length} tokens is longer than the workload's")
 
 
 main(sys.argv[1])

@@ -49,10 +49,7 @@ def run(generate, workload):
     return policy_tokens
 
 
-def longest_history(workload):
-    """Tokens of the longest history that any turn starts from."""
-    num_turns = len(workload["turn_lens"][0])
-    sampled = max(sum(turns[:-1]) for turns in workload["turn_lens"])
-    return (
-        workload["prompt_len"] + (num_turns - 1) * workload["observation_len"] + sampled
-    )
+def longest_history(workload, turn):
+    """Tokens of the longest history that this turn, counted from 0, starts from."""
+    sampled = max(sum(turns[:turn]) for turns in workload["turn_lens"])
+    return workload["prompt_len"] + turn * workload["observation_len"] + sampled
