@@ -104,6 +104,10 @@ class RolloutConfig:
     search_calls: int = 1
     """Decode calls after which a search's result is taken. A fixed number makes two
     runs equal bit for bit; 0 takes results as they come in, for slow retrievers."""
+    cache_len: int | None = None
+    """Tokens that the KV cache holds for all slots together; None: max_len for each.
+    Most rollouts are far shorter than max_len, so a smaller cache holds more slots;
+    when it is full, the youngest rollout starts again later, with the same result."""
     top_k: int | None = None
     """Sample among the k most likely tokens; None: all."""
     top_p: float | None = None
@@ -120,6 +124,11 @@ class RolloutConfig:
             raise ValueError(
                 f"max_prompt_len ({self.max_prompt_len}) must be less than max_len "
                 f"({self.max_len}): a rollout needs room after its prompt"
+            )
+        if self.cache_len is not None and self.cache_len < self.max_len:
+            raise ValueError(
+                f"cache_len ({self.cache_len}) must hold at least one rollout of "
+                f"max_len ({self.max_len}) tokens"
             )
 
 

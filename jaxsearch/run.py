@@ -150,6 +150,7 @@ class Run:
             max_observation_len=rollout.max_observation_len,
             max_searches=rollout.max_searches,
             search_calls=rollout.search_calls,
+            cache_len=rollout.cache_len,
         )
         table = stop_table(
             inputs.tokenizer.id_bytes,

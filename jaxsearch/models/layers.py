@@ -24,16 +24,23 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
 
 
 class RMSNorm(nnx.Module):
-    """x / rms(x) * scale over the last axis, in float32."""
+    """`rms_norm` with its scale."""
 
     def __init__(self, architecture: Architecture):
         self.scale = constant(1.0, (architecture.width,), ("embed",))
         self.eps = architecture.norm_eps
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        wide = x.astype(jnp.float32)
-        rms = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
-        return (wide * rms * self.scale[...][None, None]).astype(x.dtype)
+        return rms_norm(x, self.scale[...], self.eps)
+
+
+def rms_norm(
+    x: Float[Array, "B T D"], scale: Float[Array, " D"], eps: float
+) -> Float[Array, "B T D"]:
+    """x / rms(x) * scale over the last axis, in float32."""
+    wide = x.astype(jnp.float32)
+    rms = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
+    return (wide * rms * scale[None, None]).astype(x.dtype)
 
 
 class Projections(nnx.Module):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,14 +10,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsearch.models import cache as kv
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.attention import attend, rotary_angles
+from jaxsearch.models.joined import joined, joined_block
 from jaxsearch.models.layers import GatedMLP, Projections, RMSNorm, normal
 
 Params = dict[str, Any]  # nested dict of arrays
 # nnx.GraphDef and nnx.State, spelled so that beartype can read it.
 Graph = tuple[Any, Any]
+# (number of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
+LayerAttention = Callable[[int, Array, Array, Array], Array]
 
 
 class Block(nnx.Module):
@@ -118,58 +121,42 @@ class Transformer:
         return self._final_norm(params, x)
 
     def for_rollouts(self, params: Params) -> Params:
-        """The same parameters as `hidden_cached` reads them.
+        """The same parameters as `hidden_with` reads them.
 
-        Cast to `dtype` once (norms stay in float32, as they are computed), and a dict
-        for each layer in place of stacked arrays: a product reads a weight where it
-        lies, where a slice of a stack is copied at every step.
+        Cast to `dtype` once (norms stay in float32, as they are computed), and joined
+        weights for each layer in place of stacked arrays: a product reads a weight
+        where it lies, where a slice of a stack is copied at every step.
         """
 
         def cast(path: tuple, leaf: Array) -> Array:
             return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
 
         params = jax.tree.map_with_path(cast, params)
-        layers = range(self.architecture.num_layers)
-        blocks = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in layers]
+        blocks = [
+            joined(
+                jax.tree.map(lambda x, i=i: x[i], params["blocks"]), self.architecture
+            )
+            for i in range(self.architecture.num_layers)
+        ]
         return {**params, "blocks": blocks}
 
-    def hidden_cached(
+    def hidden_with(
         self,
         params: Params,
         tokens: Int[Array, "R T"],
         positions: Int[Array, "R T"],
-        num_tokens: Int[Array, " R"],
-        cache: kv.Cache,
-        rows: Int[Array, " R"] | None,
-        read_len: int,
-    ) -> tuple[Float[Array, "R T D"], kv.Cache]:
-        """Final hidden states of new tokens, with their keys and values cached.
+        attention: LayerAttention,
+    ) -> Float[Array, "R T D"]:
+        """Final hidden states under an attention that keeps what it needs.
 
-        `params` are those of `for_rollouts`.
-
-        Row r of the input holds `num_tokens[r]` tokens that go to consecutive
-        positions of cache row rows[r] (None: row r); the rest is padding. Each
-        token sees everything cached up to and including its own position.
-        `read_len` bounds the positions that are read; none may lie beyond it.
+        `params` are those of `for_rollouts`. Layers are called one after the other in
+        Python, so `attention` may read and replace arrays of the caller's: the cache.
         """
         x, angles = self._embed(params, tokens, positions)
-        is_token = jnp.arange(tokens.shape[1])[None] < num_tokens[:, None]
-        target = jnp.where(is_token, positions, cache[0].max_len)
-        is_visible = jnp.arange(read_len)[None, None] <= positions[..., None]
-        targets_rows = jnp.arange(tokens.shape[0]) if rows is None else rows
-
-        written = []
-        for weights, layer in zip(params["blocks"], cache, strict=True):
-
-            def attention(query, key, value, layer=layer):
-                new = kv.write(layer, targets_rows, target, key, value)
-                keys, values = kv.read(new, rows, read_len)
-                keys, values = keys.astype(query.dtype), values.astype(query.dtype)
-                return attend(query, keys, values, is_visible), new
-
-            x, new = self._block(weights, x, angles, attention)
-            written.append(new)
-        return self._final_norm(params, x), tuple(written)
+        for number, weights in enumerate(params["blocks"]):
+            here = functools.partial(attention, number)
+            x = joined_block(self.architecture, weights, x, angles, here)
+        return self._final_norm(params, x)
 
     def head(self, params: Params) -> Float[Array, "V D"]:
         """The matrix from hidden states to logits, in the dtype of activations."""

@@ -8,22 +8,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxsearch.models.cache import Cache, copy_rows, empty_cache
+from jaxsearch.models import cache as kv
+from jaxsearch.models import cached
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.sampling import Cut, sample
-from jaxsearch.rollout.slots import Phase, Slots, append, append_observed
+from jaxsearch.rollout.slots import (
+    Phase,
+    Slots,
+    append,
+    append_observed,
+    put_back,
+    taken,
+)
 
 
 class Prompts(NamedTuple):
     """Prefilled prompts, waiting to be forked into slots.
 
     Attributes:
-      tokens: [P T]; length: [P]; cache: keys and values of all tokens but the last.
+      tokens: [P T]; length: [P]; pages: of each layer, ceil(T / W) for each prompt.
     """
 
     tokens: Array
     length: Array
-    cache: Cache
+    pages: tuple[kv.Pages, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,19 +50,17 @@ class Programs:
     cut: Cut
     seed: int
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=(0, 4))
     def prefill(
-        self, params: Params, tokens: Int[Array, "P T"], length: Int[Array, " P"]
+        self,
+        params: Params,
+        tokens: Int[Array, "P T"],
+        length: Int[Array, " P"],
+        page_len: int,
     ) -> Prompts:
         """Keys and values of a batch of prompts."""
-        P, T = tokens.shape
-        transformer = self.transformer
-        cache = empty_cache(transformer.architecture, P, T, transformer.dtype)
-        positions = jnp.broadcast_to(jnp.arange(T)[None], (P, T))
-        _, cache = transformer.hidden_cached(
-            params, tokens, positions, length - 1, cache, None, T
-        )
-        return Prompts(tokens, length, cache)
+        pages = cached.prefill(self.transformer, params, tokens, page_len)
+        return Prompts(tokens, length, pages)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def fork(
@@ -62,13 +68,14 @@ class Programs:
         slots: Slots,
         prompts: Prompts,
         rows: Int[Array, " R"],
+        pages: Int[Array, "R M"],
         sources: Int[Array, " R"],
         stage: Int[Array, ""],
         positions: Int[Array, " R"],
         members: Int[Array, " R"],
         stop_states: Int[Array, " R"],
     ) -> Slots:
-        """Starts rollouts: copies prompt sources[r] into slot rows[r].
+        """Starts rollouts: copies prompt sources[r] into the pages of slot rows[r].
 
         The random key of a rollout comes from (seed, stage, position in the
         question stream, member of the group): never from its slot.
@@ -78,6 +85,14 @@ class Programs:
         def rollout_key(position, member):
             return jax.random.fold_in(jax.random.fold_in(stage_key, position), member)
 
+        # Of each prompt in `sources`, page by page.
+        per_prompt = -(-prompts.tokens.shape[1] // slots.cache[0][0].page_len)
+        new = sources[:, None] * per_prompt + jnp.arange(per_prompt)[None]
+        targets = pages[:, :per_prompt].reshape(-1)
+        cache = tuple(
+            kv.put(layer, targets, jax.tree.map(lambda x: x[new.reshape(-1)], prompt))
+            for layer, prompt in zip(slots.cache, prompts.pages, strict=True)
+        )
         slots = slots._replace(
             length=slots.length.at[rows].set(0, mode="drop"),
             turn_len=slots.turn_len.at[rows].set(0, mode="drop"),
@@ -86,22 +101,22 @@ class Programs:
             keys=slots.keys.at[rows].set(
                 jax.vmap(rollout_key)(positions, members), mode="drop"
             ),
-            cache=copy_rows(slots.cache, rows, prompts.cache, sources),
+            cache=cache,
         )
         return append_observed(
             slots, rows, prompts.tokens[sources], prompts.length[sources]
         )
 
-    @functools.partial(jax.jit, static_argnums=(0, 7), donate_argnums=2)
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
     def observe(
         self,
         params: Params,
         slots: Slots,
         rows: Int[Array, " R"],
+        pages: Int[Array, "R M"],
         tokens: Int[Array, "R T"],
         num_tokens: Int[Array, " R"],
         stop_states: Int[Array, " R"],
-        read_len: int,
     ) -> Slots:
         """Appends observations to slots that wait for them, which then go on.
 
@@ -111,9 +126,14 @@ class Programs:
         last_position = slots.length.at[rows].get(mode="clip") - 1
         last = slots.tokens.at[rows, last_position].get(mode="clip")
         fed = jnp.concatenate([last[:, None], tokens[:, :-1]], axis=1)
-        positions = last_position[:, None] + jnp.arange(tokens.shape[1])[None]
-        _, cache = self.transformer.hidden_cached(
-            params, fed, positions, num_tokens, slots.cache, rows, read_len
+        _, cache = cached.append(
+            self.transformer,
+            params,
+            fed,
+            last_position,
+            num_tokens,
+            slots.cache,
+            pages,
         )
         slots = append_observed(slots._replace(cache=cache), rows, tokens, num_tokens)
         return slots._replace(
@@ -127,71 +147,81 @@ class Programs:
         """Frees slots whose rollouts were taken."""
         return slots._replace(phase=slots.phase.at[rows].set(Phase.FREE, mode="drop"))
 
-    @functools.partial(jax.jit, static_argnums=(0, 7), donate_argnums=2)
+    @functools.partial(jax.jit, static_argnums=(0, 9), donate_argnums=2)
     def decode(
         self,
         params: Params,
         slots: Slots,
+        rows: Int[Array, " R"],
+        pages: Int[Array, "R M"],
         table: Int[Array, "states V"],
         temperature: Float[Array, ""],
         num_enough: Int[Array, ""],
         max_steps: Int[Array, ""],
-        read_len: int,
+        num_parts: int,
     ) -> tuple[Slots, Int[Array, ""]]:
-        """Samples until `num_enough` more slots stop, or for `max_steps` tokens.
+        """Samples in the named slots until `num_enough` stop, or `max_steps` tokens.
 
-        Returns the slots, and for how many steps it went on.
+        All of `rows` that are slots decode at the start. Returns the slots, and for
+        how many steps it went on.
         """
         transformer, max_len = self.transformer, slots.tokens.shape[1]
         head = transformer.head(params)
-        rows = jnp.arange(slots.tokens.shape[0])
-        num_decoding = jnp.sum(slots.phase == Phase.DECODING)
-        least = jnp.maximum(num_decoding - num_enough, 0)
+        is_slot = rows < slots.length.shape[0]
+        least = jnp.maximum(jnp.sum(is_slot) - num_enough, 0)
 
         def is_unfinished(carry: tuple[Array, Slots]) -> Array:
-            step, slots = carry
-            return (step < max_steps) & (jnp.sum(slots.phase == Phase.DECODING) > least)
+            step, some = carry
+            return (step < max_steps) & (jnp.sum(some.phase == Phase.DECODING) > least)
 
         def step(carry: tuple[Array, Slots]) -> tuple[Array, Slots]:
-            count, slots = carry
-            is_decoding = slots.phase == Phase.DECODING
+            count, some = carry
+            is_decoding = some.phase == Phase.DECODING
             num_fed = is_decoding.astype(jnp.int32)
             # A slot that is not decoding is computed along and written nowhere.
-            position = jnp.clip(slots.length - 1, 0, max_len - 1)[:, None]
-            last = jnp.take_along_axis(slots.tokens, position, axis=1)
-            hidden, cache = transformer.hidden_cached(
-                params, last, position, num_fed, slots.cache, None, read_len
+            position = jnp.clip(some.length - 1, 0, max_len - 1)
+            last = jnp.take_along_axis(some.tokens, position[:, None], axis=1)[:, 0]
+            hidden, cache = cached.step(
+                transformer,
+                params,
+                last,
+                position,
+                is_decoding,
+                some.cache,
+                pages,
+                num_parts,
             )
             logits = jnp.einsum(
-                "BD,VD->BV", hidden[:, 0], head, preferred_element_type=jnp.float32
+                "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
             )
-            uniforms = jax.vmap(_uniform)(slots.keys, slots.length)
+            uniforms = jax.vmap(_uniform)(some.keys, some.length)
             token, logprob, cut_logprob = sample(
                 logits, uniforms, temperature, self.cut
             )
-            slots = append(
-                slots._replace(cache=cache),
-                rows,
+            some = append(
+                some._replace(cache=cache),
+                jnp.arange(len(rows)),
                 token[:, None],
                 num_fed,
                 is_policy=True,
                 logprobs=logprob[:, None],
                 sampling_logprobs=cut_logprob[:, None],
             )
-            turn_len = slots.turn_len + num_fed
-            stop_state = table[slots.stop_state, token]
-            is_full = (slots.length >= max_len) | (turn_len >= self.max_turn_len)
+            turn_len = some.turn_len + num_fed
+            stop_state = table[some.stop_state, token]
+            is_full = (some.length >= max_len) | (turn_len >= self.max_turn_len)
             phase = jnp.where(is_full, Phase.EXHAUSTED, Phase.DECODING)
             phase = jnp.where(stop_state == table.shape[0] - 1, Phase.SEARCHING, phase)
             phase = jnp.where(token == self.end_id, Phase.ENDED, phase)
-            phase = jnp.where(is_decoding, phase, slots.phase).astype(jnp.int32)
-            stop_state = jnp.where(is_decoding, stop_state, slots.stop_state)
-            return count + 1, slots._replace(
+            phase = jnp.where(is_decoding, phase, some.phase).astype(jnp.int32)
+            stop_state = jnp.where(is_decoding, stop_state, some.stop_state)
+            return count + 1, some._replace(
                 turn_len=turn_len, stop_state=stop_state, phase=phase
             )
 
-        steps, slots = jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), slots))
-        return slots, steps
+        some = taken(slots, rows)
+        steps, some = jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), some))
+        return put_back(slots, rows, some), steps
 
 
 def _uniform(key: Array, position: Array) -> Array:

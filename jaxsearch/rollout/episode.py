@@ -1,7 +1,7 @@
 """Groups of rollouts for questions: the door to this package."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from jaxsearch.rollout.loop import Rollouts
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
 from jaxsearch.rollout.records import Prompt, Timing, TurnState, from_the_start
-from jaxsearch.rollout.slots import Slots
 from jaxsearch.trajectory import Trajectory
 
 
@@ -27,7 +26,6 @@ class Sampler:
 
     Args:
       table: the stop table of the protocol's stop tags.
-      put: places the slots on devices, once.
       turn_state: where in the table a turn begins. A table that counts tokens and a
         start further along make turns of given lengths (`bench`).
     """
@@ -39,7 +37,6 @@ class Sampler:
         protocol: Protocol,
         tokenizer: Tokenizer,
         table: np.ndarray,
-        put: Callable[[Slots], Slots] = lambda slots: slots,
         turn_state: TurnState = from_the_start,
     ):
         if programs.max_turn_len != limits.max_turn_len:
@@ -51,7 +48,7 @@ class Sampler:
         self._limits = limits
         self._protocol = protocol
         self._turn_state = turn_state
-        self._pool = SlotPool(programs, limits, table, tokenizer.pad_id, put)
+        self._pool = SlotPool(programs, limits, table, tokenizer.pad_id)
 
     def warm_up(self, params: Params, group_size: int) -> None:
         """Compiles every program in every shape that a rollout may need."""

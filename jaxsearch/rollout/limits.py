@@ -16,6 +16,10 @@ class Limits:
         for it if need be. 0 takes it as soon as it is in: the fastest, but which
         rows are computed together then depends on time, and so does the rounding
         of log-probs (about 1e-7). A positive number makes two runs equal bit for bit.
+      cache_len: tokens that the KV cache holds, of all slots together; None: enough
+        for max_len in every slot. When it is full, rollouts wait for others to end,
+        or start again from their prompt, with the same random numbers.
+      page_len: W, tokens that a slot is given at once; None: what suits the device.
     """
 
     num_slots: int  # B, rollouts in flight
@@ -25,9 +29,13 @@ class Limits:
     max_observation_len: int
     max_searches: int  # per rollout
     search_calls: int = 0
+    cache_len: int | None = None
+    page_len: int | None = None
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
+            if value is None:
+                continue
             least = 0 if name in ("max_searches", "search_calls") else 1
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -38,6 +46,11 @@ class Limits:
                     f"{name} must be below max_len so that a turn has room, got "
                     f"{value} and {self.max_len}"
                 )
+        if self.cache_len is not None and self.cache_len < self.max_len:
+            raise ValueError(
+                f"cache_len must hold one rollout of max_len = {self.max_len} tokens, "
+                f"got {self.cache_len}"
+            )
 
 
 def buckets(limit: int) -> tuple[int, ...]:

@@ -55,28 +55,37 @@ class Rollouts:
         self._temperature = temperature
         self._turn_state = turn_state
         self._is_profiled = is_profiled
-        self._queue: collections.deque[Prompt] = collections.deque()
+        # Prompts, and which members of their groups are to start.
+        self._queue: collections.deque[tuple[Prompt, list[int]]] = collections.deque()
         self._prefilled: Prompts | None = None
         # Of `_prefilled`: source row, prompt and member of what is not yet started.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
         self._by_slot: dict[int, Rollout] = {}
+        self._order: dict[int, int] = {}  # of the prompts, by position
         self._decoding: set[int] = set()
+        self._is_stalled = False  # what decodes found no room in the cache
         self._lengths = np.zeros(limits.num_slots, np.int32)
         self._searches: dict[Future, Asked] = {}  # in the order of asking
+        # Observations that are in, but not yet in the cache.
+        self._observed: dict[int, list[int]] = {}
         self._done: list[Trajectory] = []
 
     def finish(self, prompts: Sequence[Prompt]) -> list[Trajectory]:
         """Runs every rollout of every prompt to its end, in the order of their ends."""
-        self._queue.extend(prompts)
+        members = list(range(self._group_size))
+        self._queue.extend((prompt, members) for prompt in prompts)
+        self._order = {prompt.position: i for i, prompt in enumerate(prompts)}
         # A run that an error broke off leaves slots that go on decoding.
         self._pool.release(range(self._limits.num_slots))
         with concurrent.futures.ThreadPoolExecutor(1) as searching:
             while self._queue or self._waiting or self._by_slot:
                 self._refill()
                 self._take_observations()
-                if self._decoding:
-                    self._decode()
+                self._decode()
+                if not self._is_stalled:
                     self._take_stopped(searching)
+                elif self._by_slot and not self._searches:
+                    self._restart_youngest()
         return self._done
 
     def _refill(self) -> None:
@@ -88,8 +97,13 @@ class Rollouts:
                 self._prefill()
             starts = []
             while free and self._waiting:
-                source, prompt, member = self._waiting.popleft()
-                slot, prompt_len = free.popleft(), len(prompt.ids)
+                source, prompt, member = self._waiting[0]
+                prompt_len = len(prompt.ids)
+                if not self._pool.admits(prompt_len):
+                    break
+                self._waiting.popleft()
+                slot = free.popleft()
+                self._pool.cover(slot, prompt_len)
                 self._by_slot[slot] = Rollout(
                     prompt=prompt, member=member, turn_start=prompt_len
                 )
@@ -97,30 +111,52 @@ class Rollouts:
                 self._lengths[slot] = prompt_len
                 stop_state = self._turn_state(self._by_slot[slot])
                 starts.append(Start(slot, source, prompt.position, member, stop_state))
+            if not starts:
+                break
             with self._timed("fork"):
                 self._pool.start(self._prefilled, starts, self._stage)
 
     def _prefill(self) -> None:
         num_prompts = min(self._pool.num_prompts(self._group_size), len(self._queue))
         batch = [self._queue.popleft() for _ in range(num_prompts)]
-        ids = [prompt.ids for prompt in batch]
+        ids = [prompt.ids for prompt, _ in batch]
         with self._timed("prefill"):
             self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
         self.timing.num_prefilled += sum(map(len, ids))
         self._waiting.extend(
             (source, prompt, member)
-            for source, prompt in enumerate(batch)
-            for member in range(self._group_size)
+            for source, (prompt, members) in enumerate(batch)
+            for member in members
         )
 
     def _decode(self) -> None:
         max_steps = _STEPS_PER_LOOK if self._searches else self._limits.max_turn_len
-        longest = max(int(self._lengths[slot]) for slot in self._decoding)
+        slots = sorted(self._decoding, key=self._age)
+        lengths = {slot: int(self._lengths[slot]) for slot in slots}
         with self._timed("decode"):
-            self._pool.decode(
-                self._params, self._temperature, longest=longest, max_steps=max_steps
+            active = self._pool.decode(
+                self._params, self._temperature, lengths, max_steps
             )
-        self.timing.num_decode_calls += 1
+        self._is_stalled = not active
+        self.timing.num_decode_calls += bool(active)
+
+    def _age(self, slot: int) -> tuple[int, int]:
+        """Smaller for what was to start earlier: the order of giving room."""
+        rollout = self._by_slot[slot]
+        return self._order[rollout.prompt.position], rollout.member
+
+    def _restart_youngest(self) -> None:
+        """Makes room in the cache: one rollout goes back to its prompt.
+
+        It will sample the same again, since its random numbers depend on who it is.
+        """
+        slot = max({*self._decoding, *self._observed}, key=self._age)
+        rollout = self._by_slot.pop(slot)
+        self._decoding.discard(slot)
+        self._observed.pop(slot, None)
+        self._pool.release([slot])
+        self._queue.appendleft((rollout.prompt, [rollout.member]))
+        self.timing.num_restarts += 1
 
     def _take_stopped(self, searching: concurrent.futures.Executor) -> None:
         """Sends what asked to the search, and takes what ended."""
@@ -155,7 +191,7 @@ class Rollouts:
         searches, patience = list(self._searches), self._limits.search_calls
         last = self.timing.num_decode_calls - patience
         due = [f for f in searches if patience and self._searches[f].num_calls <= last]
-        if not due and not self._decoding:
+        if not due and (self._is_stalled or not self._decoding):
             due = searches[:1]
         started = time.perf_counter()
         concurrent.futures.wait(due)
@@ -164,7 +200,7 @@ class Rollouts:
 
     def _take_observations(self) -> None:
         """Appends what the searches that are done have brought."""
-        observations, finished = {}, {}
+        finished = {}
         for future in self._arrived():
             queries = self._searches.pop(future).queries
             try:
@@ -178,24 +214,30 @@ class Rollouts:
             for slot, (ids, search) in zip(queries, results, strict=True):
                 self._by_slot[slot].searches.append(search)
                 if self._lengths[slot] + len(ids) < self._limits.max_len:
-                    observations[slot] = ids
+                    self._observed[slot] = ids
                 else:
                     finished[slot] = Status.OUT_OF_LENGTH
         if finished:
             self._finish(finished, self._pool.rows(finished))
-        if observations:
-            self._observe(observations)
+        self._append_observations()
 
-    def _observe(self, observations: dict[int, list[int]]) -> None:
+    def _append_observations(self) -> None:
+        """Puts into the cache what it has room for."""
+        observations = {}
+        for slot in sorted(self._observed, key=self._age):
+            ids = self._observed[slot]
+            if self._pool.cover(slot, int(self._lengths[slot]) + len(ids)):
+                observations[slot] = self._observed.pop(slot)
+        if not observations:
+            return
         for slot, ids in observations.items():
             self._lengths[slot] += len(ids)
             self._by_slot[slot].turn_start = int(self._lengths[slot])
             self.timing.num_observed += len(ids)
         self._decoding.update(observations)
         stop_states = {s: self._turn_state(self._by_slot[s]) for s in observations}
-        lengths = {slot: int(self._lengths[slot]) for slot in observations}
         with self._timed("append"):
-            self._pool.observe(self._params, observations, stop_states, lengths)
+            self._pool.observe(self._params, observations, stop_states)
 
     @contextlib.contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

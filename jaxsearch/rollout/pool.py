@@ -1,6 +1,9 @@
 """The slots as the host sees them: ragged lists in, fixed shapes on the device."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import bisect
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,8 @@ from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.limits import Limits, bucket_of, buckets
-from jaxsearch.rollout.slots import Row, Slots, Start, empty_slots
+from jaxsearch.rollout.pages import PageTable
+from jaxsearch.rollout.slots import Row, Start, empty_slots
 
 # Tokens of observations that are fed at once: enough for the products to run near the
 # machine's rate, few enough that a batch is seldom padded with empty rows. Two CPU
@@ -22,6 +26,20 @@ _APPENDED_TOKENS_ON_CPU = 192
 _APPENDED_TOKENS = 2048
 
 
+# Tokens in a page: few waste little at a row's end, many make larger products. On two
+# CPU cores 64 and 128 did alike; a TPU's lanes are 128 wide.
+_PAGE_LEN_ON_CPU = 64
+_PAGE_LEN = 128
+# Pages that a slot is given beyond what it holds decide how long it may decode before
+# the host must look: this part of a page.
+_AHEAD = 0.5
+# The cache may be read up to each of these shares of its pages.
+_PARTS = (0.25, 0.5, 1.0)
+# Decoding is compiled for all slots, and for these shares of them: a batch that drains
+# need not be computed whole.
+_ROWS = (0.25, 0.5, 1.0)
+
+
 class SlotPool:
     """Owns the slots on the device and calls the programs that change them.
 
@@ -30,20 +48,15 @@ class SlotPool:
     """
 
     def __init__(
-        self,
-        programs: Programs,
-        limits: Limits,
-        table: np.ndarray,
-        pad_id: int,
-        put: Callable[[Slots], Slots],
+        self, programs: Programs, limits: Limits, table: np.ndarray, pad_id: int
     ):
         self._programs = programs
         self._table = jnp.asarray(table)
         self._pad_id = pad_id
         self._num_slots = limits.num_slots
+        self._max_len = limits.max_len
         self._prompt_buckets = buckets(limits.max_prompt_len)
         self._observation_buckets = buckets(limits.max_observation_len)
-        self._read_buckets = buckets(limits.max_len)
         is_cpu = jax.default_backend() == "cpu"
         tokens = _APPENDED_TOKENS_ON_CPU if is_cpu else _APPENDED_TOKENS
         # Rows that one append takes, for each length of observations.
@@ -51,14 +64,36 @@ class SlotPool:
             row_len: min(limits.num_slots, max(1, tokens // row_len))
             for row_len in self._observation_buckets
         }
-        transformer = programs.transformer
-        cache = empty_cache(
-            transformer.architecture,
-            limits.num_slots,
-            limits.max_len,
-            transformer.dtype,
+        self._row_counts = _shares(_ROWS, limits.num_slots)
+        page_len = limits.page_len or (_PAGE_LEN_ON_CPU if is_cpu else _PAGE_LEN)
+        per_slot = -(-limits.max_len // page_len)
+        num_pages = limits.num_slots * per_slot
+        if limits.cache_len is not None:
+            num_pages = min(num_pages, -(-limits.cache_len // page_len))
+        self._pages = PageTable(
+            num_slots=limits.num_slots,
+            num_pages=num_pages,
+            page_len=page_len,
+            max_len=limits.max_len,
         )
-        self._slots = put(empty_slots(limits.num_slots, limits.max_len, cache))
+        self._page_buckets = tuple(
+            sorted({-(-size // page_len) for size in buckets(limits.max_len)})
+        )
+        # JAX's kernel reads what rows own, and takes heads that fill a TPU's lanes.
+        architecture = programs.transformer.architecture
+        has_kernel = (
+            jax.default_backend() == "tpu" and architecture.head_width % 128 == 0
+        )
+        self._part_ends = _shares((1.0,) if has_kernel else _PARTS, num_pages)
+        starts = (0, *self._part_ends)
+        cache = empty_cache(
+            architecture,
+            tuple(end - start for start, end in itertools.pairwise(starts)),
+            page_len,
+            programs.transformer.dtype,
+            is_for_kernel=has_kernel,
+        )
+        self._slots = empty_slots(limits.num_slots, limits.max_len, cache)
         self._steps = jnp.int32(0)
         # A slot that has stopped idles until so many have; fewer make more calls with
         # emptier appends. Of 32 slots 1, 2, 4 and 8 took 10.3, 9.5, 9.3 and 9.4 s.
@@ -71,10 +106,12 @@ class SlotPool:
             for row_len in self._prompt_buckets:
                 prompts = self._prefill(params, [], row_len, group_size)
                 self.start(prompts, [], stage=0)
-            for read_len in self._read_buckets:
-                self._decode(params, 0.0, num_enough=1, max_steps=0, read_len=read_len)
+            for num_rows in self._row_counts:
+                for num_parts in range(1, len(self._part_ends) + 1):
+                    self._decode(params, 0.0, [], num_rows, num_parts, 0)
+            for num_pages in self._page_buckets:
                 for row_len in self._observation_buckets:
-                    self._observe(params, {}, {}, row_len, read_len)
+                    self._observe(params, {}, {}, row_len, num_pages)
             self.release([])
 
     def num_prompts(self, group_size: int) -> int:
@@ -89,25 +126,31 @@ class SlotPool:
         return self._prefill(params, prompts, row_len, group_size)
 
     def start(self, prompts: Prompts, starts: Sequence[Start], stage: int) -> None:
-        """Puts a prompt into each slot that is named."""
+        """Puts a prompt into each slot that is named; `cover` comes first."""
         fill = [Start(self._num_slots, 0, 0, 0, 0)] * (self._num_slots - len(starts))
         rows, sources, *rest = np.asarray([*starts, *fill], np.int32).T
+        pages = self._pages.rows([start.slot for start in starts], self._num_slots)
         self._slots = self._programs.fork(
-            self._slots, prompts, rows, sources, np.int32(stage), *rest
+            self._slots, prompts, rows, pages, sources, np.int32(stage), *rest
         )
+
+    def admits(self, length: int) -> bool:
+        """Whether the cache has room for one more row of so many tokens."""
+        return self._pages.admits(length)
+
+    def cover(self, slot: int, length: int) -> bool:
+        """Gives a slot room for so many tokens; False, and none, if there is none."""
+        return self._pages.cover(slot, length)
 
     def observe(
         self,
         params: Params,
         observations: Mapping[int, Sequence[int]],
         stop_states: Mapping[int, int],
-        lengths: Mapping[int, int],
     ) -> None:
         """Appends an observation to each slot that is named, a few rows at a time.
 
-        Args:
-          stop_states: in which the next turn of each begins.
-          lengths: tokens in each slot afterwards.
+        `cover` comes first. Args: stop_states: in which the next turn of each begins.
         """
         # Rows of like length together: they are padded to the longest of their batch.
         waiting = sorted(observations, key=lambda slot: len(observations[slot]))
@@ -116,28 +159,44 @@ class SlotPool:
             row_len = bucket_of(self._observation_buckets, longest)
             num_rows = self._append_rows[row_len]
             batch, waiting = waiting[-num_rows:], waiting[:-num_rows]
-            read_len = bucket_of(self._read_buckets, max(lengths[s] for s in batch))
             rows = {slot: observations[slot] for slot in batch}
-            self._observe(params, rows, stop_states, row_len, read_len)
+            num_pages = (
+                max(self._pages.covered(s) for s in batch) // self._pages.page_len
+            )
+            num_pages = bucket_of(self._page_buckets, num_pages)
+            self._observe(params, rows, stop_states, row_len, num_pages)
 
     def decode(
-        self, params: Params, temperature: float, *, longest: int, max_steps: int
-    ) -> None:
+        self,
+        params: Params,
+        temperature: float,
+        lengths: Mapping[int, int],
+        max_steps: int,
+    ) -> list[int]:
         """Decodes until an eighth of the slots have stopped, or for `max_steps`.
 
         Args:
-          longest: tokens in the longest slot that decodes.
+          lengths: tokens in each slot that decodes, in the order in which they are
+            given room.
+
+        Returns the slots that found room in the cache; only these went on.
         """
-        read_len = bucket_of(self._read_buckets, longest)
-        if read_len < self._read_buckets[-1]:
-            max_steps = max(1, min(max_steps, read_len - longest))
+        ahead = max(1, int(_AHEAD * self._pages.page_len))
+        slots = []
+        for slot, length in lengths.items():
+            wanted = min(length + ahead, self._max_len)
+            if self.cover(slot, wanted) or self.cover(slot, length):
+                slots.append(slot)
+        if not slots:
+            return []
+        # The last token of a row is cached when the next is sampled.
+        room = min(self._pages.covered(slot) - lengths[slot] + 1 for slot in slots)
+        num_rows = bucket_of(self._row_counts, len(slots))
+        num_parts = 1 + bisect.bisect_left(self._part_ends, self._pages.end(slots))
         self._decode(
-            params,
-            temperature,
-            num_enough=self._num_enough,
-            max_steps=max_steps,
-            read_len=read_len,
+            params, temperature, slots, num_rows, num_parts, min(max_steps, room)
         )
+        return slots
 
     def state(self) -> tuple[np.ndarray, np.ndarray, int]:
         """Phase and length of every slot, and steps of the last call of decode.
@@ -165,7 +224,9 @@ class SlotPool:
         }
 
     def release(self, slots: Sequence[int]) -> None:
-        """Frees the named slots."""
+        """Frees the named slots and their pages."""
+        for slot in slots:
+            self._pages.release(slot)
         self._slots = self._programs.release(self._slots, self._padded_rows(slots))
 
     def _prefill(self, params, prompts, row_len: int, group_size: int) -> Prompts:
@@ -175,6 +236,7 @@ class SlotPool:
             params,
             pad_rows(rows, row_len, self._pad_id),
             np.asarray([len(row) for row in rows], np.int32),
+            self._pages.page_len,
         )
 
     def _observe(
@@ -183,7 +245,7 @@ class SlotPool:
         observations: Mapping[int, Sequence[int]],
         stop_states: Mapping[int, int],
         row_len: int,
-        read_len: int,
+        num_pages: int,
     ) -> None:
         num_rows = self._append_rows[row_len]
         num_padded = num_rows - len(observations)
@@ -192,24 +254,34 @@ class SlotPool:
             params,
             self._slots,
             self._padded_rows(observations, num_rows),
+            self._pages.rows(list(observations), num_rows, num_pages),
             pad_rows(rows, row_len, self._pad_id),
             np.asarray([len(row) for row in rows], np.int32),
             np.asarray(
                 [*(stop_states[slot] for slot in observations), *[0] * num_padded],
                 np.int32,
             ),
-            read_len,
         )
 
-    def _decode(self, params, temperature, *, num_enough, max_steps, read_len) -> None:
+    def _decode(
+        self,
+        params,
+        temperature: float,
+        slots: Sequence[int],
+        num_rows: int,
+        num_parts: int,
+        max_steps: int,
+    ) -> None:
         self._slots, self._steps = self._programs.decode(
             params,
             self._slots,
+            self._padded_rows(slots, num_rows),
+            self._pages.rows(slots, num_rows),
             self._table,
             np.float32(temperature),
-            np.int32(num_enough),
+            np.int32(self._num_enough),
             np.int32(max_steps),
-            read_len,
+            num_parts,
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):
@@ -219,3 +291,8 @@ class SlotPool:
         return np.asarray(
             [*slots, *[self._num_slots] * (num_rows - len(slots))], np.int32
         )
+
+
+def _shares(shares: Sequence[float], total: int) -> tuple[int, ...]:
+    """Each share of the total, rounded up, without what occurs twice."""
+    return tuple(sorted({max(1, math.ceil(share * total)) for share in shares}))

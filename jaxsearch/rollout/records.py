@@ -27,6 +27,7 @@ class Timing:
     num_steps: int = 0  # of decoding, one token for every slot that decodes
     num_prefilled: int = 0  # tokens of prompts
     num_observed: int = 0  # tokens of observations
+    num_restarts: int = 0  # rollouts sent back to their prompt by a full cache
     asked_at: list[float] = dataclasses.field(default_factory=list)  # each search sent
     # Seconds of prefill, fork, append and decode; filled when a rollout is profiled.
     phases: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -49,35 +49,37 @@ def sample(
     is_greedy = temperature == 0
     scaled = logits / jnp.where(is_greedy, 1.0, temperature)
     allowed = scaled if cut.is_whole else _cut(scaled, cut)
-    drawn, allowed_lse = _invert(allowed, uniforms)
-    token = jnp.where(is_greedy, jnp.argmax(logits, axis=-1), drawn).astype(jnp.int32)
+    token, allowed_lse = _draw(allowed, uniforms, is_greedy)
     chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
     lse = allowed_lse if cut.is_whole else jax.nn.logsumexp(scaled, axis=-1)
     return token, chosen - lse, chosen - allowed_lse
 
 
-def _invert(
-    logits: Float[Array, "B V"], uniforms: Float[Array, " B"]
+def _draw(
+    logits: Float[Array, "B V"], uniforms: Float[Array, " B"], is_greedy: Array
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """Token at the given quantile, and the log-sum-exp.
+    """Token at the given quantile, or the most likely one, and the log-sum-exp.
 
-    Two levels, blocks then entries: one pass over V and two short searches, where
-    a Gumbel draw would need V random numbers.
+    Two levels, blocks then entries: two passes over V and short searches, where a
+    Gumbel draw would need V random numbers, and a plain argmax (two CPU cores: 2.6 ms
+    for 32 x 32,768) a slow pass of its own.
     """
     B, V = logits.shape
     num_blocks = -(-V // _BLOCK)
-    padded = jnp.pad(
+    blocks = jnp.pad(
         logits, ((0, 0), (0, num_blocks * _BLOCK - V)), constant_values=-jnp.inf
-    )
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    mass = jnp.exp(padded - top).reshape(B, num_blocks, _BLOCK)
-    block_mass = mass.sum(axis=-1)
+    ).reshape(B, num_blocks, _BLOCK)
+    block_top = blocks.max(axis=-1)
+    top = block_top.max(axis=-1)
+    block_mass = jnp.exp(blocks - top[:, None, None]).sum(axis=-1)
     total = block_mass.sum(axis=-1)
     target = uniforms * total
     block, before = _first_above(block_mass, target)
-    inside = jnp.take_along_axis(mass, block[:, None, None], axis=1)[:, 0]
-    entry, _ = _first_above(inside, target - before)
-    return block * _BLOCK + entry, top[:, 0] + jnp.log(total)
+    block = jnp.where(is_greedy, jnp.argmax(block_top, axis=-1), block)
+    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    entry, _ = _first_above(jnp.exp(inside - top[:, None]), target - before)
+    entry = jnp.where(is_greedy, jnp.argmax(inside, axis=-1), entry)
+    return (block * _BLOCK + entry).astype(jnp.int32), top + jnp.log(total)
 
 
 def _first_above(

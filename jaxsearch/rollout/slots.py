@@ -33,7 +33,8 @@ class Slots(NamedTuple):
       phase: a Phase, [B].
       stop_state: of the stop automaton, [B].
       keys: one random key a rollout, [B].
-      cache: keys and values of the first length - 1 tokens.
+      cache: keys and values of the first length - 1 tokens, in pages that the host
+        gives to slots (`PageTable`). Not by rows, as the others are.
     """
 
     tokens: Array
@@ -82,6 +83,27 @@ def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:
         keys=jax.vmap(jax.random.key)(jnp.zeros(num_slots, jnp.uint32)),
         cache=cache,
     )
+
+
+def taken(slots: Slots, rows: Int[Array, " R"]) -> Slots:
+    """Some of the rows, with the whole cache; a row >= B is free."""
+    some = jax.tree.map(
+        lambda x: x.at[rows].get(mode="clip"), slots._replace(cache=None)
+    )
+    is_row = rows < slots.phase.shape[0]
+    return some._replace(
+        cache=slots.cache, phase=jnp.where(is_row, some.phase, Phase.FREE)
+    )
+
+
+def put_back(slots: Slots, rows: Int[Array, " R"], some: Slots) -> Slots:
+    """The slots with some of their rows as they have become, and the cache."""
+    put = jax.tree.map(
+        lambda old, new: old.at[rows].set(new, mode="drop"),
+        slots._replace(cache=None),
+        some._replace(cache=None),
+    )
+    return put._replace(cache=some.cache)
 
 
 def append(

@@ -69,7 +69,7 @@ def kit():
     params = random_params(transformer)
     table = stop_table(tokenizer.id_bytes, protocol.stop_tags, architecture.vocab_size)
 
-    def sampler(num_slots, *, cut=None, put=None, protocol=protocol, **limits):
+    def sampler(num_slots, *, cut=None, protocol=protocol, **limits):
         limits = Limits(num_slots=num_slots, **(LIMITS | limits))
         programs = Programs(
             transformer=transformer,
@@ -78,8 +78,7 @@ def kit():
             cut=cut or Cut(),
             seed=7,
         )
-        place = {} if put is None else {"put": put}
-        return Sampler(programs, limits, protocol, tokenizer, table, **place)
+        return Sampler(programs, limits, protocol, tokenizer, table)
 
     def observer(index=None, **changes):
         settings = dict(
@@ -125,6 +124,7 @@ LIMITS = dict(
     max_turn_len=24,
     max_observation_len=12,
     max_searches=4,
+    page_len=16,
 )
 
 

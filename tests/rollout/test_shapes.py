@@ -46,17 +46,11 @@ def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
     assert len(compilations()) > len(before)
 
 
-@pytest.mark.parametrize("is_put", [True, False])
-def test_eight_devices_give_the_same_and_compile_once(
-    kit, questions, tight_sampler, compilations, is_put
+def test_parameters_on_eight_devices_give_the_same_and_compile_once(
+    kit, questions, tight_sampler, compilations
 ):
-    """Slots are spread by rows, or left for the parameters to decide."""
     mesh = make_mesh(MeshShape(data=8))
-
-    def place(slots):
-        return jax.device_put(slots, NamedSharding(mesh, PartitionSpec("data")))
-
-    sampler = kit.sampler(8, put=place if is_put else None, **kit.tight)
+    sampler = kit.sampler(8, **kit.tight)
     params = jax.device_put(kit.params, NamedSharding(mesh, PartitionSpec()))
     sampler.warm_up(params, 4)
     before = compilations()

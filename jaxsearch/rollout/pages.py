@@ -1,0 +1,80 @@
+"""Which pages of the cache each slot owns: the host's side of the cache."""
+
+import heapq
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxsearch.models.cache import NO_PAGE
+
+
+class PageTable:
+    """Gives pages to slots as they grow, and takes them back.
+
+    The lowest free page goes first, so that what is in use stays together at the
+    beginning of the cache and little has to be read.
+    """
+
+    def __init__(self, *, num_slots: int, num_pages: int, page_len: int, max_len: int):
+        self.page_len = page_len
+        self._max_pages = -(-max_len // page_len)  # M, of one slot
+        if num_pages < self._max_pages:
+            raise ValueError(
+                f"{num_pages} pages of {page_len} tokens do not hold one row of "
+                f"{max_len}; give the cache at least {self._max_pages}"
+            )
+        self._free = list(range(num_pages))
+        self._owned: list[list[int]] = [[] for _ in range(num_slots)]
+
+    def cover(self, slot: int, length: int) -> bool:
+        """Gives the slot pages for `length` tokens; False, and none, if too few."""
+        num_more = self._num_needed(length) - len(self._owned[slot])
+        if num_more > len(self._free):
+            return False
+        for _ in range(num_more):
+            self._owned[slot].append(heapq.heappop(self._free))
+        return True
+
+    def covered(self, slot: int) -> int:
+        """Tokens that the slot has room for."""
+        return len(self._owned[slot]) * self.page_len
+
+    def release(self, slot: int) -> None:
+        """Takes all pages of a slot back."""
+        for page in self._owned[slot]:
+            heapq.heappush(self._free, page)
+        self._owned[slot].clear()
+
+    def admits(self, length: int) -> bool:
+        """Whether a row of `length` tokens leaves the rows in flight room to grow.
+
+        One page is kept back for each that may need one more.
+        """
+        in_flight = [len(pages) for pages in self._owned if pages]
+        still_needed = sum(self._max_pages - owned for owned in in_flight)
+        reserve = min(len(in_flight), still_needed)
+        return self._num_needed(length) + reserve <= len(self._free)
+
+    def end(self, slots: Iterable[int]) -> int:
+        """One more than the last page that one of these slots owns."""
+        return 1 + max((max(self._owned[s], default=-1) for s in slots), default=-1)
+
+    def rows(
+        self, slots: Sequence[int], num_rows: int, num_pages: int | None = None
+    ) -> Int[np.ndarray, "R M"]:
+        """Pages of each slot in order of positions, filled up with NO_PAGE.
+
+        Args:
+          num_rows: R; rows without a slot own nothing.
+          num_pages: M, at most so many of each; None: as many as a slot can own.
+        """
+        M = self._max_pages if num_pages is None else num_pages
+        table = np.full((num_rows, M), NO_PAGE, np.int32)
+        for row, slot in zip(table, slots, strict=False):
+            owned = self._owned[slot][:M]
+            row[: len(owned)] = owned
+        return table
+
+    def _num_needed(self, length: int) -> int:
+        return -(-length // self.page_len)
