@@ -16,6 +16,7 @@ from jaxsearch.data import quickstart
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.evaluate import judge
 from jaxsearch.inputs import open_indexes
+from jaxsearch.reading import print_trajectory
 from jaxsearch.report import write_report
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import recipe_named
@@ -134,6 +135,15 @@ def test_a_failed_search_counts_as_wrong_whatever_was_written(recipe):
     assert scores == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
     if recipe == "research_paper":
         assert other.reward == 1.0
+
+
+def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
+    one = make_trajectory(np.random.default_rng(0), 0, 0, Status.SEARCH_FAILED)
+    failed = Search(query="b", passage_ids=(), has_failed=True, failure="nobody there")
+    print_trajectory(dataclasses.replace(one, searches=(*one.searches, failed)))
+    shown = capsys.readouterr().out
+    assert "fails  b: nobody there" in shown and "(search_failed)" in shown
+    assert shown.count("fails") == 1
 
 
 # ------------------------------------------------------------------------- whole runs
