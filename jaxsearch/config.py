@@ -1,6 +1,7 @@
 """A run as frozen values. Every default of a run is here and nowhere else."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -75,9 +76,18 @@ class RetrievalConfig:
     """Passages per search."""
     dims: int = 1024
     """Width of the TF-IDF encoder's vectors, for an index that is built here."""
+    attempts: int = 3
+    """Tries of a batch of queries before its search has failed: an error, no answer
+    in time, or a wrong number of results fails a try."""
+    timeout_s: float = 60.0
+    """Seconds that a try may take."""
 
     def __post_init__(self):
-        _at_least(self, 1, "num_passages", "dims")
+        _at_least(self, 1, "num_passages", "dims", "attempts")
+        if not 0 < self.timeout_s < math.inf:
+            raise ValueError(
+                f"timeout_s must be positive and finite, got {self.timeout_s}"
+            )
         if self.corpus and self.index:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: name one "
@@ -108,6 +118,9 @@ class RolloutConfig:
     """Tokens that the KV cache holds for all slots together; None: max_len for each.
     Most rollouts are far shorter than max_len, so a smaller cache holds more slots;
     when it is full, the youngest rollout starts again later, with the same result."""
+    on_search_failure: Literal["drop", "observe"] = "drop"
+    """What becomes of rollouts whose search failed. drop: they end and are left out of
+    the update; observe: the policy reads that the search failed, and goes on."""
     top_k: int | None = None
     """Sample among the k most likely tokens; None: all."""
     top_p: float | None = None
@@ -169,7 +182,8 @@ class RLStage:
     temperature: float = 1.0
     """Of sampling, and of the log-probs in the loss."""
     advantage: Callable[..., Any] = group_relative
-    """Rewards [Q G] -> advantages [Q G]."""
+    """(rewards [Q G], is_kept [Q G]) -> advantages [Q G], as if there were only those
+    kept; the others' are not used."""
     objective: PolicyObjective = PolicyObjective()
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384

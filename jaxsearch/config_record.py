@@ -31,8 +31,13 @@ def resolved(config: Any) -> Any:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What makes a run that run: all of it but steps, out, logging."""
+    """What makes a run that run: all of it but steps, out, logging.
+
+    Nor does patience with the retriever: a run that it failed may go on with more.
+    """
     fields = resolved(config)
+    for name in ("attempts", "timeout_s"):
+        del fields["retrieval"][name]
     return {k: v for k, v in fields.items() if k not in ("steps", "out", "logging")}
 
 

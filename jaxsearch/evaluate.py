@@ -11,7 +11,12 @@ from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import Recipe
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.observation import Observer
-from jaxsearch.trajectory import Trajectory
+from jaxsearch.trajectory import Status, Trajectory
+
+# A retriever that is away neither pays nor excuses: the question counts as wrong.
+_SEARCH_FAILED = Outcome(
+    reward=0.0, parts={}, reason="its search failed", prediction=None
+)
 
 # Apart from the stages of training, which count from 0.
 EVALUATION_STAGE = 1_000_000
@@ -22,7 +27,8 @@ class Evaluation:
     """What a policy did.
 
     Attributes:
-      results: n, em, f1, cover_em, mean_reward, searches_per_question, by_hops.
+      results: n, em, f1, cover_em, mean_reward, searches_per_question, by_hops, and
+        num_search_failed, questions with a search that failed.
       scores: em, f1 and cover_em of each trajectory.
     """
 
@@ -35,9 +41,11 @@ class Evaluation:
 def judge(
     trajectories: Sequence[Trajectory], recipe: Recipe
 ) -> tuple[list[Outcome], list[dict[str, float]]]:
-    """Reward and answer metrics of each trajectory."""
+    """Reward and answer metrics of each trajectory; 0 for one whose search failed."""
     outcomes = [
-        recipe.reward(t.segments, t.golden_answers, has_ended=t.has_ended)
+        _SEARCH_FAILED
+        if t.status is Status.SEARCH_FAILED
+        else recipe.reward(t.segments, t.golden_answers, has_ended=t.has_ended)
         for t in trajectories
     ]
     scores = [
@@ -80,6 +88,9 @@ def evaluate(
         **{key: _mean([s[key] for s in scores]) for key in ("em", "f1", "cover_em")},
         "mean_reward": _mean([outcome.reward for outcome in outcomes]),
         "searches_per_question": _mean([len(t.searches) for t in trajectories]),
+        "num_search_failed": sum(
+            any(search.has_failed for search in t.searches) for t in trajectories
+        ),
         "temperature": temperature,
     }
     if groups:

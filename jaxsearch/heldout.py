@@ -65,10 +65,13 @@ class HeldOut:
         line["seconds"] = time.perf_counter() - started
         json_lines.append_line(self._path, line)
         results = found.results
+        failed = ""
+        if results["num_search_failed"]:
+            failed = f", a search failed for {results['num_search_failed']}"
         print(
             f"held out, {name}: em {results['em']:.3f}, "
             f"{results['searches_per_question']:.2f} searches a question, "
-            f"n {results['n']}",
+            f"n {results['n']}{failed}",
             flush=True,
         )
         for trajectory in found.trajectories[:num_printed]:

@@ -72,12 +72,14 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     """One float for each `Mean`, `Max`, or plain scalar, under the same key.
 
     Keys are those of a run's `metrics.jsonl` (the report draws them, the console
-    prints some): `reward/*`, `em`, `f1`, `searches/{mean,failed,empty,truncated}`,
+    prints some): `reward/*`, `em`, `f1`,
+    `searches/{mean,failed,empty,truncated,retries}`,
     `len/{policy,observation,total}`, `status/*`, `policy_token_share`,
-    `groups_without_signal`, `tags_deleted`, `loss`, `kl`, `entropy`,
-    `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
+    `groups_without_signal`, `rollouts_dropped`, `tags_deleted`, `loss`, `kl`,
+    `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
     `search_wait` is a part of `rollout`, and `tokens_per_s/{policy,total}`.
+    `searches/retries` and `rollouts_dropped` are numbers of a step.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)
@@ -91,16 +93,17 @@ def trajectory_metrics(
     *,
     em: Sequence[float | int],
     f1: Sequence[float | int],
-) -> dict[str, Mean]:
+) -> dict[str, Mean | float]:
     """What one step's rollouts looked like; one outcome, em and f1 for each.
 
     Of all trajectories: `reward/mean`, `reward/<part>` (of those that have the
     part), `em`, `f1`, `searches/mean`, `len/*`, `status/*` (every status is
     present) and `tags_deleted` (control tags taken out of passages). Of all
     searches: `searches/failed`, `searches/empty` (answered, but without a passage)
-    and `searches/truncated`. Of all groups (trajectories of one position):
+    and `searches/truncated`. Of all groups (kept trajectories of one position):
     `reward/group_std` (population) and `groups_without_signal` (all rewards equal).
-    Of all tokens, the prompt's included: `policy_token_share`.
+    Of all tokens, the prompt's included: `policy_token_share`. `rollouts_dropped` is
+    the number of those that are not kept.
     """
     lengths = {len(trajectories), len(outcomes), len(em), len(f1)}
     if len(lengths) != 1 or 0 in lengths:
@@ -115,6 +118,7 @@ def trajectory_metrics(
         "f1": Mean.of(f1),
         **_search_metrics(trajectories),
         **_token_metrics(trajectories),
+        "rollouts_dropped": float(sum(not one.is_kept for one in trajectories)),
         **{
             f"status/{status}": Mean.of([one.status == status for one in trajectories])
             for status in Status
@@ -128,7 +132,9 @@ def _reward_metrics(
     parts: dict[str, list[float]] = {}
     groups: dict[int, list[float]] = {}
     for trajectory, outcome in zip(trajectories, outcomes, strict=True):
-        groups.setdefault(trajectory.position, []).append(outcome.reward)
+        group = groups.setdefault(trajectory.position, [])
+        if trajectory.is_kept:
+            group.append(outcome.reward)
         for name, value in outcome.parts.items():
             parts.setdefault(name, []).append(value)
     if reserved := {"mean", "group_std"} & parts.keys():
@@ -138,9 +144,9 @@ def _reward_metrics(
         )
     return {
         "reward/mean": Mean.of([outcome.reward for outcome in outcomes]),
-        "reward/group_std": Mean.of([float(np.std(g)) for g in groups.values()]),
+        "reward/group_std": Mean.of([float(np.std(g)) for g in groups.values() if g]),
         **{f"reward/{name}": Mean.of(values) for name, values in parts.items()},
-        "groups_without_signal": Mean.of([min(g) == max(g) for g in groups.values()]),
+        "groups_without_signal": Mean.of([len(set(g)) < 2 for g in groups.values()]),
     }
 
 

@@ -24,7 +24,7 @@ class LoggedRollout:
       member: its index in the group of that question.
       total_len: tokens of the row, prompt included.
       policy_len: of those, sampled by the policy.
-      advantage: None where it was not written.
+      advantage: None where it was not written, or the update left the rollout out.
     """
 
     question_id: str
@@ -63,7 +63,7 @@ def write_rollouts(
     trajectories: Sequence[Trajectory],
     outcomes: Sequence[Judgement],
     *,
-    advantages: Sequence[float] | None = None,
+    advantages: Sequence[float | None] | None = None,
 ) -> None:
     """Writes one line for each trajectory; the same ones give the same bytes.
 

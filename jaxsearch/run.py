@@ -34,6 +34,7 @@ from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.index import Index
+from jaxsearch.search.retries import RetryingIndex
 
 
 def make_transformer(model: ModelConfig, tokenizer: Tokenizer) -> Transformer:
@@ -160,8 +161,20 @@ class Run:
         return Sampler(programs, limits, inputs.protocol, inputs.tokenizer, table)
 
     @functools.cached_property
-    def _indexes(self) -> tuple[Index, Index]:
-        return open_indexes(self.config, self.inputs)
+    def _indexes(self) -> tuple[RetryingIndex, RetryingIndex]:
+        retrieval = self.config.retrieval
+        train, heldout = (
+            RetryingIndex(
+                index, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
+            )
+            for index in open_indexes(self.config, self.inputs)
+        )
+        return train, heldout
+
+    @property
+    def num_retries(self) -> int:
+        """Tries of training's searches beyond each first one, so far."""
+        return self._indexes[0].num_retries
 
     @functools.cached_property
     def observer(self) -> Observer:
@@ -185,6 +198,7 @@ class Run:
             tokenizer=self.inputs.tokenizer,
             num_passages=self.config.retrieval.num_passages,
             max_observation_len=self.config.rollout.max_observation_len,
+            on_search_failure=self.config.rollout.on_search_failure,
         )
 
     def updater(

@@ -19,6 +19,7 @@ from jaxsearch.heldout import HeldOut, summary
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.report import write_report
+from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.supervised import imitation_row
@@ -33,6 +34,14 @@ from jaxsearch.writers import (
     WandbWriter,
     Writers,
     cut_back,
+)
+
+# A row of no tokens: a batch must have one.
+_NO_ROW = TrainRow(
+    tokens=np.zeros(0, np.int32),
+    is_policy=np.zeros(0, bool),
+    old_logprobs=np.zeros(0, np.float32),
+    advantage=0.0,
 )
 
 
@@ -144,6 +153,7 @@ class Trainer:
         num_steps = config.num_steps(stage)
         for stage_step in range(progress.stage_step, num_steps):
             published, publish_s = run.published(state.params)
+            num_retries = run.num_retries
             if stage_step == progress.stage_step:
                 run.sampler.warm_up(published, stage.group_size)
             trajectories, timing = run.sampler.run(
@@ -155,21 +165,16 @@ class Trainer:
                 temperature=stage.temperature,
             )
             outcomes, scores = judge(trajectories, recipe)
-            rewards = jnp.asarray([o.reward for o in outcomes], jnp.float32)
-            advantages = np.asarray(
-                stage.advantage(rewards.reshape(-1, stage.group_size))
-            ).reshape(-1)
+            advantages = advantages_of(trajectories, outcomes, stage)
             started = time.perf_counter()
-            rows = [
-                TrainRow(t.tokens, t.is_policy, t.logprobs, float(advantage))
-                for t, advantage in zip(trajectories, advantages, strict=True)
-            ]
+            rows = train_rows(trajectories, advantages)
             if stage.has_masked_observations:
                 batches = self._batches(rows, stage)
             else:
+                kept = [t for t in trajectories if t.is_kept]
                 rows = [
                     _with_observations(row, t.prompt_len)
-                    for row, t in zip(rows, trajectories, strict=True)
+                    for row, t in zip(rows, kept, strict=True)
                 ]
                 batches = [
                     batch._replace(
@@ -187,6 +192,7 @@ class Trainer:
                 )
             )
             values |= _speeds(trajectories, timing.seconds, started)
+            values["searches/retries"] = float(run.num_retries - num_retries)
             values["time/search_wait"] = timing.search_wait
             values["time/publish"] = publish_s
             every = config.logging.rollouts_every
@@ -195,7 +201,7 @@ class Trainer:
                     rollout_path(self._folder, self._step + 1),
                     trajectories,
                     outcomes,
-                    advantages=advantages.tolist(),
+                    advantages=advantages,
                 )
             self._after_step(
                 number, stage_step + 1, state, values, stream=stream.state()
@@ -209,7 +215,8 @@ class Trainer:
     ) -> list[TrainBatch]:
         mesh = self._run.mesh
         batches = microbatches(
-            rows,
+            # Where no rollout is kept, the update of no token is skipped and counted.
+            rows or [_NO_ROW],
             row_lens=self._run.row_lens,
             max_tokens=stage.max_tokens,
             row_multiple=row_multiple(mesh),
@@ -250,8 +257,39 @@ class Trainer:
                 f"stage {stage.name!r}: the gradients of steps "
                 f"{self._step + 1 - skipped} to {self._step} were not finite, so "
                 "nothing was learned from them; lower the learning rate, or look at "
-                "the rollouts of those steps"
+                "the rollouts of those steps (if every search has failed, see to the "
+                "retriever)"
             )
+
+
+def advantages_of(
+    trajectories: Sequence[Trajectory], outcomes: Sequence[Outcome], stage: RLStage
+) -> list[float | None]:
+    """The advantage of each rollout among those of its group that an update may use.
+
+    None for the others: their rewards say nothing about the policy.
+    """
+    by_group = (-1, stage.group_size)
+    rewards = jnp.asarray([o.reward for o in outcomes], jnp.float32)
+    is_kept = jnp.asarray([t.is_kept for t in trajectories])
+    advantages = stage.advantage(rewards.reshape(by_group), is_kept.reshape(by_group))
+    return [
+        advantage if t.is_kept else None
+        for t, advantage in zip(
+            trajectories, np.asarray(advantages).reshape(-1).tolist(), strict=True
+        )
+    ]
+
+
+def train_rows(
+    trajectories: Sequence[Trajectory], advantages: Sequence[float | None]
+) -> list[TrainRow]:
+    """A row for each rollout that has an advantage; an update knows no others."""
+    return [
+        TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)
+        for t, advantage in zip(trajectories, advantages, strict=True)
+        if advantage is not None
+    ]
 
 
 def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:

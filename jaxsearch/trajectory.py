@@ -36,6 +36,7 @@ class Search:
     num_deleted_tags: int = 0  # control tags taken out of the passages
     is_truncated: bool = False  # the observation was longer than its budget
     has_failed: bool = False
+    failure: str = ""  # what the retriever did instead of answering
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +72,11 @@ class Trajectory:
     def has_ended(self) -> bool:
         """Whether the policy sampled the end token."""
         return self.status in (Status.ANSWERED, Status.ENDED)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether an update may use it: not if its retriever cut it off."""
+        return self.status is not Status.SEARCH_FAILED
 
 
 def segments_of(

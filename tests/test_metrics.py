@@ -112,6 +112,28 @@ def test_trajectory_metrics_by_hand():
     assert {f"status/{status}" for status in Status} <= summary.keys()
 
 
+def test_a_dropped_rollout_is_counted_but_is_no_member_of_its_group():
+    statuses = [Status.ANSWERED, Status.ANSWERED, Status.SEARCH_FAILED]
+    trajectories = [
+        make_trajectory(position=position, member=member, status=status)
+        for position in (7, 9)
+        for member, status in enumerate(statuses)
+    ]
+    trajectories.append(make_trajectory(position=11, status=Status.SEARCH_FAILED))
+    rewards = [1.0, 0.0, 0.0, 0.4, 0.4, 0.0, 0.0]
+    summary = metrics.summarise(
+        metrics.trajectory_metrics(
+            trajectories, [Outcome(r) for r in rewards], em=[0.0] * 7, f1=[0.0] * 7
+        )
+    )
+    assert summary["rollouts_dropped"] == 3.0
+    assert summary["status/search_failed"] == pytest.approx(3 / 7)
+    assert summary["reward/mean"] == pytest.approx(1.8 / 7)  # of all
+    # 0.5 and 0: the group that lost everyone has no spread to speak of.
+    assert summary["reward/group_std"] == 0.25
+    assert summary["groups_without_signal"] == pytest.approx(2 / 3)
+
+
 def test_trajectory_metrics_refuse_lists_that_do_not_agree():
     with pytest.raises(ValueError, match="1 trajectories, 1 outcomes, 2 em"):
         metrics.trajectory_metrics(

@@ -84,6 +84,7 @@ def test_what_a_run_leaves_behind(whole):
     assert [line["stage"] for line in lines] == ["read"] * 3 + ["search"] * 4
     expected = {
         *("reward/mean", "em", "f1", "searches/mean", "searches/failed"),
+        *("searches/retries", "rollouts_dropped"),
         *("searches/empty", "status/answered", "policy_token_share", "loss", "kl"),
         *("entropy", "clip_fraction", "logprob_drift/mean", "logprob_drift/max"),
         *("grad_norm", "time/rollout", "time/search_wait", "time/update"),
@@ -192,7 +193,7 @@ def test_gradients_that_stay_non_finite_stop_the_run(tmp_path):
         train(dataclasses.replace(config, stages=(read, broken)))
 
 
-def infinite_advantages(rewards):
+def infinite_advantages(rewards, is_kept):
     return rewards * 0 + np.inf
 
 

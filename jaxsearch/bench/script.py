@@ -127,6 +127,7 @@ def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
         tokenizer=tokenizer,
         num_passages=1,
         max_observation_len=workload.observation_len,
+        on_search_failure="drop",
     )
 
 

@@ -49,6 +49,14 @@ PLOTS = (
         },
     ),
     Plot(
+        title="Retriever's failures",
+        unit="number a step",
+        lines={
+            "tried again": "searches/retries",
+            "rollouts dropped": "rollouts_dropped",
+        },
+    ),
+    Plot(
         title="Length",
         unit="tokens a trajectory",
         lines={

@@ -21,6 +21,7 @@ COLUMNS = {
     "F1": ("f1", ".3f"),
     "cover match": ("cover_em", ".3f"),
     "searches a question": ("searches_per_question", ".2f"),
+    "with a failed search": ("num_search_failed", "d"),
     "temperature": ("temperature", ".1f"),
 }
 

@@ -163,7 +163,7 @@ def _searches(searches: tuple[Search, ...]) -> str:
     for search in searches:
         notes = [", ".join(search.passage_ids) or "no passage"]
         if search.has_failed:
-            notes.append("the search failed")
+            notes.append(f"the search failed: {search.failure}")
         if search.is_truncated:
             notes.append("cut to its budget")
         if search.num_deleted_tags:

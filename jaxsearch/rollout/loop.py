@@ -18,6 +18,7 @@ from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
 from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollout.slots import Phase, Row, Start
+from jaxsearch.search.background import Background
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Search, Status, Trajectory
 
@@ -77,7 +78,7 @@ class Rollouts:
         self._order = {prompt.position: i for i, prompt in enumerate(prompts)}
         # A run that an error broke off leaves slots that go on decoding.
         self._pool.release(range(self._limits.num_slots))
-        with concurrent.futures.ThreadPoolExecutor(1) as searching:
+        with Background() as searching:
             while self._queue or self._waiting or self._by_slot:
                 self._refill()
                 self._take_observations()
@@ -205,9 +206,14 @@ class Rollouts:
             queries = self._searches.pop(future).queries
             try:
                 results = future.result()
-            except SearchError:
+            except SearchError as error:
                 for slot, query in queries.items():
-                    failed = Search(query=query, passage_ids=(), has_failed=True)
+                    failed = Search(
+                        query=query,
+                        passage_ids=(),
+                        has_failed=True,
+                        failure=str(error),
+                    )
                     self._by_slot[slot].searches.append(failed)
                     finished[slot] = Status.SEARCH_FAILED
                 continue

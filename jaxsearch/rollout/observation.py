@@ -4,13 +4,17 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
-from jaxsearch.search.index import Index
+from jaxsearch.search.index import Index, SearchError
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.sanitize import clean_passages, strip_tags
 from jaxsearch.trajectory import Search
+
+# In the place of passages, so that every protocol shows it in its own form.
+_FAILURE = Passage(id="", contents="\nThe search failed: nothing was looked up.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,8 @@ class Observer:
       num_passages: asked of the index per query.
       max_observation_len: tokens; a longer observation loses the end of its text,
         never its closing tag, and is counted as truncated.
+      on_search_failure: "drop" raises the index's SearchError, "observe" answers
+        with an observation which says that the search failed.
 
     Errors: ValueError if not even an empty observation fits.
     """
@@ -30,6 +36,7 @@ class Observer:
     tokenizer: Tokenizer
     num_passages: int
     max_observation_len: int
+    on_search_failure: Literal["drop", "observe"]
 
     def __post_init__(self):
         empty_len = len(self.tokenizer.encode(self.protocol.observation([])))
@@ -42,10 +49,16 @@ class Observer:
     def observe(self, queries: Sequence[str]) -> list[tuple[list[int], Search]]:
         """For each query the ids of its observation and the record of the search.
 
-        Equal queries are asked once. Errors: SearchError, from the index.
+        Equal queries are asked once. Errors: SearchError, from the index, unless
+        failures are observed.
         """
         distinct = list(dict.fromkeys(queries))
-        found = self.index.search(distinct, self.num_passages)
+        try:
+            found = self.index.search(distinct, self.num_passages)
+        except SearchError as error:
+            if self.on_search_failure == "drop":
+                raise
+            return [self._failed(query, str(error)) for query in queries]
         if len(found) != len(distinct):
             raise RuntimeError(
                 f"the index answered {len(found)} of {len(distinct)} queries; "
@@ -73,6 +86,12 @@ class Observer:
             is_truncated=is_truncated,
         )
         return ids, record
+
+    def _failed(self, query: str, failure: str) -> tuple[list[int], Search]:
+        ids, record = self.answer(query, [_FAILURE])
+        return ids, dataclasses.replace(
+            record, passage_ids=(), has_failed=True, failure=failure
+        )
 
     def _encoded(self, passages: Sequence[Passage]) -> tuple[list[int], int]:
         """Ids of the observation, and how many tags its joined text has lost.

@@ -8,7 +8,7 @@ from jaxsearch.search.passages import Passage
 
 
 class SearchError(Exception):
-    """An index cannot answer now; the rollouts that asked end as SEARCH_FAILED."""
+    """An index cannot answer now; its text says why."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,5 +24,8 @@ class Index(Protocol):
     """Anything that answers a batch of queries."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to k hits per query, best first; a blank query has none."""
+        """Up to k hits per query, best first; a blank query has none.
+
+        Errors: SearchError, and what its connection raises (`retries`).
+        """
         ...

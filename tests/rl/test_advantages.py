@@ -88,3 +88,41 @@ def test_a_reward_that_is_not_finite_is_refused_by_its_group(bad):
     # Inside a program it cannot be looked at: it stays visible.
     is_nan = jnp.isnan(jax.jit(group_relative)(rewards))
     assert is_nan.tolist() == [[False, False], [True, True], [False, False]]
+
+
+def test_a_group_is_as_if_those_not_kept_had_never_been():
+    rng = np.random.default_rng(0)
+    rewards = rng.random((6, 5)).astype(np.float32)
+    is_kept = rng.random((6, 5)) < 0.7
+    is_kept[:2] = [[True] * 5, [True, False, True, False, False]]
+    advantages = np.asarray(group_relative(jnp.asarray(rewards), jnp.asarray(is_kept)))
+    for got, row, is_here in zip(advantages, rewards, is_kept, strict=True):
+        assert (got[~is_here] == 0.0).all()
+        alone = group_relative(jnp.asarray(row[is_here])[None])[0]
+        np.testing.assert_allclose(got[is_here], alone, rtol=1e-5)
+    assert len(set(is_kept.sum(axis=1).tolist())) > 2
+
+
+def test_a_reward_that_is_not_kept_moves_no_baseline_by_hand():
+    """Of 1, 0 and a dropped 0: mean 1/2, sample std sqrt(1/2), not 1/3, sqrt(1/3)."""
+    rewards = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    is_kept = jnp.array([[True, True, False], [True, False, False], [False] * 3])
+    side = 0.5 / math.sqrt(0.5)
+    expected = [[side, -side, 0.0], [0.0] * 3, [0.0] * 3]
+    for function in (group_relative, jax.jit(group_relative)):
+        advantages = np.asarray(function(rewards, is_kept))
+        np.testing.assert_allclose(advantages, expected, rtol=5e-6)
+        assert (advantages[1:] == 0.0).all()  # one that is left, or none: no signal
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_kept_may_be_anything(bad):
+    rewards = jnp.array([[0.0, 1.0, bad], [bad, bad, 0.5], [bad, bad, bad]])
+    is_kept = jnp.isfinite(rewards)
+    clean = jnp.where(is_kept, rewards, 7.0)
+    for function in (group_relative, jax.jit(group_relative)):
+        np.testing.assert_array_equal(
+            function(rewards, is_kept), function(clean, is_kept)
+        )
+    with pytest.raises(ValueError, match=r"must be finite, got .* in group 1"):
+        group_relative(rewards, is_kept.at[1, 0].set(True))

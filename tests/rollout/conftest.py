@@ -87,6 +87,7 @@ def kit():
             tokenizer=tokenizer,
             num_passages=1,
             max_observation_len=LIMITS["max_observation_len"],
+            on_search_failure="drop",
         )
         return Observer(**(settings | changes))
 

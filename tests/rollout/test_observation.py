@@ -44,6 +44,7 @@ def observe(tokenizer, *contents, max_len=200, protocol=RESEARCH):
         tokenizer=tokenizer,
         num_passages=5,
         max_observation_len=max_len,
+        on_search_failure="drop",
     )
     ((ids, search),) = observer.observe(["q"])
     return ids, search

@@ -1,0 +1,312 @@
+"""What a retriever that fails does to an update, to an evaluation and to a run."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsearch import run as run_module
+from jaxsearch.config import RetrievalConfig, RLStage, RolloutConfig, SupervisedStage
+from jaxsearch.config_record import identity
+from jaxsearch.data import quickstart
+from jaxsearch.data.demonstrations import Demonstration
+from jaxsearch.evaluate import judge
+from jaxsearch.inputs import open_indexes
+from jaxsearch.reading import print_trajectory
+from jaxsearch.report import write_report
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rl.advantages import group_relative
+from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
+from jaxsearch.rl.update import Updater, begin_stage
+from jaxsearch.rollout_log import read_rollouts, rollout_files
+from jaxsearch.search.index import SearchError
+from jaxsearch.train import TrainingFailedError, advantages_of, train, train_rows
+from jaxsearch.trajectory import (
+    Search,
+    Segment,
+    Status,
+    TrainRow,
+    Trajectory,
+    microbatches,
+)
+from jaxsearch.use import evaluate_to
+from jaxsearch.writers import read_metrics
+from tests.tiny import tiny_config
+
+VOCAB = 16
+
+
+def make_trajectory(rng, position, member, status=Status.ENDED, text="x"):
+    length = int(rng.integers(6, 12))
+    is_policy = rng.random(length) < 0.6
+    is_policy[:2] = [False, True]
+    return Trajectory(
+        question_id=f"q{position}",
+        question="Who?",
+        golden_answers=("Dorvin",),
+        position=position,
+        member=member,
+        tokens=rng.integers(0, VOCAB, length, dtype=np.int32),
+        is_policy=is_policy,
+        logprobs=rng.uniform(-3, -2, length).astype(np.float32),
+        sampling_logprobs=np.zeros(length, np.float32),
+        prompt_len=1,
+        segments=(Segment(text=text, is_policy=True),),
+        searches=(Search(query="a", passage_ids=()),),
+        status=status,
+    )
+
+
+def outcome(reward):
+    return Outcome(reward=reward, parts={}, reason="", prediction=None)
+
+
+def stage_of(group_size):
+    return RLStage(name="rl", steps=1, group_size=group_size)
+
+
+def gradient(rows):
+    """Of the token mean, with KL and entropy, for a policy that sees one token back."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {
+        "embedding": jax.random.normal(keys[0], (VOCAB, 8)),
+        "head": 0.3 * jax.random.normal(keys[1], (VOCAB, 8)),
+    }
+    updater = Updater(
+        forward=lambda params, tokens, lengths: params["embedding"][tokens],
+        head=lambda params: params["head"],
+        objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.1),
+        optimizer=make_optimizer(OptimizerConfig(), 10),
+    )
+    state = begin_stage(params, updater.optimizer, needs_reference=True)
+    noise = 0.1 * jax.random.normal(keys[2], (VOCAB, 8))
+    state = state._replace(reference=jax.tree.map(lambda x: x + noise, state.reference))
+    batches = list(microbatches(rows, row_lens=(16,), max_tokens=48))
+    sums, metrics = updater.gradient_sums(state, batches)
+    return jax.tree.map(lambda x: np.asarray(x / metrics["loss"].weight), sums)
+
+
+def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
+    rng = np.random.default_rng(0)
+    statuses = [Status.ENDED] * 8
+    for i in (2, 4, 5, 6):  # one of the first group, all but one of the second
+        statuses[i] = Status.SEARCH_FAILED
+    trajectories = [
+        make_trajectory(rng, i // 4, i % 4, status) for i, status in enumerate(statuses)
+    ]
+    rewards = [1.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0]
+    advantages = advantages_of(trajectories, [outcome(r) for r in rewards], stage_of(4))
+    assert [a is None for a in advantages] == [not t.is_kept for t in trajectories]
+    rows = train_rows(trajectories, advantages)
+    alone = group_relative(jnp.array([[1.0, 0.0, 0.3]]))[0].tolist()
+    expected = [
+        TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)
+        for t, advantage in zip(
+            [trajectories[i] for i in (0, 1, 3, 7)], [*alone, 0.0], strict=True
+        )
+    ]
+    for got, want in zip(
+        jax.tree.leaves(gradient(rows)),
+        jax.tree.leaves(gradient(expected)),
+        strict=True,
+    ):
+        assert np.linalg.norm(want) > 0.0
+        assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("recipe", ["research", "research_paper", "quickstart"])
+def test_a_failed_search_counts_as_wrong_whatever_was_written(recipe):
+    """The paper's reward reads an answer wherever it stands."""
+    text = "<think> a </think> <answer> \\boxed{Dorvin} </answer> <search> b </search>"
+    rng = np.random.default_rng(0)
+    trajectories = [
+        make_trajectory(rng, 0, i, status, text)
+        for i, status in enumerate((Status.SEARCH_FAILED, Status.OUT_OF_SEARCHES))
+    ]
+    (failed, other), (scores, _) = judge(trajectories, recipe_named(recipe))
+    assert (failed.reward, failed.prediction) == (0.0, None)
+    assert "search failed" in failed.reason
+    assert scores == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
+    if recipe == "research_paper":
+        assert other.reward == 1.0
+
+
+def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
+    one = make_trajectory(np.random.default_rng(0), 0, 0, Status.SEARCH_FAILED)
+    failed = Search(query="b", passage_ids=(), has_failed=True, failure="nobody there")
+    print_trajectory(dataclasses.replace(one, searches=(*one.searches, failed)))
+    shown = capsys.readouterr().out
+    assert "fails  b: nobody there" in shown and "(search_failed)" in shown
+    assert shown.count("fails") == 1
+
+
+# ------------------------------------------------------------------------- whole runs
+
+
+def searching_demonstrations(seed):
+    """Every first turn asks for the same name, so that every rollout soon searches."""
+    material = quickstart.reading_demonstrations(seed)
+    return [
+        Demonstration(
+            question=one.question,
+            turns=(
+                "<search> Bakfel </search>",
+                " <think> so </think> <answer> \\boxed{ Bakfel } </answer>",
+            ),
+            observations=(one.observations[0],),
+        )
+        for one in material[:50]
+    ]
+
+
+class UnsteadyIndex:
+    """Fails at the tries that `is_failing` names; counts from 0."""
+
+    def __init__(self, index, is_failing):
+        self.index, self.is_failing, self.num_tries = index, is_failing, 0
+
+    def search(self, queries, k):
+        self.num_tries += 1
+        if self.is_failing(self.num_tries - 1):
+            raise SearchError("away")
+        return self.index.search(queries, k)
+
+
+@pytest.fixture
+def unsteady(monkeypatch):
+    """Makes the indexes of training and of evaluation fail at some tries."""
+
+    def make(training, evaluation):
+        def open_unsteady(config, inputs):
+            train_index, heldout_index = open_indexes(config, inputs)
+            return (
+                UnsteadyIndex(train_index, training),
+                UnsteadyIndex(heldout_index, evaluation),
+            )
+
+        monkeypatch.setattr(run_module, "open_indexes", open_unsteady)
+
+    return make
+
+
+def never(number):
+    return False
+
+
+def always(number):
+    return True
+
+
+def searching_config(out, **rollout):
+    config = tiny_config(out)
+    _, search = config.stages
+    warm_up = SupervisedStage(
+        name="search first",
+        demonstrations=searching_demonstrations,
+        steps=60,
+        batch_size=8,
+        max_tokens=1024,
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
+    )
+    return dataclasses.replace(
+        config,
+        stages=(warm_up, dataclasses.replace(search, steps=2, max_skipped=2)),
+        retrieval=dataclasses.replace(config.retrieval, attempts=2),
+        rollout=dataclasses.replace(config.rollout, **rollout),
+        eval=dataclasses.replace(config.eval, every=0, limit=4),
+    )
+
+
+@pytest.mark.slow
+def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
+    """The first batch fails twice, the second once; evaluations find nobody."""
+    unsteady(lambda number: number in (0, 1, 2), always)
+    config = searching_config(tmp_path / "run")
+    train(config)
+    first, second = read_metrics(tmp_path / "run" / "metrics.jsonl")[60:]
+    rollouts = read_rollouts(rollout_files(tmp_path / "run")[61])
+    failed = [r for r in rollouts if r.status is Status.SEARCH_FAILED]
+    assert 0 < len(failed) < len(rollouts) == 12
+    assert first["rollouts_dropped"] == len(failed)
+    assert first["status/search_failed"] == pytest.approx(len(failed) / 12)
+    assert first["searches/retries"] == 2.0
+    assert first["skipped"] == 0.0 and math.isfinite(first["loss"])
+    for one in rollouts:
+        assert (one.advantage is None) == (one in failed)
+    for one in failed:
+        assert (one.reward, one.reason) == (0.0, "its search failed")
+        [search] = one.searches
+        assert search.has_failed and search.failure.endswith("(1) away; (2) away")
+    assert (second["rollouts_dropped"], second["searches/retries"]) == (0.0, 0.0)
+    evaluations = {e["name"]: e for e in read_metrics(tmp_path / "run" / "eval.jsonl")}
+    assert evaluations["after_rl"]["num_search_failed"] == 4
+    assert evaluations["after_rl"]["em"] == evaluations["after_rl"]["f1"] == 0.0
+    assert evaluations["after_rl"]["n"] == 4
+    assert evaluations["empty_index"]["num_search_failed"] == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the search failed: no answer to" in page
+    assert "search failed" in page and "rollouts dropped" in page
+    assert "with a failed search" in page
+    results = evaluate_to(
+        tmp_path / "eval",
+        model=config.out,
+        questions="",
+        index="",
+        recipe="",
+        limit=3,
+        temperature=0.0,
+    )
+    assert (results["n"], results["num_search_failed"]) == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_retriever_that_stays_away_stops_the_run(unsteady, tmp_path):
+    unsteady(always, never)
+    config = searching_config(tmp_path / "run")
+    with pytest.raises(TrainingFailedError, match="if every search has failed, see to"):
+        train(config)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")[60:]
+    assert [line["rollouts_dropped"] for line in lines] == [12.0, 12.0]
+    assert [line["skipped"] for line in lines] == [1.0, 2.0]
+    assert [line["groups_without_signal"] for line in lines] == [1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_a_run_whose_policy_is_told(unsteady, tmp_path):
+    unsteady(always, never)
+    config = searching_config(tmp_path / "run", on_search_failure="observe")
+    train(dataclasses.replace(config, steps=1))
+    [line] = read_metrics(tmp_path / "run" / "metrics.jsonl")[60:]
+    assert line["rollouts_dropped"] == line["status/search_failed"] == 0.0
+    assert line["searches/failed"] == 1.0 and line["searches/retries"] > 0.0
+    rollouts = read_rollouts(rollout_files(tmp_path / "run")[61])
+    assert any(not segment.is_policy for one in rollouts for segment in one.segments)
+    assert all(one.advantage is not None for one in rollouts)
+    page = write_report(Path(config.out)).read_text()
+    assert "the search failed: no answer to" in page
+
+
+def test_patience_is_no_part_of_what_a_run_is(tmp_path):
+    config = tiny_config(tmp_path)
+    patient = dataclasses.replace(config.retrieval, attempts=9, timeout_s=1.5)
+    assert identity(dataclasses.replace(config, retrieval=patient)) == identity(config)
+    telling = dataclasses.replace(config.rollout, on_search_failure="observe")
+    other = dataclasses.replace(config, rollout=telling)
+    assert identity(other) != identity(config)
+    narrow = dataclasses.replace(config.retrieval, num_passages=2)
+    assert identity(dataclasses.replace(config, retrieval=narrow)) != identity(config)
+
+
+def test_patience_is_bounded():
+    with pytest.raises(ValueError, match="attempts must be at least 1, got 0"):
+        RetrievalConfig(attempts=0)
+    for seconds in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="timeout_s must be positive and finite"):
+            RetrievalConfig(timeout_s=seconds)
+    assert RolloutConfig().on_search_failure == "drop"
