@@ -1,14 +1,18 @@
 """Groups of rollouts for questions: the door to this package."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
+from jaxsearch.rollout import memory
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.loop import Rollouts
@@ -48,11 +52,14 @@ class Sampler:
         self._limits = limits
         self._protocol = protocol
         self._turn_state = turn_state
-        self._pool = SlotPool(programs, limits, table, tokenizer.pad_id)
+        self._programs = programs
+        with self._memory_explained():
+            self._pool = SlotPool(programs, limits, table, tokenizer.pad_id)
 
     def warm_up(self, params: Params, group_size: int) -> None:
         """Compiles every program in every shape that a rollout may need."""
-        self._pool.warm_up(params, group_size)
+        with self._memory_explained():
+            self._pool.warm_up(params, group_size)
 
     def run(
         self,
@@ -103,10 +110,27 @@ class Sampler:
             turn_state=self._turn_state,
             is_profiled=is_profiled,
         )
-        done = rollouts.finish(prompts)
+        with self._memory_explained():
+            done = rollouts.finish(prompts)
         rollouts.timing.seconds = time.perf_counter() - started
         done.sort(key=lambda t: (order[t.position], t.member))
         return done, rollouts.timing
+
+    def _memory_explained(self) -> contextlib.AbstractContextManager[None]:
+        """Where a device runs out of memory, the error says how many slots fit."""
+        transformer, limits = self._programs.transformer, self._limits
+        num_tokens = limits.cache_len or limits.num_slots * limits.max_len
+        num_parameters = transformer.architecture.num_parameters
+        return memory.explained(
+            num_slots=limits.num_slots,
+            bytes_per_slot=memory.slot_bytes(
+                transformer.architecture,
+                num_tokens // limits.num_slots,
+                transformer.dtype,
+            ),
+            reserved_bytes=num_parameters * jnp.dtype(transformer.dtype).itemsize,
+            device_bytes=memory.device_bytes(jax.local_devices()[0]),
+        )
 
     def _prompt(self, position: int, question: Question) -> Prompt:
         ids = self.tokenizer.encode_prompt(

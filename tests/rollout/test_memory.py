@@ -33,7 +33,7 @@ def test_bytes_of_a_slot_by_hand():
 def test_bytes_are_those_of_the_slots_there_are():
     slots = jax.eval_shape(
         lambda: empty_slots(
-            3, 500, empty_cache(QWEN_SHAPED, 3, 500, jnp.dtype(jnp.bfloat16))
+            3, 500, empty_cache(QWEN_SHAPED, (5, 10), 100, jnp.dtype(jnp.bfloat16))
         )
     )
     per_slot = [x for x in jax.tree.leaves(slots) if x.ndim > 1]
