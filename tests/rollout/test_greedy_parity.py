@@ -1,0 +1,142 @@
+"""Greedy rollouts against `generate` of transformers, from the same exported folder."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsearch.bench.script import (
+    LatentIndex,
+    counting_table,
+    scripted_protocol,
+    words_tokenizer,
+)
+from jaxsearch.data.formats import Question
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.transformer import Transformer
+from jaxsearch.policy import Policy, export, read_architecture, read_params
+from jaxsearch.rollout.decode import Programs
+from jaxsearch.rollout.episode import Sampler
+from jaxsearch.rollout.limits import Limits
+from jaxsearch.rollout.observation import Observer
+from jaxsearch.rollout.sampling import Cut
+
+VOCAB_SIZE = 64
+LIMITS = Limits(
+    num_slots=3,
+    max_len=200,
+    max_prompt_len=24,
+    max_turn_len=64,
+    max_observation_len=20,
+    max_searches=2,
+)
+PROMPT_LENS = [1, 2, 5, 9, 16, 24]
+
+
+@pytest.fixture(scope="module", params=["qwen2", "llama"])
+def folder(request, tmp_path_factory):
+    """An exported policy of random weights, so loud that it seldom repeats itself."""
+    pytest.importorskip("torch")
+    is_llama = request.param == "llama"
+    architecture = Architecture(
+        vocab_size=VOCAB_SIZE,
+        width=32,
+        mlp_width=48,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_width=8,
+        rope_theta=1000.0,
+        has_qkv_bias=not is_llama,
+        has_tied_head=not is_llama,
+    )
+    transformer = Transformer(architecture=architecture)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.7, x.dtype),
+        transformer.shapes,
+    )
+    policy = Policy(
+        transformer=transformer, tokenizer=words_tokenizer(VOCAB_SIZE), params=params
+    )
+    folder = tmp_path_factory.mktemp("export") / request.param
+    export(policy, folder, max_positions=256, dtype="float32")
+    return folder
+
+
+def greedy_rollouts(folder, first_turns):
+    """One rollout for each prompt; the turns but the last are of the given lengths."""
+    transformer = Transformer(architecture=read_architecture(str(folder)))
+    params = read_params(str(folder), transformer)
+    tokenizer, protocol = words_tokenizer(VOCAB_SIZE), scripted_protocol()
+    longest = LIMITS.max_turn_len
+    programs = Programs(
+        transformer=transformer,
+        end_id=tokenizer.end_id,
+        max_turn_len=longest,
+        cut=Cut(),
+        seed=0,
+    )
+
+    def turn_state(rollout):
+        turns = [*first_turns, longest + 1]  # the last is out of its budget's reach
+        return longest + 1 - turns[rollout.turn]
+
+    sampler = Sampler(
+        programs,
+        LIMITS,
+        protocol,
+        tokenizer,
+        counting_table(longest + 1, VOCAB_SIZE),
+        turn_state=turn_state,
+    )
+    observer = Observer(
+        index=LatentIndex(LIMITS.max_observation_len, 0.0),
+        protocol=protocol,
+        tokenizer=tokenizer,
+        num_passages=1,
+        max_observation_len=LIMITS.max_observation_len,
+    )
+    rng = np.random.default_rng(1)
+    texts = [
+        "".join(f" w{word}" for word in rng.integers(60, size=n)) for n in PROMPT_LENS
+    ]
+    done, _ = sampler.run(
+        jax.jit(transformer.for_rollouts)(params),
+        [
+            (i, Question(id=str(i), question=text, golden_answers=()))
+            for i, text in enumerate(texts)
+        ],
+        observer,
+        group_size=1,
+        stage=0,
+        temperature=0.0,
+    )
+    return done
+
+
+@pytest.mark.parametrize("first_turns", [[], [7, 23]], ids=["plain", "searching"])
+def test_greedy_turns_are_those_of_generate(folder, first_turns):
+    """Every turn, given the history before it: ours cached, theirs prefilled anew."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    turns = []
+    for trajectory in greedy_rollouts(folder, first_turns):
+        bounds = np.flatnonzero(np.diff(trajectory.is_policy, append=False)) + 1
+        for start, end in bounds.reshape(-1, 2).tolist():
+            history = torch.tensor(trajectory.tokens[None, :start], dtype=torch.long)
+            made = model.generate(
+                history,
+                attention_mask=torch.ones_like(history),
+                do_sample=False,
+                max_new_tokens=end - start,
+            )
+            turns.append(trajectory.tokens[start:end].tolist())
+            assert turns[-1] == made[0, start:].tolist()
+    lens = [len(turn) for turn in turns]
+    assert len(lens) == (1 + len(first_turns)) * len(PROMPT_LENS)
+    # One that ends early took the end token, as `generate` did.
+    assert lens.count(64) >= 4
+    assert np.mean([len(set(turn)) for turn in turns if len(turn) == 64]) > 10

@@ -1,0 +1,47 @@
+"""The same rollouts through any number of slots, however late results arrive."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+
+
+class LateIndex:
+    """Another index, whose answers take a few random milliseconds."""
+
+    def __init__(self, index, seed):
+        self.index, self.random = index, random.Random(seed)
+
+    def search(self, queries, k):
+        time.sleep(self.random.choice([0, 0.002, 0.005, 0.012]))
+        return self.index.search(queries, k)
+
+
+# Forty rollouts: one after the other, in a few slots, in more slots than there are.
+# A late index makes the schedule differ from run to run; a result that is taken one
+# or four decode calls after its search makes it differ for certain.
+@pytest.mark.parametrize(
+    ("num_slots", "search_calls"),
+    [(1, 0), (2, 0), (3, 0), (7, 0), (7, 1), (7, 4), (45, 0), (45, 4)],
+)
+def test_the_number_of_slots_and_late_results_change_nothing(
+    kit, trajectories, questions, num_slots, search_calls
+):
+    sampler = kit.sampler(num_slots, search_calls=search_calls)
+    for seed in range(1 if search_calls else 3):
+        done, timing = sampler.run(
+            kit.params,
+            questions,
+            kit.observer(LateIndex(kit.word_index(), seed)),
+            group_size=4,
+            stage=2,
+            temperature=1.0,
+        )
+        assert len(timing.asked_at) > 10
+        for a, b in zip(done, trajectories, strict=True):
+            assert (a.position, a.member) == (b.position, b.member)
+            np.testing.assert_array_equal(a.tokens, b.tokens)
+            np.testing.assert_array_equal(a.is_policy, b.is_policy)
+            np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=0, atol=1e-5)
+            assert (a.status, a.searches) == (b.status, b.searches)
