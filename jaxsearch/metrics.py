@@ -75,11 +75,12 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     prints some): `reward/*`, `em`, `f1`,
     `searches/{mean,failed,empty,truncated,retries}`,
     `len/{policy,observation,total}`, `status/*`, `policy_token_share`,
-    `groups_without_signal`, `rollouts_dropped`, `tags_deleted`, `loss`, `kl`,
-    `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
+    `groups_without_signal`, `rollouts_{dropped,restarted}`, `tags_deleted`, `loss`,
+    `kl`, `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
-    `search_wait` is a part of `rollout`, and `tokens_per_s/{policy,total}`.
-    `searches/retries` and `rollouts_dropped` are numbers of a step.
+    `search_wait` is a part of `rollout`, `publish_bytes`, and
+    `tokens_per_s/{policy,total}`. `searches/retries` and `rollouts_*` are numbers of a
+    step.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)

@@ -24,6 +24,7 @@ from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.supervised import imitation_row
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
+from jaxsearch.rollout.memory import tree_bytes
 from jaxsearch.rollout_log import rollout_path, write_rollouts
 from jaxsearch.run import Run, open_run
 from jaxsearch.run_folder import check_identity, write_record
@@ -193,8 +194,10 @@ class Trainer:
             )
             values |= _speeds(trajectories, timing.seconds, started)
             values["searches/retries"] = float(run.num_retries - num_retries)
+            values["rollouts_restarted"] = float(timing.num_restarts)
             values["time/search_wait"] = timing.search_wait
             values["time/publish"] = publish_s
+            values["publish_bytes"] = float(tree_bytes(published))
             every = config.logging.rollouts_every
             if every and (stage_step % every == 0 or stage_step + 1 == num_steps):
                 write_rollouts(

@@ -84,7 +84,8 @@ def test_what_a_run_leaves_behind(whole):
     assert [line["stage"] for line in lines] == ["read"] * 3 + ["search"] * 4
     expected = {
         *("reward/mean", "em", "f1", "searches/mean", "searches/failed"),
-        *("searches/retries", "rollouts_dropped"),
+        *("searches/retries", "rollouts_dropped", "rollouts_restarted"),
+        *("publish_bytes",),
         *("searches/empty", "status/answered", "policy_token_share", "loss", "kl"),
         *("entropy", "clip_fraction", "logprob_drift/mean", "logprob_drift/max"),
         *("grad_norm", "time/rollout", "time/search_wait", "time/update"),

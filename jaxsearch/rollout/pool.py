@@ -1,6 +1,5 @@
 """The slots as the host sees them: ragged lists in, fixed shapes on the device."""
 
-import bisect
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,11 +32,12 @@ _PAGE_LEN = 128
 # Pages that a slot is given beyond what it holds decide how long it may decode before
 # the host must look: this part of a page.
 _AHEAD = 0.5
-# The cache may be read up to each of these shares of its pages.
-_PARTS = (0.25, 0.5, 1.0)
-# Decoding is compiled for all slots, and for these shares of them: a batch that drains
-# need not be computed whole.
-_ROWS = (0.25, 0.5, 1.0)
+# The cache may be read up to each of these shares of its pages, if all slots decode.
+_PARTS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
+# Decoding is compiled for all slots, and for these shares of them, which read up to
+# fewer ends: a batch that drains need not be computed whole.
+_FEWER_ROWS = (0.25, 0.5)
+_PARTS_OF_FEWER_ROWS = (0.375, 1.0)
 
 
 class SlotPool:
@@ -64,7 +64,6 @@ class SlotPool:
             row_len: min(limits.num_slots, max(1, tokens // row_len))
             for row_len in self._observation_buckets
         }
-        self._row_counts = _shares(_ROWS, limits.num_slots)
         page_len = limits.page_len or (_PAGE_LEN_ON_CPU if is_cpu else _PAGE_LEN)
         per_slot = -(-limits.max_len // page_len)
         num_pages = limits.num_slots * per_slot
@@ -85,6 +84,13 @@ class SlotPool:
             jax.default_backend() == "tpu" and architecture.head_width % 128 == 0
         )
         self._part_ends = _shares((1.0,) if has_kernel else _PARTS, num_pages)
+        ends_of_fewer = _shares(_PARTS_OF_FEWER_ROWS, num_pages)
+        # For each number of rows, the ends up to which the cache may be read.
+        self._read_ends = {
+            num_rows: tuple(end for end in self._part_ends if end in ends_of_fewer)
+            for num_rows in _shares(_FEWER_ROWS, limits.num_slots)
+        }
+        self._read_ends[limits.num_slots] = self._part_ends
         starts = (0, *self._part_ends)
         cache = empty_cache(
             architecture,
@@ -106,9 +112,9 @@ class SlotPool:
             for row_len in self._prompt_buckets:
                 prompts = self._prefill(params, [], row_len, group_size)
                 self.start(prompts, [], stage=0)
-            for num_rows in self._row_counts:
-                for num_parts in range(1, len(self._part_ends) + 1):
-                    self._decode(params, 0.0, [], num_rows, num_parts, 0)
+            for num_rows, ends in self._read_ends.items():
+                for end in ends:
+                    self._decode(params, 0.0, [], num_rows, end, 0)
             for num_pages in self._page_buckets:
                 for row_len in self._observation_buckets:
                     self._observe(params, {}, {}, row_len, num_pages)
@@ -191,11 +197,9 @@ class SlotPool:
             return []
         # The last token of a row is cached when the next is sampled.
         room = min(self._pages.covered(slot) - lengths[slot] + 1 for slot in slots)
-        num_rows = bucket_of(self._row_counts, len(slots))
-        num_parts = 1 + bisect.bisect_left(self._part_ends, self._pages.end(slots))
-        self._decode(
-            params, temperature, slots, num_rows, num_parts, min(max_steps, room)
-        )
+        num_rows = bucket_of(tuple(self._read_ends), len(slots))
+        end = bucket_of(self._read_ends[num_rows], self._pages.end(slots))
+        self._decode(params, temperature, slots, num_rows, end, min(max_steps, room))
         return slots
 
     def state(self) -> tuple[np.ndarray, np.ndarray, int]:
@@ -269,7 +273,7 @@ class SlotPool:
         temperature: float,
         slots: Sequence[int],
         num_rows: int,
-        num_parts: int,
+        read_end: int,
         max_steps: int,
     ) -> None:
         self._slots, self._steps = self._programs.decode(
@@ -281,7 +285,7 @@ class SlotPool:
             np.float32(temperature),
             np.int32(self._num_enough),
             np.int32(max_steps),
-            num_parts,
+            self._part_ends.index(read_end) + 1,
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):
