@@ -38,6 +38,10 @@ _PARTS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
 # fewer ends: a batch that drains need not be computed whole.
 _FEWER_ROWS = (0.25, 0.5)
 _PARTS_OF_FEWER_ROWS = (0.375, 1.0)
+# Below so many tokens of a part, and slots, there is nothing to win and one more
+# program to compile.
+_LEAST_PART_LEN = 1024
+_LEAST_ROWS = 8
 
 
 class SlotPool:
@@ -83,12 +87,14 @@ class SlotPool:
         has_kernel = (
             jax.default_backend() == "tpu" and architecture.head_width % 128 == 0
         )
-        self._part_ends = _shares((1.0,) if has_kernel else _PARTS, num_pages)
-        ends_of_fewer = _shares(_PARTS_OF_FEWER_ROWS, num_pages)
+        least = -(-_LEAST_PART_LEN // page_len)
+        parts = (1.0,) if has_kernel else _PARTS
+        self._part_ends = _shares(parts, num_pages, least)
+        ends_of_fewer = (*_shares(_PARTS_OF_FEWER_ROWS, num_pages, least), num_pages)
         # For each number of rows, the ends up to which the cache may be read.
         self._read_ends = {
             num_rows: tuple(end for end in self._part_ends if end in ends_of_fewer)
-            for num_rows in _shares(_FEWER_ROWS, limits.num_slots)
+            for num_rows in _shares(_FEWER_ROWS, limits.num_slots, _LEAST_ROWS)
         }
         self._read_ends[limits.num_slots] = self._part_ends
         starts = (0, *self._part_ends)
@@ -297,6 +303,11 @@ class SlotPool:
         )
 
 
-def _shares(shares: Sequence[float], total: int) -> tuple[int, ...]:
-    """Each share of the total, rounded up, without what occurs twice."""
-    return tuple(sorted({max(1, math.ceil(share * total)) for share in shares}))
+def _shares(shares: Sequence[float], total: int, least: int) -> tuple[int, ...]:
+    """Each share of the total, but none within `least` of the one before; the total."""
+    chosen = []
+    for share in shares:
+        part = math.ceil(share * total)
+        if part >= least + (chosen[-1] if chosen else 0) and part + least <= total:
+            chosen.append(part)
+    return (*chosen, total)

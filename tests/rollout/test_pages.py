@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.models.cache import NO_PAGE
+from jaxsearch.rollout import pool
 from jaxsearch.rollout.pages import PageTable
 
 
@@ -25,6 +26,7 @@ def test_slots_take_the_lowest_free_pages_as_they_grow():
     assert pages.rows([0], 1, 2).tolist() == [[0, 1]]
     assert (pages.end([2]), pages.end([0, 2]), pages.end([1])) == (3, 4, 0)
     pages.release(0)
+    assert pages.covered(0) == 0
     assert pages.cover(1, 4) and pages.rows([1], 1)[0, 0] == 0
 
 
@@ -47,6 +49,29 @@ def test_a_row_is_admitted_if_the_others_can_still_grow():
 def test_a_cache_that_cannot_hold_one_row_is_refused():
     with pytest.raises(ValueError, match="3 pages of 4 tokens do not hold one row"):
         table(num_pages=3)
+
+
+def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
+    kit, questions, trajectories, monkeypatch
+):
+    """As large samplers do: this one is made to, by parts of two pages."""
+    monkeypatch.setattr(pool, "_LEAST_PART_LEN", 32)
+    monkeypatch.setattr(pool, "_LEAST_ROWS", 2)
+    sampler = kit.sampler(8)
+    done, timing = sampler.run(
+        kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
+    )
+    assert timing.num_restarts == 0
+    for found, expected in zip(done, trajectories, strict=True):
+        np.testing.assert_array_equal(found.tokens, expected.tokens)
+        np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=1e-5)
+
+
+def test_ends_are_far_enough_apart():
+    shares = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
+    assert pool._shares(shares, 256, 16) == (64, 96, 128, 160, 192, 256)
+    assert pool._shares(shares, 80, 16) == (20, 40, 60, 80)
+    assert pool._shares(shares, 30, 16) == (30,)
 
 
 def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
