@@ -115,6 +115,7 @@ def greedy_rollouts(folder, first_turns):
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_turns", [[], [7, 23]], ids=["plain", "searching"])
 def test_greedy_turns_are_those_of_generate(folder, first_turns):
     """Every turn, given the history before it: ours cached, theirs prefilled anew."""

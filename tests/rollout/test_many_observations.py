@@ -146,7 +146,7 @@ def kit(request):
 
 MIXED = [8, 0, 3, 1, 0]
 CASES = [("float32", counts) for counts in ([0], [1], [3], [8], MIXED)]
-CASES += [("bfloat16", MIXED)]
+CASES += [pytest.param("bfloat16", MIXED, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("kit", "num_observations"), CASES, indirect=["kit"])

@@ -192,7 +192,7 @@ def test_greedy_tells_the_published_story(kit):
     """From nothing, and from more and more of its first words, in two slots."""
     words = kit.story.split(" ")
     prompts = ["".join(f" {word}" for word in words[:n]) for n in (0, 1, 4, 11, 32)]
-    done = tell(kit, prompts, LatentIndex(1, 0.0), stop_tag="</search>")
+    done = tell(kit, prompts, LatentIndex(1, 0.0), stop_tag="~")
     assert len({t.prompt_len for t in done}) == len(prompts)
     for trajectory in done:
         assert not trajectory.searches and len(trajectory.tokens) == 257
