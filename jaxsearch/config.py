@@ -50,6 +50,9 @@ class ModelConfig:
     """Of activations. Parameters and optimizer are float32."""
     is_rematerialised: bool = False
     """Recompute each layer in the backward pass: less memory, a third more time."""
+    attention: Literal["auto", "plain", "splash", "cudnn"] = "auto"
+    """In training. Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; auto takes
+    either where it can run, else plain XLA."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,15 @@ def load_run(
     config = dataclasses.replace(
         config, eval=dataclasses.replace(config.eval, limit=limit)
     )
-    run = open_run(config)
+    run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
     return run, run.published(params)[0]
+
+
+def open_anywhere(config: RunConfig) -> Run:
+    """The run on devices that may not be those it was trained on: not to train it."""
+    model = dataclasses.replace(config.model, attention="auto")
+    return open_run(dataclasses.replace(config, model=model))
 
 
 def latest_params(run: Run) -> Params:

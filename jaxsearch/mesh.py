@@ -56,6 +56,14 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
+def platform(mesh: Mesh) -> str:
+    """What its devices are: "cpu", "tpu", "cuda" or "rocm"."""
+    device = mesh.devices.flat[0]
+    if device.platform != "gpu":
+        return device.platform
+    return "cuda" if "cuda" in device.client.platform_version else "rocm"
+
+
 def shardings(
     mesh: Mesh, logical_axes: Any, shapes: Any, rules: Mapping[str, str | None] = RULES
 ) -> Any:
@@ -96,6 +104,11 @@ def shardings(
 def row_sharding(mesh: Mesh) -> NamedSharding:
     """Rows of a batch spread over the data axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def head_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows and heads of [B T N H] spread as a batch and the weights of heads are."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
 
 
 def row_multiple(mesh: Mesh) -> int:

@@ -15,7 +15,8 @@ from jaxsearch.config import ModelConfig, RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.inputs import Inputs, load_inputs, open_indexes
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.transformer import Params, Transformer, causal
+from jaxsearch.models.row_attention import row_attention
+from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.policy import (
     Policy,
     padded_vocab,
@@ -37,11 +38,13 @@ from jaxsearch.search.index import Index
 from jaxsearch.search.retries import RetryingIndex
 
 
-def make_transformer(model: ModelConfig, tokenizer: Tokenizer) -> Transformer:
-    """The network of a config, without parameters.
+def make_transformer(
+    model: ModelConfig, tokenizer: Tokenizer, mesh: jax.sharding.Mesh
+) -> Transformer:
+    """The network of a config, to be trained on this mesh, without parameters.
 
-    Errors: ValueError for sizes that do not fit, or a tokenizer with more ids than
-    the model has embeddings.
+    Errors: ValueError for sizes that do not fit, a tokenizer with more ids than the
+    model has embeddings, or attention that the devices cannot run.
     """
     if model.path:
         architecture = read_architecture(model.path)
@@ -67,6 +70,13 @@ def make_transformer(model: ModelConfig, tokenizer: Tokenizer) -> Transformer:
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
         is_rematerialised=model.is_rematerialised,
+        attention=row_attention(
+            model.attention,
+            platform=meshes.platform(mesh),
+            dtype=model.dtype,
+            head_width=architecture.head_width,
+            sharding=meshes.head_sharding(mesh),
+        ),
     )
 
 
@@ -77,8 +87,7 @@ class _Forward:
     transformer: Transformer
 
     def __call__(self, params: Params, tokens: Any, lengths: Any) -> Any:
-        is_visible = causal(lengths, tokens.shape[1])
-        return self.transformer.hidden(params, tokens, is_visible)
+        return self.transformer.hidden(params, tokens, lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,11 +244,12 @@ def open_run(config: RunConfig) -> Run:
     Errors: ValueError, in one line, for whatever does not fit.
     """
     inputs = load_inputs(config)
+    mesh = meshes.make_mesh(config.mesh)
     run = Run(
         config=config,
         inputs=inputs,
-        transformer=make_transformer(config.model, inputs.tokenizer),
-        mesh=meshes.make_mesh(config.mesh),
+        transformer=make_transformer(config.model, inputs.tokenizer, mesh),
+        mesh=mesh,
     )
     # Both say what does not fit, before anything is computed or written.
     _ = run.param_shardings

@@ -7,10 +7,9 @@ from typing import Any
 from jaxsearch.data.formats import Question
 from jaxsearch.evaluate import EVALUATION_STAGE, evaluate, prediction_line
 from jaxsearch.json_lines import replace_file, replace_lines
-from jaxsearch.loading import is_run, latest_params, load_run
+from jaxsearch.loading import is_run, latest_params, load_run, open_anywhere
 from jaxsearch.policy import export
 from jaxsearch.reading import print_trajectory
-from jaxsearch.run import open_run
 from jaxsearch.run_folder import read_run_config
 
 
@@ -94,7 +93,7 @@ def export_run(folder: Path, out: Path, *, dtype: str) -> dict[str, Any]:
     """
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
-    run = open_run(read_run_config(folder))
+    run = open_anywhere(read_run_config(folder))
     policy = run.policy(latest_params(run))
     export(policy, out, max_positions=run.config.rollout.max_len, dtype=dtype)
     return {

@@ -62,6 +62,7 @@ def test_an_impossible_value_is_one_line(capsys, tmp_path):
     ("words", "message"),
     [
         (("train", str(CONFIGS / "quickstrat.py")), "near it: quickstart.py"),
+        (("train", QUICKSTART, "--model.attention", "splash"), "needs a TPU; got cpu"),
         (("report", "nowhere"), "nowhere"),
         (("export", "nowhere", "out"), "not a run's folder"),
         (("score", "--recipe", "reserch", "x.jsonl"), "research"),

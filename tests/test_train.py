@@ -223,6 +223,16 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
         export_run(Path(config.out), tmp_path / "hf", dtype="float32")
 
 
+def test_a_run_is_of_use_where_it_could_not_be_trained(whole, tmp_path):
+    folder = shutil.copytree(whole[0].out, tmp_path / "from_a_tpu")
+    record = json.loads((folder / "config.json").read_text())
+    record["model"]["attention"] = "splash"
+    (folder / "config.json").write_text(json.dumps(record))
+    _, params = load_run(str(folder))
+    assert jax.tree.all(jax.tree.map(lambda x: jnp.isfinite(x).all(), params))
+    export_run(folder, tmp_path / "hf", dtype="float32")
+
+
 @pytest.mark.slow
 def test_the_control_trains_on_retrieved_tokens(tmp_path):
     config = tiny_config(tmp_path / "run", steps=1)

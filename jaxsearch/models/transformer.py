@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.attention import attend, rotary_angles
 from jaxsearch.models.joined import joined, joined_block
 from jaxsearch.models.layers import GatedMLP, Projections, RMSNorm, normal
+from jaxsearch.models.row_attention import RowAttention, plain
 
 Params = dict[str, Any]  # nested dict of arrays
 # nnx.GraphDef and nnx.State, spelled so that beartype can read it.
@@ -60,11 +61,13 @@ class Transformer:
     Attributes:
       dtype: of activations; parameters are cast to it where they are used.
       is_rematerialised: recompute each block in the backward pass.
+      attention: over whole rows.
     """
 
     architecture: Architecture
     dtype: Any = jnp.float32
     is_rematerialised: bool = False
+    attention: RowAttention = plain
 
     @functools.cached_property
     def _abstract(self) -> Graph:
@@ -98,27 +101,27 @@ class Transformer:
         return nnx.to_pure_dict(nnx.state(decoder))
 
     def hidden(
-        self,
-        params: Params,
-        tokens: Int[Array, "B T"],
-        is_visible: Bool[Array, "B T T"],
+        self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
     ) -> Float[Array, "B T D"]:
-        """Final hidden states of whole rows, positions counted from 0 in each."""
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-        x, angles = self._embed(params, tokens, positions)
+        """Final hidden states of whole rows, positions counted from 0 in each.
+
+        Row b holds `lengths[b]` tokens, each of which sees itself and those before
+        it; the rest is padding, whose states are 0 whatever stands there.
+        """
+        index = jnp.arange(tokens.shape[1])[None]
+        x, angles = self._embed(params, tokens, jnp.broadcast_to(index, tokens.shape))
 
         def layer(x, weights):
             def attention(query, key, value):
-                key = jnp.einsum("BSKH->BKHS", key)
-                value = jnp.einsum("BSKH->BKSH", value)
-                return attend(query, key, value, is_visible), None
+                return self.attention(query, key, value), None
 
             return self._block(weights, x, angles, attention)
 
         if self.is_rematerialised:
             layer = jax.checkpoint(layer)
         x, _ = jax.lax.scan(layer, x, params["blocks"])
-        return self._final_norm(params, x)
+        is_token = index < lengths[:, None]
+        return jnp.where(is_token[..., None], self._final_norm(params, x), 0)
 
     def for_rollouts(self, params: Params) -> Params:
         """The same parameters as `hidden_with` reads them.
@@ -193,10 +196,3 @@ class Transformer:
         graphdef, state = graph
         filled = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
         return nnx.merge(graphdef, filled)
-
-
-def causal(lengths: Int[Array, " B"], row_len: int) -> Bool[Array, "B T T"]:
-    """Each token sees itself and what is before it; nobody sees padding."""
-    index = jnp.arange(row_len)
-    is_before = index[None, :, None] >= index[None, None, :]
-    return is_before & (index[None, None, :] < lengths[:, None, None])

@@ -7,7 +7,7 @@ import pytest
 
 from jaxsearch.models.architecture import Architecture, to_hf_config
 from jaxsearch.models.convert import from_hf, to_hf
-from jaxsearch.models.transformer import Transformer, causal
+from jaxsearch.models.transformer import Transformer
 
 
 def random_params(transformer):
@@ -47,8 +47,8 @@ def test_logits_equal_those_of_transformers(is_llama):
     tokens = np.random.default_rng(1).integers(0, 40, (2, 12)).astype(np.int32)
     with torch.no_grad():
         expected = model(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
-    visible = causal(jnp.array([12, 12]), 12)
-    hidden = transformer.hidden(params, jnp.asarray(tokens), visible)
+    lengths = jnp.array([12, 12])
+    hidden = transformer.hidden(params, jnp.asarray(tokens), lengths)
     logits = jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.transformer import Transformer, causal
+from jaxsearch.models.transformer import Transformer
 
 QWEN = Architecture(
     vocab_size=50,
@@ -83,7 +83,7 @@ def reference(params, architecture, tokens):
 
 def hidden(transformer, params, tokens, lengths):
     forward = jax.jit(lambda *a: transformer.hidden(*a))
-    return forward(params, tokens, causal(jnp.asarray(lengths), tokens.shape[1]))
+    return forward(params, tokens, lengths)
 
 
 @pytest.mark.parametrize("architecture", [QWEN, LLAMA], ids=["qwen2", "llama"])
@@ -107,12 +107,17 @@ def test_padding_changes_nothing():
     padded = np.full((4, 11), 49, np.int32)
     padded[:2, :6] = tokens
     padded[1, 3:] = 7
-    wide = hidden(transformer, params, padded, np.array([6, 3, 0, 0], np.int32))
-    assert np.isfinite(wide).all()
-    for row, length in enumerate(lengths):
+    lengths = np.array([6, 3, 0, 0], np.int32)
+    wide = hidden(transformer, params, padded, lengths)
+    for row, length in enumerate(lengths[:2]):
         np.testing.assert_allclose(
             wide[row, :length], found[row, :length], rtol=1e-5, atol=1e-6
         )
+    for row, length in enumerate(lengths):
+        assert (wide[row, length:] == 0).all()
+    is_padding = np.arange(11) >= lengths[:, None]
+    other = hidden(transformer, params, np.where(is_padding, 3, padded), lengths)
+    np.testing.assert_array_equal(wide, other)
 
 
 def test_a_token_depends_on_itself_and_on_what_is_before_it():
@@ -120,10 +125,10 @@ def test_a_token_depends_on_itself_and_on_what_is_before_it():
     transformer, params = make(QWEN)
     T = 5
     tokens = jnp.arange(T)[None]  # all different: one embedding row a position
-    is_visible = causal(jnp.array([4]), T)
+    lengths = jnp.array([4])
 
     def state(embedding, t):
-        out = transformer.hidden({**params, "embedding": embedding}, tokens, is_visible)
+        out = transformer.hidden({**params, "embedding": embedding}, tokens, lengths)
         return jnp.sum(out[0, t] * jnp.arange(1.0, 33.0))
 
     grad = jax.jit(jax.grad(state))
@@ -131,6 +136,7 @@ def test_a_token_depends_on_itself_and_on_what_is_before_it():
         strength = jnp.abs(grad(params["embedding"], t)).sum(axis=-1)[:T]
         assert (strength[: t + 1] > 1e-4).all()
         assert (strength[t + 1 :] == 0).all()
+    assert (grad(params["embedding"], 4) == 0).all()  # padding
 
 
 def test_published_parameters_are_cast_once_but_for_norms():
@@ -154,13 +160,13 @@ def test_published_parameters_are_cast_once_but_for_norms():
 
 def test_rematerialised_gradients_are_equal_and_compute_more():
     tokens = jnp.asarray(np.random.default_rng(4).integers(0, 50, (2, 6)))
-    visible = causal(jnp.array([6, 5]), 6)
+    lengths = jnp.array([6, 5])
     grads, lowered = [], []
     for is_rematerialised in (False, True):
         transformer, params = make(QWEN, is_rematerialised=is_rematerialised)
 
         def loss(params, transformer=transformer):
-            return jnp.sum(transformer.hidden(params, tokens, visible) ** 3)
+            return jnp.sum(transformer.hidden(params, tokens, lengths) ** 3)
 
         grads.append(jax.jit(jax.grad(loss))(params))
         lowered.append(str(jax.make_jaxpr(jax.grad(loss))(params)))
@@ -187,8 +193,8 @@ def test_the_program_does_not_grow_with_depth():
         deep = dataclasses.replace(QWEN, num_layers=num_layers)
         transformer, params = make(deep)
         tokens = jnp.zeros((2, 6), jnp.int32)
-        visible = causal(jnp.array([6, 5]), 6)
-        jaxpr = jax.make_jaxpr(transformer.hidden)(params, tokens, visible)
+        lengths = jnp.array([6, 5])
+        jaxpr = jax.make_jaxpr(transformer.hidden)(params, tokens, lengths)
         counts.append(num_equations(jaxpr.jaxpr))
     assert counts[0] == counts[1] > 30
 

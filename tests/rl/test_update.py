@@ -20,7 +20,7 @@ from jaxsearch.mesh import (
     shardings,
 )
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.transformer import Transformer, causal
+from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl import head as head_module
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.objectives import ImitationObjective, PolicyObjective
@@ -221,9 +221,7 @@ def rows():
 def transformer():
     """An updater of a real decoder with a reference, chunks smaller than a row."""
     updater = Updater(
-        forward=lambda params, tokens, lengths: TRANSFORMER.hidden(
-            params, tokens, causal(lengths, tokens.shape[1])
-        ),
+        forward=TRANSFORMER.hidden,
         head=TRANSFORMER.head,
         objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.01),
         optimizer=OPTIMIZER,

@@ -12,7 +12,7 @@ import pytest
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import pieces_tokenizer
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.transformer import Transformer, causal
+from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Limits, Sampler
@@ -93,7 +93,7 @@ def kit():
 
     @jax.jit
     def logits(params, tokens, lengths):
-        hidden = transformer.hidden(params, tokens, causal(lengths, tokens.shape[1]))
+        hidden = transformer.hidden(params, tokens, lengths)
         return jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
 
     def trainer_logprobs(trajectories, temperature):

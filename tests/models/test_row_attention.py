@@ -1,0 +1,311 @@
+"""Each kernel against NumPy in float64: values, gradients, padding, devices."""
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from jaxsearch.mesh import MeshShape, head_sharding, make_mesh, platform
+from jaxsearch.models import row_attention as module
+from jaxsearch.models.row_attention import (
+    PerDevice,
+    cudnn,
+    plain,
+    row_attention,
+    splash,
+)
+
+B, H = 2, 8
+interpreted = functools.partial(splash, is_interpreted=True)
+KERNELS = {"plain": plain, "cut": plain, "splash": interpreted, "cudnn": cudnn}
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request, monkeypatch):
+    """Each of them; so short rows are cut, and take several blocks of the kernel."""
+    if request.param == "cut":
+        monkeypatch.setattr(module, "_WHOLE_LEN", 16)
+        monkeypatch.setattr(module, "_BLOCK_LEN", 16)
+    monkeypatch.setattr(module, "_SPLASH_LENS", (128,))
+    if request.param == "cudnn" and platform(one_device()) != "cuda":
+        # The same arguments, carried out by XLA: their meaning is tested, if not cuDNN.
+        attention = jax.nn.dot_product_attention
+
+        def through_xla(query, key, value, *, implementation, **settings):
+            assert implementation == "cudnn" and query.shape[1] % 2 == 0
+            return attention(query, key, value, implementation="xla", **settings)
+
+        monkeypatch.setattr(jax.nn, "dot_product_attention", through_xla)
+    return KERNELS[request.param]
+
+
+def one_device():
+    return make_mesh(MeshShape(), jax.devices()[:1])
+
+
+def inputs(T, N, K, dtype=jnp.float32, rows=B):
+    """Query, key, value, and the gradient that comes back to the output."""
+    rng = np.random.default_rng(0)
+    shapes = [(rows, T, heads, H) for heads in (N, K, K, N)]
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def reference(query, key, value, upstream, window):
+    """Output and gradients in float64, one row and one head at a time."""
+    query, key, value, upstream = (
+        np.asarray(x, np.float64) for x in (query, key, value, upstream)
+    )
+    T, N, K = *query.shape[1:3], key.shape[2]
+    out, dq, dk, dv = (np.zeros_like(x) for x in (query, query, key, value))
+    age = np.arange(T)[:, None] - np.arange(T)
+    is_visible = (age >= 0) & (age < (T if window is None else window))
+    for b, n in np.ndindex(len(query), N):
+        k = n * K // N
+        scores = query[b, :, n] @ key[b, :, k].T / np.sqrt(H)
+        weights = np.where(is_visible, np.exp(scores), 0)
+        weights /= weights.sum(axis=1, keepdims=True)
+        out[b, :, n] = weights @ value[b, :, k]
+        dv[b, :, k] += weights.T @ upstream[b, :, n]
+        dweights = upstream[b, :, n] @ value[b, :, k].T
+        mean = (weights * dweights).sum(axis=1, keepdims=True)
+        dscores = weights * (dweights - mean) / np.sqrt(H)
+        dq[b, :, n] = dscores @ key[b, :, k]
+        dk[b, :, k] += dscores.T @ query[b, :, n]
+    return out, dq, dk, dv
+
+
+def computing(kernel, window=None):
+    """(query, key, value, upstream) -> output and gradients."""
+
+    @jax.jit
+    def run(query, key, value, upstream):
+        out, back = jax.vjp(lambda *x: kernel(*x, window=window), query, key, value)
+        return out, *back(upstream)
+
+    return run
+
+
+CASES = {
+    "heads of their own": (130, 2, 2, None),
+    "groups of 4": (200, 8, 2, None),
+    "groups of 7, whole blocks": (256, 7, 1, None),
+    "window": (200, 4, 2, 37),
+    "window of one": (20, 2, 1, 1),
+    "window longer than a row": (33, 2, 1, 100),
+    "one token": (1, 4, 2, None),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_numpy(kernel, case):
+    T, N, K, window = CASES[case]
+    if kernel is cudnn and platform(one_device()) == "cuda":
+        pytest.skip("cuDNN takes no float32")
+    given = inputs(T, N, K)
+    for got, want in zip(
+        computing(kernel, window)(*given), reference(*given, window), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5)
+
+
+def test_bfloat16_is_near_numpy(kernel):
+    """Inputs are rounded alike; weights and results have 8 bits of mantissa."""
+    given = inputs(200, 7, 1, jnp.bfloat16)
+    for got, want in zip(
+        computing(kernel, 37)(*given), reference(*given, 37), strict=True
+    ):
+        assert got.dtype == jnp.bfloat16
+        error = np.linalg.norm(np.asarray(got, np.float64) - want)
+        assert error / np.linalg.norm(want) < 2**-7
+
+
+def test_padding_does_nothing(kernel):
+    """Whatever stands there, tokens before it have the same outputs and gradients."""
+    length = 150
+    given = inputs(200, 4, 2, jnp.bfloat16)
+    *arrays, upstream = given
+    upstream = upstream.at[:, length:].set(0)
+    run, results = computing(kernel), []
+    for filling in (0, 1000):
+        filled = [x.at[:, length:].set(filling) for x in arrays]
+        results.append(run(*filled, upstream))
+    for first, second in zip(*results, strict=True):
+        assert jnp.isfinite(first).all() and jnp.isfinite(second).all()
+        np.testing.assert_array_equal(first[:, :length], second[:, :length])
+        assert jnp.abs(first[:, :length]).max() > 0
+    for _, *gradients in results:
+        for gradient in gradients:
+            assert (gradient[:, length:] == 0).all()
+
+
+def test_a_long_row_keeps_no_scores():
+    """What waits for the backward pass grows with T, not with its square."""
+
+    def kept(T):
+        query, key, value, _ = inputs(T, 2, 1)
+        _, back = jax.eval_shape(lambda *x: jax.vjp(plain, *x), query, key, value)
+        return sum(x.size for x in jax.tree.leaves(back)) / query.size
+
+    long = module._WHOLE_LEN * 2
+    assert kept(module._WHOLE_LEN) > 100
+    assert kept(long) < 6 and abs(kept(long) - kept(2 * long)) < 0.1
+
+
+@pytest.mark.parametrize("window", [None, 20])
+def test_what_a_long_row_cannot_see_is_not_read(monkeypatch, window):
+    monkeypatch.setattr(module, "_WHOLE_LEN", 16)
+    monkeypatch.setattr(module, "_BLOCK_LEN", 16)
+    query, key, value, _ = inputs(128, 2, 1)
+    # Parts of 32: a weight of 0 would not hide a value that is not a number.
+    value = value.at[:, 64:].set(jnp.nan)
+    run = jax.jit(plain, static_argnums=3)
+    out = run(query, key, value, window)
+    assert jnp.isfinite(out[:, :64]).all() and jnp.isnan(out[:, 64:]).all()
+    if window is not None:
+        out = run(query, key, value[:, ::-1], window)
+        assert jnp.isfinite(out[:, 96:]).all() and jnp.isnan(out[:, 64:80]).all()
+
+
+def test_each_device_runs_the_kernel_on_its_rows_and_heads():
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
+    given = inputs(128, 4, 2, rows=4)
+    spread = PerDevice(interpreted, head_sharding(mesh))
+    placed = jax.device_put(given, head_sharding(mesh))
+    for got, want in zip(
+        computing(spread, 40)(*placed),
+        computing(interpreted, 40)(*given),
+        strict=True,
+    ):
+        assert got.sharding.is_equivalent_to(head_sharding(mesh), got.ndim)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+CHOICES = [
+    ("auto", "cpu", "bfloat16", 128, plain),
+    ("auto", "rocm", "bfloat16", 128, plain),
+    ("auto", "tpu", "float32", 6, splash),
+    ("auto", "cuda", "bfloat16", 64, cudnn),
+    ("auto", "cuda", "float32", 64, plain),
+    ("auto", "cuda", "bfloat16", 100, plain),
+    ("auto", "cuda", "bfloat16", 256, plain),
+    ("plain", "tpu", "bfloat16", 128, plain),
+    ("plain", "cuda", "bfloat16", 128, plain),
+    ("splash", "tpu", "bfloat16", 128, splash),
+    ("cudnn", "cuda", "float16", 128, cudnn),
+]
+
+
+@pytest.mark.parametrize(("name", "where", "dtype", "width", "expected"), CHOICES)
+def test_the_platform_decides(name, where, dtype, width, expected):
+    settings = dict(platform=where, dtype=dtype, head_width=width)
+    one, eight = one_device(), make_mesh(MeshShape(fsdp=8))
+    assert row_attention(name, sharding=head_sharding(one), **settings) is expected
+    spread = row_attention(name, sharding=head_sharding(eight), **settings)
+    again = row_attention(name, sharding=head_sharding(eight), **settings)
+    assert spread == again and hash(spread) == hash(again)
+    if expected is plain:
+        assert spread is plain
+    else:
+        assert spread == PerDevice(expected, head_sharding(eight))
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "dtype", "width", "told"),
+    [
+        ("splash", "cpu", "bfloat16", 128, "'splash' needs a TPU; got cpu"),
+        ("splash", "cuda", "bfloat16", 128, "got cuda"),
+        ("cudnn", "tpu", "bfloat16", 128, "'cudnn' needs an NVIDIA GPU.*got tpu"),
+        ("cudnn", "cuda", "float32", 128, "bfloat16.*got cuda, float32"),
+        ("cudnn", "cuda", "bfloat16", 100, "multiple of 8.*heads 100 wide"),
+        ("flash", "tpu", "bfloat16", 128, "'flash' is unknown; known: .*'splash'"),
+    ],
+)
+def test_what_cannot_run_is_refused(name, where, dtype, width, told):
+    sharding = head_sharding(one_device())
+    with pytest.raises(ValueError, match=told) as refused:
+        row_attention(
+            name, platform=where, dtype=dtype, head_width=width, sharding=sharding
+        )
+    assert "\n" not in str(refused.value)
+
+
+COMPILED_FOR_A_TPU = """
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from jaxsearch.mesh import *
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.row_attention import row_attention
+from jaxsearch.models.transformer import Transformer
+
+chips = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu").devices
+mesh = make_mesh(MeshShape(fsdp=2, tensor=2), chips)
+architecture = Architecture(
+    vocab_size=256, width=256, mlp_width=256, num_layers=2, num_heads=14,
+    num_kv_heads=2, head_width=64,
+)
+transformer = Transformer(
+    architecture=architecture, dtype=jnp.bfloat16, is_rematerialised=True,
+    attention=row_attention(
+        "auto", platform=platform(mesh), dtype="bfloat16", head_width=64,
+        sharding=head_sharding(mesh),
+    ),
+)
+def loss(params, tokens, lengths):
+    return jnp.sum(transformer.hidden(params, tokens, lengths).astype(jnp.float32) ** 2)
+
+def placed(shape, place):
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
+
+places = shardings(mesh, transformer.logical_axes, transformer.shapes)
+params = jax.tree.map(placed, transformer.shapes, places)
+tokens, lengths = (
+    placed(jax.ShapeDtypeStruct(shape, jnp.int32), row_sharding(mesh))
+    for shape in ((4, 300), (4,))
+)
+program = jax.jit(jax.grad(loss)).lower(params, tokens, lengths).compile().as_text()
+calls = [line for line in program.splitlines() if "tpu_custom_call" in line]
+# Each device: 2 of 4 rows, 7 of 14 heads, rows padded to 384.
+print(len(calls), all("[2,7,384,64]" in line for line in calls))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_step_compiles_for_a_tpu():
+    """Four chips of a v5e: one kernel forward (twice: rematerialised), two back."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED_FOR_A_TPU],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["4", "True"]
+
+
+class Gpu:
+    """What of a device tells whose it is."""
+
+    platform = "gpu"
+
+    def __init__(self, version):
+        self.client = SimpleNamespace(platform_version=version)
+
+
+def test_a_platform_has_one_name():
+    for version, name in (("PJRT C API\ncuda 13000", "cuda"), ("rocm 70000", "rocm")):
+        assert platform(Mesh(np.array([Gpu(version)]), ("data",))) == name
