@@ -12,6 +12,9 @@ import numpy as np
 # other 68 bytes for the characters from U+0100 on, in order.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 
+# What transformers 4 and 5 call a tokenizer that is its tokenizer.json and no more.
+_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
 
 class Tokenizer:
     """A Hugging Face fast tokenizer whose ids have known bytes.
@@ -43,14 +46,18 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: str) -> "Tokenizer":
         """Reads a local folder, or a Hub id through its cache."""
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         # A Hub id is "owner/name"; anything else with a slash is a path.
         is_path = folder.startswith((".", "/", "~")) or folder.count("/") != 1
         if is_path and os.sep in folder and not Path(folder).is_dir():
             raise ValueError(f"tokenizer folder {folder} does not exist")
+        # A tokenizer of no family says so. AutoTokenizer goes by the model beside it
+        # instead, and would read ours in a qwen2 folder as Qwen's.
+        is_plain = _class_name(Path(folder)) in _PLAIN_CLASSES
+        loader = PreTrainedTokenizerFast if is_plain else AutoTokenizer
         try:
-            backend = AutoTokenizer.from_pretrained(folder)
+            backend = loader.from_pretrained(folder)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
@@ -166,3 +173,12 @@ def pad_rows(rows: list[list[int]], row_len: int, pad_id: int) -> np.ndarray:
     for target, row in zip(out, rows, strict=True):
         target[: len(row)] = row
     return out
+
+
+def _class_name(folder: Path) -> str | None:
+    """The class that a local tokenizer folder names, if it names one."""
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return config.get("tokenizer_class")

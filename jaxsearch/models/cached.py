@@ -5,6 +5,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.models import cache as kv
 from jaxsearch.models.attention import attend, attend_kernel, attend_pages
+from jaxsearch.models.row_attention import PerDevice
 from jaxsearch.models.transformer import Params, Transformer
 
 
@@ -17,13 +18,14 @@ def prefill(
     """
     R, T = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(T)[None], (R, T))
-    is_visible = jnp.broadcast_to(jnp.tri(T, dtype=bool)[None], (R, T, T))
+    # That of training, without its cut: rollouts run on one device.
+    trained = transformer.attention
+    attend_row = trained.kernel if isinstance(trained, PerDevice) else trained
     pages = []
 
     def attention(_, query, key, value):
         pages.append(kv.paged(key, value, page_len))
-        key, value = jnp.einsum("RSKH->RKHS", key), jnp.einsum("RSKH->RKSH", value)
-        return attend(query, key, value, is_visible)
+        return attend_row(query, key, value)
 
     transformer.hidden_with(params, tokens, positions, attention)
     return tuple(pages)

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.attention import attend, rotary_angles
+from jaxsearch.models.attention import rotary_angles
 from jaxsearch.models.joined import joined, joined_block
 from jaxsearch.models.layers import GatedMLP, Projections, RMSNorm, normal
 from jaxsearch.models.row_attention import RowAttention, plain

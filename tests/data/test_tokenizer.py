@@ -108,7 +108,10 @@ def test_pieces_are_cut_into_the_fewest():
     assert tokenizer.special_ids == {0, 1}
 
 
-def test_pieces_survive_saving(tmp_path):
+@pytest.mark.parametrize("model_type", ["qwen2", "llama"])
+def test_pieces_survive_saving_beside_a_model(tmp_path, model_type):
+    """AutoTokenizer would go by the model's type, and lose every piece."""
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     tokenizer = pieces_tokenizer(WORDS)
     tokenizer.save(tmp_path)
     again = Tokenizer.load(str(tmp_path))

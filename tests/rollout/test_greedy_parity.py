@@ -96,6 +96,7 @@ def greedy_rollouts(folder, first_turns):
         tokenizer=tokenizer,
         num_passages=1,
         max_observation_len=LIMITS.max_observation_len,
+        on_search_failure="drop",
     )
     rng = np.random.default_rng(1)
     texts = [

@@ -11,7 +11,7 @@ import pytest
 from jaxsearch.bench.script import counting_table, scripted_protocol, words_tokenizer
 from jaxsearch.data.formats import Question
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.transformer import Transformer, causal
+from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
@@ -98,6 +98,7 @@ def kit(request):
         tokenizer=tokenizer,
         num_passages=1,
         max_observation_len=LIMITS.max_observation_len,
+        on_search_failure="drop",
     )
     questions = [
         (i, Question(id=str(i), question=f" w{i}" * (1 + i), golden_answers=()))
@@ -122,7 +123,7 @@ def kit(request):
 
     @jax.jit
     def forward(params, tokens, lengths, is_policy):
-        hidden = transformer.hidden(params, tokens, causal(lengths, LIMITS.max_len))
+        hidden = transformer.hidden(params, tokens, lengths)
         head, temperature = transformer.head(params), jnp.float32(TEMPERATURE)
         return policy_logprobs(hidden, head, tokens, is_policy, temperature)[0]
 

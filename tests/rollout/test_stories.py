@@ -160,6 +160,7 @@ def tell(kit, prompts, index, *, stop_tag):
         tokenizer=kit.tokenizer,
         num_passages=1,
         max_observation_len=limits.max_observation_len,
+        on_search_failure="drop",
     )
     questions = [
         (i, Question(id=str(i), question=f"<s>{prompt}", golden_answers=()))
