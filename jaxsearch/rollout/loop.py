@@ -93,7 +93,8 @@ class Rollouts:
         free = collections.deque(
             slot for slot in range(self._limits.num_slots) if slot not in self._by_slot
         )
-        while free and (self._queue or self._waiting):
+        # Nobody starts while an observation finds no room: it could wait forever.
+        while free and not self._observed and (self._queue or self._waiting):
             if not self._waiting:
                 self._prefill()
             starts = []

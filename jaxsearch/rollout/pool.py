@@ -1,7 +1,5 @@
 """The slots as the host sees them: ragged lists in, fixed shapes on the device."""
 
-import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
@@ -12,36 +10,14 @@ from jaxsearch.data.tokenizer import pad_rows
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params
 from jaxsearch.rollout.decode import Programs, Prompts
-from jaxsearch.rollout.limits import Limits, bucket_of, buckets
+from jaxsearch.rollout.limits import Limits, bucket_of
 from jaxsearch.rollout.pages import PageTable
+from jaxsearch.rollout.shapes import shapes_here
 from jaxsearch.rollout.slots import Row, Start, empty_slots
 
-# Tokens of observations that are fed at once: enough for the products to run near the
-# machine's rate, few enough that a batch is seldom padded with empty rows. Two CPU
-# cores reach three quarters of their best rate at 192 rows; 128 rollouts through 32
-# slots spent 4.6 s on appends with 192, 5.5 with 384, 6.9 with 512. An accelerator
-# needs more rows than that to be busy.
-_APPENDED_TOKENS_ON_CPU = 192
-_APPENDED_TOKENS = 2048
-
-
-# Tokens in a page: few waste little at a row's end, many make larger products. On two
-# CPU cores 64 and 128 did alike; a TPU's lanes are 128 wide.
-_PAGE_LEN_ON_CPU = 64
-_PAGE_LEN = 128
-# Pages that a slot is given beyond what it holds decide how long it may decode before
-# the host must look: this part of a page.
+# A slot is given so much of a page beyond what it holds: it decides for how long
+# decoding may go on before the host must look.
 _AHEAD = 0.5
-# The cache may be read up to each of these shares of its pages, if all slots decode.
-_PARTS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-# Decoding is compiled for all slots, and for these shares of them, which read up to
-# fewer ends: a batch that drains need not be computed whole.
-_FEWER_ROWS = (0.25, 0.5)
-_PARTS_OF_FEWER_ROWS = (0.375, 1.0)
-# Below so many tokens of a part, and slots, there is nothing to win and one more
-# program to compile.
-_LEAST_PART_LEN = 1024
-_LEAST_ROWS = 8
 
 
 class SlotPool:
@@ -59,51 +35,20 @@ class SlotPool:
         self._pad_id = pad_id
         self._num_slots = limits.num_slots
         self._max_len = limits.max_len
-        self._prompt_buckets = buckets(limits.max_prompt_len)
-        self._observation_buckets = buckets(limits.max_observation_len)
-        is_cpu = jax.default_backend() == "cpu"
-        tokens = _APPENDED_TOKENS_ON_CPU if is_cpu else _APPENDED_TOKENS
-        # Rows that one append takes, for each length of observations.
-        self._append_rows = {
-            row_len: min(limits.num_slots, max(1, tokens // row_len))
-            for row_len in self._observation_buckets
-        }
-        page_len = limits.page_len or (_PAGE_LEN_ON_CPU if is_cpu else _PAGE_LEN)
-        per_slot = -(-limits.max_len // page_len)
-        num_pages = limits.num_slots * per_slot
-        if limits.cache_len is not None:
-            num_pages = min(num_pages, -(-limits.cache_len // page_len))
+        transformer = programs.transformer
+        self._shapes = shapes_here(limits, transformer.architecture)
         self._pages = PageTable(
             num_slots=limits.num_slots,
-            num_pages=num_pages,
-            page_len=page_len,
+            num_pages=self._shapes.num_pages,
+            page_len=self._shapes.page_len,
             max_len=limits.max_len,
         )
-        self._page_buckets = tuple(
-            sorted({-(-size // page_len) for size in buckets(limits.max_len)})
-        )
-        # JAX's kernel reads what rows own, and takes heads that fill a TPU's lanes.
-        architecture = programs.transformer.architecture
-        has_kernel = (
-            jax.default_backend() == "tpu" and architecture.head_width % 128 == 0
-        )
-        least = -(-_LEAST_PART_LEN // page_len)
-        parts = (1.0,) if has_kernel else _PARTS
-        self._part_ends = _shares(parts, num_pages, least)
-        ends_of_fewer = (*_shares(_PARTS_OF_FEWER_ROWS, num_pages, least), num_pages)
-        # For each number of rows, the ends up to which the cache may be read.
-        self._read_ends = {
-            num_rows: tuple(end for end in self._part_ends if end in ends_of_fewer)
-            for num_rows in _shares(_FEWER_ROWS, limits.num_slots, _LEAST_ROWS)
-        }
-        self._read_ends[limits.num_slots] = self._part_ends
-        starts = (0, *self._part_ends)
         cache = empty_cache(
-            architecture,
-            tuple(end - start for start, end in itertools.pairwise(starts)),
-            page_len,
-            programs.transformer.dtype,
-            is_for_kernel=has_kernel,
+            transformer.architecture,
+            self._shapes.part_sizes,
+            self._shapes.page_len,
+            transformer.dtype,
+            is_for_kernel=self._shapes.has_kernel,
         )
         self._slots = empty_slots(limits.num_slots, limits.max_len, cache)
         self._steps = jnp.int32(0)
@@ -115,14 +60,14 @@ class SlotPool:
         """Compiles every program in every shape that a rollout may need."""
         # Twice: the first round settles on which devices the slots live.
         for _ in range(2):
-            for row_len in self._prompt_buckets:
+            for row_len in self._shapes.prompt_lens:
                 prompts = self._prefill(params, [], row_len, group_size)
                 self.start(prompts, [], stage=0)
-            for num_rows, ends in self._read_ends.items():
+            for num_rows, ends in self._shapes.read_ends.items():
                 for end in ends:
                     self._decode(params, 0.0, [], num_rows, end, 0)
-            for num_pages in self._page_buckets:
-                for row_len in self._observation_buckets:
+            for num_pages in self._shapes.row_pages:
+                for row_len in self._shapes.append_rows:
                     self._observe(params, {}, {}, row_len, num_pages)
             self.release([])
 
@@ -134,7 +79,7 @@ class SlotPool:
         self, params: Params, prompts: Sequence[Sequence[int]], group_size: int
     ) -> Prompts:
         """Keys and values of up to `num_prompts(group_size)` prompts."""
-        row_len = bucket_of(self._prompt_buckets, max(map(len, prompts)))
+        row_len = bucket_of(self._shapes.prompt_lens, max(map(len, prompts)))
         return self._prefill(params, prompts, row_len, group_size)
 
     def start(self, prompts: Prompts, starts: Sequence[Start], stage: int) -> None:
@@ -168,14 +113,14 @@ class SlotPool:
         waiting = sorted(observations, key=lambda slot: len(observations[slot]))
         while waiting:
             longest = len(observations[waiting[-1]])
-            row_len = bucket_of(self._observation_buckets, longest)
-            num_rows = self._append_rows[row_len]
+            row_len = bucket_of(tuple(self._shapes.append_rows), longest)
+            num_rows = self._shapes.append_rows[row_len]
             batch, waiting = waiting[-num_rows:], waiting[:-num_rows]
             rows = {slot: observations[slot] for slot in batch}
             num_pages = (
                 max(self._pages.covered(s) for s in batch) // self._pages.page_len
             )
-            num_pages = bucket_of(self._page_buckets, num_pages)
+            num_pages = bucket_of(self._shapes.row_pages, num_pages)
             self._observe(params, rows, stop_states, row_len, num_pages)
 
     def decode(
@@ -203,8 +148,8 @@ class SlotPool:
             return []
         # The last token of a row is cached when the next is sampled.
         room = min(self._pages.covered(slot) - lengths[slot] + 1 for slot in slots)
-        num_rows = bucket_of(tuple(self._read_ends), len(slots))
-        end = bucket_of(self._read_ends[num_rows], self._pages.end(slots))
+        num_rows = bucket_of(tuple(self._shapes.read_ends), len(slots))
+        end = bucket_of(self._shapes.read_ends[num_rows], self._pages.end(slots))
         self._decode(params, temperature, slots, num_rows, end, min(max_steps, room))
         return slots
 
@@ -257,7 +202,7 @@ class SlotPool:
         row_len: int,
         num_pages: int,
     ) -> None:
-        num_rows = self._append_rows[row_len]
+        num_rows = self._shapes.append_rows[row_len]
         num_padded = num_rows - len(observations)
         rows = [*observations.values(), *[[]] * num_padded]
         self._slots = self._programs.observe(
@@ -291,7 +236,7 @@ class SlotPool:
             np.float32(temperature),
             np.int32(self._num_enough),
             np.int32(max_steps),
-            self._part_ends.index(read_end) + 1,
+            self._shapes.part_ends.index(read_end) + 1,
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):
@@ -301,13 +246,3 @@ class SlotPool:
         return np.asarray(
             [*slots, *[self._num_slots] * (num_rows - len(slots))], np.int32
         )
-
-
-def _shares(shares: Sequence[float], total: int, least: int) -> tuple[int, ...]:
-    """Each share of the total, but none within `least` of the one before; the total."""
-    chosen = []
-    for share in shares:
-        part = math.ceil(share * total)
-        if part >= least + (chosen[-1] if chosen else 0) and part + least <= total:
-            chosen.append(part)
-    return (*chosen, total)

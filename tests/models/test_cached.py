@@ -1,6 +1,10 @@
 """Keys and values kept in pages: the same hidden states as without a cache."""
 
 import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -231,3 +235,61 @@ def test_where_pages_lie_changes_no_bit():
         )
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
+
+
+# Of Qwen2.5-7B's heads, 16 rows of up to 1,024 tokens, two layers.
+STEP_FOR_A_TPU = """
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from jaxsearch.models import cached
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.cache import empty_cache
+from jaxsearch.models.transformer import Transformer
+
+devices = topologies.get_topology_desc(
+    topology_name="v5e:2x2", platform="tpu"
+).devices
+here = jax.sharding.SingleDeviceSharding(devices[0])
+sizes = Architecture(
+    vocab_size=256, width=256, mlp_width=256, num_layers=2, num_heads=28,
+    num_kv_heads=4, head_width=128,
+)
+transformer = Transformer(architecture=sizes, dtype=jnp.bfloat16)
+
+def step(params, tokens, positions, is_fed, cache, pages):
+    return cached.step(
+        transformer, params, tokens, positions, is_fed, cache, pages, 1
+    )
+
+arguments = jax.eval_shape(lambda: (
+    transformer.for_rollouts(transformer.init(jax.random.key(0))),
+    jnp.zeros(16, jnp.int32), jnp.zeros(16, jnp.int32), jnp.zeros(16, bool),
+    empty_cache(sizes, (128,), 128, jnp.bfloat16, is_for_kernel=True),
+    jnp.zeros((16, 8), jnp.int32),
+))
+arguments = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), arguments
+)
+text = jax.jit(step, donate_argnums=4).lower(*arguments).compile().as_text()
+print(text.count('custom_call_target="tpu_custom_call"'))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_of_decoding_compiles_for_a_tpu():
+    """With one paged attention kernel for each layer."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", STEP_FOR_A_TPU],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.models.cache import NO_PAGE
-from jaxsearch.rollout import pool
+from jaxsearch.rollout import shapes
 from jaxsearch.rollout.pages import PageTable
 
 
@@ -55,8 +55,8 @@ def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
     kit, questions, trajectories, monkeypatch
 ):
     """As large samplers do: this one is made to, by parts of two pages."""
-    monkeypatch.setattr(pool, "_LEAST_PART_LEN", 32)
-    monkeypatch.setattr(pool, "_LEAST_ROWS", 2)
+    monkeypatch.setattr(shapes, "_LEAST_PART_LEN", 32)
+    monkeypatch.setattr(shapes, "_LEAST_ROWS", 2)
     sampler = kit.sampler(8)
     done, timing = sampler.run(
         kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
@@ -69,16 +69,17 @@ def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
 
 def test_ends_are_far_enough_apart():
     shares = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-    assert pool._shares(shares, 256, 16) == (64, 96, 128, 160, 192, 256)
-    assert pool._shares(shares, 80, 16) == (20, 40, 60, 80)
-    assert pool._shares(shares, 30, 16) == (30,)
+    assert shapes._shares(shares, 256, 16) == (64, 96, 128, 160, 192, 256)
+    assert shapes._shares(shares, 80, 16) == (20, 40, 60, 80)
+    assert shapes._shares(shares, 30, 16) == (30,)
 
 
+@pytest.mark.parametrize("page_len", [4, 16])
 def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
-    kit, questions, trajectories
+    kit, questions, trajectories, page_len
 ):
     """Rollouts wait, and start again, but become what they would have become."""
-    sampler = kit.sampler(16, cache_len=96, page_len=4)
+    sampler = kit.sampler(16, cache_len=96, page_len=page_len)
     done, timing = sampler.run(
         kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
     )
