@@ -140,6 +140,20 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
         default=[],
         help="Python of the environment that has the peer, one for each --peer",
     )
+    load = benches.add_parser(
+        "load",
+        help="a Hugging Face folder into parameters",
+        description="Loads a folder as its files have it and in float32, beside the "
+        "rate at which the same files are read and copied.",
+    )
+    load.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    load.add_argument(
+        "--model", default="", help="folder; none: one is made with random weights"
+    )
+    load.add_argument(
+        "--gigabytes", type=float, default=3.0, help="size of a folder that is made"
+    )
+    load.add_argument("--repeats", type=int, default=3, help="runs; medians count")
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
@@ -198,6 +212,10 @@ def _index(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _bench(args: argparse.Namespace) -> dict[str, Any]:
+    if args.action == "load":
+        from jaxsearch.bench.load import bench_load
+
+        return bench_load(args.model, gigabytes=args.gigabytes, repeats=args.repeats)
     if len(args.peer) != len(args.peer_python):
         raise ValueError("give one --peer-python for each --peer, in the same order")
     from jaxsearch.bench.rollout import bench_rollout

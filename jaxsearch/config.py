@@ -28,6 +28,12 @@ class ModelConfig:
     """Hugging Face folder with config.json and safetensors; empty: random weights."""
     tokenizer: str = ""
     """Tokenizer folder or Hub id; empty: that of `path`, or of the run's material."""
+    end_token: str = ""
+    """Ends a row; empty: the tokenizer's own, and those that the folder's
+    generation_config.json names besides."""
+    prompt: Literal["auto", "chat", "base"] = "auto"
+    """chat: under the tokenizer's template; base: plain text, as for a model that was
+    not tuned to chat; auto: chat if there is a template."""
     width: int = 128
     """D. The sizes from here on count only without `path`."""
     mlp_width: int = 256
@@ -43,7 +49,9 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     """Base of the rotary wavelengths; small for short rows."""
     has_qkv_bias: bool = True
-    """Qwen2 has it, Llama does not."""
+    """Qwen2 has it, Qwen3 and Llama do not."""
+    has_qk_norm: bool = False
+    """Qwen3 has it: queries and keys are normalised."""
     has_tied_head: bool = True
     """Whether the head is the embedding."""
     dtype: Literal["float32", "bfloat16"] = "float32"

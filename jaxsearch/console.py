@@ -1,9 +1,10 @@
 """A run on the terminal: a line for every step, under a bar for the stage."""
 
+import contextlib
 import io
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 # Title, key of the metric, format.
 COLUMNS = (
@@ -27,6 +28,32 @@ def step_seconds(values: Mapping[str, float]) -> float:
         for key, value in values.items()
         if key.startswith("time/") and key != "time/search_wait"
     )
+
+
+@contextlib.contextmanager
+def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if that is a terminal; call what it gives with new bytes."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda num_bytes: progress.advance(task, num_bytes)
 
 
 class ConsoleWriter:

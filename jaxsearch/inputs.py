@@ -38,7 +38,11 @@ def load_inputs(config: RunConfig) -> Inputs:
     material = config.data.material(Path(config.out), config.seed)
     tokenizer = material.tokenizer
     if config.model.tokenizer or config.model.path:
-        tokenizer = Tokenizer.load(config.model.tokenizer or config.model.path)
+        tokenizer = Tokenizer.load(
+            config.model.tokenizer or config.model.path,
+            end_token=config.model.end_token,
+            prompt=config.model.prompt,
+        )
     if tokenizer is None:
         raise ValueError(
             "this run needs a tokenizer: name its folder with --model.tokenizer "

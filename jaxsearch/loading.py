@@ -19,6 +19,16 @@ from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.run import Run, open_run
 from jaxsearch.run_folder import read_run_config
 
+# Of a policy that brings no run: ReSearch's row length, at one slot in eight.
+_BUDGETS = RolloutConfig(
+    num_slots=8,
+    max_len=8704,
+    max_prompt_len=512,
+    max_turn_len=8192,
+    max_observation_len=2048,
+    max_searches=16,
+)
+
 
 def no_material(run_folder: Path, seed: int) -> Material:
     """For policies that come without questions or passages."""
@@ -95,20 +105,13 @@ def latest_params(run: Run) -> Params:
 
 
 def _config_of(model: str, recipe: str) -> RunConfig:
-    """A config that only evaluates: ReSearch's row length, at one slot in eight."""
+    """A config that only evaluates."""
     stage: Any = RLStage(name="none", steps=1, recipe=recipe)
     return RunConfig(
         model=ModelConfig(path=model),
         data=DataConfig(material=no_material),
         retrieval=RetrievalConfig(),
-        rollout=RolloutConfig(
-            num_slots=8,
-            max_len=8704,
-            max_prompt_len=512,
-            max_turn_len=8192,
-            max_observation_len=2048,
-            max_searches=16,
-        ),
+        rollout=_BUDGETS,
         stages=(stage,),
         out=model,
     )

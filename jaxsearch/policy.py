@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
+from jaxsearch.console import byte_bar
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.models.architecture import Architecture, from_hf_config, to_hf_config
-from jaxsearch.models.convert import from_hf, to_hf
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.hf_config import from_hf_config, to_hf_config
+from jaxsearch.models.hub import WEIGHTS, local_folder
+from jaxsearch.models.load import load, some, total_bytes, unexpected_tensors
+from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
+from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Params, Transformer
 
 _VOCAB_MULTIPLE = 16  # random weights: rows of the embedding divide over devices
@@ -32,7 +37,7 @@ def padded_vocab(tokenizer: Tokenizer) -> int:
 
 def read_architecture(folder: str) -> Architecture:
     """The architecture of a Hugging Face folder, or of a Hub id through its cache."""
-    path = local_folder(folder) / "config.json"
+    path = local_folder(folder, "model", WEIGHTS) / "config.json"
     if not path.is_file():
         raise ValueError(f"model folder {folder} has no config.json")
     try:
@@ -43,74 +48,55 @@ def read_architecture(folder: str) -> Architecture:
         raise ValueError(f"{path}: {error}") from None
 
 
-def local_folder(name: str) -> Path:
-    """The folder itself, or the cached snapshot of a Hub id."""
-    if Path(name).is_dir():
-        return Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ValueError(f"model folder {name} does not exist")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def read_params(
+    folder: str, transformer: Transformer, shardings: Params, dtype: Any = jnp.float32
+) -> Params:
+    """Parameters of a Hugging Face folder, each in its place on the devices.
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{name} is neither a folder nor a Hub id that can be fetched: {reason}"
-        ) from None
+    A bar on stderr shows how far it is; tensors that the network has no place for are
+    named there.
 
-
-def read_params(folder: str, transformer: Transformer) -> Params:
-    """Parameters of a Hugging Face folder, in one safetensors file or several.
-
-    Errors: ValueError names the file or the tensor that is missing or does not fit.
+    Errors: ValueError names the file and the tensor that is missing, damaged or of
+    another shape than config.json says.
     """
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(local_folder(folder).glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"model folder {folder} has no *.safetensors")
-    where = {}
-    for file in files:
-        try:
-            # "flax" and not "numpy": NumPy has no bfloat16 of its own
-            handle = safe_open(file, framework="flax")
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} cannot be read: {error}") from None
-        where |= dict.fromkeys(handle.keys(), handle)
-
-    def read(name: str) -> np.ndarray:
-        if name not in where:
-            raise ValueError(f"model folder {folder} has no tensor {name}")
-        return np.asarray(where[name].get_tensor(name).astype(jnp.float32))
-
-    return from_hf(read, transformer.shapes, transformer.architecture)
+    tensors = open_tensors(local_folder(folder, "model", WEIGHTS))
+    architecture, shapes = transformer.architecture, transformer.shapes
+    try:
+        unexpected = unexpected_tensors(tensors, architecture, shapes)
+    except ValueError as error:
+        raise ValueError(
+            f"model folder {folder} does not fit its config.json: {error}"
+        ) from None
+    if unexpected:
+        print(f"{folder}: not used: {some(unexpected)}", file=sys.stderr)
+    with byte_bar("loading", total_bytes(tensors)) as advance:
+        return load(
+            tensors, architecture, shapes, shardings, dtype=dtype, on_bytes=advance
+        )
 
 
-def export(policy: Policy, folder: Path, *, max_positions: int, dtype: str) -> None:
+def export(
+    policy: Policy,
+    folder: Path,
+    *,
+    max_positions: int,
+    dtype: str,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> None:
     """Writes a Hugging Face folder: safetensors, config.json, tokenizer.
+
+    Args:
+      max_positions: written where the policy's architecture does not name one.
+      max_file_bytes: of a file of tensors; more than one file come with an index.
 
     Errors: ValueError if the folder exists and is not empty.
     """
-    from safetensors.flax import save_file
-
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; export writes a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = policy.transformer.architecture
-    tensors = {
-        name: jnp.asarray(array, dtype)
-        for name, array in to_hf(policy.params, architecture)
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    config: dict[str, Any] = to_hf_config(
-        architecture, max_positions=max_positions, dtype=dtype
-    )
-    ids = {
-        "eos_token_id": policy.tokenizer.end_id,
-        "pad_token_id": policy.tokenizer.pad_id,
-    }
-    (folder / "config.json").write_text(json.dumps({**config, **ids}, indent=2))
-    (folder / "generation_config.json").write_text(json.dumps(ids, indent=2))
-    policy.tokenizer.save(folder)
+    architecture, tokenizer = policy.transformer.architecture, policy.tokenizer
+    config = to_hf_config(architecture, max_positions=max_positions, dtype=dtype)
+    config |= tokenizer.special_config
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tokenizer.save(folder)
+    save_tensors(folder, policy.params, architecture, dtype, max_file_bytes)

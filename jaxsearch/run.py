@@ -64,6 +64,7 @@ def make_transformer(
             head_width=model.head_width,
             rope_theta=model.rope_theta,
             has_qkv_bias=model.has_qkv_bias,
+            has_qk_norm=model.has_qk_norm,
             has_tied_head=model.has_tied_head,
         )
     return Transformer(
@@ -117,9 +118,10 @@ class Run:
         """From the Hugging Face folder, or drawn from the seed."""
         config = self.config
         if config.model.path:
-            params = read_params(config.model.path, self.transformer)
-        else:
-            params = jax.jit(self.transformer.init)(jax.random.key(config.seed))
+            return read_params(
+                config.model.path, self.transformer, self.param_shardings
+            )
+        params = jax.jit(self.transformer.init)(jax.random.key(config.seed))
         return jax.device_put(params, self.param_shardings)
 
     @functools.cached_property
@@ -147,7 +149,7 @@ class Run:
         rollout = config.rollout
         programs = Programs(
             transformer=self.transformer,
-            end_id=inputs.tokenizer.end_id,
+            end_ids=inputs.tokenizer.end_ids,
             max_turn_len=rollout.max_turn_len,
             cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
             seed=config.seed,

@@ -19,12 +19,13 @@ from jaxsearch.config import DataConfig, RLStage
 from jaxsearch.data import quickstart
 from jaxsearch.data.material import Material
 from jaxsearch.loading import latest_params, load_run
-from jaxsearch.policy import read_architecture, read_params
+from jaxsearch.policy import read_architecture
 from jaxsearch.rollout_log import read_rollouts, rollout_files
 from jaxsearch.run import open_run
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.use import evaluate_to, export_run
 from jaxsearch.writers import read_metrics
+from tests.hf_folders import read_here
 from tests.tiny import tiny_config
 
 TIMES = ("time/", "tokens_per_s/")
@@ -215,8 +216,10 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
     exported = export_run(Path(config.out), tmp_path / "hf", dtype="float32")
     assert "model.safetensors" in exported["files"]
     run, params = load_run(config.out)
-    assert read_architecture(str(tmp_path / "hf")) == run.transformer.architecture
-    again = read_params(str(tmp_path / "hf"), run.transformer)
+    assert read_architecture(str(tmp_path / "hf")) == dataclasses.replace(
+        run.transformer.architecture, max_positions=config.rollout.max_len
+    )
+    again = read_here(tmp_path / "hf", run.transformer)
     again = run.transformer.for_rollouts(jax.tree.map(jnp.asarray, again))
     jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, params))
     with pytest.raises(ValueError, match="is not empty"):

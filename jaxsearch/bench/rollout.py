@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import re
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -88,7 +90,7 @@ def bench_rollout(
             others[name] = Peer(name, python, workload_path(workload))
             stack.callback(others[name].close)
         engine = Engine(script)
-        _say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
+        say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
         engine.run()
         for peer in others.values():
             peer.run()
@@ -97,14 +99,12 @@ def bench_rollout(
         with _compilations() as compiled:
             for number in range(repeats):
                 timings.append(engine.run())
-                _say(
+                say(
                     f"run {number + 1}/{repeats}: jaxsearch {timings[-1].seconds:.2f} s"
                 )
                 for name, peer in others.items():
                     seconds[name].append(peer.run().seconds)
-                    _say(
-                        f"run {number + 1}/{repeats}: {name} {seconds[name][-1]:.2f} s"
-                    )
+                    say(f"run {number + 1}/{repeats}: {name} {seconds[name][-1]:.2f} s")
         profile = engine.run(is_profiled=True)
         return _summary(script, timings, profile, seconds, len(compiled))
 
@@ -137,7 +137,7 @@ def _summary(
         "decode_calls": timing.num_decode_calls,
         "decode_steps": timing.num_steps,
         "slots_busy": workload.policy_tokens / (timing.num_steps * workload.slots),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
         "limit_seconds": limit_seconds,
         "limit_fraction": limit_seconds / seconds,
         "limit": {
@@ -176,13 +176,24 @@ def _compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Most bytes in use on the device so far; of the process where it is the host."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"]
+    return host_peak_bytes()
+
+
+def host_peak_bytes() -> int:
+    """Most memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What getrusage says begins with the peak of the process that started this.
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """One line of progress, with the time, on stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -94,7 +94,7 @@ def scripted_sampler(workload: Workload, transformer: Transformer) -> Sampler:
 
     programs = Programs(
         transformer=transformer,
-        end_id=_NO_ID,
+        end_ids=(_NO_ID,),
         max_turn_len=longest + 1,
         cut=Cut(top_p=None if workload.top_p == 1.0 else workload.top_p),
         seed=0,

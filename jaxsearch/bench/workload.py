@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.models.architecture import Architecture, from_hf_config
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.hf_config import from_hf_config
 
 _PACKAGED = Path(__file__).parent / "workloads"
 

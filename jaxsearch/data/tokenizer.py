@@ -3,10 +3,13 @@
 import functools
 import hashlib
 import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from jaxsearch.models.hub import TOKENIZER, local_folder
 
 # GPT-2's alphabet: the 188 printable Latin-1 characters stand for themselves, the
 # other 68 bytes for the characters from U+0100 on, in order.
@@ -25,18 +28,46 @@ class Tokenizer:
       backend: a `transformers.PreTrainedTokenizerFast`, byte-level (Qwen, Llama 3)
         or with "▁" for a space (SentencePiece style, byte fallback included).
       folder: where it was read from, if anywhere; named in errors.
+      end_token: that a row is ended with; empty: the tokenizer's own.
+      other_end_ids: tokens that end a row too, if they are sampled.
+      prompt: "chat" renders prompts with the chat template, "base" takes them as
+        plain text, "auto" is chat where there is a template.
 
-    Errors: ValueError if it has no end token, or no bytes can be told.
+    Errors: ValueError if it has no such end token or no template, or no bytes can be
+    told.
     """
 
-    def __init__(self, backend, folder: str = "(made here)"):
-        if backend.eos_token_id is None:
+    def __init__(
+        self,
+        backend,
+        folder: str = "(made here)",
+        *,
+        end_token: str = "",
+        other_end_ids: Sequence[int] = (),
+        prompt: str = "auto",
+    ):
+        end_id = backend.eos_token_id
+        if end_token:
+            end_id = backend.get_vocab().get(end_token)
+            if end_id is None:
+                raise ValueError(
+                    f"tokenizer {folder} has no token {end_token!r}, which was to end "
+                    f"rows; its own is {backend.eos_token!r}"
+                )
+        if end_id is None:
             raise ValueError(
                 f"tokenizer {folder} has no end token: expected eos_token in "
-                "tokenizer_config.json; add one and try again"
+                "tokenizer_config.json; add one or name one (model.end_token)"
+            )
+        if prompt == "chat" and backend.chat_template is None:
+            raise ValueError(
+                f"tokenizer {folder} has no chat template; use model.prompt base"
             )
         self.backend = backend
-        self.end_id: int = backend.eos_token_id
+        self.end_id: int = end_id
+        # Of what ends a row, the first is what demonstrations end with.
+        self.end_ids: tuple[int, ...] = tuple(dict.fromkeys((end_id, *other_end_ids)))
+        self._prompt = prompt
         # Padding is never read (lengths are explicit), so any id serves.
         has_pad = backend.pad_token_id is not None
         self.pad_id: int = backend.pad_token_id if has_pad else self.end_id
@@ -44,20 +75,24 @@ class Tokenizer:
         self.num_ids = max(backend.get_vocab().values()) + 1
 
     @classmethod
-    def load(cls, folder: str) -> "Tokenizer":
-        """Reads a local folder, or a Hub id through its cache."""
+    def load(
+        cls, folder: str, *, end_token: str = "", prompt: str = "auto"
+    ) -> "Tokenizer":
+        """Reads a local folder, or a Hub id through its cache.
+
+        A row ends with the tokenizer's end token (or `end_token`), and with any other
+        that the folder's generation_config.json names, as in transformers and vLLM.
+        """
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        # A Hub id is "owner/name"; anything else with a slash is a path.
-        is_path = folder.startswith((".", "/", "~")) or folder.count("/") != 1
-        if is_path and os.sep in folder and not Path(folder).is_dir():
-            raise ValueError(f"tokenizer folder {folder} does not exist")
+        local = local_folder(folder, "tokenizer", TOKENIZER)
         # A tokenizer of no family says so. AutoTokenizer goes by the model beside it
         # instead, and would read ours in a qwen2 folder as Qwen's.
-        is_plain = _class_name(Path(folder)) in _PLAIN_CLASSES
+        config = _json(local / "tokenizer_config.json")
+        is_plain = config.get("tokenizer_class") in _PLAIN_CLASSES
         loader = PreTrainedTokenizerFast if is_plain else AutoTokenizer
         try:
-            backend = loader.from_pretrained(folder)
+            backend = loader.from_pretrained(local)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
@@ -65,7 +100,20 @@ class Tokenizer:
             ) from None
         if not backend.is_fast:
             raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
-        return cls(backend, folder)
+        others = _json(local / "generation_config.json").get("eos_token_id")
+        others = [others] if isinstance(others, int) else others or []
+        return cls(
+            backend,
+            folder,
+            end_token=end_token,
+            other_end_ids=[] if end_token else others,
+            prompt=prompt,
+        )
+
+    @property
+    def has_chat_prompt(self) -> bool:
+        """Whether prompts are rendered with the chat template."""
+        return self._prompt != "base" and self.backend.chat_template is not None
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text, special tokens recognised, none added."""
@@ -80,8 +128,8 @@ class Tokenizer:
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def encode_prompt(self, text: str, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of the prompt: the messages under the chat template, else the text."""
-        if self.backend.chat_template is None:
+        """Ids of the prompt: the messages under the chat template, or the text."""
+        if not self.has_chat_prompt:
             return self.encode(text)
         rendered = self.backend.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
@@ -114,20 +162,40 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids of special tokens, the end token among them."""
         added = self.backend.added_tokens_decoder.items()
-        return frozenset([self.end_id, *(i for i, t in added if t.special)])
+        return frozenset([*self.end_ids, *(i for i, t in added if t.special)])
+
+    @property
+    def special_config(self) -> dict[str, Any]:
+        """Ids of the begin, end and padding tokens, as Hugging Face configs have them.
+
+        Generation stops at any of several end tokens. Where a tokenizer has no padding
+        token, its end token is named.
+        """
+        ends = self.end_ids if len(self.end_ids) > 1 else self.end_id
+        return {
+            "bos_token_id": self.backend.bos_token_id,
+            "eos_token_id": ends,
+            "pad_token_id": self.pad_id,
+        }
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of every id's bytes, the end token and the chat template."""
+        """A hash of every id's bytes, the end tokens and the prompt's template."""
         digest = hashlib.sha256()
         for piece in self.id_bytes:
             digest.update(len(piece).to_bytes(4, "big") + piece)
-        digest.update(f"{self.end_id} {self.backend.chat_template}".encode())
+        template = self.backend.chat_template if self.has_chat_prompt else None
+        digest.update(f"{self.end_ids} {template}".encode())
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and its companions, as transformers reads them."""
+        """Writes tokenizer.json and its companions, as transformers reads them.
+
+        What ends a row is in generation_config.json.
+        """
         self.backend.save_pretrained(folder)
+        ids = json.dumps(self.special_config, indent=2)
+        (folder / "generation_config.json").write_text(ids + "\n")
 
 
 def _byte_level(piece: str) -> bytes:
@@ -175,10 +243,11 @@ def pad_rows(rows: list[list[int]], row_len: int, pad_id: int) -> np.ndarray:
     return out
 
 
-def _class_name(folder: Path) -> str | None:
-    """The class that a local tokenizer folder names, if it names one."""
+def _json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a folder holds; nothing if there is no such file."""
     try:
-        config = json.loads((folder / "tokenizer_config.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-    return config.get("tokenizer_class")
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None

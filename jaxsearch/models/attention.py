@@ -1,4 +1,4 @@
-"""Attention of grouped query heads, and rotary positions."""
+"""Attention of grouped query heads."""
 
 import jax
 import jax.numpy as jnp
@@ -131,27 +131,3 @@ def attend_kernel(
         pages,
         pages_per_compute_block=at_once,
     ).astype(query.dtype)
-
-
-def rotary_angles(
-    positions: Int[Array, "B T"], head_width: int, theta: float
-) -> tuple[Float[Array, "B T 1 W"], Float[Array, "B T 1 W"]]:
-    """Cosine and sine of the rotary angles, W = head_width / 2 frequencies."""
-    exponents = jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width
-    angles = positions[..., None].astype(jnp.float32) * theta ** -exponents[None, None]
-    return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
-
-
-def rotate(
-    x: Float[Array, "B T N H"],
-    cos: Float[Array, "B T 1 W"],
-    sin: Float[Array, "B T 1 W"],
-) -> Float[Array, "B T N H"]:
-    """Rotary position embedding with the two halves of H as the pairs.
-
-    Source: Su et al. 2021 (arXiv:2104.09864); pairs (i, i + H/2) as in Llama and
-    Qwen2 checkpoints, where the paper pairs (2i, 2i + 1).
-    """
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = (first * cos - second * sin, second * cos + first * sin)
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

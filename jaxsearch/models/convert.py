@@ -1,6 +1,7 @@
 """Parameters to and from the names and layouts of Hugging Face files."""
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,105 +9,92 @@ import numpy as np
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Params
 
-_LAYER = {
+Path = tuple[str, ...]
+
+_LAYER: dict[Path, str] = {
     ("attention_norm", "scale"): "input_layernorm.weight",
-    ("mlp_norm", "scale"): "post_attention_layernorm.weight",
     ("projections", "query"): "self_attn.q_proj.weight",
-    ("projections", "key"): "self_attn.k_proj.weight",
-    ("projections", "value"): "self_attn.v_proj.weight",
-    ("projections", "out"): "self_attn.o_proj.weight",
     ("projections", "query_bias"): "self_attn.q_proj.bias",
+    ("projections", "query_norm", "scale"): "self_attn.q_norm.weight",
+    ("projections", "key"): "self_attn.k_proj.weight",
     ("projections", "key_bias"): "self_attn.k_proj.bias",
+    ("projections", "key_norm", "scale"): "self_attn.k_norm.weight",
+    ("projections", "value"): "self_attn.v_proj.weight",
     ("projections", "value_bias"): "self_attn.v_proj.bias",
+    ("projections", "out"): "self_attn.o_proj.weight",
+    ("mlp_norm", "scale"): "post_attention_layernorm.weight",
     ("mlp", "gate"): "mlp.gate_proj.weight",
     ("mlp", "up"): "mlp.up_proj.weight",
     ("mlp", "down"): "mlp.down_proj.weight",
 }
 
 
-def _names(architecture: Architecture) -> dict[tuple[str, ...], str]:
-    """Our path of every parameter outside the layers -> its name in the file."""
-    names = {("embedding",): "model.embed_tokens.weight"}
-    names[("norm", "scale")] = "model.norm.weight"
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor of the files, and which part of which parameter it is.
+
+    The file's tensor has the same values in the same order as that part: only heads
+    and their width are one axis there, as torch's linear maps have it.
+    """
+
+    name: str
+    path: Path
+    layer: int | None  # of a parameter that is stacked over layers
+    shape: tuple[int, ...]  # of our part
+    file_shape: tuple[int, ...]
+
+
+def entries(architecture: Architecture, shapes: Params) -> Iterator[Entry]:
+    """Every tensor of a model's files, layer by layer.
+
+    Args:
+      shapes: `Transformer.shapes`.
+    """
+    outside = {("embedding",): "model.embed_tokens.weight"}
+    outside[("norm", "scale")] = "model.norm.weight"
     if not architecture.has_tied_head:
-        names[("head",)] = "lm_head.weight"
-    return names
-
-
-def _layer_names(architecture: Architecture) -> dict[tuple[str, ...], str]:
-    return {
-        path: name
-        for path, name in _LAYER.items()
-        if architecture.has_qkv_bias or not path[1].endswith("_bias")
-    }
+        outside[("head",)] = "lm_head.weight"
+    for path, name in outside.items():
+        shape = at(shapes, path).shape
+        yield Entry(name, path, None, shape, shape)
+    for layer in range(architecture.num_layers):
+        for path, name in _LAYER.items():
+            if not _has(architecture, path):
+                continue
+            path = ("blocks", *path)
+            shape = at(shapes, path).shape[1:]
+            name = f"model.layers.{layer}.{name}"
+            yield Entry(name, path, layer, shape, _file_shape(path, shape))
 
 
 def to_hf(
     params: Params, architecture: Architecture
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of every tensor of the file, one layer at a time.
-
-    Heads and their width become one axis, as torch's linear maps have it.
-    """
-    for path, name in _names(architecture).items():
-        yield name, np.asarray(_at(params, path))
-    for path, name in _layer_names(architecture).items():
-        stacked = _at(params["blocks"], path)
-        for layer in range(architecture.num_layers):
-            array = np.asarray(stacked[layer])
-            yield (
-                f"model.layers.{layer}.{name}",
-                array.reshape(_flat(path, array.shape)),
-            )
+    """(name, array) of every tensor of the files, one at a time."""
+    for entry in entries(architecture, params):
+        stack = at(params, entry.path)
+        part = stack if entry.layer is None else stack[entry.layer]
+        yield entry.name, np.asarray(part).reshape(entry.file_shape)
 
 
-def from_hf(
-    read: Callable[[str], np.ndarray], shapes: Params, architecture: Architecture
-) -> Params:
-    """Float32 parameters from a file's tensors; `read` gives one by its name.
-
-    Errors: ValueError names a tensor whose size does not fit.
-    """
-    params: dict[str, Any] = {}
-    for path, name in _names(architecture).items():
-        array = np.asarray(read(name), np.float32)
-        _put(params, path, _fitted(array, _at(shapes, path).shape, name))
-    blocks: dict[str, Any] = {}
-    for path, name in _layer_names(architecture).items():
-        shape = _at(shapes["blocks"], path).shape
-        stacked = np.empty(shape, np.float32)
-        for layer in range(architecture.num_layers):
-            full = f"model.layers.{layer}.{name}"
-            stacked[layer] = _fitted(
-                np.asarray(read(full), np.float32), shape[1:], full
-            )
-        _put(blocks, path, stacked)
-    return {**params, "blocks": blocks}
-
-
-def _flat(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    if path == ("projections", "out"):
-        return (shape[0], shape[1] * shape[2])  # [D N H] -> [D N*H]
-    if path[0] == "projections":
-        return (shape[0] * shape[1], *shape[2:])  # [N H D] -> [N*H D]
-    return shape
-
-
-def _fitted(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    if array.size != np.prod(shape):
-        raise ValueError(
-            f"tensor {name} has shape {array.shape}, config.json asks for {shape}"
-        )
-    return array.reshape(shape)
-
-
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
+def at(tree: Any, path: Path) -> Any:
+    """What stands there in a nested dict."""
     for key in path:
         tree = tree[key]
     return tree
 
 
-def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for key in path[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[path[-1]] = value
+def _has(architecture: Architecture, path: Path) -> bool:
+    if path[1].endswith("_bias"):
+        return architecture.has_qkv_bias
+    if path[0] == "projections" and path[-1] == "scale":
+        return architecture.has_qk_norm
+    return True
+
+
+def _file_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if path[1] != "projections" or path[-1] == "scale":
+        return shape
+    if path[-1] == "out":
+        return (shape[0], shape[1] * shape[2])  # [D N H] -> [D N*H]
+    return (shape[0] * shape[1], *shape[2:])  # [N H D] -> [N*H D]

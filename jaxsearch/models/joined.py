@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.attention import rotate
 from jaxsearch.models.layers import rms_norm
+from jaxsearch.models.rotary import rotate
 
 Weights = dict[str, Array]
 
@@ -47,6 +47,9 @@ def joined(block: dict[str, Any], architecture: Architecture) -> Weights:
     }
     if architecture.has_qkv_bias:
         weights["group_biases"] = groups("_bias").reshape(-1)
+    if architecture.has_qk_norm:
+        weights["query_scale"] = heads["query_norm"]["scale"]
+        weights["key_scale"] = heads["key_norm"]["scale"]
     return weights
 
 
@@ -71,6 +74,9 @@ def joined_block(
     groups = groups.reshape(B, T, K, -1, H)
     query = groups[:, :, :, :-2].reshape(B, T, N, H)
     key, value = groups[:, :, :, -2], groups[:, :, :, -1]
+    if architecture.has_qk_norm:
+        query = rms_norm(query, weights["query_scale"], eps)
+        key = rms_norm(key, weights["key_scale"], eps)
     heads = attention(rotate(query, *angles), rotate(key, *angles), value)
     x = x + jnp.einsum("BTNH,DNH->BTD", heads, weights["out"])
     read = rms_norm(x, weights["mlp_scale"], eps)

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.attention import rotate
+from jaxsearch.models.rotary import rotate
 
 
 def normal(
@@ -24,23 +24,33 @@ def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx
 
 
 class RMSNorm(nnx.Module):
-    """`rms_norm` with its scale."""
+    """`rms_norm` with its scale.
 
-    def __init__(self, architecture: Architecture):
-        self.scale = constant(1.0, (architecture.width,), ("embed",))
-        self.eps = architecture.norm_eps
+    Args:
+      axis: logical name of the axis that is normalised, of size `width`.
+    """
 
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __init__(self, width: int, axis: str, eps: float):
+        self.scale = constant(1.0, (width,), (axis,))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
         return rms_norm(x, self.scale[...], self.eps)
 
 
 def rms_norm(
-    x: Float[Array, "B T D"], scale: Float[Array, " D"], eps: float
-) -> Float[Array, "B T D"]:
+    x: Float[Array, "*rows D"], scale: Float[Array, " D"], eps: float
+) -> Float[Array, "*rows D"]:
     """x / rms(x) * scale over the last axis, in float32."""
     wide = x.astype(jnp.float32)
     rms = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
-    return (wide * rms * scale[None, None]).astype(x.dtype)
+    scale = jnp.expand_dims(scale, tuple(range(x.ndim - 1)))
+    return (wide * rms * scale).astype(x.dtype)
+
+
+def stream_norm(architecture: Architecture) -> RMSNorm:
+    """Of the residual stream."""
+    return RMSNorm(architecture.width, "embed", architecture.norm_eps)
 
 
 class Projections(nnx.Module):
@@ -64,6 +74,10 @@ class Projections(nnx.Module):
             self.query_bias = constant(0.0, (N, H), ("heads", "head"))
             self.key_bias = constant(0.0, (K, H), ("kv_heads", "head"))
             self.value_bias = constant(0.0, (K, H), ("kv_heads", "head"))
+        self.has_norm = architecture.has_qk_norm
+        if self.has_norm:
+            self.query_norm = RMSNorm(H, "head", architecture.norm_eps)
+            self.key_norm = RMSNorm(H, "head", architecture.norm_eps)
 
     def split(
         self,
@@ -82,6 +96,8 @@ class Projections(nnx.Module):
             query += self.query_bias[...].astype(dtype)[None, None]
             key += self.key_bias[...].astype(dtype)[None, None]
             value += self.value_bias[...].astype(dtype)[None, None]
+        if self.has_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
         return rotate(query, cos, sin), rotate(key, cos, sin), value
 
     def join(self, heads: Float[Array, "B T N H"]) -> Float[Array, "B T D"]:

@@ -11,9 +11,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.attention import rotary_angles
 from jaxsearch.models.joined import joined, joined_block
-from jaxsearch.models.layers import GatedMLP, Projections, RMSNorm, normal
+from jaxsearch.models.layers import GatedMLP, Projections, normal, stream_norm
+from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
 
 Params = dict[str, Any]  # nested dict of arrays
@@ -27,9 +27,9 @@ class Block(nnx.Module):
     """Attention and MLP, each behind a norm and added to the stream."""
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(architecture)
+        self.attention_norm = stream_norm(architecture)
         self.projections = Projections(architecture, rngs)
-        self.mlp_norm = RMSNorm(architecture)
+        self.mlp_norm = stream_norm(architecture)
         self.mlp = GatedMLP(architecture, rngs)
 
 
@@ -49,7 +49,7 @@ class Decoder(nnx.Module):
         embedding_std = D**-0.5 if architecture.has_tied_head else 0.5
         self.embedding = normal(rngs, (V, D), ("vocab", "embed"), embedding_std)
         self.blocks = stack(rngs)
-        self.norm = RMSNorm(architecture)
+        self.norm = stream_norm(architecture)
         if not architecture.has_tied_head:
             self.head = normal(rngs, (V, D), ("vocab", "embed"), D**-0.5)
 
@@ -168,8 +168,7 @@ class Transformer:
 
     def _embed(self, params: Params, tokens: Array, positions: Array):
         x = params["embedding"].astype(self.dtype)[tokens]
-        sizes = self.architecture
-        return x, rotary_angles(positions, sizes.head_width, sizes.rope_theta)
+        return x, rotary_angles(positions, rotary_frequencies(self.architecture))
 
     def _block(self, weights: Params, x: Array, angles, attention):
         block = self._merged(self._block_graph, weights)
@@ -189,7 +188,7 @@ class Transformer:
 
     @functools.cached_property
     def _norm_graph(self) -> Graph:
-        return nnx.split(nnx.eval_shape(lambda: RMSNorm(self.architecture)))
+        return nnx.split(nnx.eval_shape(lambda: stream_norm(self.architecture)))
 
     @staticmethod
     def _merged(graph: Graph, params: Params) -> nnx.Module:

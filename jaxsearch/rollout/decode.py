@@ -39,13 +39,13 @@ class Programs:
     """Prefill, fork, observe and decode for one policy and one set of rules.
 
     Attributes:
-      end_id: token that ends a rollout.
+      end_ids: tokens that end a rollout.
       max_turn_len: tokens sampled between two observations.
       seed: of the run; the stage is folded in when a rollout starts.
     """
 
     transformer: Transformer
-    end_id: int
+    end_ids: tuple[int, ...]
     max_turn_len: int
     cut: Cut
     seed: int
@@ -212,7 +212,8 @@ class Programs:
             is_full = (some.length >= max_len) | (turn_len >= self.max_turn_len)
             phase = jnp.where(is_full, Phase.EXHAUSTED, Phase.DECODING)
             phase = jnp.where(stop_state == table.shape[0] - 1, Phase.SEARCHING, phase)
-            phase = jnp.where(token == self.end_id, Phase.ENDED, phase)
+            is_end = (token[:, None] == jnp.asarray(self.end_ids)[None]).any(axis=1)
+            phase = jnp.where(is_end, Phase.ENDED, phase)
             phase = jnp.where(is_decoding, phase, some.phase).astype(jnp.int32)
             stop_state = jnp.where(is_decoding, stop_state, some.stop_state)
             return count + 1, some._replace(

@@ -138,6 +138,48 @@ def test_prompts_use_the_chat_template_where_there_is_one():
     assert tokenizer.encode_prompt(" red", messages) == [3, 6]
 
 
+def with_template():
+    backend = pieces_tokenizer(WORDS).backend
+    backend.chat_template = "{{ messages[0]['content'] }} <result>"
+    return backend
+
+
+def test_prompts_are_what_is_asked_for(tmp_path):
+    messages = [{"role": "user", "content": " blue"}]
+    plain = Tokenizer(with_template(), prompt="base")
+    assert plain.encode_prompt(" red", messages) == [2]
+    chat = Tokenizer(with_template(), prompt="chat")
+    assert chat.encode_prompt(" red", messages) == [3, 6]
+    assert plain.fingerprint != chat.fingerprint
+    chat.save(tmp_path)
+    loaded = Tokenizer.load(str(tmp_path), prompt="base")
+    assert loaded.fingerprint == plain.fingerprint
+    with pytest.raises(ValueError, match="here has no chat template; use model.prompt"):
+        Tokenizer(pieces_tokenizer(WORDS).backend, "here", prompt="chat")
+
+
+def test_rows_end_as_the_folder_or_the_caller_says(tmp_path):
+    tokenizer = pieces_tokenizer(WORDS)
+    assert tokenizer.end_ids == (0,)
+    tokenizer.save(tmp_path)
+    generation = tmp_path / "generation_config.json"
+    generation.write_text('{"eos_token_id": [3, 0, 2]}')
+    loaded = Tokenizer.load(str(tmp_path))
+    assert loaded.end_id == 0 and loaded.end_ids == (0, 3, 2)
+    assert loaded.special_ids == {0, 1, 2, 3}
+    assert loaded.special_config["eos_token_id"] == (0, 3, 2)
+    assert loaded.fingerprint != tokenizer.fingerprint
+    loaded.save(tmp_path / "again")
+    assert Tokenizer.load(str(tmp_path / "again")).end_ids == loaded.end_ids
+    chosen = Tokenizer.load(str(tmp_path), end_token="▁blue")
+    assert chosen.end_ids == (3,)
+    with pytest.raises(ValueError, match="no token 'stop', .* its own is '</s>'"):
+        Tokenizer.load(str(tmp_path), end_token="stop")
+    generation.write_text("{")
+    with pytest.raises(ValueError, match="generation_config.json: not JSON"):
+        Tokenizer.load(str(tmp_path))
+
+
 def test_no_end_token_is_an_error():
     backend = pieces_tokenizer(WORDS).backend
     backend.eos_token = None

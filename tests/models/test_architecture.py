@@ -7,11 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxsearch.models.architecture import (
-    Architecture,
-    from_hf_config,
-    to_hf_config,
-)
+from jaxsearch.models.architecture import Architecture, RopeScaling
+from jaxsearch.models.hf_config import from_hf_config, to_hf_config
 from jaxsearch.models.transformer import Transformer
 
 CONFIGS = Path(__file__).resolve().parents[3] / "shared/data/hf_configs"
@@ -26,8 +23,16 @@ TINY = Architecture(
     head_width=6,
     rope_theta=5e5,
     norm_eps=1e-5,
+    max_positions=64,
 )
 LLAMA = dataclasses.replace(TINY, has_qkv_bias=False, has_tied_head=False)
+QWEN3 = dataclasses.replace(TINY, has_qkv_bias=False, has_qk_norm=True)
+SCALED = dataclasses.replace(
+    LLAMA,
+    rope_scaling=RopeScaling(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=16
+    ),
+)
 
 
 def config_of(name):
@@ -36,19 +41,19 @@ def config_of(name):
     return json.loads((CONFIGS / f"{name}.config.json").read_text())
 
 
-@pytest.mark.parametrize("architecture", [TINY, LLAMA])
+@pytest.mark.parametrize("architecture", [TINY, LLAMA, QWEN3, SCALED])
 def test_num_parameters_is_exact(architecture):
     leaves = jax.tree.leaves(Transformer(architecture=architecture).shapes)
     assert architecture.num_parameters == sum(leaf.size for leaf in leaves)
 
 
-@pytest.mark.parametrize("architecture", [TINY, LLAMA])
+@pytest.mark.parametrize("architecture", [TINY, LLAMA, QWEN3, SCALED])
 def test_hf_round_trip(architecture):
     config = to_hf_config(architecture, max_positions=64, dtype="float32")
     assert from_hf_config(json.loads(json.dumps(config))) == architecture
 
 
-@pytest.mark.parametrize("architecture", [TINY, LLAMA])
+@pytest.mark.parametrize("architecture", [TINY, LLAMA, QWEN3, SCALED])
 def test_transformers_reads_and_rewrites_the_same(architecture):
     from transformers import AutoConfig
 
@@ -58,7 +63,7 @@ def test_transformers_reads_and_rewrites_the_same(architecture):
     assert from_hf_config(json.loads(theirs.to_json_string())) == architecture
 
 
-# Sizes that the models' cards state, in parameters.
+# Parameters as the weights' own index counts them.
 @pytest.mark.parametrize(
     ("name", "num_parameters"),
     [
@@ -66,28 +71,49 @@ def test_transformers_reads_and_rewrites_the_same(architecture):
         ("Qwen2-1.5B-Instruct", 1_543_714_304),
         ("Qwen2.5-7B-Instruct", 7_615_616_512),
         ("Qwen2.5-32B-Instruct", 32_763_876_352),
+        ("Qwen3-8B", 8_190_735_360),
+        ("Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("Llama-3.2-1B", 1_235_814_400),
+        ("Llama-3.2-1B-Instruct", 1_235_814_400),
+        ("Llama-3.2-3B", 3_212_749_824),
+        ("Llama-3.2-3B-Instruct", 3_212_749_824),
     ],
 )
-def test_published_qwen_configs(name, num_parameters):
-    architecture = from_hf_config(config_of(name))
-    assert architecture.has_qkv_bias
-    assert architecture.rope_theta == 1e6 and architecture.norm_eps == 1e-6
+def test_published_configs(name, num_parameters):
+    config = config_of(name)
+    architecture = from_hf_config(config)
     assert architecture.num_parameters == num_parameters
-    config = to_hf_config(architecture, max_positions=64, dtype="bfloat16")
-    assert from_hf_config(config) == architecture
+    # Abstract: nothing of that size is made.
+    leaves = jax.tree.leaves(Transformer(architecture=architecture).shapes)
+    assert sum(leaf.size for leaf in leaves) == num_parameters
+    written = to_hf_config(architecture, max_positions=1, dtype="bfloat16")
+    assert from_hf_config(written) == architecture
+    for field in (
+        *("model_type", "architectures", "max_position_embeddings", "rope_theta"),
+        *("vocab_size", "tie_word_embeddings", "rms_norm_eps", "torch_dtype"),
+    ):
+        if field != "torch_dtype" or config[field] == "bfloat16":
+            assert written[field] == config[field]
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("Llama-3.1-8B-Instruct", "rope scaling 'llama3' is not supported"),
-        ("Llama-3.2-1B", "rope scaling 'llama3' is not supported"),
-        ("Qwen3-8B", "model_type 'qwen3' is not supported"),
-    ],
-)
-def test_published_configs_that_are_refused(name, told):
-    with pytest.raises(ValueError, match=told):
-        from_hf_config(config_of(name))
+def test_scaling_of_published_llamas():
+    scaling = from_hf_config(config_of("Llama-3.1-8B-Instruct")).rope_scaling
+    assert scaling == RopeScaling(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=8192
+    )
+    scaling = from_hf_config(config_of("Llama-3.2-1B")).rope_scaling
+    assert scaling.factor == 32.0
+
+
+def test_a_stretch_must_lie_between_two_wavelengths():
+    with pytest.raises(ValueError, match="less than high_freq_factor, got 4.0 and 1"):
+        RopeScaling(
+            factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_len=16
+        )
+    with pytest.raises(ValueError, match="factor must be positive, got 0"):
+        RopeScaling(
+            factor=0.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=16
+        )
 
 
 @pytest.mark.parametrize(
@@ -96,11 +122,15 @@ def test_published_configs_that_are_refused(name, told):
         ({"model_type": "gpt2"}, "model_type 'gpt2'"),
         ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope scaling 'linear'"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope scaling 'yarn'"),
-        ({"use_sliding_window": True}, "sliding-window"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "no field 'factor'"),
+        ({"use_sliding_window": True}, "use_sliding_window = True is not supported"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding-window"),
         ({"hidden_act": "gelu"}, "'gelu'"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"attention_bias": True}, "attention_bias"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights"),
+        ({"model_type": "qwen3", "attention_bias": True}, "attention_bias"),
         ({"hidden_size": ...}, "no field 'hidden_size'"),
         ({"num_hidden_layers": 0}, "num_layers must be at least 1, got 0"),
         ({"num_key_value_heads": 3}, "multiple of num_kv_heads, got 4 and 3"),

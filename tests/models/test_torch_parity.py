@@ -1,76 +1,224 @@
-"""The decoder against transformers' own, with the same random weights."""
+"""The decoder against transformers' own, on folders that either of the two wrote."""
+
+import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.models.architecture import Architecture, to_hf_config
-from jaxsearch.models.convert import from_hf, to_hf
+from jaxsearch.models.architecture import Architecture, RopeScaling
+from jaxsearch.models.attention import attend
+from jaxsearch.models.convert import to_hf
+from jaxsearch.models.rotary import rotary_frequencies
 from jaxsearch.models.transformer import Transformer
+from jaxsearch.policy import read_architecture
+from tests.hf_folders import read_here
+
+torch = pytest.importorskip("torch", reason="PyTorch is the oracle (parity extra)")
+
+VOCAB_SIZE = 97
+QWEN2 = Architecture(
+    vocab_size=VOCAB_SIZE,
+    width=64,
+    mlp_width=96,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=1,
+    head_width=16,
+    rope_theta=1e6,
+    max_positions=32,
+)
+LLAMA = dataclasses.replace(
+    QWEN2, has_qkv_bias=False, has_tied_head=False, rope_theta=5e5, norm_eps=1e-5
+)
 
 
-def random_params(transformer):
-    """Every parameter random, biases and scales too."""
-    leaves, tree = jax.tree.flatten(transformer.shapes)
-    rng = np.random.default_rng(0)
-    values = [jnp.asarray(rng.normal(size=x.shape) / 3, jnp.float32) for x in leaves]
-    return jax.tree.unflatten(tree, values)
+def scaled(factor):
+    """Llama 3.1's shape of scaling, for a context that a test can go beyond."""
+    return RopeScaling(
+        factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_len=32
+    )
 
 
-@pytest.mark.parametrize("is_llama", [False, True], ids=["qwen2", "llama"])
-def test_logits_equal_those_of_transformers(is_llama):
-    torch = pytest.importorskip("torch")
+FAMILIES = {
+    "qwen2_tied_4to1": QWEN2,
+    "qwen2_7to1": dataclasses.replace(
+        QWEN2, has_tied_head=False, num_heads=14, num_kv_heads=2, head_width=8
+    ),
+    "qwen3_2to1": dataclasses.replace(
+        QWEN2,
+        has_qkv_bias=False,
+        has_qk_norm=True,
+        num_kv_heads=2,
+        head_width=24,
+        has_tied_head=False,
+    ),
+    "qwen3_tied_1to1": dataclasses.replace(
+        QWEN2, has_qkv_bias=False, has_qk_norm=True, num_kv_heads=4
+    ),
+    "llama_1to1": dataclasses.replace(LLAMA, num_kv_heads=4),
+    "llama_scaled_8": dataclasses.replace(
+        LLAMA, rope_scaling=scaled(8.0), max_positions=256
+    ),
+    "llama_tied_scaled_32": dataclasses.replace(
+        LLAMA,
+        rope_scaling=scaled(32.0),
+        max_positions=1024,
+        has_tied_head=True,
+        num_kv_heads=2,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=str)
+def pair(request, tmp_path_factory):
+    """Their model, and ours from the folder that theirs wrote."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    architecture = Architecture(
-        vocab_size=40,
-        width=32,
-        mlp_width=48,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=1,
-        head_width=8,
-        rope_theta=1000.0,
-        has_qkv_bias=not is_llama,
-        has_tied_head=not is_llama,
-    )
-    transformer = Transformer(architecture=architecture)
-    params = random_params(transformer)
+    from jaxsearch.models.hf_config import to_hf_config
 
-    config = to_hf_config(architecture, max_positions=64, dtype="float32")
+    architecture = FAMILIES[request.param]
+    config = to_hf_config(architecture, max_positions=0, dtype="float32")
+    torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).eval()
-    tensors = {n: torch.tensor(a) for n, a in to_hf(params, architecture)}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert not unexpected and set(missing) <= {"lm_head.weight"}
-    model.tie_weights()
-    tokens = np.random.default_rng(1).integers(0, 40, (2, 12)).astype(np.int32)
     with torch.no_grad():
-        expected = model(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
-    lengths = jnp.array([12, 12])
-    hidden = transformer.hidden(params, jnp.asarray(tokens), lengths)
-    logits = jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
-    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("has_bias", [True, False])
-def test_conversion_round_trip(has_bias):
-    architecture = Architecture(
-        vocab_size=10,
-        width=8,
-        mlp_width=12,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_width=6,
-        has_qkv_bias=has_bias,
-        has_tied_head=has_bias,
-    )
+        for parameter in model.parameters():
+            if parameter.ndim == 1:  # biases and scales start as 0 and 1
+                parameter += 0.3 * torch.randn_like(parameter)
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    assert read_architecture(str(folder)) == architecture
     transformer = Transformer(architecture=architecture)
-    params = random_params(transformer)
-    tensors = dict(to_hf(params, architecture))
-    assert tensors["model.layers.1.self_attn.q_proj.weight"].shape == (24, 8)
-    assert tensors["model.layers.1.self_attn.o_proj.weight"].shape == (8, 24)
-    assert sum(a.size for a in tensors.values()) == architecture.num_parameters
-    back = from_hf(tensors.__getitem__, transformer.shapes, architecture)
-    jax.tree.map(np.testing.assert_array_equal, params, back)
+    return model, transformer, read_here(folder, transformer)
+
+
+def rows(batch_size, length):
+    rng = np.random.default_rng(1)
+    return rng.integers(0, VOCAB_SIZE, (batch_size, length)).astype(np.int32)
+
+
+def our_logits(transformer, params, tokens, lengths):
+    hidden = transformer.hidden(params, jnp.asarray(tokens), jnp.asarray(lengths))
+    return jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
+
+
+def assert_same_logits(ours, theirs):
+    theirs = theirs.detach().numpy()
+    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+    np.testing.assert_array_equal(ours.argmax(-1), theirs.argmax(-1))
+
+
+def test_logits_beyond_the_original_context(pair):
+    model, transformer, params = pair
+    tokens = rows(2, 200)
+    with torch.no_grad():
+        theirs = model(torch.tensor(tokens, dtype=torch.long)).logits
+    assert_same_logits(our_logits(transformer, params, tokens, [200, 200]), theirs)
+
+
+def test_logits_of_padded_rows(pair):
+    model, transformer, params = pair
+    tokens, lengths = rows(3, 24), [24, 5, 13]
+    is_token = torch.arange(24)[None] < torch.tensor(lengths)[:, None]
+    with torch.no_grad():
+        theirs = model(
+            torch.tensor(tokens, dtype=torch.long), attention_mask=is_token.long()
+        ).logits
+    ours = our_logits(transformer, params, tokens, lengths)
+    for row, length in enumerate(lengths):
+        assert_same_logits(ours[row, :length], theirs[row, :length])
+
+
+def test_logits_of_rows_packed_into_one(pair):
+    model, transformer, params = pair
+    tokens, lengths = rows(1, 30), (11, 19)
+    segments = np.repeat([0, 1], lengths)[None]
+    positions = np.concatenate([np.arange(n) for n in lengths])[None]
+    is_visible = (segments[:, :, None] == segments[:, None]) & np.tril(
+        np.ones((30, 30), bool)
+    )
+
+    def attention(_, query, key, value):
+        return attend(
+            query,
+            key.transpose(0, 2, 3, 1),
+            value.transpose(0, 2, 1, 3),
+            jnp.asarray(is_visible),
+        )
+
+    hidden = transformer.hidden_with(
+        transformer.for_rollouts(params),
+        jnp.asarray(tokens),
+        jnp.asarray(positions, jnp.int32),
+        attention,
+    )
+    ours = jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
+    for segment in (0, 1):
+        alone = tokens[segments == segment][None]
+        with torch.no_grad():
+            theirs = model(torch.tensor(alone, dtype=torch.long)).logits
+        assert_same_logits(ours[:, segments[0] == segment], theirs)
+
+
+def test_gradients(pair):
+    model, transformer, params = pair
+    tokens = rows(2, 40)
+
+    def loss(params):
+        logits = our_logits(transformer, params, tokens, [40, 40])
+        logprobs = jax.nn.log_softmax(logits[:, :-1])
+        return -jnp.take_along_axis(logprobs, tokens[:, 1:, None], axis=2).mean()
+
+    ours = dict(to_hf(jax.grad(loss)(params), transformer.architecture))
+    long = torch.tensor(tokens, dtype=torch.long)
+    model.zero_grad()
+    model(long, labels=long).loss.backward()
+    theirs = {n: p.grad.numpy() for n, p in model.named_parameters()}
+    assert theirs.keys() == ours.keys()
+    for name, gradient in theirs.items():
+        off = np.linalg.norm(ours[name] - gradient) / np.linalg.norm(gradient)
+        assert off <= 1e-4, name
+
+
+@pytest.mark.parametrize("scaling", [None, scaled(8.0), scaled(32.0)])
+def test_frequencies_are_theirs_but_for_rounding(scaling):
+    from transformers import AutoConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    from jaxsearch.models.hf_config import to_hf_config
+
+    if scaling is not None:
+        scaling = dataclasses.replace(scaling, original_len=8192)
+    for theta, H in ((1e4, 64), (5e5, 128), (1e6, 128), (1e6, 80)):
+        architecture = dataclasses.replace(
+            LLAMA, rope_theta=theta, head_width=H, rope_scaling=scaling
+        )
+        architecture = dataclasses.replace(architecture, max_positions=131_072)
+        config = to_hf_config(architecture, max_positions=0, dtype="float32")
+        theirs = LlamaRotaryEmbedding(AutoConfig.for_model(**config)).inv_freq.numpy()
+        # Theirs are rounded at every operation, of which one is a difference.
+        np.testing.assert_allclose(rotary_frequencies(architecture), theirs, rtol=2e-6)
+
+
+def test_they_read_what_we_write(pair, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from jaxsearch.models.hf_config import to_hf_config
+    from jaxsearch.models.save import save_tensors
+
+    model, transformer, params = pair
+    architecture = transformer.architecture
+    config = to_hf_config(architecture, max_positions=0, dtype="float32")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_tensors(tmp_path, params, architecture, "float32", max_file_bytes=30_000)
+    assert len(list(tmp_path.glob("model-0*-of-0*.safetensors"))) > 2
+    again, info = AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert not any(info.values())
+    for (name, new), (_, old) in zip(
+        again.named_parameters(), model.named_parameters(), strict=True
+    ):
+        assert torch.equal(new, old), name

@@ -69,11 +69,13 @@ def kit():
     params = random_params(transformer)
     table = stop_table(tokenizer.id_bytes, protocol.stop_tags, architecture.vocab_size)
 
-    def sampler(num_slots, *, cut=None, protocol=protocol, **limits):
+    def sampler(
+        num_slots, *, cut=None, protocol=protocol, end_ids=tokenizer.end_ids, **limits
+    ):
         limits = Limits(num_slots=num_slots, **(LIMITS | limits))
         programs = Programs(
             transformer=transformer,
-            end_id=tokenizer.end_id,
+            end_ids=end_ids,
             max_turn_len=limits.max_turn_len,
             cut=cut or Cut(),
             seed=7,

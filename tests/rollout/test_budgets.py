@@ -63,6 +63,16 @@ def test_a_search_beyond_the_last_allowed_ends_the_row_there(kit, trajectories):
     assert all(len(t.searches) <= 4 for t in trajectories)
 
 
+def test_any_of_several_end_tokens_ends_a_row(kit):
+    ends = (kit.tokenizer.end_id, 3)
+    done = run(kit, kit.sampler(16, end_ids=ends))
+    last = {t.tokens[-1] for t in done if t.status in (Status.ENDED, Status.ANSWERED)}
+    assert last == set(ends)
+    for trajectory in done:
+        sampled = trajectory.tokens[:-1][trajectory.is_policy[:-1]]
+        assert not np.isin(sampled, ends).any()
+
+
 def test_no_search_allowed(kit):
     sampler = kit.sampler(16, max_searches=0)
     done = run(kit, sampler)

@@ -14,12 +14,13 @@ from jaxsearch.bench.script import (
 from jaxsearch.data.formats import Question
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.policy import Policy, export, read_architecture, read_params
+from jaxsearch.policy import Policy, export, read_architecture
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.sampling import Cut
+from tests.hf_folders import read_here
 
 VOCAB_SIZE = 64
 LIMITS = Limits(
@@ -30,6 +31,7 @@ LIMITS = Limits(
     max_observation_len=20,
     max_searches=2,
 )
+
 PROMPT_LENS = [1, 2, 5, 9, 16, 24]
 
 
@@ -67,12 +69,12 @@ def folder(request, tmp_path_factory):
 def greedy_rollouts(folder, first_turns):
     """One rollout for each prompt; the turns but the last are of the given lengths."""
     transformer = Transformer(architecture=read_architecture(str(folder)))
-    params = read_params(str(folder), transformer)
+    params = read_here(folder, transformer)
     tokenizer, protocol = words_tokenizer(VOCAB_SIZE), scripted_protocol()
     longest = LIMITS.max_turn_len
     programs = Programs(
         transformer=transformer,
-        end_id=tokenizer.end_id,
+        end_ids=tokenizer.end_ids,
         max_turn_len=longest,
         cut=Cut(),
         seed=0,

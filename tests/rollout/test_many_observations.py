@@ -89,7 +89,7 @@ def kit(request):
     tokenizer, protocol = words_tokenizer(ARCHITECTURE.vocab_size), scripted_protocol()
     longest = LIMITS.max_turn_len
     programs = Programs(
-        transformer=transformer, end_id=-1, max_turn_len=longest, cut=Cut(), seed=3
+        transformer=transformer, end_ids=(-1,), max_turn_len=longest, cut=Cut(), seed=3
     )
     table = counting_table(longest + 1, ARCHITECTURE.vocab_size)
     observer = Observer(

@@ -15,7 +15,7 @@ def prefill_flops(num_prompts):
     """Of the compiled program, as XLA counts them."""
     transformer, params = make(QWEN)
     programs = Programs(
-        transformer=transformer, end_id=0, max_turn_len=8, cut=Cut(), seed=0
+        transformer=transformer, end_ids=(0,), max_turn_len=8, cut=Cut(), seed=0
     )
     lowered = Programs.prefill.lower(
         programs,

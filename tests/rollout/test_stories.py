@@ -14,7 +14,6 @@ from jaxsearch.bench.script import LatentIndex, scripted_protocol
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.convert import from_hf
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
@@ -24,14 +23,15 @@ from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.hf_folders import read_here, write_folder
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/checkpoints/stories260K"
 BEGIN_ID = 1  # stands before a story, and so also ends one
 FIRST_JOINED_ID = 259  # after three special pieces and 256 bytes
 
 
-def read_checkpoint(path):
-    """Architecture and parameters of a llama2.c file: seven sizes, then float32.
+def read_checkpoint(path, folder):
+    """The policy of a llama2.c file (seven sizes, then float32), by way of a folder.
 
     Its rotary pairs are rows (2i, 2i + 1) of a head, ours (i, i + H / 2).
     """
@@ -72,12 +72,13 @@ def read_checkpoint(path):
         pairs = tensors[name].reshape(L, -1, H // 2, 2, D)
         tensors[name] = pairs.swapaxes(2, 3).reshape(L, -1, D)
 
-    def read(name):
-        layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name)
-        return tensors[layer[2]][int(layer[1])] if layer else tensors[name]
-
+    named = {n: a for n, a in tensors.items() if n.startswith("model.")}
+    for name in tensors.keys() - named:
+        for layer, array in enumerate(tensors[name]):
+            named[f"model.layers.{layer}.{name}"] = array
+    write_folder(folder, architecture, named)
     transformer = Transformer(architecture=architecture)
-    return transformer, from_hf(read, transformer.shapes, architecture)
+    return transformer, read_here(folder, transformer)
 
 
 def read_tokenizer(path):
@@ -116,11 +117,12 @@ def read_tokenizer(path):
 
 
 @pytest.fixture(scope="module")
-def kit():
+def kit(tmp_path_factory):
     """The checkpoint, its tokenizer, and the story that its page says it tells."""
     if not FOLDER.is_dir():
         pytest.skip(f"needs the checkpoint in {FOLDER}")
-    transformer, params = read_checkpoint(FOLDER / "stories260K.bin")
+    folder = tmp_path_factory.mktemp("stories")
+    transformer, params = read_checkpoint(FOLDER / "stories260K.bin", folder)
     page = (FOLDER / "stories260K.md").read_text()
     return SimpleNamespace(
         transformer=transformer,
@@ -147,7 +149,7 @@ def tell(kit, prompts, index, *, stop_tag):
     )
     programs = Programs(
         transformer=kit.transformer,
-        end_id=BEGIN_ID,
+        end_ids=(BEGIN_ID,),
         max_turn_len=limits.max_turn_len,
         cut=Cut(),
         seed=0,

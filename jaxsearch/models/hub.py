@@ -1,0 +1,47 @@
+"""Folders of models and tokenizers, here or on the Hugging Face Hub."""
+
+from pathlib import Path
+
+WEIGHTS = ("*.json", "*.safetensors")
+TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
+
+
+def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
+    """The folder itself, or the cached snapshot of a Hub id (owner/name).
+
+    Args:
+      kind: what it should hold, for errors: "model", "tokenizer".
+      patterns: files to fetch.
+
+    Errors: ValueError says that a path does not exist, or why an id cannot be fetched.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ValueError(f"{kind} folder {name} does not exist")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+    except GatedRepoError:
+        raise ValueError(
+            f"{kind} {name} is gated: ask for access on its page of the Hub, then set "
+            "HF_TOKEN or run `hf auth login`"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ValueError(
+            f"{kind} folder {name} does not exist; nor is it on the Hub, unless it is "
+            "private (then set HF_TOKEN or run `hf auth login`)"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{kind} folder {name} does not exist, and as an id of the Hub it cannot "
+            f"be fetched: {reason}"
+        ) from None

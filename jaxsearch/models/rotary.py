@@ -1,0 +1,50 @@
+"""Rotary positions."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int
+
+from jaxsearch.models.architecture import Architecture
+
+
+def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
+    """Radians per position of each pair, W = head_width / 2.
+
+    Computed in float64 and rounded once: at position 100,000 an error in the last bit
+    turns a pair by 0.01. Sources: Su et al. 2021 (arXiv:2104.09864); the scaling is
+    that of Llama 3.1 (see `RopeScaling`).
+    """
+    H, theta = architecture.head_width, architecture.rope_theta
+    plain = theta ** -(np.arange(0, H, 2) / H)
+    scaling = architecture.rope_scaling
+    if scaling is None:
+        return plain.astype(np.float32)
+    wavelengths = 2 * np.pi / plain
+    # 0 for the longest waves, which are stretched, 1 for the shortest, which stay.
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    share = np.clip((scaling.original_len / wavelengths - low) / (high - low), 0, 1)
+    frequencies = (1 - share) * plain / scaling.factor + share * plain
+    return frequencies.astype(np.float32)
+
+
+def rotary_angles(
+    positions: Int[Array, "B T"], frequencies: Float32[np.ndarray, " W"]
+) -> tuple[Float[Array, "B T 1 W"], Float[Array, "B T 1 W"]]:
+    """Cosine and sine of the angle of each pair at each position."""
+    angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
+    return jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+
+
+def rotate(
+    x: Float[Array, "B T N H"],
+    cos: Float[Array, "B T 1 W"],
+    sin: Float[Array, "B T 1 W"],
+) -> Float[Array, "B T N H"]:
+    """Rotary position embedding with the two halves of H as the pairs.
+
+    Source: Su et al. 2021 (arXiv:2104.09864); pairs (i, i + H/2) as in Llama and
+    Qwen2 checkpoints, where the paper pairs (2i, 2i + 1).
+    """
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = (first * cos - second * sin, second * cos + first * sin)
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

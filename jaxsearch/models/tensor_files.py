@@ -1,0 +1,183 @@
+"""A folder's safetensors files, read part by part.
+
+The `safetensors` package maps a whole file into memory, copies each tensor to where
+JAX must copy it again, and keeps what it has read; here a part is read once, straight
+into memory that JAX takes over. Format: https://github.com/huggingface/safetensors
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+INDEX_NAME = "model.safetensors.index.json"
+
+_DTYPES: Mapping[str, Any] = {
+    "F64": np.dtype("float64"),
+    "F32": np.dtype("float32"),
+    "F16": np.dtype("float16"),
+    "BF16": jnp.dtype("bfloat16"),
+}
+# A header that says it is longer is damaged, and not worth the memory.
+_MAX_HEADER_BYTES = 100_000_000
+# JAX on a CPU takes memory over, without a copy, that begins on such a boundary.
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies. The dtype is that of its file."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int  # of its first byte in the file
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def open_tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a model's folder, by name; reads headers only.
+
+    With an index (`model.safetensors.index.json`) the files that it names are read,
+    else `model.safetensors`, else every *.safetensors.
+
+    Errors: ValueError names the file that is missing, cut short or damaged, and the
+    tensor, if it is one tensor's fault.
+    """
+    index = folder / INDEX_NAME
+    if index.is_file():
+        return _indexed(index)
+    single = folder / "model.safetensors"
+    files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"model folder {folder} has no *.safetensors")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= _header(file)
+    return tensors
+
+
+def read_part(
+    tensor: Tensor, shape: Sequence[int], part: Sequence[slice]
+) -> np.ndarray:
+    """A part of a tensor, seen as an array of `shape`; only its bytes are read.
+
+    Args:
+      shape: of as many values as the tensor has, in the same order.
+      part: a contiguous range of each axis.
+    """
+    ranges = [s.indices(size)[:2] for s, size in zip(part, shape, strict=True)]
+    out = _aligned([stop - start for start, stop in ranges], tensor.dtype)
+    is_whole = [(0, n) == r for n, r in zip(shape[1:], ranges[1:], strict=True)]
+    if not all(is_whole):
+        view = np.memmap(
+            tensor.file, tensor.dtype, "r", offset=tensor.offset, shape=tuple(shape)
+        )
+        out[...] = view[tuple(slice(*r) for r in ranges)]
+        return out
+    first = ranges[0][0] if ranges else 0
+    row_bytes = math.prod(shape[1:]) * tensor.dtype.itemsize
+    target = memoryview(out.reshape(-1).view(np.uint8))
+    with open(tensor.file, "rb", buffering=0) as file:
+        offset = tensor.offset + first * row_bytes
+        while target:
+            # One call reads 2 GiB at most.
+            count = os.preadv(file.fileno(), [target], offset)
+            if not count:
+                raise ValueError(f"{tensor.file} has become shorter while it was read")
+            target, offset = target[count:], offset + count
+    return out
+
+
+def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    nbytes = math.prod(shape) * dtype.itemsize
+    memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def _indexed(index: Path) -> dict[str, Tensor]:
+    try:
+        weight_map = json.loads(index.read_text())["weight_map"]
+        files = {index.parent / name for name in weight_map.values()}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{index}: expected a JSON weight_map ({error!r})") from None
+    headers = {}
+    for file in sorted(files):
+        if not file.is_file():
+            name = next(n for n, f in weight_map.items() if f == file.name)
+            raise ValueError(
+                f"{file} does not exist; {index.name} says that it holds {name} (and "
+                f"{sum(f == file.name for f in weight_map.values()) - 1} more)"
+            )
+        headers[file.name] = _header(file)
+    tensors = {}
+    for name, file in weight_map.items():
+        if name not in headers[file]:
+            raise ValueError(
+                f"{index.parent / file} has no tensor {name}; {index.name} says so"
+            )
+        tensors[name] = headers[file][name]
+    return tensors
+
+
+def _header(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file. Every byte behind the header must be accounted for."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            header_len = int.from_bytes(file.read(8), "little")
+            if size < 8 or header_len > min(size - 8, _MAX_HEADER_BYTES):
+                raise ValueError(
+                    f"{path} is cut short or no safetensors file: its header should "
+                    f"have {header_len} bytes, the file has {size}"
+                )
+            header = json.loads(file.read(header_len))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged header ({error})") from None
+    start = 8 + header_len
+    tensors, expected_size = {}, start
+    for name, fields in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            dtype, shape = fields["dtype"], tuple(map(int, fields["shape"]))
+            begin, end = map(int, fields["data_offsets"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: damaged header of tensor {name} ({error!r})"
+            ) from None
+        if dtype not in _DTYPES:
+            raise ValueError(
+                f"{path}: tensor {name} has dtype {dtype}; supported: {list(_DTYPES)}"
+            )
+        tensor = Tensor(path, shape, _DTYPES[dtype], start + begin)
+        if end - begin != tensor.nbytes or begin < 0:
+            raise ValueError(
+                f"{path}: damaged header of tensor {name}: {shape} of {dtype} are "
+                f"{tensor.nbytes} bytes, not {end - begin}"
+            )
+        if start + end > size:
+            raise ValueError(
+                f"{path} is cut short: tensor {name} ends at byte {start + end}, the "
+                f"file has {size}"
+            )
+        expected_size = max(expected_size, start + end)
+        tensors[name] = tensor
+    if expected_size != size:
+        raise ValueError(
+            f"{path} is damaged: its tensors end at byte {expected_size}, the file has "
+            f"{size}"
+        )
+    return tensors
