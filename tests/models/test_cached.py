@@ -23,12 +23,14 @@ from jaxsearch.models.cache import (
     put,
     write,
 )
-from tests.models.test_transformer import LLAMA, QWEN, hidden, make
+from tests.models.test_transformer import LLAMA, QWEN, QWEN3, hidden, make
 
 W = 4  # tokens in a page
 
 
-@pytest.mark.parametrize("architecture", [QWEN, LLAMA], ids=["qwen2", "llama"])
+@pytest.mark.parametrize(
+    "architecture", [QWEN, LLAMA, QWEN3], ids=["qwen2", "llama", "qwen3"]
+)
 def test_cached_equals_uncached(architecture):
     """Append to some rows, decode one at a time, and again, in pages of no order."""
     transformer, params = make(architecture)

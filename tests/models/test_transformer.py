@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.architecture import Architecture, RopeScaling
 from jaxsearch.models.transformer import Transformer
 
 QWEN = Architecture(
@@ -22,6 +22,14 @@ QWEN = Architecture(
 )
 LLAMA = dataclasses.replace(
     QWEN, has_qkv_bias=False, has_tied_head=False, num_heads=4, num_kv_heads=1
+)
+# With Llama 3.1's scaling as well, of a context so short that it is felt.
+QWEN3 = dataclasses.replace(
+    LLAMA,
+    has_qk_norm=True,
+    rope_scaling=RopeScaling(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=8
+    ),
 )
 
 
@@ -48,6 +56,12 @@ def reference(params, architecture, tokens):
     def rotated(x, position):
         pairs = x[: A.head_width // 2] + 1j * x[A.head_width // 2 :]
         frequencies = A.rope_theta ** (-np.arange(A.head_width // 2) * 2 / A.head_width)
+        for i, frequency in enumerate(frequencies) if A.rope_scaling else ():
+            s = A.rope_scaling
+            waves = s.original_len * frequency / (2 * np.pi)  # in the old context
+            share = (waves - s.low_freq_factor) / (s.high_freq_factor - 1)
+            share = min(max(share, 0), 1)
+            frequencies[i] *= share + (1 - share) / s.factor
         pairs = pairs * np.exp(1j * position * frequencies)
         return np.concatenate([pairs.real, pairs.imag])
 
@@ -62,7 +76,10 @@ def reference(params, architecture, tokens):
 
             def of(name, head, row, heads=heads):
                 bias = heads[f"{name}_bias"][head] if A.has_qkv_bias else 0
-                return heads[name][head] @ row + bias
+                out = heads[name][head] @ row + bias
+                if A.has_qk_norm and name != "value":
+                    out = norm(out, heads[f"{name}_norm"]["scale"])
+                return out
 
             keys = [rotated(of("key", k, row), t) for t, row in enumerate(normed)]
             values = [of("value", k, row) for row in normed]
@@ -86,7 +103,9 @@ def hidden(transformer, params, tokens, lengths):
     return forward(params, tokens, lengths)
 
 
-@pytest.mark.parametrize("architecture", [QWEN, LLAMA], ids=["qwen2", "llama"])
+@pytest.mark.parametrize(
+    "architecture", [QWEN, LLAMA, QWEN3], ids=["qwen2", "llama", "qwen3"]
+)
 def test_equals_numpy(architecture):
     transformer, params = make(architecture)
     tokens = np.random.default_rng(1).integers(0, 50, (3, 9)).astype(np.int32)
