@@ -8,6 +8,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsearch.mesh import MeshShape, make_mesh
+from jaxsearch.rollout.limits import Limits
+from jaxsearch.rollout.shapes import Shapes
+from tests.models.test_transformer import QWEN
 
 
 @pytest.fixture
@@ -44,6 +47,28 @@ def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
     # The count would show it: another group size prefills another number of prompts.
     run(kit, sampler, questions[:1], group_size=3)
     assert len(compilations()) > len(before)
+
+
+@pytest.mark.parametrize(
+    ("num_slots", "longest", "expected"),
+    [
+        (8, 32, {32: (1, 6)}),
+        (16, 64, {32: (2, 6), 64: (3,)}),
+        (32, 32, {32: (6,)}),
+        (8, 256, {64: (1, 3), 128: (1,), 256: (1,)}),
+    ],
+)
+def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expected):
+    limits = Limits(
+        num_slots=num_slots,
+        max_len=512,
+        max_prompt_len=32,
+        max_turn_len=32,
+        max_observation_len=longest,
+        max_searches=2,
+    )
+    shapes = Shapes(limits=limits, architecture=QWEN, backend="cpu")
+    assert shapes.append_rows == expected
 
 
 def test_parameters_on_eight_devices_give_the_same_and_compile_once(
