@@ -17,6 +17,7 @@ RULES: Mapping[str, str | None] = {
     "embed": "fsdp",
     "head": None,
     "layers": None,
+    "rank": None,
 }
 BATCH_AXES = ("data", "fsdp")  # rows of a batch are spread over both
 

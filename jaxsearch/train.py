@@ -22,10 +22,10 @@ from jaxsearch.report import write_report
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rl.objectives import ImitationObjective
-from jaxsearch.rl.supervised import imitation_row
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.rollout.memory import tree_bytes
 from jaxsearch.rollout_log import rollout_path, write_rollouts
+from jaxsearch.rows import NO_ROW, demonstration_row, train_rows, with_observations
 from jaxsearch.run import Run, open_run
 from jaxsearch.run_folder import check_identity, write_record
 from jaxsearch.trajectory import TrainBatch, TrainRow, Trajectory, microbatches
@@ -35,14 +35,6 @@ from jaxsearch.writers import (
     WandbWriter,
     Writers,
     cut_back,
-)
-
-# A row of no tokens: a batch must have one.
-_NO_ROW = TrainRow(
-    tokens=np.zeros(0, np.int32),
-    is_policy=np.zeros(0, bool),
-    old_logprobs=np.zeros(0, np.float32),
-    advantage=0.0,
 )
 
 
@@ -174,7 +166,7 @@ class Trainer:
             else:
                 kept = [t for t in trajectories if t.is_kept]
                 rows = [
-                    _with_observations(row, t.prompt_len)
+                    with_observations(row, t.prompt_len)
                     for row, t in zip(rows, kept, strict=True)
                 ]
                 batches = [
@@ -219,7 +211,7 @@ class Trainer:
         mesh = self._run.mesh
         batches = microbatches(
             # Where no rollout is kept, the update of no token is skipped and counted.
-            rows or [_NO_ROW],
+            rows or [NO_ROW],
             row_lens=self._run.row_lens,
             max_tokens=stage.max_tokens,
             row_multiple=row_multiple(mesh),
@@ -284,38 +276,6 @@ def advantages_of(
     ]
 
 
-def train_rows(
-    trajectories: Sequence[Trajectory], advantages: Sequence[float | None]
-) -> list[TrainRow]:
-    """A row for each rollout that has an advantage; an update knows no others."""
-    return [
-        TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)
-        for t, advantage in zip(trajectories, advantages, strict=True)
-        if advantage is not None
-    ]
-
-
-def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
-    """A demonstration in the tokens of a run: observations as a search would bring.
-
-    Errors: ValueError if it is longer than a rollout may be.
-    """
-    tokenizer, protocol = run.inputs.tokenizer, run.inputs.protocol
-    question = demonstration.question.question
-    row = imitation_row(
-        tokenizer.encode_prompt(protocol.prompt(question), protocol.messages(question)),
-        [tokenizer.encode(turn) for turn in demonstration.turns],
-        [run.observer.answer("", found)[0] for found in demonstration.observations],
-        tokenizer.end_id,
-    )
-    if len(row.tokens) > run.config.rollout.max_len:
-        raise ValueError(
-            f"the demonstration of question {demonstration.question.id!r} has "
-            f"{len(row.tokens)} tokens, rollout.max_len is {run.config.rollout.max_len}"
-        )
-    return row
-
-
 def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
     """Everything that a run's lines go to."""
     folder = Path(config.out)
@@ -328,11 +288,6 @@ def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
     if config.logging.tensorboard:
         writers.append(TensorBoardWriter(folder, restored_step=restored_step))
     return Writers(writers)
-
-
-def _with_observations(row: TrainRow, prompt_len: int) -> TrainRow:
-    """The row with everything after the prompt counted, retrieved tokens too."""
-    return row._replace(is_policy=np.arange(len(row.tokens)) >= prompt_len)
 
 
 def _speeds(

@@ -25,8 +25,9 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.rollout_log import read_rollouts, rollout_files
+from jaxsearch.rows import train_rows
 from jaxsearch.search.index import SearchError
-from jaxsearch.train import TrainingFailedError, advantages_of, train, train_rows
+from jaxsearch.train import TrainingFailedError, advantages_of, train
 from jaxsearch.trajectory import (
     Search,
     Segment,

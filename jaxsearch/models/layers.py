@@ -5,8 +5,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxsearch.models.adapters import Adapter, low_rank
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.rotary import rotate
+
+Adapters = dict[str, Adapter]  # by the name of the weight that has an update
 
 
 def normal(
@@ -21,6 +24,12 @@ def normal(
 def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
     """A float32 parameter that starts as one value everywhere."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), logical_axes=axes)
+
+
+def linear(product: str, x: Array, weight: nnx.Param, adapter: Adapter | None) -> Array:
+    """The product of x and a weight, and the weight's low-rank update if it has one."""
+    y = jnp.einsum(product, x, weight[...].astype(x.dtype))
+    return y if adapter is None else y + low_rank(x, adapter["a"], adapter["b"])
 
 
 class RMSNorm(nnx.Module):
@@ -84,14 +93,15 @@ class Projections(nnx.Module):
         x: Float[Array, "B T D"],
         cos: Float[Array, "B T 1 W"],
         sin: Float[Array, "B T 1 W"],
+        adapters: Adapters,
     ) -> tuple[
         Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]
     ]:
         """Rotated queries, rotated keys, values."""
         dtype = x.dtype
-        query = jnp.einsum("BTD,NHD->BTNH", x, self.query[...].astype(dtype))
-        key = jnp.einsum("BTD,KHD->BTKH", x, self.key[...].astype(dtype))
-        value = jnp.einsum("BTD,KHD->BTKH", x, self.value[...].astype(dtype))
+        query = linear("BTD,NHD->BTNH", x, self.query, adapters.get("query"))
+        key = linear("BTD,KHD->BTKH", x, self.key, adapters.get("key"))
+        value = linear("BTD,KHD->BTKH", x, self.value, adapters.get("value"))
         if self.has_bias:
             query += self.query_bias[...].astype(dtype)[None, None]
             key += self.key_bias[...].astype(dtype)[None, None]
@@ -100,9 +110,11 @@ class Projections(nnx.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         return rotate(query, cos, sin), rotate(key, cos, sin), value
 
-    def join(self, heads: Float[Array, "B T N H"]) -> Float[Array, "B T D"]:
+    def join(
+        self, heads: Float[Array, "B T N H"], adapters: Adapters
+    ) -> Float[Array, "B T D"]:
         """The heads' outputs summed back into the residual stream."""
-        return jnp.einsum("BTNH,DNH->BTD", heads, self.out[...].astype(heads.dtype))
+        return linear("BTNH,DNH->BTD", heads, self.out, adapters.get("out"))
 
 
 class GatedMLP(nnx.Module):
@@ -115,10 +127,10 @@ class GatedMLP(nnx.Module):
         self.up = normal(rngs, (F, D), ("mlp", "embed"), D**-0.5)
         self.down = normal(rngs, (D, F), ("embed", "mlp"), down_std)
 
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        dtype = x.dtype
-        gate = jnp.einsum("BTD,FD->BTF", x, self.gate[...].astype(dtype))
-        up = jnp.einsum("BTD,FD->BTF", x, self.up[...].astype(dtype))
-        return jnp.einsum(
-            "BTF,DF->BTD", jax.nn.silu(gate) * up, self.down[...].astype(dtype)
-        )
+    def __call__(
+        self, x: Float[Array, "B T D"], adapters: Adapters
+    ) -> Float[Array, "B T D"]:
+        gate = linear("BTD,FD->BTF", x, self.gate, adapters.get("gate"))
+        up = linear("BTD,FD->BTF", x, self.up, adapters.get("up"))
+        wide = jax.nn.silu(gate) * up
+        return linear("BTF,DF->BTD", wide, self.down, adapters.get("down"))

@@ -68,7 +68,7 @@ def load(
     what its own devices need; the devices cast. Every process calls this alike.
 
     Args:
-      shardings: one `NamedSharding` for each parameter.
+      shapes, shardings: for each parameter; there may be others, which no file has.
       on_bytes: told the size of each tensor that is in its place.
 
     Errors: ValueError if a file turns out shorter than its header says.
@@ -104,9 +104,13 @@ def load(
             # Else the host could run ahead of the devices, and hold every tensor.
             jax.block_until_ready(stacks[entry.path])
             on_bytes(tensors[entry.name].nbytes)
-    return jax.tree.map_with_path(
-        lambda path, _: stacks[tuple(key.key for key in path)], shapes
-    )
+    params: Params = {}
+    for path, stack in stacks.items():
+        part = params
+        for key in path[:-1]:
+            part = part.setdefault(key, {})
+        part[path[-1]] = stack
+    return params
 
 
 def _read(tensor: Tensor, shape: Sequence[int], sharding: NamedSharding) -> Array:

@@ -10,9 +10,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from jaxsearch.models.adapters import (
+    adapter_axes,
+    adapter_shapes,
+    init_adapters,
+    merged,
+    scaled_adapters,
+)
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.joined import joined, joined_block
 from jaxsearch.models.layers import GatedMLP, Projections, normal, stream_norm
+from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
 
@@ -62,12 +70,23 @@ class Transformer:
       dtype: of activations; parameters are cast to it where they are used.
       is_rematerialised: recompute each block in the backward pass.
       attention: over whole rows.
+      lora: low-rank updates of some weights. They stand under `adapters` among the
+        parameters, and are all that is trained.
     """
 
     architecture: Architecture
     dtype: Any = jnp.float32
     is_rematerialised: bool = False
     attention: RowAttention = plain
+    lora: LoRAConfig = LoRAConfig()
+
+    def __post_init__(self):
+        _ = self.adapted  # so that what does not fit is said here
+
+    @functools.cached_property
+    def adapted(self) -> Maps:
+        """The maps that have a low-rank update."""
+        return self.lora.maps(self.architecture.num_layers)
 
     @functools.cached_property
     def _abstract(self) -> Graph:
@@ -78,7 +97,8 @@ class Transformer:
     @property
     def shapes(self) -> Params:
         """Shape and dtype of every parameter."""
-        return nnx.to_pure_dict(self._abstract[1])
+        weights = nnx.to_pure_dict(self._abstract[1])
+        return weights | adapter_shapes(self.adapted, self.lora.rank, weights["blocks"])
 
     @property
     def logical_axes(self) -> dict[str, Any]:
@@ -89,16 +109,23 @@ class Transformer:
             is_stacked = path[0].key == "blocks"
             return ("layers", *names) if is_stacked else names
 
-        return nnx.to_pure_dict(
+        weights = nnx.to_pure_dict(
             jax.tree.map_with_path(
                 axes, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable)
             )
         )
+        return weights | adapter_axes(self.adapted, weights["blocks"])
 
     def init(self, key: Array) -> Params:
         """Random parameters: N(0, 1/fan_in), maps back to the stream shrunk by 2 L."""
         decoder = Decoder(self.architecture, nnx.Rngs(params=key))
-        return nnx.to_pure_dict(nnx.state(decoder))
+        return nnx.to_pure_dict(nnx.state(decoder)) | self.init_adapters(key)
+
+    def init_adapters(self, key: Array) -> Params:
+        """Random adapters that change nothing yet, to go with weights; {} if none."""
+        # Apart from the weights, whose keys are `key` folded with small numbers.
+        own = jax.random.fold_in(key, 2**31)
+        return init_adapters(self.adapted, self.shapes, own)
 
     def hidden(
         self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
@@ -111,30 +138,32 @@ class Transformer:
         index = jnp.arange(tokens.shape[1])[None]
         x, angles = self._embed(params, tokens, jnp.broadcast_to(index, tokens.shape))
 
-        def layer(x, weights):
+        def layer(x, slices):
             def attention(query, key, value):
                 return self.attention(query, key, value), None
 
-            return self._block(weights, x, angles, attention)
+            return self._block(*slices, x, angles, attention)
 
         if self.is_rematerialised:
             layer = jax.checkpoint(layer)
-        x, _ = jax.lax.scan(layer, x, params["blocks"])
+        stacked = (params["blocks"], scaled_adapters(self.lora, params))
+        x, _ = jax.lax.scan(layer, x, stacked)
         is_token = index < lengths[:, None]
         return jnp.where(is_token[..., None], self._final_norm(params, x), 0)
 
     def for_rollouts(self, params: Params) -> Params:
         """The same parameters as `hidden_with` reads them.
 
-        Cast to `dtype` once (norms stay in float32, as they are computed), and joined
-        weights for each layer in place of stacked arrays: a product reads a weight
-        where it lies, where a slice of a stack is copied at every step.
+        Adapters are merged into their weights. Cast to `dtype` once (norms stay in
+        float32, as they are computed), and joined weights for each layer in place of
+        stacked arrays: a product reads a weight where it lies, where a slice of a
+        stack is copied at every step.
         """
 
         def cast(path: tuple, leaf: Array) -> Array:
             return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
 
-        params = jax.tree.map_with_path(cast, params)
+        params = jax.tree.map_with_path(cast, merged(self.lora, params))
         blocks = [
             joined(
                 jax.tree.map(lambda x, i=i: x[i], params["blocks"]), self.architecture
@@ -170,12 +199,14 @@ class Transformer:
         x = params["embedding"].astype(self.dtype)[tokens]
         return x, rotary_angles(positions, rotary_frequencies(self.architecture))
 
-    def _block(self, weights: Params, x: Array, angles, attention):
+    def _block(self, weights: Params, adapters: Params, x: Array, angles, attention):
         block = self._merged(self._block_graph, weights)
-        query, key, value = block.projections.split(block.attention_norm(x), *angles)
+        of_heads, of_mlp = adapters.get("projections", {}), adapters.get("mlp", {})
+        read = block.attention_norm(x)
+        query, key, value = block.projections.split(read, *angles, of_heads)
         heads, kept = attention(query, key, value)
-        x = x + block.projections.join(heads)
-        return x + block.mlp(block.mlp_norm(x)), kept
+        x = x + block.projections.join(heads, of_heads)
+        return x + block.mlp(block.mlp_norm(x), of_mlp), kept
 
     def _final_norm(self, params: Params, x: Array) -> Array:
         return self._merged(self._norm_graph, params["norm"])(x)

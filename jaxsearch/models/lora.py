@@ -1,0 +1,101 @@
+"""Which linear maps have a low-rank update, and of what rank."""
+
+import dataclasses
+import math
+import re
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearMap:
+    """A linear map of every block.
+
+    Attributes:
+      path: of its weight [L *O *I] below `blocks`.
+      name: in a layer of a Hugging Face model.
+      num_outputs: number of axes in *O.
+    """
+
+    path: tuple[str, str]
+    name: str
+    num_outputs: int = 1
+
+
+Maps = tuple[LinearMap, ...]
+MAPS: Maps = (
+    LinearMap(path=("projections", "query"), name="self_attn.q_proj", num_outputs=2),
+    LinearMap(path=("projections", "key"), name="self_attn.k_proj", num_outputs=2),
+    LinearMap(path=("projections", "value"), name="self_attn.v_proj", num_outputs=2),
+    LinearMap(path=("projections", "out"), name="self_attn.o_proj"),
+    LinearMap(path=("mlp", "gate"), name="mlp.gate_proj"),
+    LinearMap(path=("mlp", "up"), name="mlp.up_proj"),
+    LinearMap(path=("mlp", "down"), name="mlp.down_proj"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Train low-rank updates of linear maps; everything else stays as it is."""
+
+    rank: int = 0
+    """Of the updates; 0: no LoRA, every parameter is trained. Then alpha and targets
+    count for nothing."""
+    alpha: float = 32.0
+    """An update is scaled by alpha / rank."""
+    targets: str = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+    """Regular expression. It selects the linear maps whose Hugging Face name
+    (`model.layers.0.self_attn.q_proj`), or what follows a dot in it, it matches in
+    full. Layers are stacked: a map is selected in all of them or in none."""
+
+    def __post_init__(self):
+        if self.rank < 0:
+            raise ValueError(
+                f"lora.rank must be at least 1, or 0 for no LoRA, got {self.rank}"
+            )
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(
+                f"lora.alpha must be positive and finite, got {self.alpha}"
+            )
+
+    def maps(self, num_layers: int) -> Maps:
+        """The maps that `targets` selects in a network of so many layers.
+
+        Errors: ValueError if it is no regular expression, selects no map at all, or
+        one in some layers only.
+        """
+        if not self.rank:
+            return ()
+        known = "known maps: " + ", ".join(m.name.split(".")[-1] for m in MAPS)
+        try:
+            pattern = re.compile(self.targets)
+        except re.error as error:
+            raise ValueError(
+                f"lora.targets {self.targets!r} is not a regular expression: {error}; "
+                f"{known}"
+            ) from None
+        selected = []
+        for one in MAPS:
+            names = [f"model.layers.{i}.{one.name}" for i in range(num_layers)]
+            left_out = [name for name in names if not _matches(pattern, name)]
+            if not left_out:
+                selected.append(one)
+            elif len(left_out) < num_layers:
+                raise ValueError(
+                    f"lora.targets {self.targets!r} selects {one.name} in some layers "
+                    f"but not {left_out[0]}; a map has an update in all layers or none"
+                )
+        if not selected:
+            raise ValueError(
+                f"lora.targets {self.targets!r} matches no linear map in full; {known}"
+            )
+        return tuple(selected)
+
+    @property
+    def scale(self) -> float:
+        """What an update is multiplied by."""
+        return self.alpha / self.rank
+
+
+def _matches(pattern: re.Pattern, name: str) -> bool:
+    parts = name.split(".")
+    ends = (".".join(parts[start:]) for start in range(len(parts)))
+    return any(pattern.fullmatch(end) for end in ends)

@@ -1,0 +1,96 @@
+"""The gradient of an objective over one microbatch, not yet divided."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxsearch.metrics import Mean
+from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rl.objectives import Objective
+from jaxsearch.trajectory import TrainBatch
+
+Params = Any  # pytree of arrays
+# (params, tokens [M T], lengths [M]) -> hidden states [M T D]
+Forward = Callable[[Params, Int[Array, "M T"], Int[Array, " M"]], Float[Array, "M T D"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """The gradient of an objective as a compiled program; equal ones share it.
+
+    Parameters may be sharded (`mesh.shardings`); batches are then best put on the
+    same mesh (`mesh.put_batch`).
+
+    Attributes:
+      forward: whole rows to hidden states.
+      head: params -> [V D].
+      temperature: of the sampler.
+      rows: how the rows of a batch are spread (`mesh.row_sharding`), None on one
+        device. Hidden states are held to it: without it XLA may gather every row to
+        every device where parameters are sharded over the same devices, which gives
+        the same numbers but none of the memory and time.
+    """
+
+    forward: Forward
+    head: Callable[[Params], Float[Array, "V D"]]
+    objective: Objective
+    temperature: float = 1.0
+    rows: NamedSharding | None = None
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature must be positive to train at, got {self.temperature}"
+            )
+
+    def logprobs(
+        self,
+        params: Params,
+        tokens: Int[Array, "M T"],
+        lengths: Int[Array, " M"],
+        is_policy: Bool[Array, "M T"],
+    ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
+        """Log-probs and entropies of the tokens that count; 0 elsewhere."""
+        hidden = self.forward(params, tokens, lengths)
+        if self.rows is not None:
+            hidden = jax.lax.with_sharding_constraint(hidden, self.rows)
+        temperature = jnp.float32(self.temperature)
+        return policy_logprobs(
+            hidden, self.head(params), tokens, is_policy, temperature
+        )
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def logprobs_of(self, params: Params, batch: TrainBatch) -> Float[Array, "M T"]:
+        """Log-probs of the batch's policy tokens under `params`."""
+        return self.logprobs(params, batch.tokens, batch.lengths, batch.is_policy)[0]
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+    def accumulate(
+        self, params: Params, reference_params: Params, sums: Params, batch: TrainBatch
+    ):
+        """`sums` plus this batch's gradients of the summed loss; its metrics."""
+        reference = jnp.zeros(batch.tokens.shape, jnp.float32)
+        if self.objective.needs_reference:
+            reference, _ = self.logprobs(
+                reference_params, batch.tokens, batch.lengths, batch.is_policy
+            )
+
+        def total_loss(params):
+            logprobs, entropy = self.logprobs(
+                params, batch.tokens, batch.lengths, batch.is_policy
+            )
+            losses, metrics = self.objective(logprobs, entropy, reference, batch)
+            weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
+            return jnp.sum(losses), {**metrics, "loss": Mean(jnp.sum(losses), weight)}
+
+        grads, metrics = jax.grad(total_loss, has_aux=True)(params)
+        sums = jax.tree.map(
+            lambda total, grad: total + grad.astype(total.dtype), sums, grads
+        )
+        return sums, metrics

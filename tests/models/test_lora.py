@@ -1,0 +1,89 @@
+"""Which maps an expression selects, in the names that users of PEFT know."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxsearch.models.convert import to_hf
+from jaxsearch.models.lora import MAPS, LoRAConfig
+from jaxsearch.models.transformer import Transformer
+from tests.models.test_transformer import LLAMA, make
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (LoRAConfig().targets, ATTENTION + MLP),
+        (".*", ATTENTION + MLP),
+        ("q_proj|v_proj", ["q_proj", "v_proj"]),
+        ("[qkvo]_proj", ATTENTION),
+        ("mlp.*", MLP),
+        (r"self_attn\.q_proj", ["q_proj"]),
+        (r".*\.(up|down)_proj", ["up_proj", "down_proj"]),
+        (r"model\.layers\.\d+\.mlp\.gate_proj", ["gate_proj"]),
+    ],
+)
+def test_an_expression_selects_maps_by_the_end_of_their_names(targets, names):
+    maps = LoRAConfig(rank=1, targets=targets).maps(12)
+    assert [one.name.split(".")[-1] for one in maps] == names
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ("(q_proj", r"'\(q_proj' is not a regular expression: .*known maps: q_proj, "),
+        ("proj", "'proj' matches no linear map in full; known maps: q_proj, k_proj"),
+        ("q_pro", "matches no linear map in full"),
+        ("xq_proj", "matches no linear map in full"),
+        ("", "matches no linear map in full"),
+        ("lm_head", "matches no linear map in full"),
+        (
+            r"model\.layers\.[01]\.mlp\.up_proj",
+            r"selects mlp.up_proj in some layers but not model.layers.2.mlp.up_proj",
+        ),
+    ],
+)
+def test_an_expression_that_selects_nothing_usable_is_refused(targets, message):
+    lora = LoRAConfig(rank=1, targets=targets)
+    with pytest.raises(ValueError, match=message):
+        lora.maps(12)
+
+
+def test_a_network_says_what_does_not_fit_when_it_is_made():
+    with pytest.raises(ValueError, match="matches no linear map"):
+        Transformer(architecture=LLAMA, lora=LoRAConfig(rank=1, targets="qproj"))
+
+
+def test_off_there_is_nothing_to_select():
+    assert LoRAConfig(rank=0, targets="(").maps(12) == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rank": -1}, "lora.rank must be at least 1, or 0 for no LoRA, got -1"),
+        ({"alpha": 0.0}, "lora.alpha must be positive and finite, got 0.0"),
+        ({"alpha": float("inf")}, "lora.alpha must be positive and finite, got inf"),
+        ({"alpha": float("nan")}, "lora.alpha must be positive and finite, got nan"),
+    ],
+)
+def test_values_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        LoRAConfig(**values)
+
+
+def test_names_and_paths_are_those_of_the_weights_in_files():
+    transformer, params = make(LLAMA)
+    tensors = dict(to_hf(params, transformer.architecture))
+    for one in MAPS:
+        part, name = one.path
+        weight = params["blocks"][part][name][1]
+        num_outputs = math.prod(weight.shape[: one.num_outputs])
+        np.testing.assert_array_equal(
+            tensors[f"model.layers.1.{one.name}.weight"],
+            weight.reshape(num_outputs, -1),
+        )
