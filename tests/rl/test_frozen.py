@@ -1,6 +1,7 @@
 """Updates of adapters: the weights beside them are read, and nothing else."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +145,24 @@ def test_a_step_is_adamw_on_adapters_alone(params, batch, updated):
         jax.tree.map(lambda a, b: a - b, first.params, start.params),
         jax.device_get(moves),
     )
+
+
+def products_of_the_head(frozen, trained, batch):
+    """Products and sums of the head's shape in the program of a microbatch."""
+    updater = updater_of(frozen)
+    state = begin_stage(trained, OPTIMIZER, needs_reference=True)
+    program = updater.gradient.accumulate.lower(
+        updater.gradient, frozen, trained, state.reference, trained, batch
+    )
+    shape = rf"f32\[{VOCAB},32\]"
+    return re.findall(rf"= {shape}\S* (?:dot|add)\(", program.compile().as_text())
+
+
+def test_no_gradient_of_the_head_is_computed(params, batch):
+    """Its rule is our own and gives one always: the compiler must see it unused."""
+    frozen, trained = map(on_device, params)
+    assert products_of_the_head({}, frozen | trained, batch)  # what is looked for
+    assert not products_of_the_head(frozen, trained, batch)
 
 
 @pytest.mark.slow
