@@ -93,10 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", help="the run's folder")
     export.add_argument("out", help="folder to write, new or empty")
     export.add_argument(
+        "--adapter",
+        action="store_true",
+        help="only what LoRA has trained, as a PEFT adapter folder",
+    )
+    export.add_argument(
         "--dtype",
         choices=("bfloat16", "float32"),
-        default="bfloat16",
-        help="of weights",
+        help="of weights; bfloat16 if not said, float32 for an adapter",
     )
 
     command("doctor", "what is installed, which devices, what is missing")
@@ -238,7 +242,10 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
 def _export(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.use import export_run
 
-    return export_run(Path(args.run), Path(args.out), dtype=args.dtype)
+    dtype = args.dtype or ("float32" if args.adapter else "bfloat16")
+    return export_run(
+        Path(args.run), Path(args.out), dtype=dtype, only_adapter=args.adapter
+    )
 
 
 def _doctor(args: argparse.Namespace) -> dict[str, Any]:

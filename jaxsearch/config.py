@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from jaxsearch.mesh import MeshShape
+from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.objectives import PolicyObjective
@@ -61,6 +62,8 @@ class ModelConfig:
     attention: Literal["auto", "plain", "splash", "cudnn"] = "auto"
     """In training. Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; auto takes
     either where it can run, else plain XLA."""
+    lora: LoRAConfig = LoRAConfig()
+    """Train low-rank updates of the weights in place of the weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -34,10 +34,13 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """What makes a run that run: all of it but steps, out, logging.
 
     Nor does patience with the retriever: a run that it failed may go on with more.
+    Nor LoRA that is off: what it says of targets decides nothing.
     """
     fields = resolved(config)
     for name in ("attempts", "timeout_s"):
         del fields["retrieval"][name]
+    if not config.model.lora.rank:
+        del fields["model"]["lora"]
     return {k: v for k, v in fields.items() if k not in ("steps", "out", "logging")}
 
 

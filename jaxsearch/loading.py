@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxsearch.checkpoint import Checkpoints
 from jaxsearch.config import (
     DataConfig,
@@ -14,10 +16,12 @@ from jaxsearch.config import (
     RunConfig,
 )
 from jaxsearch.data.material import Material
+from jaxsearch.fingerprint import fingerprint
+from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.run import Run, open_run
-from jaxsearch.run_folder import read_run_config
+from jaxsearch.run_folder import check_frozen, read_run_config
 
 # Of a policy that brings no run: ReSearch's row length, at one slot in eight.
 _BUDGETS = RolloutConfig(
@@ -90,18 +94,25 @@ def open_anywhere(config: RunConfig) -> Run:
 
 
 def latest_params(run: Run) -> Params:
-    """Parameters of the run's newest checkpoint.
+    """Parameters of the run's newest checkpoint, with the weights under its adapters.
 
-    Errors: ValueError if it has none.
+    Errors: ValueError if it has none, or those weights are not what they were.
     """
+    lora, shapes = run.transformer.lora, run.transformer.shapes
     checkpoints = Checkpoints(Path(run.config.out), keep=run.config.checkpoint.keep)
     try:
         progress = checkpoints.latest()
         if progress is None:
             raise ValueError(f"{run.config.out} has no checkpoint yet")
-        return checkpoints.restore_params(progress.step, run.transformer.shapes)
+        trained = checkpoints.restore_params(progress.step, split(lora, shapes)[1])
     finally:
         checkpoints.close()
+    if not lora.rank:
+        return trained
+    frozen, _ = split(lora, run.initial_params())
+    check_frozen(Path(run.config.out), fingerprint(frozen))
+    place = jax.tree.leaves(trained)[0].sharding
+    return jax.device_put(frozen, place) | trained
 
 
 def _config_of(model: str, recipe: str) -> RunConfig:

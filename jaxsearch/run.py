@@ -14,6 +14,7 @@ from jaxsearch import mesh as meshes
 from jaxsearch.config import ModelConfig, RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.inputs import Inputs, load_inputs, open_indexes
+from jaxsearch.models.adapters import merged
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.row_attention import row_attention
 from jaxsearch.models.transformer import Params, Transformer
@@ -78,6 +79,7 @@ def make_transformer(
             head_width=architecture.head_width,
             sharding=meshes.head_sharding(mesh),
         ),
+        lora=model.lora,
     )
 
 
@@ -115,13 +117,15 @@ class Run:
         return recipe_named(self.config.recipe)
 
     def initial_params(self) -> Params:
-        """From the Hugging Face folder, or drawn from the seed."""
-        config = self.config
+        """From the Hugging Face folder, or drawn from the seed; new adapters."""
+        config, key = self.config, jax.random.key(self.config.seed)
         if config.model.path:
-            return read_params(
+            params = read_params(
                 config.model.path, self.transformer, self.param_shardings
             )
-        params = jax.jit(self.transformer.init)(jax.random.key(config.seed))
+            params |= jax.jit(self.transformer.init_adapters)(key)
+        else:
+            params = jax.jit(self.transformer.init)(key)
         return jax.device_put(params, self.param_shardings)
 
     @functools.cached_property
@@ -213,7 +217,11 @@ class Run:
         )
 
     def updater(
-        self, stage: SupervisedStage | RLStage, objective: Objective, temperature: float
+        self,
+        stage: SupervisedStage | RLStage,
+        objective: Objective,
+        temperature: float,
+        frozen: Params,
     ) -> Updater:
         """The update of a stage; its schedule spans the stage's configured steps."""
         return Updater(
@@ -223,6 +231,7 @@ class Run:
             optimizer=make_optimizer(stage.optimizer, stage.steps),
             temperature=temperature,
             rows=meshes.row_sharding(self.mesh) if self.mesh.size > 1 else None,
+            frozen=frozen,
         )
 
     @property
@@ -232,11 +241,11 @@ class Run:
         return tuple(sorted({*sizes, *(size * 3 // 4 for size in sizes)}))
 
     def policy(self, params: Params) -> Policy:
-        """The run's network and tokenizer with these parameters."""
+        """The run's network and tokenizer with these parameters, adapters merged."""
         return Policy(
             transformer=self.transformer,
             tokenizer=self.inputs.tokenizer,
-            params=params,
+            params=merged(self.transformer.lora, params),
         )
 
 

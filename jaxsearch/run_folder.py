@@ -41,6 +41,23 @@ def check_identity(config: RunConfig) -> None:
         )
 
 
+def check_frozen(folder: Path, frozen: str) -> None:
+    """Refuses weights other than those that a run's adapters were trained on.
+
+    `frozen` is their fingerprint. Errors: ValueError.
+    """
+    if not (folder / "config.json").is_file():
+        return
+    there = read_record(folder).get("frozen", "")
+    if there != frozen:
+        raise ValueError(
+            f"{folder} was trained on other frozen weights (fingerprint {there!r} "
+            f"there, {frozen!r} here): the model's folder has changed, or this version "
+            "of jax or kind of device draws others from the same seed; bring the old "
+            "ones back, or name another folder with --out"
+        )
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """The `config.json` of a run's folder.
 
@@ -65,8 +82,11 @@ def read_run_config(folder: Path) -> RunConfig:
     return dataclasses.replace(restored(fields), out=str(folder))
 
 
-def write_record(config: RunConfig) -> None:
-    """Writes `config.json`: the resolved config, versions, revision, devices."""
+def write_record(config: RunConfig, frozen: str) -> None:
+    """Writes `config.json`: the resolved config, versions, revision, devices.
+
+    And the fingerprint of the weights that the run reads but does not train.
+    """
     import jax
 
     folder = Path(config.out)
@@ -74,6 +94,7 @@ def write_record(config: RunConfig) -> None:
     record = {
         **resolved(config),
         "identity": identity(config),
+        "frozen": frozen,
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "git_revision": _git_revision(),

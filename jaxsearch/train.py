@@ -15,9 +15,12 @@ from jaxsearch.console import ConsoleWriter
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.questions import QuestionStream, open_questions
 from jaxsearch.evaluate import judge
+from jaxsearch.fingerprint import fingerprint
 from jaxsearch.heldout import HeldOut, summary
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise, trajectory_metrics
+from jaxsearch.models.adapters import split
+from jaxsearch.models.transformer import Params
 from jaxsearch.report import write_report
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import recipe_named
@@ -27,7 +30,7 @@ from jaxsearch.rollout.memory import tree_bytes
 from jaxsearch.rollout_log import rollout_path, write_rollouts
 from jaxsearch.rows import NO_ROW, demonstration_row, train_rows, with_observations
 from jaxsearch.run import Run, open_run
-from jaxsearch.run_folder import check_identity, write_record
+from jaxsearch.run_folder import check_frozen, check_identity, write_record
 from jaxsearch.trajectory import TrainBatch, TrainRow, Trajectory, microbatches
 from jaxsearch.writers import (
     JsonlWriter,
@@ -51,10 +54,13 @@ def train(config: RunConfig) -> dict[str, Any]:
     started = time.perf_counter()
     check_identity(config)
     run = open_run(config)
-    write_record(config)
-    trainer = Trainer(run)
+    frozen, params = split(run.transformer.lora, run.initial_params())
+    pinned = fingerprint(frozen)
+    check_frozen(Path(config.out), pinned)
+    write_record(config, pinned)
+    trainer = Trainer(run, frozen)
     try:
-        trainer.run_stages()
+        trainer.run_stages(params)
     finally:
         trainer.close()
     minutes = (time.perf_counter() - started) / 60
@@ -65,8 +71,10 @@ def train(config: RunConfig) -> dict[str, Any]:
 class Trainer:
     """What moves during a run: parameters, step, files."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, frozen: Params):
+        """`frozen` are the weights under adapters; {} where all parameters train."""
         self._run = run
+        self._frozen = frozen
         self._folder = Path(run.config.out)
         self._checkpoints = Checkpoints(self._folder, keep=run.config.checkpoint.keep)
         self._restored = self._checkpoints.latest()
@@ -81,11 +89,13 @@ class Trainer:
         self._checkpoints.close()
         self._writers.close()
 
-    def run_stages(self) -> None:
-        """Every stage from where the run stands, and the evaluations around RL."""
+    def run_stages(self, params: Params) -> None:
+        """Every stage from where the run stands, and the evaluations around RL.
+
+        `params` are what is trained, as a run begins.
+        """
         stages = self._run.config.stages
         first = self._restored.stage if self._restored else 0
-        params = self._run.initial_params()
         for number in range(first, len(stages)):
             stage = stages[number]
             if isinstance(stage, SupervisedStage):
@@ -93,13 +103,13 @@ class Trainer:
                 continue
             is_fresh = self._restored is None or self._restored.stage < number
             if is_fresh and not any(isinstance(s, RLStage) for s in stages[:number]):
-                self._heldout.before_rl(self._step, stage.name, params)
+                self._heldout.before_rl(self._step, stage.name, self._frozen | params)
             params = self._reinforce(number, stage, params)
         if isinstance(stages[-1], RLStage):
-            self._heldout.after_rl(self._step, stages[-1].name, params)
+            self._heldout.after_rl(self._step, stages[-1].name, self._frozen | params)
 
     def _begin(
-        self, number: int, updater: Updater, params: Any
+        self, number: int, updater: Updater, params: Params
     ) -> tuple[TrainState, Progress]:
         """State and progress at the start of a stage, or where it was left."""
         needs_reference = updater.objective.needs_reference
@@ -110,10 +120,10 @@ class Trainer:
             )
         return self._checkpoints.restore(self._step, state), self._restored
 
-    def _imitate(self, number: int, stage: SupervisedStage, params: Any) -> Any:
+    def _imitate(self, number: int, stage: SupervisedStage, params: Params) -> Params:
         """Supervised warm-up: demonstrations, their policy tokens, an update."""
         run, seed = self._run, self._run.config.seed
-        updater = run.updater(stage, ImitationObjective(), 1.0)
+        updater = run.updater(stage, ImitationObjective(), 1.0, self._frozen)
         state, progress = self._begin(number, updater, params)
         num_steps = run.config.num_steps(stage)
         demonstrations: Sequence[Demonstration] = ()
@@ -133,11 +143,11 @@ class Trainer:
             self._after_step(number, stage_step + 1, state, values, stream=None)
         return state.params
 
-    def _reinforce(self, number: int, stage: RLStage, params: Any) -> Any:
+    def _reinforce(self, number: int, stage: RLStage, params: Params) -> Params:
         """Reinforcement learning: questions, rollout, reward, advantage, update."""
         run, config = self._run, self._run.config
         recipe = recipe_named(stage.recipe)
-        updater = run.updater(stage, stage.objective, stage.temperature)
+        updater = run.updater(stage, stage.objective, stage.temperature, self._frozen)
         state, progress = self._begin(number, updater, params)
         source = open_questions(run.inputs.questions, self._folder / "questions")
         stream = QuestionStream(source, seed=config.seed + number)
@@ -145,7 +155,7 @@ class Trainer:
             stream.restore(progress.stream)
         num_steps = config.num_steps(stage)
         for stage_step in range(progress.stage_step, num_steps):
-            published, publish_s = run.published(state.params)
+            published, publish_s = run.published(self._frozen | state.params)
             num_retries = run.num_retries
             if stage_step == progress.stage_step:
                 run.sampler.warm_up(published, stage.group_size)
@@ -202,7 +212,9 @@ class Trainer:
                 number, stage_step + 1, state, values, stream=stream.state()
             )
             if config.eval.every and (stage_step + 1) % config.eval.every == 0:
-                self._heldout.on_the_way(self._step, stage.name, state.params)
+                self._heldout.on_the_way(
+                    self._step, stage.name, self._frozen | state.params
+                )
         return state.params
 
     def _batches(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.adapter_folder import export_adapter
 from jaxsearch.data.formats import Question
 from jaxsearch.evaluate import EVALUATION_STAGE, evaluate, prediction_line
 from jaxsearch.json_lines import replace_file, replace_lines
@@ -86,19 +87,27 @@ def ask(question: str, *, model: str, index: str) -> dict[str, Any]:
     }
 
 
-def export_run(folder: Path, out: Path, *, dtype: str) -> dict[str, Any]:
-    """A run's newest policy as a Hugging Face folder.
+def export_run(
+    folder: Path, out: Path, *, dtype: str, only_adapter: bool = False
+) -> dict[str, Any]:
+    """A run's newest policy as a Hugging Face folder; or its adapter, as PEFT's.
 
-    Errors: ValueError if `folder` is no run or `out` is not empty.
+    Errors: ValueError if `folder` is no run or has no adapter, or `out` is not empty.
     """
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
     run = open_anywhere(read_run_config(folder))
-    policy = run.policy(latest_params(run))
-    export(policy, out, max_positions=run.config.rollout.max_len, dtype=dtype)
+    params = latest_params(run)
+    if only_adapter:
+        base = run.config.model.path
+        num = export_adapter(run.transformer, params, out, base=base, dtype=dtype)
+    else:
+        num = run.transformer.architecture.num_parameters
+        max_positions = run.config.rollout.max_len
+        export(run.policy(params), out, max_positions=max_positions, dtype=dtype)
     return {
         "out": str(out),
-        "parameters": run.transformer.architecture.num_parameters,
+        "parameters": num,
         "dtype": dtype,
         "files": sorted(path.name for path in out.iterdir()),
     }

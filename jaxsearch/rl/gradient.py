@@ -16,7 +16,7 @@ from jaxsearch.rl.objectives import Objective
 from jaxsearch.trajectory import TrainBatch
 
 Params = Any  # pytree of arrays
-# (params, tokens [M T], lengths [M]) -> hidden states [M T D]
+# (frozen | params, tokens [M T], lengths [M]) -> hidden states [M T D]
 Forward = Callable[[Params, Int[Array, "M T"], Int[Array, " M"]], Float[Array, "M T D"]]
 
 
@@ -27,9 +27,12 @@ class Gradient:
     Parameters may be sharded (`mesh.shardings`); batches are then best put on the
     same mesh (`mesh.put_batch`).
 
+    A network may read more than is trained: `frozen` and `params` are then dicts of
+    different keys. No gradient of what is frozen is computed or kept.
+
     Attributes:
       forward: whole rows to hidden states.
-      head: params -> [V D].
+      head: frozen | params -> [V D].
       temperature: of the sampler.
       rows: how the rows of a batch are spread (`mesh.row_sharding`), None on one
         device. Hidden states are held to it: without it XLA may gather every row to
@@ -51,12 +54,14 @@ class Gradient:
 
     def logprobs(
         self,
+        frozen: Params,
         params: Params,
         tokens: Int[Array, "M T"],
         lengths: Int[Array, " M"],
         is_policy: Bool[Array, "M T"],
     ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
         """Log-probs and entropies of the tokens that count; 0 elsewhere."""
+        params = frozen | params
         hidden = self.forward(params, tokens, lengths)
         if self.rows is not None:
             hidden = jax.lax.with_sharding_constraint(hidden, self.rows)
@@ -66,25 +71,30 @@ class Gradient:
         )
 
     @functools.partial(jax.jit, static_argnums=0)
-    def logprobs_of(self, params: Params, batch: TrainBatch) -> Float[Array, "M T"]:
-        """Log-probs of the batch's policy tokens under `params`."""
-        return self.logprobs(params, batch.tokens, batch.lengths, batch.is_policy)[0]
+    def logprobs_of(
+        self, frozen: Params, params: Params, batch: TrainBatch
+    ) -> Float[Array, "M T"]:
+        """Log-probs of the batch's policy tokens under `frozen | params`."""
+        rows = (batch.tokens, batch.lengths, batch.is_policy)
+        return self.logprobs(frozen, params, *rows)[0]
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
     def accumulate(
-        self, params: Params, reference_params: Params, sums: Params, batch: TrainBatch
+        self,
+        frozen: Params,
+        params: Params,
+        reference_params: Params,
+        sums: Params,
+        batch: TrainBatch,
     ):
         """`sums` plus this batch's gradients of the summed loss; its metrics."""
+        rows = (batch.tokens, batch.lengths, batch.is_policy)
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
-            reference, _ = self.logprobs(
-                reference_params, batch.tokens, batch.lengths, batch.is_policy
-            )
+            reference, _ = self.logprobs(frozen, reference_params, *rows)
 
         def total_loss(params):
-            logprobs, entropy = self.logprobs(
-                params, batch.tokens, batch.lengths, batch.is_policy
-            )
+            logprobs, entropy = self.logprobs(frozen, params, *rows)
             losses, metrics = self.objective(logprobs, entropy, reference, batch)
             weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
             return jnp.sum(losses), {**metrics, "loss": Mean(jnp.sum(losses), weight)}

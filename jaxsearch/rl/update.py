@@ -21,7 +21,8 @@ class TrainState(NamedTuple):
     """Everything of an update that outlives it.
 
     Attributes:
-      reference: parameters that KL is measured against; {} where none is.
+      params: what is trained, and no more.
+      reference: what `params` were when KL began to be measured; {} where it is not.
       num_updates: applied in this stage.
       num_skipped: non-finite updates in a row.
     """
@@ -73,9 +74,12 @@ def _beside(params: Params, tree: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Updater:
-    """Gradient, sum and step. The fields but the optimizer are those of `Gradient`.
+    """Gradient, sum and step. The fields not told of here are those of `Gradient`.
 
     The program of the step belongs to one Updater: keep it for a stage.
+
+    Attributes:
+      frozen: parameters that the network reads beside the trained ones.
     """
 
     forward: Forward
@@ -84,6 +88,7 @@ class Updater:
     optimizer: optax.GradientTransformation
     temperature: float = 1.0
     rows: NamedSharding | None = None
+    frozen: Params = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def gradient(self) -> Gradient:
@@ -99,8 +104,8 @@ class Updater:
         _ = self.gradient  # so that what does not fit is said here
 
     def logprobs_of(self, params: Params, batch: TrainBatch) -> Float[Array, "M T"]:
-        """Log-probs of the batch's policy tokens under `params`."""
-        return self.gradient.logprobs_of(params, batch)
+        """Log-probs of the batch's policy tokens under `frozen | params`."""
+        return self.gradient.logprobs_of(self.frozen, params, batch)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _apply(self, state: TrainState, sums: Params, weight: Array):
@@ -158,7 +163,7 @@ class Updater:
         metrics = None
         for batch in microbatches:
             sums, part = self.gradient.accumulate(
-                state.params, state.reference, sums, batch
+                self.frozen, state.params, state.reference, sums, batch
             )
             metrics = part if metrics is None else _joined(metrics, part)
         if metrics is None:

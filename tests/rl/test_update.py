@@ -342,7 +342,7 @@ def arrays_of_all_rows(updater, state, batch):
     sums = jax.tree.map(jnp.zeros_like, state.params)
     gradient = updater.gradient
     program = gradient.accumulate.lower(
-        gradient, state.params, state.reference, sums, batch
+        gradient, {}, state.params, state.reference, sums, batch
     ).compile()
     return set(re.findall(r"f32\[16,1[12],\d+\]", program.as_text()))
 

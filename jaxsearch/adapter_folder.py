@@ -1,0 +1,72 @@
+"""Adapters as Hugging Face's PEFT, vLLM and SGLang read them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsearch.models.adapters import ADAPTERS
+from jaxsearch.models.transformer import Params, Transformer
+
+
+def peft_tensors(
+    transformer: Transformer, params: Params
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, array) of every A [R I] and B [O R], in PEFT's names."""
+    for one in transformer.adapted:
+        part, name = one.path
+        adapter = params[ADAPTERS][part][name]
+        a, b = np.asarray(adapter["a"]), np.asarray(adapter["b"])
+        for layer in range(transformer.architecture.num_layers):
+            where = f"base_model.model.model.layers.{layer}.{one.name}"
+            yield f"{where}.lora_A.weight", a[layer].reshape(a.shape[1], -1)
+            yield f"{where}.lora_B.weight", b[layer].reshape(-1, b.shape[-1])
+
+
+def export_adapter(
+    transformer: Transformer, params: Params, folder: Path, *, base: str, dtype: str
+) -> int:
+    """Writes a PEFT adapter folder; returns the number of parameters in it.
+
+    `base` names the model that it belongs to: a folder or a Hub id.
+
+    Errors: ValueError if the policy has no adapters or no base that others could
+    load, or if the folder exists and is not empty.
+    """
+    from safetensors.flax import save_file
+
+    lora = transformer.lora
+    if not lora.rank:
+        raise ValueError(
+            "this run has trained all weights (model.lora.rank is 0), so "
+            "there is no adapter; export it without --adapter"
+        )
+    if not base:
+        raise ValueError(
+            "this run's adapters belong to random weights, which no other "
+            "program has; export it merged, without --adapter"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; export writes a new folder")
+    tensors = {
+        name: jnp.asarray(array, dtype)
+        for name, array in peft_tensors(transformer, params)
+    }
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "target_modules": [one.name.split(".")[-1] for one in transformer.adapted],
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+    return sum(array.size for array in tensors.values())
