@@ -18,12 +18,13 @@ from jaxsearch.config_record import identity
 from jaxsearch.loading import latest_params, load_run
 from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
-from jaxsearch.policy import export, read_params
+from jaxsearch.policy import export
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.run import open_run
 from jaxsearch.train import train
 from jaxsearch.use import evaluate_to, export_run
 from jaxsearch.writers import read_metrics
+from tests.hf_folders import read_here
 from tests.test_train import untimed
 from tests.tiny import tiny_config
 
@@ -77,7 +78,7 @@ def test_weights_stay_and_adapters_move(whole, base):
     config, _ = whole
     run = open_run(config)
     frozen, trained = split(LORA, final_params(config))
-    expected = read_params(str(base), run.transformer)
+    expected = read_here(base, run.transformer)
     jax.tree.map(np.testing.assert_array_equal, frozen, jax.device_get(expected))
     _, start = split(LORA, run.initial_params())
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), start, trained)
@@ -119,15 +120,16 @@ def test_a_policy_is_evaluated_and_exported_with_its_adapters_merged(whole, tmp_
     export_run(Path(config.out), tmp_path / "hf", dtype="float32")
     run, served = load_run(config.out)
     plain = dataclasses.replace(run.transformer, lora=LoRAConfig())
-    merged = read_params(str(tmp_path / "hf"), plain)
-    again = plain.for_rollouts(jax.tree.map(jnp.asarray, merged))
+    merged = read_here(tmp_path / "hf", plain)
+    again = plain.for_rollouts(merged)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
         again,
         served,
     )
     before = plain.for_rollouts(split(LORA, run.initial_params())[0])
-    assert np.abs(before["blocks"][0]["down"] - again["blocks"][0]["down"]).max() > 1e-4
+    old, new = (np.asarray(x["blocks"][0]["down"]) for x in (before, again))
+    assert np.abs(old - new).max() > 1e-4
 
 
 def test_other_weights_under_the_same_adapters_are_refused(whole, base, tmp_path):
