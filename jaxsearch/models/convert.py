@@ -9,9 +9,9 @@ import numpy as np
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Params
 
-Path = tuple[str, ...]
+TreePath = tuple[str, ...]
 
-_LAYER: dict[Path, str] = {
+_LAYER: dict[TreePath, str] = {
     ("attention_norm", "scale"): "input_layernorm.weight",
     ("projections", "query"): "self_attn.q_proj.weight",
     ("projections", "query_bias"): "self_attn.q_proj.bias",
@@ -38,7 +38,7 @@ class Entry:
     """
 
     name: str
-    path: Path
+    path: TreePath
     layer: int | None  # of a parameter that is stacked over layers
     shape: tuple[int, ...]  # of our part
     file_shape: tuple[int, ...]
@@ -77,14 +77,14 @@ def to_hf(
         yield entry.name, np.asarray(part).reshape(entry.file_shape)
 
 
-def at(tree: Any, path: Path) -> Any:
+def at(tree: Any, path: TreePath) -> Any:
     """What stands there in a nested dict."""
     for key in path:
         tree = tree[key]
     return tree
 
 
-def _has(architecture: Architecture, path: Path) -> bool:
+def _has(architecture: Architecture, path: TreePath) -> bool:
     if path[1].endswith("_bias"):
         return architecture.has_qkv_bias
     if path[0] == "projections" and path[-1] == "scale":
@@ -92,7 +92,7 @@ def _has(architecture: Architecture, path: Path) -> bool:
     return True
 
 
-def _file_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _file_shape(path: TreePath, shape: tuple[int, ...]) -> tuple[int, ...]:
     if path[1] != "projections" or path[-1] == "scale":
         return shape
     if path[-1] == "out":
