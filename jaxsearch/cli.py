@@ -75,9 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
         if action == "build":
             sub.add_argument("--corpus", required=True, help="JSONL or TSV, .gz too")
-            sub.add_argument("--encoder", default="tfidf", help="tfidf")
             sub.add_argument("--out", required=True, help="folder, must not exist")
-            sub.add_argument("--dims", type=int, default=1024, help="of the vectors")
+            _encoder_arguments(sub)
         else:
             sub.add_argument("folder")
             sub.add_argument("-k", type=int, default=5, help="passages")
@@ -105,6 +104,39 @@ def _parser() -> argparse.ArgumentParser:
 
     command("doctor", "what is installed, which devices, what is missing")
     return parser
+
+
+def _encoder_arguments(build: argparse.ArgumentParser) -> None:
+    build.add_argument(
+        "--encoder",
+        default="tfidf",
+        help="tfidf (the default), or a folder or Hub id of a BERT encoder with "
+        "safetensors (E5, BGE, GTE, MiniLM), or the encoder/ folder of an index",
+    )
+    build.add_argument("--dims", type=int, help="of TF-IDF vectors, 1024 unless given")
+    neural = build.add_argument_group(
+        "of a BERT encoder, where its own sentence-transformers files are silent or "
+        "should not count"
+    )
+    neural.add_argument("--pooling", help="mean or cls: how tokens become a vector")
+    neural.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="bring vectors to length 1, or leave them as they are",
+    )
+    neural.add_argument(
+        "--query-prefix",
+        metavar="TEXT",
+        help="before each query, e.g. 'query: ' for E5; empty if nothing is said",
+    )
+    neural.add_argument(
+        "--passage-prefix",
+        metavar="TEXT",
+        help="before each passage, e.g. 'passage: ' for E5; likewise",
+    )
+    neural.add_argument(
+        "--dtype", help="of activations: float32 (the default) or bfloat16"
+    )
 
 
 def _bench_arguments(commands: argparse._SubParsersAction) -> None:
@@ -158,6 +190,34 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
         "--gigabytes", type=float, default=3.0, help="size of a folder that is made"
     )
     load.add_argument("--repeats", type=int, default=3, help="runs; medians count")
+    encode = benches.add_parser(
+        "encode",
+        help="texts through a BERT encoder",
+        description="Texts of given lengths through a BERT encoder with random "
+        "weights, beside the time that their matrix products take at this machine's "
+        "own rates, and beside other engines.",
+    )
+    encode.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    encode.add_argument(
+        "--workload",
+        default="ragged_lengths",
+        help="file, or equal_lengths, ragged_lengths (the default)",
+    )
+    encode.add_argument(
+        "--repeats", type=int, default=5, help="runs; the median counts"
+    )
+    encode.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        help="sentence-transformers: run the same on it as well",
+    )
+    encode.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        help="Python of the environment that has the peer",
+    )
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
@@ -207,8 +267,21 @@ def _index(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.search import index_command
 
     if args.action == "build":
+        from jaxsearch.search.encoder_options import EncoderOptions
+
+        options = EncoderOptions(
+            pooling=args.pooling,
+            is_normalised=args.normalize,
+            query_prefix=args.query_prefix,
+            passage_prefix=args.passage_prefix,
+            dtype=args.dtype,
+        )
         return index_command.build(
-            corpus=args.corpus, encoder=args.encoder, out=args.out, dims=args.dims
+            corpus=args.corpus,
+            encoder=args.encoder,
+            options=options,
+            out=args.out,
+            dims=args.dims,
         )
     if args.action == "search":
         return index_command.search_once(args.folder, args.query, k=args.k)
@@ -222,6 +295,11 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
         return bench_load(args.model, gigabytes=args.gigabytes, repeats=args.repeats)
     if len(args.peer) != len(args.peer_python):
         raise ValueError("give one --peer-python for each --peer, in the same order")
+    peers = dict(zip(args.peer, args.peer_python, strict=True))
+    if args.action == "encode":
+        from jaxsearch.bench.encode import bench_encode
+
+        return bench_encode(args.workload, repeats=args.repeats, peers=peers)
     from jaxsearch.bench.rollout import bench_rollout
 
     return bench_rollout(
@@ -229,7 +307,7 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
         repeats=args.repeats,
         slots=args.slots,
         latency=args.latency,
-        peers=dict(zip(args.peer, args.peer_python, strict=True)),
+        peers=peers,
     )
 
 

@@ -88,8 +88,14 @@ class RetrievalConfig:
     """Folder of an index (`jaxsearch index build`), in place of a corpus."""
     num_passages: int = 5
     """Passages per search."""
+    encoder: str = "tfidf"
+    """Of an index that is built here: tfidf, or a folder or Hub id of a BERT encoder
+    whose own files say how its vectors are made (else: `jaxsearch index build`)."""
     dims: int = 1024
-    """Width of the TF-IDF encoder's vectors, for an index that is built here."""
+    """Width of TF-IDF vectors, for an index that is built here."""
+    query_device: Literal["host", "accelerator"] = "host"
+    """Where a BERT encoder computes queries: the host's CPU, while the accelerator
+    decodes, or the accelerator, between its calls."""
     attempts: int = 3
     """Tries of a batch of queries before its search has failed: an error, no answer
     in time, or a wrong number of results fails a try."""
@@ -106,6 +112,12 @@ class RetrievalConfig:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: name one "
                 f"(got {self.corpus!r} and {self.index!r})"
+            )
+        if self.index and self.encoder != "tfidf":
+            raise ValueError(
+                "retrieval.encoder is for an index that is built here, "
+                f"retrieval.index has its own: name one (got {self.encoder!r} and "
+                f"{self.index!r})"
             )
 
 

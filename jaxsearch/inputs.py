@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from jaxsearch.config import RunConfig
+from jaxsearch.config import RetrievalConfig, RunConfig
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
@@ -95,25 +95,37 @@ def open_indexes(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
 
     folder = Path(config.out) / "indexes"
     if inputs.passages is None:
-        index = load_index(config.retrieval.index)
+        index = load_index(
+            config.retrieval.index, query_device=config.retrieval.query_device
+        )
     else:
-        index = _index_of(inputs.passages, folder / "train", config.retrieval.dims)
+        index = _index_of(inputs.passages, folder / "train", config.retrieval)
     if not inputs.heldout_passages:
         return index, index
-    heldout = _index_of(
-        inputs.heldout_passages, folder / "heldout", config.retrieval.dims
-    )
+    heldout = _index_of(inputs.heldout_passages, folder / "heldout", config.retrieval)
     return index, heldout
 
 
-def _index_of(passages: list[Passage], folder: Path, dims: int) -> Index:
-    from jaxsearch.search.encoder import TfidfEncoder
+def _index_of(
+    passages: list[Passage], folder: Path, retrieval: RetrievalConfig
+) -> Index:
+    from jaxsearch.search.named_encoder import encoder_named
     from jaxsearch.search.passages import corpus_fingerprint
     from jaxsearch.search.scann_index import build_index, load_index
 
     if folder.exists():
-        return load_index(folder, corpus_fingerprint=corpus_fingerprint(passages))
-    index = build_index(passages, TfidfEncoder.fit(passages, dims=dims))
+        return load_index(
+            folder,
+            corpus_fingerprint=corpus_fingerprint(passages),
+            query_device=retrieval.query_device,
+        )
+    encoder = encoder_named(
+        retrieval.encoder,
+        passages,
+        dims=retrieval.dims if retrieval.encoder == "tfidf" else None,
+        query_device=retrieval.query_device,
+    )
+    index = build_index(passages, encoder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     index.save(folder)
     return index

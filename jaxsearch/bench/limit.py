@@ -93,11 +93,12 @@ def _work(sizes: Architecture, dtype: str, calls: float, products, attended) -> 
     attention = 4 * rows * queries * context * sizes.num_heads * sizes.head_width
     flops = attention * sizes.num_layers + sum(p.flops for p in products)
     seconds = _attention_seconds(sizes, dtype, *attended)
-    seconds += sum(_product_seconds(product, dtype) for product in products)
+    seconds += sum(product_seconds(product, dtype) for product in products)
     return Work(calls=calls, flops=calls * flops, seconds=calls * seconds)
 
 
-def _product_seconds(product: Product, dtype: str) -> float:
+def product_seconds(product: Product, dtype: str) -> float:
+    """Measured, all `count` of them."""
     x = jnp.ones((product.rows, product.inner), dtype)
     # As many matrices as there are layers: one alone would stay in the processor's
     # cache, where a model's weights don't.
@@ -109,7 +110,7 @@ def _product_seconds(product: Product, dtype: str) -> float:
     def multiply(x, weights):
         return [jnp.einsum("MI,OI->MO", x, weight) for weight in weights]
 
-    return _median_seconds(multiply, x, weights)
+    return median_seconds(multiply, x, weights)
 
 
 def _attention_seconds(
@@ -125,10 +126,11 @@ def _attention_seconds(
     def both(query, keys, values):
         return [(query @ key) @ value for key, value in zip(keys, values, strict=True)]
 
-    return _median_seconds(both, query, keys, values)
+    return median_seconds(both, query, keys, values)
 
 
-def _median_seconds(function, *args) -> float:
+def median_seconds(function, *args) -> float:
+    """Of a jitted function that has compiled and been warmed up."""
     jax.block_until_ready(function(*args))
     seconds = []
     for _ in range(_REPEATS):

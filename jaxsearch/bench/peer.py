@@ -3,11 +3,13 @@
 import json
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 _SCRIPTS = Path(__file__).parent / "peers"
-NAMES = ("transformers", "tunix")
+SAMPLERS = ("transformers", "tunix")
+ENCODERS = ("sentence-transformers",)
 
 
 class Measured(NamedTuple):
@@ -20,13 +22,23 @@ class Measured(NamedTuple):
 class Peer:
     """A process of the peer's Python that answers every request with one run.
 
+    Args:
+      workload: what its script is given: a file, or the folder of an encoder.
+      known: the peers that can do this kind of work.
+
     Errors: ValueError for an unknown peer or no such Python; RuntimeError, with the
     end of what it wrote, when the process dies.
     """
 
-    def __init__(self, name: str, python: str, workload: Path):
-        if name not in NAMES:
-            raise ValueError(f"unknown peer {name!r}; known: {', '.join(NAMES)}")
+    def __init__(
+        self,
+        name: str,
+        python: str,
+        workload: Path,
+        known: Sequence[str] = SAMPLERS,
+    ):
+        if name not in known:
+            raise ValueError(f"unknown peer {name!r}; known: {', '.join(known)}")
         if not Path(python).is_file():
             raise ValueError(
                 f"--peer-python {python} is not a file; name the Python of an "
@@ -35,7 +47,11 @@ class Peer:
         self._name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the peer
         self._process = subprocess.Popen(
-            [python, str(_SCRIPTS / f"{name}_peer.py"), str(workload)],
+            [
+                python,
+                str(_SCRIPTS / f"{name.replace('-', '_')}_peer.py"),
+                str(workload),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -96,7 +96,7 @@ def bench_rollout(
             peer.run()
         timings: list[Timing] = []
         seconds: dict[str, list[float]] = {name: [] for name in others}
-        with _compilations() as compiled:
+        with compilations() as compiled:
             for number in range(repeats):
                 timings.append(engine.run())
                 say(
@@ -161,7 +161,7 @@ def _summary(
 
 
 @contextlib.contextmanager
-def _compilations() -> Iterator[list[str]]:
+def compilations() -> Iterator[list[str]]:
     """Collects what is compiled while it is open."""
     events: list[str] = []
 

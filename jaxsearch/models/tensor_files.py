@@ -23,6 +23,8 @@ _DTYPES: Mapping[str, Any] = {
     "F32": np.dtype("float32"),
     "F16": np.dtype("float16"),
     "BF16": jnp.dtype("bfloat16"),
+    # Positions that transformers once saved with a BERT; no weights.
+    "I64": np.dtype("int64"),
 }
 # A header that says it is longer is damaged, and not worth the memory.
 _MAX_HEADER_BYTES = 100_000_000

@@ -30,6 +30,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
 
+from jaxsearch.search.encoder_options import QueryDevice, Report, no_report
 from jaxsearch.search.passages import Passage
 
 DEFAULT_DIMS = 1024
@@ -44,8 +45,9 @@ BATCH_SIZE = 4096
 class Encoder(Protocol):
     """Turns queries and passages into vectors whose inner product ranks passages.
 
-    Vectors have length 1, or are zero where nothing of the text is known. What a
-    text becomes does not depend on the texts beside it.
+    Vectors have length 1, unless a model is made for others, or are zero where
+    nothing of the text is known. What a query becomes does not depend on the queries
+    beside it; what a passage becomes neither, but for rounding.
     """
 
     name: str
@@ -193,7 +195,7 @@ class TfidfEncoder:
     @classmethod
     def load(cls, folder: Path) -> "TfidfEncoder":
         """Reads what `save` wrote; its vectors are the same bit for bit."""
-        settings = _read_settings(folder)
+        settings = read_encoder_json(folder)
         try:
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
             idf, buckets, signs = (
@@ -241,18 +243,31 @@ class TfidfEncoder:
         return digest.hexdigest()[:32]
 
 
-def load_encoder(folder: Path) -> Encoder:
-    """Reads a saved encoder, of the kind that its `encoder.json` names."""
-    name = _read_settings(folder).get("name")
-    if name != TfidfEncoder.name:
-        raise ValueError(
-            f"{folder}/encoder.json names the encoder {name!r}; this function knows "
-            f"{TfidfEncoder.name!r} only: load another yourself and pass it on"
-        )
-    return TfidfEncoder.load(folder)
+def load_encoder(
+    folder: Path, *, query_device: QueryDevice = "host", report: Report = no_report
+) -> Encoder:
+    """Reads a saved encoder, of the kind that its `encoder.json` names.
+
+    Args:
+      query_device, report: of a neural encoder; TF-IDF has neither.
+    """
+    name = read_encoder_json(folder).get("name")
+    if name == TfidfEncoder.name:
+        return TfidfEncoder.load(folder)
+    # That module needs this one, and jax.
+    from jaxsearch.search.neural_encoder import NeuralEncoder
+
+    if name == NeuralEncoder.name:
+        return NeuralEncoder.load(folder, query_device=query_device, report=report)
+    raise ValueError(
+        f"{folder}/encoder.json names the encoder {name!r}; this function knows "
+        f"{TfidfEncoder.name!r} and {NeuralEncoder.name!r} only: load another yourself "
+        "and pass it on"
+    )
 
 
-def _read_settings(folder: Path) -> dict:
+def read_encoder_json(folder: Path) -> dict:
+    """What an encoder's `save` wrote about it."""
     path = folder / "encoder.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))

@@ -8,20 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxsearch.search.encoder import (
-    DEFAULT_DIMS,
-    Encoder,
-    TfidfEncoder,
-    load_encoder,
-)
+from jaxsearch.search.encoder_options import EncoderOptions, Report
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import Hit
 from jaxsearch.search.index_folder import check_is_free
+from jaxsearch.search.named_encoder import NO_OPTIONS, encoder_named
 from jaxsearch.search.passages import Passage, read_passages
 from jaxsearch.search.scann_index import ScannIndex, build_index, load_index
 from jaxsearch.search.scann_scorer import recall
 
-ENCODER_NAMES = (TfidfEncoder.name,)
 BATCH_SIZE = 64
 # Shorter ones are headings and abbreviations more often than sentences.
 MIN_SENTENCE_WORDS = 5
@@ -32,7 +27,8 @@ def build(
     corpus: str | Path,
     encoder: str,
     out: str | Path,
-    dims: int = DEFAULT_DIMS,
+    options: EncoderOptions = NO_OPTIONS,
+    dims: int | None = None,
     seed: int = 0,
     num_threads: int | None = None,
 ) -> dict[str, Any]:
@@ -40,10 +36,7 @@ def build(
 
     Args:
       corpus: any file that `read_passages` reads.
-      encoder: a name among ENCODER_NAMES, fitted on this corpus, or the folder of a
-        saved encoder, taken as it is.
-      dims: of the vectors, where the encoder is fitted here.
-      seed: of a fitted encoder.
+      encoder, options, dims, seed: as in `encoder_named`.
       num_threads: of training; None is half of the host's cores.
     """
     from rich.console import Console
@@ -56,7 +49,14 @@ def build(
         task = progress.add_task("reading passages", total=4)
         passages = read_passages(corpus)
         progress.update(task, advance=1, description="preparing the encoder")
-        encoder_used = _make_encoder(encoder, passages, dims=dims, seed=seed)
+        encoder_used = encoder_named(
+            encoder,
+            passages,
+            options=options,
+            dims=dims,
+            seed=seed,
+            report=_reporter(progress),
+        )
         progress.update(task, advance=1, description="encoding and indexing")
         index = build_index(passages, encoder_used, num_threads=num_threads)
         progress.update(task, advance=1, description="saving")
@@ -153,17 +153,16 @@ def sentences(passage: Passage) -> list[str]:
     return [part for part in found if len(part.split()) >= MIN_SENTENCE_WORDS]
 
 
-def _make_encoder(
-    name_or_folder: str, passages: Sequence[Passage], *, dims: int, seed: int
-) -> Encoder:
-    if name_or_folder == TfidfEncoder.name:
-        return TfidfEncoder.fit(passages, dims=dims, seed=seed)
-    if (Path(name_or_folder) / "encoder.json").is_file():
-        return load_encoder(Path(name_or_folder))
-    raise ValueError(
-        f"unknown encoder {name_or_folder!r}: expected one of "
-        f"{', '.join(ENCODER_NAMES)}, or a folder with an encoder.json"
-    )
+def _reporter(progress: Any) -> Report:
+    """Shows how far an encoder is, on a bar of its own once it says so."""
+    tasks: list[Any] = []
+
+    def report(num_done: int, num_passages: int) -> None:
+        if not tasks:
+            tasks.append(progress.add_task("passages encoded", total=num_passages))
+        progress.update(tasks[0], completed=num_done)
+
+    return report
 
 
 def _describe(index: ScannIndex | ExactIndex) -> dict[str, Any]:

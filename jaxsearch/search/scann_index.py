@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from jaxsearch.search.encoder import Encoder
+from jaxsearch.search.encoder import Encoder, load_encoder
+from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.exact_index import (
     ExactIndex,
     best_hits,
@@ -221,14 +222,21 @@ def load_index(
     *,
     corpus_fingerprint: str | None = None,
     encoder: Encoder | None = None,
+    query_device: QueryDevice = "host",
 ) -> ScannIndex | ExactIndex:
-    """Reads an index of either kind, with the checks of its `load`."""
+    """Reads an index of either kind, with the checks of its `load`.
+
+    Args:
+      query_device: of the saved encoder, where none is given.
+    """
     kinds = {kind.kind: kind for kind in (ScannIndex, ExactIndex)}
     found = Manifest.read(Path(folder)).kind
     if found not in kinds:
         raise ValueError(
             f"index {folder}: expected a kind among {sorted(kinds)}, found {found!r}"
         )
+    if encoder is None:
+        encoder = load_encoder(Path(folder) / "encoder", query_device=query_device)
     return kinds[found].load(
         folder, corpus_fingerprint=corpus_fingerprint, encoder=encoder
     )

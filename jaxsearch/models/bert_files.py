@@ -1,0 +1,145 @@
+"""A BERT encoder's parameters from and to a Hugging Face folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsearch.models.bert import BertParams
+from jaxsearch.models.bert_architecture import (
+    BertArchitecture,
+    bert_from_hf_config,
+    bert_to_hf_config,
+)
+from jaxsearch.models.tensor_files import Tensor, open_tensors, read_part
+
+_NAMES = {
+    "words": "embeddings.word_embeddings.weight",
+    "positions": "embeddings.position_embeddings.weight",
+    "token_types": "embeddings.token_type_embeddings.weight",
+    "norm/scale": "embeddings.LayerNorm.weight",
+    "norm/bias": "embeddings.LayerNorm.bias",
+}
+_LAYER_NAMES = {
+    "out/weight": "attention.output.dense.weight",
+    "out/bias": "attention.output.dense.bias",
+    "attention_norm/scale": "attention.output.LayerNorm.weight",
+    "attention_norm/bias": "attention.output.LayerNorm.bias",
+    "up/weight": "intermediate.dense.weight",
+    "up/bias": "intermediate.dense.bias",
+    "down/weight": "output.dense.weight",
+    "down/bias": "output.dense.bias",
+    "mlp_norm/scale": "output.LayerNorm.weight",
+    "mlp_norm/bias": "output.LayerNorm.bias",
+}
+_QKV = ("query", "key", "value")
+# Heads of pretraining, and numbers that transformers once saved with the weights.
+_UNUSED = ("pooler.", "cls.", "embeddings.position_ids", "embeddings.token_type_ids")
+
+
+def read_bert_architecture(folder: Path) -> BertArchitecture:
+    """The architecture of a Hugging Face folder.
+
+    Errors: ValueError names the file, and what in it is missing or not supported.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"encoder folder {folder} has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected an object, got {config!r:.60}")
+    try:
+        return bert_from_hf_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
+    """Float32 parameters of a Hugging Face folder, as NumPy arrays.
+
+    Names may begin with `bert.`; float16 and bfloat16 are cast.
+
+    Errors: ValueError names the file and the tensor that cannot be read, is missing,
+    is one too many, or does not fit config.json.
+    """
+    tensors = {}
+    for name, tensor in open_tensors(folder).items():
+        bare = name.removeprefix("bert.")
+        # TensorFlow's names for a norm, as the first BERTs still have them.
+        bare = bare.replace("LayerNorm.gamma", "LayerNorm.weight")
+        bare = bare.replace("LayerNorm.beta", "LayerNorm.bias")
+        if not bare.startswith(_UNUSED):
+            tensors[bare] = tensor
+    wanted = _wanted(shapes)
+    for name in sorted(
+        tensors.keys() - {n for names in wanted.values() for n in names}
+    ):
+        raise ValueError(
+            f"{tensors[name].file}: tensor {name} is not one that config.json asks for"
+        )
+
+    def one(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        out = np.empty(shape.shape, np.float32)
+        names = wanted[_key(path)]
+        for part, name in zip(np.split(out, len(names)), names, strict=True):
+            if name not in tensors:
+                raise ValueError(f"{folder}: no tensor {name} in its safetensors files")
+            part[...] = _read(tensors[name], name, part.shape)
+        return out
+
+    return jax.tree.map_with_path(one, shapes)
+
+
+def write_bert(
+    folder: Path, architecture: BertArchitecture, params: BertParams
+) -> None:
+    """Writes config.json and model.safetensors (float32) into an existing folder."""
+    from safetensors.numpy import save_file
+
+    leaves = jax.tree.leaves_with_path(params)
+    wanted, tensors = _wanted(params), {}
+    for path, array in leaves:
+        names = wanted[_key(path)]
+        parts = np.split(np.asarray(array, np.float32), len(names))
+        tensors |= zip(names, map(np.ascontiguousarray, parts), strict=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.dumps(bert_to_hf_config(architecture), indent=2)
+    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+
+
+def _read(tensor: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if tensor.shape != shape:
+        raise ValueError(
+            f"{tensor.file}: tensor {name} has shape {tensor.shape}, config.json asks "
+            f"for {shape}"
+        )
+    if tensor.dtype == np.int64:
+        raise ValueError(f"{tensor.file}: tensor {name} is int64, expected floats")
+    return read_part(tensor, shape, [slice(None)] * len(shape))
+
+
+def _wanted(tree: BertParams) -> dict[str, list[str]]:
+    """Our path of every parameter -> its tensors in the file, stacked by rows."""
+    found = {}
+    for path, _ in jax.tree.leaves_with_path(tree):
+        key = _key(path)
+        if not key.startswith("blocks/"):
+            found[key] = [_NAMES[key]]
+            continue
+        _, layer, rest = key.split("/", 2)
+        if rest.startswith("qkv/"):
+            suffix = rest.removeprefix("qkv/")
+            names = [f"attention.self.{part}.{suffix}" for part in _QKV]
+        else:
+            names = [_LAYER_NAMES[rest]]
+        found[key] = [f"encoder.layer.{layer}.{name}" for name in names]
+    return found
+
+
+def _key(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

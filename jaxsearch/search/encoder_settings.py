@@ -1,0 +1,194 @@
+"""How a model's vectors are meant: as its own configuration or an option says.
+
+The configuration is that of sentence-transformers: `modules.json` lists what follows
+the network, `1_Pooling/config.json` says how tokens become a vector, and
+`config_sentence_transformers.json` may hold the prompts of queries and passages.
+Nothing is concluded from the name of a model or of a folder.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.models.bert import POOLINGS
+from jaxsearch.search.encoder_options import EncoderOptions
+
+DTYPES = ("float32", "bfloat16")
+# Names of prompts, the first that is there counts, as in sentence-transformers.
+_QUERY_PROMPTS = ("query",)
+_PASSAGE_PROMPTS = ("document", "passage", "corpus")
+_POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """All that decides a vector besides weights and tokenizer."""
+
+    pooling: str  # one of POOLINGS
+    is_normalised: bool  # whether vectors have length 1
+    query_prefix: str
+    passage_prefix: str
+    max_len: int  # tokens, [CLS] and [SEP] included; the rest of a text is cut off
+    dtype: str = "float32"  # of activations, one of DTYPES
+
+    def __post_init__(self):
+        for name, known in (("pooling", tuple(POOLINGS)), ("dtype", DTYPES)):
+            value = {"pooling": self.pooling, "dtype": self.dtype}[name]
+            if value not in known:
+                raise ValueError(
+                    f"encoder {name} {value!r} is not supported; expected one of "
+                    f"{', '.join(known)}"
+                )
+        # [CLS], [SEP] and something between them.
+        if self.max_len < 3:
+            raise ValueError(f"encoder max_len must be at least 3, got {self.max_len}")
+
+
+def read_settings(
+    folder: Path, options: EncoderOptions, *, max_positions: int, tokenizer_len: int
+) -> EncoderSettings:
+    """The settings of a model's folder, where no option says otherwise.
+
+    Args:
+      max_positions: longest row of the network.
+      tokenizer_len: longest row that the tokenizer names, if the configuration
+        names none.
+
+    Errors: ValueError names the file and what is not supported in it, or the options
+    to give where the model does not say.
+    """
+    pooling, is_normalised = options.pooling, options.is_normalised
+    modules = _modules(folder)
+    if modules is None and None in (pooling, is_normalised):
+        raise ValueError(
+            f"encoder folder {folder} has no modules.json, so nothing says how its "
+            "vectors are made: give --pooling mean or --pooling cls, and --normalize "
+            "or --no-normalize"
+        )
+    if modules is not None:
+        pooling = _pooling(folder, modules["Pooling"]) if pooling is None else pooling
+        if is_normalised is None:
+            is_normalised = "Normalize" in modules
+    prompts = _Prompts.read(folder / "config_sentence_transformers.json")
+    query_prefix, passage_prefix = options.query_prefix, options.passage_prefix
+    if query_prefix is None:
+        query_prefix = prompts.first_of(_QUERY_PROMPTS, "--query-prefix")
+    if passage_prefix is None:
+        passage_prefix = prompts.first_of(_PASSAGE_PROMPTS, "--passage-prefix")
+    return EncoderSettings(
+        pooling=pooling,
+        is_normalised=is_normalised,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+        max_len=_max_len(folder, max_positions, tokenizer_len),
+        dtype="float32" if options.dtype is None else options.dtype,
+    )
+
+
+def _modules(folder: Path) -> dict[str, str] | None:
+    """Kind of each module -> its folder; None where there is no modules.json."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+    modules = _read_json(path)
+    try:
+        found = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in modules}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected a list of modules with type and path ({error})"
+        ) from None
+    if list(found) not in (
+        ["Transformer", "Pooling"],
+        ["Transformer", "Pooling", "Normalize"],
+    ):
+        raise ValueError(
+            f"{path}: modules {list(found)} are not supported; expected Transformer, "
+            "Pooling and perhaps Normalize"
+        )
+    return found
+
+
+def _pooling(folder: Path, module: str) -> str:
+    path = folder / module / "config.json"
+    config = _read_object(path, "give --pooling mean or --pooling cls")
+    if not config.get("include_prompt", True):
+        raise ValueError(f"{path}: include_prompt false is not supported")
+    # Older files have a flag for each kind.
+    flags = [k for k, v in config.items() if k.startswith("pooling_mode_") and v]
+    found = config.get(
+        "pooling_mode", [_POOLING_FLAGS.get(flag, flag) for flag in flags]
+    )
+    if isinstance(found, list) and len(found) == 1:
+        [found] = found
+    if not isinstance(found, str) or found not in POOLINGS:
+        raise ValueError(
+            f"{path}: pooling {found!r} is not supported; expected one of "
+            f"{', '.join(POOLINGS)}"
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prompts:
+    """The prompts of a model, by name; none where it has no such file."""
+
+    path: Path
+    texts: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Prompts":
+        if not path.is_file():
+            return cls(path, {})
+        return cls(path, _read_object(path).get("prompts") or {})
+
+    def first_of(self, names: Sequence[str], option: str) -> str:
+        """The text of the first name that is there; "" where no prompts are.
+
+        Errors: ValueError where there are prompts, but none of these.
+        """
+        for name in names:
+            if name in self.texts:
+                return self.texts[name] or ""
+        if self.texts:
+            raise ValueError(
+                f"{self.path}: the prompts {sorted(self.texts)} have none named "
+                f"{' or '.join(names)}: give {option}, which may be empty"
+            )
+        return ""
+
+
+def _max_len(folder: Path, max_positions: int, tokenizer_len: int) -> int:
+    path = folder / "sentence_bert_config.json"
+    config = _read_object(path) if path.is_file() else {}
+    if config.get("do_lower_case"):
+        raise ValueError(
+            f"{path}: do_lower_case is not supported; expected false (a tokenizer has "
+            "its own)"
+        )
+    found = config.get("max_seq_length")
+    if found is None:
+        return min(max_positions, tokenizer_len)
+    if not isinstance(found, int) or not 3 <= found <= max_positions:
+        raise ValueError(
+            f"{path}: max_seq_length must lie in 3..{max_positions}, the positions of "
+            f"the network, got {found!r}"
+        )
+    return found
+
+
+def _read_object(path: Path, advice: str = "") -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {advice}")
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object, got {content!r:.60}")
+    return content
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None

@@ -1,0 +1,38 @@
+"""The tokenizer of an encoder's folder."""
+
+from pathlib import Path
+from typing import Any
+
+
+def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
+    """The folder's `tokenizers.Tokenizer`, and the longest row that it names.
+
+    Errors: ValueError names the folder, and what is missing or does not fit.
+    """
+    from transformers import AutoTokenizer
+
+    # Without either, transformers makes one that knows no word.
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise ValueError(
+            f"encoder folder {folder} has neither tokenizer.json nor vocab.txt"
+        )
+    try:
+        fast = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"cannot read a tokenizer from {folder}: {reason}") from None
+    if not fast.is_fast:
+        raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
+    tokenizer = fast.backend_tokenizer
+    # A tokenizer.json may have been saved with either.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if len(tokenizer.encode("").ids) != 2:
+        raise ValueError(f"tokenizer {folder} does not add [CLS] and [SEP] to a text")
+    num_ids = max(fast.get_vocab().values()) + 1
+    if num_ids > vocab_size:
+        raise ValueError(
+            f"tokenizer {folder} has {num_ids} ids, the embedding {vocab_size} rows "
+            "(vocab_size in config.json)"
+        )
+    return tokenizer, fast.model_max_length
