@@ -25,7 +25,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
@@ -66,6 +66,10 @@ class Encoder(Protocol):
         self, passages: Sequence[Passage]
     ) -> Float32[np.ndarray, "n dims"]:
         """One row per passage."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Its settings, and what became of texts so far, to be printed as JSON."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -175,6 +179,9 @@ class TfidfEncoder:
         self, passages: Sequence[Passage]
     ) -> Float32[np.ndarray, "n dims"]:
         return self._encode([passage.contents for passage in passages])
+
+    def describe(self) -> dict[str, Any]:
+        return {"num_words": len(self._words)}
 
     def save(self, folder: Path) -> None:
         """Writes JSON and .npy files, no pickle, into a new or empty folder."""

@@ -172,6 +172,7 @@ def _describe(index: ScannIndex | ExactIndex) -> dict[str, Any]:
         "num_passages": len(index.passages),
         "dims": index.encoder.dims,
         "encoder": index.encoder.name,
+        "encoder_settings": index.encoder.describe(),
         "encoder_fingerprint": index.encoder.fingerprint,
         "corpus_fingerprint": index.corpus_fingerprint,
         "scorer": index.scorer.to_json() if is_scann else {"name": "exact"},

@@ -194,6 +194,10 @@ class NeuralEncoder:
             )
         return vectors
 
+    def describe(self) -> dict[str, Any]:
+        settings = dataclasses.asdict(self.settings)
+        return settings | {"truncated_passages": self.num_truncated}
+
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face folder with an `encoder.json`; new or empty."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -252,6 +256,8 @@ class NeuralEncoder:
 
     @functools.cached_property
     def _for_passages(self) -> Forward:
+        if query_devices(self._query_device) == jax.local_devices():
+            return self._for_queries  # one copy of the parameters, not two
         return self._forward(jax.local_devices())
 
     def _forward(self, devices: Sequence[jax.Device]) -> Forward:

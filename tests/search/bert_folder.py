@@ -30,9 +30,15 @@ def write_folder(folder: Path, words: list[str], seed: int = 0) -> None:
     )
     bert = Bert(architecture=architecture, pooling=POOLINGS["mean"], is_normalised=True)
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(
-        lambda leaf: (rng.normal(size=leaf.shape) / 5).astype(np.float32), bert.shapes
-    )
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        # Norms near 1 and small biases, or all texts would have much the same vector.
+        if path[-1].key == "scale":
+            return 1 + noise / 10
+        return noise / (10 if path[-1].key == "bias" else 4)
+
+    params = jax.tree.map_with_path(draw, bert.shapes)
     folder.mkdir(parents=True, exist_ok=True)
     write_bert(folder, architecture, params)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")

@@ -30,6 +30,7 @@ def test_build_says_what_it_built(built, encoder):
     assert (summary["num_passages"], summary["dims"]) == (600, 256)
     assert summary["encoder_fingerprint"] == encoder.fingerprint
     assert summary["kind"] == load_index(folder / "index").kind
+    assert summary["encoder_settings"]["num_words"] > 600
     assert summary["bytes"] > 600 * 256 * 4
     assert summary["seconds"] > 0.0
 

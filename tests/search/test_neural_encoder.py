@@ -125,7 +125,7 @@ def test_long_texts_are_cut_and_counted(folder, texts):
     found = encoder.encode_passages(
         as_passages([letters, letters + "b c d", letters + "e", "a"])
     )
-    assert encoder.num_truncated == 2
+    assert encoder.describe()["truncated_passages"] == encoder.num_truncated == 2
     np.testing.assert_allclose(found[1], found[0], atol=1e-6)
     encoder.encode_queries([letters * 2])
     assert encoder.num_truncated == 2
@@ -231,6 +231,9 @@ def test_an_index_folder_holds_its_encoder(folder, encoder, passages, tmp_path):
     assert (summary["encoder"], summary["dims"]) == ("bert", 32)
     assert summary["encoder_fingerprint"] == encoder.fingerprint
     assert json.loads(json.dumps(summary)) == summary
+    described = summary["encoder_settings"]
+    assert described["query_prefix"] == "query: " and described["max_len"] == MAX_LEN
+    assert 0 < described["truncated_passages"] < 600
     exact = ExactIndex(passages, encoder)
     queries = [passage.contents for passage in passages[::100]]
     index = load_index(tmp_path / "index")
