@@ -79,7 +79,9 @@ def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
     kit, questions, trajectories, page_len
 ):
     """Rollouts wait, and start again, but become what they would have become."""
-    sampler = kit.sampler(16, cache_len=96, page_len=page_len)
+    # A fixed number of calls for a search, or whether anybody must start again would
+    # depend on when results come in.
+    sampler = kit.sampler(16, cache_len=96, page_len=page_len, search_calls=1)
     done, timing = sampler.run(
         kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
     )
