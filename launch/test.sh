@@ -12,4 +12,5 @@ if [ "${1:-}" = "--fast" ]; then
 fi
 "$venv/bin/ruff" format --check jaxsearch tests configs
 "$venv/bin/ruff" check jaxsearch tests configs
-exec "$venv/bin/python" -m pytest tests -q "$@"
+# Two files at a time: most tests compile, on one core. More would need more memory.
+exec "$venv/bin/python" -m pytest tests -q -n 2 --dist loadfile "$@"
