@@ -228,6 +228,10 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 # Imports happen inside: `jaxsearch --help` must not wait for jax.
 def _train(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch import processes
+
+    processes.use_compilation_cache()
+    processes.start()
     from jaxsearch.config_record import overridden, read_config
     from jaxsearch.train import train
 
@@ -359,6 +363,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
+    status = None
+    try:
+        status = _carried_out(args)
+    finally:
+        if status != 0 and "jaxsearch.processes" in sys.modules:
+            from jaxsearch import processes
+
+            processes.end(status)
+    return status
+
+
+def _carried_out(args: argparse.Namespace) -> int:
     try:
         result = _COMMANDS[args.command](args)
     except (ValueError, OSError) as error:

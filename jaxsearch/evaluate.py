@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from jaxsearch import processes
 from jaxsearch.data.formats import Question
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.outcome import Outcome
@@ -55,6 +56,23 @@ def judge(
     return outcomes, scores
 
 
+def everyones_judged(
+    trajectories: Sequence[Trajectory],
+    outcomes: Sequence[Outcome],
+    scores: Sequence[dict[str, float]],
+) -> tuple[list[Trajectory], list[Outcome], list[dict[str, float]]]:
+    """Of all processes together, in the order of the question stream, then members.
+
+    From here on every process goes on with the same values, so that whatever is
+    computed over the whole batch (advantages, microbatches, metrics) is the same in
+    one process and in many.
+    """
+    own = list(zip(trajectories, outcomes, scores, strict=True))
+    judged = [one for part in processes.everyones(own) for one in part]
+    judged.sort(key=lambda one: (one[0].position, one[0].member))
+    return tuple(list(column) for column in zip(*judged, strict=True))
+
+
 def evaluate(
     sampler: Sampler,
     params: Params,
@@ -66,19 +84,23 @@ def evaluate(
 ) -> Evaluation:
     """One rollout per question; temperature 0 is greedy.
 
+    Several processes take a share of the questions each, and all get everything.
+
     Errors: ValueError if there is no question.
     """
     if not questions:
         raise ValueError("expected at least one question to evaluate on, got none")
     trajectories, _ = sampler.run(
         params,
-        list(enumerate(questions)),
+        processes.share(list(enumerate(questions))),
         observer,
         group_size=1,
         stage=EVALUATION_STAGE,
         temperature=temperature,
     )
-    outcomes, scores = judge(trajectories, recipe)
+    trajectories, outcomes, scores = everyones_judged(
+        trajectories, *judge(trajectories, recipe)
+    )
     groups: dict[str, list[int]] = defaultdict(list)
     for i, question in enumerate(questions):
         if "hops" in question.metadata:

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from jaxsearch import json_lines
+from jaxsearch import json_lines, processes
 from jaxsearch.evaluate import evaluate
 from jaxsearch.models.transformer import Params
 from jaxsearch.reading import print_trajectory
@@ -50,7 +50,8 @@ class HeldOut:
         run = self._run
         done = read_metrics(self._path) if self._path.exists() else []
         is_done = any(e["name"] == name and e["step"] == step for e in done)
-        if is_done or not run.inputs.heldout:
+        # The others may see the file before or after the first has written to it.
+        if processes.firsts(is_done) or not run.inputs.heldout:
             return
         started = time.perf_counter()
         found = evaluate(
@@ -61,6 +62,8 @@ class HeldOut:
             run.recipe,
             temperature=temperature,
         )
+        if not processes.is_first():
+            return
         line = {"step": step, "stage": stage, "name": name, **found.results}
         line["seconds"] = time.perf_counter() - started
         json_lines.append_line(self._path, line)

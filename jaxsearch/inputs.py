@@ -1,8 +1,13 @@
 """Everything a run reads before it starts, checked before anything is written."""
 
 import dataclasses
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
+from jaxsearch import processes
 from jaxsearch.config import RetrievalConfig, RunConfig
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
@@ -10,6 +15,7 @@ from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage, read_passages
+from jaxsearch.search.shared_index import SharedIndex, serve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,12 +91,31 @@ def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
             )
 
 
-def open_indexes(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
+def open_indexes(config: RunConfig, inputs: Inputs) -> Sequence[Index]:
     """The index to train on, and that of the held-out questions.
 
     An index that is built here is kept in the run's folder, so that a run that
-    resumes searches the same one.
+    resumes searches the same one. Of several processes on one machine, the first opens
+    the indexes and answers the others.
     """
+    machines = processes.everyones(socket.gethostname())
+    leader = machines.index(socket.gethostname())
+    indexes: Sequence[Index] = ()
+    if processes.is_first():
+        indexes = _open_here(config, inputs)
+    # What it has built, the others find, where they share its folder.
+    processes.wait_for_all("indexes of the first machine")
+    if leader == jax.process_index() and not indexes:
+        indexes = _open_here(config, inputs)
+    is_shared = machines.count(socket.gethostname()) > 1
+    doors = processes.everyones(serve(indexes) if indexes and is_shared else None)
+    door = doors[leader]
+    if door is not None and leader != jax.process_index():
+        indexes = [SharedIndex(door, number) for number in (0, 1)]
+    return indexes
+
+
+def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
     from jaxsearch.search.scann_index import load_index
 
     folder = Path(config.out) / "indexes"

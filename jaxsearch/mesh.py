@@ -128,7 +128,14 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
                 f"{rows} rows do not divide by the {row_multiple(mesh)} devices of "
                 f"mesh axes {BATCH_AXES}: pass row_multiple to `microbatches`"
             )
-    return jax.device_put(batch, row_sharding(mesh))
+    rows = row_sharding(mesh)
+    return jax.tree.map(
+        # Every process holds the whole batch, and puts the rows of its own devices.
+        lambda array: jax.make_array_from_callback(
+            array.shape, rows, lambda index: array[index]
+        ),
+        batch,
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -123,10 +123,17 @@ class Run:
             params = read_params(
                 config.model.path, self.transformer, self.param_shardings
             )
-            params |= jax.jit(self.transformer.init_adapters)(key)
+            places = self.param_shardings
+            places = {k: v for k, v in places.items() if k not in params}
+            params |= jax.jit(
+                self.transformer.init_adapters, out_shardings=places
+            )(key)
         else:
-            params = jax.jit(self.transformer.init)(key)
-        return jax.device_put(params, self.param_shardings)
+            # Where it belongs from the start: it may be too large for one device.
+            params = jax.jit(
+                self.transformer.init, out_shardings=self.param_shardings
+            )(key)
+        return params
 
     @functools.cached_property
     def param_shardings(self) -> Any:

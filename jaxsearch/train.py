@@ -5,16 +5,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsearch import processes
 from jaxsearch.checkpoint import Checkpoints, Progress
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
-from jaxsearch.config_record import resolved
+from jaxsearch.config_record import difference, resolved
 from jaxsearch.console import ConsoleWriter
 from jaxsearch.data.demonstrations import Demonstration
+from jaxsearch.data.formats import Question
 from jaxsearch.data.questions import QuestionStream, open_questions
-from jaxsearch.evaluate import judge
+from jaxsearch.evaluate import everyones_judged, judge
 from jaxsearch.fingerprint import fingerprint
 from jaxsearch.heldout import HeldOut, summary
 from jaxsearch.mesh import put_batch, row_multiple
@@ -52,20 +55,47 @@ def train(config: RunConfig) -> dict[str, Any]:
     TrainingFailedError when gradients stay non-finite.
     """
     started = time.perf_counter()
+    check_agreement(config)
     check_identity(config)
     run = open_run(config)
     frozen, params = split(run.transformer.lora, run.initial_params())
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)
-    write_record(config, pinned)
+    # Nobody writes to the folder before all have looked at it.
+    processes.wait_for_all("checked")
+    if processes.is_first():
+        write_record(config, pinned)
     trainer = Trainer(run, frozen)
     try:
         trainer.run_stages(params)
     finally:
         trainer.close()
     minutes = (time.perf_counter() - started) / 60
-    write_report(Path(config.out))
+    if processes.is_first():
+        write_report(Path(config.out))
+    processes.wait_for_all("reported")
     return {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
+
+
+def check_agreement(config: RunConfig) -> None:
+    """Errors: ValueError if the processes of a run were started with other configs."""
+    for number, there in enumerate(processes.everyones(resolved(config))):
+        if differs := difference(there, resolved(config)):
+            raise ValueError(
+                f"the processes disagree on the config: {differs} (there is process "
+                f"{number}, here process {jax.process_index()}); start all of them "
+                "with the same files and arguments"
+            )
+
+
+def check_shared(folder: Path, step: int) -> None:
+    """Errors: ValueError if processes see other checkpoints in the run's folder."""
+    steps = processes.everyones(step)
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"the processes see different checkpoints in {folder}: of steps {steps} "
+            "(0: none); the folder must be on storage that all processes share"
+        )
 
 
 class Trainer:
@@ -79,9 +109,12 @@ class Trainer:
         self._checkpoints = Checkpoints(self._folder, keep=run.config.checkpoint.keep)
         self._restored = self._checkpoints.latest()
         self._step = self._restored.step if self._restored else 0
-        for name in ("metrics.jsonl", "eval.jsonl"):
-            cut_back(self._folder / name, self._step)
-        self._writers = open_writers(run.config, restored_step=self._step)
+        check_shared(self._folder, self._step)
+        self._writers = Writers([])
+        if processes.is_first():
+            for name in ("metrics.jsonl", "eval.jsonl"):
+                cut_back(self._folder / name, self._step)
+            self._writers = open_writers(run.config, restored_step=self._step)
         self._heldout = HeldOut(run)
 
     def close(self) -> None:
@@ -150,24 +183,27 @@ class Trainer:
         updater = run.updater(stage, stage.objective, stage.temperature, self._frozen)
         state, progress = self._begin(number, updater, params)
         source = open_questions(run.inputs.questions, self._folder / "questions")
-        stream = QuestionStream(source, seed=config.seed + number)
+        stream = QuestionStream(
+            source,
+            seed=config.seed + number,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        num_questions = processes.share_of(
+            stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
+        )
         if progress.stream is not None:
             stream.restore(progress.stream)
         num_steps = config.num_steps(stage)
         for stage_step in range(progress.stage_step, num_steps):
             published, publish_s = run.published(self._frozen | state.params)
-            num_retries = run.num_retries
             if stage_step == progress.stage_step:
                 run.sampler.warm_up(published, stage.group_size)
-            trajectories, timing = run.sampler.run(
-                published,
-                stream.next_batch(stage.questions_per_step),
-                run.observer,
-                group_size=stage.group_size,
-                stage=number,
-                temperature=stage.temperature,
+            questions = stream.next_batch(num_questions)
+            trajectories, rollout_values = self._roll_out(number, published, questions)
+            trajectories, outcomes, scores = everyones_judged(
+                trajectories, *judge(trajectories, recipe)
             )
-            outcomes, scores = judge(trajectories, recipe)
             advantages = advantages_of(trajectories, outcomes, stage)
             started = time.perf_counter()
             rows = train_rows(trajectories, advantages)
@@ -194,14 +230,13 @@ class Trainer:
                     f1=[score["f1"] for score in scores],
                 )
             )
-            values |= _speeds(trajectories, timing.seconds, started)
-            values["searches/retries"] = float(run.num_retries - num_retries)
-            values["rollouts_restarted"] = float(timing.num_restarts)
-            values["time/search_wait"] = timing.search_wait
+            values |= rollout_values
+            values |= _speeds(trajectories, rollout_values["time/rollout"], started)
             values["time/publish"] = publish_s
             values["publish_bytes"] = float(tree_bytes(published))
             every = config.logging.rollouts_every
-            if every and (stage_step % every == 0 or stage_step + 1 == num_steps):
+            is_written = every and processes.is_first()
+            if is_written and (stage_step % every == 0 or stage_step + 1 == num_steps):
                 write_rollouts(
                     rollout_path(self._folder, self._step + 1),
                     trajectories,
@@ -216,6 +251,34 @@ class Trainer:
                     self._step, stage.name, self._frozen | state.params
                 )
         return state.params
+
+    def _roll_out(
+        self, number: int, published: Params, questions: list[tuple[int, Question]]
+    ) -> tuple[list[Trajectory], dict[str, float]]:
+        """This process's rollouts of a step, and what those of all took.
+
+        Seconds are those of the slowest process: the others wait for it.
+        """
+        run, stage = self._run, self._run.config.stages[number]
+        num_retries = run.num_retries
+        trajectories, timing = run.sampler.run(
+            published,
+            questions,
+            run.observer,
+            group_size=stage.group_size,
+            stage=number,
+            temperature=stage.temperature,
+        )
+        seconds = {"time/rollout": timing.seconds, "time/search_wait": timing.search_wait}
+        counts = {
+            "searches/retries": float(run.num_retries - num_retries),
+            "rollouts_restarted": float(timing.num_restarts),
+        }
+        everyones = processes.everyones((seconds, counts))
+        slowest = {key: max(s[key] for s, _ in everyones) for key in seconds}
+        return trajectories, slowest | {
+            key: sum(c[key] for _, c in everyones) for key in counts
+        }
 
     def _batches(
         self, rows: Sequence[TrainRow], stage: SupervisedStage | RLStage
@@ -309,7 +372,6 @@ def _speeds(
     policy = sum(int(t.is_policy.sum()) for t in trajectories)
     total = sum(len(t.tokens) for t in trajectories)
     return {
-        "time/rollout": rollout_s,
         "time/update": update_s,
         "tokens_per_s/policy": policy / rollout_s,
         "tokens_per_s/total": total / (rollout_s + update_s),

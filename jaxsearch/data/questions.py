@@ -127,8 +127,7 @@ class QuestionStream:
     where an epoch does not divide by processes or batches.
 
     Attributes:
-      iterator: the Grain iterator that holds the position; Orbax saves and
-        restores it as a checkpointable.
+      iterator: the Grain iterator that holds the position of this process.
     """
 
     def __init__(
@@ -144,12 +143,8 @@ class QuestionStream:
                 f"process_index must be in 0..{process_count - 1} "
                 f"(process_count is {process_count}), got {process_index}"
             )
-        self._identity = {
-            "fingerprint": source.fingerprint,
-            "seed": seed,
-            "process_index": process_index,
-            "process_count": process_count,
-        }
+        self._identity = {"fingerprint": source.fingerprint, "seed": seed}
+        self._process_count = process_count
         elements = (
             grain.MapDataset.source(source)
             # Not `shuffle(seed)`: it adds the epoch to the seed, and the second
@@ -173,19 +168,33 @@ class QuestionStream:
         return [next(self.iterator) for _ in range(num_questions)]
 
     def state(self) -> dict:
-        """What `restore` needs to go on from here, as JSON values."""
-        return self._identity | {"iterator": self.iterator.get_state()}
+        """What `restore` needs to go on from here, as JSON values.
+
+        Where the processes have drawn equally many, it is the same on all of them.
+        """
+        num_drawn = self.iterator.get_state()["next_index"]
+        return self._identity | {"position": num_drawn * self._process_count}
 
     def restore(self, state: dict) -> None:
-        """Goes on from a saved state of the same questions, seed and processes."""
+        """Goes on from a saved state of the same questions and seed.
+
+        Errors: ValueError for others, or if what all processes drew together cannot be
+        shared out evenly among those that there are now.
+        """
         for name, here in self._identity.items():
             if state[name] != here:
                 raise ValueError(
                     f"cannot resume the question stream: it was saved with {name} "
                     f"{state[name]!r} and this run has {here!r}; resume with the same "
-                    "questions, seed and number of processes, or start a new run"
+                    "questions and seed, or start a new run"
                 )
-        self.iterator.set_state(state["iterator"])
+        num_drawn, rest = divmod(state["position"], self._process_count)
+        if rest:
+            raise ValueError(
+                f"cannot resume the question stream: {state['position']} questions "
+                f"were drawn, which does not divide by {self._process_count} processes"
+            )
+        self.iterator.set_state({"next_index": num_drawn})
 
 
 def _fingerprint(questions: Sequence[Question]) -> str:

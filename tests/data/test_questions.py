@@ -175,16 +175,37 @@ def test_orbax_saves_the_iterator(source, tmp_path):
     assert resumed.next_batch(5) == expected
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"seed": 4}, {"process_index": 1}, {"process_count": 3}],
-    ids=lambda other: next(iter(other)),
-)
-def test_state_of_another_stream_is_refused(source, other):
-    here = {"seed": 3, "process_index": 0, "process_count": 2}
-    state = QuestionStream(source, **here).state()
-    with pytest.raises(ValueError, match=next(iter(other))):
-        QuestionStream(source, **(here | other)).restore(state)
+def test_state_of_another_seed_is_refused(source):
+    state = QuestionStream(source, seed=3).state()
+    with pytest.raises(ValueError, match="seed"):
+        QuestionStream(source, seed=4).restore(state)
+
+
+def test_more_or_fewer_processes_go_on_where_others_stopped(source):
+    two = [
+        QuestionStream(source, seed=3, process_index=i, process_count=2) for i in (0, 1)
+    ]
+    for stream in two:
+        stream.next_batch(6)
+    assert two[0].state() == two[1].state()
+    expected = QuestionStream(source, seed=3).next_batch(18)[12:]
+    for process_count in (1, 3):
+        drawn = []
+        for index in range(process_count):
+            stream = QuestionStream(
+                source, seed=3, process_index=index, process_count=process_count
+            )
+            stream.restore(two[0].state())
+            drawn += stream.next_batch(6 // process_count)
+        assert sorted(drawn, key=lambda pair: pair[0]) == expected
+
+
+def test_what_cannot_be_shared_out_is_not_resumed(source):
+    one = QuestionStream(source, seed=3)
+    one.next_batch(5)
+    two = QuestionStream(source, seed=3, process_index=0, process_count=2)
+    with pytest.raises(ValueError, match="does not divide by 2 processes"):
+        two.restore(one.state())
 
 
 def test_state_of_other_questions_is_refused(source, questions, tmp_path):

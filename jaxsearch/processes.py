@@ -1,0 +1,215 @@
+"""Several processes as one run: how they start, agree and tell each other things.
+
+Nothing but JAX's own runtime ties them together. Every process calls everything here
+alike and in the same order; with one process, nothing here waits or computes.
+"""
+
+import os
+import pickle
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+
+# A process that is gone is noticed after so long, and the others are aborted.
+_HEARTBEAT_S = 30
+# Bytes of every process that are gathered at once: they pass through the devices.
+_GATHERED_BYTES = 2**20
+_COORDINATED = (
+    "JAXSEARCH_COORDINATOR",
+    "JAXSEARCH_NUM_PROCESSES",
+    "JAXSEARCH_PROCESS_ID",
+)
+
+
+def start(environ: Mapping[str, str] = os.environ) -> None:
+    """Joins the processes of a run; to be called before anything uses a device.
+
+    JAXSEARCH_COORDINATOR (host:port of process 0), JAXSEARCH_NUM_PROCESSES and
+    JAXSEARCH_PROCESS_ID name them; JAXSEARCH_DISTRIBUTED=auto leaves it to JAX to find
+    them (TPU pods, GKE, Slurm, MPI). Without either, a process is alone.
+    JAXSEARCH_LOCAL_DEVICES: numbers of this machine's GPUs, with commas between;
+    "all", the default, where one process runs on each machine.
+
+    Errors: ValueError for variables that do not fit each other.
+    """
+    check_environment(environ)
+    is_found = environ.get("JAXSEARCH_DISTRIBUTED") == "auto"
+    if not is_found and "JAXSEARCH_COORDINATOR" not in environ:
+        return
+    if jax.config.jax_platforms == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    named: dict[str, Any] = {}
+    if not is_found:
+        coordinator, num_processes, process_id = (environ[k] for k in _COORDINATED)
+        named = {
+            "coordinator_address": coordinator,
+            "num_processes": int(num_processes),
+            "process_id": int(process_id),
+        }
+    jax.distributed.initialize(
+        **named,
+        # JAX would take one GPU for each process that Slurm or MPI has started.
+        local_device_ids=local_devices(environ),
+        heartbeat_timeout_seconds=_HEARTBEAT_S,
+    )
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Errors: ValueError for variables of an unfinished or a replaced set-up."""
+    given = [name for name in _COORDINATED if name in environ]
+    if given and len(given) < len(_COORDINATED):
+        missing = [name for name in _COORDINATED if name not in environ]
+        raise ValueError(
+            f"{' and '.join(given)} set, but not {' and '.join(missing)}: several "
+            "processes need all three, a single one none of them"
+        )
+    mode = environ.get("JAXSEARCH_DISTRIBUTED", "")
+    if mode not in ("", "auto"):
+        raise ValueError(f"JAXSEARCH_DISTRIBUTED must be auto or unset, got {mode!r}")
+    if given and mode:
+        raise ValueError(
+            "JAXSEARCH_DISTRIBUTED=auto and JAXSEARCH_COORDINATOR exclude each other: "
+            "unset one"
+        )
+    if given:
+        _check_number("JAXSEARCH_PROCESS_ID", "JAXSEARCH_NUM_PROCESSES", environ)
+    hosts = [h for h in environ.get("TPU_WORKER_HOSTNAMES", "").split(",") if h]
+    worker = environ.get("TPU_WORKER_ID", "")
+    if hosts and worker and not (worker.isdigit() and int(worker) < len(hosts)):
+        raise ValueError(
+            f"TPU_WORKER_ID is {worker!r}, but TPU_WORKER_HOSTNAMES lists {len(hosts)} "
+            "hosts: these are variables of another slice, perhaps of one that was "
+            "replaced; unset both, or take those of the slice that runs now"
+        )
+
+
+def _check_number(index: str, count: str, environ: Mapping[str, str]) -> None:
+    is_number = environ[index].isdigit() and environ[count].isdigit()
+    if not (is_number and int(environ[index]) < int(environ[count])):
+        raise ValueError(
+            f"{index} must be in 0..{count} - 1, got {environ[index]!r} of "
+            f"{environ[count]!r}; are they left over from another run?"
+        )
+
+
+def local_devices(environ: Mapping[str, str]) -> list[int] | None:
+    """Which of this machine's GPUs are this process's; None: what JAX takes by itself.
+
+    Errors: ValueError for anything but numbers.
+    """
+    text = environ.get("JAXSEARCH_LOCAL_DEVICES", "all")
+    if text != "all":
+        if not re.fullmatch(r"\d+(,\d+)*", text):
+            raise ValueError(
+                "JAXSEARCH_LOCAL_DEVICES must be all or numbers with commas between, "
+                f"got {text!r}"
+            )
+        return [int(number) for number in text.split(",")]
+    if jax.config.jax_platforms == "cpu":
+        return None
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        num_gpus = len([name for name in visible.split(",") if name])
+    else:
+        num_gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return list(range(num_gpus)) or None
+
+
+def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
+    """Keeps compiled programs for the next start: on this machine, or in a bucket.
+
+    JAX_COMPILATION_CACHE_DIR names another folder or a bucket (gs://...) than the
+    user's own cache; JAX_ENABLE_COMPILATION_CACHE=false turns it off.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in environ:
+        return
+    caches = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update(
+        "jax_compilation_cache_dir", str(Path(caches) / "jaxsearch" / "xla")
+    )
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what all share."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(reason: str) -> None:
+    """Returns when every process is here; `reason` tells such places apart."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(reason)
+
+
+def everyones(value: T) -> list[T]:
+    """What each process has, by its number.
+
+    Values travel as pickles between processes of one run, all of which are ours.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    own = np.frombuffer(pickle.dumps(value), np.uint8)
+    lengths = multihost_utils.process_allgather(np.uint32(own.size)).tolist()
+    parts = []
+    for begin in range(0, max(lengths), _GATHERED_BYTES):
+        # Of one size always: another one would compile another program.
+        part = np.zeros(_GATHERED_BYTES, np.uint8)
+        here = own[begin : begin + _GATHERED_BYTES]
+        part[: here.size] = here
+        parts.append(multihost_utils.process_allgather(part))
+    whole = np.concatenate(parts, axis=1)
+    return [
+        pickle.loads(row[:length].tobytes())
+        for row, length in zip(whole, lengths, strict=True)
+    ]
+
+
+def firsts(value: T) -> T:
+    """What the first process has; the others' is dropped."""
+    return everyones(value)[0]
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """Every n-th item for each of n processes."""
+    return list(items[jax.process_index() :: jax.process_count()])
+
+
+def share_of(num_items: int, name: str) -> int:
+    """How many of `num_items` fall to each process.
+
+    Errors: ValueError, with their `name`, if they cannot be shared out evenly.
+    """
+    if num_items % jax.process_count():
+        raise ValueError(
+            f"{name} is {num_items}, which does not divide by the "
+            f"{jax.process_count()} processes"
+        )
+    return num_items // jax.process_count()
+
+
+def end(status: int | None) -> None:
+    """Ends this process at once if it is one of several.
+
+    An orderly exit would wait for the others, which wait for this one.
+
+    Args:
+      status: to exit with; None while an exception is on its way: then its own.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    error = sys.exception()
+    if status is None:
+        status = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
