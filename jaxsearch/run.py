@@ -125,14 +125,12 @@ class Run:
             )
             places = self.param_shardings
             places = {k: v for k, v in places.items() if k not in params}
-            params |= jax.jit(
-                self.transformer.init_adapters, out_shardings=places
-            )(key)
+            params |= jax.jit(self.transformer.init_adapters, out_shardings=places)(key)
         else:
             # Where it belongs from the start: it may be too large for one device.
-            params = jax.jit(
-                self.transformer.init, out_shardings=self.param_shardings
-            )(key)
+            params = jax.jit(self.transformer.init, out_shardings=self.param_shardings)(
+                key
+            )
         return params
 
     @functools.cached_property
@@ -147,6 +145,11 @@ class Run:
         """
         started = time.perf_counter()
         device = jax.sharding.SingleDeviceSharding(self.mesh.local_devices[0])
+        if jax.process_count() > 1:
+            params = jax.jit(lambda x: x, out_shardings=meshes.replicated(self.mesh))(
+                params
+            )
+            params = jax.tree.map(lambda x: x.addressable_data(0), params)
         published = self._for_rollouts(jax.device_put(params, device))
         return jax.block_until_ready(published), time.perf_counter() - started
 

@@ -56,6 +56,9 @@ def train(config: RunConfig) -> dict[str, Any]:
     """
     started = time.perf_counter()
     check_agreement(config)
+    for stage in config.stages:
+        if isinstance(stage, RLStage):
+            num_own_questions(stage)
     check_identity(config)
     run = open_run(config)
     frozen, params = split(run.transformer.lora, run.initial_params())
@@ -86,6 +89,16 @@ def check_agreement(config: RunConfig) -> None:
                 f"{number}, here process {jax.process_index()}); start all of them "
                 "with the same files and arguments"
             )
+
+
+def num_own_questions(stage: RLStage) -> int:
+    """Questions of a step for this process.
+
+    Errors: ValueError if the processes cannot take equally many.
+    """
+    return processes.share_of(
+        stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
+    )
 
 
 def check_shared(folder: Path, step: int) -> None:
@@ -189,9 +202,7 @@ class Trainer:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        num_questions = processes.share_of(
-            stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
-        )
+        num_questions = num_own_questions(stage)
         if progress.stream is not None:
             stream.restore(progress.stream)
         num_steps = config.num_steps(stage)
@@ -269,7 +280,10 @@ class Trainer:
             stage=number,
             temperature=stage.temperature,
         )
-        seconds = {"time/rollout": timing.seconds, "time/search_wait": timing.search_wait}
+        seconds = {
+            "time/rollout": timing.seconds,
+            "time/search_wait": timing.search_wait,
+        }
         counts = {
             "searches/retries": float(run.num_retries - num_retries),
             "rollouts_restarted": float(timing.num_restarts),

@@ -7,6 +7,7 @@ import dataclasses
 import secrets
 import threading
 from collections.abc import Sequence
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 
 from jaxsearch.search.index import Hit, Index, SearchError
@@ -34,7 +35,7 @@ def _accept(listener: Listener, indexes: Sequence[Index]) -> None:
     while True:
         try:
             asking = listener.accept()
-        except (OSError, EOFError):
+        except (OSError, EOFError, AuthenticationError):
             # Whoever it was has gone again, or had another key.
             continue
         threading.Thread(target=_answer, args=(asking, indexes), daemon=True).start()
@@ -76,6 +77,8 @@ class SharedIndex:
                 answer = connection.recv()
         except EOFError as error:
             raise SearchError("the process that holds the index broke off") from error
+        except AuthenticationError as error:
+            raise SearchError("the process that holds the index refused") from error
         if isinstance(answer, str):
             raise SearchError(answer)
         return answer

@@ -1,0 +1,68 @@
+"""What two runs of one config differ in, as one in one process and one in several.
+
+    python launch/compare_runs.py runs/one runs/two
+
+Prints how many rollouts of the first RL step are the same, and for each metric the
+largest difference over all steps, times apart. Exit status 1 if rollouts of that step
+differ, or a metric of the first five RL steps does by more than a thousandth of it (by
+more than 1e-5, where it is near zero): sums are taken in another order, and every update
+carries the rounding on.
+"""
+
+import itertools
+import math
+import sys
+from pathlib import Path
+
+from jaxsearch.rollout_log import read_rollouts, rollout_files
+from jaxsearch.writers import read_metrics
+
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+NUM_STEPS = 5
+NOT_COMPARED = ("time/", "tokens_per_s/", "logprob_drift/")
+
+
+def sampled(run: Path) -> list[tuple]:
+    """Who sampled what in the first RL step."""
+    first = min(rollout_files(run))
+    return [(r["id"], r["member"], r["segments"]) for r in read_rollouts(first)]
+
+
+def rl_steps(run: Path) -> list[dict]:
+    lines = read_metrics(run / "metrics.jsonl")
+    return [line for line in lines if "reward/mean" in line][:NUM_STEPS]
+
+
+def main(first: Path, second: Path) -> int:
+    ours, theirs = sampled(first), sampled(second)
+    same = sum(a == b for a, b in zip(ours, theirs, strict=False))
+    print(
+        f"rollouts of the first RL step: {same} of {len(ours)} and {len(theirs)} same"
+    )
+    is_alike = same == len(ours) == len(theirs)
+    steps = list(itertools.zip_longest(rl_steps(first), rl_steps(second), fillvalue={}))
+    print(f"metrics of {len(steps)} RL steps: largest difference, and where")
+    for key in steps[0][0]:
+        pairs = [(a.get(key), b.get(key)) for a, b in steps]
+        if key.startswith(NOT_COMPARED) or isinstance(pairs[0][0], str):
+            continue
+        differences = [
+            math.inf if a is None or b is None else 0.0 if a == b else abs(a - b)
+            for a, b in pairs
+        ]
+        worst = max(range(len(pairs)), key=differences.__getitem__)
+        is_near = all(
+            d <= max(ABSOLUTE, RELATIVE * abs(a or 0))
+            for d, (a, _) in zip(differences, pairs, strict=True)
+        )
+        is_alike &= is_near
+        step = steps[worst][0].get("step")
+        mark = "" if is_near else "  <- more than rounding"
+        print(f"  {key:28} {differences[worst]:.3g} at step {step}{mark}")
+    return 0 if is_alike else 1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    sys.exit(main(*map(Path, sys.argv[1:])))
