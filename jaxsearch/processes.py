@@ -45,8 +45,6 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
     is_found = environ.get("JAXSEARCH_DISTRIBUTED") == "auto"
     if not is_found and "JAXSEARCH_COORDINATOR" not in environ:
         return
-    if jax.config.jax_platforms == "cpu":
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
     named: dict[str, Any] = {}
     if not is_found:
         coordinator, num_processes, process_id = (environ[k] for k in _COORDINATED)
@@ -114,7 +112,7 @@ def local_devices(environ: Mapping[str, str]) -> list[int] | None:
                 f"got {text!r}"
             )
         return [int(number) for number in text.split(",")]
-    if jax.config.jax_platforms == "cpu":
+    if environ.get("JAX_PLATFORMS") == "cpu":
         return None
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -24,8 +24,12 @@ NOT_COMPARED = ("time/", "tokens_per_s/", "logprob_drift/")
 
 def sampled(run: Path) -> list[tuple]:
     """Who sampled what in the first RL step."""
-    first = min(rollout_files(run))
-    return [(r["id"], r["member"], r["segments"]) for r in read_rollouts(first)]
+    files = rollout_files(run)
+    if not files:
+        sys.exit(f"{run} has no rollouts: set --logging.rollouts-every 1")
+    return [
+        (r.position, r.member, r.segments) for r in read_rollouts(files[min(files)])
+    ]
 
 
 def rl_steps(run: Path) -> list[dict]:

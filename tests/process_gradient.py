@@ -1,7 +1,7 @@
 """The gradient of one batch on a mesh over the processes that the environment names.
 
-Not a test: `test_several_processes.py` starts it. Arguments: data, fsdp, tensor, and the
-file that the first process writes.
+Not a test: `test_several_processes.py` starts it. Arguments: data, fsdp, tensor, and
+the file that the first process writes.
 """
 
 import sys

@@ -49,11 +49,11 @@ def test_variables_of_a_replaced_slice_are_refused():
     processes.check_environment(environ | {"TPU_WORKER_ID": "1"})
 
 
-def test_all_gpus_of_a_machine_are_named(monkeypatch):
-    monkeypatch.setattr(jax.config, "jax_platforms", "cuda", raising=False)
+def test_all_gpus_of_a_machine_are_named():
     all_of = processes.local_devices
     assert all_of({"CUDA_VISIBLE_DEVICES": "4,5,6"}) == [0, 1, 2]
     assert all_of({"CUDA_VISIBLE_DEVICES": ""}) is None
+    assert all_of({"CUDA_VISIBLE_DEVICES": "4,5", "JAX_PLATFORMS": "cpu"}) is None
     assert all_of({"JAXSEARCH_LOCAL_DEVICES": "0,3"}) == [0, 3]
     with pytest.raises(ValueError, match="must be all or numbers"):
         all_of({"JAXSEARCH_LOCAL_DEVICES": "first"})

@@ -167,10 +167,12 @@ def test_a_run_does_not_depend_on_processes(runs):
     one, two = runs
     assert_alike(untimed(two), untimed(one))
     # Rounding apart, parameters are the same: so is everything that was sampled.
-    for ours, theirs in zip(rollout_files(two), rollout_files(one), strict=True):
-        found, wanted = read_rollouts(ours), read_rollouts(theirs)
-        assert [(r["id"], r["segments"]) for r in found] == [
-            (r["id"], r["segments"]) for r in wanted
+    files = [rollout_files(run) for run in runs]
+    assert files[0].keys() == files[1].keys()
+    for step, path in files[0].items():
+        wanted, found = read_rollouts(path), read_rollouts(files[1][step])
+        assert [(r.position, r.member, r.segments) for r in found] == [
+            (r.position, r.member, r.segments) for r in wanted
         ]
     evaluations = [read_metrics(run / "eval.jsonl") for run in (one, two)]
     for ours, theirs in zip(*evaluations, strict=True):

@@ -26,7 +26,8 @@ class Door:
 def serve(indexes: Sequence[Index]) -> Door:
     """Answers other processes from threads of this one, until it ends."""
     key = secrets.token_bytes(32)
-    listener = Listener((_LOOPBACK, 0), authkey=key)
+    # The default of one waiting call makes calls that come together hang for seconds.
+    listener = Listener((_LOOPBACK, 0), backlog=128, authkey=key)
     threading.Thread(target=_accept, args=(listener, indexes), daemon=True).start()
     return Door(port=listener.address[1], key=key)
 

@@ -8,6 +8,11 @@ from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import SearchError
 from jaxsearch.search.shared_index import Door, SharedIndex, serve
 
+# A defect ends its thread with a traceback, which is what a user should see.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+
 
 class Failing:
     def search(self, queries, k):
@@ -47,7 +52,6 @@ def test_the_failure_of_an_index_is_told():
         failing.search(["a"], 1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_there_breaks_off_here():
     with pytest.raises(SearchError, match="broke off"):
         SharedIndex(serve([Defective()]), 0).search(["a"], 1)
