@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsearch import processes
+from jaxsearch.agreement import check_agreement, check_shared, num_own_questions
 from jaxsearch.checkpoint import Checkpoints, Progress
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
-from jaxsearch.config_record import difference, resolved
+from jaxsearch.config_record import resolved
 from jaxsearch.console import ConsoleWriter
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
@@ -78,37 +79,6 @@ def train(config: RunConfig) -> dict[str, Any]:
         write_report(Path(config.out))
     processes.wait_for_all("reported")
     return {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
-
-
-def check_agreement(config: RunConfig) -> None:
-    """Errors: ValueError if the processes of a run were started with other configs."""
-    for number, there in enumerate(processes.everyones(resolved(config))):
-        if differs := difference(there, resolved(config)):
-            raise ValueError(
-                f"the processes disagree on the config: {differs} (there is process "
-                f"{number}, here process {jax.process_index()}); start all of them "
-                "with the same files and arguments"
-            )
-
-
-def num_own_questions(stage: RLStage) -> int:
-    """Questions of a step for this process.
-
-    Errors: ValueError if the processes cannot take equally many.
-    """
-    return processes.share_of(
-        stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
-    )
-
-
-def check_shared(folder: Path, step: int) -> None:
-    """Errors: ValueError if processes see other checkpoints in the run's folder."""
-    steps = processes.everyones(step)
-    if len(set(steps)) > 1:
-        raise ValueError(
-            f"the processes see different checkpoints in {folder}: of steps {steps} "
-            "(0: none); the folder must be on storage that all processes share"
-        )
 
 
 class Trainer:

@@ -4,9 +4,9 @@
 
 Prints how many rollouts of the first RL step are the same, and for each metric the
 largest difference over all steps, times apart. Exit status 1 if rollouts of that step
-differ, or a metric of the first five RL steps does by more than a thousandth of it (by
-more than 1e-5, where it is near zero): sums are taken in another order, and every update
-carries the rounding on.
+differ, or a metric of the first five RL steps does by more than a thousandth of it
+(by more than 1e-5, where it is near zero): sums are taken in another order, and every
+update carries the rounding on.
 """
 
 import itertools

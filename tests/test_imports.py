@@ -17,7 +17,16 @@ ALLOWED = {
 # `run`, `loading`, `inputs` and the like put a config's parts together.
 MAY_IMPORT_CONFIG = {
     *("cli", "train", "evaluate", "plan", "bench"),
-    *("config", "config_record", "run", "run_folder", "inputs", "loading", "use"),
+    *(
+        "config",
+        "config_record",
+        "agreement",
+        "run",
+        "run_folder",
+        "inputs",
+        "loading",
+        "use",
+    ),
 }
 
 
