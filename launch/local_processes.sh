@@ -79,6 +79,7 @@ interrupted() {
   signal_all "$1"
   for ((i = 0; i < 100 && $(jobs -rp | wc -l) > 0; i++)); do sleep 0.1; done
   signal_all KILL
+  wait
   say "interrupted; the same command goes on from the last checkpoint"
   exit "$2"
 }
@@ -146,6 +147,7 @@ watch() {
         fi
       done
       signal_all KILL
+      wait
       break
     fi
     sleep 0.1

@@ -52,7 +52,7 @@ def test_scripts_are_clean_for_shellcheck():
 def test_wrong_words_show_the_usage(machine, script, words):
     done = machine.launch(script, *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "CONFIG [arguments" in done.stderr
+    assert " CONFIG " in done.stderr and "[arguments of" in done.stderr
     assert "set -euo" not in done.stderr and "SBATCH" not in done.stderr
 
 
