@@ -77,7 +77,9 @@ signal_all() {
 interrupted() {
   trap '' INT TERM HUP
   signal_all "$1"
-  for ((i = 0; i < 100 && $(jobs -rp | wc -l) > 0; i++)); do sleep 0.1; done
+  # JAX's runtime may take a SIGTERM for a notice of preemption, and go on.
+  local until=$((SECONDS + 10))
+  while [ -n "$(jobs -rp)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
   signal_all KILL
   wait
   say "interrupted; the same command goes on from the last checkpoint"
