@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: a virtual environment with jaxsearch in it.
 # JAXSEARCH_VENV names its folder; PYTHON names the interpreter it is made with.
 
@@ -34,6 +35,52 @@ install() {
       || exit 1
     touch "$stamp"
   fi
+}
+
+# fetch_python: names a newer Python where the machine's own is too old, as on Cloud
+# TPU VMs.
+fetch_python() {
+  if find_python >/dev/null 2>&1; then return; fi
+  python3 -m pip install --quiet --user uv || exit 1
+  python3 -m uv python install --quiet 3.12 || exit 1
+  PYTHON="$(python3 -m uv python find 3.12)" || exit 1
+  export PYTHON
+}
+
+# forget_processes: what another launcher left in the environment would make this run
+# wait for processes that never come.
+forget_processes() {
+  unset JAXSEARCH_COORDINATOR JAXSEARCH_NUM_PROCESSES JAXSEARCH_PROCESS_ID \
+    JAXSEARCH_LOCAL_DEVICES JAXSEARCH_DISTRIBUTED
+}
+
+# quoted WORD...: one line that a shell reads as these words.
+quoted() {
+  local word line=""
+  for word in "$@"; do
+    case "$word" in
+      "" | *[!A-Za-z0-9_./:=,@%+~-]*)
+        word="'$(printf '%s' "$word" | sed "s/'/'\\\\''/g")'"
+        ;;
+    esac
+    line="$line${line:+ }$word"
+  done
+  echo "$line"
+}
+
+# run WORD...: runs the command, or only prints it where dry_run is set.
+run() {
+  if [ -n "${dry_run:-}" ]; then
+    quoted "$@"
+  else
+    "$@"
+  fi
+}
+
+# usage: the comment at the head of the script, on stderr; ends it with status 2.
+usage() {
+  sed -n -e '/^#SBATCH/d' -e '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+  exit 2
 }
 
 # CPU unless the user says otherwise and the machine has something better.

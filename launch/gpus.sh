@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Trains on the NVIDIA GPUs of this machine; one process drives them all:
+#
+#   bash launch/gpus.sh [--dry-run] [--gpus 0,1] CONFIG [arguments of jaxsearch train]
+#
+# --gpus takes the numbers that nvidia-smi shows. JAX takes nine tenths of a GPU's
+# memory, or XLA_PYTHON_CLIENT_MEM_FRACTION of it.
+set -euo pipefail
+# Without a GPU this is to fail, not to go on slowly on the CPU (which is named for
+# what stays on the host).
+export JAX_PLATFORMS="${JAX_PLATFORMS:-cuda,cpu}"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+dry_run=""
+gpus=""
+while :; do
+  case "${1:-}" in
+    --dry-run) dry_run=1 ;;
+    --gpus) gpus="${2:?--gpus needs numbers, such as 0,1}" && shift ;;
+    *) break ;;
+  esac
+  shift
+done
+[ $# -ge 1 ] || usage
+forget_processes
+
+if [ -z "$dry_run" ]; then
+  if ! nvidia-smi -L >&2; then
+    echo "nvidia-smi finds no GPU here; launch/quickstart.sh trains on a CPU" >&2
+    exit 2
+  fi
+  install "${JAXSEARCH_EXTRAS:-cuda}"
+fi
+# PCI_BUS_ID: CUDA's own numbers, fastest first, are not those of nvidia-smi.
+run env CUDA_DEVICE_ORDER=PCI_BUS_ID ${gpus:+"CUDA_VISIBLE_DEVICES=$gpus"} \
+  "XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}" \
+  "JAX_PLATFORMS=$JAX_PLATFORMS" "$venv/bin/jaxsearch" train "$@"

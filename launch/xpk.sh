@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Trains on a GKE cluster that XPK manages; nothing is to be built or written by hand:
+# XPK adds this repository to an image with Python and starts that on every worker.
+#
+#   bash launch/xpk.sh [--dry-run] --cluster CLUSTER --name NAME --type v6e-16 \
+#     --storage STORAGE --out DIR [--project P] [--zone Z] [--slices 1] \
+#     [--restarts 20] [--cache gs://BUCKET/xla] CONFIG [arguments of jaxsearch train]
+#
+# STORAGE is one that `xpk storage attach` has made known, Filestore say, and DIR a
+# folder in it: all workers write to one run folder, and a restarted run goes on from the
+# checkpoints there. XPK restarts what was killed (status 127 and above: preempted, out
+# of memory, aborted because another process was lost), not what failed by itself.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+dry_run="" cluster="" name="" type="" storage="" out="" project="" zone=""
+slices=1 restarts=20 cache=""
+while :; do
+  case "${1:-}" in
+    --dry-run) dry_run=1 && shift && continue ;;
+    --cluster) cluster="${2:-}" ;;
+    --name) name="${2:-}" ;;
+    --type) type="${2:-}" ;;
+    --storage) storage="${2:-}" ;;
+    --out) out="${2:-}" ;;
+    --project) project="${2:-}" ;;
+    --zone) zone="${2:-}" ;;
+    --slices) slices="${2:-}" ;;
+    --restarts) restarts="${2:-}" ;;
+    --cache) cache="${2:-}" ;;
+    *) break ;;
+  esac
+  [ $# -ge 2 ] || usage
+  shift 2
+done
+for needed in "$cluster" "$name" "$type" "$storage" "$out" "${1:-}"; do
+  [ -n "$needed" ] || usage
+done
+
+sources=SOURCES
+if [ -z "$dry_run" ]; then
+  if ! command -v xpk >/dev/null; then
+    echo "xpk is not installed: pip install xpk" >&2
+    exit 2
+  fi
+  # What is committed, and no environment or runs that lie beside it.
+  sources="$(mktemp -d "${TMPDIR:-/tmp}/jaxsearch.XXXXXX")"
+  trap 'rm -rf "$sources"' EXIT
+  git -C "$here" archive --format=tar HEAD | tar -x -C "$sources"
+fi
+
+command="source launch/environment.sh && install tpu && /venv/bin/jaxsearch train"
+run xpk workload create "--cluster=$cluster" "--workload=$name" "--tpu-type=$type" \
+  "--num-slices=$slices" ${project:+"--project=$project"} ${zone:+"--zone=$zone"} \
+  --base-docker-image=python:3.12 "--script-dir=$sources" "--storage=$storage" \
+  "--max-restarts=$restarts" --env=JAXSEARCH_VENV=/venv \
+  --env=JAXSEARCH_DISTRIBUTED=auto --env=JAX_PLATFORMS=tpu,cpu \
+  --env=PYTHONUNBUFFERED=1 \
+  "--env=JAX_COMPILATION_CACHE_DIR=${cache:-$(dirname "$out")/xla}" \
+  "--command=$command $(quoted "$@" --out "$out")"
