@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxsearch.data.formats import Question
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.prompt_queue import PromptQueue
@@ -57,12 +58,15 @@ class AskedByThreads:
         self.index, self.threads = index, set()
 
     def search(self, queries, k):
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         time.sleep(0.001 * (len(queries) % 3))
         return self.index.search(queries, k)
 
 
-@pytest.mark.parametrize(("num_replicas", "search_calls"), [(4, 0), (8, 1)])
+@pytest.mark.parametrize(
+    ("num_replicas", "search_calls"),
+    [(2, 0), (2, 1), pytest.param(8, 0, marks=pytest.mark.slow)],
+)
 def test_the_number_of_replicas_changes_nothing(
     kit, everywhere, trajectories, questions, num_replicas, search_calls
 ):
@@ -75,7 +79,7 @@ def test_the_number_of_replicas_changes_nothing(
     index = AskedByThreads(kit.word_index())
     done, timing = rolled_out(kit, sampler, everywhere, questions, index)
     assert same(done, trajectories)
-    assert len(index.threads) == num_replicas
+    assert num_replicas / 2 < len(index.threads) <= num_replicas
     assert timing.num_observed == sum(
         int((~t.is_policy[t.prompt_len :]).sum()) for t in done
     )
@@ -178,40 +182,63 @@ def test_the_first_error_is_raised_and_the_others_stop():
     assert side_by_side([lambda stop: threading.get_ident()]) == [threading.get_ident()]
 
 
-def prompts(number):
-    return [Prompt(question=None, position=i, ids=[1]) for i in range(number)]
+def queue_of(num_prompts, group_size, **settings):
+    prompts = [
+        Prompt(
+            question=Question(id=str(i), question="", golden_answers=()),
+            position=i,
+            ids=[1],
+        )
+        for i in range(num_prompts)
+    ]
+    return PromptQueue(prompts, group_size, **settings), prompts
 
 
-def all_of(queue, replica, most):
-    """Everything that one replica takes, `most` at a time: (position, member)."""
-    taken = []
-    while found := queue.take(replica, most):
-        taken += [(p.position, member) for p, members in found for member in members]
-    return taken
+def taken(queue, replica):
+    """What a replica gets when it asks once: (position, members)."""
+    return [(prompt.position, members) for prompt, members in queue.take(replica)]
 
 
 def test_dealt_prompts_are_even_shares():
-    queue = PromptQueue(prompts(5), 3, 2, is_dealt=True)
-    shares = [all_of(queue, replica, 2) for replica in (0, 1)]
-    everything = [(i, member) for i in range(5) for member in range(3)]
-    assert shares == [everything[:7], everything[7:]]
-    queue.put_back(1, prompts(5)[4], 2)
-    assert queue.is_empty(0) and not queue.is_empty(1)
-    assert all_of(queue, 1, 2) == [(4, 2)]
+    settings = dict(num_replicas=2, most=2, is_dealt=True)
+    queue, prompts = queue_of(5, 3, **settings)
+    assert taken(queue, 1) == [(2, [1, 2]), (3, [0, 1, 2])]
+    assert taken(queue, 0) == [(0, [0, 1, 2]), (1, [0, 1, 2])]
+    assert taken(queue, 0) == [(2, [0])]
+    assert queue.is_empty(0) and taken(queue, 0) == []
+    # What starts again stays where it was.
+    queue.put_back(0, prompts[1], 2)
+    assert taken(queue, 1) == [(4, [0, 1, 2])]
+    assert queue.is_empty(1) and taken(queue, 0) == [(1, [2])]
 
 
-def test_whoever_takes_leaves_the_others_their_part():
-    queue = PromptQueue(prompts(9), 2, 3, is_dealt=False)
-    assert [len(queue.take(0, 9)) for _ in range(4)] == [3, 2, 2, 1]
-    assert len(queue.take(2, 9)) == 1
-    assert queue.is_empty(0) and queue.take(1, 9) == []
+def test_whoever_has_room_takes_what_is_left():
+    settings = dict(num_replicas=2, most=2, is_dealt=False)
+    queue, prompts = queue_of(16, 3, **settings)
+    # Those that fill the slots at first are nobody else's, however late it comes.
+    found = [taken(queue, 0) for _ in range(6)]
+    assert [[position for position, _ in part] for part in found] == [
+        *([0, 1], [2, 3], [4, 5], [6, 7], [10, 11], [12, 13])
+    ]
+    assert taken(queue, 1) == [(8, [0, 1, 2]), (9, [0, 1, 2])]
+    # Two are left, for two replicas.
+    assert taken(queue, 1) == [(14, [0, 1, 2])]
     # What has to start again is anybody's, and goes first.
-    queue = PromptQueue(prompts(2), 2, 2, is_dealt=False)
-    queue.put_back(0, prompts(9)[8], 1)
-    assert [(p.position, members) for p, members in queue.take(1, 1)] == [(8, [1])]
-    # One replica takes all that it has room for.
-    queue = PromptQueue(prompts(9), 2, 1, is_dealt=False)
-    assert [len(queue.take(0, 7)) for _ in range(2)] == [7, 2]
+    queue.put_back(1, prompts[8], 1)
+    assert taken(queue, 0) == [(8, [1])]
+    assert taken(queue, 0) == [(15, [0, 1, 2])]
+    assert queue.is_empty(1)
+
+
+@pytest.mark.parametrize("is_dealt", [False, True])
+def test_one_replica_takes_whole_groups_in_order(is_dealt):
+    queue, _ = queue_of(9, 2, num_replicas=1, most=7, is_dealt=is_dealt)
+    assert [len(queue.take(0)) for _ in range(3)] == [7, 2, 0]
+
+
+def test_fewer_rollouts_than_replicas():
+    queue, _ = queue_of(1, 2, num_replicas=3, most=1, is_dealt=False)
+    assert [taken(queue, i) for i in range(3)] == [[], [(0, [0])], [(0, [1])]]
 
 
 def test_a_wait_ends_when_told_to():
