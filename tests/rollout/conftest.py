@@ -184,8 +184,9 @@ def compilations(caplog):
     jax.config.update("jax_log_compiles", True)
     with caplog.at_level(logging.WARNING):
         yield lambda: [
-            record.getMessage().split(" with global shapes")[0]
+            record.getMessage().rpartition(" in ")[0]
             for record in caplog.records
-            if record.getMessage().startswith("Compiling")
+            # "Compiling ..." is only said of the first device.
+            if record.getMessage().startswith("Finished XLA compilation")
         ]
     jax.config.update("jax_log_compiles", False)

@@ -134,7 +134,7 @@ def free_port():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [2, 4])
-def test_processes_publish_together_and_roll_out_apart(num_processes):
+def test_processes_publish_together(num_processes):
     """Eight devices in all, over which the parameters are cut in several ways."""
     port, devices = free_port(), 8 // num_processes
     settings = {

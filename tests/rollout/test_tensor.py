@@ -50,6 +50,7 @@ def published(network):
     return Publisher(on_replica(network, replica), mesh)(params)
 
 
+@pytest.mark.slow
 def test_devices_that_share_a_copy_sample_the_same(
     kit, network, published, questions, compilations
 ):
@@ -67,7 +68,7 @@ def test_devices_that_share_a_copy_sample_the_same(
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_array_equal(a.is_policy, b.is_policy)
         np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=1e-4, atol=1e-5)
-    assert {len(t.searches) for t in done} >= {0, 1, 3}
+    assert {len(t.searches) for t in done} >= {0, 1, 2}
     # Sampler = trainer, on the same rows.
     logps = plain_logprobs(network, done)
     for trajectory, row in zip(done, logps, strict=True):
@@ -85,12 +86,12 @@ def plain_logprobs(network, trajectories):
         row[: len(trajectory.tokens)] = trajectory.tokens
 
     @jax.jit
-    def logprobs(params):
+    def logprobs(params, tokens, lengths):
         hidden = network.hidden(params, tokens, lengths)
         logits = jnp.einsum("BTD,VD->BTV", hidden, network.head(params))
         return jax.nn.log_softmax(logits)
 
-    logps = np.asarray(logprobs(random_params(network)))
+    logps = np.asarray(logprobs(random_params(network), tokens, lengths))
     chosen = np.take_along_axis(logps[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
     return np.pad(chosen, ((0, 0), (1, 0)))
 
