@@ -63,7 +63,8 @@ def test_each_replica_compiles_every_program_once(kit, questions, compilations):
     counts = []
     for num_replicas in (1, 2):
         replicas = replica_meshes(jax.devices(), 1, num_replicas)
-        sampler = kit.sampler(6, **kit.tight, replicas=replicas)
+        # No other test has as many slots, or prompts at once: nothing is compiled yet.
+        sampler = kit.sampler(11, **kit.tight, replicas=replicas)
         num_before = len(compilations())
         sampler.warm_up(params, 4)
         before = compilations()
@@ -71,4 +72,4 @@ def test_each_replica_compiles_every_program_once(kit, questions, compilations):
         assert compilations() == before
         counts.append(len(before) - num_before)
     # Those of the first replica were compiled by the first sampler.
-    assert counts[0] > 5 and counts[1] == counts[0]
+    assert counts[0] >= 5 and counts[1] == counts[0]
