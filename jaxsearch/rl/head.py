@@ -24,6 +24,8 @@ def policy_logprobs(
     tokens: Int[Array, "M T"],
     is_policy: Bool[Array, "M T"],
     temperature: Float[Array, ""],
+    *,
+    num_parts: int = 1,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
@@ -32,13 +34,23 @@ def policy_logprobs(
     hidden state of the position before it; position 0 cannot be a policy token.
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
     a constant: no gradient flows into it.
+
+    Args:
+      num_parts: that the rows are spread over, a device each. Positions are brought
+        together within a part and never across, so that none has to move.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
+
+    def by_parts(x: Array) -> Array:
+        return x.reshape(num_parts, -1, *x.shape[2:])
+
     targets, is_target = tokens[:, 1:], is_policy[:, 1:]
-    logprobs, entropy = _scored(hidden[:, :-1], head, targets, is_target, temperature)
+    states, ids, is_read = map(by_parts, (hidden[:, :-1], targets, is_target))
+    scores = _scored(states, head, ids, is_read, temperature)
     pad = ((0, 0), (1, 0))
-    return jnp.pad(logprobs, pad), jnp.pad(entropy, pad)
+    logprobs, entropy = (jnp.pad(x.reshape(targets.shape), pad) for x in scores)
+    return logprobs, entropy
 
 
 class _Chunks(NamedTuple):
