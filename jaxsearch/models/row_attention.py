@@ -23,7 +23,7 @@ from jaxsearch.models.attention import attend
 RowAttention = Callable[..., Array]
 
 # Longer rows are cut into so many parts, a part into blocks of so many queries.
-_WHOLE_LEN = 1024
+_WHOLE_LEN = 256
 _NUM_PARTS = 4
 _BLOCK_LEN = 128
 # Lengths that the TPU kernel may work in; rows are padded to a multiple of the last.

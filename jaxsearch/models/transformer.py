@@ -20,7 +20,7 @@ from jaxsearch.models.adapters import (
 )
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.joined import joined, joined_block
-from jaxsearch.models.layers import GatedMLP, Projections, normal, stream_norm
+from jaxsearch.models.layers import KEPT, GatedMLP, Projections, normal, stream_norm
 from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
@@ -32,12 +32,11 @@ Graph = tuple[Any, Any]
 LayerAttention = Callable[[int, Array, Array, Array], Array]
 
 Remat = Literal["none", "products", "layer"]
-# What the backward pass finds of a layer under "products". The weighting of values is a
-# product of a batch of matrices, which the policy leaves out as it does the scores.
-_HEADS = "heads"
+# What the backward pass finds of a layer under "products". Attention's products are of
+# batches of matrices: its result is kept by name, its scores are not.
 _PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(_HEADS),
+    jax.checkpoint_policies.save_only_these_names(KEPT),
 )
 
 
@@ -167,7 +166,7 @@ class Transformer:
             def attention(query, key, value):
                 apart = segments if self.is_packed else None
                 heads = self.attention(query, key, value, segments=apart)
-                return checkpoint_name(heads, _HEADS), None
+                return checkpoint_name(heads, KEPT), None
 
             return self._block(*slices, x, angles, attention)
 

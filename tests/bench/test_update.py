@@ -130,4 +130,4 @@ def test_bad_usage_is_one_line_and_exit_2(write, capsys):
 def test_microbatches_have_the_shapes_of_a_run(write):
     engine = update.Engine(read_workload(write()), 96)
     shapes = {batch.tokens.shape for batch in engine.batches}
-    assert shapes == {(4, 20), (3, 30), (2, 41)}
+    assert shapes == {(3, 30), (2, 41)}
