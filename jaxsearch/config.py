@@ -57,9 +57,9 @@ class ModelConfig:
     """Whether the head is the embedding."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations. Parameters and optimizer are float32."""
-    remat: Literal["none", "products", "layer"] = "none"
-    """What the backward pass computes again of each layer: nothing; all but the
-    products with weights and what attention gives; everything."""
+    is_rematerialised: bool = False
+    """Recompute each layer in the backward pass from its input alone: less memory, a
+    third more time. Else the results of its products are kept."""
     attention: Literal["auto", "plain", "splash", "cudnn"] = "auto"
     """In training. Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; auto takes
     either where it can run, else plain XLA."""

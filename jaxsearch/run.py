@@ -71,7 +71,7 @@ def make_transformer(
     return Transformer(
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
-        remat=model.remat,
+        is_rematerialised=model.is_rematerialised,
         attention=row_attention(
             model.attention,
             platform=meshes.platform(mesh),

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,9 @@ Graph = tuple[Any, Any]
 # (number of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
 LayerAttention = Callable[[int, Array, Array, Array], Array]
 
-Remat = Literal["none", "products", "layer"]
-# What the backward pass finds of a layer under "products". Attention's products are of
-# batches of matrices: its result is kept by name, its scores are not.
+# What the backward pass finds of a layer: the results of products with weights, and by
+# name that of attention, not its scores. Norms, rotary and SwiGLU are computed again:
+# on two cores that takes less time than to write and read what they give.
 _PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     jax.checkpoint_policies.save_only_these_names(KEPT),
@@ -84,9 +84,8 @@ class Transformer:
 
     Attributes:
       dtype: of activations; parameters are cast to it where they are used.
-      remat: what the backward pass computes again of each block. "none": nothing;
-        "products": all but the products with weights and what attention gives: norms,
-        rotary, SwiGLU; "layer": everything from the block's input.
+      is_rematerialised: recompute each block in the backward pass from its input
+        alone; else the results of its products are kept.
       attention: over whole rows.
       is_packed: rows may hold several segments, which attention keeps apart.
       lora: low-rank updates of some weights. They stand under `adapters` among the
@@ -95,7 +94,7 @@ class Transformer:
 
     architecture: Architecture
     dtype: Any = jnp.float32
-    remat: Remat = "none"
+    is_rematerialised: bool = False
     attention: RowAttention = plain
     is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
@@ -170,10 +169,8 @@ class Transformer:
 
             return self._block(*slices, x, angles, attention)
 
-        if self.remat == "layer":
-            layer = jax.checkpoint(layer)
-        if self.remat == "products":
-            layer = jax.checkpoint(layer, policy=_PRODUCTS)
+        policy = None if self.is_rematerialised else _PRODUCTS
+        layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
         x, _ = jax.lax.scan(layer, x, stacked)
         is_token = segments[..., None] > 0

@@ -292,7 +292,7 @@ def test_how_rows_are_cut_and_padded_changes_nothing(transformer, rows, whole, c
 @pytest.fixture(scope="module")
 def packed(transformer):
     """The same updater, of rows that hold several segments."""
-    network = dataclasses.replace(TRANSFORMER, is_packed=True, remat="products")
+    network = dataclasses.replace(TRANSFORMER, is_packed=True)
     return dataclasses.replace(transformer[0], forward=network.hidden), transformer[1]
 
 
@@ -559,7 +559,7 @@ def test_the_program_does_not_grow_with_depth():
         architecture = dataclasses.replace(
             TRANSFORMER.architecture, num_layers=num_layers
         )
-        network = Transformer(architecture=architecture, remat="products")
+        network = Transformer(architecture=architecture)
         updater = Updater(
             forward=network.hidden,
             head=network.head,
