@@ -30,7 +30,7 @@ from jaxsearch.rl.update import Updater
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.layout import on_replica, replica_meshes
-from jaxsearch.rollout.limits import Limits, buckets
+from jaxsearch.rollout.limits import Limits, row_buckets
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.publish import Publisher
 from jaxsearch.rollout.sampling import Cut
@@ -79,7 +79,9 @@ def make_transformer(
             dtype=model.dtype,
             head_width=architecture.head_width,
             sharding=meshes.head_sharding(mesh),
+            has_segments=model.has_packed_rows,
         ),
+        is_packed=model.has_packed_rows,
         lora=model.lora,
     )
 
@@ -90,8 +92,8 @@ class _Forward:
 
     transformer: Transformer
 
-    def __call__(self, params: Params, tokens: Any, lengths: Any) -> Any:
-        return self.transformer.hidden(params, tokens, lengths)
+    def __call__(self, params: Params, tokens: Any, segments: Any) -> Any:
+        return self.transformer.hidden(params, tokens, segments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,9 +258,8 @@ class Run:
 
     @property
     def row_lens(self) -> tuple[int, ...]:
-        """Row lengths that updates are compiled for: buckets, and what lies between."""
-        sizes = buckets(self.config.rollout.max_len)
-        return tuple(sorted({*sizes, *(size * 3 // 4 for size in sizes)}))
+        """Row lengths that updates are compiled for."""
+        return row_buckets(self.config.rollout.max_len)
 
     def policy(self, params: Params) -> Policy:
         """The run's network and tokenizer with these parameters, adapters merged."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxsearch.models.adapters import Adapter, low_rank
@@ -10,6 +11,9 @@ from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.rotary import rotate
 
 Adapters = dict[str, Adapter]  # by the name of the weight that has an update
+
+# Name of results that a backward pass may find again, beside those of plain products.
+KEPT = "kept"
 
 
 def normal(
@@ -30,6 +34,32 @@ def linear(product: str, x: Array, weight: nnx.Param, adapter: Adapter | None) -
     """The product of x and a weight, and the weight's low-rank update if it has one."""
     y = jnp.einsum(product, x, weight[...].astype(x.dtype))
     return y if adapter is None else y + low_rank(x, adapter["a"], adapter["b"])
+
+
+@jax.custom_vjp
+def widened(x: Float[Array, "B T D"], weight: Float[Array, "F D"]) -> Array:
+    """x W^T, for F larger than D.
+
+    Its own backward pass, in which W's gradient is x^T y' and is turned: of y'^T x
+    XLA's CPU compiler would turn y', the larger one (and compute SwiGLU's derivative,
+    which it is fused with, again in that order: a fifth of an update's time).
+    """
+    return jnp.einsum("BTD,FD->BTF", x, weight)
+
+
+def _widened_forward(x, weight):
+    return widened(x, weight), (x, weight)
+
+
+def _widened_backward(saved, of_y):
+    x, weight = saved
+    of_x = jnp.einsum("BTF,FD->BTD", of_y, weight)
+    turned = jnp.einsum("BTD,BTF->DF", x, of_y)
+    # Else the turn is undone by exchanging the factors.
+    return of_x, jax.lax.optimization_barrier(turned).T
+
+
+widened.defvjp(_widened_forward, _widened_backward)
 
 
 class RMSNorm(nnx.Module):
@@ -130,7 +160,12 @@ class GatedMLP(nnx.Module):
     def __call__(
         self, x: Float[Array, "B T D"], adapters: Adapters
     ) -> Float[Array, "B T D"]:
-        gate = linear("BTD,FD->BTF", x, self.gate, adapters.get("gate"))
-        up = linear("BTD,FD->BTF", x, self.up, adapters.get("up"))
+        gate = self._wide(x, self.gate, adapters.get("gate"))
+        up = self._wide(x, self.up, adapters.get("up"))
         wide = jax.nn.silu(gate) * up
         return linear("BTF,DF->BTD", wide, self.down, adapters.get("down"))
+
+    @staticmethod
+    def _wide(x: Array, weight: nnx.Param, adapter: Adapter | None) -> Array:
+        y = checkpoint_name(widened(x, weight[...].astype(x.dtype)), KEPT)
+        return y if adapter is None else y + low_rank(x, adapter["a"], adapter["b"])

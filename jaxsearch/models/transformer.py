@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 from jaxtyping import Array, Float, Int
 
@@ -21,7 +22,7 @@ from jaxsearch.models.adapters import (
 )
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.joined import joined, joined_axes, joined_block
-from jaxsearch.models.layers import GatedMLP, Projections, normal, stream_norm
+from jaxsearch.models.layers import KEPT, GatedMLP, Projections, normal, stream_norm
 from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
@@ -31,6 +32,14 @@ Params = dict[str, Any]  # nested dict of arrays
 Graph = tuple[Any, Any]
 # (number of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
 LayerAttention = Callable[[int, Array, Array, Array], Array]
+
+# What the backward pass finds of a layer: the results of products with weights, and by
+# name that of attention, not its scores. Norms, rotary and SwiGLU are computed again:
+# on two cores that takes less time than to write and read what they give.
+_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(KEPT),
+)
 
 
 class Block(nnx.Module):
@@ -64,14 +73,23 @@ class Decoder(nnx.Module):
             self.head = normal(rngs, (V, D), ("vocab", "embed"), D**-0.5)
 
 
+def positions_in(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """How many tokens of its own segment stand before each token."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1])[None], segments.shape)
+    is_first = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
+    return index - jax.lax.cummax(jnp.where(is_first, index, 0), axis=1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transformer:
     """A decoder as functions of its parameters (a nested dict of arrays).
 
     Attributes:
       dtype: of activations; parameters are cast to it where they are used.
-      is_rematerialised: recompute each block in the backward pass.
+      is_rematerialised: recompute each block in the backward pass from its input
+        alone; else the results of its products are kept.
       attention: over whole rows.
+      is_packed: rows may hold several segments, which attention keeps apart.
       lora: low-rank updates of some weights. They stand under `adapters` among the
         parameters, and are all that is trained.
       rollout_mesh: one axis of devices that share a copy of the parameters in
@@ -83,6 +101,7 @@ class Transformer:
     dtype: Any = jnp.float32
     is_rematerialised: bool = False
     attention: RowAttention = plain
+    is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
     rollout_mesh: AbstractMesh | None = None
 
@@ -134,28 +153,34 @@ class Transformer:
         return init_adapters(self.adapted, self.shapes, own)
 
     def hidden(
-        self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
+        self, params: Params, tokens: Int[Array, "B T"], segments: Int[Array, "B T"]
     ) -> Float[Array, "B T D"]:
-        """Final hidden states of whole rows, positions counted from 0 in each.
+        """Final hidden states of whole rows, positions counted from 0 in each segment.
 
-        Row b holds `lengths[b]` tokens, each of which sees itself and those before
-        it; the rest is padding, whose states are 0 whatever stands there.
+        Tokens of one segment (1, 2, ...) stand together, and each sees itself and those
+        before it. Segment 0 is padding at the end, whose states are 0 whatever stands
+        there. Unless `is_packed`, a row holds one segment.
         """
         index = jnp.arange(tokens.shape[1])[None]
-        x, angles = self._embed(params, tokens, jnp.broadcast_to(index, tokens.shape))
+        positions = jnp.broadcast_to(index, tokens.shape)
+        if self.is_packed:
+            positions = positions_in(segments)
+        x, angles = self._embed(params, tokens, positions)
 
         def layer(x, slices):
             def attention(query, key, value):
-                return self.attention(query, key, value), None
+                apart = segments if self.is_packed else None
+                heads = self.attention(query, key, value, segments=apart)
+                return checkpoint_name(heads, KEPT), None
 
             return self._block(*slices, x, angles, attention)
 
-        if self.is_rematerialised:
-            layer = jax.checkpoint(layer)
+        policy = None if self.is_rematerialised else _PRODUCTS
+        layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
         x, _ = jax.lax.scan(layer, x, stacked)
-        is_token = index < lengths[:, None]
-        return jnp.where(is_token[..., None], self._final_norm(params, x), 0)
+        is_token = segments[..., None] > 0
+        return jnp.where(is_token, self._final_norm(params, x), 0)
 
     def for_rollouts(self, params: Params) -> Params:
         """The same parameters as `hidden_with` reads them.

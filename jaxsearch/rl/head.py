@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 # Logits that exist at once: so many positions, and so many numbers (128 MB). Chunks
 # must be short where V is large, since a row's last one is mostly padding.
-_CHUNK_POSITIONS = 2048
+_CHUNK_POSITIONS = 384
 _CHUNK_LOGITS = 2**25
 
 
@@ -24,6 +24,8 @@ def policy_logprobs(
     tokens: Int[Array, "M T"],
     is_policy: Bool[Array, "M T"],
     temperature: Float[Array, ""],
+    *,
+    num_parts: int = 1,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
@@ -32,13 +34,23 @@ def policy_logprobs(
     hidden state of the position before it; position 0 cannot be a policy token.
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
     a constant: no gradient flows into it.
+
+    Args:
+      num_parts: that the rows are spread over, a device each. Positions are brought
+        together within a part and never across, so that none has to move.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
+
+    def by_parts(x: Array) -> Array:
+        return x.reshape(num_parts, -1, *x.shape[2:])
+
     targets, is_target = tokens[:, 1:], is_policy[:, 1:]
-    logprobs, entropy = _scored(hidden[:, :-1], head, targets, is_target, temperature)
+    states, ids, is_read = map(by_parts, (hidden[:, :-1], targets, is_target))
+    scores = _scored(states, head, ids, is_read, temperature)
     pad = ((0, 0), (1, 0))
-    return jnp.pad(logprobs, pad), jnp.pad(entropy, pad)
+    logprobs, entropy = (jnp.pad(x.reshape(targets.shape), pad) for x in scores)
+    return logprobs, entropy
 
 
 class _Chunks(NamedTuple):
@@ -103,11 +115,11 @@ class _Chunks(NamedTuple):
         return -self.order.shape[1] % self.width
 
 
-def _log_softmax(
+def _logits(
     states: Float[Array, "M C D"], head: Float[Array, "V D"], temperature: ArrayLike
 ) -> Float[Array, "M C V"]:
     logits = jnp.einsum("MCD,VD->MCV", states, head, preferred_element_type=jnp.float32)
-    return jax.nn.log_softmax(logits / temperature, axis=-1)
+    return logits / temperature
 
 
 def _is_chosen(tokens: Int[Array, "M C"], num_ids: int) -> Bool[Array, "M C V"]:
@@ -127,21 +139,27 @@ def _forward(hidden, head, targets, is_target, temperature):
     tokens = chunks.pack(targets, is_target)
 
     def body(i, carry):
-        logprobs, entropy = carry
-        logps = _log_softmax(chunks.cut(states, i), head, temperature)
+        logits = _logits(chunks.cut(states, i), head, temperature)
+        lse = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        logps = logits - lse
         is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
         chosen = jnp.sum(jnp.where(is_chosen, logps, 0.0), axis=-1)
-        spread = -jnp.sum(jnp.exp(logps) * logps, axis=-1)
-        return chunks.paste(logprobs, chosen, i), chunks.paste(entropy, spread, i)
+        probs = jnp.exp(logps)
+        # 0 log 0 is 0. (And XLA's CPU compiler sums plain products slowly.)
+        spread = -jnp.sum(jnp.where(probs > 0, probs * logps, 0.0), axis=-1)
+        found = (chosen, spread, lse[..., 0])
+        return tuple(chunks.paste(x, y, i) for x, y in zip(carry, found, strict=True))
 
     zeros = jnp.zeros(tokens.shape, jnp.float32)
-    packed = jax.lax.fori_loop(0, chunks.num_chunks, body, (zeros, zeros))
-    out = tuple(jnp.where(is_target, chunks.unpack(x), 0.0) for x in packed)
-    return out, (hidden, head, targets, is_target, temperature)
+    start = (zeros, zeros, zeros)
+    *scores, lse = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
+    out = tuple(jnp.where(is_target, chunks.unpack(x), 0.0) for x in scores)
+    entropy = scores[1]
+    return out, (hidden, head, targets, is_target, temperature, entropy, lse)
 
 
 def _backward(saved, cotangents):
-    hidden, head, targets, is_target, temperature = saved
+    hidden, head, targets, is_target, temperature, entropies, lses = saved
     chunks = _Chunks.of(is_target, head.shape[0])
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
@@ -151,9 +169,9 @@ def _backward(saved, cotangents):
     def body(i, carry):
         states_grad, head_grad = carry
         chunk = chunks.cut(states, i)
-        logps = _log_softmax(chunk, head, temperature)
+        logps = _logits(chunk, head, temperature) - chunks.cut(lses, i)[..., None]
         probs = jnp.exp(logps)
-        entropy = -jnp.sum(probs * logps, axis=-1, keepdims=True)
+        entropy = chunks.cut(entropies, i)[..., None]
         of_logprob = chunks.cut(of_logprobs, i)[..., None]
         of_spread = chunks.cut(of_entropy, i)[..., None]
         is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
