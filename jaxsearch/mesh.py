@@ -8,6 +8,9 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxsearch.models.spread import Spread
+from jaxsearch.rl.head import Places
+
 # Logical axis -> mesh axis, or None: the axis is not spread.
 RULES: Mapping[str, str | None] = {
     "vocab": "tensor",
@@ -110,6 +113,18 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
 def head_sharding(mesh: Mesh) -> NamedSharding:
     """Rows and heads of [B T N H] spread as a batch and the weights of heads are."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
+
+
+def spread(mesh: Mesh) -> Spread | None:
+    """How a network computes whole rows on a mesh; None on one device."""
+    if mesh.size == 1:
+        return None
+    return Spread(mesh=mesh, rules=tuple(RULES.items()), row_axes=BATCH_AXES)
+
+
+def head_places(mesh: Mesh, head: NamedSharding) -> Places | None:
+    """How devices share the head [V D] that is stored so; None on one device."""
+    return Places(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
 
 
 def row_multiple(mesh: Mesh) -> int:

@@ -80,6 +80,7 @@ def make_transformer(
             sharding=meshes.head_sharding(mesh),
         ),
         lora=model.lora,
+        spread=meshes.spread(mesh),
     )
 
 
@@ -230,7 +231,9 @@ class Run:
             objective=objective,
             optimizer=make_optimizer(stage.optimizer, stage.steps),
             temperature=temperature,
-            rows=meshes.row_sharding(self.mesh) if self.mesh.size > 1 else None,
+            places=meshes.head_places(
+                self.mesh, self.param_shardings[self.transformer.head_name]
+            ),
             frozen=frozen,
         )
 

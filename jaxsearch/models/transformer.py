@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.adapters import (
+    ADAPTERS,
     adapter_axes,
     adapter_shapes,
     init_adapters,
@@ -23,6 +24,7 @@ from jaxsearch.models.layers import GatedMLP, Projections, normal, stream_norm
 from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
+from jaxsearch.models.spread import WHOLE, Spread
 
 Params = dict[str, Any]  # nested dict of arrays
 # nnx.GraphDef and nnx.State, spelled so that beartype can read it.
@@ -72,6 +74,7 @@ class Transformer:
       attention: over whole rows.
       lora: low-rank updates of some weights. They stand under `adapters` among the
         parameters, and are all that is trained.
+      spread: how whole rows are computed on a mesh; None on one device.
     """
 
     architecture: Architecture
@@ -79,6 +82,7 @@ class Transformer:
     is_rematerialised: bool = False
     attention: RowAttention = plain
     lora: LoRAConfig = LoRAConfig()
+    spread: Spread | None = None
 
     def __post_init__(self):
         _ = self.adapted  # so that what does not fit is said here
@@ -136,16 +140,23 @@ class Transformer:
         it; the rest is padding, whose states are 0 whatever stands there.
         """
         index = jnp.arange(tokens.shape[1])[None]
-        x, angles = self._embed(params, tokens, jnp.broadcast_to(index, tokens.shape))
+        angles = self._angles(jnp.broadcast_to(index, tokens.shape))
+        embedding = params["embedding"].astype(self.dtype)
+        spread = self.spread
+        x = embedding[tokens] if spread is None else spread.embedded(embedding, tokens)
 
         def layer(x, slices):
             def attention(query, key, value):
                 return self.attention(query, key, value), None
 
-            return self._block(*slices, x, angles, attention)
+            x, kept = self._block(*self._whole(slices), x, angles, attention)
+            return x if spread is None else spread.by_rows(x), kept
 
         if self.is_rematerialised:
             layer = jax.checkpoint(layer)
+        elif spread is not None:
+            policy = jax.checkpoint_policies.save_anything_except_these_names(WHOLE)
+            layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
         x, _ = jax.lax.scan(layer, x, stacked)
         is_token = index < lengths[:, None]
@@ -184,7 +195,8 @@ class Transformer:
         `params` are those of `for_rollouts`. Layers are called one after the other in
         Python, so `attention` may read and replace arrays of the caller's: the cache.
         """
-        x, angles = self._embed(params, tokens, positions)
+        x = params["embedding"].astype(self.dtype)[tokens]
+        angles = self._angles(positions)
         for number, weights in enumerate(params["blocks"]):
             here = functools.partial(attention, number)
             x = joined_block(self.architecture, weights, x, angles, here)
@@ -192,12 +204,26 @@ class Transformer:
 
     def head(self, params: Params) -> Float[Array, "V D"]:
         """The matrix from hidden states to logits, in the dtype of activations."""
-        name = "embedding" if self.architecture.has_tied_head else "head"
-        return params[name].astype(self.dtype)
+        return params[self.head_name].astype(self.dtype)
 
-    def _embed(self, params: Params, tokens: Array, positions: Array):
-        x = params["embedding"].astype(self.dtype)[tokens]
-        return x, rotary_angles(positions, rotary_frequencies(self.architecture))
+    @property
+    def head_name(self) -> str:
+        """Under which name the head stands among the parameters."""
+        return "embedding" if self.architecture.has_tied_head else "head"
+
+    def _angles(self, positions: Array) -> tuple[Array, Array]:
+        return rotary_angles(positions, rotary_frequencies(self.architecture))
+
+    def _whole(self, slices: tuple[Params, Params]) -> tuple[Params, Params]:
+        """Weights and adapters of a layer, as its products read them."""
+        if self.spread is None:
+            return slices
+        axes = jax.tree.map(
+            lambda names: names[1:],  # a layer has no axis of layers
+            (self.logical_axes["blocks"], self.logical_axes.get(ADAPTERS, {})),
+            is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], str),
+        )
+        return self.spread.whole(slices, axes, self.dtype)
 
     def _block(self, weights: Params, adapters: Params, x: Array, angles, attention):
         block = self._merged(self._block_graph, weights)

@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
-from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rl.head import Places, policy_logprobs
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.trajectory import TrainBatch
 
@@ -34,17 +33,17 @@ class Gradient:
       forward: whole rows to hidden states.
       head: frozen | params -> [V D].
       temperature: of the sampler.
-      rows: how the rows of a batch are spread (`mesh.row_sharding`), None on one
-        device. Hidden states are held to it: without it XLA may gather every row to
-        every device where parameters are sharded over the same devices, which gives
-        the same numbers but none of the memory and time.
+      places: where rows and the head lie (`mesh.head_places`), None on one device.
+        Hidden states are held to it: without it XLA may gather every row to every
+        device where parameters are sharded over the same devices, which gives the
+        same numbers but none of the memory and time.
     """
 
     forward: Forward
     head: Callable[[Params], Float[Array, "V D"]]
     objective: Objective
     temperature: float = 1.0
-    rows: NamedSharding | None = None
+    places: Places | None = None
 
     def __post_init__(self):
         if not self.temperature > 0:
@@ -63,11 +62,12 @@ class Gradient:
         """Log-probs and entropies of the tokens that count; 0 elsewhere."""
         params = frozen | params
         hidden = self.forward(params, tokens, lengths)
-        if self.rows is not None:
-            hidden = jax.lax.with_sharding_constraint(hidden, self.rows)
+        if self.places is not None:
+            hidden = jax.lax.with_sharding_constraint(hidden, self.places.rows)
         temperature = jnp.float32(self.temperature)
+        head = self.head(params)
         return policy_logprobs(
-            hidden, self.head(params), tokens, is_policy, temperature
+            hidden, head, tokens, is_policy, temperature, self.places
         )
 
     @functools.partial(jax.jit, static_argnums=0)

@@ -5,10 +5,14 @@ positions alone, a chunk of them at a time, and again in the backward pass, so t
 nothing of size [M T V] ever exists.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -17,6 +21,55 @@ from jaxtyping import Array, Bool, Float, Int
 _CHUNK_POSITIONS = 2048
 _CHUNK_LOGITS = 2**25
 
+Axes = str | tuple[str, ...] | None  # of a mesh; None: nothing is spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where hidden states and the head lie on a mesh.
+
+    Every device works through the positions of its own rows by itself. Were the loop
+    over chunks left to XLA, it would sum the gradient of the whole head over all
+    devices after every chunk.
+
+    Attributes:
+      rows: of hidden states and tokens [M T ...]; only their first axis is spread.
+      head: of the head [V D] as it is stored. Its width is gathered once, and the sum
+        of the devices' gradients goes back into it.
+    """
+
+    rows: NamedSharding
+    head: NamedSharding
+
+    @property
+    def row_axes(self) -> Axes:
+        return self.rows.spec[0]
+
+    @property
+    def vocab_axis(self) -> Any:
+        return self._head_axes[0]
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Of the head as it is read: only its vocabulary is spread."""
+        return NamedSharding(self.head.mesh, PartitionSpec(self.vocab_axis, None))
+
+    def summed(self, head_grad: Float[Array, "V D"]) -> Float[Array, "V d"]:
+        """The sum over all rows' devices, each with its own part of the width."""
+        width_axis = self._head_axes[1]
+        if width_axis is not None:
+            head_grad = jax.lax.psum_scatter(
+                head_grad, width_axis, scatter_dimension=1, tiled=True
+            )
+        axes = (self.row_axes,) if isinstance(self.row_axes, str) else self.row_axes
+        others = tuple(axis for axis in axes or () if axis != width_axis)
+        return jax.lax.psum(head_grad, others) if others else head_grad
+
+    @property
+    def _head_axes(self) -> tuple[Any, Any]:
+        vocab, width = (*self.head.spec, None, None)[:2]
+        return vocab, width
+
 
 def policy_logprobs(
     hidden: Float[Array, "M T D"],
@@ -24,6 +77,7 @@ def policy_logprobs(
     tokens: Int[Array, "M T"],
     is_policy: Bool[Array, "M T"],
     temperature: Float[Array, ""],
+    places: Places | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
@@ -32,11 +86,15 @@ def policy_logprobs(
     hidden state of the position before it; position 0 cannot be a policy token.
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
     a constant: no gradient flows into it.
+
+    With `places` each device scores its own rows, against its part of the vocabulary.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
     targets, is_target = tokens[:, 1:], is_policy[:, 1:]
-    logprobs, entropy = _scored(hidden[:, :-1], head, targets, is_target, temperature)
+    logprobs, entropy = _scored(
+        hidden[:, :-1], head, targets, is_target, temperature, places
+    )
     pad = ((0, 0), (1, 0))
     return jnp.pad(logprobs, pad), jnp.pad(entropy, pad)
 
@@ -60,16 +118,23 @@ class _Chunks(NamedTuple):
     num_chunks: Array
 
     @classmethod
-    def of(cls, is_target: Bool[Array, "M T"], vocab_size: int) -> "_Chunks":
+    def of(
+        cls, is_target: Bool[Array, "M T"], vocab_size: int, places: Places | None
+    ) -> "_Chunks":
         M, T = is_target.shape
         positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
         width = min(T, max(1, positions // M))
         order = jnp.argsort(~is_target, axis=1, stable=True)
+        num_chunks = -(-jnp.max(jnp.sum(is_target, axis=1)) // width)
+        if places is not None:
+            # As often on every device: all wait for the last one anyway, and none
+            # may be asked for a sum over the vocabulary when another has left.
+            num_chunks = _joined(jax.lax.pmax, num_chunks, places.row_axes)
         return cls(
             order=order,
             inverse=jnp.argsort(order, axis=1),
             width=width,
-            num_chunks=-(-jnp.max(jnp.sum(is_target, axis=1)) // width),
+            num_chunks=num_chunks,
         )
 
     def pack(self, x: Array, is_target: Bool[Array, "M T"]) -> Array:
@@ -104,59 +169,116 @@ class _Chunks(NamedTuple):
 
 
 def _log_softmax(
-    states: Float[Array, "M C D"], head: Float[Array, "V D"], temperature: ArrayLike
+    states: Float[Array, "M C D"],
+    head: Float[Array, "V D"],
+    temperature: ArrayLike,
+    vocab_axis: str | None,
 ) -> Float[Array, "M C V"]:
     logits = jnp.einsum("MCD,VD->MCV", states, head, preferred_element_type=jnp.float32)
-    return jax.nn.log_softmax(logits / temperature, axis=-1)
+    logits = logits / temperature
+    logits -= _joined(jax.lax.pmax, jnp.max(logits, -1, keepdims=True), vocab_axis)
+    total = jnp.sum(jnp.exp(logits), -1, keepdims=True)
+    return logits - jnp.log(_joined(jax.lax.psum, total, vocab_axis))
 
 
-def _is_chosen(tokens: Int[Array, "M C"], num_ids: int) -> Bool[Array, "M C V"]:
-    """A comparison, not a gather: it needs no other part of a vocabulary that is
-    spread over devices, and fuses with what reads it."""
-    return tokens[..., None] == jnp.arange(num_ids)[None, None]
+def _is_chosen(
+    tokens: Int[Array, "M C"], num_ids: int, vocab_axis: str | None
+) -> Bool[Array, "M C V"]:
+    """Which of a device's ids are the tokens.
+
+    A comparison, not a gather: it needs no other part of a vocabulary that is spread
+    over devices, and fuses with what reads it.
+    """
+    start = 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * num_ids
+    return tokens[..., None] == (start + jnp.arange(num_ids))[None, None]
 
 
-@jax.custom_vjp
-def _scored(hidden, head, targets, is_target, temperature):
-    return _forward(hidden, head, targets, is_target, temperature)[0]
+def _joined(join: Callable[..., Array], x: Array, axis: Axes) -> Array:
+    return x if axis is None else join(x, axis)
 
 
-def _forward(hidden, head, targets, is_target, temperature):
-    chunks = _Chunks.of(is_target, head.shape[0])
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _scored(hidden, head, targets, is_target, temperature, places):
+    return _forward(hidden, head, targets, is_target, temperature, places)[0]
+
+
+def _forward(hidden, head, targets, is_target, temperature, places):
+    given = (hidden, head, targets, is_target, temperature)
+    if places is None:
+        return _scores(*given), given
+    rows, whole = places.rows.spec, places.whole.spec
+    # Gathered once, for the backward pass too: that follows soon.
+    head = jax.lax.with_sharding_constraint(head, places.head)
+    head = jax.lax.with_sharding_constraint(head, places.whole)
+    given = (hidden, head, targets, is_target, temperature)
+    scores = jax.shard_map(
+        functools.partial(_scores, places=places),
+        mesh=places.rows.mesh,
+        in_specs=(rows, whole, rows, rows, PartitionSpec()),
+        out_specs=(rows, rows),
+        check_vma=False,
+    )
+    return scores(*given), given
+
+
+def _scores(hidden, head, targets, is_target, temperature, places=None):
+    """Log-probs and entropies of one device's rows."""
+    chunks = _Chunks.of(is_target, head.shape[0], places)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
+    vocab_axis = None if places is None else places.vocab_axis
 
     def body(i, carry):
         logprobs, entropy = carry
-        logps = _log_softmax(chunks.cut(states, i), head, temperature)
-        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
+        logps = _log_softmax(chunks.cut(states, i), head, temperature, vocab_axis)
+        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0], vocab_axis)
         chosen = jnp.sum(jnp.where(is_chosen, logps, 0.0), axis=-1)
         spread = -jnp.sum(jnp.exp(logps) * logps, axis=-1)
+        chosen, spread = _joined(jax.lax.psum, jnp.stack([chosen, spread]), vocab_axis)
         return chunks.paste(logprobs, chosen, i), chunks.paste(entropy, spread, i)
 
     zeros = jnp.zeros(tokens.shape, jnp.float32)
     packed = jax.lax.fori_loop(0, chunks.num_chunks, body, (zeros, zeros))
-    out = tuple(jnp.where(is_target, chunks.unpack(x), 0.0) for x in packed)
-    return out, (hidden, head, targets, is_target, temperature)
+    logprobs, entropy = (jnp.where(is_target, chunks.unpack(x), 0.0) for x in packed)
+    return logprobs, entropy
 
 
-def _backward(saved, cotangents):
+def _backward(places, saved, cotangents):
+    if places is None:
+        hidden_grad, head_grad = _gradients(saved, cotangents)
+        return hidden_grad, head_grad, None, None, None
+    rows, whole = places.rows.spec, places.whole.spec
+    gradients = jax.shard_map(
+        functools.partial(_gradients, places=places),
+        mesh=places.rows.mesh,
+        in_specs=((rows, whole, rows, rows, PartitionSpec()), (rows, rows)),
+        out_specs=(rows, places.head.spec),
+        check_vma=False,
+    )
+    hidden_grad, head_grad = gradients(saved, cotangents)
+    return hidden_grad, head_grad, None, None, None
+
+
+def _gradients(saved, cotangents, places=None):
+    """Of the hidden states of one device's rows, and of its part of the head."""
     hidden, head, targets, is_target, temperature = saved
-    chunks = _Chunks.of(is_target, head.shape[0])
+    chunks = _Chunks.of(is_target, head.shape[0], places)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
     # Zero beyond the positions that count: what a chunk holds of them adds nothing.
     of_logprobs, of_entropy = (chunks.pack(ct, is_target) for ct in cotangents)
+    vocab_axis = None if places is None else places.vocab_axis
 
     def body(i, carry):
         states_grad, head_grad = carry
         chunk = chunks.cut(states, i)
-        logps = _log_softmax(chunk, head, temperature)
+        logps = _log_softmax(chunk, head, temperature, vocab_axis)
         probs = jnp.exp(logps)
         entropy = -jnp.sum(probs * logps, axis=-1, keepdims=True)
+        entropy = _joined(jax.lax.psum, entropy, vocab_axis)
         of_logprob = chunks.cut(of_logprobs, i)[..., None]
         of_spread = chunks.cut(of_entropy, i)[..., None]
-        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
+        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0], vocab_axis)
         logits_grad = (
             jnp.where(is_chosen, of_logprob, 0.0)
             - probs * (of_logprob + of_spread * (logps + entropy))
@@ -172,8 +294,9 @@ def _backward(saved, cotangents):
 
     start = (jnp.zeros_like(states), jnp.zeros(head.shape, jnp.float32))
     states_grad, head_grad = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
-    hidden_grad = chunks.unpack(states_grad)
-    return hidden_grad, head_grad.astype(head.dtype), None, None, None
+    hidden_grad = _joined(jax.lax.psum, chunks.unpack(states_grad), vocab_axis)
+    head_grad = head_grad.astype(head.dtype)
+    return hidden_grad, head_grad if places is None else places.summed(head_grad)
 
 
 _scored.defvjp(_forward, _backward)
