@@ -126,7 +126,8 @@ class RolloutConfig:
     """Budgets and sampling. Lengths are in tokens."""
 
     num_slots: int = 64
-    """Rollouts in flight."""
+    """Rollouts in flight in each replica (of which a process has as many as its devices
+    hold)."""
     max_len: int = 1024
     """Prompt, turns and observations together."""
     max_prompt_len: int = 256
@@ -139,9 +140,11 @@ class RolloutConfig:
     """Per rollout; asking once more ends it."""
     search_calls: int = 1
     """Decode calls after which a search's result is taken. A fixed number makes two
-    runs equal bit for bit; 0 takes results as they come in, for slow retrievers."""
+    runs equal bit for bit, and gives each replica its share of the rollouts beforehand.
+    0 takes results as they come in, for slow retrievers, and prompts as there is room.
+    """
     cache_len: int | None = None
-    """Tokens that the KV cache holds for all slots together; None: max_len for each.
+    """Tokens that the KV cache of a replica holds for all slots; None: max_len each.
     Most rollouts are far shorter than max_len, so a smaller cache holds more slots;
     when it is full, the youngest rollout starts again later, with the same result."""
     on_search_failure: Literal["drop", "observe"] = "drop"
@@ -151,13 +154,21 @@ class RolloutConfig:
     """Sample among the k most likely tokens; None: all."""
     top_p: float | None = None
     """Sample among the most likely tokens of that mass; None: all."""
+    tensor: int = 1
+    """Devices that share one copy of the policy in rollouts: a replica."""
+    replicas: int | None = None
+    """Copies of the policy that roll out side by side in each process; None: as many
+    as its devices hold."""
 
     def __post_init__(self):
         _at_least(
             self,
             1,
             *("num_slots", "max_prompt_len", "max_turn_len", "max_observation_len"),
+            "tensor",
         )
+        if self.replicas is not None:
+            _at_least(self, 1, "replicas")
         _at_least(self, 0, "max_searches", "search_calls")
         if self.max_prompt_len >= self.max_len:
             raise ValueError(

@@ -52,7 +52,7 @@ def load_run(
     index: str = "",
     limit: int = 0,
 ) -> tuple[Run, Params]:
-    """A policy with what it needs to answer, on one device.
+    """A policy with what it needs to answer, on the devices that there are.
 
     A run brings its own recipe, held-out questions and index where none is named; a
     Hugging Face folder brings none, and gets ReSearch's budgets.
@@ -84,7 +84,7 @@ def load_run(
     )
     run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
-    return run, run.published(params)[0]
+    return run, run.published(jax.device_put(params, run.param_shardings))[0]
 
 
 def open_anywhere(config: RunConfig) -> Run:

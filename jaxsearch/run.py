@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,10 @@ from jaxsearch.rl.optimizer import make_optimizer
 from jaxsearch.rl.update import Updater
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
+from jaxsearch.rollout.layout import on_replica, replica_meshes
 from jaxsearch.rollout.limits import Limits, buckets
 from jaxsearch.rollout.observation import Observer
+from jaxsearch.rollout.publish import Publisher
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.exact_index import EmptyIndex
@@ -135,25 +136,32 @@ class Run:
         return meshes.shardings(self.mesh, transformer.logical_axes, transformer.shapes)
 
     def published(self, params: Params) -> tuple[Params, float]:
-        """Parameters in the layout of rollouts, and the seconds it took.
-
-        Rollouts run on one device of this process.
-        """
+        """Parameters in the layout of rollouts, and the seconds it took."""
         started = time.perf_counter()
-        device = jax.sharding.SingleDeviceSharding(self.mesh.local_devices[0])
-        published = self._for_rollouts(jax.device_put(params, device))
+        published = self.publisher(params)
         return jax.block_until_ready(published), time.perf_counter() - started
 
     @functools.cached_property
-    def _for_rollouts(self) -> Callable[[Params], Params]:
-        return jax.jit(self.transformer.for_rollouts)
+    def replicas(self) -> tuple[jax.sharding.Mesh, ...]:
+        """The devices of this process, as rollouts share them."""
+        rollout = self.config.rollout
+        return replica_meshes(self.mesh.local_devices, rollout.tensor, rollout.replicas)
+
+    @functools.cached_property
+    def rollout_transformer(self) -> Transformer:
+        """The network as it runs on each replica."""
+        return on_replica(self.transformer, self.replicas[0])
+
+    @functools.cached_property
+    def publisher(self) -> Publisher:
+        return Publisher(self.rollout_transformer, self.mesh)
 
     @functools.cached_property
     def sampler(self) -> Sampler:
         config, inputs = self.config, self.inputs
         rollout = config.rollout
         programs = Programs(
-            transformer=self.transformer,
+            transformer=self.rollout_transformer,
             end_ids=inputs.tokenizer.end_ids,
             max_turn_len=rollout.max_turn_len,
             cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
@@ -174,7 +182,14 @@ class Run:
             inputs.protocol.stop_tags,
             self.transformer.architecture.vocab_size,
         )
-        return Sampler(programs, limits, inputs.protocol, inputs.tokenizer, table)
+        return Sampler(
+            programs,
+            limits,
+            inputs.protocol,
+            inputs.tokenizer,
+            table,
+            replicas=self.replicas,
+        )
 
     @functools.cached_property
     def _indexes(self) -> tuple[RetryingIndex, RetryingIndex]:
@@ -265,8 +280,8 @@ def open_run(config: RunConfig) -> Run:
         transformer=make_transformer(config.model, inputs.tokenizer, mesh),
         mesh=mesh,
     )
-    # Both say what does not fit, before anything is computed or written.
-    _ = run.param_shardings
+    # All say what does not fit, before anything is computed or written.
+    _ = run.param_shardings, run.publisher
     if config.retrieval.index and not Path(config.retrieval.index).is_dir():
         raise ValueError(f"index folder {config.retrieval.index} does not exist")
     return run

@@ -41,6 +41,8 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             max_turn_len=28,
             max_observation_len=28,
             max_searches=3,
+            # Of eight virtual devices one: what runs on more has tests of its own.
+            replicas=1,
         ),
         stages=(
             SupervisedStage(

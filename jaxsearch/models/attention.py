@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.models.cache import KernelPages, Pages
@@ -131,3 +132,23 @@ def attend_kernel(
         pages,
         pages_per_compute_block=at_once,
     ).astype(query.dtype)
+
+
+def attend_kernel_by_heads(
+    mesh: AbstractMesh,
+    query: Float[Array, "R N H"],
+    cache: KernelPages,
+    num_visible: Int[Array, " R"],
+    pages: Int[Array, "R M"],
+) -> Float[Array, "R N H"]:
+    """`attend_kernel` run by each device on its own heads: XLA cannot cut a kernel."""
+    [axis] = mesh.axis_names
+    heads = PartitionSpec(None, axis)
+    # check_vma: kernels do not say which axes their outputs vary over.
+    return jax.shard_map(
+        attend_kernel,
+        mesh=mesh,
+        in_specs=(heads, PartitionSpec(axis), PartitionSpec(), PartitionSpec()),
+        out_specs=heads,
+        check_vma=False,
+    )(query, cache, num_visible, pages)

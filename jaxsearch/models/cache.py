@@ -26,6 +26,10 @@ class Pages(NamedTuple):
         return self.values.shape[0]
 
     @property
+    def heads_axis(self) -> int:
+        return 1
+
+    @property
     def page_len(self) -> int:
         return self.values.shape[2]
 
@@ -59,6 +63,10 @@ class KernelPages(NamedTuple):
     @property
     def num_pages(self) -> int:
         return self.values.shape[1]
+
+    @property
+    def heads_axis(self) -> int:
+        return 0
 
     @property
     def page_len(self) -> int:

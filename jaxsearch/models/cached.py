@@ -1,11 +1,19 @@
 """Three ways through the decoder that keep keys and values, for rollouts."""
 
+import functools
+
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.models import cache as kv
-from jaxsearch.models.attention import attend, attend_kernel, attend_pages
-from jaxsearch.models.row_attention import PerDevice
+from jaxsearch.models.attention import (
+    attend,
+    attend_kernel,
+    attend_kernel_by_heads,
+    attend_pages,
+)
+from jaxsearch.models.row_attention import PerDevice, RowAttention
 from jaxsearch.models.transformer import Params, Transformer
 
 
@@ -18,9 +26,7 @@ def prefill(
     """
     R, T = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(T)[None], (R, T))
-    # That of training, without its cut: rollouts run on one device.
-    trained = transformer.attention
-    attend_row = trained.kernel if isinstance(trained, PerDevice) else trained
+    attend_row = _row_attention(transformer)
     pages = []
 
     def attention(_, query, key, value):
@@ -90,7 +96,10 @@ def step(
     visible = positions[:, None] + 1 - page_len * jnp.arange(M)[None]
     num_visible = jnp.zeros(num_pages, jnp.int32)
     num_visible = num_visible.at[pages].set(visible.clip(0, page_len), mode="drop")
-    layers = list(cache)
+    layers, mesh = list(cache), transformer.rollout_mesh
+    kernel = attend_kernel
+    if mesh is not None:
+        kernel = functools.partial(attend_kernel_by_heads, mesh)
 
     def attention(number, query, key, value):
         offsets = positions[:, None] % page_len
@@ -99,7 +108,7 @@ def step(
         layers[number] = (*read, *rest)
         query = query[:, 0]
         if isinstance(read[0], kv.KernelPages):
-            heads = attend_kernel(query, *read, positions + 1, pages)
+            heads = kernel(query, *read, positions + 1, pages)
         else:
             heads = attend_pages(query, read, owners, num_visible, pages)
         return heads[:, None]
@@ -108,6 +117,16 @@ def step(
         params, tokens[:, None], positions[:, None], attention
     )
     return hidden[:, 0], tuple(layers)
+
+
+def _row_attention(transformer: Transformer) -> RowAttention:
+    """That of training, cut as rollouts are in place of its own cut."""
+    trained, mesh = transformer.attention, transformer.rollout_mesh
+    kernel = trained.kernel if isinstance(trained, PerDevice) else trained
+    if mesh is None:
+        return kernel
+    by_heads = PartitionSpec(None, None, *mesh.axis_names, None)
+    return PerDevice(kernel, NamedSharding(mesh, by_heads))
 
 
 def _page_at(

@@ -5,6 +5,9 @@ several narrow ones (two CPU cores, 32 rows, 8 layers of width 512, without atte
 16 ms, and 19 with a product for each weight). Training keeps the weights apart, as
 checkpoints have them; the two are checked against each other by the tests of sampled
 against trained log-probs.
+
+Where devices share a copy, each holds one piece of every joined weight, and a piece
+joins the same parts of what was joined: no device needs what another one holds.
 """
 
 from collections.abc import Callable
@@ -21,12 +24,15 @@ from jaxsearch.models.rotary import rotate
 Weights = dict[str, Array]
 
 
-def joined(block: dict[str, Any], architecture: Architecture) -> Weights:
+def joined(
+    block: dict[str, Any], architecture: Architecture, num_pieces: int = 1
+) -> Weights:
     """The weights of one layer of `Decoder`, joined.
 
     `groups` are [K (G + 2) H, D]: of each group its queries, its key and its value.
-    `gate_up` is [2 F, D]. They are matrices, since XLA's CPU compiler transposes a
-    weight of more axes at every step (the blocks of a step: 37 ms so, 15 like this).
+    `gate_up` is [2 F, D]: of each piece its gate, then its up. They are matrices,
+    since XLA's CPU compiler transposes a weight of more axes at every step (the blocks
+    of a step: 37 ms so, 15 like this).
     """
     heads, mlp, K = block["projections"], block["mlp"], architecture.num_kv_heads
 
@@ -36,13 +42,13 @@ def joined(block: dict[str, Any], architecture: Architecture) -> Weights:
         return jnp.concatenate([query, key[:, None], value[:, None]], axis=1)
 
     D = architecture.width
-
+    gate, up = (mlp[name].reshape(num_pieces, -1, D) for name in ("gate", "up"))
     weights = {
         "attention_scale": block["attention_norm"]["scale"],
         "groups": groups("").reshape(-1, D),
         "out": heads["out"],
         "mlp_scale": block["mlp_norm"]["scale"],
-        "gate_up": jnp.concatenate([mlp["gate"], mlp["up"]]),
+        "gate_up": jnp.concatenate([gate, up], axis=1).reshape(-1, D),
         "down": mlp["down"],
     }
     if architecture.has_qkv_bias:
@@ -53,12 +59,30 @@ def joined(block: dict[str, Any], architecture: Architecture) -> Weights:
     return weights
 
 
+def joined_axes(architecture: Architecture) -> dict[str, tuple[str, ...]]:
+    """For each weight of `joined`, the logical name of each of its axes."""
+    axes = {
+        "attention_scale": ("embed",),
+        "groups": ("kv_heads", "embed"),
+        "out": ("embed", "heads", "head"),
+        "mlp_scale": ("embed",),
+        "gate_up": ("mlp", "embed"),
+        "down": ("embed", "mlp"),
+    }
+    if architecture.has_qkv_bias:
+        axes["group_biases"] = ("kv_heads",)
+    if architecture.has_qk_norm:
+        axes |= {"query_scale": ("head",), "key_scale": ("head",)}
+    return axes
+
+
 def joined_block(
     architecture: Architecture,
     weights: Weights,
     x: Float[Array, "B T D"],
     angles: tuple[Array, Array],
     attention: Callable[[Array, Array, Array], Array],
+    num_pieces: int = 1,
 ) -> Float[Array, "B T D"]:
     """What `Block` computes: attention and MLP, each behind a norm and added."""
     eps, B, T = architecture.norm_eps, *x.shape[:2]
@@ -81,5 +105,6 @@ def joined_block(
     x = x + jnp.einsum("BTNH,DNH->BTD", heads, weights["out"])
     read = rms_norm(x, weights["mlp_scale"], eps)
     wide = jnp.einsum("BTD,ED->BTE", read, weights["gate_up"])
-    gate, up = jnp.split(wide, 2, axis=-1)
-    return x + jnp.einsum("BTF,DF->BTD", jax.nn.silu(gate) * up, weights["down"])
+    gate, up = jnp.split(wide.reshape(B, T, num_pieces, -1), 2, axis=-1)
+    wide = (jax.nn.silu(gate) * up).reshape(B, T, -1)
+    return x + jnp.einsum("BTF,DF->BTD", wide, weights["down"])

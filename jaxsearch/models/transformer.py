@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import AbstractMesh
 from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.adapters import (
@@ -19,7 +20,7 @@ from jaxsearch.models.adapters import (
     scaled_adapters,
 )
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.joined import joined, joined_block
+from jaxsearch.models.joined import joined, joined_axes, joined_block
 from jaxsearch.models.layers import GatedMLP, Projections, normal, stream_norm
 from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
@@ -75,6 +76,9 @@ class Transformer:
       lora: low-rank updates of some weights. They stand under `adapters` among the
         parameters, and are all that is trained.
       spread: how whole rows are computed on a mesh; None on one device.
+      rollout_mesh: one axis of devices that share a copy of the parameters in
+        rollouts, each with its heads, its piece of the MLP and of the vocabulary;
+        None: a device has a copy of its own.
     """
 
     architecture: Architecture
@@ -83,6 +87,7 @@ class Transformer:
     attention: RowAttention = plain
     lora: LoRAConfig = LoRAConfig()
     spread: Spread | None = None
+    rollout_mesh: AbstractMesh | None = None
 
     def __post_init__(self):
         _ = self.adapted  # so that what does not fit is said here
@@ -172,16 +177,33 @@ class Transformer:
         """
 
         def cast(path: tuple, leaf: Array) -> Array:
-            return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
+            dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
+            # Also where nothing changes: an update may donate what this was made of.
+            return jnp.array(leaf, dtype, copy=True)
 
         params = jax.tree.map_with_path(cast, merged(self.lora, params))
         blocks = [
             joined(
-                jax.tree.map(lambda x, i=i: x[i], params["blocks"]), self.architecture
+                jax.tree.map(lambda x, i=i: x[i], params["blocks"]),
+                self.architecture,
+                self.num_pieces,
             )
             for i in range(self.architecture.num_layers)
         ]
         return {**params, "blocks": blocks}
+
+    @property
+    def num_pieces(self) -> int:
+        """Devices that share a copy in rollouts."""
+        return 1 if self.rollout_mesh is None else self.rollout_mesh.size
+
+    @property
+    def rollout_axes(self) -> dict[str, Any]:
+        """The logical names of the axes of what `for_rollouts` makes."""
+        axes = self.logical_axes
+        whole = {name: axes[name] for name in axes if name not in ("blocks", ADAPTERS)}
+        num_layers = self.architecture.num_layers
+        return {**whole, "blocks": [joined_axes(self.architecture)] * num_layers}
 
     def hidden_with(
         self,
@@ -199,7 +221,9 @@ class Transformer:
         angles = self._angles(positions)
         for number, weights in enumerate(params["blocks"]):
             here = functools.partial(attention, number)
-            x = joined_block(self.architecture, weights, x, angles, here)
+            x = joined_block(
+                self.architecture, weights, x, angles, here, self.num_pieces
+            )
         return self._final_norm(params, x)
 
     def head(self, params: Params) -> Float[Array, "V D"]:

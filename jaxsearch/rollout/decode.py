@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxsearch.models import cache as kv
 from jaxsearch.models import cached
 from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.rollout.layout import page_shardings, slot_shardings, whole
 from jaxsearch.rollout.sampling import Cut, sample
 from jaxsearch.rollout.slots import (
     Phase,
@@ -38,6 +39,9 @@ class Prompts(NamedTuple):
 class Programs:
     """Prefill, fork, observe and decode for one policy and one set of rules.
 
+    They run on the devices of their arguments: traced once, compiled for each replica
+    that calls them.
+
     Attributes:
       end_ids: tokens that end a rollout.
       max_turn_len: tokens sampled between two observations.
@@ -60,6 +64,9 @@ class Programs:
     ) -> Prompts:
         """Keys and values of a batch of prompts."""
         pages = cached.prefill(self.transformer, params, tokens, page_len)
+        if mesh := self.transformer.rollout_mesh:
+            places = tuple(page_shardings(mesh, layer) for layer in pages)
+            pages = jax.lax.with_sharding_constraint(pages, places)
         return Prompts(tokens, length, pages)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -103,9 +110,10 @@ class Programs:
             ),
             cache=cache,
         )
-        return append_observed(
+        slots = append_observed(
             slots, rows, prompts.tokens[sources], prompts.length[sources]
         )
+        return self._in_place(slots)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
     def observe(
@@ -136,16 +144,18 @@ class Programs:
             pages,
         )
         slots = append_observed(slots._replace(cache=cache), rows, tokens, num_tokens)
-        return slots._replace(
+        slots = slots._replace(
             turn_len=slots.turn_len.at[rows].set(0, mode="drop"),
             phase=slots.phase.at[rows].set(Phase.DECODING, mode="drop"),
             stop_state=slots.stop_state.at[rows].set(stop_states, mode="drop"),
         )
+        return self._in_place(slots)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def release(self, slots: Slots, rows: Int[Array, " R"]) -> Slots:
         """Frees slots whose rollouts were taken."""
-        return slots._replace(phase=slots.phase.at[rows].set(Phase.FREE, mode="drop"))
+        phase = slots.phase.at[rows].set(Phase.FREE, mode="drop")
+        return self._in_place(slots._replace(phase=phase))
 
     @functools.partial(jax.jit, static_argnums=(0, 9), donate_argnums=2)
     def decode(
@@ -194,6 +204,9 @@ class Programs:
             logits = jnp.einsum(
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
             )
+            if mesh := transformer.rollout_mesh:
+                # Gathered, 4 B V bytes a step: each device draws the same token.
+                logits = jax.lax.with_sharding_constraint(logits, whole(mesh))
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
             token, logprob, cut_logprob = sample(
                 logits, uniforms, temperature, self.cut
@@ -222,7 +235,15 @@ class Programs:
 
         some = taken(slots, rows)
         steps, some = jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), some))
-        return put_back(slots, rows, some), steps
+        return self._in_place(put_back(slots, rows, some)), steps
+
+    def _in_place(self, slots: Slots) -> Slots:
+        """Where `slot_shardings` wants them, so that XLA chooses no other place."""
+        mesh = self.transformer.rollout_mesh
+        if mesh is None:
+            return slots
+        places = slot_shardings(mesh, slots)
+        return jax.lax.with_sharding_constraint(slots, places)
 
 
 def _uniform(key: Array, position: Array) -> Array:

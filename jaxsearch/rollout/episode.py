@@ -1,12 +1,14 @@
 """Groups of rollouts for questions: the door to this package."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
@@ -14,11 +16,20 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout import memory
 from jaxsearch.rollout.decode import Programs
+from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.loop import Rollouts
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.records import Prompt, Timing, TurnState, from_the_start
+from jaxsearch.rollout.prompt_queue import PromptQueue
+from jaxsearch.rollout.records import (
+    Prompt,
+    Timing,
+    TurnState,
+    from_the_start,
+    of_replicas,
+)
+from jaxsearch.rollout.threads import Stop, side_by_side
 from jaxsearch.trajectory import Trajectory
 
 
@@ -26,12 +37,15 @@ class Sampler:
     """Rolls out groups of answers to questions through a fixed set of slots.
 
     The same questions, seed and search results give the same trajectories, for any
-    number of slots and any order in which results arrive.
+    number of slots and any order in which results arrive, and for any number of
+    replicas: copies of the policy that run side by side, each with slots, programs
+    and a thread of its own, and wait for each other only at the end.
 
     Args:
       table: the stop table of the protocol's stop tags.
       turn_state: where in the table a turn begins. A table that counts tokens and a
         start further along make turns of given lengths (`bench`).
+      replicas: meshes as `replica_meshes` makes them; None: one, on one device.
     """
 
     def __init__(
@@ -42,6 +56,7 @@ class Sampler:
         tokenizer: Tokenizer,
         table: np.ndarray,
         turn_state: TurnState = from_the_start,
+        replicas: Sequence[Mesh] | None = None,
     ):
         if programs.max_turn_len != limits.max_turn_len:
             raise ValueError(
@@ -53,13 +68,26 @@ class Sampler:
         self._protocol = protocol
         self._turn_state = turn_state
         self._programs = programs
+        if replicas is None:
+            replicas = replica_meshes(jax.local_devices(), 1, 1)
+        self._device = replicas[0].devices.flat[0]
         with self._memory_explained():
-            self._pool = SlotPool(programs, limits, table, tokenizer.pad_id)
+            self._pools = [
+                SlotPool(programs, limits, table, tokenizer.pad_id, mesh)
+                for mesh in replicas
+            ]
 
     def warm_up(self, params: Params, group_size: int) -> None:
-        """Compiles every program in every shape that a rollout may need."""
+        """Compiles every program in every shape that a rollout may need.
+
+        For every replica, side by side: an executable of XLA is for one set of devices.
+        """
+
+        def warm_up(pool: SlotPool, stop: Stop) -> None:
+            pool.warm_up(pool.params_of(params), group_size, stop)
+
         with self._memory_explained():
-            self._pool.warm_up(params, group_size)
+            side_by_side([functools.partial(warm_up, pool) for pool in self._pools])
 
     def run(
         self,
@@ -75,6 +103,7 @@ class Sampler:
         """Rolls out `group_size` answers to each (position, question).
 
         Args:
+          params: published, so that every replica has them.
           is_profiled: wait for the device after each of its programs, so that their
             times can be told apart. Costs the overlap of host and device.
 
@@ -97,39 +126,65 @@ class Sampler:
                 f"sampler takes {self._limits.max_observation_len}"
             )
         prompts = [self._prompt(position, question) for position, question in questions]
-        rollouts = Rollouts(
-            pool=self._pool,
-            limits=self._limits,
-            protocol=self._protocol,
-            tokenizer=self.tokenizer,
-            observer=observer,
-            params=params,
-            group_size=group_size,
-            stage=stage,
-            temperature=temperature,
-            turn_state=self._turn_state,
-            is_profiled=is_profiled,
+        queue = PromptQueue(
+            prompts,
+            group_size,
+            len(self._pools),
+            is_dealt=self._limits.search_calls > 0,
         )
+
+        def finish(
+            replica: int, pool: SlotPool, stop: Stop
+        ) -> tuple[list[Trajectory], Timing]:
+            rollouts = Rollouts(
+                queue=queue,
+                replica=replica,
+                order=order,
+                stop=stop,
+                pool=pool,
+                limits=self._limits,
+                protocol=self._protocol,
+                tokenizer=self.tokenizer,
+                observer=observer,
+                params=pool.params_of(params),
+                group_size=group_size,
+                stage=stage,
+                temperature=temperature,
+                turn_state=self._turn_state,
+                is_profiled=is_profiled,
+            )
+            return rollouts.finish(), rollouts.timing
+
         with self._memory_explained():
-            done = rollouts.finish(prompts)
-        rollouts.timing.seconds = time.perf_counter() - started
+            parts = side_by_side(
+                [
+                    functools.partial(finish, replica, pool)
+                    for replica, pool in enumerate(self._pools)
+                ]
+            )
+        done = [trajectory for trajectories, _ in parts for trajectory in trajectories]
         done.sort(key=lambda t: (order[t.position], t.member))
-        return done, rollouts.timing
+        seconds = time.perf_counter() - started
+        return done, of_replicas([timing for _, timing in parts], seconds)
 
     def _memory_explained(self) -> contextlib.AbstractContextManager[None]:
         """Where a device runs out of memory, the error says how many slots fit."""
         transformer, limits = self._programs.transformer, self._limits
         num_tokens = limits.cache_len or limits.num_slots * limits.max_len
         num_parameters = transformer.architecture.num_parameters
+        num_pieces = transformer.num_pieces
         return memory.explained(
             num_slots=limits.num_slots,
             bytes_per_slot=memory.slot_bytes(
                 transformer.architecture,
                 num_tokens // limits.num_slots,
                 transformer.dtype,
+                num_pieces,
             ),
-            reserved_bytes=num_parameters * jnp.dtype(transformer.dtype).itemsize,
-            device_bytes=memory.device_bytes(jax.local_devices()[0]),
+            reserved_bytes=num_parameters
+            * jnp.dtype(transformer.dtype).itemsize
+            // num_pieces,
+            device_bytes=memory.device_bytes(self._device),
         )
 
     def _prompt(self, position: int, question: Question) -> Prompt:

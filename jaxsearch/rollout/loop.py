@@ -1,10 +1,10 @@
-"""The host's loop of a rollout: refill, search beside decoding, take what is done."""
+"""A replica's loop on the host: refill, search beside decoding, take what is done."""
 
 import collections
 import concurrent.futures
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 
 import numpy as np
@@ -16,8 +16,10 @@ from jaxsearch.rollout.decode import Prompts
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
+from jaxsearch.rollout.prompt_queue import PromptQueue
 from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollout.slots import Phase, Row, Start
+from jaxsearch.rollout.threads import Stop
 from jaxsearch.search.background import Background
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Search, Status, Trajectory
@@ -27,11 +29,20 @@ _STEPS_PER_LOOK = 4
 
 
 class Rollouts:
-    """One batch of rollouts: who is in which slot, and which searches are out."""
+    """A replica's part of a batch: who is in which slot, and which searches are out.
+
+    Args:
+      queue: of the batch; `replica` is who takes from it here.
+      order: of the prompts, by position: earlier ones are given room first.
+    """
 
     def __init__(
         self,
         *,
+        queue: PromptQueue,
+        replica: int,
+        order: Mapping[int, int],
+        stop: Stop,
         pool: SlotPool,
         limits: Limits,
         protocol: Protocol,
@@ -45,6 +56,10 @@ class Rollouts:
         is_profiled: bool,
     ):
         self.timing = Timing()
+        self._queue = queue
+        self._replica = replica
+        self._order = order
+        self._stop = stop
         self._pool = pool
         self._limits = limits
         self._protocol = protocol
@@ -56,13 +71,10 @@ class Rollouts:
         self._temperature = temperature
         self._turn_state = turn_state
         self._is_profiled = is_profiled
-        # Prompts, and which members of their groups are to start.
-        self._queue: collections.deque[tuple[Prompt, list[int]]] = collections.deque()
         self._prefilled: Prompts | None = None
         # Of `_prefilled`: source row, prompt and member of what is not yet started.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
         self._by_slot: dict[int, Rollout] = {}
-        self._order: dict[int, int] = {}  # of the prompts, by position
         self._decoding: set[int] = set()
         self._is_stalled = False  # what decodes found no room in the cache
         self._lengths = np.zeros(limits.num_slots, np.int32)
@@ -71,15 +83,18 @@ class Rollouts:
         self._observed: dict[int, list[int]] = {}
         self._done: list[Trajectory] = []
 
-    def finish(self, prompts: Sequence[Prompt]) -> list[Trajectory]:
-        """Runs every rollout of every prompt to its end, in the order of their ends."""
-        members = list(range(self._group_size))
-        self._queue.extend((prompt, members) for prompt in prompts)
-        self._order = {prompt.position: i for i, prompt in enumerate(prompts)}
+    def finish(self) -> list[Trajectory]:
+        """Runs what it takes from the queue to its end, in the order of their ends.
+
+        Errors: CancelledError when it is told to stop.
+        """
+        if not self._has_prompts:
+            return []  # without a program that would have to be compiled
         # A run that an error broke off leaves slots that go on decoding.
         self._pool.release(range(self._limits.num_slots))
         with Background() as searching:
-            while self._queue or self._waiting or self._by_slot:
+            while self._has_prompts or self._by_slot:
+                self._stop.check()
                 self._refill()
                 self._take_observations()
                 self._decode()
@@ -89,12 +104,16 @@ class Rollouts:
                     self._restart_youngest()
         return self._done
 
+    @property
+    def _has_prompts(self) -> bool:
+        return bool(self._waiting) or not self._queue.is_empty(self._replica)
+
     def _refill(self) -> None:
         free = collections.deque(
             slot for slot in range(self._limits.num_slots) if slot not in self._by_slot
         )
         # Nobody starts while an observation finds no room: it could wait forever.
-        while free and not self._observed and (self._queue or self._waiting):
+        while free and not self._observed and self._has_prompts:
             if not self._waiting:
                 self._prefill()
             starts = []
@@ -119,8 +138,10 @@ class Rollouts:
                 self._pool.start(self._prefilled, starts, self._stage)
 
     def _prefill(self) -> None:
-        num_prompts = min(self._pool.num_prompts(self._group_size), len(self._queue))
-        batch = [self._queue.popleft() for _ in range(num_prompts)]
+        num_prompts = self._pool.num_prompts(self._group_size)
+        batch = self._queue.take(self._replica, num_prompts)
+        if not batch:
+            return
         ids = [prompt.ids for prompt, _ in batch]
         with self._timed("prefill"):
             self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
@@ -157,7 +178,7 @@ class Rollouts:
         self._decoding.discard(slot)
         self._observed.pop(slot, None)
         self._pool.release([slot])
-        self._queue.appendleft((rollout.prompt, [rollout.member]))
+        self._queue.put_back(self._replica, rollout.prompt, rollout.member)
         self.timing.num_restarts += 1
 
     def _take_stopped(self, searching: concurrent.futures.Executor) -> None:
@@ -196,7 +217,7 @@ class Rollouts:
         if not due and (self._is_stalled or not self._decoding):
             due = searches[:1]
         started = time.perf_counter()
-        concurrent.futures.wait(due)
+        self._stop.wait(due)
         self.timing.search_wait += time.perf_counter() - started
         return due if patience else [f for f in searches if f.done()]
 

@@ -18,13 +18,16 @@ class OutOfMemoryError(RuntimeError):
     """The device's memory is too small for the slots; the text says how many fit."""
 
 
-def slot_bytes(architecture: Architecture, max_len: int, dtype: DTypeLike) -> int:
+def slot_bytes(
+    architecture: Architecture, max_len: int, dtype: DTypeLike, num_pieces: int = 1
+) -> int:
     """Bytes of a slot of up to `max_len` tokens: keys and values, and the row itself.
 
-    The few scalars of a slot are left out.
+    On each of the `num_pieces` devices that share the heads. The few scalars of a slot
+    are left out.
     """
     a = architecture
-    numbers = 2 * a.num_layers * a.num_kv_heads * a.head_width
+    numbers = 2 * a.num_layers * a.num_kv_heads // num_pieces * a.head_width
     return max_len * (numbers * jnp.dtype(dtype).itemsize + _TOKEN_BYTES)
 
 

@@ -3,17 +3,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxsearch.data.tokenizer import pad_rows
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params
 from jaxsearch.rollout.decode import Programs, Prompts
+from jaxsearch.rollout.layout import (
+    replica_params,
+    rollout_shardings,
+    slot_shardings,
+    whole,
+)
 from jaxsearch.rollout.limits import Limits, bucket_of
 from jaxsearch.rollout.pages import PageTable
 from jaxsearch.rollout.shapes import shapes_here
-from jaxsearch.rollout.slots import Row, Start, empty_slots
+from jaxsearch.rollout.slots import Row, Slots, Start, empty_slots
+from jaxsearch.rollout.threads import Stop
 
 # A slot is given so much of a page beyond what it holds: it decides for how long
 # decoding may go on before the host must look.
@@ -21,17 +28,27 @@ _AHEAD = 0.5
 
 
 class SlotPool:
-    """Owns the slots on the device and calls the programs that change them.
+    """Owns the slots of a replica and calls the programs that change them.
 
     Ids are padded to one of a few lengths, and each length has its number of rows, so
     that `warm_up` meets every shape.
+
+    Args:
+      mesh: of the replica; its parameters are always those that `params_of` gives.
     """
 
     def __init__(
-        self, programs: Programs, limits: Limits, table: np.ndarray, pad_id: int
+        self,
+        programs: Programs,
+        limits: Limits,
+        table: np.ndarray,
+        pad_id: int,
+        mesh: Mesh,
     ):
         self._programs = programs
-        self._table = jnp.asarray(table)
+        self._mesh = mesh
+        self._param_places = rollout_shardings(mesh, programs.transformer)
+        self._table = jax.device_put(table, whole(mesh))
         self._pad_id = pad_id
         self._num_slots = limits.num_slots
         self._max_len = limits.max_len
@@ -43,31 +60,45 @@ class SlotPool:
             page_len=self._shapes.page_len,
             max_len=limits.max_len,
         )
-        cache = empty_cache(
-            transformer.architecture,
-            self._shapes.part_sizes,
-            self._shapes.page_len,
-            transformer.dtype,
-            is_for_kernel=self._shapes.has_kernel,
-        )
-        self._slots = empty_slots(limits.num_slots, limits.max_len, cache)
-        self._steps = jnp.int32(0)
 
-    def warm_up(self, params: Params, group_size: int) -> None:
-        """Compiles every program in every shape that a rollout may need."""
-        # Twice: the first round settles on which devices the slots live.
-        for _ in range(2):
-            for row_len in self._shapes.prompt_lens:
-                prompts = self._prefill(params, [], row_len, group_size)
-                self.start(prompts, [], stage=0)
-            for num_rows, ends in self._shapes.read_ends.items():
-                for end in ends:
-                    self._decode(params, 0.0, [], num_rows, end, 0)
-            for num_pages in self._shapes.row_pages:
-                for row_len, row_counts in self._shapes.append_rows.items():
-                    for num_rows in row_counts:
-                        self._observe(params, {}, {}, row_len, num_rows, num_pages)
-            self.release([])
+        def slots() -> Slots:
+            cache = empty_cache(
+                transformer.architecture,
+                self._shapes.part_sizes,
+                self._shapes.page_len,
+                transformer.dtype,
+                is_for_kernel=self._shapes.has_kernel,
+            )
+            return empty_slots(limits.num_slots, limits.max_len, cache)
+
+        # Made where they are: the first device has no room for those of all.
+        places = slot_shardings(mesh, jax.eval_shape(slots))
+        self._slots = jax.jit(slots, out_shardings=places)()
+        self._steps: jax.Array | np.int32 = np.int32(0)
+
+    def params_of(self, published: Params) -> Params:
+        """What this replica's devices hold of the published parameters."""
+        return replica_params(self._mesh, self._param_places, published)
+
+    def warm_up(self, params: Params, group_size: int, stop: Stop) -> None:
+        """Compiles every program in every shape that a rollout may need.
+
+        Errors: CancelledError when it is told to stop.
+        """
+        for row_len in self._shapes.prompt_lens:
+            stop.check()
+            prompts = self._prefill(params, [], row_len, group_size)
+            self.start(prompts, [], stage=0)
+        for num_rows, ends in self._shapes.read_ends.items():
+            for end in ends:
+                stop.check()
+                self._decode(params, 0.0, [], num_rows, end, 0)
+        for num_pages in self._shapes.row_pages:
+            for row_len, row_counts in self._shapes.append_rows.items():
+                for num_rows in row_counts:
+                    stop.check()
+                    self._observe(params, {}, {}, row_len, num_rows, num_pages)
+        self.release([])
 
     def num_prompts(self, group_size: int) -> int:
         """Prompts that are prefilled together: enough to fill every slot."""

@@ -1,7 +1,7 @@
 """What the host keeps of a prompt, of a rollout, and of the time they took."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,8 @@ from jaxsearch.trajectory import Search, Status, Trajectory, segments_of
 class Timing:
     """Where the time of a rollout went, and how much was done.
 
-    What is left of `seconds` without the two waits is the host's own work.
+    What is left of `seconds` without the two waits is the host's own work. Of several
+    replicas: see `of_replicas`.
     """
 
     seconds: float = 0.0
@@ -31,6 +32,34 @@ class Timing:
     asked_at: list[float] = dataclasses.field(default_factory=list)  # each search sent
     # Seconds of prefill, fork, append and decode; filled when a rollout is profiled.
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def of_replicas(timings: Sequence[Timing], seconds: float) -> Timing:
+    """The timing of all replicas, which took `seconds` side by side.
+
+    Seconds are means, so that they are still parts of `seconds`: a wait of half of
+    the replicas is half a wait. Numbers are sums.
+    """
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(values) / len(timings)
+
+    phases = {name for timing in timings for name in timing.phases}
+    return Timing(
+        seconds=seconds,
+        search_wait=mean(t.search_wait for t in timings),
+        device_wait=mean(t.device_wait for t in timings),
+        num_decode_calls=sum(t.num_decode_calls for t in timings),
+        num_steps=sum(t.num_steps for t in timings),
+        num_prefilled=sum(t.num_prefilled for t in timings),
+        num_observed=sum(t.num_observed for t in timings),
+        num_restarts=sum(t.num_restarts for t in timings),
+        asked_at=sorted(when for t in timings for when in t.asked_at),
+        phases={
+            name: mean(t.phases.get(name, 0.0) for t in timings)
+            for name in sorted(phases)
+        },
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

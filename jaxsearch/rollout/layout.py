@@ -1,0 +1,123 @@
+"""Where a rollout's arrays lie: copies of the policy, each on devices of its own."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxsearch import mesh as meshes
+from jaxsearch.models.cache import KernelPages, Pages
+from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.rollout.slots import Slots
+
+AXIS = "tensor"  # of a replica's mesh, which has no other
+# Logical axis -> that axis, or None: in rollouts nothing else is cut.
+RULES = {name: AXIS if axis == AXIS else None for name, axis in meshes.RULES.items()}
+
+
+def replica_meshes(
+    devices: Sequence[jax.Device], tensor: int, num_replicas: int | None = None
+) -> tuple[Mesh, ...]:
+    """The devices of a process in groups of `tensor`: each shares a copy of the policy.
+
+    Args:
+      devices: neighbours stand together.
+      num_replicas: groups to make; None: of all devices.
+
+    Errors: ValueError if that does not come out even, or there are too few.
+    """
+    if num_replicas is None:
+        num_replicas = len(devices) // tensor
+        if not num_replicas or len(devices) % tensor:
+            raise ValueError(
+                f"rollout.tensor {tensor} does not divide the {len(devices)} devices "
+                "of a process: choose a number that does"
+            )
+    if num_replicas * tensor > len(devices):
+        raise ValueError(
+            f"rollout.replicas {num_replicas} x rollout.tensor {tensor} needs "
+            f"{num_replicas * tensor} devices, a process has {len(devices)}"
+        )
+    groups = np.array(devices[: num_replicas * tensor]).reshape(num_replicas, tensor)
+    return tuple(Mesh(group, (AXIS,), axis_types=(AxisType.Auto,)) for group in groups)
+
+
+def on_replica(transformer: Transformer, mesh: Mesh) -> Transformer:
+    """The network as it runs on any replica like this one."""
+    rollout_mesh = mesh.abstract_mesh if mesh.size > 1 else None
+    return dataclasses.replace(transformer, rollout_mesh=rollout_mesh)
+
+
+def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> Any:
+    """Of every parameter that `transformer.for_rollouts` makes: cut over `tensor`.
+
+    Args:
+      transformer: as `on_replica` makes it.
+      mesh: of a replica, or one of all devices with an axis `tensor` beside others.
+
+    Errors: ValueError names a parameter whose heads, width or vocabulary does not
+    divide.
+    """
+    num_pieces = mesh.shape[AXIS]
+    if transformer.num_pieces != num_pieces:
+        raise ValueError(
+            f"the network is laid out for {transformer.num_pieces} devices a copy, the "
+            f"mesh has {num_pieces}: see on_replica"
+        )
+    try:
+        # Joined weights hide what must divide: each group of heads is many rows.
+        meshes.shardings(mesh, transformer.logical_axes, transformer.shapes, RULES)
+    except ValueError as error:
+        raise ValueError(f"rollout.tensor {num_pieces} does not fit: {error}") from None
+    shapes = jax.eval_shape(transformer.for_rollouts, transformer.shapes)
+    return meshes.shardings(mesh, transformer.rollout_axes, shapes, RULES)
+
+
+def slot_shardings(mesh: Mesh | AbstractMesh, slots: Slots) -> Slots:
+    """Of slots (or their shapes): the cache by its heads, all else on every device."""
+    rest = jax.tree.map(lambda _: whole(mesh), slots._replace(cache=()))
+    cache = tuple(
+        tuple(page_shardings(mesh, part) for part in layer) for layer in slots.cache
+    )
+    return rest._replace(cache=cache)
+
+
+def page_shardings(
+    mesh: Mesh | AbstractMesh, pages: Pages | KernelPages
+) -> Pages | KernelPages:
+    """Of pages: by their heads."""
+    if mesh.size == 1:
+        return type(pages)(whole(mesh), whole(mesh))
+    by_heads = PartitionSpec(*[None] * pages.heads_axis, AXIS)
+    place = NamedSharding(mesh, by_heads)
+    return type(pages)(place, place)
+
+
+def whole(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def replica_params(mesh: Mesh, shardings: Any, params: Params) -> Params:
+    """What a replica's devices hold of published parameters, not copied.
+
+    The arrays live as long as those of `params`: deleting these deletes them.
+
+    Errors: ValueError if a device of the replica holds nothing of them.
+    """
+
+    def view(array: jax.Array, place: NamedSharding) -> jax.Array:
+        held = {shard.device: shard.data for shard in array.addressable_shards}
+        missing = [device for device in mesh.devices.flat if device not in held]
+        if missing:
+            raise ValueError(
+                f"the parameters are on {[*held]}, not on {missing}: publish them to "
+                "all replicas (rollout.publish)"
+            )
+        parts = [held[device] for device in mesh.devices.flat]
+        return jax.make_array_from_single_device_arrays(array.shape, place, parts)
+
+    return jax.tree.map(view, params, shardings)
