@@ -42,22 +42,39 @@ class MeshShape:
                 raise ValueError(f"mesh axis {axis} must be at least 1, got {size}")
 
 
+def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
+    """Devices along the axes data, fsdp, tensor.
+
+    Errors: ValueError when they do not multiply to the number of devices.
+    """
+    left = max(1, num_devices // (shape.data * shape.tensor))
+    sizes = {
+        "data": shape.data,
+        "fsdp": left if shape.fsdp is None else shape.fsdp,
+        "tensor": shape.tensor,
+    }
+    if math.prod(sizes.values()) != num_devices:
+        raise ValueError(
+            f"mesh data={shape.data} x fsdp={sizes['fsdp']} x tensor={shape.tensor} "
+            f"needs {math.prod(sizes.values())} devices, there are {num_devices}"
+        )
+    return sizes
+
+
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     """A mesh of axes data, fsdp, tensor.
 
     Errors: ValueError when the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    left = max(1, len(devices) // (shape.data * shape.tensor))
-    sizes = (shape.data, left if shape.fsdp is None else shape.fsdp, shape.tensor)
-    if math.prod(sizes) != len(devices):
-        raise ValueError(
-            f"mesh data={shape.data} x fsdp={sizes[1]} x tensor={shape.tensor} needs "
-            f"{math.prod(sizes)} devices, there are {len(devices)}"
-        )
-    names = ("data", "fsdp", "tensor")
+    sizes = mesh_sizes(shape, len(devices))
     # Not a plain reshape: it lays the axes along the links of a TPU's torus.
-    return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        tuple(sizes),
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices,
+    )
 
 
 def platform(mesh: Mesh) -> str:

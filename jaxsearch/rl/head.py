@@ -99,6 +99,12 @@ def policy_logprobs(
     return jnp.pad(logprobs, pad), jnp.pad(entropy, pad)
 
 
+def chunk_width(num_rows: int, row_len: int, vocab_size: int) -> int:
+    """Positions of each row that are scored at once, on one device."""
+    positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
+    return min(row_len, max(1, positions // num_rows))
+
+
 class _Chunks(NamedTuple):
     """Where the positions that count go: first in their row, then cut in columns.
 
@@ -122,8 +128,7 @@ class _Chunks(NamedTuple):
         cls, is_target: Bool[Array, "M T"], vocab_size: int, places: Places | None
     ) -> "_Chunks":
         M, T = is_target.shape
-        positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
-        width = min(T, max(1, positions // M))
+        width = chunk_width(M, T, vocab_size)
         order = jnp.argsort(~is_target, axis=1, stable=True)
         num_chunks = -(-jnp.max(jnp.sum(is_target, axis=1)) // width)
         if places is not None:

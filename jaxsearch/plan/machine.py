@@ -1,0 +1,94 @@
+"""The devices that programs are compiled for."""
+
+import dataclasses
+import os
+
+import jax
+
+from jaxsearch.plan.chips import Chip, Topology, chip_of, topology
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Devices to compile for, which may be elsewhere or nowhere.
+
+    Attributes:
+      devices: None where no compiler is at hand: then there is only arithmetic.
+      chip: None for a CPU.
+      host_devices: of a process.
+    """
+
+    name: str
+    num_devices: int
+    host_devices: int
+    chip: Chip | None
+    devices: tuple[jax.Device, ...] | None
+
+    @property
+    def local(self) -> tuple[jax.Device, ...]:
+        """The devices of one process."""
+        first = self.devices[0].process_index
+        return tuple(d for d in self.devices if d.process_index == first)
+
+    @property
+    def backend(self) -> str:
+        """As `jax.default_backend` would name it there."""
+        if self.devices is None:
+            return "gpu"
+        return self.devices[0].platform
+
+
+def open_machine(name: str | None) -> Machine:
+    """The machine of that name, or that of the devices that are here.
+
+    Errors: ValueError for an unknown name, a shape that libtpu has no such machine
+    of, or TPUs without libtpu.
+    """
+    if name is None:
+        devices = tuple(jax.devices())
+        return Machine(
+            name=f"local:{len(devices)}",
+            num_devices=len(devices),
+            host_devices=jax.local_device_count(),
+            chip=chip_of(devices[0].device_kind),
+            devices=devices,
+        )
+    wanted = topology(name)
+    devices = _tpu_devices(wanted) if wanted.is_tpu else None
+    host_devices = wanted.host_devices
+    if devices is not None:
+        firsts = [d for d in devices if d.process_index == devices[0].process_index]
+        host_devices = len(firsts)
+    return Machine(
+        name=name,
+        num_devices=wanted.num_devices,
+        host_devices=host_devices,
+        chip=wanted.chip,
+        devices=devices,
+    )
+
+
+def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
+    """Descriptions of TPUs, from the compiler that libtpu brings.
+
+    Errors: ValueError if it is not installed, or knows no machine of that shape.
+    """
+    # Else it asks Google's cloud which machine this is, and waits.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    try:
+        import libtpu  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            f"compiling for {wanted.name} needs libtpu, which is not installed: "
+            'pip install "jaxsearch[plan]"'
+        ) from None
+    from jax.experimental import topologies
+
+    try:
+        described = topologies.get_topology_desc(
+            topology_name=wanted.name, platform="tpu"
+        )
+    except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"libtpu has no machine {wanted.name}: {reason}") from None
+    return tuple(described.devices)

@@ -1,0 +1,45 @@
+"""Another mesh, where a run does not fit the one it names."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
+
+
+def suggestion(
+    update: UpdateWork,
+    rollout: RolloutWork,
+    *,
+    memory_bytes: float,
+    num_devices: int,
+    process_devices: int,
+) -> str:
+    """Options under which both fit, by arithmetic; "" if none are found.
+
+    The fewest devices a copy first: what devices share, they must exchange.
+    """
+    for tensor in _divisors(update.architecture, num_devices):
+        # Rows of a microbatch follow the mesh: at least one for each of its parts.
+        parts = num_devices // tensor
+        own = dataclasses.replace(
+            update, data=1, fsdp=parts, tensor=tensor, rows=max(parts, update.rows)
+        )
+        if own.rows % parts or own.update_bytes > memory_bytes:
+            continue
+        for shared in _divisors(rollout.architecture, process_devices):
+            copy = dataclasses.replace(rollout, tensor=shared)
+            if own.state_bytes + copy.params_bytes + copy.cache_bytes <= memory_bytes:
+                return (
+                    f"--mesh.data 1 --mesh.fsdp {parts} --mesh.tensor {tensor} "
+                    f"--rollout.tensor {shared}"
+                )
+    return ""
+
+
+def _divisors(a: Architecture, num_devices: int) -> Iterator[int]:
+    """Numbers of devices that may share a copy."""
+    for number in range(1, num_devices + 1):
+        sizes = (num_devices, a.num_kv_heads, a.mlp_width, a.vocab_size)
+        if not any(size % number for size in sizes):
+            yield number
