@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsearch.models.spread import Spread
 from jaxsearch.rl.head import Places
@@ -86,7 +86,10 @@ def platform(mesh: Mesh) -> str:
 
 
 def shardings(
-    mesh: Mesh, logical_axes: Any, shapes: Any, rules: Mapping[str, str | None] = RULES
+    mesh: Mesh | AbstractMesh,
+    logical_axes: Any,
+    shapes: Any,
+    rules: Mapping[str, str | None] = RULES,
 ) -> Any:
     """A sharding for every parameter, from the names of its axes.
 

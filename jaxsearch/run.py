@@ -118,7 +118,9 @@ class _Head:
         return self.transformer.head(params)
 
 
-def param_shardings(transformer: Transformer, mesh: jax.sharding.Mesh) -> Any:
+def param_shardings(
+    transformer: Transformer, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+) -> Any:
     """Where each parameter lies in training."""
     return meshes.shardings(mesh, transformer.logical_axes, transformer.shapes)
 

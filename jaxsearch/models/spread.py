@@ -8,7 +8,6 @@ import jax
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 # What a backward pass must gather again and never keep: all of it is the whole model.
@@ -35,19 +34,26 @@ class Spread:
         """Every device has its own rows, whole."""
         return self._held(x, PartitionSpec(self.row_axes))
 
-    def whole(self, weights: Any, axes: Any, dtype: DTypeLike) -> Any:
-        """Weights as the products of a device's rows read them, and in that dtype.
+    def kept(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """As the backward pass keeps it: positions cut over the devices that share
+        rows. What they sum after a product is summed into these parts, and gathered
+        for the next: as much is moved, and less is kept."""
+        axis = dict(self.rules)["heads"]
+        if axis is None or x.shape[1] % self.mesh.shape[axis]:
+            return self.by_rows(x)
+        return self._held(x, PartitionSpec(self.row_axes, axis))
 
-        Gathered over the axes of rows after they are cast, so half as much is moved;
-        gradients are summed straight into the parts that the devices keep. Scales of
-        norms stay in their dtype.
+    def whole(self, weights: Any, axes: Any) -> Any:
+        """Weights as the products of a device's rows read them.
+
+        They are gathered over the axes of rows, and their gradients summed straight
+        into the parts that the devices keep.
 
         Args:
           axes: for each weight the logical names of its axes.
         """
 
-        def one(path: tuple, weight: Array, names: tuple[str, ...]) -> Array:
-            weight = weight if path[-1].key == "scale" else weight.astype(dtype)
+        def one(weight: Array, names: tuple[str, ...]) -> Array:
             kept = self._spec(names)
             read = PartitionSpec(*(x if x not in self.row_axes else None for x in kept))
             if read == kept:
@@ -55,7 +61,7 @@ class Spread:
             places = NamedSharding(self.mesh, kept), NamedSharding(self.mesh, read)
             return checkpoint_name(_gathered(weight, *places), WHOLE)
 
-        return jax.tree.map_with_path(one, weights, axes)
+        return jax.tree.map(one, weights, axes)
 
     def embedded(
         self, embedding: Float[Array, "V D"], tokens: Int[Array, "B T"]
@@ -83,7 +89,6 @@ class Spread:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _gathered(weight: Array, kept: NamedSharding, read: NamedSharding) -> Array:
-    # Held where it lies first: the cast comes before the way, not after it.
     weight = jax.lax.with_sharding_constraint(weight, kept)
     return jax.lax.with_sharding_constraint(weight, read)
 

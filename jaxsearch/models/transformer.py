@@ -154,8 +154,11 @@ class Transformer:
             def attention(query, key, value):
                 return self.attention(query, key, value), None
 
-            x, kept = self._block(*self._whole(slices), x, angles, attention)
-            return x if spread is None else spread.by_rows(x), kept
+            if spread is None:
+                return self._block(*slices, x, angles, attention)
+            x = spread.by_rows(x)
+            x, _ = self._block(*self._whole(slices), x, angles, attention)
+            return spread.kept(x), None
 
         if self.is_rematerialised:
             layer = jax.checkpoint(layer)
@@ -163,7 +166,11 @@ class Transformer:
             policy = jax.checkpoint_policies.save_anything_except_these_names(WHOLE)
             layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
+        if spread is not None:
+            # Before they are gathered: half as much is moved, and of gradients kept.
+            stacked, x = self._cast(stacked), spread.kept(x)
         x, _ = jax.lax.scan(layer, x, stacked)
+        x = x if spread is None else spread.by_rows(x)
         is_token = index < lengths[:, None]
         return jnp.where(is_token[..., None], self._final_norm(params, x), 0)
 
@@ -247,7 +254,16 @@ class Transformer:
             (self.logical_axes["blocks"], self.logical_axes.get(ADAPTERS, {})),
             is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], str),
         )
-        return self.spread.whole(slices, axes, self.dtype)
+        return self.spread.whole(slices, axes)
+
+    def _cast(self, weights: Any) -> Any:
+        """In the dtype of activations; scales of norms stay in float32, in which they
+        are computed."""
+
+        def cast(path: tuple, leaf: Array) -> Array:
+            return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
+
+        return jax.tree.map_with_path(cast, weights)
 
     def _block(self, weights: Params, adapters: Params, x: Array, angles, attention):
         block = self._merged(self._block_graph, weights)

@@ -89,18 +89,21 @@ class UpdateWork:
         positions = self.rows // (self.data * self.fsdp) * self.row_len
         heads = (a.num_heads + 2 * a.num_kv_heads) * a.head_width / tensor
         wide = 3 * a.mlp_width / tensor
-        saved = a.width + (
+        saved = a.width / tensor + (
             0 if self.is_rematerialised else 3 * a.width + 2 * heads + wide
         )
         saved *= a.num_layers * positions * self.itemsize
         layer = positions * self.itemsize * (4 * a.width + 3 * heads + 2 * wide)
         weights = layer_weights(a) / tensor * self.itemsize
-        head = a.vocab_size // tensor * a.width * (2 * self.itemsize + 4)
+        copy = a.num_parameters * self.itemsize / (self.fsdp * tensor)
+        # The head as it is gathered and as products read it, and its gradient.
+        head = a.vocab_size // tensor * a.width * (4 * self.itemsize + 4)
         return (
             self.state_bytes
             + self.sums_bytes
             + saved
-            + max(head + _CHUNK_BYTES, self.sums_bytes + layer + 2 * weights)
+            + copy
+            + max(head + _CHUNK_BYTES, copy + layer + 2 * weights)
         )
 
 
@@ -133,8 +136,8 @@ class RolloutWork:
         return slot_bytes(self.architecture, self.max_len, self.dtype, self.tensor)
 
     @property
-    def cache_bytes(self) -> float:
-        """Of all keys and values."""
+    def cache_bytes(self) -> int:
+        """Of all slots together."""
         return slot_bytes(
             self.architecture, self.cached_tokens, self.dtype, self.tensor
         )

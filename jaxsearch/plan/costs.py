@@ -78,11 +78,14 @@ def costs(
         kind = one.opcode.removesuffix("-start")
         if kind not in _COLLECTIVES:
             continue
-        # A gather that goes on beside products is repeated in each of their fusions.
-        channel = (visit.host, one.attribute("channel_id"))
-        if visit.is_fused and channel in seen:
-            continue
-        seen.add(channel)
+        # A gather that goes on beside products, of a loop even, stands in each of
+        # their fusions; the first is where it begins.
+        if visit.is_fused:
+            dims = tuple(array.dims for array in one.arrays)
+            channel = (one.attribute("channel_id"), kind, dims)
+            if channel in seen:
+                continue
+            seen.add(channel)
         group = _group(one, math.prod(mesh_shape.values()))
         if len(group) == 1:
             continue
@@ -99,13 +102,17 @@ def costs(
 
 def _received(kind: str, sent: int, size: int) -> float:
     """Bytes that come to each of `size` devices that all give `sent`."""
-    return {
-        "all-gather": sent * (size - 1),
-        "all-reduce": 2 * sent * (size - 1) / size,
-        "reduce-scatter": sent * (size - 1) / size,
-        "all-to-all": sent * (size - 1) / size,
-        "collective-permute": sent,
-    }[kind]
+    share = (size - 1) / size
+    return (
+        sent
+        * {
+            "all-gather": float(size - 1),
+            "all-reduce": 2 * share,
+            "reduce-scatter": share,
+            "all-to-all": share,
+            "collective-permute": 1.0,
+        }[kind]
+    )
 
 
 def _flops(computation: Computation, one: Instruction) -> float:

@@ -136,5 +136,5 @@ def step_seconds(
     }
 
 
-def gb(num_bytes: float) -> str:
+def gb(num_bytes: int | float) -> str:
     return f"{num_bytes / 1e9:.1f} GB"

@@ -23,8 +23,8 @@ class Measured:
       seconds: that compiling took; None for what is computed without a compiler.
     """
 
-    held_bytes: float
-    extra_bytes: float
+    held_bytes: int | float
+    extra_bytes: int | float
     costs: Costs
     seconds: float | None = None
 

@@ -11,7 +11,7 @@ def suggestion(
     update: UpdateWork,
     rollout: RolloutWork,
     *,
-    memory_bytes: float,
+    memory_bytes: int,
     num_devices: int,
     process_devices: int,
 ) -> str:

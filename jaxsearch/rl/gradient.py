@@ -92,6 +92,8 @@ class Gradient:
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(frozen, reference_params, *rows)
+            # One pass after the other: side by side they need twice the memory.
+            reference, params = jax.lax.optimization_barrier((reference, params))
 
         def total_loss(params):
             logprobs, entropy = self.logprobs(frozen, params, *rows)
