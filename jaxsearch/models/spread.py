@@ -34,15 +34,6 @@ class Spread:
         """Every device has its own rows, whole."""
         return self._held(x, PartitionSpec(self.row_axes))
 
-    def kept(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """As the backward pass keeps it: positions cut over the devices that share
-        rows. What they sum after a product is summed into these parts, and gathered
-        for the next: as much is moved, and less is kept."""
-        axis = dict(self.rules)["heads"]
-        if axis is None or x.shape[1] % self.mesh.shape[axis]:
-            return self.by_rows(x)
-        return self._held(x, PartitionSpec(self.row_axes, axis))
-
     def whole(self, weights: Any, axes: Any) -> Any:
         """Weights as the products of a device's rows read them.
 

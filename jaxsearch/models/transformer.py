@@ -154,11 +154,8 @@ class Transformer:
             def attention(query, key, value):
                 return self.attention(query, key, value), None
 
-            if spread is None:
-                return self._block(*slices, x, angles, attention)
-            x = spread.by_rows(x)
-            x, _ = self._block(*self._whole(slices), x, angles, attention)
-            return spread.kept(x), None
+            x, kept = self._block(*self._whole(slices), x, angles, attention)
+            return x if spread is None else spread.by_rows(x), kept
 
         if self.is_rematerialised:
             layer = jax.checkpoint(layer)
@@ -168,9 +165,8 @@ class Transformer:
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
         if spread is not None:
             # Before they are gathered: half as much is moved, and of gradients kept.
-            stacked, x = self._cast(stacked), spread.kept(x)
+            stacked = self._cast(stacked)
         x, _ = jax.lax.scan(layer, x, stacked)
-        x = x if spread is None else spread.by_rows(x)
         is_token = index < lengths[:, None]
         return jnp.where(is_token[..., None], self._final_norm(params, x), 0)
 

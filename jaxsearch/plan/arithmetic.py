@@ -89,7 +89,7 @@ class UpdateWork:
         positions = self.rows // (self.data * self.fsdp) * self.row_len
         heads = (a.num_heads + 2 * a.num_kv_heads) * a.head_width / tensor
         wide = 3 * a.mlp_width / tensor
-        saved = a.width / tensor + (
+        saved = a.width + (
             0 if self.is_rematerialised else 3 * a.width + 2 * heads + wide
         )
         saved *= a.num_layers * positions * self.itemsize

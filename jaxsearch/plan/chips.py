@@ -13,7 +13,8 @@ class Chip:
     """What a JAX device is, in bytes and seconds.
 
     Attributes:
-      memory_bytes: of the device, as published; a program gets a little less.
+      memory_bytes: of the device; of a TPU as much of it as libtpu 0.0.42 gives to
+        programs (16, 32, 95 or 192 GiB a chip are published).
       flops: bfloat16 products a second.
       memory_rate: bytes a second.
       link_rate: bytes a second that come in from other chips, over all links together.
@@ -36,7 +37,7 @@ class Chip:
 # (products without sparsity; NVLink in both directions together is 900 GB/s).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
-        memory_bytes=32 * _GIB,
+        memory_bytes=int(30.75 * _GIB),
         flops=275e12,
         memory_rate=1.228e12,
         link_rate=300e9,
@@ -44,7 +45,7 @@ CHIPS: Mapping[str, Chip] = {
         kinds=("TPU v4",),
     ),
     "v5e": Chip(
-        memory_bytes=16 * _GIB,
+        memory_bytes=int(15.75 * _GIB),
         flops=197e12,
         memory_rate=0.819e12,
         link_rate=200e9,
@@ -52,7 +53,7 @@ CHIPS: Mapping[str, Chip] = {
         kinds=("TPU v5 lite", "TPU v5e"),
     ),
     "v5p": Chip(
-        memory_bytes=95 * _GIB,
+        memory_bytes=int(95.74 * _GIB),
         flops=459e12,
         memory_rate=2.765e12,
         link_rate=600e9,
@@ -60,7 +61,7 @@ CHIPS: Mapping[str, Chip] = {
         kinds=("TPU v5p", "TPU v5"),
     ),
     "v6e": Chip(
-        memory_bytes=32 * _GIB,
+        memory_bytes=int(31.25 * _GIB),
         flops=918e12,
         memory_rate=1.638e12,
         link_rate=400e9,
@@ -68,7 +69,7 @@ CHIPS: Mapping[str, Chip] = {
         kinds=("TPU v6 lite", "TPU v6e"),
     ),
     "tpu7x": Chip(
-        memory_bytes=96 * _GIB,
+        memory_bytes=int(94.75 * _GIB),
         flops=1153.5e12,
         memory_rate=3.69e12,
         link_rate=300e9,

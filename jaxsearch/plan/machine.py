@@ -75,6 +75,8 @@ def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
     """
     # Else it asks Google's cloud which machine this is, and waits.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # It takes no device, so a process that has them need not be waited for.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         import libtpu  # noqa: F401
     except ImportError:
@@ -85,8 +87,10 @@ def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
     try:
+        # The two cores of a v4 chip are one device to JAX.
+        options = {"chip_config_name": "megacore"} if wanted.generation == "v4" else {}
         described = topologies.get_topology_desc(
-            topology_name=wanted.name, platform="tpu"
+            topology_name=wanted.name, platform="tpu", **options
         )
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
