@@ -40,7 +40,7 @@ config = RunConfig(
         path="Qwen/Qwen2.5-32B-Instruct",
         prompt="chat",
         dtype="bfloat16",
-        is_rematerialised=True,
+        remat="layer",
     ),
     data=DataConfig(material=sample.material),
     retrieval=RetrievalConfig(num_passages=5),

@@ -186,6 +186,35 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
         default=[],
         help="Python of the environment that has the peer, one for each --peer",
     )
+    update = benches.add_parser(
+        "update",
+        help="one update on the finished rollouts of a workload",
+        description="One update on the finished rollouts of a workload, beside the "
+        "time that their matrix products take at this machine's own rates, and beside "
+        "the same update in other engines.",
+    )
+    update.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    update.add_argument(
+        "--workload", default="search_rollout", help="file, or a name as in rollout"
+    )
+    update.add_argument(
+        "--max-tokens", type=int, default=3072, help="padded tokens of a microbatch"
+    )
+    update.add_argument(
+        "--repeats", type=int, default=5, help="runs; the median counts"
+    )
+    update.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        help="transformers: the same update with full logits in PyTorch as well",
+    )
+    update.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        help="Python of the environment that has the peer",
+    )
     load = benches.add_parser(
         "load",
         help="a Hugging Face folder into parameters",
@@ -332,6 +361,15 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
         from jaxsearch.bench.encode import bench_encode
 
         return bench_encode(args.workload, repeats=args.repeats, peers=peers)
+    if args.action == "update":
+        from jaxsearch.bench.update import bench_update
+
+        return bench_update(
+            args.workload,
+            max_tokens=args.max_tokens,
+            repeats=args.repeats,
+            peers=peers,
+        )
     from jaxsearch.bench.rollout import bench_rollout
 
     return bench_rollout(

@@ -57,11 +57,15 @@ class ModelConfig:
     """Whether the head is the embedding."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations. Parameters and optimizer are float32."""
-    is_rematerialised: bool = False
-    """Recompute each layer in the backward pass: less memory, a third more time."""
+    remat: Literal["none", "products", "layer"] = "none"
+    """What the backward pass computes again of each layer: nothing; all but the
+    products with weights and what attention gives; everything."""
     attention: Literal["auto", "plain", "splash", "cudnn"] = "auto"
     """In training. Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; auto takes
     either where it can run, else plain XLA."""
+    has_packed_rows: bool = False
+    """In training, rollouts share a row of max_len tokens where they fit; attention
+    (not cuDNN's) keeps them apart. The gradient is the same."""
     lora: LoRAConfig = LoRAConfig()
     """Train low-rank updates of the weights in place of the weights."""
 

@@ -36,7 +36,7 @@ from jaxsearch.rl.update import Updater
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.layout import on_replica, replica_meshes
-from jaxsearch.rollout.limits import Limits, buckets
+from jaxsearch.rollout.limits import Limits, row_buckets
 from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.publish import Publisher
 from jaxsearch.rollout.sampling import Cut
@@ -85,14 +85,16 @@ def make_transformer(
     return Transformer(
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
-        is_rematerialised=model.is_rematerialised,
+        remat=model.remat,
         attention=row_attention(
             model.attention,
             platform=meshes.platform(mesh),
             dtype=model.dtype,
             head_width=architecture.head_width,
             sharding=meshes.head_sharding(mesh),
+            has_segments=model.has_packed_rows,
         ),
+        is_packed=model.has_packed_rows,
         lora=model.lora,
         spread=meshes.spread(mesh),
     )
@@ -104,8 +106,8 @@ class _Forward:
 
     transformer: Transformer
 
-    def __call__(self, params: Params, tokens: Any, lengths: Any) -> Any:
-        return self.transformer.hidden(params, tokens, lengths)
+    def __call__(self, params: Params, tokens: Any, segments: Any) -> Any:
+        return self.transformer.hidden(params, tokens, segments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,12 +160,6 @@ def rollout_limits(rollout: RolloutConfig) -> Limits:
         search_calls=rollout.search_calls,
         cache_len=rollout.cache_len,
     )
-
-
-def train_row_lens(max_len: int) -> tuple[int, ...]:
-    """Row lengths that updates are compiled for: buckets, and what lies between."""
-    sizes = buckets(max_len)
-    return tuple(sorted({*sizes, *(size * 3 // 4 for size in sizes)}))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,7 +294,7 @@ class Run:
     @property
     def row_lens(self) -> tuple[int, ...]:
         """Row lengths that updates are compiled for."""
-        return train_row_lens(self.config.rollout.max_len)
+        return row_buckets(self.config.rollout.max_len)
 
     def policy(self, params: Params) -> Policy:
         """The run's network and tokenizer with these parameters, adapters merged."""

@@ -227,6 +227,7 @@ class Trainer:
             row_lens=self._run.row_lens,
             max_tokens=stage.max_tokens,
             row_multiple=row_multiple(mesh),
+            is_packed=self._run.config.model.has_packed_rows,
         )
         return [put_batch(mesh, batch) for batch in batches]
 

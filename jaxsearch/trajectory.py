@@ -113,14 +113,16 @@ class TrainBatch(NamedTuple):
     """Rows of a microbatch, padded on the right.
 
     Attributes:
-      tokens: [M T] int32; lengths: [M], 0 for a row of padding only.
+      tokens: [M T] int32.
+      segments: which of the rollouts in its row a token belongs to, counted from 1 and
+        in order; 0 is padding, at the end, [M T] int32.
       is_policy: tokens that count in the loss, [M T].
       old_logprobs: of the sampler, read where is_policy, [M T].
       advantages: per token, read where is_policy, [M T].
     """
 
     tokens: Array
-    lengths: Array
+    segments: Array
     is_policy: Array
     old_logprobs: Array
     advantages: Array
@@ -132,6 +134,7 @@ def microbatches(
     row_lens: Sequence[int],
     max_tokens: int,
     row_multiple: int = 1,
+    is_packed: bool = False,
 ) -> Iterator[TrainBatch]:
     """Rows of similar length together, cut by tokens, in a short list of shapes.
 
@@ -140,6 +143,8 @@ def microbatches(
       max_tokens: padded tokens M * T of a batch; at least `row_multiple` rows are
         taken, however long.
       row_multiple: M is a multiple of it (devices that share the rows).
+      is_packed: several rows of `rows` share one of a batch, up to the last of
+        row_lens, where the network keeps them apart.
 
     Errors: ValueError for a row longer than the last of row_lens, for one whose
     first token counts (nothing predicts it) or whose arrays differ in length, and
@@ -154,15 +159,15 @@ def microbatches(
         )
     for row in rows:
         _check(row)
-    ordered = sorted(rows, key=lambda row: len(row.tokens))
-    if ordered and len(ordered[-1].tokens) > row_lens[-1]:
-        raise ValueError(
-            f"a row has {len(ordered[-1].tokens)} tokens; at most {row_lens[-1]} fit"
-        )
+    longest = max((len(row.tokens) for row in rows), default=0)
+    if longest > row_lens[-1]:
+        raise ValueError(f"a row has {longest} tokens; at most {row_lens[-1]} fit")
+    shared = _packed(rows, row_lens[-1]) if is_packed else [[row] for row in rows]
+    ordered = sorted(shared, key=_num_tokens)
     start = 0
     for row_len in row_lens:
         end = start
-        while end < len(ordered) and len(ordered[end].tokens) <= row_len:
+        while end < len(ordered) and _num_tokens(ordered[end]) <= row_len:
             end += 1
         num_rows = max(1, max_tokens // (row_len * row_multiple)) * row_multiple
         for first in range(start, end, num_rows):
@@ -183,19 +188,43 @@ def _check(row: TrainRow) -> None:
         raise ValueError("the first token of a row cannot be a policy token")
 
 
-def _stacked(rows: Sequence[TrainRow], num_rows: int, row_len: int) -> TrainBatch:
+def _num_tokens(rows: Sequence[TrainRow]) -> int:
+    return sum(len(row.tokens) for row in rows)
+
+
+def _packed(rows: Sequence[TrainRow], row_len: int) -> list[list[TrainRow]]:
+    """Rows that share one of `row_len`: the longest first, each where it first fits."""
+    shared: list[list[TrainRow]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: -len(row.tokens)):
+        length = len(row.tokens)
+        place = next((i for i, left in enumerate(room) if left >= length), len(room))
+        if place == len(room):
+            shared.append([])
+            room.append(row_len)
+        shared[place].append(row)
+        room[place] -= length
+    return shared
+
+
+def _stacked(
+    shared: Sequence[Sequence[TrainRow]], num_rows: int, row_len: int
+) -> TrainBatch:
     batch = TrainBatch(
         tokens=np.zeros((num_rows, row_len), np.int32),
-        lengths=np.zeros(num_rows, np.int32),
+        segments=np.zeros((num_rows, row_len), np.int32),
         is_policy=np.zeros((num_rows, row_len), bool),
         old_logprobs=np.zeros((num_rows, row_len), np.float32),
         advantages=np.zeros((num_rows, row_len), np.float32),
     )
-    for i, row in enumerate(rows):
-        length = len(row.tokens)
-        batch.tokens[i, :length] = row.tokens
-        batch.lengths[i] = length
-        batch.is_policy[i, :length] = row.is_policy
-        batch.old_logprobs[i, :length] = row.old_logprobs
-        batch.advantages[i, :length] = row.advantage
+    for i, rows in enumerate(shared):
+        start = 0
+        for number, row in enumerate(rows, 1):
+            place = np.s_[i, start : start + len(row.tokens)]
+            batch.tokens[place] = row.tokens
+            batch.segments[place] = number
+            batch.is_policy[place] = row.is_policy
+            batch.old_logprobs[place] = row.old_logprobs
+            batch.advantages[place] = row.advantage
+            start += len(row.tokens)
     return batch

@@ -80,7 +80,7 @@ def gradient(rows):
         "head": 0.3 * jax.random.normal(keys[1], (VOCAB, 8)),
     }
     updater = Updater(
-        forward=lambda params, tokens, lengths: params["embedding"][tokens],
+        forward=lambda params, tokens, segments: params["embedding"][tokens],
         head=lambda params: params["head"],
         objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.1),
         optimizer=make_optimizer(OptimizerConfig(), 10),

@@ -249,7 +249,7 @@ def test_peft_loads_the_adapter_and_gives_our_logits(whole, base, adapter):
     run = open_run(whole[0])
     params = latest_params(run)
     tokens = jnp.arange(24)[None]
-    hidden = run.transformer.hidden(params, tokens, jnp.array([24]))
+    hidden = run.transformer.hidden(params, tokens, jnp.ones((1, 24), jnp.int32))
     logits = jnp.einsum("BTD,VD->BTV", hidden, run.transformer.head(params))
     size = np.abs(expected).max()
     assert np.abs(logits - expected).max() <= 2e-5 * size

@@ -16,6 +16,11 @@ def row(length, *, value=1, first_policy=1):
     )
 
 
+def lengths_of(batch):
+    """Tokens of each row of a batch."""
+    return (batch.segments > 0).sum(axis=1).tolist()
+
+
 def cut(lengths, **options):
     return list(microbatches([row(length) for length in lengths], **options))
 
@@ -25,7 +30,10 @@ def test_every_row_is_in_exactly_one_batch_whole_and_padded():
     batches = list(microbatches(rows, row_lens=[4, 8, 16], max_tokens=16))
     found = []
     for batch in batches:
-        for i, length in enumerate(batch.lengths):
+        for i, length in enumerate(lengths_of(batch)):
+            assert (
+                batch.segments[i] == (np.arange(len(batch.segments[i])) < length)
+            ).all()
             assert (batch.tokens[i, :length] == length).all()
             assert (batch.old_logprobs[i, :length] == -length).all()
             assert (batch.advantages[i, :length] == 0.5 * length).all()
@@ -53,7 +61,42 @@ def test_rows_are_a_multiple_of_the_devices_that_share_them():
     # Even where that is more tokens than asked for.
     (batch,) = cut([16], row_lens=[16], max_tokens=8, row_multiple=4)
     assert batch.tokens.shape == (4, 16)
-    assert batch.lengths.tolist() == [16, 0, 0, 0]
+    assert lengths_of(batch) == [16, 0, 0, 0]
+
+
+def test_packed_rows_share_a_row_whole_and_in_order():
+    """First fit, the longest first: 9 + 7, 8 + 5 + 3, 6 + 6 + 2 + 2 in rows of 16."""
+    lengths = (6, 2, 9, 5, 7, 3, 8, 6, 2)
+    rows = [row(length, value=i + 1) for i, length in enumerate(lengths)]
+    (batch,) = microbatches(rows, row_lens=[16], max_tokens=64, is_packed=True)
+    assert batch.tokens.shape == (4, 16)
+    found = []
+    for i, segments in enumerate(batch.segments):
+        starts = np.flatnonzero(np.diff(segments, prepend=0))
+        numbers = segments[starts]
+        assert numbers[numbers > 0].tolist() == [*range(1, (numbers > 0).sum() + 1)]
+        for number in numbers[numbers > 0]:
+            place = segments == number
+            (value,) = set(batch.tokens[i, place])
+            length = lengths[value - 1]
+            assert place.sum() == length
+            assert batch.is_policy[i, place].tolist() == [False] + [True] * (length - 1)
+            assert (batch.old_logprobs[i, place] == -value).all()
+            assert (batch.advantages[i, place] == 0.5 * value).all()
+            found.append(int(value))
+        padding = segments == 0
+        assert not padding.any() or padding[padding.argmax() :].all()
+        for array in (batch.tokens, batch.is_policy, batch.advantages):
+            assert not array[i, padding].any()
+    assert sorted(found) == list(range(1, 10))
+    assert sorted(lengths_of(batch)) == [0, 16, 16, 16]
+
+
+def test_rows_that_fill_little_go_to_a_shorter_length():
+    """Packed too: 16 together, and 3 that are left over."""
+    options = {"row_lens": [4, 16], "max_tokens": 16, "is_packed": True}
+    shapes = [batch.tokens.shape for batch in cut([10, 6, 3], **options)]
+    assert shapes == [(4, 4), (1, 16)]
 
 
 def test_no_rows_are_no_batches():

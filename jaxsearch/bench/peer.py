@@ -3,28 +3,31 @@
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 _SCRIPTS = Path(__file__).parent / "peers"
-SAMPLERS = ("transformers", "tunix")
-ENCODERS = ("sentence-transformers",)
+# Peers by what they can do, each with its script.
+SAMPLERS = {"transformers": "transformers_peer.py", "tunix": "tunix_peer.py"}
+ENCODERS = {"sentence-transformers": "sentence_transformers_peer.py"}
+TRAINERS = {"transformers": "transformers_update_peer.py"}
 
 
 class Measured(NamedTuple):
-    """One run of a peer."""
+    """One run of an engine."""
 
     seconds: float
     policy_tokens: int
+    said: dict[str, Any]  # all of its answer
 
 
 class Peer:
     """A process of the peer's Python that answers every request with one run.
 
     Args:
-      workload: what its script is given: a file, or the folder of an encoder.
-      known: the peers that can do this kind of work.
+      workload: what its script is given: a file, or the folder of a model.
+      known: the peers that can do this kind of work, and their scripts.
 
     Errors: ValueError for an unknown peer or no such Python; RuntimeError, with the
     end of what it wrote, when the process dies.
@@ -35,7 +38,7 @@ class Peer:
         name: str,
         python: str,
         workload: Path,
-        known: Sequence[str] = SAMPLERS,
+        known: Mapping[str, str] = SAMPLERS,
     ):
         if name not in known:
             raise ValueError(f"unknown peer {name!r}; known: {', '.join(known)}")
@@ -47,11 +50,7 @@ class Peer:
         self._name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the peer
         self._process = subprocess.Popen(
-            [
-                python,
-                str(_SCRIPTS / f"{name.replace('-', '_')}_peer.py"),
-                str(workload),
-            ],
+            [python, str(_SCRIPTS / known[name]), str(workload)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -68,7 +67,7 @@ class Peer:
         except BrokenPipeError:
             self._fail()
         answer = self._answer()
-        return Measured(answer["seconds"], answer["tokens"])
+        return Measured(answer["seconds"], answer["tokens"], answer)
 
     def close(self) -> None:
         """Ends the process."""

@@ -1,25 +1,25 @@
 """Attention over whole rows, as training has them: one function a platform.
 
-All are causal, and take queries [B T N H], keys and values [B T K H] and a window:
-each token sees itself and the window - 1 before it (None: all before it). Query head n
-reads key/value head n // (N / K). Padding stands at the end of a row, where no token
-that counts sees it; its own outputs are finite.
+All are causal, and take queries [B T N H], keys and values [B T K H], a window: each
+token sees itself and the window - 1 before it (None: all before it), and segments: of
+those it sees only the tokens with its own number (None: rows are one segment). Query
+head n reads key/value head n // (N / K). Padding stands at the end of a row, where no
+token that counts sees it; its own outputs are finite.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxsearch.models.attention import attend
 
-# (query, key, value, window=None) -> [B T N H]
+# (query, key, value, window=None, segments=None) -> [B T N H]
 RowAttention = Callable[..., Array]
 
 # Longer rows are cut into so many parts, a part into blocks of so many queries.
@@ -35,6 +35,7 @@ def plain(
     key: Float[Array, "B T K H"],
     value: Float[Array, "B T K H"],
     window: int | None = None,
+    segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
     """In XLA, for every platform and dtype.
 
@@ -46,14 +47,16 @@ def plain(
     key = jnp.einsum("BSKH->BKHS", key)
     value = jnp.einsum("BSKH->BKSH", value)
     if T <= _WHOLE_LEN:
-        return _attended(query, key, value, 0, 0, window)
+        return _attended(query, key, value, 0, 0, window, segments, segments)
     padding = (0, -T % _BLOCK_LEN)
     query = jnp.pad(query, ((0, 0), padding, (0, 0), (0, 0)))
     key = jnp.pad(key, ((0, 0), (0, 0), (0, 0), padding))
     value = jnp.pad(value, ((0, 0), (0, 0), padding, (0, 0)))
+    if segments is not None:
+        segments = jnp.pad(segments, ((0, 0), padding))
     part_len = -(-T // (_NUM_PARTS * _BLOCK_LEN)) * _BLOCK_LEN
     parts = [
-        _part(query[:, start : start + part_len], key, value, start, window)
+        _part(query[:, start : start + part_len], key, value, start, window, segments)
         for start in range(0, T, part_len)
     ]
     return jnp.concatenate(parts, axis=1)[:, :T]
@@ -65,6 +68,7 @@ def _part(
     value: Float[Array, "B K T H"],
     start: int,
     window: int | None,
+    segments: Int[Array, "B T"] | None,
 ) -> Float[Array, "B Q N H"]:
     """Queries from position `start` on, block by block.
 
@@ -79,7 +83,11 @@ def _part(
         low = jnp.maximum(0, first + _BLOCK_LEN - read_len)
         key = jax.lax.dynamic_slice_in_dim(key, low, read_len, axis=3)
         value = jax.lax.dynamic_slice_in_dim(value, low, read_len, axis=2)
-        return _attended(query, key, value, first, low, window)
+        of_query = of_key = None
+        if segments is not None:
+            of_query = jax.lax.dynamic_slice_in_dim(segments, first, _BLOCK_LEN, axis=1)
+            of_key = jax.lax.dynamic_slice_in_dim(segments, low, read_len, axis=1)
+        return _attended(query, key, value, first, low, window, of_query, of_key)
 
     blocks = query.reshape(B, -1, _BLOCK_LEN, N, H).swapaxes(0, 1)
     firsts = start + _BLOCK_LEN * jnp.arange(len(blocks))
@@ -94,8 +102,10 @@ def _attended(
     query_start: ArrayLike,
     key_start: ArrayLike,
     window: int | None,
+    of_query: Int[Array, "B Q"] | None,
+    of_key: Int[Array, "B S"] | None,
 ) -> Float[Array, "B Q N H"]:
-    """Queries and keys of consecutive positions, from these on."""
+    """Queries and keys of consecutive positions, from these on, and their segments."""
     B, Q = query.shape[:2]
     queries = query_start + jnp.arange(Q)
     distance = queries[:, None] - (key_start + jnp.arange(key.shape[3]))[None]
@@ -103,6 +113,8 @@ def _attended(
     if window is not None:
         is_visible &= distance < window
     is_visible = jnp.broadcast_to(is_visible[None], (B, *is_visible.shape))
+    if of_query is not None:
+        is_visible &= of_query[:, :, None] == of_key[:, None]
     return attend(query, key, value, is_visible)
 
 
@@ -111,6 +123,7 @@ def splash(
     key: Float[Array, "B T K H"],
     value: Float[Array, "B T K H"],
     window: int | None = None,
+    segments: Int[Array, "B T"] | None = None,
     *,
     is_interpreted: bool = False,
 ) -> Float[Array, "B T N H"]:
@@ -148,7 +161,12 @@ def splash(
 
     # The kernel does not scale.
     query *= jnp.asarray(H**-0.5, query.dtype)
-    out = jax.vmap(kernel)(heads_first(query), heads_first(key), heads_first(value))
+    ids = None
+    if segments is not None:
+        segments = jnp.pad(segments, ((0, 0), (0, padding)))
+        ids = kernels.SegmentIds(q=segments, kv=segments)
+    heads = (heads_first(x) for x in (query, key, value))
+    out = jax.vmap(kernel)(*heads, ids)
     return out[:, :, :T].swapaxes(1, 2)
 
 
@@ -157,8 +175,17 @@ def cudnn(
     key: Float[Array, "B T K H"],
     value: Float[Array, "B T K H"],
     window: int | None = None,
+    segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
-    """cuDNN's fused attention, for NVIDIA GPUs in bfloat16 or float16."""
+    """cuDNN's fused attention, for NVIDIA GPUs in bfloat16 or float16.
+
+    Errors: ValueError for segments, which JAX's call of it does not know.
+    """
+    if segments is not None:
+        raise ValueError(
+            "cuDNN's attention cannot keep the segments of packed rows apart: use "
+            "plain attention, or rows that are not packed"
+        )
     T = query.shape[1]
     # JAX refuses the gradient of rows of an odd length.
     padding = ((0, 0), (0, T % 2), (0, 0), (0, 0))
@@ -188,26 +215,38 @@ class PerDevice:
         key: Float[Array, "B T K H"],
         value: Float[Array, "B T K H"],
         window: int | None = None,
+        segments: Int[Array, "B T"] | None = None,
     ) -> Float[Array, "B T N H"]:
         spec = self.sharding.spec
+
+        def kernel(query: Array, key: Array, value: Array, segments: Array | None):
+            return self.kernel(query, key, value, window, segments)
+
         # check_vma: kernels do not say which axes their outputs vary over.
         return jax.shard_map(
-            functools.partial(self.kernel, window=window),
+            kernel,
             mesh=self.sharding.mesh,
-            in_specs=(spec, spec, spec),
+            in_specs=(spec, spec, spec, PartitionSpec(spec[0])),
             out_specs=spec,
             check_vma=False,
-        )(query, key, value)
+        )(query, key, value, segments)
 
 
 def row_attention(
-    name: str, *, platform: str, dtype: Any, head_width: int, sharding: NamedSharding
+    name: str,
+    *,
+    platform: str,
+    dtype: Any,
+    head_width: int,
+    sharding: NamedSharding,
+    has_segments: bool = False,
 ) -> RowAttention:
     """The function of that name; "auto": the platform's own kernel if it can run.
 
     Args:
       platform: "cpu", "tpu", "cuda" or "rocm".
       sharding: of queries, keys and values.
+      has_segments: it will be given some.
 
     Errors: ValueError if it cannot run there.
     """
@@ -217,8 +256,9 @@ def row_attention(
     needs = {
         "splash": (platform == "tpu", "a TPU"),
         "cudnn": (
-            platform == "cuda" and is_half and fits_cudnn,
-            "an NVIDIA GPU, bfloat16, and heads of a multiple of 8 up to 128 wide",
+            platform == "cuda" and is_half and fits_cudnn and not has_segments,
+            "an NVIDIA GPU, bfloat16, heads of a multiple of 8 up to 128 wide, and "
+            "rows that are not packed",
         ),
     }
     kernels = {"plain": plain, "splash": splash, "cudnn": cudnn}

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 from jaxtyping import Array, Float, Int
 
@@ -32,6 +33,15 @@ Params = dict[str, Any]  # nested dict of arrays
 Graph = tuple[Any, Any]
 # (number of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
 LayerAttention = Callable[[int, Array, Array, Array], Array]
+
+Remat = Literal["none", "products", "layer"]
+# What the backward pass finds of a layer under "products". The weighting of values is a
+# product of a batch of matrices, which the policy leaves out as it does the scores.
+_HEADS = "heads"
+_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(_HEADS),
+)
 
 
 class Block(nnx.Module):
@@ -65,14 +75,24 @@ class Decoder(nnx.Module):
             self.head = normal(rngs, (V, D), ("vocab", "embed"), D**-0.5)
 
 
+def positions_in(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """How many tokens of its own segment stand before each token."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1])[None], segments.shape)
+    is_first = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
+    return index - jax.lax.cummax(jnp.where(is_first, index, 0), axis=1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transformer:
     """A decoder as functions of its parameters (a nested dict of arrays).
 
     Attributes:
       dtype: of activations; parameters are cast to it where they are used.
-      is_rematerialised: recompute each block in the backward pass.
+      remat: what the backward pass computes again of each block. "none": nothing;
+        "products": all but the products with weights and what attention gives: norms,
+        rotary, SwiGLU; "layer": everything from the block's input.
       attention: over whole rows.
+      is_packed: rows may hold several segments, which attention keeps apart.
       lora: low-rank updates of some weights. They stand under `adapters` among the
         parameters, and are all that is trained.
       spread: how whole rows are computed on a mesh; None on one device.
@@ -83,8 +103,9 @@ class Transformer:
 
     architecture: Architecture
     dtype: Any = jnp.float32
-    is_rematerialised: bool = False
+    remat: Remat = "none"
     attention: RowAttention = plain
+    is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
     spread: Spread | None = None
     rollout_mesh: AbstractMesh | None = None
@@ -137,29 +158,37 @@ class Transformer:
         return init_adapters(self.adapted, self.shapes, own)
 
     def hidden(
-        self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
+        self, params: Params, tokens: Int[Array, "B T"], segments: Int[Array, "B T"]
     ) -> Float[Array, "B T D"]:
-        """Final hidden states of whole rows, positions counted from 0 in each.
+        """Final hidden states of whole rows, positions counted from 0 in each segment.
 
-        Row b holds `lengths[b]` tokens, each of which sees itself and those before
-        it; the rest is padding, whose states are 0 whatever stands there.
+        Tokens of one segment (1, 2, ...) stand together, and each sees itself and those
+        before it. Segment 0 is padding at the end, whose states are 0 whatever stands
+        there. Unless `is_packed`, a row holds one segment.
         """
         index = jnp.arange(tokens.shape[1])[None]
-        angles = self._angles(jnp.broadcast_to(index, tokens.shape))
+        positions = jnp.broadcast_to(index, tokens.shape)
+        if self.is_packed:
+            positions = positions_in(segments)
+        angles = self._angles(positions)
         embedding = params["embedding"].astype(self.dtype)
         spread = self.spread
         x = embedding[tokens] if spread is None else spread.embedded(embedding, tokens)
 
         def layer(x, slices):
             def attention(query, key, value):
-                return self.attention(query, key, value), None
+                apart = segments if self.is_packed else None
+                heads = self.attention(query, key, value, segments=apart)
+                return checkpoint_name(heads, _HEADS), None
 
             x, kept = self._block(*self._whole(slices), x, angles, attention)
             return x if spread is None else spread.by_rows(x), kept
 
-        if self.is_rematerialised:
+        if self.remat == "layer":
             layer = jax.checkpoint(layer)
-        elif spread is not None:
+        if self.remat == "products":
+            layer = jax.checkpoint(layer, policy=_PRODUCTS)
+        if self.remat == "none" and spread is not None:
             policy = jax.checkpoint_policies.save_anything_except_these_names(WHOLE)
             layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
@@ -167,8 +196,8 @@ class Transformer:
             # Before they are gathered: half as much is moved, and of gradients kept.
             stacked = self._cast(stacked)
         x, _ = jax.lax.scan(layer, x, stacked)
-        is_token = index < lengths[:, None]
-        return jnp.where(is_token[..., None], self._final_norm(params, x), 0)
+        is_token = segments[..., None] > 0
+        return jnp.where(is_token, self._final_norm(params, x), 0)
 
     def for_rollouts(self, params: Params) -> Params:
         """The same parameters as `hidden_with` reads them.

@@ -19,6 +19,8 @@ class UpdateWork:
     Attributes:
       num_trained: parameters with a gradient; fewer than all with LoRA.
       itemsize: bytes of an activation.
+      moment_bytes: of one of AdamW's two.
+      is_rematerialised: layers are computed again from their input.
     """
 
     architecture: Architecture
@@ -29,6 +31,7 @@ class UpdateWork:
     tensor: int
     itemsize: int
     num_trained: int
+    moment_bytes: int
     is_rematerialised: bool
     has_reference: bool
 
@@ -70,7 +73,7 @@ class UpdateWork:
     @property
     def moments_bytes(self) -> float:
         """Of a device: AdamW's two for each parameter."""
-        return 2 * self.sums_bytes
+        return 2 * self.moment_bytes * self.num_trained / (self.fsdp * self.tensor)
 
     @property
     def sums_bytes(self) -> float:

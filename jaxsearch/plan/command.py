@@ -21,8 +21,9 @@ from jaxsearch.plan.parts import GRADIENT, compiled_parts, computed_parts
 from jaxsearch.plan.programs import rows_of_batch
 from jaxsearch.plan.suggest import suggestion
 from jaxsearch.rollout.layout import AXIS, RULES
+from jaxsearch.rollout.limits import row_buckets
 from jaxsearch.rollout.shapes import Shapes
-from jaxsearch.run import param_shardings, rollout_limits, train_row_lens
+from jaxsearch.run import param_shardings, rollout_limits
 
 
 def plan(config: RunConfig, topology: str | None = None) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def update_work(
     config: RunConfig, stage: RLStage, network: Transformer, sizes: Mapping[str, int]
 ) -> UpdateWork:
     """The microbatch of the longest rows."""
-    row_len = train_row_lens(config.rollout.max_len)[-1]
+    row_len = row_buckets(config.rollout.max_len)[-1]
     _, trained = split(network.lora, network.shapes)
     return UpdateWork(
         architecture=network.architecture,
@@ -96,7 +97,8 @@ def update_work(
         **sizes,
         itemsize=jnp.dtype(network.dtype).itemsize,
         num_trained=sum(math.prod(x.shape) for x in jax.tree.leaves(trained)),
-        is_rematerialised=config.model.is_rematerialised,
+        moment_bytes=2 if stage.optimizer.moments == "bfloat16" else 4,
+        is_rematerialised=config.model.remat == "layer",
         has_reference=stage.objective.needs_reference,
     )
 

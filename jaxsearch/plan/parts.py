@@ -35,10 +35,8 @@ def compiled_parts(
     training = Training(config=config, stage=stage, transformer=transformer, mesh=mesh)
     sizes = dict(mesh.shape)
     rows, row_len = training.batch.tokens.shape
-    local_rows = rows // meshes.row_multiple(mesh)
-    width = chunk_width(
-        local_rows, row_len - 1, architecture.vocab_size // sizes["tensor"]
-    )
+    num_positions = rows // meshes.row_multiple(mesh) * (row_len - 1)
+    width = chunk_width(1, num_positions, architecture.vocab_size // sizes["tensor"])
     rollout = config.rollout
     replica = replica_meshes(machine.local, rollout.tensor, rollout.replicas)[0]
     rollouts = Rollouts(
@@ -56,7 +54,7 @@ def compiled_parts(
             training.accumulate,
             sizes,
             # As if every token were the policy's.
-            unknown_trips=-(-(row_len - 1) // width),
+            unknown_trips=-(-num_positions // width),
         ),
         STEP: measured(STEP, training.apply, sizes),
         PREFILL: measured(PREFILL, rollouts.prefill, shared),

@@ -26,10 +26,11 @@ from jaxsearch.rollout.layout import (
     slot_shardings,
     whole,
 )
+from jaxsearch.rollout.limits import row_buckets
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.shapes import Shapes
 from jaxsearch.rollout.slots import Slots, empty_slots
-from jaxsearch.run import make_updater, param_shardings, rollout_limits, train_row_lens
+from jaxsearch.run import make_updater, param_shardings, rollout_limits
 from jaxsearch.trajectory import TrainBatch
 
 Lowered = Any  # jax.stages.Lowered
@@ -107,7 +108,7 @@ class Training:
 
     @property
     def batch(self) -> TrainBatch:
-        row_len = train_row_lens(self.config.rollout.max_len)[-1]
+        row_len = row_buckets(self.config.rollout.max_len)[-1]
         rows = rows_of_batch(self.stage, row_len, meshes.row_multiple(self.mesh))
         place = meshes.row_sharding(self.mesh)
 
@@ -116,7 +117,7 @@ class Training:
 
         return TrainBatch(
             tokens=column(jnp.int32, row_len),
-            lengths=column(jnp.int32),
+            segments=column(jnp.int32, row_len),
             is_policy=column(jnp.bool_, row_len),
             old_logprobs=column(jnp.float32, row_len),
             advantages=column(jnp.float32, row_len),

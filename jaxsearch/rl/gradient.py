@@ -15,8 +15,10 @@ from jaxsearch.rl.objectives import Objective
 from jaxsearch.trajectory import TrainBatch
 
 Params = Any  # pytree of arrays
-# (frozen | params, tokens [M T], lengths [M]) -> hidden states [M T D]
-Forward = Callable[[Params, Int[Array, "M T"], Int[Array, " M"]], Float[Array, "M T D"]]
+# (frozen | params, tokens [M T], segments [M T]) -> hidden states [M T D]
+Forward = Callable[
+    [Params, Int[Array, "M T"], Int[Array, "M T"]], Float[Array, "M T D"]
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +58,12 @@ class Gradient:
         frozen: Params,
         params: Params,
         tokens: Int[Array, "M T"],
-        lengths: Int[Array, " M"],
+        segments: Int[Array, "M T"],
         is_policy: Bool[Array, "M T"],
     ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
         """Log-probs and entropies of the tokens that count; 0 elsewhere."""
         params = frozen | params
-        hidden = self.forward(params, tokens, lengths)
+        hidden = self.forward(params, tokens, segments)
         if self.places is not None:
             hidden = jax.lax.with_sharding_constraint(hidden, self.places.rows)
         temperature = jnp.float32(self.temperature)
@@ -75,7 +77,7 @@ class Gradient:
         self, frozen: Params, params: Params, batch: TrainBatch
     ) -> Float[Array, "M T"]:
         """Log-probs of the batch's policy tokens under `frozen | params`."""
-        rows = (batch.tokens, batch.lengths, batch.is_policy)
+        rows = (batch.tokens, batch.segments, batch.is_policy)
         return self.logprobs(frozen, params, *rows)[0]
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
@@ -88,7 +90,7 @@ class Gradient:
         batch: TrainBatch,
     ):
         """`sums` plus this batch's gradients of the summed loss; its metrics."""
-        rows = (batch.tokens, batch.lengths, batch.is_policy)
+        rows = (batch.tokens, batch.segments, batch.is_policy)
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(frozen, reference_params, *rows)

@@ -41,6 +41,10 @@ class Places:
     rows: NamedSharding
     head: NamedSharding
 
+    def num_parts(self, rows: Array) -> int:
+        """That rows are spread over."""
+        return len(rows) // self.rows.shard_shape(rows.shape)[0]
+
     @property
     def row_axes(self) -> Axes:
         return self.rows.spec[0]
@@ -88,15 +92,22 @@ def policy_logprobs(
     a constant: no gradient flows into it.
 
     With `places` each device scores its own rows, against its part of the vocabulary.
+    Positions are brought together within what a device has, and never across.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
+
+    num_parts = 1 if places is None else places.num_parts(tokens)
+
+    def by_parts(x: Array) -> Array:
+        return x.reshape(num_parts, -1, *x.shape[2:])
+
     targets, is_target = tokens[:, 1:], is_policy[:, 1:]
-    logprobs, entropy = _scored(
-        hidden[:, :-1], head, targets, is_target, temperature, places
-    )
+    states, ids, is_read = map(by_parts, (hidden[:, :-1], targets, is_target))
+    scores = _scored(states, head, ids, is_read, temperature, places)
     pad = ((0, 0), (1, 0))
-    return jnp.pad(logprobs, pad), jnp.pad(entropy, pad)
+    logprobs, entropy = (jnp.pad(x.reshape(targets.shape), pad) for x in scores)
+    return logprobs, entropy
 
 
 def chunk_width(num_rows: int, row_len: int, vocab_size: int) -> int:

@@ -1,9 +1,12 @@
 """AdamW with warm-up and a bound on the gradient's norm."""
 
 import dataclasses
+from typing import Literal
 
 import jax.numpy as jnp
 import optax
+
+from jaxsearch.rl.moments import scale_by_bfloat16_adam
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,7 @@ class OptimizerConfig:
     beta2: float = 0.999
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    moments: Literal["float32", "bfloat16"] = "float32"  # how both are kept
 
     def __post_init__(self):
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
@@ -70,12 +74,13 @@ def make_optimizer(
 
     Weight decay reaches every parameter, norms and biases included, as in ReSearch.
     """
+    kinds = {"float32": optax.scale_by_adam, "bfloat16": scale_by_bfloat16_adam}
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(
-            learning_rate(config, num_updates),
-            b1=config.beta1,
-            b2=config.beta2,
-            weight_decay=config.weight_decay,
+        # AdamW, as optax.adamw puts it together.
+        optax.chain(
+            kinds[config.moments](config.beta1, config.beta2),
+            optax.add_decayed_weights(config.weight_decay),
+            optax.scale_by_learning_rate(learning_rate(config, num_updates)),
         ),
     )

@@ -59,6 +59,12 @@ def buckets(limit: int) -> tuple[int, ...]:
     return tuple(sorted({limit, *(h for h in halves if h >= _SMALLEST_BUCKET)}))
 
 
+def row_buckets(limit: int) -> tuple[int, ...]:
+    """Row lengths that updates are compiled for: buckets, and what lies between."""
+    sizes = buckets(limit)
+    return tuple(sorted({*sizes, *(size * 3 // 4 for size in sizes)}))
+
+
 def bucket_of(sizes: tuple[int, ...], needed: int) -> int:
     """The smallest bucket that holds `needed`.
 

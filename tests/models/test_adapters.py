@@ -12,6 +12,7 @@ from jaxsearch.mesh import MeshShape, make_mesh, shardings
 from jaxsearch.models.adapters import merged, split
 from jaxsearch.models.lora import LoRAConfig
 from tests.models.test_transformer import LLAMA, QWEN, hidden, make
+from tests.segments import whole_rows
 
 ALL = LoRAConfig(rank=3, alpha=6.0)
 SOME = LoRAConfig(rank=2, alpha=5.0, targets="k_proj|o_proj|down_proj")
@@ -21,7 +22,8 @@ CASES = pytest.mark.parametrize(
     ids=["all maps", "some maps"],
 )
 TOKENS = jnp.asarray(np.random.default_rng(1).integers(0, 50, (3, 9)), jnp.int32)
-LENGTHS = jnp.array([9, 4, 1], jnp.int32)
+LENGTHS = (9, 4, 1)
+SEGMENTS = jnp.asarray(whole_rows(LENGTHS, 9))
 
 
 @CASES
@@ -94,9 +96,9 @@ def test_gradients_are_those_of_the_merged_network(architecture, lora):
     def loss(trained, is_merged):
         params = frozen | trained
         states = (
-            plain.hidden(merged(lora, params), TOKENS, LENGTHS)
+            plain.hidden(merged(lora, params), TOKENS, SEGMENTS)
             if is_merged
-            else transformer.hidden(params, TOKENS, LENGTHS)
+            else transformer.hidden(params, TOKENS, SEGMENTS)
         )
         return jnp.sum(states * weight)
 
@@ -120,7 +122,7 @@ def test_no_gradient_of_a_weight_is_computed():
     frozen, trained = split(ALL, params)
 
     def loss(trained, frozen):
-        return jnp.sum(transformer.hidden(frozen | trained, TOKENS, LENGTHS) ** 3)
+        return jnp.sum(transformer.hidden(frozen | trained, TOKENS, SEGMENTS) ** 3)
 
     def products(*argnums):
         grad = jax.jit(jax.grad(loss, argnums=argnums))

@@ -146,6 +146,58 @@ def test_padding_does_nothing(kernel):
             assert (gradient[:, length:] == 0).all()
 
 
+SEGMENTS = {
+    "three and padding": (60, 1, 100, -39),
+    "as long as blocks": (128, 64, 8),
+    "one": (200,),
+    "window": (90, 110),
+}
+
+
+@pytest.mark.parametrize("case", SEGMENTS)
+def test_segments_of_a_row_are_rows_of_their_own(kernel, case):
+    """Values and gradients; rows whose segments differ stand side by side."""
+    if kernel is cudnn:
+        pytest.skip("cuDNN keeps no segments apart")
+    lengths, window = SEGMENTS[case], 37 if case == "window" else None
+    *arrays, upstream = inputs(200, 4, 2)
+    numbers = [i + 1 if n > 0 else 0 for i, n in enumerate(lengths)]
+    segments = np.ones((B, 200), np.int32)
+    segments[1] = np.repeat(numbers, np.abs(lengths))
+    is_token = jnp.asarray(segments > 0)[..., None, None]
+    given = (*arrays, jnp.where(is_token, upstream, 0))
+
+    @jax.jit
+    def run(query, key, value, upstream, segments):
+        out, back = jax.vjp(
+            lambda *x: kernel(*x, window=window, segments=segments), query, key, value
+        )
+        return jnp.where(is_token, out, 0), *back(upstream)
+
+    results = run(*given, jnp.asarray(segments))
+    first = reference(*(x[:1] for x in given), window)
+    for got, want in zip(results, first, strict=True):
+        np.testing.assert_allclose(got[:1], want, rtol=1e-4, atol=2e-5)
+    for number in set(numbers) - {0}:
+        place = segments[1] == number
+        alone = reference(*(x[1:, place] for x in given), window)
+        for got, want in zip(results, alone, strict=True):
+            np.testing.assert_allclose(got[1:, place], want, rtol=1e-4, atol=2e-5)
+    for result in results:
+        assert (np.asarray(result)[1, segments[1] == 0] == 0).all()
+
+
+def test_a_kernel_that_knows_no_segments_refuses_them():
+    query, key, value, _ = inputs(8, 2, 1)
+    with pytest.raises(ValueError, match="cannot keep the segments .* use plain"):
+        cudnn(query, key, value, segments=jnp.ones((B, 8), jnp.int32))
+    settings = dict(platform="cuda", dtype="bfloat16", head_width=64)
+    settings |= dict(sharding=head_sharding(one_device()), has_segments=True)
+    assert row_attention("auto", **settings) is plain
+    with pytest.raises(ValueError, match="'cudnn' needs .* rows that are not packed"):
+        row_attention("cudnn", **settings)
+
+
 def test_a_long_row_keeps_no_scores():
     """What waits for the backward pass grows with T, not with its square."""
 
@@ -179,11 +231,17 @@ def test_each_device_runs_the_kernel_on_its_rows_and_heads():
     given = inputs(128, 4, 2, rows=4)
     spread = PerDevice(interpreted, head_sharding(mesh))
     placed = jax.device_put(given, head_sharding(mesh))
-    for got, want in zip(
-        computing(spread, 40)(*placed),
-        computing(interpreted, 40)(*given),
-        strict=True,
-    ):
+    # A row of each device in two segments, cut elsewhere in each.
+    segments = 1 + (jnp.arange(128)[None] >= jnp.array([[20], [50], [64], [127]]))
+    by_segments = (
+        functools.partial(x, segments=segments) for x in (spread, interpreted)
+    )
+    for one, other in ((spread, interpreted), by_segments):
+        compare(computing(one, 40)(*placed), computing(other, 40)(*given), mesh)
+
+
+def compare(results, expected, mesh):
+    for got, want in zip(results, expected, strict=True):
         assert got.sharding.is_equivalent_to(head_sharding(mesh), got.ndim)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
@@ -252,25 +310,22 @@ architecture = Architecture(
     num_kv_heads=2, head_width=64,
 )
 transformer = Transformer(
-    architecture=architecture, dtype=jnp.bfloat16, is_rematerialised=True,
+    architecture=architecture, dtype=jnp.bfloat16, remat="layer",
     attention=row_attention(
         "auto", platform=platform(mesh), dtype="bfloat16", head_width=64,
         sharding=head_sharding(mesh),
     ),
 )
-def loss(params, tokens, lengths):
-    return jnp.sum(transformer.hidden(params, tokens, lengths).astype(jnp.float32) ** 2)
+def loss(params, *rows):
+    return jnp.sum(transformer.hidden(params, *rows).astype(jnp.float32) ** 2)
 
 def placed(shape, place):
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
 
 places = shardings(mesh, transformer.logical_axes, transformer.shapes)
 params = jax.tree.map(placed, transformer.shapes, places)
-tokens, lengths = (
-    placed(jax.ShapeDtypeStruct(shape, jnp.int32), row_sharding(mesh))
-    for shape in ((4, 300), (4,))
-)
-program = jax.jit(jax.grad(loss)).lower(params, tokens, lengths).compile().as_text()
+rows = placed(jax.ShapeDtypeStruct((4, 300), jnp.int32), row_sharding(mesh))
+program = jax.jit(jax.grad(loss)).lower(params, rows, rows).compile().as_text()
 calls = [line for line in program.splitlines() if "tpu_custom_call" in line]
 # Each device: 2 of 4 rows, 7 of 14 heads, rows padded to 384.
 print(len(calls), all("[2,7,384,64]" in line for line in calls))

@@ -15,6 +15,7 @@ from jaxsearch.models.rotary import rotary_frequencies
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.policy import read_architecture
 from tests.hf_folders import read_here
+from tests.segments import whole_rows
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle (parity extra)")
 
@@ -100,7 +101,8 @@ def rows(batch_size, length):
 
 
 def our_logits(transformer, params, tokens, lengths):
-    hidden = transformer.hidden(params, jnp.asarray(tokens), jnp.asarray(lengths))
+    segments = whole_rows(lengths, tokens.shape[1])
+    hidden = transformer.hidden(params, jnp.asarray(tokens), jnp.asarray(segments))
     return jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
 
 

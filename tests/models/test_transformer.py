@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxsearch.models.architecture import Architecture, RopeScaling
-from jaxsearch.models.transformer import Transformer
+from jaxsearch.models.transformer import Transformer, positions_in
+from tests.segments import whole_rows
 
 QWEN = Architecture(
     vocab_size=50,
@@ -100,7 +101,7 @@ def reference(params, architecture, tokens):
 
 def hidden(transformer, params, tokens, lengths):
     forward = jax.jit(lambda *a: transformer.hidden(*a))
-    return forward(params, tokens, lengths)
+    return forward(params, tokens, whole_rows(lengths, tokens.shape[1]))
 
 
 @pytest.mark.parametrize(
@@ -144,10 +145,10 @@ def test_a_token_depends_on_itself_and_on_what_is_before_it():
     transformer, params = make(QWEN)
     T = 5
     tokens = jnp.arange(T)[None]  # all different: one embedding row a position
-    lengths = jnp.array([4])
+    segments = jnp.array([[1, 1, 1, 1, 0]])
 
     def state(embedding, t):
-        out = transformer.hidden({**params, "embedding": embedding}, tokens, lengths)
+        out = transformer.hidden({**params, "embedding": embedding}, tokens, segments)
         return jnp.sum(out[0, t] * jnp.arange(1.0, 33.0))
 
     grad = jax.jit(jax.grad(state))
@@ -156,6 +157,60 @@ def test_a_token_depends_on_itself_and_on_what_is_before_it():
         assert (strength[: t + 1] > 1e-4).all()
         assert (strength[t + 1 :] == 0).all()
     assert (grad(params["embedding"], 4) == 0).all()  # padding
+
+
+def test_segments_of_a_row_are_rows_of_their_own():
+    """States and gradients of three rows in one, and of each alone."""
+    transformer, params = make(QWEN3)
+    packed = dataclasses.replace(transformer, is_packed=True)
+    lengths, row_len = (6, 3, 5), 16
+    tokens = np.random.default_rng(1).integers(0, 50, (1, row_len)).astype(np.int32)
+    segments = np.repeat([1, 2, 3, 0], (*lengths, 2))[None].astype(np.int32)
+    alone = np.zeros((3, 6), np.int32)
+    for i, length in enumerate(lengths):
+        alone[i, :length] = tokens[segments == i + 1]
+    is_token = whole_rows(lengths, 6) > 0
+
+    def states(params, network, tokens, segments):
+        return network.hidden(params, tokens, segments)
+
+    found = jax.jit(states, static_argnums=1)(params, packed, tokens, segments)
+    wanted = hidden(transformer, params, alone, lengths)
+    np.testing.assert_allclose(
+        found[segments > 0], wanted[is_token], rtol=1e-5, atol=1e-6
+    )
+    assert (np.asarray(found)[segments == 0] == 0).all()
+
+    def cubes(params, network, tokens, segments):
+        return jnp.sum(states(params, network, tokens, segments) ** 3)
+
+    grad = jax.jit(jax.grad(cubes), static_argnums=1)
+    got = grad(params, packed, tokens, segments)
+    want = grad(params, transformer, alone, whole_rows(lengths, 6))
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+def test_no_token_depends_on_another_segment():
+    transformer, params = make(QWEN, is_packed=True)
+    tokens = jnp.arange(6)[None]  # all different: one embedding row a position
+    segments = jnp.array([[1, 1, 2, 2, 2, 0]])
+
+    def state(embedding, t):
+        out = transformer.hidden({**params, "embedding": embedding}, tokens, segments)
+        return jnp.sum(out[0, t] * jnp.arange(1.0, 33.0))
+
+    grad = jax.jit(jax.grad(state))
+    for t, first in enumerate((0, 0, 2, 2, 2)):
+        strength = jnp.abs(grad(params["embedding"], t)).sum(axis=-1)[:6]
+        assert (strength[first : t + 1] > 1e-4).all()
+        assert (strength[:first] == 0).all() and (strength[t + 1 :] == 0).all()
+
+
+def test_positions_begin_again_in_each_segment():
+    segments = jnp.array([[1, 1, 2, 2, 2, 3, 0, 0], [1] * 8, [0] * 8])
+    expected = [[0, 1, 0, 1, 2, 0, 0, 1], [*range(8)], [*range(8)]]
+    np.testing.assert_array_equal(positions_in(segments), expected)
 
 
 def test_published_parameters_are_cast_once_but_for_norms():
@@ -179,21 +234,29 @@ def test_published_parameters_are_cast_once_but_for_norms():
 
 def test_rematerialised_gradients_are_equal_and_compute_more():
     tokens = jnp.asarray(np.random.default_rng(4).integers(0, 50, (2, 6)))
-    lengths = jnp.array([6, 5])
-    grads, lowered = [], []
-    for is_rematerialised in (False, True):
-        transformer, params = make(QWEN, is_rematerialised=is_rematerialised)
+    segments = jnp.asarray(whole_rows([6, 5], 6))
+    grads, exps, products = [], [], []
+    for remat in ("none", "products", "layer"):
+        transformer, params = make(QWEN, remat=remat)
 
         def loss(params, transformer=transformer):
-            return jnp.sum(transformer.hidden(params, tokens, lengths) ** 3)
+            return jnp.sum(transformer.hidden(params, tokens, segments) ** 3)
 
         grads.append(jax.jit(jax.grad(loss))(params))
-        lowered.append(str(jax.make_jaxpr(jax.grad(loss))(params)))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *grads
-    )
+        text = str(jax.make_jaxpr(jax.grad(loss))(params))
+        exps.append(text.count("exp "))
+        products.append(text.count("dot_general"))
+    for other in grads[1:]:
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+            grads[0],
+            other,
+        )
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads[0]))
-    assert lowered[1].count("exp") > lowered[0].count("exp")
+    assert exps[0] < exps[1] == exps[2]
+    # Of the products, scores are computed again, or nearly all.
+    assert products[1] == products[0] + 1
+    assert products[2] > products[0] + 6
 
 
 def num_equations(jaxpr):
@@ -212,8 +275,7 @@ def test_the_program_does_not_grow_with_depth():
         deep = dataclasses.replace(QWEN, num_layers=num_layers)
         transformer, params = make(deep)
         tokens = jnp.zeros((2, 6), jnp.int32)
-        lengths = jnp.array([6, 5])
-        jaxpr = jax.make_jaxpr(transformer.hidden)(params, tokens, lengths)
+        jaxpr = jax.make_jaxpr(transformer.hidden)(params, tokens, tokens)
         counts.append(num_equations(jaxpr.jaxpr))
     assert counts[0] == counts[1] > 30
 

@@ -36,6 +36,7 @@ UPDATE = UpdateWork(
     tensor=1,
     itemsize=2,
     num_trained=SMALL.num_parameters,
+    moment_bytes=4,
     is_rematerialised=False,
     has_reference=False,
 )
@@ -72,6 +73,8 @@ def test_state_is_three_numbers_a_parameter_and_one_for_the_reference():
     assert UPDATE.state_bytes == SMALL.num_parameters * 3 * 4 / 4
     both = dataclasses.replace(UPDATE, has_reference=True)
     assert both.state_bytes == SMALL.num_parameters * 4 * 4 / 4
+    half = dataclasses.replace(UPDATE, moment_bytes=2)
+    assert half.state_bytes == SMALL.num_parameters * (4 + 2 * 2) / 4
     adapters = dataclasses.replace(UPDATE, num_trained=100)
     assert adapters.state_bytes == (SMALL.num_parameters + 100 * 3) * 4 / 4
 

@@ -88,7 +88,7 @@ def planned(config, model, **rollout):
         dataclasses.replace(
             config,
             model=dataclasses.replace(
-                config.model, path=model, dtype="bfloat16", is_rematerialised=True
+                config.model, path=model, dtype="bfloat16", remat="layer"
             ),
             rollout=dataclasses.replace(
                 config.rollout, max_len=8192, max_prompt_len=512, **rollout

@@ -18,7 +18,7 @@ from jaxsearch.mesh import MeshShape
 
 config = RunConfig(
     model=ModelConfig(
-        path={folder!r}, dtype="bfloat16", is_rematerialised={is_rematerialised}
+        path={folder!r}, dtype="bfloat16", remat={remat!r}
     ),
     data=DataConfig(material=sample.material),
     rollout=RolloutConfig(
@@ -46,16 +46,12 @@ SIZES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fsdp", "tensor", "is_rematerialised"), [(4, 1, True), (2, 2, False)]
-)
-def test_an_update_computes_and_sends_what_it_must(
-    tmp_path, fsdp, tensor, is_rematerialised
-):
+@pytest.mark.parametrize(("fsdp", "tensor", "remat"), [(4, 1, "layer"), (2, 2, "none")])
+def test_an_update_computes_and_sends_what_it_must(tmp_path, fsdp, tensor, remat):
     """On four TPUs v5e: within 1.1 and 1.15 times the least; kernels compile."""
     (tmp_path / "config.json").write_text(json.dumps(SIZES))
     run = tmp_path / "run.py"
-    fields = {"fsdp": fsdp, "tensor": tensor, "is_rematerialised": is_rematerialised}
+    fields = {"fsdp": fsdp, "tensor": tensor, "remat": remat}
     run.write_text(RUN.format(folder=str(tmp_path), **fields))
     command = ["plan", str(run), "--topology", "v5e:2x2", "--json"]
     done = subprocess.run(

@@ -60,7 +60,7 @@ def batch():
     is_policy[:, 0] = False
     return TrainBatch(
         tokens=rng.integers(0, VOCAB, (8, 12), dtype=np.int32),
-        lengths=rng.integers(12, 13, 8).astype(np.int32),
+        segments=np.ones((8, 12), np.int32),
         is_policy=is_policy,
         old_logprobs=rng.uniform(-5, -3, (8, 12)).astype(np.float32),
         advantages=rng.normal(size=(8, 12)).astype(np.float32),

@@ -60,8 +60,10 @@ def mask(kind):
     return jnp.asarray(is_policy)
 
 
-# Positions of a chunk over M = 3 rows: widths 1, 5 (12 positions: 3 chunks, the last
-# one short), 4 (divides 12), 12 (one chunk).
+# Positions of a chunk, over M = 3 parts of a row each: widths 1, 5 (12 positions: 3
+# chunks, the last one short), 4 (divides 12), 12 (one chunk). Over one part of all 36:
+# 2, 15 (3 chunks, the last one short), 12, 36.
+@pytest.mark.parametrize("num_parts", [1, M])
 @pytest.mark.parametrize(
     ("kind", "chunk", "temperature"),
     [
@@ -74,7 +76,7 @@ def mask(kind):
     ],
 )
 def test_values_and_gradients_are_those_of_full_logits(
-    monkeypatch, kind, chunk, temperature
+    monkeypatch, kind, chunk, temperature, num_parts
 ):
     monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", chunk)
     hidden, head, tokens, weights = inputs(1)

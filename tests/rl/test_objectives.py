@@ -17,7 +17,7 @@ def batch_of(is_policy, *, old_logprobs=0.0, advantages=0.0):
     shape = is_policy.shape
     return TrainBatch(
         tokens=jnp.zeros(shape, jnp.int32),
-        lengths=jnp.full(shape[0], shape[1]),
+        segments=jnp.ones(shape, jnp.int32),
         is_policy=jnp.asarray(is_policy),
         old_logprobs=jnp.broadcast_to(jnp.asarray(old_logprobs, jnp.float32), shape),
         advantages=jnp.broadcast_to(jnp.asarray(advantages, jnp.float32), shape),

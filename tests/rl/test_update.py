@@ -28,6 +28,7 @@ from jaxsearch.rl.objectives import ImitationObjective, PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.trajectory import TrainBatch, TrainRow, microbatches
+from tests.segments import whole_rows
 
 VOCAB = 48
 OPTIMIZER = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=0), 100)
@@ -46,7 +47,7 @@ def toy_params(seed=0):
 
 def toy_updater(objective, optimizer=OPTIMIZER, **options):
     return Updater(
-        forward=lambda params, tokens, lengths: params["embedding"][tokens],
+        forward=lambda params, tokens, segments: params["embedding"][tokens],
         head=lambda params: params["head"],
         objective=objective,
         optimizer=optimizer,
@@ -60,7 +61,7 @@ def toy_batch(seed=0, shape=(4, 12)):
     is_policy[:, 0] = False
     return TrainBatch(
         tokens=rng.integers(0, VOCAB, shape, dtype=np.int32),
-        lengths=np.full(shape[0], shape[1], np.int32),
+        segments=np.ones(shape, np.int32),
         is_policy=is_policy,
         old_logprobs=rng.uniform(-5, -3, shape).astype(np.float32),
         advantages=rng.normal(size=shape).astype(np.float32),
@@ -111,7 +112,7 @@ def provenance():
     tokens = rng.integers(0, VOCAB, (2, row_len), dtype=np.int32)
     batch = TrainBatch(
         tokens=tokens,
-        lengths=np.array([length, 0], np.int32),
+        segments=whole_rows([length, 0], row_len),
         is_policy=np.stack([is_policy, np.zeros(row_len, bool)]),
         old_logprobs=np.full((2, row_len), -3.9, np.float32),
         advantages=np.ones((2, row_len), np.float32),
@@ -121,7 +122,7 @@ def provenance():
         "head": jnp.asarray(0.1 * rng.normal(size=(VOCAB, 8)), jnp.float32),
     }
     updater = Updater(
-        forward=lambda params, tokens, lengths: params["hidden"],
+        forward=lambda params, tokens, segments: params["hidden"],
         head=lambda params: params["head"],
         objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.1),
         optimizer=OPTIMIZER,
@@ -287,6 +288,33 @@ def test_how_rows_are_cut_and_padded_changes_nothing(transformer, rows, whole, c
     grads, metrics = mean_gradient(*transformer, CUTS[cut](rows))
     assert_same_gradient(grads, whole[0])
     assert_same_metrics(metrics, whole[1])
+
+
+@pytest.fixture(scope="module")
+def packed(transformer):
+    """The same updater, of rows that hold several segments."""
+    network = dataclasses.replace(TRANSFORMER, is_packed=True, remat="products")
+    return dataclasses.replace(transformer[0], forward=network.hidden), transformer[1]
+
+
+def test_rows_packed_into_one_change_nothing(packed, rows, whole):
+    """16 rows in 6 of 48 tokens, of which the last microbatch has two empty ones."""
+    batches = list(microbatches(rows, row_lens=[48], max_tokens=4 * 48, is_packed=True))
+    numbers = [batch.segments.max(axis=1).tolist() for batch in batches]
+    assert sum(map(sum, numbers)) == 16 and max(map(max, numbers)) > 3
+    grads, metrics = mean_gradient(*packed, batches)
+    assert_same_gradient(grads, whole[0])
+    assert_same_metrics(metrics, whole[1])
+
+
+def test_how_rows_are_packed_compiles_nothing_more(packed, rows, compilations):
+    updater, state = packed
+    options = {"row_lens": [48], "max_tokens": 4 * 48, "is_packed": True}
+    updater.gradient_sums(state, microbatches(rows, **options))
+    compilations.clear()
+    for some in (rows[:3], rows[4:], rows[::2]):
+        updater.gradient_sums(state, microbatches(some, **options))
+    assert not compilations
 
 
 MESHES = [
@@ -526,6 +554,28 @@ def test_logprobs_are_those_of_the_sampling_temperature(toy):
     assert (np.asarray(logprobs)[~batch.is_policy] == 0.0).all()
     with pytest.raises(ValueError, match="temperature must be positive.*got 0"):
         toy_updater(PolicyObjective(), temperature=0.0)
+
+
+def test_the_program_does_not_grow_with_depth():
+    """Layers are scanned, in the backward pass too: compiling takes no longer."""
+    sizes = []
+    for num_layers in (2, 6):
+        architecture = dataclasses.replace(
+            TRANSFORMER.architecture, num_layers=num_layers
+        )
+        network = Transformer(architecture=architecture, remat="products")
+        updater = Updater(
+            forward=network.hidden,
+            head=network.head,
+            objective=PolicyObjective(kl_weight=0.0),
+            optimizer=OPTIMIZER,
+        )
+        accumulate = updater.gradient.accumulate
+        program = accumulate.lower(
+            updater.gradient, {}, network.shapes, {}, network.shapes, toy_batch()
+        )
+        sizes.append(program.as_text().count("\n"))
+    assert sizes[0] == sizes[1] > 500
 
 
 def test_accumulation_mixes_no_dtypes_by_accident(toy):

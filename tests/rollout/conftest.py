@@ -21,6 +21,7 @@ from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.segments import whole_rows
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
 # The stop tag is "go": whole, with bytes before it, with bytes past it, in two ids.
@@ -94,8 +95,8 @@ def kit():
         return Observer(**(settings | changes))
 
     @jax.jit
-    def logits(params, tokens, lengths):
-        hidden = transformer.hidden(params, tokens, lengths)
+    def logits(params, tokens, segments):
+        hidden = transformer.hidden(params, tokens, segments)
         return jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
 
     def trainer_logprobs(trajectories, temperature):
@@ -103,8 +104,8 @@ def kit():
         tokens = np.zeros((len(trajectories), LIMITS["max_len"]), np.int32)
         for row, trajectory in zip(tokens, trajectories, strict=True):
             row[: len(trajectory.tokens)] = trajectory.tokens
-        lengths = np.array([len(t.tokens) for t in trajectories], np.int32)
-        logps = jax.nn.log_softmax(logits(params, tokens, lengths) / temperature)
+        segments = whole_rows([len(t.tokens) for t in trajectories], tokens.shape[1])
+        logps = jax.nn.log_softmax(logits(params, tokens, segments) / temperature)
         chosen = np.take_along_axis(logps[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
         return np.pad(chosen, ((0, 0), (1, 0)))
 

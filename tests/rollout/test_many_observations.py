@@ -20,6 +20,7 @@ from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.segments import whole_rows
 
 ARCHITECTURE = Architecture(
     vocab_size=48,
@@ -122,8 +123,8 @@ def kit(request):
         return done
 
     @jax.jit
-    def forward(params, tokens, lengths, is_policy):
-        hidden = transformer.hidden(params, tokens, lengths)
+    def forward(params, tokens, segments, is_policy):
+        hidden = transformer.hidden(params, tokens, segments)
         head, temperature = transformer.head(params), jnp.float32(TEMPERATURE)
         return policy_logprobs(hidden, head, tokens, is_policy, temperature)[0]
 
@@ -131,11 +132,12 @@ def kit(request):
         """As an update computes them: whole rows, the head at policy positions."""
         tokens = np.zeros((len(trajectories), LIMITS.max_len), np.int32)
         is_policy = np.zeros(tokens.shape, bool)
-        lengths = np.array([len(t.tokens) for t in trajectories], np.int32)
+        lengths = [len(t.tokens) for t in trajectories]
         for i, trajectory in enumerate(trajectories):
             tokens[i, : lengths[i]] = trajectory.tokens
             is_policy[i, : lengths[i]] = trajectory.is_policy
-        return np.asarray(forward(params, tokens, lengths, is_policy))[is_policy]
+        segments = whole_rows(lengths, LIMITS.max_len)
+        return np.asarray(forward(params, tokens, segments, is_policy))[is_policy]
 
     # In bfloat16 a logit of 8 is rounded to 1/32, in either pass. Log-probs spread by
     # 1.3, so another context shows all the same.

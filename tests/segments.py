@@ -1,0 +1,12 @@
+"""Rows that hold one segment each, as most tests want them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+
+def whole_rows(lengths: Sequence[int], row_len: int) -> Int[np.ndarray, "B T"]:
+    """Segment 1 for so many tokens of each row, then padding."""
+    is_token = np.arange(row_len)[None] < np.asarray(lengths)[:, None]
+    return is_token.astype(np.int32)
