@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -167,6 +168,10 @@ class Trainer:
                 stage=number,
                 temperature=stage.temperature,
             )
+            publish_bytes = float(tree_bytes(published))
+            # The update needs their room; nobody reads them again.
+            jax.tree.map(lambda array: array.delete(), published)
+            run.sampler.give_memory_back()
             outcomes, scores = judge(trajectories, recipe)
             advantages = advantages_of(trajectories, outcomes, stage)
             started = time.perf_counter()
@@ -199,7 +204,7 @@ class Trainer:
             values["rollouts_restarted"] = float(timing.num_restarts)
             values["time/search_wait"] = timing.search_wait
             values["time/publish"] = publish_s
-            values["publish_bytes"] = float(tree_bytes(published))
+            values["publish_bytes"] = publish_bytes
             every = config.logging.rollouts_every
             if every and (stage_step % every == 0 or stage_step + 1 == num_steps):
                 write_rollouts(

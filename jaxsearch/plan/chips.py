@@ -117,6 +117,12 @@ class Topology:
         """Devices of a process."""
         return min(self.num_devices, self.chip.host_devices)
 
+    @property
+    def host(self) -> "Topology":
+        """The TPUs of one host: four chips."""
+        size = "x".join(["2", "2", "1"][: _TORUS_AXES[self.generation]])
+        return topology(f"{self.generation}:{size}")
+
 
 def topology(name: str) -> Topology:
     """Errors: ValueError lists what is known, for a name that is not."""

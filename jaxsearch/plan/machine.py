@@ -13,9 +13,10 @@ class Machine:
     """Devices to compile for, which may be elsewhere or nowhere.
 
     Attributes:
-      devices: None where no compiler is at hand: then there is only arithmetic.
       chip: None for a CPU.
-      host_devices: of a process.
+      devices: None where no compiler is at hand: then there is only arithmetic.
+      local: those of one process; its rollouts run there.
+      host_devices: how many these are.
     """
 
     name: str
@@ -23,19 +24,12 @@ class Machine:
     host_devices: int
     chip: Chip | None
     devices: tuple[jax.Device, ...] | None
-
-    @property
-    def local(self) -> tuple[jax.Device, ...]:
-        """The devices of one process."""
-        first = self.devices[0].process_index
-        return tuple(d for d in self.devices if d.process_index == first)
+    local: tuple[jax.Device, ...]
 
     @property
     def backend(self) -> str:
         """As `jax.default_backend` would name it there."""
-        if self.devices is None:
-            return "gpu"
-        return self.devices[0].platform
+        return self.devices[0].platform if self.devices else "gpu"
 
 
 def open_machine(name: str | None) -> Machine:
@@ -45,26 +39,29 @@ def open_machine(name: str | None) -> Machine:
     of, or TPUs without libtpu.
     """
     if name is None:
-        devices = tuple(jax.devices())
+        devices, local = tuple(jax.devices()), tuple(jax.local_devices())
         return Machine(
             name=f"local:{len(devices)}",
             num_devices=len(devices),
-            host_devices=jax.local_device_count(),
+            host_devices=len(local),
             chip=chip_of(devices[0].device_kind),
             devices=devices,
+            local=local,
         )
     wanted = topology(name)
-    devices = _tpu_devices(wanted) if wanted.is_tpu else None
-    host_devices = wanted.host_devices
-    if devices is not None:
-        firsts = [d for d in devices if d.process_index == devices[0].process_index]
-        host_devices = len(firsts)
+    devices, local = None, ()
+    if wanted.is_tpu:
+        devices = local = _tpu_devices(wanted)
+        if wanted.num_devices > wanted.host_devices:
+            # A part of a larger machine is none that can be compiled for.
+            local = _tpu_devices(wanted.host)
     return Machine(
         name=name,
         num_devices=wanted.num_devices,
-        host_devices=host_devices,
+        host_devices=wanted.host_devices,
         chip=wanted.chip,
         devices=devices,
+        local=local,
     )
 
 

@@ -48,18 +48,17 @@ def compiled_parts(
     )
     shared = dict(replica.shape)
     print(f"{architecture.num_parameters:,} parameters, {sizes}", file=sys.stderr)
+    # As if every token were the policy's.
+    num_chunks = -(-num_positions // width)
+    # The short ones first: what is wrong shows early.
     return {
-        GRADIENT: measured(
-            GRADIENT,
-            training.accumulate,
-            sizes,
-            # As if every token were the policy's.
-            unknown_trips=-(-num_positions // width),
-        ),
         STEP: measured(STEP, training.apply, sizes),
         PREFILL: measured(PREFILL, rollouts.prefill, shared),
         APPEND: measured(APPEND, rollouts.append, shared),
         DECODE: measured(DECODE, rollouts.decode, shared),
+        GRADIENT: measured(
+            GRADIENT, training.accumulate, sizes, unknown_trips=num_chunks
+        ),
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 
+_SHARE = 0.9  # of the memory that estimates may fill
+
 
 def suggestion(
     update: UpdateWork,
@@ -20,19 +22,19 @@ def suggestion(
     The fewest devices a copy first: what devices share, they must exchange.
     """
     for tensor in _divisors(update.architecture, num_devices):
-        # Rows of a microbatch follow the mesh: at least one for each of its parts.
+        # Rows of a microbatch follow the mesh: one for each of its parts.
         parts = num_devices // tensor
-        own = dataclasses.replace(
-            update, data=1, fsdp=parts, tensor=tensor, rows=max(parts, update.rows)
-        )
-        if own.rows % parts or own.update_bytes > memory_bytes:
+        own = dataclasses.replace(update, data=1, fsdp=parts, tensor=tensor, rows=parts)
+        if own.update_bytes > _SHARE * memory_bytes:
             continue
         for shared in _divisors(rollout.architecture, process_devices):
             copy = dataclasses.replace(rollout, tensor=shared)
-            if own.state_bytes + copy.params_bytes + copy.cache_bytes <= memory_bytes:
+            held = own.state_bytes + copy.params_bytes + copy.cache_bytes
+            if held <= _SHARE * memory_bytes:
                 return (
                     f"--mesh.data 1 --mesh.fsdp {parts} --mesh.tensor {tensor} "
-                    f"--rollout.tensor {shared}"
+                    f"--rollout.tensor {shared}, with max_tokens "
+                    f"{parts * own.row_len} in the stage"
                 )
     return ""
 

@@ -102,6 +102,7 @@ def test_machines_have_names():
     gpus = topology("h200:8")
     assert (gpus.num_devices, gpus.host_devices, gpus.is_tpu) == (8, 8, False)
     assert topology("h200:1").host_devices == 1
+    assert (pod.host.name, topology("v5e:4x4").host.name) == ("v5p:2x2x1", "v5e:2x2")
     assert chip_of("TPU v5 lite") == topology("v5e:4x4").chip
     assert chip_of("TPU v5p") == chip_of("TPU v5") == pod.chip
     assert chip_of("NVIDIA H200") == gpus.chip
@@ -128,16 +129,20 @@ def test_what_does_not_fit_is_answered_with_what_would():
     rollout = RolloutWork(
         architecture=SEVEN,
         tensor=1,
-        num_slots=1,
+        num_slots=8,
         max_len=8192,
-        cached_tokens=8192,
+        cached_tokens=8 * 8192,
         append_tokens=2048,
         dtype="bfloat16",
     )
     sizes = {"num_devices": 16, "process_devices": 4}
     found = suggestion(update, rollout, memory_bytes=16 * 2**30, **sizes)
-    # 7.6 GB are trained on a device: half a copy, another 7.6, is too much beside it.
-    assert found.endswith("--rollout.tensor 4")
+    # 7.6 GB are trained on a device: half a copy, another 7.6, is too much beside it,
+    # and the head's gradient is too large unless the vocabulary is cut.
+    assert found == (
+        "--mesh.data 1 --mesh.fsdp 4 --mesh.tensor 4 --rollout.tensor 4, with "
+        "max_tokens 32768 in the stage"
+    )
     assert not suggestion(update, rollout, memory_bytes=2**30, **sizes)
 
 
