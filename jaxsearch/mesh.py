@@ -9,7 +9,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsearch.models.spread import Spread
-from jaxsearch.rl.head import Places
+from jaxsearch.rl.places import Places
 
 # Logical axis -> mesh axis, or None: the axis is not spread.
 RULES: Mapping[str, str | None] = {

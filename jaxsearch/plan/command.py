@@ -18,8 +18,8 @@ from jaxsearch.plan.fit import Fit, step_seconds
 from jaxsearch.plan.machine import Machine, open_machine
 from jaxsearch.plan.measured import Measured, TooLargeError
 from jaxsearch.plan.parts import GRADIENT, compiled_parts, computed_parts
-from jaxsearch.plan.programs import rows_of_batch
 from jaxsearch.plan.suggest import suggestion
+from jaxsearch.plan.training import rows_of_batch
 from jaxsearch.rollout.layout import AXIS, RULES
 from jaxsearch.rollout.limits import row_buckets
 from jaxsearch.rollout.shapes import Shapes

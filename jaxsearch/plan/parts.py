@@ -9,7 +9,8 @@ from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 from jaxsearch.plan.costs import Costs
 from jaxsearch.plan.machine import Machine
 from jaxsearch.plan.measured import Measured, measured
-from jaxsearch.plan.programs import Rollouts, Training
+from jaxsearch.plan.rollouts import Rollouts
+from jaxsearch.plan.training import Training
 from jaxsearch.rl.head import chunk_width
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.run import make_transformer

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
-from jaxsearch.rl.head import Places, policy_logprobs
+from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rl.objectives import Objective
+from jaxsearch.rl.places import Places
 from jaxsearch.trajectory import TrainBatch
 
 Params = Any  # pytree of arrays

@@ -13,8 +13,9 @@ from jaxsearch.cli import main
 from jaxsearch.mesh import MeshShape
 from jaxsearch.plan.architectures import planned_architecture
 from jaxsearch.plan.command import plan
-from jaxsearch.plan.programs import Training, device_bytes
+from jaxsearch.plan.placed import device_bytes
 from jaxsearch.plan.text import as_text
+from jaxsearch.plan.training import Training
 from jaxsearch.run import make_transformer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -12,7 +12,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsearch.rl import head as head_module
-from jaxsearch.rl.head import Places, policy_logprobs
+from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rl.places import Places
 
 M, T, D, V = 3, 13, 8, 17
 AXES = (AxisType.Auto,) * 3
