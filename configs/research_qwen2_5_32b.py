@@ -66,5 +66,5 @@ config = RunConfig(
         ),
     ),
     eval=EvalConfig(every=10, limit=100),
-    mesh=MeshShape(fsdp=None),
+    mesh=MeshShape(),
 )

@@ -68,5 +68,5 @@ config = RunConfig(
         ),
     ),
     eval=EvalConfig(every=10, limit=100),
-    mesh=MeshShape(fsdp=4, tensor=4),
+    mesh=MeshShape(tensor=4),
 )

@@ -46,7 +46,7 @@ def test_nothing_is_replicated_that_the_rules_shard(training):
     """In the compiled programs: what comes in, and what goes out."""
     state = training.state
     # All matrices are cut eight times by the rules: the test can fail.
-    matrices = [x for x in jax.tree.leaves(state.params) if len(x.shape) > 2]
+    matrices = [x for x in jax.tree.leaves(state.params) if math.prod(x.shape) > 1000]
     for x in matrices:
         assert 8 * math.prod(x.sharding.shard_shape(x.shape)) == math.prod(x.shape)
     gradient = training.accumulate().compile()
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_told_with_a_reason(config):
     ("options", "words"),
     [
         (["--topology", "v5e:banana"], "topology 'v5e:banana' is unknown; known:"),
-        (["--mesh.fsdp", "3"], "fsdp=3 x tensor=1 needs 3 devices, there are 8"),
+        (["--mesh.fsdp", "3"], "fsdp=3 x tensor=4 needs 12 devices, there are 8"),
         (["--mesh.tensor", "8"], "'kv_heads' of size 4 does not divide by the 8"),
         (["--rollout.tensor", "3"], "rollout.tensor 3 does not divide the 8 devices"),
         (["--model.path", "folder/that/is/not"], "pass --model.path FOLDER"),
