@@ -43,6 +43,16 @@ def _parser() -> argparse.ArgumentParser:
         "lists them all",
     )
 
+    plan = command("plan", "whether a run fits a machine, and what it costs there")
+    plan.add_argument("config", help="as in train; of the model, config.json is enough")
+    plan.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        help="--topology NAME compiles for TPUs elsewhere (v5e:4x4, v5p:4x4x4, "
+        "v6e:8x8) or computes for GPUs (h200:8); without it, the devices that are "
+        "here. All else as in train",
+    )
+
     evaluate = command("eval", "a policy on a set of questions")
     _model(evaluate)
     evaluate.add_argument("--questions", default="", help="file; a run has its own")
@@ -276,6 +286,28 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     return train(overridden(read_config(args.config), overrides, args.config))
 
 
+def _plan(args: argparse.Namespace) -> dict[str, Any]:
+    own = argparse.ArgumentParser(prog="jaxsearch plan", allow_abbrev=False)
+    own.add_argument("--topology")
+    own.add_argument("--json", action="store_true")
+    # What it does not know is an override of the config.
+    known, overrides = own.parse_known_args(args.overrides)
+    args.json = args.json or known.json
+    if known.topology:
+        # Compiling for devices elsewhere needs none here, and must not take them.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    from jaxsearch.config_record import overridden, read_config
+    from jaxsearch.plan.command import plan
+    from jaxsearch.plan.text import as_text
+
+    config = overridden(read_config(args.config), overrides, args.config)
+    result = plan(config, known.topology)
+    if args.json:
+        return result
+    print(as_text(result))
+    return {}
+
+
 def _eval(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.use import evaluate_to
 
@@ -383,6 +415,7 @@ def _doctor(args: argparse.Namespace) -> dict[str, Any]:
 
 _COMMANDS = {
     "train": _train,
+    "plan": _plan,
     "eval": _eval,
     "ask": _ask,
     "score": _score,

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxsearch.models.spread import Spread
+from jaxsearch.rl.places import Places
 
 # Logical axis -> mesh axis, or None: the axis is not spread.
 RULES: Mapping[str, str | None] = {
@@ -39,22 +42,39 @@ class MeshShape:
                 raise ValueError(f"mesh axis {axis} must be at least 1, got {size}")
 
 
+def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
+    """Devices along the axes data, fsdp, tensor.
+
+    Errors: ValueError when they do not multiply to the number of devices.
+    """
+    left = max(1, num_devices // (shape.data * shape.tensor))
+    sizes = {
+        "data": shape.data,
+        "fsdp": left if shape.fsdp is None else shape.fsdp,
+        "tensor": shape.tensor,
+    }
+    if math.prod(sizes.values()) != num_devices:
+        raise ValueError(
+            f"mesh data={shape.data} x fsdp={sizes['fsdp']} x tensor={shape.tensor} "
+            f"needs {math.prod(sizes.values())} devices, there are {num_devices}"
+        )
+    return sizes
+
+
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
     """A mesh of axes data, fsdp, tensor.
 
     Errors: ValueError when the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    left = max(1, len(devices) // (shape.data * shape.tensor))
-    sizes = (shape.data, left if shape.fsdp is None else shape.fsdp, shape.tensor)
-    if math.prod(sizes) != len(devices):
-        raise ValueError(
-            f"mesh data={shape.data} x fsdp={sizes[1]} x tensor={shape.tensor} needs "
-            f"{math.prod(sizes)} devices, there are {len(devices)}"
-        )
-    names = ("data", "fsdp", "tensor")
+    sizes = mesh_sizes(shape, len(devices))
     # Not a plain reshape: it lays the axes along the links of a TPU's torus.
-    return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        tuple(sizes),
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices,
+    )
 
 
 def platform(mesh: Mesh) -> str:
@@ -66,7 +86,10 @@ def platform(mesh: Mesh) -> str:
 
 
 def shardings(
-    mesh: Mesh, logical_axes: Any, shapes: Any, rules: Mapping[str, str | None] = RULES
+    mesh: Mesh | AbstractMesh,
+    logical_axes: Any,
+    shapes: Any,
+    rules: Mapping[str, str | None] = RULES,
 ) -> Any:
     """A sharding for every parameter, from the names of its axes.
 
@@ -110,6 +133,18 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
 def head_sharding(mesh: Mesh) -> NamedSharding:
     """Rows and heads of [B T N H] spread as a batch and the weights of heads are."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
+
+
+def spread(mesh: Mesh) -> Spread | None:
+    """How a network computes whole rows on a mesh; None on one device."""
+    if mesh.size == 1:
+        return None
+    return Spread(mesh=mesh, rules=tuple(RULES.items()), row_axes=BATCH_AXES)
+
+
+def head_places(mesh: Mesh, head: NamedSharding) -> Places | None:
+    """How devices share the head [V D] that is stored so; None on one device."""
+    return Places(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
 
 
 def row_multiple(mesh: Mesh) -> int:

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxsearch import mesh as meshes
-from jaxsearch.config import ModelConfig, RLStage, RunConfig, SupervisedStage
+from jaxsearch.config import (
+    ModelConfig,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+    SupervisedStage,
+)
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.inputs import Inputs, load_inputs, open_indexes
 from jaxsearch.models.adapters import merged
@@ -40,13 +46,11 @@ from jaxsearch.search.index import Index
 from jaxsearch.search.retries import RetryingIndex
 
 
-def make_transformer(
-    model: ModelConfig, tokenizer: Tokenizer, mesh: jax.sharding.Mesh
-) -> Transformer:
-    """The network of a config, to be trained on this mesh, without parameters.
+def run_architecture(model: ModelConfig, tokenizer: Tokenizer) -> Architecture:
+    """The sizes of a config's network.
 
-    Errors: ValueError for sizes that do not fit, a tokenizer with more ids than the
-    model has embeddings, or attention that the devices cannot run.
+    Errors: ValueError for sizes that do not fit, or a tokenizer with more ids than the
+    model has embeddings.
     """
     if model.path:
         architecture = read_architecture(model.path)
@@ -55,20 +59,29 @@ def make_transformer(
                 f"the tokenizer has {tokenizer.num_ids} ids but model {model.path} "
                 f"only {architecture.vocab_size}; use the tokenizer of that model"
             )
-    else:
-        architecture = Architecture(
-            vocab_size=padded_vocab(tokenizer),
-            width=model.width,
-            mlp_width=model.mlp_width,
-            num_layers=model.num_layers,
-            num_heads=model.num_heads,
-            num_kv_heads=model.num_kv_heads,
-            head_width=model.head_width,
-            rope_theta=model.rope_theta,
-            has_qkv_bias=model.has_qkv_bias,
-            has_qk_norm=model.has_qk_norm,
-            has_tied_head=model.has_tied_head,
-        )
+        return architecture
+    return Architecture(
+        vocab_size=padded_vocab(tokenizer),
+        width=model.width,
+        mlp_width=model.mlp_width,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        num_kv_heads=model.num_kv_heads,
+        head_width=model.head_width,
+        rope_theta=model.rope_theta,
+        has_qkv_bias=model.has_qkv_bias,
+        has_qk_norm=model.has_qk_norm,
+        has_tied_head=model.has_tied_head,
+    )
+
+
+def make_transformer(
+    model: ModelConfig, architecture: Architecture, mesh: jax.sharding.Mesh
+) -> Transformer:
+    """The network of a config, to be trained on this mesh, without parameters.
+
+    Errors: ValueError for attention that the devices cannot run.
+    """
     return Transformer(
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
@@ -83,6 +96,7 @@ def make_transformer(
         ),
         is_packed=model.has_packed_rows,
         lora=model.lora,
+        spread=meshes.spread(mesh),
     )
 
 
@@ -104,6 +118,48 @@ class _Head:
 
     def __call__(self, params: Params) -> Any:
         return self.transformer.head(params)
+
+
+def param_shardings(
+    transformer: Transformer, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+) -> Any:
+    """Where each parameter lies in training."""
+    return meshes.shardings(mesh, transformer.logical_axes, transformer.shapes)
+
+
+def make_updater(
+    transformer: Transformer,
+    mesh: jax.sharding.Mesh,
+    stage: SupervisedStage | RLStage,
+    objective: Objective,
+    temperature: float,
+    frozen: Params,
+) -> Updater:
+    """The update of a stage; its schedule spans the stage's configured steps."""
+    head = param_shardings(transformer, mesh)[transformer.head_name]
+    return Updater(
+        forward=_Forward(transformer),
+        head=_Head(transformer),
+        objective=objective,
+        optimizer=make_optimizer(stage.optimizer, stage.steps),
+        temperature=temperature,
+        places=meshes.head_places(mesh, head),
+        frozen=frozen,
+    )
+
+
+def rollout_limits(rollout: RolloutConfig) -> Limits:
+    """The budgets of a config's rollouts."""
+    return Limits(
+        num_slots=rollout.num_slots,
+        max_len=rollout.max_len,
+        max_prompt_len=rollout.max_prompt_len,
+        max_turn_len=rollout.max_turn_len,
+        max_observation_len=rollout.max_observation_len,
+        max_searches=rollout.max_searches,
+        search_calls=rollout.search_calls,
+        cache_len=rollout.cache_len,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,8 +194,7 @@ class Run:
 
     @functools.cached_property
     def param_shardings(self) -> Any:
-        transformer = self.transformer
-        return meshes.shardings(self.mesh, transformer.logical_axes, transformer.shapes)
+        return param_shardings(self.transformer, self.mesh)
 
     def published(self, params: Params) -> tuple[Params, float]:
         """Parameters in the layout of rollouts, and the seconds it took."""
@@ -173,16 +228,7 @@ class Run:
             cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
             seed=config.seed,
         )
-        limits = Limits(
-            num_slots=rollout.num_slots,
-            max_len=rollout.max_len,
-            max_prompt_len=rollout.max_prompt_len,
-            max_turn_len=rollout.max_turn_len,
-            max_observation_len=rollout.max_observation_len,
-            max_searches=rollout.max_searches,
-            search_calls=rollout.search_calls,
-            cache_len=rollout.cache_len,
-        )
+        limits = rollout_limits(rollout)
         table = stop_table(
             inputs.tokenizer.id_bytes,
             inputs.protocol.stop_tags,
@@ -246,14 +292,8 @@ class Run:
         frozen: Params,
     ) -> Updater:
         """The update of a stage; its schedule spans the stage's configured steps."""
-        return Updater(
-            forward=_Forward(self.transformer),
-            head=_Head(self.transformer),
-            objective=objective,
-            optimizer=make_optimizer(stage.optimizer, stage.steps),
-            temperature=temperature,
-            rows=meshes.row_sharding(self.mesh) if self.mesh.size > 1 else None,
-            frozen=frozen,
+        return make_updater(
+            self.transformer, self.mesh, stage, objective, temperature, frozen
         )
 
     @property
@@ -277,10 +317,11 @@ def open_run(config: RunConfig) -> Run:
     """
     inputs = load_inputs(config)
     mesh = meshes.make_mesh(config.mesh)
+    architecture = run_architecture(config.model, inputs.tokenizer)
     run = Run(
         config=config,
         inputs=inputs,
-        transformer=make_transformer(config.model, inputs.tokenizer, mesh),
+        transformer=make_transformer(config.model, architecture, mesh),
         mesh=mesh,
     )
     # All say what does not fit, before anything is computed or written.

@@ -185,6 +185,10 @@ class Trainer:
             trajectories, outcomes, scores = everyones_judged(
                 trajectories, *judge(trajectories, recipe)
             )
+            publish_bytes = float(tree_bytes(published))
+            # The update needs their room; nobody reads them again.
+            jax.tree.map(lambda array: array.delete(), published)
+            run.sampler.give_memory_back()
             advantages = advantages_of(trajectories, outcomes, stage)
             started = time.perf_counter()
             rows = train_rows(trajectories, advantages)
@@ -214,7 +218,7 @@ class Trainer:
             values |= rollout_values
             values |= _speeds(trajectories, rollout_values["time/rollout"], started)
             values["time/publish"] = publish_s
-            values["publish_bytes"] = float(tree_bytes(published))
+            values["publish_bytes"] = publish_bytes
             every = config.logging.rollouts_every
             is_written = every and processes.is_first()
             if is_written and (stage_step % every == 0 or stage_step + 1 == num_steps):

@@ -26,6 +26,7 @@ from jaxsearch.models.layers import KEPT, GatedMLP, Projections, normal, stream_
 from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
+from jaxsearch.models.spread import Spread
 
 Params = dict[str, Any]  # nested dict of arrays
 # nnx.GraphDef and nnx.State, spelled so that beartype can read it.
@@ -92,6 +93,7 @@ class Transformer:
       is_packed: rows may hold several segments, which attention keeps apart.
       lora: low-rank updates of some weights. They stand under `adapters` among the
         parameters, and are all that is trained.
+      spread: how whole rows are computed on a mesh; None on one device.
       rollout_mesh: one axis of devices that share a copy of the parameters in
         rollouts, each with its heads, its piece of the MLP and of the vocabulary;
         None: a device has a copy of its own.
@@ -103,6 +105,7 @@ class Transformer:
     attention: RowAttention = plain
     is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
+    spread: Spread | None = None
     rollout_mesh: AbstractMesh | None = None
 
     def __post_init__(self):
@@ -165,7 +168,10 @@ class Transformer:
         positions = jnp.broadcast_to(index, tokens.shape)
         if self.is_packed:
             positions = positions_in(segments)
-        x, angles = self._embed(params, tokens, positions)
+        angles = self._angles(positions)
+        embedding = params["embedding"].astype(self.dtype)
+        spread = self.spread
+        x = embedding[tokens] if spread is None else spread.embedded(embedding, tokens)
 
         def layer(x, slices):
             def attention(query, key, value):
@@ -173,11 +179,15 @@ class Transformer:
                 heads = self.attention(query, key, value, segments=apart)
                 return checkpoint_name(heads, KEPT), None
 
-            return self._block(*slices, x, angles, attention)
+            x, kept = self._block(*self._whole(slices), x, angles, attention)
+            return x if spread is None else spread.by_rows(x), kept
 
         policy = None if self.is_rematerialised else _PRODUCTS
         layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
+        if spread is not None:
+            # Before they are gathered: half as much is moved, and of gradients kept.
+            stacked = self._cast(stacked)
         x, _ = jax.lax.scan(layer, x, stacked)
         is_token = segments[..., None] > 0
         return jnp.where(is_token, self._final_norm(params, x), 0)
@@ -232,7 +242,8 @@ class Transformer:
         `params` are those of `for_rollouts`. Layers are called one after the other in
         Python, so `attention` may read and replace arrays of the caller's: the cache.
         """
-        x, angles = self._embed(params, tokens, positions)
+        x = params["embedding"].astype(self.dtype)[tokens]
+        angles = self._angles(positions)
         for number, weights in enumerate(params["blocks"]):
             here = functools.partial(attention, number)
             x = joined_block(
@@ -242,12 +253,35 @@ class Transformer:
 
     def head(self, params: Params) -> Float[Array, "V D"]:
         """The matrix from hidden states to logits, in the dtype of activations."""
-        name = "embedding" if self.architecture.has_tied_head else "head"
-        return params[name].astype(self.dtype)
+        return params[self.head_name].astype(self.dtype)
 
-    def _embed(self, params: Params, tokens: Array, positions: Array):
-        x = params["embedding"].astype(self.dtype)[tokens]
-        return x, rotary_angles(positions, rotary_frequencies(self.architecture))
+    @property
+    def head_name(self) -> str:
+        """Under which name the head stands among the parameters."""
+        return "embedding" if self.architecture.has_tied_head else "head"
+
+    def _angles(self, positions: Array) -> tuple[Array, Array]:
+        return rotary_angles(positions, rotary_frequencies(self.architecture))
+
+    def _whole(self, slices: tuple[Params, Params]) -> tuple[Params, Params]:
+        """Weights and adapters of a layer, as its products read them."""
+        if self.spread is None:
+            return slices
+        axes = jax.tree.map(
+            lambda names: names[1:],  # a layer has no axis of layers
+            (self.logical_axes["blocks"], self.logical_axes.get(ADAPTERS, {})),
+            is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], str),
+        )
+        return self.spread.whole(slices, axes)
+
+    def _cast(self, weights: Any) -> Any:
+        """In the dtype of activations; scales of norms stay in float32, in which they
+        are computed."""
+
+        def cast(path: tuple, leaf: Array) -> Array:
+            return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
+
+        return jax.tree.map_with_path(cast, weights)
 
     def _block(self, weights: Params, adapters: Params, x: Array, angles, attention):
         block = self._merged(self._block_graph, weights)

@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
 from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rl.objectives import Objective
+from jaxsearch.rl.places import Places
 from jaxsearch.trajectory import TrainBatch
 
 Params = Any  # pytree of arrays
@@ -36,17 +36,17 @@ class Gradient:
       forward: whole rows to hidden states.
       head: frozen | params -> [V D].
       temperature: of the sampler.
-      rows: how the rows of a batch are spread (`mesh.row_sharding`), None on one
-        device. Hidden states are held to it: without it XLA may gather every row to
-        every device where parameters are sharded over the same devices, which gives
-        the same numbers but none of the memory and time.
+      places: where rows and the head lie (`mesh.head_places`), None on one device.
+        Hidden states are held to it: without it XLA may gather every row to every
+        device where parameters are sharded over the same devices, which gives the
+        same numbers but none of the memory and time.
     """
 
     forward: Forward
     head: Callable[[Params], Float[Array, "V D"]]
     objective: Objective
     temperature: float = 1.0
-    rows: NamedSharding | None = None
+    places: Places | None = None
 
     def __post_init__(self):
         if not self.temperature > 0:
@@ -65,17 +65,12 @@ class Gradient:
         """Log-probs and entropies of the tokens that count; 0 elsewhere."""
         params = frozen | params
         hidden = self.forward(params, tokens, segments)
-        num_parts = 1
-        if self.rows is not None:
-            hidden = jax.lax.with_sharding_constraint(hidden, self.rows)
-            num_parts = len(tokens) // self.rows.shard_shape(tokens.shape)[0]
+        if self.places is not None:
+            hidden = jax.lax.with_sharding_constraint(hidden, self.places.rows)
+        temperature = jnp.float32(self.temperature)
+        head = self.head(params)
         return policy_logprobs(
-            hidden,
-            self.head(params),
-            tokens,
-            is_policy,
-            jnp.float32(self.temperature),
-            num_parts=num_parts,
+            hidden, head, tokens, is_policy, temperature, self.places
         )
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -100,6 +95,8 @@ class Gradient:
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(frozen, reference_params, *rows)
+            # One pass after the other: side by side they need twice the memory.
+            reference, params = jax.lax.optimization_barrier((reference, params))
 
         def total_loss(params):
             logprobs, entropy = self.logprobs(frozen, params, *rows)

@@ -5,12 +5,17 @@ positions alone, a chunk of them at a time, and again in the backward pass, so t
 nothing of size [M T V] ever exists.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
+
+from jaxsearch.rl.places import Axes, Places
 
 # Logits that exist at once: so many positions, and so many numbers (128 MB). Chunks
 # must be short where V is large, since a row's last one is mostly padding.
@@ -24,8 +29,7 @@ def policy_logprobs(
     tokens: Int[Array, "M T"],
     is_policy: Bool[Array, "M T"],
     temperature: Float[Array, ""],
-    *,
-    num_parts: int = 1,
+    places: Places | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
@@ -35,22 +39,29 @@ def policy_logprobs(
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
     a constant: no gradient flows into it.
 
-    Args:
-      num_parts: that the rows are spread over, a device each. Positions are brought
-        together within a part and never across, so that none has to move.
+    With `places` each device scores its own rows, against its part of the vocabulary.
+    Positions are brought together within what a device has, and never across.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
+
+    num_parts = 1 if places is None else places.num_parts(tokens)
 
     def by_parts(x: Array) -> Array:
         return x.reshape(num_parts, -1, *x.shape[2:])
 
     targets, is_target = tokens[:, 1:], is_policy[:, 1:]
     states, ids, is_read = map(by_parts, (hidden[:, :-1], targets, is_target))
-    scores = _scored(states, head, ids, is_read, temperature)
+    scores = _scored(states, head, ids, is_read, temperature, places)
     pad = ((0, 0), (1, 0))
     logprobs, entropy = (jnp.pad(x.reshape(targets.shape), pad) for x in scores)
     return logprobs, entropy
+
+
+def chunk_width(num_rows: int, row_len: int, vocab_size: int) -> int:
+    """Positions of each row that are scored at once, on one device."""
+    positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
+    return min(row_len, max(1, positions // num_rows))
 
 
 class _Chunks(NamedTuple):
@@ -72,16 +83,22 @@ class _Chunks(NamedTuple):
     num_chunks: Array
 
     @classmethod
-    def of(cls, is_target: Bool[Array, "M T"], vocab_size: int) -> "_Chunks":
+    def of(
+        cls, is_target: Bool[Array, "M T"], vocab_size: int, places: Places | None
+    ) -> "_Chunks":
         M, T = is_target.shape
-        positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
-        width = min(T, max(1, positions // M))
+        width = chunk_width(M, T, vocab_size)
         order = jnp.argsort(~is_target, axis=1, stable=True)
+        num_chunks = -(-jnp.max(jnp.sum(is_target, axis=1)) // width)
+        if places is not None:
+            # As often on every device: all wait for the last one anyway, and none
+            # may be asked for a sum over the vocabulary when another has left.
+            num_chunks = _joined(jax.lax.pmax, num_chunks, places.row_axes)
         return cls(
             order=order,
             inverse=jnp.argsort(order, axis=1),
             width=width,
-            num_chunks=-(-jnp.max(jnp.sum(is_target, axis=1)) // width),
+            num_chunks=num_chunks,
         )
 
     def pack(self, x: Array, is_target: Bool[Array, "M T"]) -> Array:
@@ -122,59 +139,124 @@ def _logits(
     return logits / temperature
 
 
-def _is_chosen(tokens: Int[Array, "M C"], num_ids: int) -> Bool[Array, "M C V"]:
-    """A comparison, not a gather: it needs no other part of a vocabulary that is
-    spread over devices, and fuses with what reads it."""
-    return tokens[..., None] == jnp.arange(num_ids)[None, None]
+def _log_total(
+    logits: Float[Array, "M C V"], vocab_axis: str | None
+) -> Float[Array, "M C 1"]:
+    """log of the sum of exponentials, over the vocabulary of all devices."""
+    if vocab_axis is None:
+        return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    top = jax.lax.pmax(jnp.max(logits, -1, keepdims=True), vocab_axis)
+    total = jnp.sum(jnp.exp(logits - top), -1, keepdims=True)
+    return top + jnp.log(jax.lax.psum(total, vocab_axis))
 
 
-@jax.custom_vjp
-def _scored(hidden, head, targets, is_target, temperature):
-    return _forward(hidden, head, targets, is_target, temperature)[0]
+def _is_chosen(
+    tokens: Int[Array, "M C"], num_ids: int, vocab_axis: str | None
+) -> Bool[Array, "M C V"]:
+    """Which of a device's ids are the tokens.
+
+    A comparison, not a gather: it needs no other part of a vocabulary that is spread
+    over devices, and fuses with what reads it.
+    """
+    start = 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * num_ids
+    return tokens[..., None] == (start + jnp.arange(num_ids))[None, None]
 
 
-def _forward(hidden, head, targets, is_target, temperature):
-    chunks = _Chunks.of(is_target, head.shape[0])
+def _joined(join: Callable[..., Any], x: Any, axis: Axes) -> Any:
+    return x if axis is None else join(x, axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _scored(hidden, head, targets, is_target, temperature, places):
+    return _forward(hidden, head, targets, is_target, temperature, places)[0]
+
+
+def _forward(hidden, head, targets, is_target, temperature, places):
+    given = (hidden, head, targets, is_target, temperature)
+    if places is None:
+        logprobs, entropy, *kept = _scores(*given)
+        return (logprobs, entropy), (*given, *kept)
+    rows, whole = places.rows.spec, places.whole.spec
+    # Gathered once, for the backward pass too: that follows soon.
+    head = jax.lax.with_sharding_constraint(head, places.head)
+    head = jax.lax.with_sharding_constraint(head, places.whole)
+    given = (hidden, head, targets, is_target, temperature)
+    scores = jax.shard_map(
+        functools.partial(_scores, places=places),
+        mesh=places.rows.mesh,
+        in_specs=(rows, whole, rows, rows, PartitionSpec()),
+        out_specs=(rows,) * 4,
+        check_vma=False,
+    )
+    logprobs, entropy, *kept = scores(*given)
+    return (logprobs, entropy), (*given, *kept)
+
+
+def _scores(hidden, head, targets, is_target, temperature, places=None):
+    """Log-probs and entropies of one device's rows.
+
+    And for the backward pass, chunk by chunk: entropies, and logs of the totals.
+    """
+    chunks = _Chunks.of(is_target, head.shape[0], places)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
+    vocab_axis = None if places is None else places.vocab_axis
 
     def body(i, carry):
         logits = _logits(chunks.cut(states, i), head, temperature)
-        lse = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        logps = logits - lse
-        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
+        log_total = _log_total(logits, vocab_axis)
+        logps = logits - log_total
+        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0], vocab_axis)
         chosen = jnp.sum(jnp.where(is_chosen, logps, 0.0), axis=-1)
         probs = jnp.exp(logps)
         # 0 log 0 is 0. (And XLA's CPU compiler sums plain products slowly.)
         spread = -jnp.sum(jnp.where(probs > 0, probs * logps, 0.0), axis=-1)
-        found = (chosen, spread, lse[..., 0])
+        chosen, spread = _joined(jax.lax.psum, (chosen, spread), vocab_axis)
+        found = (chosen, spread, log_total[..., 0])
         return tuple(chunks.paste(x, y, i) for x, y in zip(carry, found, strict=True))
 
     zeros = jnp.zeros(tokens.shape, jnp.float32)
     start = (zeros, zeros, zeros)
-    *scores, lse = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
-    out = tuple(jnp.where(is_target, chunks.unpack(x), 0.0) for x in scores)
-    entropy = scores[1]
-    return out, (hidden, head, targets, is_target, temperature, entropy, lse)
+    *scores, log_totals = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
+    logprobs, entropy = (jnp.where(is_target, chunks.unpack(x), 0.0) for x in scores)
+    return logprobs, entropy, scores[1], log_totals
 
 
-def _backward(saved, cotangents):
-    hidden, head, targets, is_target, temperature, entropies, lses = saved
-    chunks = _Chunks.of(is_target, head.shape[0])
+def _backward(places, saved, cotangents):
+    if places is None:
+        hidden_grad, head_grad = _gradients(saved, cotangents)
+        return hidden_grad, head_grad, None, None, None
+    rows, whole = places.rows.spec, places.whole.spec
+    gradients = jax.shard_map(
+        functools.partial(_gradients, places=places),
+        mesh=places.rows.mesh,
+        in_specs=((rows, whole, rows, rows, PartitionSpec(), rows, rows), (rows, rows)),
+        out_specs=(rows, places.head.spec),
+        check_vma=False,
+    )
+    hidden_grad, head_grad = gradients(saved, cotangents)
+    return hidden_grad, head_grad, None, None, None
+
+
+def _gradients(saved, cotangents, places=None):
+    """Of the hidden states of one device's rows, and of its part of the head."""
+    hidden, head, targets, is_target, temperature, entropies, log_totals = saved
+    chunks = _Chunks.of(is_target, head.shape[0], places)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
     # Zero beyond the positions that count: what a chunk holds of them adds nothing.
     of_logprobs, of_entropy = (chunks.pack(ct, is_target) for ct in cotangents)
+    vocab_axis = None if places is None else places.vocab_axis
 
     def body(i, carry):
         states_grad, head_grad = carry
         chunk = chunks.cut(states, i)
-        logps = _logits(chunk, head, temperature) - chunks.cut(lses, i)[..., None]
+        logps = _logits(chunk, head, temperature) - chunks.cut(log_totals, i)[..., None]
         probs = jnp.exp(logps)
         entropy = chunks.cut(entropies, i)[..., None]
         of_logprob = chunks.cut(of_logprobs, i)[..., None]
         of_spread = chunks.cut(of_entropy, i)[..., None]
-        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0])
+        is_chosen = _is_chosen(chunks.cut(tokens, i), head.shape[0], vocab_axis)
         logits_grad = (
             jnp.where(is_chosen, of_logprob, 0.0)
             - probs * (of_logprob + of_spread * (logps + entropy))
@@ -190,8 +272,9 @@ def _backward(saved, cotangents):
 
     start = (jnp.zeros_like(states), jnp.zeros(head.shape, jnp.float32))
     states_grad, head_grad = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
-    hidden_grad = chunks.unpack(states_grad)
-    return hidden_grad, head_grad.astype(head.dtype), None, None, None
+    hidden_grad = _joined(jax.lax.psum, chunks.unpack(states_grad), vocab_axis)
+    head_grad = head_grad.astype(head.dtype)
+    return hidden_grad, head_grad if places is None else places.summed(head_grad)
 
 
 _scored.defvjp(_forward, _backward)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.gradient import Forward, Gradient, Params
 from jaxsearch.rl.objectives import Objective
+from jaxsearch.rl.places import Places
 from jaxsearch.trajectory import TrainBatch
 
 
@@ -87,7 +88,7 @@ class Updater:
     objective: Objective
     optimizer: optax.GradientTransformation
     temperature: float = 1.0
-    rows: NamedSharding | None = None
+    places: Places | None = None
     frozen: Params = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -97,7 +98,7 @@ class Updater:
             head=self.head,
             objective=self.objective,
             temperature=self.temperature,
-            rows=self.rows,
+            places=self.places,
         )
 
     def __post_init__(self):

@@ -87,7 +87,17 @@ class Sampler:
             pool.warm_up(pool.params_of(params), group_size, stop)
 
         with self._memory_explained():
+            self._take_memory()
             side_by_side([functools.partial(warm_up, pool) for pool in self._pools])
+
+    def give_memory_back(self) -> None:
+        """What the slots hold of the devices, until the next run."""
+        for pool in self._pools:
+            pool.give_memory_back()
+
+    def _take_memory(self) -> None:
+        for pool in self._pools:
+            pool.take_memory()
 
     def run(
         self,
@@ -157,6 +167,7 @@ class Sampler:
             return rollouts.finish(), rollouts.timing
 
         with self._memory_explained():
+            self._take_memory()
             parts = side_by_side(
                 [
                     functools.partial(finish, replica, pool)

@@ -73,8 +73,18 @@ class SlotPool:
 
         # Made where they are: the first device has no room for those of all.
         places = slot_shardings(mesh, jax.eval_shape(slots))
-        self._slots = jax.jit(slots, out_shardings=places)()
+        self._make_slots = jax.jit(slots, out_shardings=places)
+        self._slots = self._make_slots()
         self._steps: jax.Array | np.int32 = np.int32(0)
+
+    def give_memory_back(self) -> None:
+        """Deletes the slots, of which none may be in use, until `take_memory`."""
+        jax.tree.map(lambda array: array.delete(), self._slots)
+
+    def take_memory(self) -> None:
+        """Makes slots again if there are none."""
+        if self._slots.length.is_deleted():
+            self._slots = self._make_slots()
 
     def params_of(self, published: Params) -> Params:
         """What this replica's devices hold of the published parameters."""

@@ -1,5 +1,6 @@
 """Updates of adapters: the weights beside them are read, and nothing else."""
 
+import dataclasses
 import functools
 import re
 
@@ -10,7 +11,8 @@ import optax
 import pytest
 
 from jaxsearch.fingerprint import fingerprint
-from jaxsearch.mesh import MeshShape, make_mesh, put_batch, row_sharding, shardings
+from jaxsearch.mesh import MeshShape, head_places, make_mesh, put_batch, shardings
+from jaxsearch.mesh import spread as spread_over
 from jaxsearch.models.adapters import split
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.lora import LoRAConfig
@@ -65,13 +67,12 @@ def batch():
     )
 
 
-def updater_of(frozen, rows=None):
+def updater_of(frozen, **options):
     return Updater(
-        forward=TRANSFORMER.hidden,
+        **{"forward": TRANSFORMER.hidden, **options},
         head=TRANSFORMER.head,
         objective=OBJECTIVE,
         optimizer=OPTIMIZER,
-        rows=rows,
         frozen=frozen,
     )
 
@@ -175,7 +176,11 @@ def test_eight_devices_change_nothing(params, batch, compilations):
     places = shardings(mesh, TRANSFORMER.logical_axes, TRANSFORMER.shapes)
     frozen, trained = split(LORA, jax.device_put(params[0] | params[1], places))
     assert fingerprint(frozen) == fingerprint(params[0])
-    spread = updater_of(frozen, row_sharding(mesh))
+    spread = updater_of(
+        frozen,
+        forward=dataclasses.replace(TRANSFORMER, spread=spread_over(mesh)).hidden,
+        places=head_places(mesh, places[TRANSFORMER.head_name]),
+    )
     state = begin_stage(trained, OPTIMIZER, needs_reference=True)
     rows = put_batch(mesh, batch)
     found = spread.gradient_sums(state, [rows])[0]

@@ -8,11 +8,15 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxsearch.rl import head as head_module
 from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rl.places import Places
 
 M, T, D, V = 3, 13, 8, 17
+AXES = (AxisType.Auto,) * 3
 
 
 def full_logprobs(hidden, head, tokens, is_policy, temperature):
@@ -60,10 +64,7 @@ def mask(kind):
     return jnp.asarray(is_policy)
 
 
-# Positions of a chunk, over M = 3 parts of a row each: widths 1, 5 (12 positions: 3
-# chunks, the last one short), 4 (divides 12), 12 (one chunk). Over one part of all 36:
-# 2, 15 (3 chunks, the last one short), 12, 36.
-@pytest.mark.parametrize("num_parts", [1, M])
+# Positions of a chunk, of all 36: 2, 15 (3 chunks, the last one short), 12, 36.
 @pytest.mark.parametrize(
     ("kind", "chunk", "temperature"),
     [
@@ -76,7 +77,7 @@ def mask(kind):
     ],
 )
 def test_values_and_gradients_are_those_of_full_logits(
-    monkeypatch, kind, chunk, temperature, num_parts
+    monkeypatch, kind, chunk, temperature
 ):
     monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", chunk)
     hidden, head, tokens, weights = inputs(1)
@@ -85,6 +86,33 @@ def test_values_and_gradients_are_those_of_full_logits(
     expected_grads, expected = value_and_grads(full_logprobs, *args)
     for got, want in zip(outputs + grads, expected + expected_grads, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("chunk", [5, 2048])
+def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk):
+    """Rows over two axes, the vocabulary over a third, the width stored in parts."""
+    monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", chunk)
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), AXES)
+    place = functools.partial(NamedSharding, mesh)
+    places = Places(rows=place(P(("data", "fsdp"))), head=place(P("tensor", "fsdp")))
+    keys = jax.random.split(jax.random.key(5), 4)
+    # The rows of one device hold policy tokens only, those of another one none.
+    is_policy = np.random.default_rng(3).random((8, T)) < 0.4
+    is_policy[:2], is_policy[2:4], is_policy[:, 0] = True, False, False
+    args = (
+        jax.random.normal(keys[0], (8, T, D)),
+        jax.random.normal(keys[1], (24, D)),
+        jax.random.randint(keys[2], (8, T), 0, 24),
+        jnp.asarray(is_policy),
+        0.7,
+        jax.random.uniform(keys[3], (2, 8, T)),
+    )
+    spread = functools.partial(policy_logprobs, places=places)
+    grads, outputs = value_and_grads(spread, *args)
+    expected_grads, expected = value_and_grads(full_logprobs, *args)
+    for got, want in zip(outputs + grads, expected + expected_grads, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)
+    assert grads[1].sharding.is_equivalent_to(places.head, 2)
 
 
 def test_entropy_gradient_alone_is_that_of_full_logits(monkeypatch):

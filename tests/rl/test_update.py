@@ -13,12 +13,13 @@ import pytest
 
 from jaxsearch.mesh import (
     MeshShape,
+    head_places,
     make_mesh,
     put_batch,
     row_multiple,
-    row_sharding,
     shardings,
 )
+from jaxsearch.mesh import spread as spread_over
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl import head as head_module
@@ -329,8 +330,12 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
     """Gradient, metrics, and where everything lies after real updates."""
     one_device, state = transformer
     mesh = make_mesh(shape)
-    updater = dataclasses.replace(one_device, rows=row_sharding(mesh))
     places = shardings(mesh, TRANSFORMER.logical_axes, TRANSFORMER.shapes)
+    updater = dataclasses.replace(
+        one_device,
+        forward=dataclasses.replace(TRANSFORMER, spread=spread_over(mesh)).hidden,
+        places=head_places(mesh, places["embedding"]),
+    )
     # Through the host: what is put from a device may share its memory, and is donated.
     params, reference = (
         jax.device_put(host(tree), places) for tree in (state.params, state.reference)
@@ -379,14 +384,13 @@ def test_no_device_holds_every_row_where_parameters_are_sharded():
     """Data parallel over the axis that shards the width: 2 rows a device, not 16."""
     mesh = make_mesh(MeshShape(fsdp=8))
     axes = {"embedding": ("vocab", "embed"), "head": ("vocab", "embed")}
-    params = jax.device_put(
-        host(toy_params()), shardings(mesh, axes, jax.eval_shape(toy_params))
-    )
+    places = shardings(mesh, axes, jax.eval_shape(toy_params))
+    params = jax.device_put(host(toy_params()), places)
     state = begin_stage(params, OPTIMIZER, needs_reference=False)
     batch = put_batch(mesh, toy_batch(shape=(16, 12)))
     objective = PolicyObjective(kl_weight=0.0)
     loose = toy_updater(objective)
-    held = toy_updater(objective, rows=row_sharding(mesh))
+    held = toy_updater(objective, places=head_places(mesh, places["head"]))
     assert arrays_of_all_rows(loose, state, batch)  # what the constraint is for
     assert not arrays_of_all_rows(held, state, batch)
 

@@ -3,6 +3,7 @@
 import random
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -45,3 +46,22 @@ def test_the_number_of_slots_and_late_results_change_nothing(
             np.testing.assert_array_equal(a.is_policy, b.is_policy)
             np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=0, atol=1e-5)
             assert (a.status, a.searches) == (b.status, b.searches)
+
+
+def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions):
+    """Between rollouts an update may have it."""
+    sampler = kit.sampler(7, search_calls=1)
+    before = sum(array.nbytes for array in jax.live_arrays())
+    sampler.give_memory_back()
+    after = sum(array.nbytes for array in jax.live_arrays())
+    assert before - after > 100_000  # the keys and values of seven slots
+    done, _ = sampler.run(
+        kit.params,
+        questions,
+        kit.observer(kit.word_index()),
+        group_size=4,
+        stage=2,
+        temperature=1.0,
+    )
+    for a, b in zip(done, trajectories, strict=True):
+        np.testing.assert_array_equal(a.tokens, b.tokens)

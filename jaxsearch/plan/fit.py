@@ -1,0 +1,140 @@
+"""What stands in a device's memory, phase by phase, and how long a step must take."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
+from jaxsearch.plan.machine import Machine
+from jaxsearch.plan.measured import Measured
+from jaxsearch.plan.parts import APPEND, DECODE, GRADIENT, PREFILL, STEP
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """A device through a step.
+
+    While it updates, rollouts hold nothing; while it rolls out, what is trained stays:
+    parameters, moments and the reference.
+    """
+
+    machine: Machine
+    update: UpdateWork
+    rollout: RolloutWork
+    parts: Mapping[str, Measured]
+
+    @property
+    def update_bytes(self) -> float:
+        gradient, step = self.parts[GRADIENT], self.parts[STEP]
+        moments = self.update.moments_bytes
+        return max(
+            gradient.held_bytes + gradient.extra_bytes + moments,
+            step.held_bytes + step.extra_bytes,
+        )
+
+    @property
+    def rollout_bytes(self) -> float:
+        return self._beside_slots + self.rollout.cache_bytes
+
+    @functools.cached_property
+    def _beside_slots(self) -> float:
+        """All but the slots: state, parameters of rollouts, what programs need."""
+        extra = max(self.parts[name].extra_bytes for name in (APPEND, DECODE))
+        # Prompts that were prefilled wait beside the slots.
+        prompts = self.parts[PREFILL].extra_bytes
+        return self.update.state_bytes + self.rollout.params_bytes + extra + prompts
+
+    @property
+    def slots_that_fit(self) -> int | None:
+        """Of the configured length; None where the memory is not known."""
+        if self.machine.chip is None:
+            return None
+        free = self.machine.chip.memory_bytes - self._beside_slots
+        return max(0, int(free // self.rollout.slot_bytes))
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it does not fit, one sentence each."""
+        if self.machine.chip is None or not self.parts:
+            return []
+        found, memory = [], self.machine.chip.memory_bytes
+        if self.update_bytes > memory:
+            found.append(
+                f"the update needs {gb(self.update_bytes)} of a device's {gb(memory)}"
+            )
+        copy = self.rollout.params_bytes * self.rollout.tensor
+        of_process = self.machine.host_devices * (memory - self.update.state_bytes)
+        if copy > of_process:
+            found.append(
+                f"one copy of the policy for rollouts, {gb(copy)}, does not fit the "
+                f"{self.machine.host_devices} devices of a process, which have "
+                f"{gb(max(0, of_process))} beside what is trained"
+            )
+        elif self.rollout_bytes > memory:
+            found.append(
+                f"rollouts need {gb(self.rollout_bytes)} of a device's {gb(memory)}; "
+                f"{self.slots_that_fit} slots fit"
+            )
+        return found
+
+    def record(self) -> dict[str, Any]:
+        if not self.parts:
+            return {}
+        chip = self.machine.chip
+        return {
+            "memory_bytes": chip and chip.memory_bytes,
+            "state_bytes": self.update.state_bytes,
+            "update_bytes": self.update_bytes,
+            "rollout_bytes": self.rollout_bytes,
+            "slots": self.rollout.num_slots,
+            "slot_bytes": self.rollout.slot_bytes,
+            "slots_that_fit": self.slots_that_fit,
+        }
+
+
+def step_seconds(
+    config: RunConfig,
+    stage: RLStage,
+    machine: Machine,
+    update: UpdateWork,
+    rollout: RolloutWork,
+    parts: Mapping[str, Measured],
+) -> dict[str, float]:
+    """The least seconds of a step in which every rollout is as long as it may be.
+
+    Each is full of observations up to its last turn. All slots are busy all the time,
+    and on average half full; nothing waits for anything.
+    """
+    if machine.chip is None or not parts:
+        return {}
+    limits = config.rollout
+    num_rollouts = stage.questions_per_step * stage.group_size
+    room = limits.max_len - limits.max_prompt_len
+    most = limits.max_searches * limits.max_observation_len
+    observed = max(0, min(most, room - limits.max_turn_len))
+    sampled = room - observed
+    replicas = machine.num_devices // rollout.tensor
+    if limits.replicas is not None:
+        num_processes = machine.num_devices // machine.host_devices
+        replicas = limits.replicas * num_processes
+    rounds = num_rollouts / replicas
+    decode = parts[DECODE].least_seconds(machine.chip)
+    half_cache = rollout.cache_bytes / 2 / machine.chip.memory_rate
+    decode["memory"] = max(0.0, decode["memory"] - half_cache)
+
+    def least(name: str) -> float:
+        return max(parts[name].least_seconds(machine.chip).values())
+
+    appended = max(1, rollout.append_tokens)
+    return {
+        "decode": rounds / rollout.num_slots * sampled * max(decode.values()),
+        "append": rounds * observed / appended * least(APPEND),
+        "prefill": rounds / rollout.num_slots * least(PREFILL),
+        "update": -(-num_rollouts // update.rows) * least(GRADIENT) + least(STEP),
+    }
+
+
+def gb(num_bytes: int | float) -> str:
+    return f"{num_bytes / 1e9:.1f} GB"

@@ -1,0 +1,87 @@
+"""Products in compiled programs."""
+
+import math
+import re
+
+import numpy as np
+
+from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction
+
+# Products of queries with keys or values that a kernel for whole rows computes; half of
+# each, since a token sees only those before it.
+_SPLASH_PRODUCTS = {
+    "splash_mha_fwd": 2,
+    "splash_mha_dq": 3,
+    "splash_mha_dkv": 4,
+}
+
+
+def flops_of(computation: Computation, one: Instruction) -> float:
+    """Of one run of an instruction: products, and kernels that are known."""
+    if one.opcode == "dot":
+        contracted = _numbers(one.attributes, "lhs_contracting_dims")
+        dims = computation.operand(one, 0).arrays[0].dims
+        inner = math.prod(dims[i] for i in contracted)
+        return 2.0 * one.arrays[0].num_elements * inner
+    if one.opcode == "convolution":
+        return _convolution_flops(
+            one,
+            computation.operand(one, 0).arrays[0],
+            computation.operand(one, 1).arrays[0],
+        )
+    if one.opcode == "custom-call":
+        return _kernel_flops(computation, one)
+    return 0.0
+
+
+def _convolution_flops(one: Instruction, left: ArrayShape, right: ArrayShape) -> float:
+    """TPUs have no other product: a free axis of both sides is a window that is padded
+    so far that it meets each input once. Only what is not padding counts."""
+    labels = one.attribute("dim_labels")
+    of_left, rest = labels.split("_", 1)
+    of_right, of_out = rest.split("->")
+    window = re.search(r"window=\{([^}]*)\}", one.attributes)
+    fields = dict(f.split("=") for f in window.group(1).split()) if window else {}
+    spatial = sorted(label for label in of_out if label.isdigit())
+
+    def values(name: str, default: str) -> list[str]:
+        return fields[name].split("x") if name in fields else [default] * len(spatial)
+
+    pairs = 1
+    for i, label in enumerate(spatial):
+        size = left.dims[of_left.index(label)]
+        taps = right.dims[of_right.index(label)]
+        outs = one.arrays[0].dims[of_out.index(label)]
+        low = int(values("pad", "0_0")[i].split("_")[0])
+        stride, left_step, right_step = (
+            int(values(name, "1")[i]) for name in ("stride", "lhs_dilate", "rhs_dilate")
+        )
+        at = np.arange(outs)[:, None] * stride + np.arange(taps) * right_step - low
+        pairs *= int(
+            np.sum((at >= 0) & (at % left_step == 0) & (at // left_step < size))
+        )
+    batch = left.dims[of_left.index("b")] // int(
+        one.attribute("batch_group_count") or 1
+    )
+    inputs, outputs = (right.dims[of_right.index(label)] for label in "io")
+    return 2.0 * pairs * batch * inputs * outputs
+
+
+def _kernel_flops(computation: Computation, one: Instruction) -> float:
+    given = [x.arrays[0] for x in computation.operands(one) if x.arrays]
+    numbers = [array for array in given if array.dtype in ("bf16", "f32")]
+    for name, num_products in _SPLASH_PRODUCTS.items():
+        if name in one.name:
+            # Queries [B N T H] come first among what is no mask; one row has no B.
+            query = numbers[0]
+            return float(num_products * query.num_elements * query.dims[-2])
+    if "paged_attention" in one.name:
+        # Every cached token with every query head: pages are the largest, [K P W H].
+        query, pages = numbers[0], max(numbers, key=lambda x: x.num_elements)
+        return 4.0 * math.prod(pages.dims[1:3]) * math.prod(query.dims[1:])
+    return 0.0
+
+
+def _numbers(text: str, name: str) -> list[int]:
+    found = re.search(rf"{name}=\{{([\d,]*)\}}", text)
+    return [int(x) for x in found.group(1).split(",") if x] if found else []

@@ -1,0 +1,99 @@
+"""A program compiled, and what is read from it."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxsearch.plan.chips import Chip
+from jaxsearch.plan.costs import Costs, costs
+from jaxsearch.plan.hlo import Program
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One call of a program on one device.
+
+    Attributes:
+      held_bytes: of its arguments, which may be there before and after.
+      extra_bytes: of what it needs beside them: temporaries, new results, its code.
+      seconds: that compiling took; None for what is computed without a compiler.
+    """
+
+    held_bytes: int | float
+    extra_bytes: int | float
+    costs: Costs
+    seconds: float | None = None
+
+    def least_seconds(self, chip: Chip | None) -> dict[str, float]:
+        """At the chip's published rates, for each thing it does; {} without them."""
+        if chip is None:
+            return {}
+        received = sum(sum(by.values()) for by in self.costs.collectives.values())
+        return {
+            "products": self.costs.flops / chip.flops,
+            "memory": self.costs.memory_bytes / chip.memory_rate,
+            "links": received / chip.link_rate,
+        }
+
+    def record(self, chip: Chip | None) -> dict[str, Any]:
+        """As JSON values."""
+        times = self.least_seconds(chip)
+        return {
+            "held_bytes": self.held_bytes,
+            "extra_bytes": self.extra_bytes,
+            "flops": self.costs.flops,
+            "accessed_bytes": self.costs.memory_bytes,
+            "received_bytes": {k: dict(v) for k, v in self.costs.collectives.items()},
+            "least_seconds": times,
+            "bound_by": max(times, key=times.get) if times else None,
+            "compile_seconds": self.seconds,
+        }
+
+
+class TooLargeError(ValueError):
+    """A program that its compiler finds no room for; the text is the compiler's."""
+
+
+def measured(
+    name: str,
+    lower: Callable[[], Any],
+    mesh_shape: Mapping[str, int],
+    *,
+    unknown_trips: int = 1,
+) -> Measured:
+    """Compiles what `lower` gives; a line on stderr says that it is on its way.
+
+    Errors: TooLargeError where the device's memory is too small for it.
+    """
+    started = time.perf_counter()
+    print(f"compiling {name} ...", end=" ", file=sys.stderr, flush=True)
+    try:
+        compiled = lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print("too large", file=sys.stderr)
+        raise TooLargeError(f"{name}: {_shortage(str(error))}") from None
+    seconds = time.perf_counter() - started
+    print(f"{seconds:.0f} s", file=sys.stderr)
+    memory = compiled.memory_analysis()
+    program = Program.read(compiled.as_text())
+    return Measured(
+        held_bytes=memory.argument_size_in_bytes,
+        extra_bytes=memory.temp_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.generated_code_size_in_bytes,
+        costs=costs(program, mesh_shape, unknown_trips=unknown_trips),
+        seconds=seconds,
+    )
+
+
+def _shortage(text: str) -> str:
+    """The sentence of XLA's that says how much was asked and how much there is."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in lines if "Used" in line), lines[0])

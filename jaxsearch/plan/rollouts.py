@@ -1,0 +1,159 @@
+"""The programs of rollouts with shapes in place of arrays: nothing is allocated."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.models.cache import empty_cache
+from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.plan.placed import placed
+from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rollout.decode import Programs, Prompts
+from jaxsearch.rollout.layout import (
+    on_replica,
+    page_shardings,
+    rollout_shardings,
+    slot_shardings,
+    whole,
+)
+from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.shapes import Shapes
+from jaxsearch.rollout.slots import Slots, empty_slots
+from jaxsearch.run import rollout_limits
+
+Lowered = Any  # jax.stages.Lowered
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rollouts:
+    """The programs of one replica, in their largest shapes.
+
+    Attributes:
+      mesh: of the replica.
+      backend: as `jax.default_backend` names the devices.
+    """
+
+    config: RunConfig
+    stage: RLStage
+    trained: Transformer
+    mesh: Mesh
+    backend: str
+
+    @functools.cached_property
+    def transformer(self) -> Transformer:
+        return on_replica(self.trained, self.mesh)
+
+    @functools.cached_property
+    def shapes(self) -> Shapes:
+        limits = rollout_limits(self.config.rollout)
+        return Shapes(limits, self.transformer.architecture, self.backend)
+
+    @functools.cached_property
+    def params(self) -> Params:
+        shapes = jax.eval_shape(self.transformer.for_rollouts, self.transformer.shapes)
+        return placed(shapes, rollout_shardings(self.mesh, self.transformer))
+
+    @functools.cached_property
+    def slots(self) -> Slots:
+        def make() -> Slots:
+            cache = empty_cache(
+                self.transformer.architecture,
+                self.shapes.part_sizes,
+                self.shapes.page_len,
+                self.transformer.dtype,
+                is_for_kernel=self.shapes.has_kernel,
+            )
+            limits = self.shapes.limits
+            return empty_slots(limits.num_slots, limits.max_len, cache)
+
+        shapes = jax.eval_shape(make)
+        return placed(shapes, slot_shardings(self.mesh, shapes))
+
+    @property
+    def prompts(self) -> Prompts:
+        """As many as fill every slot, prefilled."""
+        tokens, length = self._prompt_rows
+        pages = jax.eval_shape(
+            lambda *given: self._programs.prefill(*given, self.shapes.page_len),
+            self.params,
+            tokens,
+            length,
+        ).pages
+        places = tuple(page_shardings(self.mesh, layer) for layer in pages)
+        return Prompts(tokens, length, placed(pages, places))
+
+    @property
+    def table(self) -> jax.ShapeDtypeStruct:
+        """Of the stop automaton: a state for each byte of the tags, and two more."""
+        tags = recipe_named(self.stage.recipe).protocol.stop_tags
+        num_states = sum(len(tag.encode()) for tag in tags) + 2
+        return self._ints(num_states, self.transformer.architecture.vocab_size)
+
+    def prefill(self) -> Lowered:
+        """As many prompts as fill every slot."""
+        tokens, length = self._prompt_rows
+        programs, page_len = self._programs, self.shapes.page_len
+        return Programs.prefill.lower(programs, self.params, tokens, length, page_len)
+
+    def append(self) -> Lowered:
+        """The longest observations, to the longest rows."""
+        row_len = max(self.shapes.append_rows)
+        rows = self.shapes.append_rows[row_len][-1]
+        return Programs.observe.lower(
+            self._programs,
+            self.params,
+            self.slots,
+            self._ints(rows),
+            self._ints(rows, self.shapes.row_pages[-1]),
+            self._ints(rows, row_len),
+            self._ints(rows),
+            self._ints(rows),
+        )
+
+    def decode(self) -> Lowered:
+        """A step of all slots."""
+        limits = self.shapes.limits
+        num_pages = -(-limits.max_len // self.shapes.page_len)
+        one = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole)
+        return Programs.decode.lower(
+            self._programs,
+            self.params,
+            self.slots,
+            self._ints(limits.num_slots),
+            self._ints(limits.num_slots, num_pages),
+            self.table,
+            one,
+            self._ints(),
+            self._ints(),
+            len(self.shapes.part_sizes),
+        )
+
+    @property
+    def _prompt_rows(self) -> Sequence[jax.ShapeDtypeStruct]:
+        num_prompts = -(-self.shapes.limits.num_slots // self.stage.group_size)
+        row_len = self.shapes.prompt_lens[-1]
+        return self._ints(num_prompts, row_len), self._ints(num_prompts)
+
+    @property
+    def _programs(self) -> Programs:
+        rollout = self.config.rollout
+        return Programs(
+            transformer=self.transformer,
+            end_ids=(0,),
+            max_turn_len=rollout.max_turn_len,
+            cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
+            seed=self.config.seed,
+        )
+
+    @property
+    def _whole(self) -> NamedSharding:
+        return whole(self.mesh)
+
+    def _ints(self, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self._whole)

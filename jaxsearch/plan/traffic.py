@@ -1,0 +1,87 @@
+"""What compiled programs read from and write to a device's memory."""
+
+from collections.abc import Sequence
+
+from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction, Program, Visit
+
+# What takes no time of the memory: names, control, and ends of what has been counted.
+_FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
+    *("conditional", "call", "after-all", "partition-id", "replica-id", "iota"),
+}
+
+
+def memory_bytes(program: Program, visit: Visit) -> float:
+    """Of one run of an instruction outside of fusions."""
+    computation, one = visit.computation, visit.instruction
+    if one.opcode in _FREE or one.opcode.endswith("-done"):
+        return 0.0
+    if one.opcode.endswith("-start"):
+        # Copied or sent: what comes is as much as what goes.
+        return float(
+            sum(_in_memory(x.arrays) for x in computation.operands(one))
+            if "slice" not in one.opcode
+            else max((x.num_bytes for x in one.arrays[1:]), default=0)
+        )
+    arguments = computation.operands(one)
+    if one.opcode == "fusion":
+        inside = program.computations[one.attribute("calls")]
+        read = sum(
+            _fused_read(inside, number, argument)
+            for number, argument in enumerate(arguments)
+        )
+        return read + _fused_write(inside, one)
+    if one.opcode in ("dynamic-slice", "slice", "gather"):
+        return 2.0 * _in_memory(one.arrays)
+    if one.opcode == "dynamic-update-slice":
+        return 2.0 * _in_memory(arguments[1].arrays)
+    return float(_in_memory(one.arrays) + sum(_in_memory(x.arrays) for x in arguments))
+
+
+def _fused_read(inside: Computation, number: int, argument: Instruction) -> float:
+    """Bytes that a fusion reads of an argument: of one that is sliced, the slices."""
+    whole = _in_memory(argument.arrays)
+    if not whole:
+        return 0.0
+    parameter = next(
+        (
+            x.name
+            for x in inside.instructions.values()
+            if x.opcode == "parameter" and x.number == number
+        ),
+        None,
+    )
+    users = [x for x in inside.instructions.values() if parameter in x.operands]
+    parts = 0
+    for user in users:
+        is_first = user.operands[0] == parameter
+        if user.opcode in ("dynamic-slice", "slice", "gather") and is_first:
+            parts += user.num_bytes
+        elif user.opcode == "dynamic-update-slice" and is_first:
+            parts += 0
+        else:
+            return float(whole)
+    return float(min(parts, whole))
+
+
+def _fused_write(inside: Computation, one: Instruction) -> float:
+    root = inside.root
+    while root.opcode == "bitcast":
+        root = inside.operand(root, 0)
+    if root.opcode == "dynamic-update-slice":
+        return float(inside.operand(root, 1).num_bytes)
+    if root.opcode == "tuple":
+        total = 0.0
+        for part, array in zip(inside.operands(root), one.arrays, strict=False):
+            while part.opcode == "bitcast":
+                part = inside.operand(part, 0)
+            if part.opcode == "dynamic-update-slice":
+                total += inside.operand(part, 1).num_bytes
+            else:
+                total += _in_memory((array,))
+        return total
+    return float(_in_memory(one.arrays))
+
+
+def _in_memory(arrays: Sequence[ArrayShape]) -> int:
+    return sum(array.num_bytes for array in arrays if not array.is_on_chip)

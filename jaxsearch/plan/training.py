@@ -1,0 +1,107 @@
+"""The programs of an update with shapes in place of arrays: nothing is allocated."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxsearch import mesh as meshes
+from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.models.adapters import split
+from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.plan.placed import placed
+from jaxsearch.rl.update import TrainState, Updater
+from jaxsearch.rollout.limits import row_buckets
+from jaxsearch.run import make_updater, param_shardings
+from jaxsearch.trajectory import TrainBatch
+
+Lowered = Any  # jax.stages.Lowered
+
+
+def rows_of_batch(stage: RLStage, row_len: int, row_multiple: int) -> int:
+    """Rows of a microbatch, as `trajectory.microbatches` cuts them."""
+    return max(1, stage.max_tokens // (row_len * row_multiple)) * row_multiple
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """The update of a stage, for its longest rows."""
+
+    config: RunConfig
+    stage: RLStage
+    transformer: Transformer
+    mesh: Mesh
+
+    @functools.cached_property
+    def params(self) -> tuple[Params, Params]:
+        """Those that are not trained, and those that are."""
+        places = param_shardings(self.transformer, self.mesh)
+        everything = placed(self.transformer.shapes, places)
+        return split(self.transformer.lora, everything)
+
+    @functools.cached_property
+    def updater(self) -> Updater:
+        return make_updater(
+            self.transformer,
+            self.mesh,
+            self.stage,
+            self.stage.objective,
+            self.stage.temperature,
+            self.params[0],
+        )
+
+    @functools.cached_property
+    def state(self) -> TrainState:
+        trained, optimizer = self.params[1], self.updater.optimizer
+        on_all = meshes.replicated(self.mesh)
+        opt_state = optax.tree_map_params(
+            optimizer,
+            lambda x, param: placed(x, param.sharding),
+            jax.eval_shape(optimizer.init, trained),
+            trained,
+            transform_non_params=lambda x: placed(x, on_all),
+        )
+        count = jax.ShapeDtypeStruct((), jnp.int32, sharding=on_all)
+        needs_reference = self.stage.objective.needs_reference
+        return TrainState(
+            params=trained,
+            opt_state=opt_state,
+            reference=trained if needs_reference else {},
+            num_updates=count,
+            num_skipped=count,
+        )
+
+    @property
+    def batch(self) -> TrainBatch:
+        row_len = row_buckets(self.config.rollout.max_len)[-1]
+        rows = rows_of_batch(self.stage, row_len, meshes.row_multiple(self.mesh))
+        place = meshes.row_sharding(self.mesh)
+
+        def column(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, *more), dtype, sharding=place)
+
+        return TrainBatch(
+            tokens=column(jnp.int32, row_len),
+            segments=column(jnp.int32, row_len),
+            is_policy=column(jnp.bool_, row_len),
+            old_logprobs=column(jnp.float32, row_len),
+            advantages=column(jnp.float32, row_len),
+        )
+
+    def accumulate(self) -> Lowered:
+        """The gradient of one microbatch."""
+        gradient, state = self.updater.gradient, self.state
+        given = (self.params[0], state.params, state.reference, state.params)
+        return type(gradient).accumulate.lower(gradient, *given, self.batch)
+
+    def apply(self) -> Lowered:
+        """The step of the optimizer."""
+        weight = jax.ShapeDtypeStruct(
+            (), jnp.float32, sharding=meshes.replicated(self.mesh)
+        )
+        state = self.state
+        return Updater._apply.lower(self.updater, state, state.params, weight)

@@ -1,0 +1,61 @@
+"""Where hidden states and the head lie on a mesh."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+Axes = str | tuple[str, ...] | None  # of a mesh; None: nothing is spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where hidden states and the head lie on a mesh.
+
+    Every device works through the positions of its own rows by itself. Were the loop
+    over chunks left to XLA, it would sum the gradient of the whole head over all
+    devices after every chunk.
+
+    Attributes:
+      rows: of hidden states and tokens [M T ...]; only their first axis is spread.
+      head: of the head [V D] as it is stored. Its width is gathered once, and the sum
+        of the devices' gradients goes back into it.
+    """
+
+    rows: NamedSharding
+    head: NamedSharding
+
+    def num_parts(self, rows: Array) -> int:
+        """That rows are spread over."""
+        return len(rows) // self.rows.shard_shape(rows.shape)[0]
+
+    @property
+    def row_axes(self) -> Axes:
+        return self.rows.spec[0]
+
+    @property
+    def vocab_axis(self) -> Any:
+        return self._head_axes[0]
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Of the head as it is read: only its vocabulary is spread."""
+        return NamedSharding(self.head.mesh, PartitionSpec(self.vocab_axis, None))
+
+    def summed(self, head_grad: Float[Array, "V D"]) -> Float[Array, "V d"]:
+        """The sum over all rows' devices, each with its own part of the width."""
+        width_axis = self._head_axes[1]
+        if width_axis is not None:
+            head_grad = jax.lax.psum_scatter(
+                head_grad, width_axis, scatter_dimension=1, tiled=True
+            )
+        axes = (self.row_axes,) if isinstance(self.row_axes, str) else self.row_axes
+        others = tuple(axis for axis in axes or () if axis != width_axis)
+        return jax.lax.psum(head_grad, others) if others else head_grad
+
+    @property
+    def _head_axes(self) -> tuple[Any, Any]:
+        vocab, width = (*self.head.spec, None, None)[:2]
+        return vocab, width

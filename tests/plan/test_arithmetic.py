@@ -1,0 +1,154 @@
+"""What a run takes at least, by hand; machines by name; published sizes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.hf_config import from_hf_config
+from jaxsearch.models.known import ARCHITECTURES
+from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
+from jaxsearch.plan.chips import chip_of, topology
+from jaxsearch.plan.suggest import suggestion
+
+CONFIGS = Path(__file__).resolve().parents[3] / "shared/data/hf_configs"
+# One layer: 16 x (2 x 2 + 2 x 1) x 8 of attention, 3 x 16 x 32 of the MLP.
+SMALL = Architecture(
+    vocab_size=64,
+    width=16,
+    mlp_width=32,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_width=8,
+    has_qkv_bias=False,
+    has_tied_head=False,
+)
+LAYER = 16 * 6 * 8 + 3 * 16 * 32
+UPDATE = UpdateWork(
+    architecture=SMALL,
+    rows=4,
+    row_len=8,
+    data=1,
+    fsdp=4,
+    tensor=1,
+    itemsize=2,
+    num_trained=SMALL.num_parameters,
+    moment_bytes=4,
+    is_rematerialised=False,
+    has_reference=False,
+)
+SEVEN = ARCHITECTURES["Qwen/Qwen2.5-7B-Instruct"]
+
+
+def test_products_of_an_update_are_three_times_a_forward_pass():
+    # A token sees 8 / 2 others in two products of 2 x 8 numbers each.
+    layers = 32 * (2 * LAYER + 2 * 2 * 4 * 16)
+    head = 32 * 2 * 64 * 16
+    assert UPDATE.own_flops == 3 * (layers + head)
+    again = dataclasses.replace(UPDATE, is_rematerialised=True)
+    assert again.own_flops == 4 * layers + 3 * head
+    both = dataclasses.replace(UPDATE, has_reference=True)
+    assert both.own_flops == 4 * (layers + head)
+    adapters = dataclasses.replace(UPDATE, num_trained=100)
+    assert adapters.own_flops == 2 * (layers + head)
+
+
+def test_what_is_gathered_comes_from_three_of_four():
+    # Not the embedding, whose rows are looked up where they lie.
+    weights = SMALL.num_parameters - 64 * 16
+    assert UPDATE.least_received == 3 * weights * 2 * 3 / 4
+    both = dataclasses.replace(UPDATE, has_reference=True)
+    assert both.least_received == 4 * weights * 2 * 3 / 4
+    tied = dataclasses.replace(SMALL, has_tied_head=True)
+    shared = dataclasses.replace(
+        UPDATE, architecture=tied, num_trained=tied.num_parameters
+    )
+    assert shared.least_received == 3 * tied.num_parameters * 2 * 3 / 4
+
+
+def test_state_is_three_numbers_a_parameter_and_one_for_the_reference():
+    assert UPDATE.state_bytes == SMALL.num_parameters * 3 * 4 / 4
+    both = dataclasses.replace(UPDATE, has_reference=True)
+    assert both.state_bytes == SMALL.num_parameters * 4 * 4 / 4
+    half = dataclasses.replace(UPDATE, moment_bytes=2)
+    assert half.state_bytes == SMALL.num_parameters * (4 + 2 * 2) / 4
+    adapters = dataclasses.replace(UPDATE, num_trained=100)
+    assert adapters.state_bytes == (SMALL.num_parameters + 100 * 3) * 4 / 4
+
+
+def test_a_copy_and_its_cache_are_cut_over_those_that_share_it():
+    work = RolloutWork(
+        architecture=SEVEN,
+        tensor=4,
+        num_slots=2,
+        max_len=8192,
+        cached_tokens=2 * 8192,
+        append_tokens=2048,
+        dtype="bfloat16",
+    )
+    assert work.params_bytes == SEVEN.num_parameters * 2 / 4
+    # 28 layers, keys and values, one of four heads of 128, and 13 bytes a token.
+    assert work.slot_bytes == 8192 * (28 * 2 * 128 * 2 + 13)
+    assert work.cache_bytes == 2 * work.slot_bytes
+
+
+def test_machines_have_names():
+    pod = topology("v5p:4x4x4")
+    assert (pod.num_devices, pod.host_devices, pod.is_tpu) == (64, 4, True)
+    assert topology("tpu7x:2x2x1").num_devices == 8  # two devices a chip
+    gpus = topology("h200:8")
+    assert (gpus.num_devices, gpus.host_devices, gpus.is_tpu) == (8, 8, False)
+    assert topology("h200:1").host_devices == 1
+    assert (pod.host.name, topology("v5e:4x4").host.name) == ("v5p:2x2x1", "v5e:2x2")
+    assert chip_of("TPU v5 lite") == topology("v5e:4x4").chip
+    assert chip_of("TPU v5p") == chip_of("TPU v5") == pod.chip
+    assert chip_of("NVIDIA H200") == gpus.chip
+    assert chip_of("cpu") is None
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:4", "v5p:4x4", "v9:4x4", "h200:0", ""])
+def test_an_unknown_machine_is_answered_with_those_that_are_known(name):
+    with pytest.raises(ValueError, match="known: v5e:AxB and v6e:AxB"):
+        topology(name)
+
+
+def test_what_does_not_fit_is_answered_with_what_would():
+    update = dataclasses.replace(
+        UPDATE,
+        architecture=SEVEN,
+        rows=16,
+        row_len=8192,
+        fsdp=16,
+        num_trained=SEVEN.num_parameters,
+        is_rematerialised=True,
+        has_reference=True,
+    )
+    rollout = RolloutWork(
+        architecture=SEVEN,
+        tensor=1,
+        num_slots=8,
+        max_len=8192,
+        cached_tokens=8 * 8192,
+        append_tokens=2048,
+        dtype="bfloat16",
+    )
+    sizes = {"num_devices": 16, "process_devices": 4}
+    found = suggestion(update, rollout, memory_bytes=16 * 2**30, **sizes)
+    # 7.6 GB are trained on a device: half a copy, another 7.6, is too much beside it,
+    # and the head's gradient is too large unless the vocabulary is cut.
+    assert found == (
+        "--mesh.data 1 --mesh.fsdp 4 --mesh.tensor 4 --rollout.tensor 4, with "
+        "max_tokens 32768 in the stage"
+    )
+    assert not suggestion(update, rollout, memory_bytes=2**30, **sizes)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_published_sizes_are_those_of_the_models_own_files(name):
+    file = CONFIGS / f"{name.split('/')[1]}.config.json"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    assert ARCHITECTURES[name] == from_hf_config(json.loads(file.read_text()))
