@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=argparse.REMAINDER,
         help="--topology NAME compiles for TPUs elsewhere (v5e:4x4, v5p:4x4x4, "
         "v6e:8x8) or computes for GPUs (h200:8); without it, the devices that are "
-        "here. All else as in train",
+        "here. --no-compile: arithmetic alone, in seconds. All else as in train",
     )
 
     evaluate = command("eval", "a policy on a set of questions")
@@ -289,6 +289,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 def _plan(args: argparse.Namespace) -> dict[str, Any]:
     own = argparse.ArgumentParser(prog="jaxsearch plan", allow_abbrev=False)
     own.add_argument("--topology")
+    own.add_argument("--no-compile", action="store_true")
     own.add_argument("--json", action="store_true")
     # What it does not know is an override of the config.
     known, overrides = own.parse_known_args(args.overrides)
@@ -301,7 +302,7 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.plan.text import as_text
 
     config = overridden(read_config(args.config), overrides, args.config)
-    result = plan(config, known.topology)
+    result = plan(config, known.topology, is_compiled=not known.no_compile)
     if args.json:
         return result
     print(as_text(result))

@@ -26,11 +26,14 @@ from jaxsearch.rollout.shapes import Shapes
 from jaxsearch.run import param_shardings, rollout_limits
 
 
-def plan(config: RunConfig, topology: str | None = None) -> dict[str, Any]:
+def plan(
+    config: RunConfig, topology: str | None = None, *, is_compiled: bool = True
+) -> dict[str, Any]:
     """What the last RL stage of a run takes of a machine, as JSON values.
 
     Args:
       topology: as `chips.topology` reads it; None: the devices that are here.
+      is_compiled: compile where a compiler is at hand; else there is only arithmetic.
 
     Errors: ValueError, before anything is compiled, for a machine or a model that is
     not known, axes that do not multiply to the devices, and sizes that do not divide.
@@ -40,7 +43,7 @@ def plan(config: RunConfig, topology: str | None = None) -> dict[str, Any]:
         raise ValueError("plan is of rollouts and their update: no stage is an RLStage")
     stage = stages[-1]
     architecture, source = planned_architecture(config.model)
-    machine = open_machine(topology)
+    machine = open_machine(topology, is_compiled=is_compiled)
     sizes = meshes.mesh_sizes(config.mesh, machine.num_devices)
     network = Transformer(
         architecture=architecture,

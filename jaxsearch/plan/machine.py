@@ -17,6 +17,7 @@ class Machine:
       devices: None where no compiler is at hand: then there is only arithmetic.
       local: those of one process; its rollouts run there.
       host_devices: how many these are.
+      backend: as `jax.default_backend` names it there.
     """
 
     name: str
@@ -25,15 +26,14 @@ class Machine:
     chip: Chip | None
     devices: tuple[jax.Device, ...] | None
     local: tuple[jax.Device, ...]
-
-    @property
-    def backend(self) -> str:
-        """As `jax.default_backend` would name it there."""
-        return self.devices[0].platform if self.devices else "gpu"
+    backend: str
 
 
-def open_machine(name: str | None) -> Machine:
+def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
     """The machine of that name, or that of the devices that are here.
+
+    Args:
+      is_compiled: whether the compiler of its devices is wanted, if there is one.
 
     Errors: ValueError for an unknown name, a shape that libtpu has no such machine
     of, or TPUs without libtpu.
@@ -45,12 +45,13 @@ def open_machine(name: str | None) -> Machine:
             num_devices=len(devices),
             host_devices=len(local),
             chip=chip_of(devices[0].device_kind),
-            devices=devices,
+            devices=devices if is_compiled else None,
             local=local,
+            backend=devices[0].platform,
         )
     wanted = topology(name)
     devices, local = None, ()
-    if wanted.is_tpu:
+    if wanted.is_tpu and is_compiled:
         devices = local = _tpu_devices(wanted)
         if wanted.num_devices > wanted.host_devices:
             # A part of a larger machine is none that can be compiled for.
@@ -62,6 +63,7 @@ def open_machine(name: str | None) -> Machine:
         chip=wanted.chip,
         devices=devices,
         local=local,
+        backend="tpu" if wanted.is_tpu else "gpu",
     )
 
 

@@ -108,6 +108,12 @@ def test_a_plan_of_gpus_is_arithmetic_and_says_so(config):
     assert sum(found["least_step_seconds"].values()) > 0
 
 
+def test_tpus_need_no_compiler_for_arithmetic(config):
+    found = plan(config, "v5e:2x4", is_compiled=False)
+    assert not found["is_compiled"] and found["devices"] == 8
+    assert found["programs"]["gradient"]["compile_seconds"] is None
+
+
 def test_what_does_not_fit_is_told_with_a_reason(config):
     found = planned(config, "Qwen/Qwen2.5-32B-Instruct", tensor=1)
     assert not found["fits"] and not found["suggestion"]

@@ -54,7 +54,7 @@ def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions)
     before = sum(array.nbytes for array in jax.live_arrays())
     sampler.give_memory_back()
     after = sum(array.nbytes for array in jax.live_arrays())
-    assert before - after > 100_000  # the keys and values of seven slots
+    assert before - after > 50_000  # the keys and values of seven slots
     done, _ = sampler.run(
         kit.params,
         questions,
