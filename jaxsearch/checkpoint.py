@@ -72,14 +72,14 @@ class Checkpoints:
         loaded = self._load(step, jax.tree.map(_abstract, like._asdict()))
         return TrainState(**loaded)
 
-    def restore_params(self, step: int, shapes: Any) -> Any:
-        """Parameters alone, for evaluation and export."""
+    def restore_params(self, step: int, wanted: Any) -> Any:
+        """Parameters alone, for evaluation and export.
+
+        Args:
+          wanted: shape, dtype and sharding of each.
+        """
         from orbax.checkpoint import v1 as ocp
 
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        wanted = jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
-        )
         context = ocp.Context()
         context.pytree.loading.partial_load = True
         with context:

@@ -1,6 +1,7 @@
 """A trained policy to use: from a run's folder or a Hugging Face folder."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxsearch.config import (
 )
 from jaxsearch.data.material import Material
 from jaxsearch.fingerprint import fingerprint
+from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.recipes import recipe_named
@@ -84,13 +86,28 @@ def load_run(
     )
     run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
-    return run, run.published(jax.device_put(params, run.param_shardings))[0]
+    return run, run.published(params)[0]
 
 
 def open_anywhere(config: RunConfig) -> Run:
     """The run on devices that may not be those it was trained on: not to train it."""
-    model = dataclasses.replace(config.model, attention="auto")
-    return open_run(dataclasses.replace(config, model=model))
+    num_devices, num_local = jax.device_count(), jax.local_device_count()
+    tensor = config.rollout.tensor if num_local % config.rollout.tensor == 0 else 1
+    replicas = config.rollout.replicas
+    if replicas is not None and replicas * tensor > num_local:
+        replicas = None
+    sizes = dataclasses.asdict(config.mesh).values()
+    is_there = math.prod(size or 1 for size in sizes) == num_devices
+    return open_run(
+        dataclasses.replace(
+            config,
+            model=dataclasses.replace(config.model, attention="auto"),
+            mesh=config.mesh if is_there else MeshShape(data=num_devices, fsdp=1),
+            rollout=dataclasses.replace(
+                config.rollout, tensor=tensor, replicas=replicas
+            ),
+        )
+    )
 
 
 def latest_params(run: Run) -> Params:
@@ -98,21 +115,25 @@ def latest_params(run: Run) -> Params:
 
     Errors: ValueError if it has none, or those weights are not what they were.
     """
-    lora, shapes = run.transformer.lora, run.transformer.shapes
+    lora = run.transformer.lora
+    wanted = jax.tree.map(
+        lambda shape, place: shape.update(sharding=place),
+        run.transformer.shapes,
+        run.param_shardings,
+    )
     checkpoints = Checkpoints(Path(run.config.out), keep=run.config.checkpoint.keep)
     try:
         progress = checkpoints.latest()
         if progress is None:
             raise ValueError(f"{run.config.out} has no checkpoint yet")
-        trained = checkpoints.restore_params(progress.step, split(lora, shapes)[1])
+        trained = checkpoints.restore_params(progress.step, split(lora, wanted)[1])
     finally:
         checkpoints.close()
     if not lora.rank:
         return trained
     frozen, _ = split(lora, run.initial_params())
     check_frozen(Path(run.config.out), fingerprint(frozen))
-    place = jax.tree.leaves(trained)[0].sharding
-    return jax.device_put(frozen, place) | trained
+    return frozen | trained
 
 
 def _config_of(model: str, recipe: str) -> RunConfig:
