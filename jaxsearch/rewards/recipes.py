@@ -12,8 +12,8 @@ from jaxsearch.rewards.answers import (
     f1,
     normalise_research,
 )
-from jaxsearch.rewards.outcome import (
-    Outcome,
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.research import (
     research,
     research_paper,
     research_paper_text,
