@@ -7,12 +7,18 @@ from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
 
+def never_last(turn_text: str) -> bool:
+    """For protocols whose rollouts end with an end token alone."""
+    return False
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
     """How a policy asks, how passages come back, what an answer looks like.
 
     Attributes:
-      stop_tags: strings that end a turn; the search runs when one is written.
+      stop_tags: strings that end a turn; the search runs when one is written, unless
+        the turn `is_last`.
       control_tags: strings deleted from retrieved text.
       messages: question -> chat messages, for tokenizers with a chat template.
       prompt: question -> prompt text, for tokenizers without one.
@@ -21,6 +27,10 @@ class Protocol:
       render: passages -> the text between them. Whoever puts it into a context
         strips control tags from it once more: two passages may hold half a tag each.
       has_answer: segments -> whether the policy wrote a well-formed answer.
+      is_last: text of a turn that ended with a stop tag -> whether the rollout ends
+        with it, as if by an end token.
+      reminder: what a policy may read, in place of a result, after a turn that asked
+        nothing; "" for none.
     """
 
     name: str
@@ -33,6 +43,8 @@ class Protocol:
     render: Callable[[Sequence[Passage]], str]
     result_close: str
     has_answer: Callable[[Sequence[Segment]], bool]
+    is_last: Callable[[str], bool] = never_last
+    reminder: str = ""
 
     def framed(self, body: str) -> str:
         """A rendered text as it enters the context."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from jaxsearch.protocol.contract import Protocol
-from jaxsearch.protocol.spans import answer_in, policy_text
+from jaxsearch.protocol.spans import answer_in, holds_one_answer, policy_text
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
@@ -62,14 +62,9 @@ def _render(passages: Sequence[Passage]) -> str:
 def _has_answer(segments: Sequence[Segment]) -> bool:
     """Whether there is exactly one answer, in one turn, with a box in it."""
     text = policy_text(segments, EMPTY_RESULT)
-    answer = answer_in(text)
-    return (
-        answer is not None
-        and text.count("<answer>") == text.count("</answer>") == 1
-        and EMPTY_RESULT not in answer
-        and "\\boxed{" in answer
-        and "}" in answer
-    )
+    answer = answer_in(text) or ""
+    has_box = "\\boxed{" in answer and "}" in answer
+    return has_box and holds_one_answer(text, EMPTY_RESULT)
 
 
 def _one_line_render(passages: Sequence[Passage]) -> str:

@@ -34,3 +34,28 @@ def answer_in(text: str) -> str | None:
     if start < 0 or end < 0:
         return None
     return text[start + len("<answer>") : end]
+
+
+def holds_one_answer(text: str, observation: str) -> bool:
+    """Whether there is exactly one answer, without an observation in it."""
+    answer = answer_in(text)
+    return (
+        answer is not None
+        and text.count("<answer>") == text.count("</answer>") == 1
+        and observation not in answer
+    )
+
+
+def last_answer_in(text: str) -> str | None:
+    """What stands in the last <answer> that closes; each opens after the one before.
+
+    Source: Search-R1, reward_score/qa_em.py, where a lazy regular expression does it.
+    """
+    answer, end = None, 0
+    while (start := text.find("<answer>", end)) >= 0:
+        start += len("<answer>")
+        close = text.find("</answer>", start)
+        if close < 0:
+            break
+        answer, end = text[start:close], close + len("</answer>")
+    return answer

@@ -4,21 +4,17 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
 
-from jaxsearch.protocol import QUICKSTART, RESEARCH, Protocol
+from jaxsearch.protocol import QUICKSTART, R1_SEARCHER, RESEARCH, SEARCH_R1, Protocol
+from jaxsearch.rewards import r1_searcher, research, search_r1
 from jaxsearch.rewards.answers import (
     Normalise,
     cover_em,
     exact_match,
     f1,
+    normalise_r1_searcher,
     normalise_research,
 )
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.research import (
-    research,
-    research_paper,
-    research_paper_text,
-    research_text,
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,22 +52,73 @@ class Recipe:
 _RESEARCH = Recipe(
     name="research",
     protocol=RESEARCH,
-    reward=research,
-    reward_of_text=research_text,
+    reward=research.research,
+    reward_of_text=research.research_text,
     uses_end=True,
     normalise=normalise_research,
 )
-_RESEARCH_PAPER = dataclasses.replace(
-    _RESEARCH,
-    name="research_paper",
-    reward=research_paper,
-    reward_of_text=research_paper_text,
+_R1_SEARCHER_STAGE1 = Recipe(
+    name="r1_searcher_stage1",
+    protocol=R1_SEARCHER,
+    reward=r1_searcher.r1_searcher_stage1,
+    reward_of_text=r1_searcher.r1_searcher_stage1_text,
     uses_end=False,
+    normalise=normalise_r1_searcher,
 )
-_QUICKSTART = dataclasses.replace(_RESEARCH, name="quickstart", protocol=QUICKSTART)
+_SEARCH_R1 = Recipe(
+    name="search_r1",
+    protocol=SEARCH_R1,
+    reward=search_r1.search_r1,
+    reward_of_text=search_r1.search_r1_text,
+    uses_end=False,
+    normalise=normalise_research,
+)
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (_RESEARCH, _RESEARCH_PAPER, _QUICKSTART)
+    recipe.name: recipe
+    for recipe in (
+        _RESEARCH,
+        dataclasses.replace(
+            _RESEARCH,
+            name="research_paper",
+            reward=research.research_paper,
+            reward_of_text=research.research_paper_text,
+            uses_end=False,
+        ),
+        _R1_SEARCHER_STAGE1,
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_stage2",
+            reward=r1_searcher.r1_searcher_stage2,
+            reward_of_text=r1_searcher.r1_searcher_stage2_text,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_qwen",
+            reward=r1_searcher.r1_searcher_qwen,
+            reward_of_text=r1_searcher.r1_searcher_qwen_text,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_llama_stage1",
+            reward=r1_searcher.r1_searcher_llama_stage1,
+            reward_of_text=r1_searcher.r1_searcher_llama_stage1_text,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_llama_stage2",
+            reward=r1_searcher.r1_searcher_llama_stage2,
+            reward_of_text=r1_searcher.r1_searcher_llama_stage2_text,
+        ),
+        _SEARCH_R1,
+        dataclasses.replace(
+            _SEARCH_R1,
+            name="search_r1_format",
+            reward=search_r1.search_r1_format,
+            reward_of_text=search_r1.search_r1_format_text,
+        ),
+        dataclasses.replace(_RESEARCH, name="quickstart", protocol=QUICKSTART),
+    )
 }
 
 

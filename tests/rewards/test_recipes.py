@@ -6,7 +6,13 @@ from jaxsearch.rewards.recipes import RECIPES, recipe_named
 
 
 def test_every_recipe_is_found_under_its_own_name():
-    assert list(RECIPES) == ["research", "research_paper", "quickstart"]
+    assert list(RECIPES) == [
+        *("research", "research_paper"),
+        *("r1_searcher_stage1", "r1_searcher_stage2"),
+        *("r1_searcher_qwen", "r1_searcher_llama_stage1", "r1_searcher_llama_stage2"),
+        *("search_r1", "search_r1_format"),
+        "quickstart",
+    ]
     for name in RECIPES:
         assert recipe_named(name).name == name
 
