@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     ask = command("ask", "a policy on one question, as it thinks and searches")
     _model(ask)
     ask.add_argument("--index", default="", help="folder; a run has its own")
+    ask.add_argument("--recipe", default="", help="as in `score`; a run's own")
     ask.add_argument("question")
 
     score = command("score", "rewards and metrics of saved trajectories")
@@ -224,6 +225,13 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, help="a run's folder, a Hugging Face folder or id"
     )
+    parser.add_argument(
+        "--prompt-template",
+        default="",
+        metavar="FILE",
+        help="a prompt with {question} in it, in place of the recipe's: text, or chat "
+        "messages in a file named *.json; a published checkpoint needs its own",
+    )
 
 
 # Imports happen inside: `jaxsearch --help` must not wait for jax.
@@ -248,13 +256,20 @@ def _eval(args: argparse.Namespace) -> dict[str, Any]:
         recipe=args.recipe,
         limit=args.limit,
         temperature=args.temperature,
+        prompt_template=args.prompt_template,
     )
 
 
 def _ask(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.use import ask
 
-    return ask(args.question, model=args.model, index=args.index)
+    return ask(
+        args.question,
+        model=args.model,
+        index=args.index,
+        recipe=args.recipe,
+        prompt_template=args.prompt_template,
+    )
 
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class ModelConfig:
     prompt: Literal["auto", "chat", "base"] = "auto"
     """chat: under the tokenizer's template; base: plain text, as for a model that was
     not tuned to chat; auto: chat if there is a template."""
+    prompt_template: str = ""
+    """File with {question} in it, in place of the recipe's prompt: chat messages if it
+    is named *.json, else the whole prompt as text; empty: the recipe's own."""
     width: int = 128
     """D. The sizes from here on count only without `path`."""
     mlp_width: int = 256
