@@ -150,6 +150,9 @@ class RolloutConfig:
     on_search_failure: Literal["drop", "observe"] = "drop"
     """What becomes of rollouts whose search failed. drop: they end and are left out of
     the update; observe: the policy reads that the search failed, and goes on."""
+    has_reminder: bool = False
+    """A turn that stops without a query is answered with the protocol's reminder of
+    how to ask, if it has one (Search-R1), in place of a search for nothing."""
     top_k: int | None = None
     """Sample among the k most likely tokens; None: all."""
     top_p: float | None = None
