@@ -418,7 +418,8 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    notes = vars(error).get("__notes__", ())
+    return " ".join("; ".join([str(error), *notes]).split())
 
 
 if __name__ == "__main__":

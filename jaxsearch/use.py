@@ -92,8 +92,11 @@ def ask(
         temperature=0.0,
     )
     print_trajectory(trajectory)
-    outcome = run.recipe.reward(
-        trajectory.segments, ("(unknown)",), has_ended=trajectory.has_ended
+    outcome = run.recipe.judged(
+        trajectory.segments,
+        ("(unknown)",),
+        has_ended=trajectory.has_ended,
+        whose="the question asked",
     )
     return {
         "answer": outcome.prediction,

@@ -10,14 +10,14 @@ class Outcome:
     """What a rollout earned, and why.
 
     Attributes:
-      reward: the sum of `parts`; a finite number.
+      reward: the sum of `parts`.
       parts: by name, in reward units.
       reason: why, in words.
       prediction: the answer given, not normalised, whatever it earned; None when
         there is none that can be read.
       findings: what else the judge has seen, by name, for `jaxsearch score`.
 
-    Errors: ValueError for a reward that is no finite number.
+    Errors: ValueError for a reward or a part that is no finite number.
     """
 
     reward: float
@@ -29,9 +29,9 @@ class Outcome:
     )
 
     def __post_init__(self):
-        if not isinstance(self.reward, int | float) or not math.isfinite(self.reward):
-            raise ValueError(
-                f"a reward must be a finite number, got {self.reward!r} (parts "
-                f"{self.parts}, reason {self.reason!r}); a rollout that cannot be "
-                "judged needs a reward of its own"
-            )
+        for value in (self.reward, *self.parts.values()):
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(
+                    f"a reward and its parts must be finite numbers of Python's, got "
+                    f"{self.reward!r} and {self.parts} (reason: {self.reason!r})"
+                )

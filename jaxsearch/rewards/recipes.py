@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import importlib
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from jaxsearch.protocol import QUICKSTART, R1_SEARCHER, RESEARCH, SEARCH_R1, Protocol
 from jaxsearch.rewards import r1_searcher, research, search_r1
@@ -15,6 +17,26 @@ from jaxsearch.rewards.answers import (
     normalise_research,
 )
 from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.trajectory import Segment
+
+
+class _Noted:
+    """A context that adds a note to the errors which pass through it."""
+
+    def __init__(self, note: str):
+        self._note = note
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(self._note)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +57,24 @@ class Recipe:
     reward_of_text: Callable[..., Outcome]
     uses_end: bool
     normalise: Normalise
+
+    def judged(
+        self,
+        segments: Sequence[Segment],
+        golden_answers: Sequence[str],
+        *,
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        """`reward` of a rollout; errors of the function carry a note with `whose`.
+
+        Errors: whatever the function raises; ValueError if it returns no Outcome.
+        """
+        with _Noted(f"in the reward of {whose} by recipe {self.name!r}"):
+            outcome = self.reward(segments, golden_answers, has_ended=has_ended)
+            if not isinstance(outcome, Outcome):
+                raise ValueError(f"a reward must be an Outcome, got {outcome!r:.80}")
+        return outcome
 
     def metrics(
         self, prediction: str | None, golden_answers: Sequence[str]
@@ -123,11 +163,36 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of that name; a ValueError that lists near names if there is none."""
+    """The recipe of that name, or one's own: `package.module:NAME`.
+
+    A `Recipe` in any module that Python finds serves in training, `eval` and `score`.
+
+    Errors: ValueError that lists near names, or says what the module lacks.
+    """
     if name in RECIPES:
         return RECIPES[name]
+    if ":" in name:
+        return _imported(name)
     near = difflib.get_close_matches(name, RECIPES)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
         f"unknown recipe {name!r}; {hint}The recipes are {', '.join(RECIPES)}"
     )
+
+
+def _imported(name: str) -> Recipe:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"recipe {name!r}: cannot import {module_name} ({error}); its folder must "
+            "be on PYTHONPATH"
+        ) from None
+    recipe = vars(module).get(attribute)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"recipe {name!r}: expected a Recipe called {attribute} in {module_name}, "
+            f"got {type(recipe).__name__}"
+        )
+    return recipe

@@ -148,7 +148,9 @@ def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
         text = _field(segment, "text", str)
         is_policy = _field(segment, "is_policy", bool)
         segments.append(Segment(text=text, is_policy=is_policy))
-    return recipe.reward(segments, golden_answers, has_ended=has_ended)
+    return recipe.judged(
+        segments, golden_answers, has_ended=has_ended, whose="this line"
+    )
 
 
 def _field(line: Line, name: str, kind: type) -> Any:
