@@ -61,7 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("question")
 
     score = command("score", "rewards and metrics of saved trajectories")
-    score.add_argument("--recipe", required=True, help="a recipe's name, or auto")
+    score.add_argument(
+        "--recipe",
+        required=True,
+        help="research, research_paper, r1_searcher_stage1, r1_searcher_stage2, "
+        "r1_searcher_qwen, r1_searcher_llama_stage1, r1_searcher_llama_stage2, "
+        "search_r1, search_r1_format or quickstart; package.module:NAME for one's own; "
+        "auto: the recipe that each line names",
+    )
     score.add_argument("--out", default=None, help="file to write, must not exist")
     score.add_argument("file", help="JSONL, .gz too")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 
@@ -124,3 +125,9 @@ def test_where_a_command_judges_rollouts_its_line_names_the_question(
     assert main(["doctor"]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
     assert words.endswith("; in the reward of question 'q7', answer 2 by recipe 'own'")
+
+
+def test_the_help_of_score_names_every_recipe(capsys):
+    with pytest.raises(SystemExit):
+        main(["score", "--help"])
+    assert RECIPES.keys() <= set(re.findall(r"\w+", capsys.readouterr().out))
