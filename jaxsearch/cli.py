@@ -67,10 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     ask = command("ask", "a policy on one question, as it thinks and searches")
     _model(ask)
     ask.add_argument("--index", default="", help="folder; a run has its own")
+    ask.add_argument("--recipe", default="", help="as in `score`; a run's own")
     ask.add_argument("question")
 
     score = command("score", "rewards and metrics of saved trajectories")
-    score.add_argument("--recipe", required=True, help="a recipe's name, or auto")
+    score.add_argument(
+        "--recipe",
+        required=True,
+        help="research, research_paper, r1_searcher_stage1, r1_searcher_stage2, "
+        "r1_searcher_qwen, r1_searcher_llama_stage1, r1_searcher_llama_stage2, "
+        "search_r1, search_r1_format or quickstart; package.module:NAME for one's own; "
+        "auto: the recipe that each line names",
+    )
     score.add_argument("--out", default=None, help="file to write, must not exist")
     score.add_argument("file", help="JSONL, .gz too")
 
@@ -269,6 +277,13 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, help="a run's folder, a Hugging Face folder or id"
     )
+    parser.add_argument(
+        "--prompt-template",
+        default="",
+        metavar="FILE",
+        help="a prompt with {question} in it, in place of the recipe's: text, or chat "
+        "messages in a file named *.json; a published checkpoint needs its own",
+    )
 
 
 # Imports happen inside: `jaxsearch --help` must not wait for jax.
@@ -320,13 +335,20 @@ def _eval(args: argparse.Namespace) -> dict[str, Any]:
         recipe=args.recipe,
         limit=args.limit,
         temperature=args.temperature,
+        prompt_template=args.prompt_template,
     )
 
 
 def _ask(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.use import ask
 
-    return ask(args.question, model=args.model, index=args.index)
+    return ask(
+        args.question,
+        model=args.model,
+        index=args.index,
+        recipe=args.recipe,
+        prompt_template=args.prompt_template,
+    )
 
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:
@@ -498,7 +520,8 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    notes = vars(error).get("__notes__", ())
+    return " ".join("; ".join([str(error), *notes]).split())
 
 
 if __name__ == "__main__":

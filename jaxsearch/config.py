@@ -35,6 +35,9 @@ class ModelConfig:
     prompt: Literal["auto", "chat", "base"] = "auto"
     """chat: under the tokenizer's template; base: plain text, as for a model that was
     not tuned to chat; auto: chat if there is a template."""
+    prompt_template: str = ""
+    """File with {question} in it, in place of the recipe's prompt: chat messages if it
+    is named *.json, else the whole prompt as text; empty: the recipe's own."""
     width: int = 128
     """D. The sizes from here on count only without `path`."""
     mlp_width: int = 256
@@ -154,6 +157,9 @@ class RolloutConfig:
     on_search_failure: Literal["drop", "observe"] = "drop"
     """What becomes of rollouts whose search failed. drop: they end and are left out of
     the update; observe: the policy reads that the search failed, and goes on."""
+    has_reminder: bool = False
+    """A turn that stops without a query is answered with the protocol's reminder of
+    how to ask, if it has one (Search-R1), in place of a search for nothing."""
     top_k: int | None = None
     """Sample among the k most likely tokens; None: all."""
     top_p: float | None = None

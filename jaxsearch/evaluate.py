@@ -42,11 +42,20 @@ class Evaluation:
 def judge(
     trajectories: Sequence[Trajectory], recipe: Recipe
 ) -> tuple[list[Outcome], list[dict[str, float]]]:
-    """Reward and answer metrics of each trajectory; 0 for one whose search failed."""
+    """Reward and answer metrics of each trajectory; 0 for one whose search failed.
+
+    Errors: what the recipe's reward raises, with a note that names the question;
+    ValueError for a reward that is no finite number.
+    """
     outcomes = [
         _SEARCH_FAILED
         if t.status is Status.SEARCH_FAILED
-        else recipe.reward(t.segments, t.golden_answers, has_ended=t.has_ended)
+        else recipe.judged(
+            t.segments,
+            t.golden_answers,
+            has_ended=t.has_ended,
+            whose=f"question {t.question_id!r}, answer {t.member}",
+        )
         for t in trajectories
     ]
     scores = [

@@ -8,10 +8,11 @@ from pathlib import Path
 import jax
 
 from jaxsearch import processes
-from jaxsearch.config import RetrievalConfig, RunConfig
+from jaxsearch.config import ModelConfig, RetrievalConfig, RunConfig
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.template import PromptTemplate, read_template
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage, read_passages
@@ -43,17 +44,24 @@ def load_inputs(config: RunConfig) -> Inputs:
     """
     material = config.data.material(Path(config.out), config.seed)
     tokenizer = material.tokenizer
+    template = None
+    if config.model.prompt_template:
+        template = read_template(config.model.prompt_template)
     if config.model.tokenizer or config.model.path:
         tokenizer = Tokenizer.load(
             config.model.tokenizer or config.model.path,
             end_token=config.model.end_token,
-            prompt=config.model.prompt,
+            prompt=config.model.prompt if template is None else template.form,
         )
     if tokenizer is None:
         raise ValueError(
             "this run needs a tokenizer: name its folder with --model.tokenizer "
             "(or a whole model with --model.path)"
         )
+    protocol = recipe_named(config.recipe).protocol
+    if template is not None:
+        _check_form(template, tokenizer, config.model)
+        protocol = template.in_place_of(protocol)
     questions, heldout = material.questions, material.heldout
     heldout_passages = material.heldout_passages
     if config.data.questions:
@@ -66,7 +74,7 @@ def load_inputs(config: RunConfig) -> Inputs:
         passages = read_passages(config.retrieval.corpus)
     inputs = Inputs(
         tokenizer=tokenizer,
-        protocol=recipe_named(config.recipe).protocol,
+        protocol=protocol,
         questions=questions,
         heldout=heldout[: config.eval.limit or None],
         passages=None if config.retrieval.index else passages,
@@ -74,6 +82,22 @@ def load_inputs(config: RunConfig) -> Inputs:
     )
     check_prompts(inputs, config.rollout.max_prompt_len)
     return inputs
+
+
+def _check_form(
+    template: PromptTemplate, tokenizer: Tokenizer, model: ModelConfig
+) -> None:
+    """Errors: ValueError if messages meet no chat template, or the config says else."""
+    if model.prompt not in ("auto", template.form):
+        raise ValueError(
+            f"{model.prompt_template} is a prompt of form {template.form!r}, but "
+            f"model.prompt says {model.prompt!r}; leave that out"
+        )
+    if tokenizer.has_chat_prompt != template.is_chat:
+        raise ValueError(
+            f"{model.prompt_template} is a prompt of form {template.form!r}, which "
+            "does not suit this run's own tokenizer; name one with --model.tokenizer"
+        )
 
 
 def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:

@@ -53,6 +53,7 @@ def load_run(
     questions: str = "",
     index: str = "",
     limit: int = 0,
+    prompt_template: str = "",
 ) -> tuple[Run, Params]:
     """A policy with what it needs to answer, on the devices that there are.
 
@@ -81,6 +82,9 @@ def load_run(
             for s in config.stages
         )
         config = dataclasses.replace(config, stages=stages)
+    if prompt_template:
+        policy = dataclasses.replace(config.model, prompt_template=prompt_template)
+        config = dataclasses.replace(config, model=policy)
     config = dataclasses.replace(
         config, eval=dataclasses.replace(config.eval, limit=limit)
     )

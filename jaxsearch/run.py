@@ -282,6 +282,7 @@ class Run:
             num_passages=self.config.retrieval.num_passages,
             max_observation_len=self.config.rollout.max_observation_len,
             on_search_failure=self.config.rollout.on_search_failure,
+            has_reminder=self.config.rollout.has_reminder,
         )
 
     def updater(

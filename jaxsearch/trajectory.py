@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Int
 class Status(enum.StrEnum):
     """How a rollout ended."""
 
-    ANSWERED = "answered"  # end token after a well-formed answer
-    ENDED = "ended"  # end token without one
+    ANSWERED = "answered"  # the policy ended it after a well-formed answer
+    ENDED = "ended"  # the policy ended it without one
     OUT_OF_SEARCHES = "out_of_searches"  # asked again after the last search allowed
     OUT_OF_LENGTH = "out_of_length"  # a token budget ran out
     SEARCH_FAILED = "search_failed"  # the retriever gave no answer
@@ -70,7 +70,7 @@ class Trajectory:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the policy sampled the end token."""
+        """Whether the policy ended it: by an end token, or as its protocol lets it."""
         return self.status in (Status.ANSWERED, Status.ENDED)
 
     @property

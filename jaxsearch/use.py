@@ -23,6 +23,7 @@ def evaluate_to(
     recipe: str,
     limit: int,
     temperature: float,
+    prompt_template: str = "",
 ) -> dict[str, Any]:
     """Writes `results.json` and `predictions.jsonl`; returns the results.
 
@@ -36,7 +37,12 @@ def evaluate_to(
             f"{temperature}"
         )
     run, params = load_run(
-        model, recipe=recipe, questions=questions, index=index, limit=limit
+        model,
+        recipe=recipe,
+        questions=questions,
+        index=index,
+        limit=limit,
+        prompt_template=prompt_template,
     )
     if not run.inputs.heldout:
         raise ValueError(
@@ -64,9 +70,18 @@ def evaluate_to(
     return results
 
 
-def ask(question: str, *, model: str, index: str) -> dict[str, Any]:
+def ask(
+    question: str,
+    *,
+    model: str,
+    index: str,
+    recipe: str = "",
+    prompt_template: str = "",
+) -> dict[str, Any]:
     """Prints how a policy answers one question, greedily."""
-    run, params = load_run(model, index=index)
+    run, params = load_run(
+        model, recipe=recipe, index=index, prompt_template=prompt_template
+    )
     asked = Question(id="asked", question=question, golden_answers=("(unknown)",))
     [trajectory], _ = run.sampler.run(
         params,
@@ -77,8 +92,11 @@ def ask(question: str, *, model: str, index: str) -> dict[str, Any]:
         temperature=0.0,
     )
     print_trajectory(trajectory)
-    outcome = run.recipe.reward(
-        trajectory.segments, ("(unknown)",), has_ended=trajectory.has_ended
+    outcome = run.recipe.judged(
+        trajectory.segments,
+        ("(unknown)",),
+        has_ended=trajectory.has_ended,
+        whose="the question asked",
     )
     return {
         "answer": outcome.prediction,

@@ -128,13 +128,20 @@ class Tokenizer:
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def encode_prompt(self, text: str, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of the prompt: the messages under the chat template, or the text."""
+        """Ids of the prompt: the messages under the chat template, or the text.
+
+        A last message of the assistant's is the beginning of its reply. It is put
+        after the rendered prompt as it stands: templates trim and close messages.
+        """
         if not self.has_chat_prompt:
             return self.encode(text)
+        begun = ""
+        if messages and messages[-1]["role"] == "assistant":
+            messages, begun = messages[:-1], messages[-1]["content"]
         rendered = self.backend.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-        return self.encode(rendered)
+        return self.encode(rendered + begun)
 
     @functools.cached_property
     def id_bytes(self) -> list[bytes]:

@@ -14,6 +14,8 @@ Normalise = Callable[[str], str]
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _BRACE = re.compile(r"[{}]")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_SPACED_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
+_TRUTHS = {"True": "yes", "False": "no"}
 _WHOLE_ANSWERS = frozenset({"yes", "no", "noanswer"})
 
 
@@ -28,13 +30,31 @@ def normalise_research(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", bare).split())
 
 
+def normalise_r1_searcher(text: str) -> str:
+    """As `normalise_research`, but punctuation becomes a space; True is yes, False no.
+
+    Four quotes that ASCII lacks count as punctuation. "well-known" is two words.
+    "True" and "False" are mapped where they are the whole text, spelled so.
+
+    Source: R1-Searcher, train/reward_server_*.py and evaluation/metric_calc_rule.py.
+    """
+    text = _TRUTHS.get(text, text)
+    spaced = text.lower().translate(_SPACED_PUNCTUATION)
+    return " ".join(_ARTICLE.sub(" ", spaced).split())
+
+
 def require_golden_answers(golden_answers: Sequence[str]) -> None:
-    """Refuses an empty list, and a string in place of a list."""
+    """Refuses an empty list, a string in place of a list, and what is no string."""
     if isinstance(golden_answers, str) or not golden_answers:
         raise ValueError(
             "expected a list of at least one golden answer, got "
             f"{golden_answers!r}; leave out questions without answers, and put a "
             "single answer into a list"
+        )
+    if not all(isinstance(gold, str) for gold in golden_answers):
+        raise ValueError(
+            f"golden answers must be strings, got {golden_answers!r}; write numbers "
+            "as text"
         )
 
 
@@ -93,6 +113,21 @@ def cover_em(
             for gold in golds
         )
     )
+
+
+def sub_em(
+    prediction: str, golden_answers: Sequence[str], normalise: Normalise
+) -> float:
+    """1.0 if a normalised golden answer is part of the normalised prediction, else 0.0.
+
+    As a string, so that a golden answer may begin and end inside words, and one that
+    normalises to nothing is part of every prediction.
+
+    Source: Search-R1, reward_score/qa_em.py (subem_check).
+    """
+    require_golden_answers(golden_answers)
+    predicted = normalise(prediction)
+    return float(any(normalise(gold) in predicted for gold in golden_answers))
 
 
 def last_boxed(text: str) -> str | None:

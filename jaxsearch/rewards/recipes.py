@@ -2,23 +2,41 @@
 
 import dataclasses
 import difflib
+import importlib
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
-from jaxsearch.protocol import QUICKSTART, RESEARCH, Protocol
+from jaxsearch.protocol import QUICKSTART, R1_SEARCHER, RESEARCH, SEARCH_R1, Protocol
+from jaxsearch.rewards import r1_searcher, research, search_r1
 from jaxsearch.rewards.answers import (
     Normalise,
     cover_em,
     exact_match,
     f1,
+    normalise_r1_searcher,
     normalise_research,
 )
-from jaxsearch.rewards.outcome import (
-    Outcome,
-    research,
-    research_paper,
-    research_paper_text,
-    research_text,
-)
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.trajectory import Segment
+
+
+class _Noted:
+    """A context that adds a note to the errors which pass through it."""
+
+    def __init__(self, note: str):
+        self._note = note
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            error.add_note(self._note)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +58,24 @@ class Recipe:
     uses_end: bool
     normalise: Normalise
 
+    def judged(
+        self,
+        segments: Sequence[Segment],
+        golden_answers: Sequence[str],
+        *,
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        """`reward` of a rollout; errors of the function carry a note with `whose`.
+
+        Errors: whatever the function raises; ValueError if it returns no Outcome.
+        """
+        with _Noted(f"in the reward of {whose} by recipe {self.name!r}"):
+            outcome = self.reward(segments, golden_answers, has_ended=has_ended)
+            if not isinstance(outcome, Outcome):
+                raise ValueError(f"a reward must be an Outcome, got {outcome!r:.80}")
+        return outcome
+
     def metrics(
         self, prediction: str | None, golden_answers: Sequence[str]
     ) -> dict[str, float]:
@@ -56,31 +92,107 @@ class Recipe:
 _RESEARCH = Recipe(
     name="research",
     protocol=RESEARCH,
-    reward=research,
-    reward_of_text=research_text,
+    reward=research.research,
+    reward_of_text=research.research_text,
     uses_end=True,
     normalise=normalise_research,
 )
-_RESEARCH_PAPER = dataclasses.replace(
-    _RESEARCH,
-    name="research_paper",
-    reward=research_paper,
-    reward_of_text=research_paper_text,
+_R1_SEARCHER_STAGE1 = Recipe(
+    name="r1_searcher_stage1",
+    protocol=R1_SEARCHER,
+    reward=r1_searcher.r1_searcher_stage1,
+    reward_of_text=r1_searcher.r1_searcher_stage1_text,
     uses_end=False,
+    normalise=normalise_r1_searcher,
 )
-_QUICKSTART = dataclasses.replace(_RESEARCH, name="quickstart", protocol=QUICKSTART)
+_SEARCH_R1 = Recipe(
+    name="search_r1",
+    protocol=SEARCH_R1,
+    reward=search_r1.search_r1,
+    reward_of_text=search_r1.search_r1_text,
+    uses_end=False,
+    normalise=normalise_research,
+)
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (_RESEARCH, _RESEARCH_PAPER, _QUICKSTART)
+    recipe.name: recipe
+    for recipe in (
+        _RESEARCH,
+        dataclasses.replace(
+            _RESEARCH,
+            name="research_paper",
+            reward=research.research_paper,
+            reward_of_text=research.research_paper_text,
+            uses_end=False,
+        ),
+        _R1_SEARCHER_STAGE1,
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_stage2",
+            reward=r1_searcher.r1_searcher_stage2,
+            reward_of_text=r1_searcher.r1_searcher_stage2_text,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_qwen",
+            reward=r1_searcher.r1_searcher_qwen,
+            reward_of_text=r1_searcher.r1_searcher_qwen_text,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_llama_stage1",
+            reward=r1_searcher.r1_searcher_llama_stage1,
+            reward_of_text=r1_searcher.r1_searcher_llama_stage1_text,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="r1_searcher_llama_stage2",
+            reward=r1_searcher.r1_searcher_llama_stage2,
+            reward_of_text=r1_searcher.r1_searcher_llama_stage2_text,
+        ),
+        _SEARCH_R1,
+        dataclasses.replace(
+            _SEARCH_R1,
+            name="search_r1_format",
+            reward=search_r1.search_r1_format,
+            reward_of_text=search_r1.search_r1_format_text,
+        ),
+        dataclasses.replace(_RESEARCH, name="quickstart", protocol=QUICKSTART),
+    )
 }
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of that name; a ValueError that lists near names if there is none."""
+    """The recipe of that name, or one's own: `package.module:NAME`.
+
+    A `Recipe` in any module that Python finds serves in training, `eval` and `score`.
+
+    Errors: ValueError that lists near names, or says what the module lacks.
+    """
     if name in RECIPES:
         return RECIPES[name]
+    if ":" in name:
+        return _imported(name)
     near = difflib.get_close_matches(name, RECIPES)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
         f"unknown recipe {name!r}; {hint}The recipes are {', '.join(RECIPES)}"
     )
+
+
+def _imported(name: str) -> Recipe:
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"recipe {name!r}: cannot import {module_name} ({error}); its folder must "
+            "be on PYTHONPATH"
+        ) from None
+    recipe = vars(module).get(attribute)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"recipe {name!r}: expected a Recipe called {attribute} in {module_name}, "
+            f"got {type(recipe).__name__}"
+        )
+    return recipe

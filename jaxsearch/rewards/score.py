@@ -14,6 +14,8 @@ from jaxsearch.trajectory import Segment
 
 Line = dict[str, Any]  # one object of a JSONL file
 
+MAX_UNEQUAL_IDS = 20
+
 _METRICS = ("em", "f1", "cover_em")
 _KINDS = {str: "a string", list: "a list", bool: "true or false", dict: "an object"}
 
@@ -42,7 +44,8 @@ def score_file(
       `n` lines judged and `skipped`; `em`, `f1`, `cover_em` as means over the n lines;
       `mean_reward` over the `num_rewards` lines that have one, None if none has;
       `num_without_golden_answers`; and, if lines carry `expected`, how many are
-      `equal` and `unequal`, every field of it compared.
+      `equal` and `unequal`, every field of it compared, and `unequal_ids`, the first
+      `MAX_UNEQUAL_IDS` of the latter that have one.
     """
     if recipe_name != "auto":
         recipe_named(recipe_name)
@@ -116,6 +119,7 @@ def _judge(line: Line, recipe_name: str) -> Line:
             "parts": outcome.parts,
             "reason": outcome.reason,
             "prediction": prediction,
+            **outcome.findings,
         }
     if golden_answers:
         found |= recipe.metrics(prediction, golden_answers)
@@ -130,7 +134,8 @@ def _judge(line: Line, recipe_name: str) -> Line:
 
 
 def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
-    has_ended = recipe.uses_end and _field(line, "ended", bool)
+    is_told = recipe.uses_end or "ended" in line
+    has_ended = is_told and _field(line, "ended", bool)
     if "segments" not in line:
         response = _field(line, "response", str)
         return recipe.reward_of_text(response, golden_answers, has_ended=has_ended)
@@ -143,7 +148,9 @@ def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
         text = _field(segment, "text", str)
         is_policy = _field(segment, "is_policy", bool)
         segments.append(Segment(text=text, is_policy=is_policy))
-    return recipe.reward(segments, golden_answers, has_ended=has_ended)
+    return recipe.judged(
+        segments, golden_answers, has_ended=has_ended, whose="this line"
+    )
 
 
 def _field(line: Line, name: str, kind: type) -> Any:
@@ -168,13 +175,18 @@ def _summary(judged: Sequence[tuple[Line, Line]]) -> dict[str, Any]:
     for metric in _METRICS:
         total = math.fsum(found[metric] for _, found in judged)
         summary[metric] = total / len(judged)
-    is_equal = [
-        all(_same(found[name], value) for name, value in line["expected"].items())
-        for line, found in judged
-        if "expected" in line
-    ]
-    if is_equal:
-        summary |= {"equal": sum(is_equal), "unequal": len(is_equal) - sum(is_equal)}
+    expecting = [(line, found) for line, found in judged if "expected" in line]
+    if expecting:
+        unequal = [
+            line
+            for line, found in expecting
+            if not all(_same(found[name], e) for name, e in line["expected"].items())
+        ]
+        summary["equal"] = len(expecting) - len(unequal)
+        summary["unequal"] = len(unequal)
+        summary["unequal_ids"] = [
+            line["id"] for line in unequal[:MAX_UNEQUAL_IDS] if "id" in line
+        ]
     return summary
 
 

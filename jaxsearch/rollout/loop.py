@@ -196,11 +196,14 @@ class Rollouts:
                 finished[slot] = Status.ENDED
             elif phases[slot] == Phase.EXHAUSTED:
                 finished[slot] = Status.OUT_OF_LENGTH
-            elif len(rollout.searches) == self._limits.max_searches:
-                finished[slot] = Status.OUT_OF_SEARCHES
             else:
                 turn = self._tokenizer.decode(rows[slot].tokens[rollout.turn_start :])
-                queries[slot] = self._protocol.query(turn)
+                if self._protocol.is_last(turn):
+                    finished[slot] = Status.ENDED
+                elif len(rollout.searches) == self._limits.max_searches:
+                    finished[slot] = Status.OUT_OF_SEARCHES
+                else:
+                    queries[slot] = self._protocol.query(turn)
         if queries:
             # Off first: the search runs while the host puts trajectories together.
             self.timing.asked_at.append(time.perf_counter())

@@ -27,8 +27,11 @@ class Observer:
         never its closing tag, and is counted as truncated.
       on_search_failure: "drop" raises the index's SearchError, "observe" answers
         with an observation which says that the search failed.
+      has_reminder: answer an empty query with the protocol's reminder, without a
+        search.
 
-    Errors: ValueError if not even an empty observation fits.
+    Errors: ValueError if not even an empty observation fits, or the reminder; or if
+    the protocol has none.
     """
 
     index: Index
@@ -37,8 +40,20 @@ class Observer:
     num_passages: int
     max_observation_len: int
     on_search_failure: Literal["drop", "observe"]
+    has_reminder: bool = False
 
     def __post_init__(self):
+        if self.has_reminder and not self.protocol.reminder:
+            raise ValueError(
+                f"protocol {self.protocol.name!r} has no reminder for a turn that asks "
+                "nothing; leave out rollout.has_reminder"
+            )
+        reminder_len = len(self._reminder) if self.has_reminder else 0
+        if reminder_len > self.max_observation_len:
+            raise ValueError(
+                f"max_observation_len is {self.max_observation_len} but the protocol's "
+                f"reminder takes {reminder_len} tokens; allow more"
+            )
         empty_len = len(self.tokenizer.encode(self.protocol.observation([])))
         if empty_len > self.max_observation_len:
             raise ValueError(
@@ -53,22 +68,31 @@ class Observer:
         failures are observed.
         """
         distinct = list(dict.fromkeys(queries))
+        answers = {}
+        if self.has_reminder and "" in distinct:
+            distinct.remove("")
+            answers[""] = (self._reminder, Search(query="", passage_ids=()))
+        if distinct:
+            answers |= self._found(distinct)
+        return [answers[query] for query in queries]
+
+    def _found(self, queries: Sequence[str]) -> dict[str, tuple[list[int], Search]]:
+        """Of each query, which are all different, what the index says to it."""
         try:
-            found = self.index.search(distinct, self.num_passages)
+            found = self.index.search(queries, self.num_passages)
         except SearchError as error:
             if self.on_search_failure == "drop":
                 raise
-            return [self._failed(query, str(error)) for query in queries]
-        if len(found) != len(distinct):
+            return {query: self._failed(query, str(error)) for query in queries}
+        if len(found) != len(queries):
             raise RuntimeError(
-                f"the index answered {len(found)} of {len(distinct)} queries; "
+                f"the index answered {len(found)} of {len(queries)} queries; "
                 "an index must give one list of hits per query"
             )
-        answers = {
+        return {
             query: self.answer(query, [hit.passage for hit in hits])
-            for query, hits in zip(distinct, found, strict=True)
+            for query, hits in zip(queries, found, strict=True)
         }
-        return [answers[query] for query in queries]
 
     def answer(
         self, query: str, passages: Sequence[Passage]
@@ -105,6 +129,10 @@ class Observer:
         ids = self.tokenizer.encode(self.protocol.framed(body))
         kept = [i for i in ids if i not in self._banned_ids]
         return kept, num_deleted + len(ids) - len(kept)
+
+    @functools.cached_property
+    def _reminder(self) -> list[int]:
+        return self.tokenizer.encode(self.protocol.reminder)
 
     @functools.cached_property
     def _banned_strings(self) -> tuple[str, ...]:

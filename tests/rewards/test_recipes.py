@@ -1,12 +1,32 @@
 """Recipes are found by name, and only by a name that exists."""
 
+import dataclasses
+import json
+import math
+import re
+import sys
+import types
+
+import numpy as np
 import pytest
 
+from jaxsearch import cli
+from jaxsearch.cli import main
+from jaxsearch.config import RLStage
+from jaxsearch.evaluate import judge
+from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import RECIPES, recipe_named
+from jaxsearch.trajectory import Segment, Status, Trajectory
 
 
 def test_every_recipe_is_found_under_its_own_name():
-    assert list(RECIPES) == ["research", "research_paper", "quickstart"]
+    assert list(RECIPES) == [
+        *("research", "research_paper"),
+        *("r1_searcher_stage1", "r1_searcher_stage2"),
+        *("r1_searcher_qwen", "r1_searcher_llama_stage1", "r1_searcher_llama_stage2"),
+        *("search_r1", "search_r1_format"),
+        "quickstart",
+    ]
     for name in RECIPES:
         assert recipe_named(name).name == name
 
@@ -22,3 +42,92 @@ def test_no_prediction_scores_nothing_even_against_an_empty_golden_answer():
     recipe = recipe_named("research")
     assert recipe.metrics(None, ["the"]) == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
     assert recipe.metrics("the", ["the"])["em"] == 1.0
+
+
+def own_recipe(monkeypatch, reward):
+    recipe = dataclasses.replace(recipe_named("research"), name="own", reward=reward)
+    module = types.ModuleType("own_rewards")
+    module.OWN, module.other = recipe, reward
+    monkeypatch.setitem(sys.modules, "own_rewards", module)
+    return recipe
+
+
+def test_one_s_own_recipe_is_found_where_it_is_defined(monkeypatch, tmp_path):
+    recipe = own_recipe(monkeypatch, recipe_named("search_r1").reward)
+    assert recipe_named("own_rewards:OWN") is recipe
+    assert RLStage(name="rl", steps=1, recipe="own_rewards:OWN").recipe
+    with pytest.raises(ValueError, match="expected a Recipe called other .* function"):
+        recipe_named("own_rewards:other")
+    with pytest.raises(ValueError, match="called nothing in own_rewards, got NoneType"):
+        recipe_named("own_rewards:nothing")
+    with pytest.raises(ValueError, match="cannot import nowhere .* on PYTHONPATH"):
+        recipe_named("nowhere:OWN")
+
+
+def outcome(reward, **parts):
+    return Outcome(reward=reward, parts=parts, reason="why", prediction=None)
+
+
+def rollout():
+    return Trajectory(
+        question_id="q7",
+        question="?",
+        golden_answers=("Paris",),
+        position=0,
+        member=2,
+        tokens=np.zeros(2, np.int32),
+        is_policy=np.ones(2, bool),
+        logprobs=np.zeros(2, np.float32),
+        sampling_logprobs=np.zeros(2, np.float32),
+        prompt_len=1,
+        segments=(Segment(text="x", is_policy=True),),
+        searches=(),
+        status=Status.ENDED,
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (lambda: outcome(math.nan), ValueError, "finite numbers .* got nan"),
+        (lambda: outcome(-math.inf), ValueError, "finite numbers .* got -inf"),
+        (lambda: outcome(1.0, f1=math.nan), ValueError, "'f1': nan"),
+        (lambda: None, ValueError, "a reward must be an Outcome, got None"),
+        (lambda: {}["score"], KeyError, "score"),
+    ],
+)
+def test_a_reward_that_fails_is_named_and_never_a_silent_0(
+    monkeypatch, made, error, message
+):
+    recipe = own_recipe(monkeypatch, lambda *_, **__: made())
+    with pytest.raises(error, match=message) as caught:
+        judge([rollout()], recipe)
+    [note] = caught.value.__notes__
+    assert note == "in the reward of question 'q7', answer 2 by recipe 'own'"
+
+
+def test_the_command_names_line_and_reward(monkeypatch, capsys, tmp_path):
+    own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
+    segments = [{"text": "x", "is_policy": True}]
+    line = {"segments": segments, "golden_answers": ["Paris"], "ended": True}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line))
+    path = str(tmp_path / "in.jsonl")
+    assert main(["score", "--recipe", "own_rewards:OWN", path]) == 2
+    [words] = capsys.readouterr().err.strip().splitlines()
+    assert "line 1: a reward and its parts must be finite" in words
+
+
+def test_where_a_command_judges_rollouts_its_line_names_the_question(
+    monkeypatch, capsys
+):
+    recipe = own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
+    monkeypatch.setitem(cli._COMMANDS, "doctor", lambda _: judge([rollout()], recipe))
+    assert main(["doctor"]) == 2
+    [words] = capsys.readouterr().err.strip().splitlines()
+    assert words.endswith("; in the reward of question 'q7', answer 2 by recipe 'own'")
+
+
+def test_the_help_of_score_names_every_recipe(capsys):
+    with pytest.raises(SystemExit):
+        main(["score", "--help"])
+    assert RECIPES.keys() <= set(re.findall(r"\w+", capsys.readouterr().out))

@@ -11,6 +11,8 @@ from jaxsearch.rewards.score import score_file
 CONFORMANCE = (
     Path(__file__).parents[1] / "data" / "conformance_rewards_research.jsonl.gz"
 )
+OTHERS = CONFORMANCE.with_name("conformance_rewards_others.jsonl.gz")
+SCORED = Path(__file__).resolve().parents[3] / "shared/conformance/scored_rollouts"
 RIGHT = "<think> t </think> <answer> \\boxed{Paris} </answer>"
 LINE = {"response": RIGHT, "golden_answers": ["Paris"], "ended": True}
 
@@ -38,16 +40,52 @@ def test_conformance_lines_are_all_equal(recipe):
     assert summary["skipped"] == 0
 
 
+# What `expected` of this vector says is of another golden answer: test_search_r1.py.
+@pytest.mark.parametrize(
+    ("recipe", "n", "unequal"),
+    [
+        ("auto", 437, ["search_r1-0172"]),
+        ("r1_searcher_qwen", 143, []),
+        ("r1_searcher_llama_stage1", 104, []),
+        ("r1_searcher_llama_stage2", 102, []),
+        ("search_r1", 88, ["search_r1-0172"]),
+    ],
+)
+def test_other_conformance_lines(recipe, n, unequal):
+    summary = score_file(OTHERS, recipe)
+    assert (summary["n"], summary["equal"]) == (n, n - len(unequal))
+    assert (summary["unequal"], summary["unequal_ids"]) == (len(unequal), unequal)
+    assert summary["skipped"] == 437 - n
+
+
+@pytest.mark.parametrize("name", ["hotpotqa_qwen", "bamboogle_llama"])
+def test_published_numbers_to_the_printed_digit(name):
+    if not SCORED.is_dir():
+        pytest.skip(f"needs the scored rollouts in {SCORED}")
+    expected = json.loads((SCORED / "expected.json").read_text())[name]
+    path = SCORED / f"{name}.jsonl.gz"
+    summary = score_file(path, "r1_searcher_stage2")
+    assert summary["n"] == expected["rows"]
+    for metric in ("em", "cover_em", "f1"):
+        assert round(100 * summary[metric], 1) == expected["published_percent"][metric]
+        assert summary[metric] == pytest.approx(expected["r1_searcher_mean"][metric])
+    summary = score_file(path, "research")
+    for metric in ("em", "f1"):
+        mean = expected["research_flashrag_mean"][metric]
+        assert summary[metric] == pytest.approx(mean)
+
+
 def test_one_wrong_expectation_is_counted(write):
     expected = {"reward": 1.0, "parts": {"format": 0, "f1": 1}, "em": 1}
     path = write(
         LINE | {"expected": expected},
-        LINE | {"expected": expected | {"parts": {"format": 0, "f1": 0.5}}},
+        LINE | {"id": "b", "expected": expected | {"parts": {"format": 0, "f1": 0.5}}},
         LINE | {"expected": expected | {"prediction": "paris"}},
         LINE,
     )
     summary = score_file(path, "research")
     assert (summary["equal"], summary["unequal"], summary["n"]) == (1, 2, 4)
+    assert summary["unequal_ids"] == ["b"]  # of those that have one
 
 
 def test_output_is_the_input_and_what_was_found(write, tmp_path):

@@ -63,6 +63,23 @@ def test_a_search_beyond_the_last_allowed_ends_the_row_there(kit, trajectories):
     assert all(len(t.searches) <= 4 for t in trajectories)
 
 
+def test_a_last_turn_ends_the_rollout_without_a_search(kit):
+    protocol = dataclasses.replace(kit.protocol, is_last=lambda turn: "red" in turn)
+    done = run(kit, kit.sampler(16, protocol=protocol))
+    stopped = [t for t in done if t.tokens[-1] != kit.tokenizer.end_id and t.has_ended]
+    assert stopped
+    for trajectory in stopped:
+        assert trajectory.status is Status.ENDED
+        last = trajectory.segments[-1]
+        assert last.is_policy and "red" in last.text and "go" in last.text
+    for trajectory in done:
+        # Whoever was answered had not come to the end.
+        for turn, following in zip(
+            trajectory.segments, trajectory.segments[1:], strict=False
+        ):
+            assert not turn.is_policy or following.is_policy or "red" not in turn.text
+
+
 def test_any_of_several_end_tokens_ends_a_row(kit):
     ends = (kit.tokenizer.end_id, 3)
     done = run(kit, kit.sampler(16, end_ids=ends))

@@ -208,3 +208,39 @@ def test_rollouts_search_a_real_index(kit, sampler, questions):
             assert text == kit.protocol.observation([hit.passage for hit in hits])
             num_found += len(hits)
     assert num_found > 20
+
+
+def test_a_turn_that_asks_nothing_is_reminded(kit):
+    protocol = dataclasses.replace(kit.protocol, reminder=" one two")
+    index = FixedIndex("t\nred")
+    observer = kit.observer(index, protocol=protocol, has_reminder=True)
+    (ids, search), (found, _), (again, _) = observer.observe(["", "red", ""])
+    assert ids == again == kit.tokenizer.encode(" one two")
+    assert (search.query, search.passage_ids, search.has_failed) == ("", (), False)
+    assert found != ids and index.asked == [["red"]]
+    observer.observe([""])
+    assert index.asked == [["red"]]
+    # Without it, nothing is what is searched for.
+    kit.observer(index, protocol=protocol).observe([""])
+    assert index.asked == [["red"], [""]]
+    with pytest.raises(ValueError, match="has no reminder"):
+        kit.observer(index, has_reminder=True)
+    with pytest.raises(ValueError, match="reminder takes 2 tokens; allow more"):
+        frameless = dataclasses.replace(
+            protocol, result_open="", result_close="", render=lambda passages: ""
+        )
+        kit.observer(protocol=frameless, has_reminder=True, max_observation_len=1)
+
+
+def test_a_failed_search_does_not_silence_the_reminder(kit):
+    class Down:
+        def search(self, queries, k):
+            raise SearchError("not now")
+
+    protocol = dataclasses.replace(kit.protocol, reminder=" one two")
+    observer = kit.observer(
+        Down(), protocol=protocol, has_reminder=True, on_search_failure="observe"
+    )
+    (_, failed), (ids, reminded) = observer.observe(["red", ""])
+    assert failed.has_failed and not reminded.has_failed
+    assert ids == kit.tokenizer.encode(" one two")

@@ -20,7 +20,7 @@ from jaxsearch.trajectory import Segment
 CASES = [
     json.loads(line)
     for line in gzip.open(
-        Path(__file__).parent / "data" / "conformance_research_loop.jsonl.gz"
+        Path(__file__).parents[1] / "data" / "conformance_research_loop.jsonl.gz"
     )
 ]
 
@@ -137,7 +137,7 @@ def test_only_one_whole_answer_of_the_policy_counts(segments, has_answer):
 
 def test_policy_text_holds_nothing_that_the_policy_did_not_write():
     segments = [policy("a"), observed("b"), observed("c"), policy("d"), policy("e")]
-    assert policy_text(segments) == f"a{EMPTY_RESULT}de"
+    assert policy_text(segments, EMPTY_RESULT) == f"a{EMPTY_RESULT}de"
 
 
 def test_the_answer_is_the_first_that_closes():

@@ -1,0 +1,91 @@
+"""A prompt from a file, in place of a protocol's own wording."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+from jaxsearch.protocol.contract import Protocol
+
+PLACE = "{question}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptTemplate:
+    """Where a question goes: into one text, or into the contents of chat messages."""
+
+    text: str
+    messages: tuple[dict[str, str], ...]
+
+    @property
+    def is_chat(self) -> bool:
+        return bool(self.messages)
+
+    @property
+    def form(self) -> Literal["chat", "base"]:
+        """What a tokenizer is told to make of prompts."""
+        return "chat" if self.is_chat else "base"
+
+    def in_place_of(self, protocol: Protocol) -> Protocol:
+        """The protocol with this prompt; tags and all else stay."""
+        return dataclasses.replace(
+            protocol, prompt=self._filled, messages=self._filled_messages
+        )
+
+    def _filled(self, question: str) -> str:
+        return self.text.replace(PLACE, question)
+
+    def _filled_messages(self, question: str) -> list[dict[str, str]]:
+        return [
+            {**message, "content": message["content"].replace(PLACE, question)}
+            for message in self.messages
+        ]
+
+
+def read_template(path: str) -> PromptTemplate:
+    """The template in a file, with `{question}` where the question goes.
+
+    A file named *.json holds chat messages, `[{"role": ..., "content": ...}, ...]`,
+    for the tokenizer's chat template; a last message of the assistant's begins the
+    reply. Any other file is the whole prompt as text, to the letter, but for one
+    line break at its end, which editors add.
+
+    Errors: ValueError for a file that cannot be read, or has no place for a question.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read prompt template {path}: {error}") from None
+    if not path.endswith(".json"):
+        template = PromptTemplate(text=text.removesuffix("\n"), messages=())
+        parts = [template.text]
+    else:
+        template = PromptTemplate(text="", messages=_messages(text, path))
+        parts = [message["content"] for message in template.messages]
+    if not any(PLACE in part for part in parts):
+        raise ValueError(
+            f"prompt template {path} has no {PLACE}: write it where the question goes"
+        )
+    return template
+
+
+def _messages(text: str, path: str) -> tuple[dict[str, str], ...]:
+    try:
+        messages = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"prompt template {path}: not JSON ({error})") from None
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
+        raise ValueError(
+            f"prompt template {path}: expected a list of "
+            '{"role": "...", "content": "..."}; for a prompt that is no chat, give '
+            "the file another ending than .json"
+        )
+    return tuple(messages)
+
+
+def _is_message(message: object) -> bool:
+    return (
+        isinstance(message, dict)
+        and message.keys() == {"role", "content"}
+        and all(isinstance(value, str) for value in message.values())
+    )

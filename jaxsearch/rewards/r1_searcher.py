@@ -1,0 +1,203 @@
+r"""R1-Searcher's rewards: the paper's two stages, and the three of its code.
+
+A rollout comes as segments with provenance or, in the functions named `*_text`, as one
+text. The response begins after the <think> that the prompt has opened.
+
+- Segments: only the policy is judged. Every observation counts as one well-formed
+  block with a passage, whatever it holds (the code punishes a search that finds
+  nothing). Document tags written by the policy are a forgery and bad format, and
+  an answer must not be interrupted by an observation; the code accepts some of both.
+- One text: tags and words are judged wherever they stand, exactly as the code does.
+
+Sources: arXiv:2503.05592, section 3; R1-Searcher, train/reward_server_qwen_zero.py,
+reward_server_llama_stage1.py and reward_server_llama_stage2.py.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from jaxsearch.rewards.answers import (
+    cover_em,
+    f1,
+    normalise_r1_searcher,
+    require_golden_answers,
+)
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.r1_searcher_format import (
+    Reading,
+    code_fault,
+    paper_fault,
+    qwen_fault,
+    read_segments,
+    read_text,
+    reply_fault,
+    tag_counts,
+)
+from jaxsearch.trajectory import Segment
+
+RETRIEVAL_REWARD = FORMAT_REWARD = 0.5  # of stage 1
+PAPER_PENALTY = QWEN_PENALTY = -2.0
+LLAMA_PENALTY = -1.0
+
+# End tokens that the code's decoded texts carry and a `response` does not.
+_QWEN_END, _LLAMA_END = "<|endoftext|>", "<|eot_id|>"
+
+
+def r1_searcher_stage1(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """0.5 for any search and 0.5 for good format; the answer earns nothing.
+
+    Format as in `r1_searcher_stage2`. The end token changes nothing in any of these.
+    """
+    require_golden_answers(golden_answers)
+    return _paper_stage1(read_segments(segments))
+
+
+def r1_searcher_stage1_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`r1_searcher_stage1` for a text without provenance."""
+    return _paper_stage1(read_text(response))
+
+
+def r1_searcher_stage2(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """F1, and -2 for bad format.
+
+    The paper's rules are words, and this is our reading of them: one </think>, then
+    one <answer> and its end; queries between their tags, each followed by documents,
+    none without a query; no tag inside the answer; nothing unreadable, which is
+    U+FFFD or, as in the code, a Chinese character outside documents.
+    """
+    require_golden_answers(golden_answers)
+    return _paper_stage2(read_segments(segments), golden_answers)
+
+
+def r1_searcher_stage2_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`r1_searcher_stage2` for a text without provenance."""
+    return _paper_stage2(read_text(response), golden_answers)
+
+
+def r1_searcher_qwen(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """F1, and -2 for bad format, as the code that trained Qwen without stage 1.
+
+    Bad format is also "assistant" (or "Assistant") anywhere, an answer of more than
+    ten words, or one that names a query or documents.
+    """
+    require_golden_answers(golden_answers)
+    reading = read_segments(segments)
+    return _by_f1(reading, golden_answers, qwen_fault(reading), QWEN_PENALTY)
+
+
+def r1_searcher_qwen_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`r1_searcher_qwen` for a text without provenance, equal to the reference."""
+    reading = read_text(response + _QWEN_END * has_ended)
+    outcome = _by_f1(reading, golden_answers, qwen_fault(reading), QWEN_PENALTY)
+    return dataclasses.replace(outcome, findings=reading.findings)
+
+
+def r1_searcher_llama_stage1(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """1 for all golden tokens in the answer, else -1; 0.5 for searches, 0.5 for format.
+
+    The paper's stage 1 has no reward for answers.
+    """
+    require_golden_answers(golden_answers)
+    return _llama_stage1(read_segments(segments), golden_answers)
+
+
+def r1_searcher_llama_stage1_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`r1_searcher_llama_stage1` for one text, equal to the reference."""
+    reading = read_text(response + _LLAMA_END * has_ended)
+    outcome = _llama_stage1(reading, golden_answers)
+    return dataclasses.replace(outcome, findings=reading.findings)
+
+
+def r1_searcher_llama_stage2(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """F1, and -1 for bad format (the paper: -2)."""
+    require_golden_answers(golden_answers)
+    reading = read_segments(segments)
+    return _by_f1(reading, golden_answers, code_fault(reading), LLAMA_PENALTY)
+
+
+def r1_searcher_llama_stage2_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`r1_searcher_llama_stage2` for one text, equal to the reference."""
+    reading = read_text(response + _LLAMA_END * has_ended)
+    outcome = _by_f1(reading, golden_answers, code_fault(reading), LLAMA_PENALTY)
+    return dataclasses.replace(outcome, findings=reading.findings)
+
+
+def _paper_stage1(reading: Reading) -> Outcome:
+    fault = paper_fault(reading)
+    retrieval = RETRIEVAL_REWARD if reading.num_searches else 0.0
+    good_format = 0.0 if fault else FORMAT_REWARD
+    searches = f"{reading.num_searches} searches"
+    return Outcome(
+        reward=retrieval + good_format,
+        parts={"retrieval": retrieval, "format": good_format},
+        reason=f"{searches}, bad format: {fault}" if fault else searches,
+        prediction=reading.prediction,
+    )
+
+
+def _paper_stage2(reading: Reading, golden_answers: Sequence[str]) -> Outcome:
+    return _by_f1(reading, golden_answers, paper_fault(reading), PAPER_PENALTY)
+
+
+def _llama_stage1(reading: Reading, golden_answers: Sequence[str]) -> Outcome:
+    require_golden_answers(golden_answers)
+    prediction = reading.prediction
+    is_right = prediction is not None and cover_em(
+        prediction, golden_answers, normalise_r1_searcher
+    )
+    counts = tag_counts(reading.text)
+    has_searched = len(counts) == 1 and counts != {0} and not reading.fault
+    fault = reading.fault or reply_fault(reading.text)
+    parts = {
+        "answer": 1.0 if is_right else -1.0,
+        "retrieval": RETRIEVAL_REWARD if has_searched else 0.0,
+        "format": 0.0 if fault else FORMAT_REWARD,
+    }
+    words = [
+        "right answer" if is_right else "wrong or no answer",
+        "searched" if has_searched else "no search, or its tags do not match",
+        f"bad format: {fault}" if fault else "good format",
+    ]
+    return Outcome(
+        reward=sum(parts.values()),
+        parts=parts,
+        reason="; ".join(words),
+        prediction=prediction,
+    )
+
+
+def _by_f1(
+    reading: Reading, golden_answers: Sequence[str], fault: str, penalty: float
+) -> Outcome:
+    require_golden_answers(golden_answers)
+    prediction = reading.prediction
+    answer_f1 = 0.0
+    if prediction is not None:
+        answer_f1 = f1(prediction, golden_answers, normalise_r1_searcher)
+    found = f"f1 {answer_f1:.4g}" if prediction is not None else "no answer"
+    return Outcome(
+        reward=answer_f1 + penalty if fault else answer_f1,
+        parts={"f1": answer_f1, "format": penalty if fault else 0.0},
+        reason=f"{found}; bad format: {fault}" if fault else found,
+        prediction=prediction,
+    )

@@ -1,0 +1,189 @@
+"""ReSearch's rewards: its code's and its equation 2, one function a kind of input.
+
+A rollout comes as segments with provenance (`research`, `research_paper`) or, from a
+file that has lost it, as one text (`research_text`, `research_paper_text`).
+
+- Segments: only the policy is judged. Every observation counts as one empty
+  <result></result>, whatever it holds, so no passage can earn or break anything. A
+  result tag written by the policy is a forgery and bad format, and an answer
+  must not be interrupted by an observation. The reference accepts both.
+- One text: tags are judged wherever they stand, exactly as the reference does.
+
+Source: ReSearch, reward_score/re_search.py (compute_score), and equation 2 of
+arXiv:2503.19470.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from jaxsearch.protocol import EMPTY_RESULT, answer_in, policy_runs, policy_text
+from jaxsearch.rewards.answers import (
+    f1,
+    last_boxed,
+    normalise_research,
+    require_golden_answers,
+)
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.trajectory import Segment
+
+GOOD_FORMAT_REWARD = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """`fault` is what is wrong with the format, "" if nothing is."""
+
+    fault: str
+    prediction: str | None
+
+
+def research(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """F1, or 0.1 where F1 is 0; 0 for bad format or without the end token.
+
+    Stricter than the paper, as the reference's code is: see `research_paper`.
+    Without the end token there is no prediction either, as in its evaluation.
+    """
+    require_golden_answers(golden_answers)
+    return _code_rule(_read_segments(segments), golden_answers, has_ended)
+
+
+def research_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`research` for a text without provenance, equal to the reference.
+
+    An empty list of golden answers gives F1 0, as there.
+    """
+    return _code_rule(_read_text(response), golden_answers, has_ended)
+
+
+def research_paper(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """F1 if it is not 0, whatever the format; else 0.1 for good format, else 0.
+
+    The equation does not mention the end token, so `has_ended` changes nothing.
+    """
+    require_golden_answers(golden_answers)
+    return _paper_rule(_read_segments(segments), golden_answers)
+
+
+def research_paper_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`research_paper` for a text without provenance."""
+    return _paper_rule(_read_text(response), golden_answers)
+
+
+def _read_segments(segments: Sequence[Segment]) -> _Reading:
+    text = policy_text(segments, EMPTY_RESULT)
+    is_forged = any(
+        "<result>" in run or "</result>" in run
+        for run in policy_runs(segments)
+        if run is not None
+    )
+    fault = "result tags written by the policy" if is_forged else _format_fault(text)
+    answer = answer_in(text)
+    if answer is None:
+        return _Reading(fault=fault, prediction=None)
+    # A box that opens before an observation and closes after it would hold what the
+    # search found, so only the last turn's part of the answer is read.
+    _, observation, last_part = answer.rpartition(EMPTY_RESULT)
+    if observation and not fault:
+        fault = "search inside the answer"
+    return _Reading(fault=fault, prediction=last_boxed(last_part))
+
+
+def _read_text(response: str) -> _Reading:
+    answer = answer_in(response)
+    return _Reading(
+        fault=_format_fault(response),
+        prediction=None if answer is None else last_boxed(answer),
+    )
+
+
+def _format_fault(text: str) -> str:
+    """The first rule of the reference that `text` breaks, in its words; "" if none."""
+    if text.count("<think>") != text.count("</think>"):
+        return "<think> </think> not paired"
+    if "<think>" not in text:
+        return "<think> or </think> not found"
+    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
+        return "<answer> or </answer> not found"
+    if fault := _search_fault(text):
+        return fault
+    answer = answer_in(text)
+    if answer is None:
+        return "<answer> must be before </answer>"
+    if "\\boxed{" not in answer or "}" not in answer:
+        return "answer is missing \\boxed{} format"
+    return ""
+
+
+def _search_fault(text: str) -> str:
+    """Whether each search closes, then has a result; the next is sought after that."""
+    search = text.find("<search>")
+    while search >= 0:
+        search_end = text.find("</search>", search)
+        result = text.find("<result>", search)
+        result_end = text.find("</result>", max(result, search))
+        if min(search_end, result, result_end) < 0:
+            return "search/result tags are incomplete"
+        if not search_end < result < result_end:
+            return "search/result tags are nested in the wrong order"
+        search = text.find("<search>", result_end)
+    return ""
+
+
+def _code_rule(
+    reading: _Reading, golden_answers: Sequence[str], has_ended: bool
+) -> Outcome:
+    prediction = reading.prediction if has_ended else None
+    if reading.fault:
+        return _nothing(f"bad format: {reading.fault}", prediction)
+    if not has_ended:
+        return _nothing("over length", prediction)
+    if prediction is None:
+        return _nothing("find box error", prediction)
+    return _by_f1(prediction, golden_answers)
+
+
+def _paper_rule(reading: _Reading, golden_answers: Sequence[str]) -> Outcome:
+    prediction = reading.prediction
+    # A box that cannot be read holds no answer, so it is not the equation's format.
+    fault = reading.fault or ("find box error" if prediction is None else "")
+    if prediction is not None:
+        outcome = _by_f1(prediction, golden_answers)
+        if outcome.parts["f1"] > 0.0 or not fault:
+            return outcome
+    return _nothing(f"bad format: {fault}", prediction)
+
+
+def _by_f1(prediction: str, golden_answers: Sequence[str]) -> Outcome:
+    answer_f1 = (
+        f1(prediction, golden_answers, normalise_research) if golden_answers else 0.0
+    )
+    if answer_f1 > 0.0:
+        return Outcome(
+            reward=answer_f1,
+            parts={"format": 0.0, "f1": answer_f1},
+            reason=f"correct answer, get f1 score: {answer_f1}",
+            prediction=prediction,
+        )
+    return Outcome(
+        reward=GOOD_FORMAT_REWARD,
+        parts={"format": GOOD_FORMAT_REWARD, "f1": 0.0},
+        reason=f"wrong answer but good format: {prediction}",
+        prediction=prediction,
+    )
+
+
+def _nothing(reason: str, prediction: str | None) -> Outcome:
+    return Outcome(
+        reward=0.0,
+        parts={"format": 0.0, "f1": 0.0},
+        reason=reason,
+        prediction=prediction,
+    )

@@ -1,0 +1,253 @@
+"""Search-R1's rewards: exact match, and exact match with format.
+
+A rollout comes as segments with provenance or, in the functions named `*_text`, as one
+text: the whole of it is judged as the reference does.
+
+- Segments: only the policy is judged. Every observation counts as one empty
+  <information></information>. An <information> tag written by the policy is a forgery
+  and bad format, and an answer holds no observation.
+- In both, a rollout without an answer has none. In the reference it gets the example
+  in the prompt ("Beijing"), which is the last <answer> of prompt and response; the
+  rule there that no answer earns nothing is never reached.
+
+Source: Search-R1, verl/utils/reward_score/qa_em.py and qa_em_format.py (v0.3).
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from jaxsearch.protocol.search_r1 import EMPTY_INFORMATION
+from jaxsearch.protocol.spans import last_answer_in, policy_runs, policy_text
+from jaxsearch.rewards.answers import (
+    exact_match,
+    normalise_research,
+    require_golden_answers,
+    sub_em,
+)
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.trajectory import Segment
+
+FORMAT_REWARD = 0.2  # of a valid sequence
+BAD_FORMAT_REWARD = 0.1  # of a wrong answer in an invalid one
+# What v0.3's scripts set to 0 and its vectors try besides.
+RETRIEVAL_REWARD = 0.1
+
+_TAG = re.compile(r"</?(?:think|search|information|answer)>")
+# After each tag: which may follow.
+_NEXT = {
+    "": {"<think>"},
+    "<think>": {"</think>"},
+    "</think>": {"<search>", "<answer>"},
+    "<search>": {"</search>"},
+    "</search>": {"<information>"},
+    "<information>": {"</information>"},
+    "</information>": {"<think>"},
+    "<answer>": {"</answer>"},
+    "</answer>": set(),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """What a rollout says.
+
+    Attributes:
+      fault: what is wrong with the format, "" if nothing is.
+      retrieved: what the search brought, block by block.
+    """
+
+    prediction: str | None
+    fault: str
+    retrieved: tuple[str, ...]
+
+
+def search_r1(
+    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """1 if the last answer is a golden one, else 0. The end changes nothing."""
+    require_golden_answers(golden_answers)
+    return _exact(_read_segments(segments), golden_answers)
+
+
+def search_r1_text(
+    response: str, golden_answers: Sequence[str], *, has_ended: bool
+) -> Outcome:
+    """`search_r1` for a text without provenance, equal to the reference.
+
+    An empty list of golden answers gives 0, as there.
+    """
+    reading = _read_text(response)
+    return _with_findings(_exact(reading, golden_answers), reading, golden_answers)
+
+
+def search_r1_format(
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    retrieval_reward: float = 0.0,
+) -> Outcome:
+    """A right answer earns 1 in a valid sequence and 0.8 in another; a wrong one 0.2
+    and 0.1; none earns 0.
+
+    Valid: thoughts, then a search and its result or the answer, and so on, with only
+    white space between the tags' texts and nothing after the answer.
+
+    Args:
+      retrieval_reward: more for a wrong answer in a valid sequence if any result held
+        a golden answer; only results count, not what the policy writes.
+    """
+    require_golden_answers(golden_answers)
+    return _with_format(_read_segments(segments), golden_answers, retrieval_reward)
+
+
+def search_r1_format_text(
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    retrieval_reward: float = 0.0,
+) -> Outcome:
+    """`search_r1_format` for a text without provenance, equal to the reference."""
+    reading = _read_text(response)
+    outcome = _with_format(reading, golden_answers, retrieval_reward)
+    return _with_findings(outcome, reading, golden_answers)
+
+
+def _read_segments(segments: Sequence[Segment]) -> _Reading:
+    runs = policy_runs(segments)
+    text = policy_text(segments, EMPTY_INFORMATION)
+    is_forged = any(
+        tag in run for run in runs if run for tag in ("<information>", "</information>")
+    )
+    answer = last_answer_in(text)
+    return _Reading(
+        # Of an answer that an observation interrupts, only the last part is read.
+        prediction=None if answer is None else _last_part(answer),
+        fault="information written by the policy" if is_forged else _fault(text),
+        retrieved=tuple(s.text for s in segments if not s.is_policy),
+    )
+
+
+def _last_part(answer: str) -> str:
+    return answer.rpartition("</information>")[2].strip()
+
+
+def _read_text(response: str) -> _Reading:
+    answer = last_answer_in(response)
+    return _Reading(
+        prediction=None if answer is None else answer.strip(),
+        fault=_fault(response),
+        retrieved=tuple(_blocks(response)),
+    )
+
+
+def _blocks(text: str) -> Iterable[str]:
+    """What stands in each <information> that closes."""
+    end = 0
+    while (start := text.find("<information>", end)) >= 0:
+        start += len("<information>")
+        end = text.find("</information>", start)
+        if end < 0:
+            break
+        yield text[start:end]
+
+
+def _fault(text: str) -> str:
+    """The first thing that does not belong where it stands; "" if nothing."""
+    before, end = "", 0
+    for tag in _TAG.finditer(text):
+        between = text[end : tag.start()]
+        if between.strip() and (not before or before.startswith("</")):
+            return f"text outside the tags after {before or 'the start'}"
+        if tag.group() not in _NEXT[before]:
+            return f"{tag.group()} after {before or 'the start'}"
+        before, end = tag.group(), tag.end()
+    if before != "</answer>":
+        return f"the last tag is {before or 'missing'}, not </answer>"
+    return "text after the answer" if text[end:].strip() else ""
+
+
+def _has_golden_answer(blocks: Iterable[str], golden_answers: Sequence[str]) -> bool:
+    return bool(golden_answers) and any(
+        sub_em(block, golden_answers, normalise_research) for block in blocks
+    )
+
+
+def _is_right(reading: _Reading, golden_answers: Sequence[str]) -> bool:
+    return (
+        reading.prediction is not None
+        and bool(golden_answers)
+        and exact_match(reading.prediction, golden_answers, normalise_research) == 1.0
+    )
+
+
+def _exact(reading: _Reading, golden_answers: Sequence[str]) -> Outcome:
+    is_right = _is_right(reading, golden_answers)
+    return Outcome(
+        reward=float(is_right),
+        parts={"answer": float(is_right)},
+        reason=_answer_words(reading, is_right),
+        prediction=reading.prediction,
+    )
+
+
+def _format_parts(
+    reading: _Reading, is_right: bool, golden_answers: Sequence[str], retrieval: float
+) -> dict[str, float]:
+    parts = {"answer": 0.0, "format": 0.0, "retrieval": 0.0}
+    if is_right:
+        parts["answer"] = 1.0 - FORMAT_REWARD
+    if not reading.fault:
+        parts["format"] = FORMAT_REWARD
+        if not is_right and _has_golden_answer(reading.retrieved, golden_answers):
+            parts["retrieval"] = retrieval
+    elif reading.prediction is not None and not is_right:
+        parts["format"] = BAD_FORMAT_REWARD
+    return parts
+
+
+def _with_format(
+    reading: _Reading, golden_answers: Sequence[str], retrieval_reward: float
+) -> Outcome:
+    is_right = _is_right(reading, golden_answers)
+    parts = _format_parts(reading, is_right, golden_answers, retrieval_reward)
+    words = _answer_words(reading, is_right)
+    return Outcome(
+        reward=sum(parts.values()),
+        parts=parts,
+        reason=f"{words}; bad format: {reading.fault}" if reading.fault else words,
+        prediction=reading.prediction,
+    )
+
+
+def _answer_words(reading: _Reading, is_right: bool) -> str:
+    if reading.prediction is None:
+        return "no answer"
+    return "right answer" if is_right else "wrong answer"
+
+
+def _with_findings(
+    outcome: Outcome, reading: _Reading, golden_answers: Sequence[str]
+) -> Outcome:
+    """The outcome with what the reference's other rewards and checks would say."""
+    is_right = _is_right(reading, golden_answers)
+    has_part = reading.prediction is not None and bool(golden_answers)
+    rewards = {
+        name: sum(_format_parts(reading, is_right, golden_answers, part).values())
+        for name, part in (
+            ("format_v03", 0.0),
+            (f"format_retrieval_{RETRIEVAL_REWARD}", RETRIEVAL_REWARD),
+        )
+    }
+    findings = {
+        "subem": sub_em(reading.prediction, golden_answers, normalise_research)
+        if has_part
+        else 0.0,
+        "extracted": reading.prediction,
+        "valid": not reading.fault,
+        "retrieval_correct": _has_golden_answer(reading.retrieved, golden_answers),
+        **rewards,
+    }
+    return dataclasses.replace(outcome, findings=findings)

@@ -1,0 +1,90 @@
+"""Search-R1's text contract, against its own actions and observations."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.protocol import SEARCH_R1
+from jaxsearch.search.passages import Passage
+from jaxsearch.search.sanitize import clean_passages
+from jaxsearch.trajectory import Segment
+
+DATA = Path(__file__).parents[1] / "data" / "conformance_search_r1_actions.jsonl.gz"
+CASES = [json.loads(line) for line in gzip.open(DATA)]
+
+# A turn stops at the first closing tag of either kind: the rest is never sampled.
+STOPPED_EARLIER = {"answer_inside_search": ("answer", "Paris")}
+# Invariant 4: there, a document's tags enter the context as they are.
+WITH_TAGS = {"doc_with_tags", "batch_same_query"}
+
+
+def stopped(text):
+    """A turn as the sampler ends it, and whether a stop tag did."""
+    ends = [text.find(tag) + len(tag) for tag in SEARCH_R1.stop_tags if tag in text]
+    return (text[: min(ends)], True) if ends else (text, False)
+
+
+def action(text):
+    """The reference's name of what a turn does, and its content."""
+    turn, has_stopped = stopped(text)
+    if has_stopped and SEARCH_R1.is_last(turn):
+        return "answer", turn.partition("<answer>")[2].removesuffix("</answer>").strip()
+    if has_stopped and "<search>" in turn and turn.endswith("</search>"):
+        return "search", SEARCH_R1.query(turn)
+    assert SEARCH_R1.query(turn) == ""
+    return None, ""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
+def test_actions_are_those_of_the_reference(case):
+    for text, name, content in zip(
+        case["generated"], case["actions"], case["contents"], strict=True
+    ):
+        expected = STOPPED_EARLIER.get(case["case"], (name, content))
+        assert action(text) == expected
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if "observations" in c], ids=lambda case: case["case"]
+)
+def test_observations_are_those_of_the_reference(case):
+    if case["case"] in STOPPED_EARLIER:
+        return
+    for text, is_active, expected in zip(
+        case["generated"], case["is_active"], case["observations"], strict=True
+    ):
+        name, query = action(text)
+        if not is_active or name != "search":
+            assert expected in ("", "invalid")
+            continue
+        documents = case["documents"][query] if case["do_search"] else []
+        found = [
+            Passage(id=str(i), contents=document["contents"])
+            for i, document in enumerate(documents[:3])
+        ]
+        passages, num_deleted = clean_passages(found, SEARCH_R1.control_tags)
+        is_equal = SEARCH_R1.observation(passages) == expected
+        assert is_equal == (case["case"] not in WITH_TAGS) == (num_deleted == 0)
+
+
+def test_the_prompt_and_the_reminder_name_the_tags():
+    [message] = SEARCH_R1.messages("Who wrote it?")
+    assert message["role"] == "user"
+    assert message["content"] == SEARCH_R1.prompt("Who wrote it?")
+    assert message["content"].count("Who wrote it?") == 1
+    for tag in SEARCH_R1.control_tags:
+        assert tag in message["content"]
+    for tag in ("<search>", "</search>", "<answer>", "</answer>"):
+        assert tag in SEARCH_R1.reminder
+
+
+def test_an_answer_needs_one_turn():
+    def has_answer(*texts):
+        segments = [Segment(text=t, is_policy=i % 2 == 0) for i, t in enumerate(texts)]
+        return SEARCH_R1.has_answer(segments)
+
+    assert has_answer("<think>x</think><answer>a</answer>")
+    assert not has_answer("<answer>a", "x", "</answer>")
+    assert not has_answer("<search>q</search>", "<answer>a</answer>")

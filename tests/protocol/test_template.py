@@ -1,0 +1,115 @@
+"""Prompts from files: to the letter, and refused in one line."""
+
+import dataclasses
+import json
+
+import pytest
+
+from jaxsearch.cli import main
+from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.inputs import load_inputs
+from jaxsearch.protocol import R1_SEARCHER
+from jaxsearch.protocol.template import read_template
+from tests.tiny import tiny_config
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        text = content if isinstance(content, str) else json.dumps(content)
+        path.write_text(text, newline="")
+        return str(path)
+
+    return write
+
+
+def test_a_text_is_taken_to_the_letter(write):
+    text = "Say \\boxed{x} or {y}.\n\nQ: {question}\nAgain: {question} <think>"
+    template = read_template(write("prompt.txt", text + "\n"))
+    protocol = template.in_place_of(R1_SEARCHER)
+    assert protocol.prompt("Who?") == text.replace("{question}", "Who?")
+    assert protocol.render == R1_SEARCHER.render
+    assert read_template(write("two.txt", text + "\n\n")).text == text + "\n"
+
+
+def test_messages_are_those_of_the_file(write):
+    messages = [
+        {"role": "system", "content": "Answer {briefly}."},
+        {"role": "user", "content": "Q: {question}"},
+        {"role": "assistant", "content": "<think>"},
+    ]
+    template = read_template(write("chat.json", messages))
+    filled = template.in_place_of(R1_SEARCHER).messages("{question}?")
+    assert [m["content"] for m in filled] == [
+        "Answer {briefly}.",
+        "Q: {question}?",
+        "<think>",
+    ]
+
+
+def test_the_beginning_of_a_reply_follows_the_rendered_prompt():
+    tokenizer = pieces_tokenizer(["▁red", "▁blue", "▁<think>", "▁bot"])
+    tokenizer.backend.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %} bot{% endif %}"
+    )
+    messages = [
+        {"role": "user", "content": " blue"},
+        {"role": "assistant", "content": " <think>"},
+    ]
+    expected = tokenizer.encode(" blue</s> bot <think>")
+    assert tokenizer.encode_prompt("", messages) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("prompt.txt", "What is it?", "has no {question}"),
+        ("chat.json", "[", "not JSON"),
+        ("chat.json", "{question}", "not JSON"),
+        ("chat.json", {"role": "user", "content": "{question}"}, "expected a list"),
+        ("chat.json", [{"role": "user"}], "expected a list"),
+        ("chat.json", [{"role": "user", "content": "x"}], "has no {question}"),
+        ("chat.json", [], "has no {question}"),
+    ],
+)
+def test_what_is_no_template_is_refused(write, name, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_template(write(name, content))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "latin.txt").write_bytes(b"\xe9 {question}")
+    for name in ("nothing.txt", "latin.txt", ""):
+        with pytest.raises(ValueError, match="cannot read prompt template"):
+            read_template(str(tmp_path / name))
+
+
+def test_a_run_prompts_with_its_template(write, tmp_path):
+    def inputs(**model):
+        config = tiny_config(tmp_path / "run")
+        changed = dataclasses.replace(config.model, **model)
+        return load_inputs(dataclasses.replace(config, model=changed))
+
+    path = write("prompt.txt", "Well: {question}")
+    assert inputs(prompt_template=path).protocol.prompt("Who?") == "Well: Who?"
+    with pytest.raises(ValueError, match="model.prompt says 'chat'; leave that out"):
+        inputs(prompt_template=path, prompt="chat")
+    chat = write("chat.json", [{"role": "user", "content": "{question}"}])
+    with pytest.raises(ValueError, match="does not suit this run's own tokenizer"):
+        inputs(prompt_template=chat)
+
+
+@pytest.mark.parametrize("command", [("ask", "Who?"), ("eval", "--out", "new")])
+def test_the_command_refuses_a_bad_template_in_one_line(
+    write, capsys, tmp_path, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    write("model/config.json", "{}")
+    path = write("prompt.txt", "no place")
+    words = [*command, "--model", "model", "--prompt-template", path]
+    assert main(words) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "has no {question}" in line
