@@ -9,6 +9,8 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
     *("conditional", "call", "after-all", "partition-id", "replica-id", "iota"),
 }
+# What writes a part of its first operand in place, and which operand that part is.
+_IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}
 
 
 def memory_bytes(program: Program, visit: Visit) -> float:
@@ -33,8 +35,8 @@ def memory_bytes(program: Program, visit: Visit) -> float:
         return read + _fused_write(inside, one)
     if one.opcode in ("dynamic-slice", "slice", "gather"):
         return 2.0 * _in_memory(one.arrays)
-    if one.opcode == "dynamic-update-slice":
-        return 2.0 * _in_memory(arguments[1].arrays)
+    if one.opcode in _IN_PLACE:
+        return 2.0 * _in_memory(arguments[_IN_PLACE[one.opcode]].arrays)
     return float(_in_memory(one.arrays) + sum(_in_memory(x.arrays) for x in arguments))
 
 
@@ -57,7 +59,7 @@ def _fused_read(inside: Computation, number: int, argument: Instruction) -> floa
         is_first = user.operands[0] == parameter
         if user.opcode in ("dynamic-slice", "slice", "gather") and is_first:
             parts += user.num_bytes
-        elif user.opcode == "dynamic-update-slice" and is_first:
+        elif user.opcode in _IN_PLACE and is_first:
             parts += 0
         else:
             return float(whole)
@@ -68,15 +70,15 @@ def _fused_write(inside: Computation, one: Instruction) -> float:
     root = inside.root
     while root.opcode == "bitcast":
         root = inside.operand(root, 0)
-    if root.opcode == "dynamic-update-slice":
-        return float(inside.operand(root, 1).num_bytes)
+    if root.opcode in _IN_PLACE:
+        return float(inside.operand(root, _IN_PLACE[root.opcode]).num_bytes)
     if root.opcode == "tuple":
         total = 0.0
         for part, array in zip(inside.operands(root), one.arrays, strict=False):
             while part.opcode == "bitcast":
                 part = inside.operand(part, 0)
-            if part.opcode == "dynamic-update-slice":
-                total += inside.operand(part, 1).num_bytes
+            if part.opcode in _IN_PLACE:
+                total += inside.operand(part, _IN_PLACE[part.opcode]).num_bytes
             else:
                 total += _in_memory((array,))
         return total
