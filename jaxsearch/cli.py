@@ -170,6 +170,12 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
     )
     rollout.add_argument("--slots", type=int, help="in place of the workload's")
     rollout.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        help="devices that share the rollouts, each with its own policy and slots",
+    )
+    rollout.add_argument(
         "--latency",
         type=float,
         help="seconds a search takes, in place of the workload's",
@@ -378,6 +384,7 @@ def _bench(args: argparse.Namespace) -> dict[str, Any]:
         repeats=args.repeats,
         slots=args.slots,
         latency=args.latency,
+        replicas=args.replicas,
         peers=peers,
     )
 

@@ -22,17 +22,25 @@ from jaxsearch.bench.script import (
     scripted_sampler,
 )
 from jaxsearch.bench.workload import Workload, read_workload, workload_path
+from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.records import Timing
 from jaxsearch.trajectory import Trajectory
 
 
 class Engine:
-    """The sampler with everything that a workload needs, compiled."""
+    """The sampler with everything that a workload needs, compiled.
 
-    def __init__(self, workload: Workload):
+    Args:
+      replicas: that share the rollouts, each with the workload's slots.
+
+    Errors: ValueError if there are fewer devices.
+    """
+
+    def __init__(self, workload: Workload, replicas: int = 1):
         self.workload = workload
-        transformer, self._params = random_policy(workload)
-        self._sampler = scripted_sampler(workload, transformer)
+        meshes = replica_meshes(jax.local_devices(), 1, replicas)
+        transformer, self._params = random_policy(workload, meshes)
+        self._sampler = scripted_sampler(workload, transformer, meshes)
         self._questions = scripted_questions(workload)
         self._observer = scripted_observer(workload, self._sampler.tokenizer)
         self._sampler.warm_up(self._params, workload.group_size)
@@ -66,12 +74,14 @@ def bench_rollout(
     repeats: int,
     slots: int | None = None,
     latency: float | None = None,
+    replicas: int = 1,
     peers: dict[str, str],
 ) -> dict[str, Any]:
     """Medians of `repeats` runs after one that warms up; peers take turns with ours.
 
     Args:
       slots, latency: in place of the workload's own (peers keep to the file).
+      replicas: devices that share the rollouts (peers have one).
       peers: name of a peer -> the Python that has it.
 
     Errors: ValueError for a workload or a peer that cannot be used.
@@ -81,15 +91,19 @@ def bench_rollout(
     script = read_workload(workload)
     changes = {"slots": slots, "retrieval_latency_s": latency}
     given = {name: value for name, value in changes.items() if value is not None}
-    if given and peers:
-        raise ValueError("--slots and --latency cannot be compared with a peer")
+    if (given or replicas != 1) and peers:
+        raise ValueError(
+            "--slots, --latency and --replicas cannot be compared with a peer"
+        )
+    if replicas < 1:
+        raise ValueError(f"--replicas must be at least 1, got {replicas}")
     script = dataclasses.replace(script, **given)
     with contextlib.ExitStack() as stack:
         others = {}
         for name, python in peers.items():
             others[name] = Peer(name, python, workload_path(workload))
             stack.callback(others[name].close)
-        engine = Engine(script)
+        engine = Engine(script, replicas)
         say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
         engine.run()
         for peer in others.values():
@@ -106,11 +120,12 @@ def bench_rollout(
                     seconds[name].append(peer.run().seconds)
                     say(f"run {number + 1}/{repeats}: {name} {seconds[name][-1]:.2f} s")
         profile = engine.run(is_profiled=True)
-        return _summary(script, timings, profile, seconds, len(compiled))
+        return _summary(script, replicas, timings, profile, seconds, len(compiled))
 
 
 def _summary(
     workload: Workload,
+    replicas: int,
     timings: list[Timing],
     profile: Timing,
     peers: dict[str, list[float]],
@@ -119,7 +134,7 @@ def _summary(
     timing = sorted(timings, key=lambda t: t.seconds)[len(timings) // 2]
     seconds = statistics.median(t.seconds for t in timings)
     work = limit.phases(workload)
-    limit_seconds = sum(phase.seconds for phase in work.values())
+    limit_seconds = sum(phase.seconds for phase in work.values()) / replicas
     asked = timing.asked_at
     result: dict[str, Any] = {
         "workload": {
@@ -128,6 +143,7 @@ def _summary(
             "turns": workload.num_turns,
         },
         "device": jax.devices()[0].device_kind,
+        "replicas": replicas,
         "policy_tokens": workload.policy_tokens,
         "seconds": seconds,
         "runs": [t.seconds for t in timings],

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh
 from jaxtyping import Int
 
 from jaxsearch.bench.workload import Workload
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
+from jaxsearch.mesh import replicated
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout.decode import Programs
@@ -84,7 +86,9 @@ def counting_table(max_turn_len: int, vocab_size: int) -> Int[np.ndarray, "state
     return np.tile(states[:, None].astype(np.int32), (1, vocab_size))
 
 
-def scripted_sampler(workload: Workload, transformer: Transformer) -> Sampler:
+def scripted_sampler(
+    workload: Workload, transformer: Transformer, replicas: Sequence[Mesh]
+) -> Sampler:
     """The sampler of training, with a table that counts in place of stop tags."""
     longest = workload.max_turn_len
 
@@ -116,6 +120,7 @@ def scripted_sampler(workload: Workload, transformer: Transformer) -> Sampler:
         words_tokenizer(vocab_size),
         counting_table(longest, vocab_size),
         turn_state=turn_state,
+        replicas=replicas,
     )
 
 
@@ -131,9 +136,15 @@ def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
     )
 
 
-def random_policy(workload: Workload) -> tuple[Transformer, dict]:
-    """The workload's network with random weights, in the workload's dtype."""
+def random_policy(
+    workload: Workload, replicas: Sequence[Mesh]
+) -> tuple[Transformer, dict]:
+    """The workload's network, and random weights in its dtype for each replica."""
     dtype = jnp.dtype(workload.dtype)
     transformer = Transformer(architecture=workload.architecture, dtype=dtype)
-    init = jax.jit(lambda key: transformer.for_rollouts(transformer.init(key)))
+    devices = np.concatenate([mesh.devices for mesh in replicas])
+    init = jax.jit(
+        lambda key: transformer.for_rollouts(transformer.init(key)),
+        out_shardings=replicated(Mesh(devices, ("data",), axis_types=(AxisType.Auto,))),
+    )
     return transformer, init(jax.random.key(0))

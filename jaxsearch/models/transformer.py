@@ -210,7 +210,8 @@ class Transformer:
 
         def cast(path: tuple, leaf: Array) -> Array:
             dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
-            # Also where nothing changes: an update may donate what this was made of.
+            # Also where nothing changes: jit may hand such an array through, and an
+            # update may donate it.
             return jnp.array(leaf, dtype, copy=True)
 
         params = jax.tree.map_with_path(cast, merged(self.lora, params))

@@ -11,7 +11,12 @@ from jaxtyping import Array, Float, Int
 from jaxsearch.models import cache as kv
 from jaxsearch.models import cached
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rollout.layout import page_shardings, slot_shardings, whole
+from jaxsearch.rollout.layout import (
+    by_vocabulary,
+    page_shardings,
+    slot_shardings,
+    whole,
+)
 from jaxsearch.rollout.sampling import Cut, sample
 from jaxsearch.rollout.slots import (
     Phase,
@@ -39,8 +44,7 @@ class Prompts(NamedTuple):
 class Programs:
     """Prefill, fork, observe and decode for one policy and one set of rules.
 
-    They run on the devices of their arguments: traced once, compiled for each replica
-    that calls them.
+    They run where their arguments are; XLA compiles them for each replica.
 
     Attributes:
       end_ids: tokens that end a rollout.
@@ -205,8 +209,10 @@ class Programs:
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
             )
             if mesh := transformer.rollout_mesh:
-                # Gathered, 4 B V bytes a step: each device draws the same token.
-                logits = jax.lax.with_sharding_constraint(logits, whole(mesh))
+                # Computed by vocabulary (else XLA gathers the head), then gathered, 4
+                # B V bytes a step, for each device to draw the same tokens.
+                for place in (by_vocabulary(mesh), whole(mesh)):
+                    logits = jax.lax.with_sharding_constraint(logits, place)
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
             token, logprob, cut_logprob = sample(
                 logits, uniforms, temperature, self.cut

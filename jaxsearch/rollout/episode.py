@@ -139,7 +139,8 @@ class Sampler:
         queue = PromptQueue(
             prompts,
             group_size,
-            len(self._pools),
+            num_replicas=len(self._pools),
+            most=self._pools[0].num_prompts(group_size),
             is_dealt=self._limits.search_calls > 0,
         )
 

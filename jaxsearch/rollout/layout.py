@@ -96,6 +96,11 @@ def page_shardings(
     return type(pages)(place, place)
 
 
+def by_vocabulary(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """Of logits [B V], as the rows of the head are."""
+    return NamedSharding(mesh, PartitionSpec(None, RULES["vocab"]))
+
+
 def whole(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())

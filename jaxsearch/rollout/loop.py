@@ -138,8 +138,7 @@ class Rollouts:
                 self._pool.start(self._prefilled, starts, self._stage)
 
     def _prefill(self) -> None:
-        num_prompts = self._pool.num_prompts(self._group_size)
-        batch = self._queue.take(self._replica, num_prompts)
+        batch = self._queue.take(self._replica)
         if not batch:
             return
         ids = [prompt.ids for prompt, _ in batch]

@@ -13,50 +13,61 @@ Waiting = tuple[Prompt, list[int]]  # members of its group that are still to sta
 class PromptQueue:
     """Who is to start next. Any thread may take.
 
-    Replicas take whole groups, but for those that an even share of all rollouts cuts:
-    so fewer questions than replicas leave none without work.
+    An even share of all rollouts is each replica's; groups are cut only where shares
+    meet, so fewer questions than replicas leave none without work.
 
     Args:
-      is_dealt: each replica gets its share at once, and what is computed together does
-        not depend on time. Otherwise whoever has room takes the next.
+      most: prompts that a replica takes at once, to fill its slots.
+      is_dealt: replicas keep to their shares: what is computed together does not
+        depend on time. Otherwise a share is what fills the slots, and whoever has room
+        then takes from what is left.
     """
 
     def __init__(
         self,
         prompts: Sequence[Prompt],
         group_size: int,
-        num_replicas: int,
         *,
+        num_replicas: int,
+        most: int,
         is_dealt: bool,
     ):
         rollouts = list(itertools.product(range(len(prompts)), range(group_size)))
         bounds = [len(rollouts) * i // num_replicas for i in range(num_replicas + 1)]
         shares = [
-            collections.deque(
+            [
                 (prompts[number], [member for _, member in run])
                 for number, run in itertools.groupby(rollouts[a:b], lambda one: one[0])
-            )
+            ]
             for a, b in itertools.pairwise(bounds)
         ]
-        # Takers of one queue leave the others their part of what is left.
-        self._num_takers = 1 if is_dealt else num_replicas
-        if not is_dealt:
-            shares = [collections.deque(itertools.chain(*shares))] * num_replicas
-        self._shares = shares
+        num_kept = len(rollouts) if is_dealt else most
+        self._most = most
+        self._is_dealt = is_dealt
+        self._shares = [collections.deque(share[:num_kept]) for share in shares]
+        self._left = collections.deque(
+            itertools.chain.from_iterable(share[num_kept:] for share in shares)
+        )
         self._lock = threading.Lock()
 
     def is_empty(self, replica: int) -> bool:
         """Whether there is nothing for this replica, for now."""
-        return not self._shares[replica]
+        return not self._shares[replica] and not self._left
 
-    def take(self, replica: int, most: int) -> list[Waiting]:
-        """Up to `most` of those that wait; none if others were faster."""
+    def take(self, replica: int) -> list[Waiting]:
+        """What a replica with room is to start; nothing if others were faster."""
         with self._lock:
-            share = self._shares[replica]
-            num_taken = min(most, -(-len(share) // self._num_takers))
-            return [share.popleft() for _ in range(num_taken)]
+            source = self._shares[replica]
+            num_taken = min(self._most, len(source))
+            if not source:
+                source = self._left
+                # Towards the end fewer at once, so that all end together.
+                part = -(-len(source) // len(self._shares))
+                num_taken = min(self._most, part)
+            return [source.popleft() for _ in range(num_taken)]
 
     def put_back(self, replica: int, prompt: Prompt, member: int) -> None:
         """A rollout that starts again, before all others."""
         with self._lock:
-            self._shares[replica].appendleft((prompt, [member]))
+            queue = self._shares[replica] if self._is_dealt else self._left
+            queue.appendleft((prompt, [member]))

@@ -34,6 +34,10 @@ class Publisher:
             made_at = meshes.shardings(mesh, transformer.rollout_axes, shapes)
         self._make = jax.jit(transformer.for_rollouts, out_shardings=made_at)
 
+    def lower(self, params: Params) -> jax.stages.Lowered:
+        """The program for such parameters (or their shapes in their places)."""
+        return self._make.lower(params)
+
     def __call__(self, params: Params) -> Params:
         """The parameters of rollouts, on their way to their places."""
         return jax.device_put(self._make(params), self._places)

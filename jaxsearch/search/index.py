@@ -21,7 +21,7 @@ class Hit:
 
 @runtime_checkable
 class Index(Protocol):
-    """Anything that answers a batch of queries."""
+    """Anything that answers a batch of queries, and bears several calls at once."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Up to k hits per query, best first; a blank query has none.

@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import math
+import threading
 import time
 from collections.abc import Sequence
 
@@ -21,6 +22,8 @@ _MAX_REASON_LEN = 200  # characters: a server may send a whole page
 class RetryingIndex:
     """An index whose answers are checked, and asked for up to `attempts` times.
 
+    Any thread may search, also while others do.
+
     A try that takes longer than `timeout_s` is given up and goes on beside the next
     one: the index must bear a call while another hangs. Each such call keeps its
     thread, which does not keep the process from ending.
@@ -36,6 +39,7 @@ class RetryingIndex:
                 f"seconds, got {attempts} and {timeout_s}"
             )
         self.num_retries = 0
+        self._counting = threading.Lock()
         self._index = index
         self._attempts = attempts
         self._timeout_s = timeout_s
@@ -49,7 +53,8 @@ class RetryingIndex:
         for number in range(self._attempts):
             if number:
                 time.sleep(_PAUSE_S * number)
-                self.num_retries += 1
+                with self._counting:
+                    self.num_retries += 1
             try:
                 return self._answers(queries, k)
             except _TRIED_AGAIN as error:

@@ -1,6 +1,7 @@
 """Approximate search with ScaNN, and the choice of an index for this machine."""
 
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -71,6 +72,8 @@ class ScannIndex:
         self.num_threads = num_threads
         self.corpus_fingerprint = corpus_fingerprint
         self._searcher = searcher
+        # One call at a time: a batch has all of ScaNN's threads already.
+        self._searching = threading.Lock()
         if num_threads > 1:
             # The calling thread works too. Zero helpers crash ScaNN 1.4.2.
             searcher.set_num_threads(num_threads - 1)
@@ -121,7 +124,8 @@ class ScannIndex:
         known = np.flatnonzero(vectors.any(axis=1))
         if not len(known):
             return hits
-        positions, scores = self._nearest(vectors[known], k)
+        with self._searching:
+            positions, scores = self._nearest(vectors[known], k)
         for row, found, found_scores in zip(known, positions, scores, strict=True):
             is_passage = ~np.isnan(found_scores)
             hits[row] = best_hits(

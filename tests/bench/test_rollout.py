@@ -94,6 +94,16 @@ def test_the_summary_says_what_was_done(write):
     assert slow["search_wait_fraction"] > 0.5
 
 
+def test_replicas_share_the_rollouts(write):
+    result = bench_rollout(write(slots=2), repeats=1, replicas=2, peers={})
+    assert (result["replicas"], result["recompilations"]) == (2, 0)
+    assert result["policy_tokens"] == 85
+    assert result["observation_tokens"] == 6 * 2 * 5
+    # The second of three groups is cut, and its prompt read by both.
+    assert result["prefill_tokens"] == 4 * 6
+    assert 0 < result["slots_busy"] <= 1
+
+
 def test_flops_are_those_of_the_architecture(write):
     workload = read_workload(write())
     sizes = workload.architecture
@@ -168,6 +178,8 @@ def test_bad_usage_is_one_line_and_exit_2(write, capsys, tmp_path):
     for words, message in (
         (["--workload", "nope"], "neither a file nor one of: eight_searches"),
         (["--workload", write(), "--repeats", "0"], "--repeats must be at least 1"),
+        (["--workload", write(), "--replicas", "0"], "--replicas must be at least 1"),
+        (["--workload", write(), "--replicas", "9"], "needs 9 devices"),
         (["--workload", write(), "--peer", "tunix"], "one --peer-python for each"),
         (
             ["--workload", write(), "--peer", "tunix", "--peer-python", "/no/python"],

@@ -1,6 +1,7 @@
 """Keys and values kept in pages: the same hidden states as without a cache."""
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import subprocess
@@ -11,9 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxsearch.models import cached
-from jaxsearch.models.attention import attend, attend_kernel, attend_pages
+from jaxsearch.models.attention import (
+    attend,
+    attend_kernel,
+    attend_kernel_by_heads,
+    attend_pages,
+)
 from jaxsearch.models.cache import (
     NO_PAGE,
     Pages,
@@ -213,11 +220,18 @@ def test_the_kernel_for_tpus_attends_to_the_same():
     np.testing.assert_array_equal(
         keys[3], jnp.einsum("SKH->KHS", key[3]), "gathered is what was put"
     )
+    mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Auto,), devices=jax.devices()[:2])
+    by_heads = functools.partial(attend_kernel_by_heads, mesh.abstract_mesh)
+    shared = jax.device_put(
+        (query, *cache, lens, pages), NamedSharding(mesh, PartitionSpec())
+    )
     with pltpu.force_tpu_interpret_mode():
         found = attend_kernel(query, *cache, lens, pages)
+        found_by_heads = jax.jit(by_heads)(*shared)
     np.testing.assert_allclose(
         found.astype(np.float32), expected.astype(np.float32), atol=0.03, rtol=0.03
     )
+    np.testing.assert_array_equal(found_by_heads, found)
 
 
 def test_where_pages_lie_changes_no_bit():

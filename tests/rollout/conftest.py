@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 from types import SimpleNamespace
 
 import jax
@@ -71,17 +72,24 @@ def kit():
     table = stop_table(tokenizer.id_bytes, protocol.stop_tags, architecture.vocab_size)
 
     def sampler(
-        num_slots, *, cut=None, protocol=protocol, end_ids=tokenizer.end_ids, **limits
+        num_slots,
+        *,
+        cut=None,
+        protocol=protocol,
+        end_ids=tokenizer.end_ids,
+        network=transformer,
+        replicas=None,
+        **limits,
     ):
         limits = Limits(num_slots=num_slots, **(LIMITS | limits))
         programs = Programs(
-            transformer=transformer,
+            transformer=network,
             end_ids=end_ids,
             max_turn_len=limits.max_turn_len,
             cut=cut or Cut(),
             seed=7,
         )
-        return Sampler(programs, limits, protocol, tokenizer, table)
+        return Sampler(programs, limits, protocol, tokenizer, table, replicas=replicas)
 
     def observer(index=None, **changes):
         settings = dict(
@@ -112,6 +120,7 @@ def kit():
     return SimpleNamespace(
         tokenizer=tokenizer,
         protocol=protocol,
+        transformer=transformer,
         params=jax.jit(transformer.for_rollouts)(params),
         table=table,
         sampler=sampler,
@@ -168,3 +177,17 @@ def trajectories(kit, sampler, questions):
         kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
     )
     return done
+
+
+@pytest.fixture
+def compilations(caplog):
+    """Names of the programs compiled so far, in any thread."""
+    jax.config.update("jax_log_compiles", True)
+    with caplog.at_level(logging.WARNING):
+        yield lambda: [
+            record.getMessage().rpartition(" in ")[0]
+            for record in caplog.records
+            # "Compiling ..." is only said of the first device.
+            if record.getMessage().startswith("Finished XLA compilation")
+        ]
+    jax.config.update("jax_log_compiles", False)

@@ -28,6 +28,8 @@ def test_bytes_of_a_slot_by_hand():
     """28 layers x 4 heads x 128 keys and as many values, 2 bytes each, and 13 more."""
     assert memory.slot_bytes(QWEN_SHAPED, 1000, jnp.bfloat16) == 57_357_000
     assert memory.slot_bytes(QWEN_SHAPED, 1000, jnp.float32) == 114_701_000
+    # Of two devices that share the heads each has half of them, and all of the row.
+    assert memory.slot_bytes(QWEN_SHAPED, 1000, jnp.bfloat16, 2) == 28_685_000
 
 
 def test_bytes_are_those_of_the_slots_there_are():

@@ -1,27 +1,13 @@
-"""Programs compile in `warm_up` and never again, on one device and on eight."""
-
-import logging
+"""Programs compile in `warm_up` and never again, for one replica and for several."""
 
 import jax
-import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxsearch.mesh import MeshShape, make_mesh
+from jaxsearch.mesh import MeshShape, make_mesh, replicated
+from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.shapes import Shapes
 from tests.models.test_transformer import QWEN
-
-
-@pytest.fixture
-def compilations(caplog):
-    """Names of the programs compiled so far."""
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        yield lambda: [
-            record.getMessage().split(" with global shapes")[0]
-            for record in caplog.records
-            if record.getMessage().startswith("Compiling")
-        ]
 
 
 def run(kit, sampler, questions, *, group_size=4, temperature=1.0, params=None):
@@ -71,16 +57,19 @@ def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expect
     assert shapes.append_rows == expected
 
 
-def test_parameters_on_eight_devices_give_the_same_and_compile_once(
-    kit, questions, tight_sampler, compilations
-):
-    mesh = make_mesh(MeshShape(data=8))
-    sampler = kit.sampler(8, **kit.tight)
-    params = jax.device_put(kit.params, NamedSharding(mesh, PartitionSpec()))
-    sampler.warm_up(params, 4)
-    before = compilations()
-    assert len(before) > 5
-    done = run(kit, sampler, questions, params=params)
-    assert compilations() == before
-    for a, b in zip(done, run(kit, tight_sampler, questions), strict=True):
-        np.testing.assert_array_equal(a.tokens, b.tokens)
+def test_each_replica_compiles_every_program_once(kit, questions, compilations):
+    """XLA compiles for a device; two replicas compile twice as much, and no more."""
+    params = jax.device_put(kit.params, replicated(make_mesh(MeshShape())))
+    counts = []
+    for num_replicas in (1, 2):
+        replicas = replica_meshes(jax.devices(), 1, num_replicas)
+        # No other test has as many slots, or prompts at once: nothing is compiled yet.
+        sampler = kit.sampler(11, **kit.tight, replicas=replicas)
+        num_before = len(compilations())
+        sampler.warm_up(params, 4)
+        before = compilations()
+        run(kit, sampler, questions, params=params)
+        assert compilations() == before
+        counts.append(len(before) - num_before)
+    # Those of the first replica were compiled by the first sampler.
+    assert counts[0] >= 5 and counts[1] == counts[0]

@@ -1,6 +1,8 @@
 """ScaNN against exact search, and what its own interface gets wrong."""
 
+import concurrent.futures
 import random
+import time
 
 import numpy as np
 import pytest
@@ -232,3 +234,29 @@ def test_platform_decides_the_kind(passages, encoder):
     assert build_index(passages, encoder, platform="darwin").kind == "exact"
     with pytest.raises(ValueError, match="no ScaNN on darwin"):
         build_index(passages, encoder, platform="darwin", scorer=TREE)
+
+
+class Overlapping:
+    """A searcher that counts how many calls of it are under way at most."""
+
+    def __init__(self, searcher):
+        self.searcher, self.num_now, self.most = searcher, 0, 0
+
+    def search_batched_parallel(self, queries, **settings):
+        self.num_now += 1
+        self.most = max(self.most, self.num_now)
+        time.sleep(0.002)
+        found = self.searcher.search_batched_parallel(queries, **settings)
+        self.num_now -= 1
+        return found
+
+
+def test_threads_that_search_at_once_take_turns(passages, encoder, exact, queries):
+    """The replicas of a rollout do; ScaNN has all its threads for each call."""
+    index = ScannIndex.build(passages, encoder, num_threads=2)
+    expected = index.search(queries, 5)
+    overlapping = index._searcher = Overlapping(index._searcher)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        found = threads.map(lambda _: index.search(queries, 5), range(24))
+        assert all(hits == expected for hits in found)
+    assert overlapping.most == 1

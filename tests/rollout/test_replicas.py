@@ -1,0 +1,287 @@
+"""Copies of the policy side by side: what must not depend on how many there are."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+
+import jax
+import numpy as np
+import pytest
+
+from jaxsearch.data.formats import Question
+from jaxsearch.mesh import MeshShape, make_mesh, replicated
+from jaxsearch.rollout.layout import replica_meshes
+from jaxsearch.rollout.prompt_queue import PromptQueue
+from jaxsearch.rollout.records import Prompt, Timing, of_replicas
+from jaxsearch.rollout.threads import Stop, side_by_side
+
+
+@pytest.fixture(scope="module")
+def everywhere(kit):
+    """The parameters, whole on each of the eight devices."""
+    return jax.device_put(kit.params, replicated(make_mesh(MeshShape())))
+
+
+@pytest.fixture(scope="module")
+def pair(kit):
+    """Two replicas of three slots each, which take prompts as they have room."""
+    return kit.sampler(3, replicas=replica_meshes(jax.devices(), 1, 2))
+
+
+def rolled_out(kit, sampler, params, questions, index=None):
+    return sampler.run(
+        params,
+        questions,
+        kit.observer(index),
+        group_size=4,
+        stage=2,
+        temperature=1.0,
+    )
+
+
+def same(first, second, atol=1e-6):
+    for a, b in zip(first, second, strict=True):
+        assert (a.position, a.member) == (b.position, b.member)
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+        np.testing.assert_array_equal(a.is_policy, b.is_policy)
+        np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=0, atol=atol)
+        assert (a.status, a.searches) == (b.status, b.searches)
+    return True
+
+
+class AskedByThreads:
+    """Another index, which takes a while and remembers the threads that ask it."""
+
+    def __init__(self, index):
+        self.index, self.threads = index, set()
+
+    def search(self, queries, k):
+        self.threads.add(threading.current_thread())
+        time.sleep(0.001 * (len(queries) % 3))
+        return self.index.search(queries, k)
+
+
+@pytest.mark.parametrize(
+    ("num_replicas", "search_calls"),
+    [(2, 0), (2, 1), pytest.param(8, 0, marks=pytest.mark.slow)],
+)
+def test_the_number_of_replicas_changes_nothing(
+    kit, everywhere, trajectories, questions, num_replicas, search_calls
+):
+    """Forty rollouts through three slots each: taken as there is room, and dealt."""
+    sampler = kit.sampler(
+        3,
+        search_calls=search_calls,
+        replicas=replica_meshes(jax.devices(), 1, num_replicas),
+    )
+    index = AskedByThreads(kit.word_index())
+    done, timing = rolled_out(kit, sampler, everywhere, questions, index)
+    assert same(done, trajectories)
+    assert num_replicas / 2 < len(index.threads) <= num_replicas
+    assert timing.num_observed == sum(
+        int((~t.is_policy[t.prompt_len :]).sum()) for t in done
+    )
+
+
+def test_fewer_questions_than_replicas(kit, everywhere, pair, trajectories, questions):
+    """The group is cut, so that both replicas have work; its prompt is read twice."""
+    index = AskedByThreads(kit.word_index())
+    done, timing = rolled_out(kit, pair, everywhere, questions[3:4], index)
+    assert same(done, trajectories[12:16])
+    assert timing.num_prefilled == 2 * done[0].prompt_len
+    assert len(index.threads) == 2
+
+
+def test_with_a_fixed_schedule_two_runs_are_equal_bit_for_bit(
+    kit, everywhere, questions
+):
+    """Each replica has its share from the start, however long searches take."""
+    replicas = replica_meshes(jax.devices(), 1, 2)
+    sampler = kit.sampler(5, search_calls=2, replicas=replicas)
+    index = AskedByThreads(kit.word_index())
+    first, timing = rolled_out(kit, sampler, everywhere, questions, index)
+    again, same_timing = rolled_out(kit, sampler, everywhere, questions)
+    assert timing.num_decode_calls == same_timing.num_decode_calls
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+        np.testing.assert_array_equal(a.logprobs, b.logprobs)
+
+
+class FailsOnce:
+    """Breaks for whoever asks first; lets all others wait until it is let go."""
+
+    def __init__(self, trouble):
+        self.trouble, self.lock = trouble, threading.Lock()
+        self.is_broken, self.let_go = False, threading.Event()
+
+    def search(self, queries, k):
+        with self.lock:
+            is_first, self.is_broken = not self.is_broken, True
+        if is_first:
+            self.trouble()
+        self.let_go.wait(60)
+        return [[] for _ in queries]
+
+
+def broken():
+    raise ZeroDivisionError("the index is broken")
+
+
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [(broken, ZeroDivisionError), (interrupted, KeyboardInterrupt)],
+)
+def test_when_one_stops_all_do(
+    kit, everywhere, pair, trajectories, questions, trouble, error
+):
+    """At once, though others wait for a search; and then they can be used again."""
+    index = FailsOnce(trouble)
+    started = time.monotonic()
+    try:
+        with pytest.raises(error):
+            rolled_out(kit, pair, everywhere, questions, index)
+    finally:
+        index.let_go.set()
+    assert time.monotonic() - started < 30
+    done, _ = rolled_out(kit, pair, everywhere, questions)
+    assert same(done, trajectories)
+
+
+def test_parameters_that_are_not_published_are_refused(kit, pair, questions):
+    with pytest.raises(ValueError, match="not on .*: publish them to all replicas"):
+        rolled_out(kit, pair, kit.params, questions)
+
+
+def test_the_first_error_is_raised_and_the_others_stop():
+    """Also those that only look now and then; none is left when it is raised."""
+    ended = []
+
+    def waits(stop):
+        try:
+            while True:
+                stop.check()
+                time.sleep(0.001)
+        finally:
+            ended.append("waits")
+
+    def fails(stop):
+        time.sleep(0.01)
+        raise KeyError("first")
+
+    with pytest.raises(KeyError, match="first"):
+        side_by_side([waits, fails, waits])
+    assert ended == ["waits", "waits"]
+    assert side_by_side([lambda stop: 1, lambda stop: 2]) == [1, 2]
+    # One alone is called here, where its caller's settings hold.
+    assert side_by_side([lambda stop: threading.get_ident()]) == [threading.get_ident()]
+
+
+def queue_of(num_prompts, group_size, **settings):
+    prompts = [
+        Prompt(
+            question=Question(id=str(i), question="", golden_answers=()),
+            position=i,
+            ids=[1],
+        )
+        for i in range(num_prompts)
+    ]
+    return PromptQueue(prompts, group_size, **settings), prompts
+
+
+def taken(queue, replica):
+    """What a replica gets when it asks once: (position, members)."""
+    return [(prompt.position, members) for prompt, members in queue.take(replica)]
+
+
+def test_dealt_prompts_are_even_shares():
+    settings = dict(num_replicas=2, most=2, is_dealt=True)
+    queue, prompts = queue_of(5, 3, **settings)
+    assert taken(queue, 1) == [(2, [1, 2]), (3, [0, 1, 2])]
+    assert taken(queue, 0) == [(0, [0, 1, 2]), (1, [0, 1, 2])]
+    assert taken(queue, 0) == [(2, [0])]
+    assert queue.is_empty(0) and taken(queue, 0) == []
+    # What starts again stays where it was.
+    queue.put_back(0, prompts[1], 2)
+    assert taken(queue, 1) == [(4, [0, 1, 2])]
+    assert queue.is_empty(1) and taken(queue, 0) == [(1, [2])]
+
+
+def test_whoever_has_room_takes_what_is_left():
+    settings = dict(num_replicas=2, most=2, is_dealt=False)
+    queue, prompts = queue_of(16, 3, **settings)
+    # Those that fill the slots at first are nobody else's, however late it comes.
+    found = [taken(queue, 0) for _ in range(6)]
+    assert [[position for position, _ in part] for part in found] == [
+        *([0, 1], [2, 3], [4, 5], [6, 7], [10, 11], [12, 13])
+    ]
+    assert taken(queue, 1) == [(8, [0, 1, 2]), (9, [0, 1, 2])]
+    # Two are left, for two replicas.
+    assert taken(queue, 1) == [(14, [0, 1, 2])]
+    # What has to start again is anybody's, and goes first.
+    queue.put_back(1, prompts[8], 1)
+    assert taken(queue, 0) == [(8, [1])]
+    assert taken(queue, 0) == [(15, [0, 1, 2])]
+    assert queue.is_empty(1)
+
+
+@pytest.mark.parametrize("is_dealt", [False, True])
+def test_one_replica_takes_whole_groups_in_order(is_dealt):
+    queue, _ = queue_of(9, 2, num_replicas=1, most=7, is_dealt=is_dealt)
+    assert [len(queue.take(0)) for _ in range(3)] == [7, 2, 0]
+
+
+def test_fewer_rollouts_than_replicas():
+    queue, _ = queue_of(1, 2, num_replicas=3, most=1, is_dealt=False)
+    assert [taken(queue, i) for i in range(3)] == [[], [(0, [0])], [(0, [1])]]
+
+
+def test_a_wait_ends_when_told_to():
+    stop = Stop()
+    stop.check()
+    stop.wait([])
+    threading.Timer(0.02, stop.give).start()
+    with pytest.raises(CancelledError):
+        stop.wait([Future()])
+
+
+def test_times_are_means_and_numbers_are_sums():
+    parts = [
+        Timing(search_wait=1.0, device_wait=3.0, num_steps=4, asked_at=[1.0, 5.0]),
+        Timing(search_wait=0.0, num_steps=6, asked_at=[2.0], phases={"decode": 4.0}),
+    ]
+    timing = of_replicas(parts, seconds=9.0)
+    assert (timing.seconds, timing.search_wait, timing.device_wait) == (9.0, 0.5, 1.5)
+    assert timing.num_steps == 10
+    assert timing.asked_at == [1.0, 2.0, 5.0]
+    assert timing.phases == {"decode": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("num_devices", "tensor", "num_replicas", "expected"),
+    [(8, 1, None, (8, 1)), (8, 4, None, (2, 4)), (8, 2, 3, (3, 2)), (1, 1, 1, (1, 1))],
+)
+def test_devices_are_cut_into_replicas(num_devices, tensor, num_replicas, expected):
+    devices = jax.devices()[:num_devices]
+    found = replica_meshes(devices, tensor, num_replicas)
+    assert (len(found), found[0].size) == expected
+    used = [device for mesh in found for device in mesh.devices.flat]
+    assert used == devices[: len(used)]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "num_replicas", "message"),
+    [
+        (3, None, "rollout.tensor 3 does not divide the 8 devices"),
+        (16, None, "rollout.tensor 16 does not divide the 8 devices"),
+        (4, 3, "rollout.replicas 3 x rollout.tensor 4 needs 12 devices, .* has 8"),
+    ],
+)
+def test_replicas_that_do_not_fit_are_refused(tensor, num_replicas, message):
+    with pytest.raises(ValueError, match=message):
+        replica_meshes(jax.devices(), tensor, num_replicas)
