@@ -60,11 +60,11 @@ config = RunConfig(
             recipe="research",
             questions_per_step=256,
             group_size=5,
-            max_tokens=64 * 8192,  # a row of full length on each chip
+            max_tokens=16 * 8192,  # a row of full length for every four chips
             objective=PolicyObjective(kl_weight=0.001, entropy_weight=0.001),
             optimizer=OptimizerConfig(learning_rate=1e-6),
         ),
     ),
     eval=EvalConfig(every=10, limit=100),
-    mesh=MeshShape(),
+    mesh=MeshShape(tensor=4),
 )

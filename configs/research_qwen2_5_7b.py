@@ -45,9 +45,9 @@ config = RunConfig(
     data=DataConfig(material=sample.material),
     retrieval=RetrievalConfig(num_passages=5),
     rollout=RolloutConfig(
-        # The cache holds 32 rollouts of full length, or 64 of half of it.
+        # The cache holds 24 rollouts of full length: 30 are all that fit.
         num_slots=64,
-        cache_len=32 * 8192,
+        cache_len=24 * 8192,
         max_len=8192,
         max_prompt_len=512,
         max_turn_len=2048,

@@ -121,8 +121,9 @@ def step_seconds(
         replicas = limits.replicas * num_processes
     rounds = num_rollouts / replicas
     decode = parts[DECODE].least_seconds(machine.chip)
-    half_cache = rollout.cache_bytes / 2 / machine.chip.memory_rate
-    decode["memory"] = max(0.0, decode["memory"] - half_cache)
+    # The least that a step must read, whatever its program does besides.
+    read = rollout.params_bytes + rollout.cache_bytes / 2
+    decode["memory"] = read / machine.chip.memory_rate
 
     def least(name: str) -> float:
         return max(parts[name].least_seconds(machine.chip).values())

@@ -1,5 +1,6 @@
 """What compiled programs read from and write to a device's memory."""
 
+import re
 from collections.abc import Sequence
 
 from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction, Program, Visit
@@ -9,6 +10,8 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
     *("conditional", "call", "after-all", "partition-id", "replica-id", "iota"),
 }
+# What writes a part of its first operand in place, and which operand that part is.
+_IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}
 
 
 def memory_bytes(program: Program, visit: Visit) -> float:
@@ -26,15 +29,17 @@ def memory_bytes(program: Program, visit: Visit) -> float:
     arguments = computation.operands(one)
     if one.opcode == "fusion":
         inside = program.computations[one.attribute("calls")]
+        written, read_from = _handed_on(one)
         read = sum(
             _fused_read(inside, number, argument)
             for number, argument in enumerate(arguments)
+            if number not in read_from
         )
-        return read + _fused_write(inside, one)
+        return read + _fused_write(inside, one, written)
     if one.opcode in ("dynamic-slice", "slice", "gather"):
         return 2.0 * _in_memory(one.arrays)
-    if one.opcode == "dynamic-update-slice":
-        return 2.0 * _in_memory(arguments[1].arrays)
+    if one.opcode in _IN_PLACE:
+        return 2.0 * _in_memory(arguments[_IN_PLACE[one.opcode]].arrays)
     return float(_in_memory(one.arrays) + sum(_in_memory(x.arrays) for x in arguments))
 
 
@@ -57,30 +62,41 @@ def _fused_read(inside: Computation, number: int, argument: Instruction) -> floa
         is_first = user.operands[0] == parameter
         if user.opcode in ("dynamic-slice", "slice", "gather") and is_first:
             parts += user.num_bytes
-        elif user.opcode == "dynamic-update-slice" and is_first:
+        elif user.opcode in _IN_PLACE and is_first:
             parts += 0
         else:
             return float(whole)
     return float(min(parts, whole))
 
 
-def _fused_write(inside: Computation, one: Instruction) -> float:
-    root = inside.root
-    while root.opcode == "bitcast":
-        root = inside.operand(root, 0)
-    if root.opcode == "dynamic-update-slice":
-        return float(inside.operand(root, 1).num_bytes)
-    if root.opcode == "tuple":
-        total = 0.0
-        for part, array in zip(inside.operands(root), one.arrays, strict=False):
-            while part.opcode == "bitcast":
-                part = inside.operand(part, 0)
-            if part.opcode == "dynamic-update-slice":
-                total += inside.operand(part, 1).num_bytes
-            else:
-                total += _in_memory((array,))
-        return total
-    return float(_in_memory(one.arrays))
+def _handed_on(one: Instruction) -> tuple[set[int], set[int]]:
+    """Results of a fusion that are its operands, and those operands.
+
+    A gather that goes on beside products is handed from fusion to fusion like this.
+    """
+    pairs = re.findall(r"\{(\d*)\}: \((\d+), \{\}\)", one.attributes)
+    return {int(a or 0) for a, _ in pairs}, {int(b) for _, b in pairs}
+
+
+def _fused_write(inside: Computation, one: Instruction, handed_on: set[int]) -> float:
+    root = _behind_bitcasts(inside, inside.root)
+    roots = inside.operands(root) if root.opcode == "tuple" else [root]
+    total = 0
+    for number, (part, array) in enumerate(zip(roots, one.arrays, strict=False)):
+        part = _behind_bitcasts(inside, part)
+        if number in handed_on:
+            continue
+        if part.opcode in _IN_PLACE:
+            total += inside.operand(part, _IN_PLACE[part.opcode]).num_bytes
+        else:
+            total += _in_memory((array,))
+    return float(total)
+
+
+def _behind_bitcasts(inside: Computation, one: Instruction) -> Instruction:
+    while one.opcode == "bitcast":
+        one = inside.operand(one, 0)
+    return one
 
 
 def _in_memory(arrays: Sequence[ArrayShape]) -> int:
