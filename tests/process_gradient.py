@@ -12,12 +12,13 @@ import numpy as np
 from jaxsearch import processes
 from jaxsearch.mesh import (
     MeshShape,
+    head_places,
     make_mesh,
     put_batch,
     replicated,
     row_multiple,
-    row_sharding,
     shardings,
+    spread,
 )
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
@@ -53,16 +54,17 @@ def main(data: int, fsdp: int, tensor: int, path: str) -> None:
             num_heads=4,
             num_kv_heads=2,
             head_width=8,
-        )
+        ),
+        spread=spread(mesh),
     )
+    places = shardings(mesh, transformer.logical_axes, transformer.shapes)
     updater = Updater(
         forward=transformer.hidden,
         head=transformer.head,
         objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.01),
         optimizer=make_optimizer(OptimizerConfig(learning_rate=1e-3), 10),
-        rows=row_sharding(mesh),
+        places=head_places(mesh, places[transformer.head_name]),
     )
-    places = shardings(mesh, transformer.logical_axes, transformer.shapes)
     params = jax.jit(transformer.init, out_shardings=places)(jax.random.key(0))
     state = begin_stage(params, updater.optimizer, needs_reference=True)
     batches = [

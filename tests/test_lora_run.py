@@ -248,8 +248,9 @@ def test_peft_loads_the_adapter_and_gives_our_logits(whole, base, adapter):
         expected = model(torch.arange(24)[None]).logits.numpy()
     run = open_run(whole[0])
     params = latest_params(run)
-    tokens = jnp.arange(24)[None]
-    hidden = run.transformer.hidden(params, tokens, jnp.ones((1, 24), jnp.int32))
+    # One row for each device of the run's mesh, all alike.
+    tokens = jnp.tile(jnp.arange(24), (run.mesh.size, 1))
+    hidden = run.transformer.hidden(params, tokens, jnp.ones_like(tokens))
     logits = jnp.einsum("BTD,VD->BTV", hidden, run.transformer.head(params))
     size = np.abs(expected).max()
     assert np.abs(logits - expected).max() <= 2e-5 * size

@@ -29,6 +29,7 @@ from jaxsearch.rollout.slots import empty_slots
 from tests.models.test_transformer import QWEN
 from tests.rollout.conftest import random_params
 from tests.rollout.test_replicas import rolled_out
+from tests.segments import whole_rows
 
 TENSOR = 2
 
@@ -86,12 +87,13 @@ def plain_logprobs(network, trajectories):
         row[: len(trajectory.tokens)] = trajectory.tokens
 
     @jax.jit
-    def logprobs(params, tokens, lengths):
-        hidden = network.hidden(params, tokens, lengths)
+    def logprobs(params, tokens, segments):
+        hidden = network.hidden(params, tokens, segments)
         logits = jnp.einsum("BTD,VD->BTV", hidden, network.head(params))
         return jax.nn.log_softmax(logits)
 
-    logps = np.asarray(logprobs(random_params(network), tokens, lengths))
+    segments = whole_rows(lengths, tokens.shape[1])
+    logps = np.asarray(logprobs(random_params(network), tokens, segments))
     chosen = np.take_along_axis(logps[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
     return np.pad(chosen, ((0, 0), (1, 0)))
 
