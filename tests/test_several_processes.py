@@ -111,7 +111,12 @@ def on_one_device(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("count", "mesh"), [(1, (2, 2, 2)), (2, (2, 2, 2)), (4, (1, 4, 2))]
+    ("count", "mesh"),
+    [
+        (1, (2, 2, 2)),
+        (2, (2, 2, 2)),
+        pytest.param(4, (1, 4, 2), marks=pytest.mark.long),
+    ],
 )
 def test_the_gradient_does_not_depend_on_processes(
     on_one_device, tmp_path, count, mesh
@@ -188,7 +193,7 @@ def test_a_run_does_not_depend_on_processes(runs):
         assert ours["name"] == theirs["name"] and ours["em"] == theirs["em"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_process_goes_on_where_two_have_stopped(runs, config_file, tmp_path):
     one, _ = runs
     folder = tmp_path / "resumed"
@@ -198,7 +203,7 @@ def test_one_process_goes_on_where_two_have_stopped(runs, config_file, tmp_path)
     assert_alike(untimed(folder), untimed(one))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lost_process_ends_the_run_and_the_run_resumes(runs, config_file, tmp_path):
     one, _ = runs
     folder = tmp_path / "lost"

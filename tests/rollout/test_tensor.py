@@ -51,7 +51,7 @@ def published(network):
     return Publisher(on_replica(network, replica), mesh)(params)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_devices_that_share_a_copy_sample_the_same(
     kit, network, published, questions, compilations
 ):
