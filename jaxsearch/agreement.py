@@ -11,8 +11,9 @@ from jaxsearch.config_record import difference, resolved
 
 def check_agreement(config: RunConfig) -> None:
     """Errors: ValueError if the processes of a run were started with other configs."""
-    for number, there in enumerate(processes.everyones(resolved(config))):
-        if differs := difference(there, resolved(config)):
+    here = resolved(config)
+    for number, there in enumerate(processes.everyones(here)):
+        if differs := difference(there, here):
             raise ValueError(
                 f"the processes disagree on the config: {differs} (there is process "
                 f"{number}, here process {jax.process_index()}); start all of them "

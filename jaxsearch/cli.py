@@ -188,17 +188,9 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
         type=float,
         help="seconds a search takes, in place of the workload's",
     )
-    rollout.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        help="transformers or tunix: run the same on it as well; may be given twice",
-    )
-    rollout.add_argument(
-        "--peer-python",
-        action="append",
-        default=[],
-        help="Python of the environment that has the peer, one for each --peer",
+    _peer_arguments(
+        rollout,
+        "transformers or tunix: run the same on it as well; may be given twice",
     )
     update = benches.add_parser(
         "update",
@@ -217,17 +209,9 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
     update.add_argument(
         "--repeats", type=int, default=5, help="runs; the median counts"
     )
-    update.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        help="transformers: the same update with full logits in PyTorch as well",
-    )
-    update.add_argument(
-        "--peer-python",
-        action="append",
-        default=[],
-        help="Python of the environment that has the peer",
+    _peer_arguments(
+        update,
+        "transformers: the same update with full logits in PyTorch as well",
     )
     load = benches.add_parser(
         "load",
@@ -259,17 +243,19 @@ def _bench_arguments(commands: argparse._SubParsersAction) -> None:
     encode.add_argument(
         "--repeats", type=int, default=5, help="runs; the median counts"
     )
-    encode.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        help="sentence-transformers: run the same on it as well",
+    _peer_arguments(
+        encode,
+        "sentence-transformers: run the same on it as well",
     )
-    encode.add_argument(
+
+
+def _peer_arguments(bench: argparse.ArgumentParser, peers: str) -> None:
+    bench.add_argument("--peer", action="append", default=[], help=peers)
+    bench.add_argument(
         "--peer-python",
         action="append",
         default=[],
-        help="Python of the environment that has the peer",
+        help="Python of the environment that has the peer, one for each --peer",
     )
 
 

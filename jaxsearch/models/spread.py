@@ -6,12 +6,8 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
-
-# What a backward pass must gather again and never keep: all of it is the whole model.
-WHOLE = "whole"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +46,8 @@ class Spread:
             if read == kept:
                 return weight
             places = NamedSharding(self.mesh, kept), NamedSharding(self.mesh, read)
-            return checkpoint_name(_gathered(weight, *places), WHOLE)
+            # Not among what a backward pass keeps: all of it is the whole model.
+            return _gathered(weight, *places)
 
         return jax.tree.map(one, weights, axes)
 
