@@ -202,6 +202,9 @@ class SupervisedStage:
     """seed -> list of Demonstration."""
     steps: int
     """Updates; one each."""
+    recipe: str = "research"
+    """By whose protocol demonstrations are written, in a run without an RL stage; else
+    it is that of the RL stages."""
     batch_size: int = 32
     """Demonstrations per update."""
     max_tokens: int = 16_384
@@ -212,6 +215,7 @@ class SupervisedStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
+        recipe_named(self.recipe)
 
     @property
     def num_updates(self) -> int:
@@ -387,7 +391,7 @@ class RunConfig:
     def recipe(self) -> str:
         """The recipe that held-out questions are judged by: the last RL stage's."""
         recipes = [s.recipe for s in self.stages if isinstance(s, RLStage)]
-        return recipes[-1] if recipes else "research"
+        return recipes[-1] if recipes else self.stages[-1].recipe
 
     def num_steps(self, stage: SupervisedStage | RLStage) -> int:
         """Steps of a stage under the limits of this run."""

@@ -97,9 +97,13 @@ def warm_up(name: str, seed: int, out: Path) -> None:
     from jaxsearch.use import export_run
 
     config = read(name)
-    stages = [s for s in config.stages if isinstance(s, SupervisedStage)]
+    stages = tuple(
+        dataclasses.replace(stage, recipe=config.recipe)
+        for stage in config.stages
+        if isinstance(stage, SupervisedStage)
+    )
     run = out / "run"
-    train(dataclasses.replace(config, stages=tuple(stages), seed=seed, out=str(run)))
+    train(dataclasses.replace(config, stages=stages, seed=seed, out=str(run)))
     policy, part = out / "policy", out / "policy.part"
     shutil.rmtree(part, ignore_errors=True)
     export_run(run, part, dtype="float32")
