@@ -1,6 +1,7 @@
 """What a step learns from its rollouts: advantage, rows, microbatches, update."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rl.advantages import overlong_penalty
 from jaxsearch.rl.losses import kl_k1
 from jaxsearch.rl.returns import discounted_returns, importance, whitened
-from jaxsearch.rl.update import TrainState, Updater
+from jaxsearch.rl.update import TrainState, Updater, joined
 from jaxsearch.rows import NO_ROW, train_rows, with_observations
 from jaxsearch.run import Run
 from jaxsearch.trajectory import TrainBatch, TrainRow, Trajectory, microbatches
@@ -116,15 +117,16 @@ class PolicyUpdate:
                 for batch in batches
             ]
         if stage.reward_kl_weight:
-            kls = [
-                _kl(batch, updater.logprobs_of(state.reference, batch))
+            charged = [
+                _charged(
+                    batch,
+                    updater.logprobs_of(state.reference, batch),
+                    stage.reward_kl_weight,
+                )
                 for batch in batches
             ]
-            watched["reward_kl"] = _mean(kls, masks)
-            batches = [
-                batch._replace(advantages=_less(batch, kl, stage.reward_kl_weight))
-                for batch, kl in zip(batches, kls, strict=True)
-            ]
+            batches = [batch for batch, _ in charged]
+            watched |= functools.reduce(joined, [metrics for _, metrics in charged])
         if stage.has_whitened_advantages:
             advantages = whitened([batch.advantages for batch in batches], masks)
             batches = [
@@ -137,10 +139,7 @@ class PolicyUpdate:
                 for batch, old in zip(batches, sampled, strict=True)
             ]
             batches = [batch for batch, _ in weighted]
-            watched |= {
-                name: join([metrics[name] for _, metrics in weighted])
-                for name, join in _IMPORTANCE.items()
-            }
+            watched |= functools.reduce(joined, [metrics for _, metrics in weighted])
         remaining = iter(batches)
         return [
             part._replace(batches=[next(remaining) for _ in part.batches])
@@ -192,15 +191,18 @@ def batches_of(
 
 
 @jax.jit
-def _kl(batch: TrainBatch, ref_logprobs: jax.Array) -> jax.Array:
-    return kl_k1(batch.old_logprobs, ref_logprobs, batch.is_policy)
-
-
-@jax.jit
-def _less(batch: TrainBatch, kl: jax.Array, weight: ArrayLike) -> jax.Array:
+def _charged(
+    batch: TrainBatch, ref_logprobs: jax.Array, weight: ArrayLike
+) -> tuple[TrainBatch, Metrics]:
     """Advantages less what the KL from a token on costs."""
-    costs = discounted_returns(kl, batch.is_policy, batch.segments)
-    return batch.advantages - weight * costs
+    is_policy = batch.is_policy
+    kl = kl_k1(batch.old_logprobs, ref_logprobs, is_policy)
+    costs = discounted_returns(kl, is_policy, batch.segments)
+    count = jnp.sum(is_policy, dtype=jnp.float32)
+    advantages = batch.advantages - weight * costs
+    return batch._replace(advantages=advantages), {
+        "reward_kl": Mean(jnp.sum(kl), count)
+    }
 
 
 @jax.jit
@@ -221,35 +223,15 @@ def _weighted(
     }
 
 
-_IMPORTANCE = {
-    "importance/mean": lambda parts: Mean.joined(*parts),
-    "importance/cut": lambda parts: Mean.joined(*parts),
-    # Of the sampler: in the updates themselves old log-probs are the trainer's.
-    "logprob_drift/mean": lambda parts: Mean.joined(*parts),
-    "logprob_drift/max": lambda parts: Max.joined(*parts),
-}
-
-
-def _mean(values: Sequence[jax.Array], masks: Sequence[jax.Array]) -> Mean:
-    return Mean.joined(
-        *(
-            Mean(jnp.sum(x), jnp.sum(mask, dtype=jnp.float32))
-            for x, mask in zip(values, masks, strict=True)
-        )
-    )
-
-
 def _over_updates(found: Sequence[Metrics]) -> Metrics:
     """Metrics of a step's updates as one; drift is that before the first of them."""
-    first, last = found[0], found[-1]
     if len(found) == 1:
-        return first
-    joined: Metrics = {}
-    for name, metric in first.items():
-        parts = [metrics[name] for metrics in found]
-        if isinstance(metric, Mean) and not name.startswith("logprob_drift"):
-            joined[name] = Mean.joined(*parts)
-        else:
-            joined[name] = metric
-    joined["grad_norm"] = Mean(sum(m["grad_norm"] for m in found), float(len(found)))
-    return joined | {"skipped": last["skipped"]}
+        return found[0]
+    watched = [{k: v for k, v in m.items() if isinstance(v, Mean | Max)} for m in found]
+    norms = [metrics["grad_norm"] for metrics in found]
+    return {
+        **functools.reduce(joined, watched),
+        **{k: v for k, v in found[0].items() if k.startswith("logprob_drift/")},
+        "grad_norm": Mean(sum(norms), float(len(norms))),
+        "skipped": found[-1]["skipped"],
+    }

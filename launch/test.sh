@@ -17,4 +17,4 @@ esac
 "$venv/bin/ruff" format --check jaxsearch tests configs
 "$venv/bin/ruff" check jaxsearch tests configs
 # Two files at a time: most tests compile, on one core. More would need more memory.
-exec "$venv/bin/python" -m pytest tests -q -n 2 --dist loadfile "$@"
+exec "$venv/bin/python" -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

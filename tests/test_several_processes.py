@@ -22,11 +22,22 @@ CONFIG = """
 import dataclasses
 from pathlib import Path
 
+from jaxsearch.rl.advantages import group_centred
 from tests.tiny import tiny_config
 
 config = tiny_config(Path("unnamed"))
-stages = (config.stages[0], dataclasses.replace(config.stages[1], questions_per_step=4))
-config = dataclasses.replace(config, stages=stages)
+imitate, reinforce = config.stages
+# What is computed over all rollouts of a step, and token by token, too.
+reinforce = dataclasses.replace(
+    reinforce,
+    questions_per_step=4,
+    advantage=group_centred,
+    has_whitened_advantages=True,
+    reward_kl_weight=0.01,
+    max_importance=2.0,
+    updates_per_step=2,
+)
+config = dataclasses.replace(config, stages=(imitate, reinforce))
 """
 
 

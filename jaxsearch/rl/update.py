@@ -174,7 +174,7 @@ class Updater:
             sums, part = self.gradient.accumulate(
                 self.frozen, state.params, state.reference, sums, batch
             )
-            metrics = part if metrics is None else _joined(metrics, part)
+            metrics = part if metrics is None else joined(metrics, part)
         if metrics is None:
             raise ValueError("an update needs at least one microbatch, got none")
         return sums, metrics
@@ -185,7 +185,7 @@ def _zeros(param: Array) -> Array:
 
 
 @jax.jit
-def _joined(
+def joined(
     first: dict[str, Mean | Max], second: dict[str, Mean | Max]
 ) -> dict[str, Mean | Max]:
     """Metrics of two parts as those of the whole, on the device."""
