@@ -34,17 +34,19 @@ class GuardConfig:
     """Steps in a row that it takes."""
     searches_share: float = 0.5
     """Alarm when searches a question fall below this share of their best while the
-    reward has not; 0: never."""
+    reward has not fallen by as much; 0: never."""
     answered_share: float = 0.7
-    """Likewise the share of rollouts that end with an answer, which a policy that
-    does well hardly ever misses; 0: never."""
+    """As searches_share, of the share of rollouts that end with an answer, which a
+    policy that does well hardly ever misses; 0: never."""
     think_share: float = 0.5
-    """Likewise what the policy writes besides queries and answers; 0: never."""
+    """As searches_share, of the characters that the policy writes besides queries and
+    answers (len/think): thought broke down before the score in others' runs; 0: never.
+    """
     window: int = 5
-    """Steps whose median is compared with that of the best as many; one odd batch of
-    questions is no alarm."""
+    """Steps whose median these three compare with that of the best as many in the
+    stage, so that one odd batch of questions is no alarm."""
     min_steps: int = 20
-    """Steps of a stage before which those three are silent."""
+    """Steps of a stage before which these three are silent."""
     stop_on_alarm: bool = False
     """Stop the run when an alarm begins. Started again, it goes on."""
 
