@@ -29,7 +29,7 @@ class GuardConfig:
     max_drift: float = 0.1
     """Alarm when the log-probs of sampler and trainer differ by more nats than this
     on the average; 0: never. At 0.1 the difference alone is half of a clip of 0.2.
-    (Float32: 4e-7. Several updates a batch move the policy, which counts too.)"""
+    (Measured in float32 on a CPU: 4e-7.)"""
     drift_steps: int = 3
     """Steps in a row that it takes."""
     searches_share: float = 0.5
@@ -118,7 +118,7 @@ def marked(
             continue
         if config.drops_overlong and one.status is Status.OUT_OF_LENGTH:
             overlong.add(index)
-        elif not np.isfinite(one.logprobs[one.is_policy]).all():
+        elif not _has_finite_logprobs(one):
             broken[one.position] = one.question_id
     if not config.drops_non_finite:
         broken = {}
@@ -134,6 +134,11 @@ def marked(
         for index, one in enumerate(trajectories)
     ]
     return kept, LeftOut(values, list(broken.values()))
+
+
+def _has_finite_logprobs(trajectory: Trajectory) -> bool:
+    sampled = np.stack([trajectory.logprobs, trajectory.sampling_logprobs])
+    return bool(np.isfinite(sampled[:, trajectory.is_policy]).all())
 
 
 def alarms(lines: Sequence[Mapping[str, Any]], config: GuardConfig) -> dict[str, float]:

@@ -369,15 +369,6 @@ def advantages_of(
     ]
 
 
-def _heed(watch: Watch) -> None:
-    """Says which alarms began with a step. Errors: TrainingFailedError."""
-    if processes.is_first():
-        for notice in watch.notices.values():
-            print(notice, flush=True)
-    if watch.failure:
-        raise TrainingFailedError(watch.failure)
-
-
 def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
     """Everything that a run's lines go to."""
     folder = Path(config.out)
@@ -390,6 +381,15 @@ def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
     if config.logging.tensorboard:
         writers.append(TensorBoardWriter(folder, restored_step=restored_step))
     return Writers(writers)
+
+
+def _heed(watch: Watch) -> None:
+    """Says which alarms began with a step. Errors: TrainingFailedError."""
+    if processes.is_first():
+        for notice in watch.notices.values():
+            print(notice, flush=True)
+    if watch.failure:
+        raise TrainingFailedError(watch.failure)
 
 
 def _speeds(

@@ -85,8 +85,8 @@ class Watch:
             return (
                 f"{where} {line[key]:.3g}, above {self.config.max_drift:g} for "
                 f"{self.config.drift_steps} steps; usual remedies: float32 in "
-                "model.dtype, plain model.attention, a lower learning rate or fewer "
-                f"updates a batch; {look}."
+                "model.dtype, plain model.attention, truncated importance sampling; "
+                f"{look}."
             )
         measured = [one for one in self.lines if key in one]
         recent, best = recent_and_best(key, measured, self.config.window)

@@ -82,6 +82,15 @@ def test_an_update_is_as_if_a_group_that_is_not_finite_had_never_been(advantage)
         np.testing.assert_array_equal(got, want)
 
 
+def test_a_log_prob_under_a_cut_counts_too():
+    one, other = three_groups()[0][2:4]
+    cut = np.where(np.arange(len(one.tokens)) == 1, -math.inf, one.sampling_logprobs)
+    one = dataclasses.replace(one, sampling_logprobs=cut.astype(np.float32))
+    assert one.is_policy[1]
+    kept, left_out = marked([one, other], GuardConfig())
+    assert not any(t.is_kept for t in kept) and left_out.question_ids == ["q0"]
+
+
 def test_such_a_group_is_in_the_update_if_that_is_wished():
     trajectories, outcomes = three_groups()
     kept, left_out = marked(trajectories, GuardConfig(drops_non_finite=False))
