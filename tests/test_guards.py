@@ -12,12 +12,13 @@ import pytest
 
 from jaxsearch import json_lines
 from jaxsearch.config import RunConfig
-from jaxsearch.config_record import identity, overridden
+from jaxsearch.config_record import identity, overridden, resolved
 from jaxsearch.guards import GuardConfig, LeftOut, marked
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.rollout_log import read_rollouts, rollout_files
 from jaxsearch.rows import train_rows
+from jaxsearch.run_folder import read_run_config
 from jaxsearch.train import TrainingFailedError, advantages_of, train
 from jaxsearch.trajectory import Status
 from jaxsearch.watch import Watch
@@ -357,6 +358,18 @@ def test_only_what_decides_an_update_is_a_part_of_what_a_run_is(tmp_path):
     assert of(**watching) == of(think_share=0.0) == identity(config)
     assert of(drops_overlong=True) != identity(config)
     assert of(drops_non_finite=False) != identity(config)
+
+
+def test_a_run_from_before_there_were_guards_can_be_read(tmp_path):
+    config = tiny_config(tmp_path)
+    record = {**resolved(config), "identity": {}}
+    del record["guards"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert read_run_config(tmp_path) == config
+    del record["model"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="written by another version"):
+        read_run_config(tmp_path)
 
 
 def test_guards_are_set_from_the_command_line(tmp_path, capsys):
