@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+from jaxsearch.guards import GuardConfig
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rewards.recipes import recipe_named
@@ -350,6 +351,7 @@ class RunConfig:
     rollout: RolloutConfig = RolloutConfig()
     stages: tuple[SupervisedStage | RLStage, ...]
     """Carried out in order, each with a fresh optimizer."""
+    guards: GuardConfig = GuardConfig()
     eval: EvalConfig = EvalConfig()
     logging: LoggingConfig = LoggingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

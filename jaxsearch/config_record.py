@@ -10,6 +10,8 @@ from typing import Any
 
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 
+# Of the guards: the others watch, and change nothing that a run learns.
+_DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 _STAGES = {kind.__name__: kind for kind in (SupervisedStage, RLStage)}
 
 
@@ -34,11 +36,13 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """What makes a run that run: all of it but steps, out, logging.
 
     Nor does patience with the retriever: a run that it failed may go on with more.
-    Nor LoRA that is off: what it says of targets decides nothing.
+    Nor LoRA that is off: what it says of targets decides nothing. Nor when guards
+    raise an alarm.
     """
     fields = resolved(config)
     for name in ("attempts", "timeout_s"):
         del fields["retrieval"][name]
+    fields["guards"] = {name: fields["guards"][name] for name in _DECIDING_GUARDS}
     if not config.model.lora.rank:
         del fields["model"]["lora"]
     return {k: v for k, v in fields.items() if k not in ("steps", "out", "logging")}

@@ -74,13 +74,14 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     Keys are those of a run's `metrics.jsonl` (the report draws them, the console
     prints some): `reward/*`, `em`, `f1`,
     `searches/{mean,failed,empty,truncated,retries}`,
-    `len/{policy,observation,total}`, `status/*`, `policy_token_share`,
-    `groups_without_signal`, `rollouts_{dropped,restarted}`, `tags_deleted`, `loss`,
-    `kl`, `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
+    `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
+    `groups_{without_signal,non_finite}`, `rollouts_{dropped,overlong,restarted}`,
+    `alarm/*` (0 or 1), `tags_deleted`, `loss`, `kl`, `entropy`, `clip_fraction`,
+    `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
     `search_wait` is a part of `rollout`, `publish_bytes`, and
-    `tokens_per_s/{policy,total}`. `searches/retries` and `rollouts_*` are numbers of a
-    step.
+    `tokens_per_s/{policy,total}`. `searches/retries`, `groups_non_finite` and
+    `rollouts_*` are numbers of a step, `len/*` tokens but for `len/think`.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)
@@ -94,24 +95,26 @@ def trajectory_metrics(
     *,
     em: Sequence[float | int],
     f1: Sequence[float | int],
+    thoughts: Sequence[str],
 ) -> dict[str, Mean | float]:
-    """What one step's rollouts looked like; one outcome, em and f1 for each.
+    """What one step's rollouts looked like; one outcome, em, f1 and thought for each.
 
     Of all trajectories: `reward/mean`, `reward/<part>` (of those that have the
     part), `em`, `f1`, `searches/mean`, `len/*`, `status/*` (every status is
-    present) and `tags_deleted` (control tags taken out of passages). Of all
+    present) and `tags_deleted` (control tags taken out of passages); `len/think` is in
+    characters, the other lengths in tokens. Of all
     searches: `searches/failed`, `searches/empty` (answered, but without a passage)
     and `searches/truncated`. Of all groups (kept trajectories of one position):
     `reward/group_std` (population) and `groups_without_signal` (all rewards equal).
     Of all tokens, the prompt's included: `policy_token_share`. `rollouts_dropped` is
     the number of those that are not kept.
     """
-    lengths = {len(trajectories), len(outcomes), len(em), len(f1)}
+    lengths = {len(them) for them in (trajectories, outcomes, em, f1, thoughts)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
-            "expected as many outcomes, em and f1 as trajectories, and at least one: "
-            f"got {len(trajectories)} trajectories, {len(outcomes)} outcomes, "
-            f"{len(em)} em, {len(f1)} f1"
+            "expected as many outcomes, em, f1 and thoughts as trajectories, and at "
+            f"least one: got {len(trajectories)} trajectories, {len(outcomes)} "
+            f"outcomes, {len(em)} em, {len(f1)} f1, {len(thoughts)} thoughts"
         )
     return {
         **_reward_metrics(trajectories, outcomes),
@@ -119,6 +122,7 @@ def trajectory_metrics(
         "f1": Mean.of(f1),
         **_search_metrics(trajectories),
         **_token_metrics(trajectories),
+        "len/think": Mean.of([len(thought) for thought in thoughts]),
         "rollouts_dropped": float(sum(not one.is_kept for one in trajectories)),
         **{
             f"status/{status}": Mean.of([one.status == status for one in trajectories])

@@ -78,7 +78,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_run_config(folder: Path) -> RunConfig:
     """The config of a run, from its folder alone."""
     record = read_record(folder)
-    fields = {f.name: record[f.name] for f in dataclasses.fields(RunConfig)}
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    # What an earlier version did not have yet has its default.
+    fields = {name: record[name] for name in names if name in record}
     return dataclasses.replace(restored(fields), out=str(folder))
 
 

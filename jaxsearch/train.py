@@ -19,6 +19,7 @@ from jaxsearch.data.formats import Question
 from jaxsearch.data.questions import QuestionStream, open_questions
 from jaxsearch.evaluate import everyones_judged, judge
 from jaxsearch.fingerprint import fingerprint
+from jaxsearch.guards import marked
 from jaxsearch.heldout import HeldOut, summary
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.models.adapters import split
@@ -34,24 +35,27 @@ from jaxsearch.rows import demonstration_row
 from jaxsearch.run import Run, open_run
 from jaxsearch.run_folder import check_frozen, check_identity, write_record
 from jaxsearch.trajectory import Trajectory
+from jaxsearch.watch import Watch
 from jaxsearch.writers import (
     JsonlWriter,
     TensorBoardWriter,
     WandbWriter,
     Writers,
     cut_back,
+    read_metrics,
 )
 
 
 class TrainingFailedError(RuntimeError):
-    """A run that cannot go on: its gradients stay non-finite."""
+    """A run that cannot go on: gradients or log-probs stay non-finite."""
 
 
 def train(config: RunConfig) -> dict[str, Any]:
     """Runs all stages, or what is left of them; returns the summary of the run.
 
     Errors: ValueError for input that does not fit, before anything is written;
-    TrainingFailedError when gradients stay non-finite.
+    TrainingFailedError when gradients or the sampler's log-probs stay non-finite, or
+    an alarm is to stop it.
     """
     started = time.perf_counter()
     check_agreement(config)
@@ -178,6 +182,7 @@ class Trainer:
         if progress.stream is not None:
             stream.restore(progress.stream)
         num_steps = config.num_steps(stage)
+        watch = self._watch(stage.name)
         for stage_step in range(progress.stage_step, num_steps):
             published, publish_s = run.published(self._frozen | state.params)
             if stage_step == progress.stage_step:
@@ -187,6 +192,7 @@ class Trainer:
             trajectories, outcomes, scores = everyones_judged(
                 trajectories, *judge(trajectories, recipe)
             )
+            trajectories, left_out = marked(trajectories, config.guards)
             publish_bytes = float(tree_bytes(published))
             # The update needs their room; nobody reads them again.
             jax.tree.map(lambda array: array.delete(), published)
@@ -199,15 +205,20 @@ class Trainer:
                     outcomes,
                     em=[score["em"] for score in scores],
                     f1=[score["f1"] for score in scores],
+                    thoughts=[
+                        recipe.protocol.thought(t.segments) for t in trajectories
+                    ],
                 )
             )
+            values |= watch.close_step(self._step + 1, values, left_out)
             values |= rollout_values
             values |= _speeds(trajectories, rollout_values["time/rollout"], started)
             values["time/publish"] = publish_s
             values["publish_bytes"] = publish_bytes
             every = config.logging.rollouts_every
             is_written = every and processes.is_first()
-            if is_written and (stage_step % every == 0 or stage_step + 1 == num_steps):
+            is_due = stage_step % every == 0 or stage_step + 1 == num_steps
+            if is_written and (is_due or watch.is_notable):
                 write_rollouts(
                     rollout_path(self._folder, self._step + 1),
                     trajectories,
@@ -215,13 +226,27 @@ class Trainer:
                     advantages=advantages,
                 )
             self._after_step(
-                number, stage_step + 1, state, values, stream=stream.state()
+                number,
+                stage_step + 1,
+                state,
+                values,
+                stream=stream.state(),
+                watch=watch,
             )
             if config.eval.every and (stage_step + 1) % config.eval.every == 0:
                 self._heldout.on_the_way(
                     self._step, stage.name, self._frozen | state.params
                 )
         return state.params
+
+    def _watch(self, stage: str) -> Watch:
+        """The guards of a stage, with what the run's folder tells of its steps."""
+        path = self._folder / "metrics.jsonl"
+        lines = []
+        # The first has cut the file back; the others may still see the lines after.
+        if processes.is_first() and path.exists():
+            lines = [line for line in read_metrics(path) if line["stage"] == stage]
+        return Watch(config=self._run.config.guards, lines=processes.firsts(lines))
 
     def _roll_out(
         self, number: int, published: Params, questions: list[tuple[int, Question]]
@@ -262,10 +287,12 @@ class Trainer:
         values: dict[str, float],
         *,
         stream: dict[str, Any] | None,
+        watch: Watch | None = None,
     ) -> None:
         """Writes the step's line, and a checkpoint where one is due.
 
-        Errors: TrainingFailedError after too many non-finite gradients in a row.
+        Errors: TrainingFailedError after too many non-finite gradients in a row, or
+        if the guards say so.
         """
         config = self._run.config
         stage = config.stages[number]
@@ -282,6 +309,8 @@ class Trainer:
             )
         values["time/checkpoint"] = time.perf_counter() - started
         self._writers.write(self._step, stage.name, values)
+        if watch is not None:
+            _heed(watch)
         skipped = int(state.num_skipped)
         if skipped >= stage.max_skipped:
             per_step = stage.num_updates // stage.steps
@@ -307,6 +336,15 @@ def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
     if config.logging.tensorboard:
         writers.append(TensorBoardWriter(folder, restored_step=restored_step))
     return Writers(writers)
+
+
+def _heed(watch: Watch) -> None:
+    """Says which alarms began with a step. Errors: TrainingFailedError."""
+    if processes.is_first():
+        for notice in watch.notices.values():
+            print(notice, flush=True)
+    if watch.failure:
+        raise TrainingFailedError(watch.failure)
 
 
 def _speeds(

@@ -20,7 +20,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ def results(out: Path, seeds: list[int], names: list[str]) -> dict[str, Any]:
     return found
 
 
-def median(values: list[float]) -> str:
+def median(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.3f}" if values else "-"
 
 
@@ -254,9 +254,11 @@ def curve(found: dict[str, Any], names: list[str]) -> list[str]:
         cells = []
         for step in shown:
             pairs = by_step[name].get(step, [])
-            ems, searches = zip(*pairs, strict=True) if pairs else ((), ())
-            text = f"{median(list(ems))} ({statistics.median(searches):.1f})"
-            cells.append(text if pairs else "")
+            if not pairs:
+                cells.append("")
+                continue
+            ems, searches = zip(*pairs, strict=True)
+            cells.append(f"{median(ems)} ({statistics.median(searches):.1f})")
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
 

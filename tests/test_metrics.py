@@ -91,7 +91,11 @@ def test_trajectory_metrics_by_hand():
     ]
     outcomes = [Outcome(1.0, f1=1.0), Outcome(0.0, f1=0.5), Outcome(0.2), Outcome(0.2)]
     means = metrics.trajectory_metrics(
-        trajectories, outcomes, em=[1.0, 0.0, 0.0, 0.0], f1=[1.0, 0.5, 0.0, 0.5]
+        trajectories,
+        outcomes,
+        em=[1.0, 0.0, 0.0, 0.0],
+        f1=[1.0, 0.5, 0.0, 0.5],
+        thoughts=["", "who", "", "where"],
     )
     summary = metrics.summarise(means)
     assert summary["reward/mean"] == pytest.approx(0.35)
@@ -107,6 +111,7 @@ def test_trajectory_metrics_by_hand():
     assert summary["tags_deleted"] == 2.0  # 8 tags, 4 trajectories
     assert (summary["len/policy"], summary["len/observation"]) == (3.0, 5.0)
     assert summary["len/total"] == 10.0
+    assert summary["len/think"] == 2.0  # characters
     assert summary["policy_token_share"] == 0.3
     assert summary["status/answered"] == 0.75
     assert {f"status/{status}" for status in Status} <= summary.keys()
@@ -123,7 +128,11 @@ def test_a_dropped_rollout_is_counted_but_is_no_member_of_its_group():
     rewards = [1.0, 0.0, 0.0, 0.4, 0.4, 0.0, 0.0]
     summary = metrics.summarise(
         metrics.trajectory_metrics(
-            trajectories, [Outcome(r) for r in rewards], em=[0.0] * 7, f1=[0.0] * 7
+            trajectories,
+            [Outcome(r) for r in rewards],
+            em=[0.0] * 7,
+            f1=[0.0] * 7,
+            thoughts=[""] * 7,
         )
     )
     assert summary["rollouts_dropped"] == 3.0
@@ -135,16 +144,21 @@ def test_a_dropped_rollout_is_counted_but_is_no_member_of_its_group():
 
 
 def test_trajectory_metrics_refuse_lists_that_do_not_agree():
+    one = [make_trajectory()], [Outcome(1.0)]
     with pytest.raises(ValueError, match="1 trajectories, 1 outcomes, 2 em"):
-        metrics.trajectory_metrics(
-            [make_trajectory()], [Outcome(1.0)], em=[1.0, 1.0], f1=[1.0]
-        )
+        metrics.trajectory_metrics(*one, em=[1.0, 1.0], f1=[1.0], thoughts=[""])
+    with pytest.raises(ValueError, match="1 f1, 0 thoughts"):
+        metrics.trajectory_metrics(*one, em=[1.0], f1=[1.0], thoughts=[])
 
 
 def test_a_reward_part_may_not_hide_the_mean():
     with pytest.raises(ValueError, match="may not be called"):
         metrics.trajectory_metrics(
-            [make_trajectory()], [Outcome(1.0, mean=3.0)], em=[1.0], f1=[1.0]
+            [make_trajectory()],
+            [Outcome(1.0, mean=3.0)],
+            em=[1.0],
+            f1=[1.0],
+            thoughts=[""],
         )
 
 

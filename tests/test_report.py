@@ -329,6 +329,45 @@ def test_a_run_that_has_nothing_yet_still_has_a_page(tmp_path):
     assert text.count('class="chart"') == 1
 
 
+def guarded_lines(folder, **alarms):
+    """RL steps 51 on, one for each value, in which guards were on."""
+    for number in range(len(next(iter(alarms.values())))):
+        line = {"step": 51 + number, "stage": "rl", "reward/mean": 0.5}
+        line |= {"searches/mean": 2.0 - 0.25 * number, "len/think": 90.0}
+        line |= {"groups_non_finite": float(number == 1), "rollouts_dropped": 4.0}
+        line |= {f"alarm/{name}": values[number] for name, values in alarms.items()}
+        json_lines.append_line(folder / "metrics.jsonl", line)
+
+
+def guards_of(page):
+    return page.partition('<section id="guards">')[2].partition("</section>")[0]
+
+
+def test_alarms_and_what_was_left_out_are_told(run_folder):
+    drift, searches = [0.0] * 6, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
+    guarded_lines(run_folder, searches=searches, drift=drift)
+    page = read_page(run_folder)
+    told = guards_of(page)
+    assert "<b>1</b>, in 1 of 6 steps: groups with log-probs that are not fin" in told
+    assert "<b>24</b>, in 6 of 6 steps: rollouts in all" in told
+    assert "rollouts out of length" not in told  # that guard was off
+    assert "Alarms that were on: drift, searches." in told
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', told)
+    cells = [re.sub("<[^>]*>", "|", row).replace("||", "|").split("|") for row in rows]
+    seen = "searches a question: 1.5 (highest of a step before: 2); reward 0.5"
+    assert cells[0][:5] == ["searches", "rl", "53", "2", seen]
+    assert [cell[2:4] for cell in cells] == [["53", "2"], ["56", "1"]]
+    titles = re.findall(r"<figcaption>(.*?) ?<small>", page)
+    assert {"Thought", "Left out of updates"} <= set(titles)
+    assert not any("alarm" in title for title in titles)
+
+
+def test_guards_without_an_alarm_say_so(run_folder):
+    assert "No guard was on" in guards_of(read_page(run_folder))
+    guarded_lines(run_folder, drift=[0.0, 0.0])
+    assert "No alarm was raised." in guards_of(read_page(run_folder))
+
+
 def test_what_is_not_a_run_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such run folder"):
         report.write_report(tmp_path / "none")

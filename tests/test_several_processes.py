@@ -231,6 +231,18 @@ def test_a_lost_process_ends_the_run_and_the_run_resumes(runs, config_file, tmp_
     assert_alike(untimed(folder), untimed(one))
 
 
+@pytest.mark.long
+def test_an_alarm_ends_a_run_in_all_processes(config_file, tmp_path):
+    """It looks back on steps before the run was stopped, which the first has read."""
+    guards = ("--guards.max-drift", "1e-12", "--guards.stop-on-alarm", "True")
+    arguments = command(config_file, tmp_path / "run", *guards)
+    succeeded(*arguments, "--steps", 2, count=2, num_devices=4)
+    statuses, outputs = ended(start_all(*arguments, count=2, num_devices=4))
+    assert 0 not in statuses
+    assert all("alarm drift began at step 6" in output for output in outputs), outputs
+    assert ["alarm drift, step 6: " in output for output in outputs] == [True, False]
+
+
 @pytest.mark.slow
 def test_what_processes_disagree_on_is_named_before_anything_is_written(
     config_file, tmp_path

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from jaxsearch.protocol.spans import outside, policy_runs
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
@@ -20,6 +21,8 @@ class Protocol:
       stop_tags: strings that end a turn; the search runs when one is written, unless
         the turn `is_last`.
       control_tags: strings deleted from retrieved text.
+      spoken_tags: opening and closing tag of each kind of text that is no thought: of
+        queries and of answers.
       messages: question -> chat messages, for tokenizers with a chat template.
       prompt: question -> prompt text, for tokenizers without one.
       query: text of one turn -> what the policy asks for; "" when it asks nothing.
@@ -45,6 +48,7 @@ class Protocol:
     has_answer: Callable[[Sequence[Segment]], bool]
     is_last: Callable[[str], bool] = never_last
     reminder: str = ""
+    spoken_tags: tuple[tuple[str, str], ...] = ()
 
     def framed(self, body: str) -> str:
         """A rendered text as it enters the context."""
@@ -53,3 +57,14 @@ class Protocol:
     def observation(self, passages: Sequence[Passage]) -> str:
         """The observation of passages that hold no control tags."""
         return self.framed(self.render(passages))
+
+    def thought(self, segments: Sequence[Segment]) -> str:
+        """What the policy wrote besides queries and answers, words with single spaces.
+
+        Control tags are deleted; an end token counts as it is spelled.
+        """
+        runs = (run for run in policy_runs(segments) if run is not None)
+        text = " ".join(outside(run, self.spoken_tags) for run in runs)
+        for tag in self.control_tags:
+            text = text.replace(tag, " ")
+        return " ".join(text.split())

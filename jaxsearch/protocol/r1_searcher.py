@@ -87,6 +87,7 @@ R1_SEARCHER = Protocol(
         *("<think>", "</think>", "<answer>", "</answer>"),
         *(BEGIN_QUERY, END_QUERY, BEGIN_DOCUMENTS, END_DOCUMENTS),
     ),
+    spoken_tags=((BEGIN_QUERY, END_QUERY), ("<answer>", "</answer>")),
     messages=_messages,
     prompt=_prompt,
     query=_query,

@@ -74,6 +74,7 @@ RESEARCH = Protocol(
         for name in ("think", "search", "result", "answer")
         for tag in (f"<{name}>", f"</{name}>")
     ),
+    spoken_tags=(("<search>", "</search>"), ("<answer>", "</answer>")),
     messages=_messages,
     prompt=_prompt,
     query=_query,

@@ -73,6 +73,7 @@ SEARCH_R1 = Protocol(
         for name in ("think", "search", "information", "answer")
         for tag in (f"<{name}>", f"</{name}>")
     ),
+    spoken_tags=(("<search>", "</search>"), ("<answer>", "</answer>")),
     messages=_messages,
     prompt=_prompt,
     query=_query,

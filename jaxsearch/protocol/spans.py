@@ -46,6 +46,24 @@ def holds_one_answer(text: str, observation: str) -> bool:
     )
 
 
+def outside(text: str, tags: Sequence[tuple[str, str]]) -> str:
+    """The text without what stands between two tags of a pair, with the tags.
+
+    A tag that opens and is never closed takes nothing with it.
+    """
+    for opening, closing in tags:
+        kept, end = [], 0
+        while (start := text.find(opening, end)) >= 0:
+            close = text.find(closing, start)
+            if close < 0:
+                break
+            kept.append(text[end:start])
+            end = close + len(closing)
+        # Spaces, so that what is left does not join into a tag.
+        text = " ".join([*kept, text[end:]])
+    return text
+
+
 def last_answer_in(text: str) -> str | None:
     """What stands in the last <answer> that closes; each opens after the one before.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from jaxsearch.report_page import charts, svg, tables
+from jaxsearch.report_page import charts, guards, svg, tables
 from jaxsearch.trajectory import Status
 
 ASSETS = resources.files("jaxsearch.report_page")
@@ -33,6 +33,7 @@ def page(
         "Curves": _curves(metrics, evaluations),
         "Hops": tables.hops(evaluations),
         "Endings": tables.endings(metrics),
+        "Guards": guards.section(metrics),
         "Trajectories": _trajectories(articles, notes),
         "Configuration": _configuration(config),
     }

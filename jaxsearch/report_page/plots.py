@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+from jaxsearch.guards import SIGNALS
 from jaxsearch.trajectory import Status
 
 
@@ -51,9 +52,15 @@ PLOTS = (
     Plot(
         title="Retriever's failures",
         unit="number a step",
+        lines={"tried again": "searches/retries"},
+    ),
+    Plot(
+        title="Left out of updates",
+        unit="number a step",
         lines={
-            "tried again": "searches/retries",
             "rollouts dropped": "rollouts_dropped",
+            "of these, out of length": "rollouts_overlong",
+            "groups not finite": "groups_non_finite",
         },
     ),
     Plot(
@@ -64,6 +71,11 @@ PLOTS = (
             "retrieved": "len/observation",
             "all, prompt included": "len/total",
         },
+    ),
+    Plot(
+        title="Thought",
+        unit="characters a trajectory",
+        lines={"besides queries and answers": "len/think"},
     ),
     Plot(
         title="Policy tokens",
@@ -129,5 +141,8 @@ PLOTS = (
         is_by_stage=True,
     ),
 )
-# These are in charts that are made from others, or are no metrics.
-NOT_PLOTTED_ALONE = ("time/rollout", "step", "stage")
+# These are in charts that are made from others, in a table, or are no metrics.
+NOT_PLOTTED_ALONE = (
+    *("time/rollout", "step", "stage"),
+    *(f"alarm/{name}" for name in SIGNALS),
+)
