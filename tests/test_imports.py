@@ -26,6 +26,7 @@ MAY_IMPORT_CONFIG = {
         "inputs",
         "loading",
         "use",
+        "difficulty",
     ),
 }
 
