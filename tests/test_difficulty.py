@@ -56,7 +56,7 @@ def small_config(out, **rl):
     read = dataclasses.replace(
         read,
         demonstrations=learned,
-        steps=60,
+        steps=23,
         batch_size=NUM_QUESTIONS,
         max_tokens=2048,
         optimizer=dataclasses.replace(read.optimizer, learning_rate=1e-2),
