@@ -17,8 +17,9 @@ from jaxsearch.data import quickstart
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.material import Material
 from jaxsearch.data.selection import Bounds
-from jaxsearch.difficulty import Judgement, select_to
+from jaxsearch.difficulty import Judgement, SelectionFailedError, select_to
 from jaxsearch.train import train
+from tests.test_several_processes import succeeded
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,7 +200,8 @@ def test_another_policy_of_the_same_name_is_refused(whole, policy, tmp_path):
     record = json.loads((out / "settings.json").read_text())
     record["policy"] = "0123456789abcdef"
     (out / "settings.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="policy is '0123456789abcdef' there and"):
+    differs = "policy is '0123456789abcdef' there and '[0-9a-f]{16}' here"
+    with pytest.raises(ValueError, match=differs):
         selected(policy, out)
 
 
@@ -209,6 +211,30 @@ def test_calls_that_were_changed_are_refused(whole, policy, tmp_path):
     (out / "calls.jsonl").write_text("".join([second, first, *rest]))
     with pytest.raises(ValueError, match="line 1: not the tries that come there"):
         selected(policy, out)
+
+
+def test_a_search_that_fails_is_no_try(whole, policy, tmp_path):
+    """The retriever has no time; then it has, and nothing is left of it."""
+    out = tmp_path / "out"
+    config = small_config(out)
+    hasty = dataclasses.replace(config.retrieval, attempts=1, timeout_s=1e-6)
+    with pytest.raises(SelectionFailedError, match="a search failed"):
+        selected(policy, out, config=dataclasses.replace(config, retrieval=hasty))
+    assert not (out / "calls.jsonl").exists() and not (out / "tries.jsonl").exists()
+    selected(policy, out)
+    assert outcome(out) == outcome(whole[0])
+
+
+def test_bounds_that_keep_nothing_are_said_to(policy, tmp_path):
+    out = tmp_path / "one"
+    selected(policy, out, limit=1)
+    [line] = lines(out / "tries.jsonl")
+    other = 2 if line["tries_until_right"] == 1 else 1
+    bounds = Bounds(tries=TRIES, min_tries=other, max_tries=other)
+    with pytest.raises(SelectionFailedError, match="no question is within these"):
+        selected(policy, out, bounds=bounds, limit=1)
+    assert (out / "selected.jsonl").read_text() == ""
+    assert json.loads((out / "counts.json").read_text())["kept"] == 0
 
 
 def test_a_folder_that_is_no_selection_is_refused(policy, tmp_path):
@@ -333,3 +359,13 @@ def test_a_killed_process_goes_on_to_the_same_files(
     )
     assert done.returncode == 0, done.stderr
     assert outcome(out) == outcome(whole[0])
+
+
+@pytest.mark.long
+def test_tries_do_not_depend_on_processes(whole, config_file, policy, tmp_path):
+    out = tmp_path / "two"
+    words = ("--model", policy, "--tries", TRIES, "--right", "em", "--out", out)
+    command = ("-m", "jaxsearch.cli", "select", config_file, *words)
+    succeeded(*command, count=2, num_devices=2)
+    wanted, found = outcome(whole[0]), outcome(out)
+    assert found == wanted
