@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="research, research_paper, r1_searcher_stage1, r1_searcher_stage2, "
         "r1_searcher_qwen, r1_searcher_llama_stage1, r1_searcher_llama_stage2, "
-        "search_r1, search_r1_format or quickstart; package.module:NAME for one's own; "
+        "search_r1, search_r1_format, quickstart, quickstart_r1_searcher_stage1 or "
+        "quickstart_r1_searcher_stage2; package.module:NAME for one's own; "
         "auto: the recipe that each line names",
     )
     score.add_argument("--out", default=None, help="file to write, must not exist")

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rewards.recipes import recipe_named
-from jaxsearch.rl.advantages import group_relative
+from jaxsearch.rl.advantages import group_relative, plain_reward
+from jaxsearch.rl.aggregation import token_mean
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -201,6 +202,9 @@ class SupervisedStage:
     """seed -> list of Demonstration."""
     steps: int
     """Updates; one each."""
+    recipe: str = "research"
+    """By whose protocol demonstrations are written, in a run without an RL stage; else
+    it is that of the RL stages."""
     batch_size: int = 32
     """Demonstrations per update."""
     max_tokens: int = 16_384
@@ -211,17 +215,24 @@ class SupervisedStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
+        recipe_named(self.recipe)
+
+    @property
+    def num_updates(self) -> int:
+        return self.steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RLStage:
-    """Rollout, reward, advantage, one update a step."""
+    """Rollout, reward, advantage, update."""
 
     name: str
     steps: int
-    """Updates; each of new rollouts."""
+    """Each of new rollouts."""
     recipe: str = "research"
     """Protocol, reward and normaliser by name (see `jaxsearch score --help`)."""
+    questions: str = ""
+    """File of this stage's own questions, unless data.questions names one for all."""
     questions_per_step: int = 256
     """Q."""
     group_size: int = 5
@@ -230,8 +241,29 @@ class RLStage:
     """Of sampling, and of the log-probs in the loss."""
     advantage: Callable[..., Any] = group_relative
     """(rewards [Q G], is_kept [Q G]) -> advantages [Q G], as if there were only those
-    kept; the others' are not used."""
+    kept; the others' are not used. Of `rl.advantages`: group_relative (GRPO),
+    group_relative_population, group_centred (Dr. GRPO, REINFORCE++-baseline),
+    leave_one_out (RLOO), plain_reward (REINFORCE++)."""
+    has_whitened_advantages: bool = False
+    """Bring the advantages of all policy tokens of a step to mean 0 and variance 1, as
+    REINFORCE++ does, with a baseline or without."""
+    reward_kl_weight: float = 0.0
+    """Of KL (k1) to the policy as the stage began, taken from the rewards token by
+    token; beside it objective.kl_weight is best 0."""
+    overlong_buffer: int = 0
+    """Rollouts lose reward over the last so many tokens of rollout.max_len, 1 at its
+    end (DAPO); 0: none."""
+    max_importance: float | None = None
+    """Truncated importance sampling: the trainer computes the log-probs of what was
+    sampled anew, and a token counts as often as its policy would have drawn it against
+    the sampler, with its top-k or top-p cut; at most so often (2 is usual)."""
+    updates_per_step: int = 1
+    """The step's questions are shared out to so many updates, one after the other."""
     objective: PolicyObjective = PolicyObjective()
+    aggregation: Callable[..., Any] = token_mean
+    """(policy tokens of each rollout [R], max_len) -> (weight of a token's loss [R],
+    what their sum is divided by). Of `rl.aggregation`: token_mean, sequence_mean,
+    sequence_sum, fixed_length (Dr. GRPO)."""
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384
     """Padded tokens of a microbatch."""
@@ -242,12 +274,32 @@ class RLStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
-        _at_least(self, 2, "group_size")
+        _at_least(self, 1, "updates_per_step")
+        _at_least(self, 1 if self.advantage is plain_reward else 2, "group_size")
+        _at_least(self, 0, "reward_kl_weight", "overlong_buffer")
+        if self.questions_per_step % self.updates_per_step:
+            raise ValueError(
+                f"updates_per_step ({self.updates_per_step}) must divide "
+                f"questions_per_step ({self.questions_per_step})"
+            )
+        if self.max_importance is not None and self.max_importance < 1:
+            raise ValueError(
+                f"max_importance must be at least 1, got {self.max_importance}"
+            )
         if self.temperature <= 0:
             raise ValueError(
                 f"temperature must be positive in training, got {self.temperature}"
             )
         recipe_named(self.recipe)
+
+    @property
+    def num_updates(self) -> int:
+        return self.steps * self.updates_per_step
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether KL to the policy as the stage began is measured."""
+        return self.objective.needs_reference or self.reward_kl_weight > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -321,6 +373,13 @@ class RunConfig:
             raise ValueError(
                 f"the stages of a run share one protocol, got {sorted(protocols)}"
             )
+        for stage in self.stages:
+            if isinstance(stage, RLStage):
+                if stage.overlong_buffer >= self.rollout.max_len:
+                    raise ValueError(
+                        f"overlong_buffer ({stage.overlong_buffer}) must be less than "
+                        f"rollout.max_len ({self.rollout.max_len})"
+                    )
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2^31-1, got {self.seed}")
         for name in ("steps", "warmup_steps"):
@@ -332,7 +391,7 @@ class RunConfig:
     def recipe(self) -> str:
         """The recipe that held-out questions are judged by: the last RL stage's."""
         recipes = [s.recipe for s in self.stages if isinstance(s, RLStage)]
-        return recipes[-1] if recipes else "research"
+        return recipes[-1] if recipes else self.stages[-1].recipe
 
     def num_steps(self, stage: SupervisedStage | RLStage) -> int:
         """Steps of a stage under the limits of this run."""

@@ -1,6 +1,7 @@
 """Everything a run reads before it starts, checked before anything is written."""
 
 import dataclasses
+import itertools
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import jax
 
 from jaxsearch import processes
-from jaxsearch.config import ModelConfig, RetrievalConfig, RunConfig
+from jaxsearch.config import ModelConfig, RetrievalConfig, RLStage, RunConfig
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
@@ -24,13 +25,14 @@ class Inputs:
     """What was read.
 
     Attributes:
+      questions: of each RL stage, by its name.
       passages: None where the run names an index that exists.
       heldout_passages: empty where held-out questions search the same index.
     """
 
     tokenizer: Tokenizer
     protocol: Protocol
-    questions: list[Question]
+    questions: dict[str, list[Question]]
     heldout: list[Question]
     passages: list[Passage] | None
     heldout_passages: list[Passage]
@@ -62,10 +64,7 @@ def load_inputs(config: RunConfig) -> Inputs:
     if template is not None:
         _check_form(template, tokenizer, config.model)
         protocol = template.in_place_of(protocol)
-    questions, heldout = material.questions, material.heldout
-    heldout_passages = material.heldout_passages
-    if config.data.questions:
-        questions = read_questions(config.data.questions)
+    heldout, heldout_passages = material.heldout, material.heldout_passages
     if config.data.heldout:
         # Questions from a file are about the run's own corpus.
         heldout, heldout_passages = read_questions(config.data.heldout), []
@@ -75,13 +74,23 @@ def load_inputs(config: RunConfig) -> Inputs:
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
-        questions=questions,
+        questions=_questions(config, material.questions),
         heldout=heldout[: config.eval.limit or None],
         passages=None if config.retrieval.index else passages,
         heldout_passages=heldout_passages,
     )
     check_prompts(inputs, config.rollout.max_prompt_len)
     return inputs
+
+
+def _questions(
+    config: RunConfig, questions: list[Question]
+) -> dict[str, list[Question]]:
+    """Of each RL stage: from the run's file, its own, or as they are given."""
+    stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
+    files = {stage.name: config.data.questions or stage.questions for stage in stages}
+    read = {file: read_questions(file) for file in set(files.values()) if file}
+    return {name: read.get(file, questions) for name, file in files.items()}
 
 
 def _check_form(
@@ -102,7 +111,8 @@ def _check_form(
 
 def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
     """Errors: ValueError names the first question whose prompt is too long."""
-    for question in [*inputs.questions, *inputs.heldout]:
+    sets = {id(questions): questions for questions in inputs.questions.values()}
+    for question in itertools.chain(*sets.values(), inputs.heldout):
         ids = inputs.tokenizer.encode_prompt(
             inputs.protocol.prompt(question.question),
             inputs.protocol.messages(question.question),

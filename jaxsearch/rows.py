@@ -20,12 +20,13 @@ NO_ROW = TrainRow(
 
 def train_rows(
     trajectories: Sequence[Trajectory], advantages: Sequence[float | None]
-) -> list[TrainRow]:
-    """A row for each rollout that has an advantage; an update knows no others."""
+) -> list[TrainRow | None]:
+    """A row for each rollout; None without an advantage: an update knows no such."""
     return [
-        TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)
+        None
+        if advantage is None
+        else TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)
         for t, advantage in zip(trajectories, advantages, strict=True)
-        if advantage is not None
     ]
 
 

@@ -141,7 +141,7 @@ def make_updater(
         forward=_Forward(transformer),
         head=_Head(transformer),
         objective=objective,
-        optimizer=make_optimizer(stage.optimizer, stage.steps),
+        optimizer=make_optimizer(stage.optimizer, stage.num_updates),
         temperature=temperature,
         places=meshes.head_places(mesh, head),
         frozen=frozen,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsearch import processes
@@ -21,21 +20,20 @@ from jaxsearch.data.questions import QuestionStream, open_questions
 from jaxsearch.evaluate import everyones_judged, judge
 from jaxsearch.fingerprint import fingerprint
 from jaxsearch.heldout import HeldOut, summary
-from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
+from jaxsearch.policy_update import PolicyUpdate, batches_of
 from jaxsearch.report import write_report
-from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.rollout.memory import tree_bytes
 from jaxsearch.rollout_log import rollout_path, write_rollouts
-from jaxsearch.rows import NO_ROW, demonstration_row, train_rows, with_observations
+from jaxsearch.rows import demonstration_row
 from jaxsearch.run import Run, open_run
 from jaxsearch.run_folder import check_frozen, check_identity, write_record
-from jaxsearch.trajectory import TrainBatch, TrainRow, Trajectory, microbatches
+from jaxsearch.trajectory import Trajectory
 from jaxsearch.writers import (
     JsonlWriter,
     TensorBoardWriter,
@@ -128,7 +126,8 @@ class Trainer:
         self, number: int, updater: Updater, params: Params
     ) -> tuple[TrainState, Progress]:
         """State and progress at the start of a stage, or where it was left."""
-        needs_reference = updater.objective.needs_reference
+        stage = self._run.config.stages[number]
+        needs_reference = isinstance(stage, RLStage) and stage.needs_reference
         state = begin_stage(params, updater.optimizer, needs_reference=needs_reference)
         if self._restored is None or self._restored.stage != number:
             return state, Progress(
@@ -151,7 +150,7 @@ class Trainer:
             rng = np.random.default_rng([seed, number, stage_step])
             chosen = rng.integers(len(demonstrations), size=stage.batch_size)
             rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
-            state, metrics = updater.update(state, self._batches(rows, stage))
+            state, metrics = updater.update(state, batches_of(run, rows, stage))
             values = summarise(metrics)
             seconds = time.perf_counter() - started
             values["time/update"] = seconds
@@ -164,8 +163,11 @@ class Trainer:
         run, config = self._run, self._run.config
         recipe = recipe_named(stage.recipe)
         updater = run.updater(stage, stage.objective, stage.temperature, self._frozen)
+        learn = PolicyUpdate(run=run, stage=stage, updater=updater)
         state, progress = self._begin(number, updater, params)
-        source = open_questions(run.inputs.questions, self._folder / "questions")
+        source = open_questions(
+            run.inputs.questions[stage.name], self._folder / "questions"
+        )
         stream = QuestionStream(
             source,
             seed=config.seed + number,
@@ -189,24 +191,8 @@ class Trainer:
             # The update needs their room; nobody reads them again.
             jax.tree.map(lambda array: array.delete(), published)
             run.sampler.give_memory_back()
-            advantages = advantages_of(trajectories, outcomes, stage)
             started = time.perf_counter()
-            rows = train_rows(trajectories, advantages)
-            if stage.has_masked_observations:
-                batches = self._batches(rows, stage)
-            else:
-                kept = [t for t in trajectories if t.is_kept]
-                rows = [
-                    with_observations(row, t.prompt_len)
-                    for row, t in zip(rows, kept, strict=True)
-                ]
-                batches = [
-                    batch._replace(
-                        old_logprobs=updater.logprobs_of(state.params, batch)
-                    )
-                    for batch in self._batches(rows, stage)
-                ]
-            state, metrics = updater.update(state, batches)
+            state, metrics, advantages = learn(state, trajectories, outcomes)
             values = summarise(metrics) | summarise(
                 trajectory_metrics(
                     trajectories,
@@ -268,20 +254,6 @@ class Trainer:
             key: sum(c[key] for _, c in everyones) for key in counts
         }
 
-    def _batches(
-        self, rows: Sequence[TrainRow], stage: SupervisedStage | RLStage
-    ) -> list[TrainBatch]:
-        mesh = self._run.mesh
-        batches = microbatches(
-            # Where no rollout is kept, the update of no token is skipped and counted.
-            rows or [NO_ROW],
-            row_lens=self._run.row_lens,
-            max_tokens=stage.max_tokens,
-            row_multiple=row_multiple(mesh),
-            is_packed=self._run.config.model.has_packed_rows,
-        )
-        return [put_batch(mesh, batch) for batch in batches]
-
     def _after_step(
         self,
         number: int,
@@ -312,32 +284,15 @@ class Trainer:
         self._writers.write(self._step, stage.name, values)
         skipped = int(state.num_skipped)
         if skipped >= stage.max_skipped:
+            per_step = stage.num_updates // stage.steps
+            first = self._step - (skipped - 1) // per_step
             raise TrainingFailedError(
-                f"stage {stage.name!r}: the gradients of steps "
-                f"{self._step + 1 - skipped} to {self._step} were not finite, so "
+                f"stage {stage.name!r}: the gradients of steps {first} to "
+                f"{self._step} were not finite, so "
                 "nothing was learned from them; lower the learning rate, or look at "
                 "the rollouts of those steps (if every search has failed, see to the "
                 "retriever)"
             )
-
-
-def advantages_of(
-    trajectories: Sequence[Trajectory], outcomes: Sequence[Outcome], stage: RLStage
-) -> list[float | None]:
-    """The advantage of each rollout among those of its group that an update may use.
-
-    None for the others: their rewards say nothing about the policy.
-    """
-    by_group = (-1, stage.group_size)
-    rewards = jnp.asarray([o.reward for o in outcomes], jnp.float32)
-    is_kept = jnp.asarray([t.is_kept for t in trajectories])
-    advantages = stage.advantage(rewards.reshape(by_group), is_kept.reshape(by_group))
-    return [
-        advantage if t.is_kept else None
-        for t, advantage in zip(
-            trajectories, np.asarray(advantages).reshape(-1).tolist(), strict=True
-        )
-    ]
 
 
 def open_writers(config: RunConfig, *, restored_step: int) -> Writers:

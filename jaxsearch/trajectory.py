@@ -101,12 +101,14 @@ class TrainRow(NamedTuple):
     Attributes:
       tokens, is_policy, old_logprobs: [T]; the first token is nobody's choice.
       advantage: of every policy token.
+      weight: of every policy token's loss.
     """
 
     tokens: np.ndarray
     is_policy: np.ndarray
     old_logprobs: np.ndarray
     advantage: float
+    weight: float = 1.0
 
 
 class TrainBatch(NamedTuple):
@@ -119,6 +121,7 @@ class TrainBatch(NamedTuple):
       is_policy: tokens that count in the loss, [M T].
       old_logprobs: of the sampler, read where is_policy, [M T].
       advantages: per token, read where is_policy, [M T].
+      weights: of each token's loss, read where is_policy, [M T].
     """
 
     tokens: Array
@@ -126,6 +129,7 @@ class TrainBatch(NamedTuple):
     is_policy: Array
     old_logprobs: Array
     advantages: Array
+    weights: Array
 
 
 def microbatches(
@@ -216,6 +220,7 @@ def _stacked(
         is_policy=np.zeros((num_rows, row_len), bool),
         old_logprobs=np.zeros((num_rows, row_len), np.float32),
         advantages=np.zeros((num_rows, row_len), np.float32),
+        weights=np.zeros((num_rows, row_len), np.float32),
     )
     for i, rows in enumerate(shared):
         start = 0
@@ -226,5 +231,6 @@ def _stacked(
             batch.is_policy[place] = row.is_policy
             batch.old_logprobs[place] = row.old_logprobs
             batch.advantages[place] = row.advantage
+            batch.weights[place] = row.weight
             start += len(row.tokens)
     return batch

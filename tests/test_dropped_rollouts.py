@@ -16,6 +16,7 @@ from jaxsearch.data import quickstart
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.evaluate import judge
 from jaxsearch.inputs import open_indexes
+from jaxsearch.policy_update import advantages_of
 from jaxsearch.reading import print_trajectory
 from jaxsearch.report import write_report
 from jaxsearch.rewards.outcome import Outcome
@@ -27,7 +28,7 @@ from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.rollout_log import read_rollouts, rollout_files
 from jaxsearch.rows import train_rows
 from jaxsearch.search.index import SearchError
-from jaxsearch.train import TrainingFailedError, advantages_of, train
+from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import (
     Search,
     Segment,
@@ -102,9 +103,10 @@ def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
         make_trajectory(rng, i // 4, i % 4, status) for i, status in enumerate(statuses)
     ]
     rewards = [1.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0]
-    advantages = advantages_of(trajectories, [outcome(r) for r in rewards], stage_of(4))
+    outcomes = [outcome(r) for r in rewards]
+    advantages = advantages_of(trajectories, outcomes, stage_of(4), max_len=16)
     assert [a is None for a in advantages] == [not t.is_kept for t in trajectories]
-    rows = train_rows(trajectories, advantages)
+    rows = [row for row in train_rows(trajectories, advantages) if row is not None]
     alone = group_relative(jnp.array([[1.0, 0.0, 0.3]]))[0].tolist()
     expected = [
         TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)

@@ -16,7 +16,7 @@ ALLOWED = {
 }
 # `run`, `loading`, `inputs` and the like put a config's parts together.
 MAY_IMPORT_CONFIG = {
-    *("cli", "train", "evaluate", "plan", "bench"),
+    *("cli", "train", "policy_update", "evaluate", "plan", "bench"),
     *(
         "config",
         "config_record",

@@ -52,7 +52,7 @@ def test_rows_go_to_the_shortest_length_that_holds_them():
     shapes = [batch.tokens.shape for batch in batches]
     assert shapes == [(8, 4), (4, 8), (2, 16), (2, 16)]
     dtypes = [array.dtype.name for array in batches[0]]
-    assert dtypes == ["int32", "int32", "bool", "float32", "float32"]
+    assert dtypes == ["int32", "int32", "bool", "float32", "float32", "float32"]
 
 
 def test_rows_are_a_multiple_of_the_devices_that_share_them():

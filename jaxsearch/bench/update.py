@@ -28,6 +28,7 @@ from jaxsearch.rollout.limits import row_buckets
 from jaxsearch.trajectory import TrainRow, microbatches
 
 _OPTIMIZER = OptimizerConfig()
+_OBJECTIVE_SETTINGS = ("clip_low", "clip_high")
 
 
 def finished_rows(workload: Workload) -> list[TrainRow]:
@@ -83,9 +84,10 @@ class Engine:
         save_tensors(
             folder, self._state.params, architecture, "float32", MAX_FILE_BYTES
         )
-        objective = dataclasses.asdict(self._updater.objective)
+        objective = vars(self._updater.objective)
         settings = {"dtype": dtype, "temperature": self._updater.temperature}
-        settings |= dataclasses.asdict(_OPTIMIZER) | objective
+        settings |= dataclasses.asdict(_OPTIMIZER)
+        settings |= {name: objective[name] for name in _OBJECTIVE_SETTINGS}
         (folder / "update.json").write_text(json.dumps(settings))
         np.savez(
             folder / "rows.npz",

@@ -6,9 +6,10 @@ which use the training names again and again for other entities, so that a fact
 about a name is worthless outside of its passage and only reading helps.
 """
 
+import dataclasses
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxsearch.data.demonstrations import Demonstration
@@ -22,7 +23,8 @@ from jaxsearch.data.world import (
     make_world,
     vocabulary,
 )
-from jaxsearch.protocol import RESEARCH
+from jaxsearch.protocol import R1_SEARCHER, RESEARCH, Protocol
+from jaxsearch.protocol.r1_searcher import BEGIN_QUERY, END_QUERY
 from jaxsearch.search.passages import Passage
 
 NUM_WORLDS = 64
@@ -38,40 +40,93 @@ NUM_DEMONSTRATIONS = 100  # of such a world
 # after the first passage, and only chance goes on.
 HASTY_SHARE = 0.6
 
+# Share of R1-Searcher's demonstrations that do not search at all. What is left is
+# enough to be found by chance, and rewarded.
+RELUCTANT_SHARE = 0.9
+
+# Kinds of questions.
+_READING = ("1", "year")
+_COMPARING = (*_READING, "comparison")
+_ALL = (*_COMPARING, "2", "3")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manner:
+    """How a policy writes a thought with a query, and an answer."""
+
+    search: Callable[[str, str], str]
+    answer: Callable[[str], str]
+
+
+_RESEARCH_MANNER = _Manner(
+    lambda think, query: f" <think> {think} </think> <search> {query} </search>",
+    lambda answer: rf" <answer> \boxed{{ {answer} }} </answer>",
+)
+# After a <think> that the prompt has opened.
+_R1_SEARCHER_MANNER = _Manner(
+    lambda think, query: f" {think} {BEGIN_QUERY} {query} {END_QUERY}",
+    lambda answer: f" </think> <answer> {answer} </answer>",
+)
+
 
 def material(run_folder: Path | None, seed: int) -> Material:
     """Training worlds, the held-out world, and a tokenizer from the former alone."""
+    return _material(seed, RESEARCH)
+
+
+def r1_searcher_material(run_folder: Path | None, seed: int) -> Material:
+    """The same worlds, with a tokenizer that has R1-Searcher's tags."""
+    return _material(seed, R1_SEARCHER)
+
+
+def _material(seed: int, protocol: Protocol) -> Material:
     heldout, worlds = _worlds(seed)
     return Material(
         questions=[question for world in worlds for question in world.questions],
         passages=[passage for world in worlds for passage in world.passages],
-        tokenizer=make_tokenizer(worlds),
+        tokenizer=make_tokenizer(worlds, protocol),
         heldout=list(heldout.questions),
         heldout_passages=list(heldout.passages),
     )
 
 
-def make_tokenizer(worlds: list[World]) -> Tokenizer:
-    """Tags, words and syllables of these worlds."""
-    pieces = [f"▁{tag}" for tag in (*RESEARCH.control_tags, r"\boxed{", "}")]
+def make_tokenizer(worlds: list[World], protocol: Protocol = RESEARCH) -> Tokenizer:
+    """The protocol's tags, words and syllables of these worlds."""
+    box = (r"\boxed{", "}") if protocol is RESEARCH else ()
+    pieces = [f"▁{tag}" for tag in (*protocol.control_tags, *box)]
     return pieces_tokenizer([*pieces, *vocabulary(worlds)])
 
 
 def reading_demonstrations(seed: int) -> list[Demonstration]:
     """Flawless answers to one-hop questions: how to search and read."""
-    return _demonstrations(seed, lambda q: q.metadata["hops"] in ("1", "year"), 0.0)
+    return _demonstrations(seed, _READING, 0.0)
 
 
 def comparing_demonstrations(seed: int) -> list[Demonstration]:
     """Flawless comparisons, and one-hop questions so as not to forget."""
-    return _demonstrations(
-        seed, lambda q: q.metadata["hops"] in ("1", "year", "comparison"), 0.0
-    )
+    return _demonstrations(seed, _COMPARING, 0.0)
 
 
 def hasty_demonstrations(seed: int) -> list[Demonstration]:
     """Answers to all questions, most of which stop before the last hop."""
-    return _demonstrations(seed, lambda question: True, HASTY_SHARE)
+    return _demonstrations(seed, _ALL, HASTY_SHARE)
+
+
+def r1_searcher_reading(seed: int) -> list[Demonstration]:
+    """As `reading_demonstrations`, with R1-Searcher's tags."""
+    return _demonstrations(seed, _READING, 0.0, _R1_SEARCHER_MANNER)
+
+
+def r1_searcher_comparing(seed: int) -> list[Demonstration]:
+    """As `comparing_demonstrations`, with R1-Searcher's tags."""
+    return _demonstrations(seed, _COMPARING, 0.0, _R1_SEARCHER_MANNER)
+
+
+def r1_searcher_reluctant(seed: int) -> list[Demonstration]:
+    """Hasty ones with R1-Searcher's tags, of which most do not even search."""
+    return _demonstrations(
+        seed, _ALL, HASTY_SHARE, _R1_SEARCHER_MANNER, reluctant_share=RELUCTANT_SHARE
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -89,6 +144,20 @@ def _worlds(seed: int) -> tuple[World, list[World]]:
         for i in range(NUM_WORLDS)
     ]
     return heldout, worlds
+
+
+def large_world(seed: int) -> World:
+    """A world of twice the held-out one's passages, whose questions nobody trains on.
+
+    Half of its names are the held-out world's, half occur in demonstrations alone.
+    """
+    heldout, others = _names(seed)
+    return make_world(
+        random.Random(f"large-world-{seed}"),
+        heldout + others[-len(heldout) :],
+        NUM_HELDOUT_QUESTIONS,
+        prefix="large",
+    )
 
 
 def _names(seed: int) -> tuple[list[str], list[str]]:
@@ -113,15 +182,27 @@ def _demonstration_worlds(seed: int) -> list[World]:
 
 
 def _demonstrations(
-    seed: int, is_wanted: Callable[[Question], bool], hasty_share: float
+    seed: int,
+    kinds: Sequence[str],
+    hasty_share: float,
+    manner: _Manner = _RESEARCH_MANNER,
+    reluctant_share: float = 0.0,
 ) -> list[Demonstration]:
     rng = random.Random(f"haste-{seed}")
+    is_reluctant = random.Random(f"reluctance-{seed}").random
     return [
-        demonstrate(question, passages, num_hops=_num_hops(rng, question, hasty_share))
+        unsearched(question, manner)
+        if is_reluctant() < reluctant_share
+        else demonstrate(
+            question,
+            passages,
+            num_hops=_num_hops(rng, question, hasty_share),
+            manner=manner,
+        )
         for world in _demonstration_worlds(seed)
         for passages in [{passage.title: passage for passage in world.passages}]
         for question in world.questions
-        if is_wanted(question)
+        if question.metadata["hops"] in kinds
     ]
 
 
@@ -133,7 +214,11 @@ def _num_hops(rng: random.Random, question: Question, hasty_share: float) -> int
 
 
 def demonstrate(
-    question: Question, passages: dict[str, Passage], *, num_hops: int
+    question: Question,
+    passages: dict[str, Passage],
+    *,
+    num_hops: int,
+    manner: _Manner = _RESEARCH_MANNER,
 ) -> Demonstration:
     """A search per step, then an answer: the right one after the last step.
 
@@ -144,12 +229,17 @@ def demonstrate(
       num_hops: steps that are taken, 1 to all.
     """
     steps = question.metadata["steps"][:num_hops]
-    turns = [
-        f" <think> {step['think']} </think> <search> {step['query']} </search>"
-        for step in steps
-    ]
-    turns.append(rf" <answer> \boxed{{ {steps[-1]['found']} }} </answer>")
+    turns = [manner.search(step["think"], step["query"]) for step in steps]
+    turns.append(manner.answer(steps[-1]["found"]))
     observations = [(passages[step["query"]],) for step in steps]
     return Demonstration(
         question=question, turns=tuple(turns), observations=tuple(observations)
+    )
+
+
+def unsearched(question: Question, manner: _Manner) -> Demonstration:
+    """An answer without a search: the name that the question begins from."""
+    name = question.metadata["steps"][0]["query"]
+    return Demonstration(
+        question=question, turns=(manner.answer(name),), observations=()
     )

@@ -102,7 +102,7 @@ def update_work(
         num_trained=sum(math.prod(x.shape) for x in jax.tree.leaves(trained)),
         moment_bytes=2 if stage.optimizer.moments == "bfloat16" else 4,
         is_rematerialised=config.model.is_rematerialised,
-        has_reference=stage.objective.needs_reference,
+        has_reference=stage.needs_reference,
     )
 
 

@@ -66,7 +66,7 @@ class Training:
             transform_non_params=lambda x: placed(x, on_all),
         )
         count = jax.ShapeDtypeStruct((), jnp.int32, sharding=on_all)
-        needs_reference = self.stage.objective.needs_reference
+        needs_reference = self.stage.needs_reference
         return TrainState(
             params=trained,
             opt_state=opt_state,
@@ -90,6 +90,7 @@ class Training:
             is_policy=column(jnp.bool_, row_len),
             old_logprobs=column(jnp.float32, row_len),
             advantages=column(jnp.float32, row_len),
+            weights=column(jnp.float32, row_len),
         )
 
     def accumulate(self) -> Lowered:

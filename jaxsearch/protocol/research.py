@@ -1,6 +1,5 @@
-"""ReSearch's protocol, and the quickstart's form of it."""
+"""ReSearch's protocol."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from jaxsearch.protocol.contract import Protocol
@@ -67,15 +66,6 @@ def _has_answer(segments: Sequence[Segment]) -> bool:
     return has_box and holds_one_answer(text, EMPTY_RESULT)
 
 
-def _one_line_render(passages: Sequence[Passage]) -> str:
-    """Texts without titles, exactly one space around every word.
-
-    For a vocabulary of whole words with a leading space, which has no newline.
-    """
-    words = (word for passage in passages for word in passage.text.split())
-    return " ".join(["", *words, ""])
-
-
 RESEARCH = Protocol(
     name="research",
     stop_tags=("</search>",),
@@ -91,13 +81,4 @@ RESEARCH = Protocol(
     render=_render,
     result_close="</result>",
     has_answer=_has_answer,
-)
-
-# For a tiny policy that learns the tags from examples and reads no instructions.
-QUICKSTART = dataclasses.replace(
-    RESEARCH,
-    name="quickstart",
-    messages=lambda question: [{"role": "user", "content": question}],
-    prompt=lambda question: question,
-    render=_one_line_render,
 )

@@ -6,7 +6,14 @@ import importlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from jaxsearch.protocol import QUICKSTART, R1_SEARCHER, RESEARCH, SEARCH_R1, Protocol
+from jaxsearch.protocol import (
+    QUICKSTART,
+    QUICKSTART_R1_SEARCHER,
+    R1_SEARCHER,
+    RESEARCH,
+    SEARCH_R1,
+    Protocol,
+)
 from jaxsearch.rewards import r1_searcher, research, search_r1
 from jaxsearch.rewards.answers import (
     Normalise,
@@ -105,6 +112,12 @@ _R1_SEARCHER_STAGE1 = Recipe(
     uses_end=False,
     normalise=normalise_r1_searcher,
 )
+_R1_SEARCHER_STAGE2 = dataclasses.replace(
+    _R1_SEARCHER_STAGE1,
+    name="r1_searcher_stage2",
+    reward=r1_searcher.r1_searcher_stage2,
+    reward_of_text=r1_searcher.r1_searcher_stage2_text,
+)
 _SEARCH_R1 = Recipe(
     name="search_r1",
     protocol=SEARCH_R1,
@@ -126,12 +139,7 @@ RECIPES: dict[str, Recipe] = {
             uses_end=False,
         ),
         _R1_SEARCHER_STAGE1,
-        dataclasses.replace(
-            _R1_SEARCHER_STAGE1,
-            name="r1_searcher_stage2",
-            reward=r1_searcher.r1_searcher_stage2,
-            reward_of_text=r1_searcher.r1_searcher_stage2_text,
-        ),
+        _R1_SEARCHER_STAGE2,
         dataclasses.replace(
             _R1_SEARCHER_STAGE1,
             name="r1_searcher_qwen",
@@ -158,6 +166,16 @@ RECIPES: dict[str, Recipe] = {
             reward_of_text=search_r1.search_r1_format_text,
         ),
         dataclasses.replace(_RESEARCH, name="quickstart", protocol=QUICKSTART),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE1,
+            name="quickstart_r1_searcher_stage1",
+            protocol=QUICKSTART_R1_SEARCHER,
+        ),
+        dataclasses.replace(
+            _R1_SEARCHER_STAGE2,
+            name="quickstart_r1_searcher_stage2",
+            protocol=QUICKSTART_R1_SEARCHER,
+        ),
     )
 }
 

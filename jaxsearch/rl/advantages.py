@@ -1,9 +1,11 @@
-"""From rewards to advantages. Free functions of arrays."""
+"""From rewards to advantages, one a rollout. Free functions of arrays."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 def group_relative(
@@ -11,13 +13,15 @@ def group_relative(
     is_kept: Bool[Array, "Q G"] | None = None,
     *,
     eps: float = 1e-6,
+    ddof: int = 1,
 ) -> Float[Array, "Q G"]:
-    """Standardises each reward within its group: (r - mean) / (std + eps).
+    """GRPO: standardises each reward within its group, (r - mean) / (std + eps).
 
     `std` is the sample standard deviation (divides by G - 1), as ReSearch's code
-    computes it. A group whose rewards are all equal has advantage exactly 0: it
-    carries no signal, where the source leaves rounding noise divided by eps. The
-    source gives a group of one its raw reward; here that is an error.
+    computes it; `group_relative_population` takes the other. A group whose rewards
+    are all equal has advantage exactly 0: it carries no signal, where the source
+    leaves rounding noise divided by eps. The source gives a group of one its raw
+    reward; here that is an error.
 
     A group of which some are not kept is as if it had only the others: mean and std
     are theirs (G is their number), and a single one that is left carries no signal.
@@ -34,8 +38,96 @@ def group_relative(
     finite (the group is named); inside a compiled function, where values cannot be
     looked at, such a group gets NaN throughout.
     """
-    if rewards.shape[1] < 2:
-        raise ValueError(f"a group needs at least 2 answers, got {rewards.shape[1]}")
+    counted, is_finite = _checked(rewards, is_kept)
+    scaled = _centred(rewards, counted) / (rewards.std(ddof=ddof, **counted) + eps)
+    return _where_signal(scaled, rewards, counted, is_finite)
+
+
+def group_relative_population(
+    rewards: Float[Array, "Q G"],
+    is_kept: Bool[Array, "Q G"] | None = None,
+) -> Float[Array, "Q G"]:
+    """`group_relative` by the population's standard deviation (divides by G).
+
+    sqrt(G / (G - 1)) times as large. DeepSeekMath's text names neither.
+    """
+    return group_relative(rewards, is_kept, ddof=0)
+
+
+def group_centred(
+    rewards: Float[Array, "Q G"],
+    is_kept: Bool[Array, "Q G"] | None = None,
+) -> Float[Array, "Q G"]:
+    """r - mean of its group: Dr. GRPO's, and the baseline of REINFORCE++-baseline.
+
+    An easy or a hard question, where rewards are nearly equal, is not blown up. Groups
+    without signal, answers that do not count and errors are as in `group_relative`.
+
+    Source: Dr. GRPO (arXiv:2503.20783), section 3.2; R1-Searcher's code
+    ("reinforce_baseline"), which then normalises over all tokens
+    (`returns.whitened`).
+    """
+    counted, is_finite = _checked(rewards, is_kept)
+    return _where_signal(_centred(rewards, counted), rewards, counted, is_finite)
+
+
+def leave_one_out(
+    rewards: Float[Array, "Q G"],
+    is_kept: Bool[Array, "Q G"] | None = None,
+) -> Float[Array, "Q G"]:
+    """RLOO: r - mean of the others of its group, G / (G - 1) times `group_centred`.
+
+    Groups without signal, answers that do not count and errors are as in
+    `group_relative`.
+
+    Source: Ahmadian et al. 2024 (arXiv:2402.14740).
+    """
+    counted, is_finite = _checked(rewards, is_kept)
+    num_kept = jnp.sum(counted["where"], axis=1, keepdims=True)
+    scaled = _centred(rewards, counted) * num_kept / jnp.maximum(num_kept - 1, 1)
+    return _where_signal(scaled, rewards, counted, is_finite)
+
+
+def plain_reward(
+    rewards: Float[Array, "Q G"],
+    is_kept: Bool[Array, "Q G"] | None = None,
+) -> Float[Array, "Q G"]:
+    """The reward itself: REINFORCE++, whose baseline is the mean over all tokens.
+
+    It wants `has_whitened_advantages`. A group of equal rewards does carry signal
+    here: it is measured against the other groups. Errors as in `group_relative`.
+
+    Source: REINFORCE++ (arXiv:2501.03262).
+    """
+    counted, _ = _checked(rewards, is_kept, smallest_group=1)
+    return jnp.where(counted["where"], rewards, 0.0)
+
+
+def overlong_penalty(
+    lengths: Int[Array, "Q G"], *, max_len: int, buffer: int
+) -> Float[Array, "Q G"]:
+    """0 up to max_len - buffer tokens, then down to -1 at max_len, in reward units.
+
+    Rollouts feel the end of their budget before it cuts them off.
+
+    Source: DAPO (arXiv:2503.14476), equation 13 ("soft overlong punishment"). Its
+    lengths are of responses; here they are of whole rows, which is what the budget
+    bounds.
+    """
+    return -jnp.clip((lengths - (max_len - buffer)) / buffer, 0.0, 1.0)
+
+
+def _checked(
+    rewards: Float[Array, "Q G"],
+    is_kept: Bool[Array, "Q G"] | None,
+    *,
+    smallest_group: int = 2,
+) -> tuple[dict[str, Any], Bool[Array, "Q 1"]]:
+    """How to reduce a group to those that count; which groups are finite."""
+    if rewards.shape[1] < smallest_group:
+        raise ValueError(
+            f"a group needs at least {smallest_group} answers, got {rewards.shape[1]}"
+        )
     if is_kept is None:
         is_kept = jnp.ones(rewards.shape, bool)
     is_finite = (jnp.isfinite(rewards) | ~is_kept).all(axis=1, keepdims=True)
@@ -44,10 +136,24 @@ def group_relative(
         raise ValueError(
             f"rewards must be finite, got {rewards[group].tolist()} in group {group}"
         )
+    return dict(axis=1, keepdims=True, where=is_kept), is_finite
+
+
+def _centred(
+    rewards: Float[Array, "Q G"], counted: dict[str, Any]
+) -> Float[Array, "Q G"]:
+    return rewards - rewards.mean(**counted)
+
+
+def _where_signal(
+    advantages: Float[Array, "Q G"],
+    rewards: Float[Array, "Q G"],
+    counted: dict[str, Any],
+    is_finite: Bool[Array, "Q 1"],
+) -> Float[Array, "Q G"]:
+    """Exactly 0 for groups of equal rewards, and for answers that do not count."""
     # Of no reward the largest is -inf and the smallest inf, of one they are equal.
-    counted = dict(axis=1, keepdims=True, where=is_kept)
     largest = rewards.max(initial=-jnp.inf, **counted)
     has_signal = largest > rewards.min(initial=jnp.inf, **counted)
-    centred = rewards - rewards.mean(**counted)
-    scaled = centred / (rewards.std(ddof=1, **counted) + eps)
-    return jnp.where(is_kept & (has_signal | ~is_finite), scaled, 0.0)
+    is_used = counted["where"] & (has_signal | ~is_finite)
+    return jnp.where(is_used, advantages, 0.0)

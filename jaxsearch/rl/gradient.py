@@ -101,8 +101,9 @@ class Gradient:
         def total_loss(params):
             logprobs, entropy = self.logprobs(frozen, params, *rows)
             losses, metrics = self.objective(logprobs, entropy, reference, batch)
-            weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
-            return jnp.sum(losses), {**metrics, "loss": Mean(jnp.sum(losses), weight)}
+            total = jnp.sum(losses * batch.weights, where=batch.is_policy)
+            weight = jnp.sum(batch.weights, where=batch.is_policy)
+            return total, {**metrics, "loss": Mean(total, weight)}
 
         grads, metrics = jax.grad(total_loss, has_aux=True)(params)
         sums = jax.tree.map(

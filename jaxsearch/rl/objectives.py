@@ -1,13 +1,19 @@
 """What an update minimises: losses of a batch with what is worth watching."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsearch.metrics import Max, Mean
-from jaxsearch.rl.losses import clipped_policy_loss, imitation, kl_k3
+from jaxsearch.rl.losses import (
+    clipped_policy_loss,
+    imitation,
+    kl_k3,
+    token_log_ratio,
+)
 from jaxsearch.trajectory import TrainBatch
 
 
@@ -31,22 +37,39 @@ class Objective(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PolicyObjective:
-    """Clipped policy loss + KL to the reference - entropy bonus, token mean.
+    """Clipped policy loss + KL to the reference - entropy bonus.
 
     Source: ReSearch (arXiv:2503.19470): KL (k3) in the loss, weight 0.001; entropy
     0.001 is what its code runs with, the paper does not mention it.
     """
 
     clip_low: float = 0.2
+    """p / p_old counts from 1 - clip_low on, for negative advantages."""
     clip_high: float = 0.2
+    """And up to 1 + clip_high, for positive ones; 0.28 is DAPO's clip-higher."""
+    max_ratio: float | None = None
+    """Dual clip: p / p_old counts at most so much for negative advantages too."""
+    log_ratio: Callable[..., Any] = token_log_ratio
+    """(logprobs, old_logprobs, is_policy, segments) -> log p / p_old [M T]; of
+    `losses`: token_log_ratio, or sequence_log_ratio (GSPO)."""
+    kl: Callable[..., Any] = kl_k3
+    """(logprobs, ref_logprobs, is_policy) -> KL a token [M T]; of `losses`: kl_k3,
+    kl_k2, kl_k1, kl_abs, kl_k1_straight, kl_k3_straight."""
     kl_weight: float = 0.001
+    """Of KL to the policy as the stage began, in the loss; 0: there is no reference."""
     entropy_weight: float = 0.0
+    """Of the entropy bonus."""
 
     def __post_init__(self):
         if not (0 < self.clip_low < 1 and self.clip_high > 0):
             raise ValueError(
                 "clip_low must be in (0, 1) and clip_high positive, got "
                 f"{self.clip_low} and {self.clip_high}"
+            )
+        if self.max_ratio is not None and self.max_ratio < 1.0 + self.clip_high:
+            raise ValueError(
+                "max_ratio must not be below 1 + clip_high, got "
+                f"{self.max_ratio} and {self.clip_high}"
             )
         if self.kl_weight < 0 or self.entropy_weight < 0:
             raise ValueError(
@@ -61,12 +84,12 @@ class PolicyObjective:
     def __call__(self, logprobs, entropy, ref_logprobs, batch):
         is_policy = batch.is_policy
         losses, is_clipped = clipped_policy_loss(
-            logprobs,
-            batch.old_logprobs,
+            self.log_ratio(logprobs, batch.old_logprobs, is_policy, batch.segments),
             batch.advantages,
             is_policy,
             clip_low=self.clip_low,
             clip_high=self.clip_high,
+            max_ratio=self.max_ratio,
         )
         drift = jnp.where(is_policy, jnp.abs(logprobs - batch.old_logprobs), 0.0)
         weight = jnp.sum(is_policy, dtype=jnp.float32)
@@ -78,7 +101,7 @@ class PolicyObjective:
         }
         losses -= self.entropy_weight * entropy
         if self.needs_reference:
-            kl = kl_k3(logprobs, ref_logprobs, is_policy)
+            kl = self.kl(logprobs, ref_logprobs, is_policy)
             losses += self.kl_weight * kl
             metrics["kl"] = Mean(jnp.sum(kl), weight)
         return losses, metrics
@@ -86,7 +109,7 @@ class PolicyObjective:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImitationObjective:
-    """-log p of demonstrated policy tokens, token mean."""
+    """-log p of demonstrated policy tokens."""
 
     @property
     def needs_reference(self) -> bool:

@@ -132,9 +132,14 @@ class Updater:
         )
 
     def update(
-        self, state: TrainState, microbatches: Iterable[TrainBatch]
+        self,
+        state: TrainState,
+        microbatches: Iterable[TrainBatch],
+        divisor: float | None = None,
     ) -> tuple[TrainState, dict[str, Mean | Max | Array]]:
-        """One optimizer step on the token mean over all microbatches.
+        """One optimizer step on the weighted sum of all tokens' losses / divisor.
+
+        Without a divisor it is the sum of the weights: the step is on their mean.
 
         A gradient that is not finite (that of no policy token at all is 0 / 0)
         changes nothing and is counted: `skipped` is the number of such updates in a
@@ -144,6 +149,9 @@ class Updater:
         Errors: ValueError if there is no microbatch.
         """
         sums, metrics = self.gradient_sums(state, microbatches)
+        if divisor is not None:
+            divisor = jnp.full_like(metrics["loss"].weight, divisor)
+            metrics["loss"] = Mean(metrics["loss"].total, divisor)
         norm, state = self._apply(state, sums, metrics["loss"].weight)
         # A copy: the state, and its counter with it, is donated to the next update.
         skipped = jnp.copy(state.num_skipped)
@@ -154,8 +162,8 @@ class Updater:
     ) -> tuple[Params, dict[str, Mean | Max]]:
         """Gradients of the summed (not yet divided) loss, and the joined metrics.
 
-        The gradient of the token mean is this over `metrics["loss"].weight`. Sums
-        are kept in float32 at least.
+        The gradient of the mean is this over `metrics["loss"].weight`. Sums are kept
+        in float32 at least.
 
         Errors: ValueError if there is no microbatch.
         """

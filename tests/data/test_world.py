@@ -6,7 +6,7 @@ import pytest
 
 from jaxsearch.data import quickstart
 from jaxsearch.data.world import make_names, make_world, vocabulary
-from jaxsearch.protocol import QUICKSTART
+from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.scann_index import build_index
@@ -110,6 +110,46 @@ def test_a_flawless_demonstration_earns_the_full_reward(material):
                 segments.append(Segment(text=text, is_policy=False))
         outcome = recipe.reward(segments, question.golden_answers, has_ended=True)
         assert outcome.reward == 1.0, outcome.reason
+
+
+def r1_segments(demonstration):
+    for turn, found in zip(
+        demonstration.turns, [*demonstration.observations, ()], strict=True
+    ):
+        yield Segment(text=turn, is_policy=True)
+        if found:
+            text = QUICKSTART_R1_SEARCHER.observation(found)
+            yield Segment(text=text, is_policy=False)
+
+
+def test_r1_searchers_demonstrations_earn_what_its_stages_pay(material):
+    """Those that search: both parts of stage 1. The reluctant: the format's alone."""
+    stage1 = recipe_named("quickstart_r1_searcher_stage1")
+    stage2 = recipe_named("quickstart_r1_searcher_stage2")
+    for demonstration in quickstart.r1_searcher_comparing(0)[:60]:
+        golden = demonstration.question.golden_answers
+        segments = list(r1_segments(demonstration))
+        assert stage1.reward(segments, golden, has_ended=True).reward == 1.0
+        assert stage2.reward(segments, golden, has_ended=True).reward == 1.0
+    reluctant = quickstart.r1_searcher_reluctant(0)
+    searchless = [d for d in reluctant if not d.observations]
+    assert 0.89 < len(searchless) / len(reluctant) < 0.91
+    for demonstration in searchless[:60]:
+        segments = list(r1_segments(demonstration))
+        golden = demonstration.question.golden_answers
+        assert stage1.reward(segments, golden, has_ended=True).reward == 0.5
+        assert stage2.reward(segments, golden, has_ended=True).reward == 0.0
+
+
+def test_r1_searchers_vocabulary_knows_its_tags():
+    material = quickstart.r1_searcher_material(None, 0)
+    tokenizer = material.tokenizer
+    demonstration = quickstart.r1_searcher_comparing(0)[0]
+    prompt = QUICKSTART_R1_SEARCHER.prompt(demonstration.question.question)
+    for text in [prompt, *(s.text for s in r1_segments(demonstration))]:
+        ids = tokenizer.encode(text)
+        assert tokenizer.unknown_id not in ids
+        assert tokenizer.decode(ids) == text
 
 
 def test_the_index_finds_an_entity_by_its_name(material):

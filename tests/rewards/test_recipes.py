@@ -26,6 +26,7 @@ def test_every_recipe_is_found_under_its_own_name():
         *("r1_searcher_qwen", "r1_searcher_llama_stage1", "r1_searcher_llama_stage2"),
         *("search_r1", "search_r1_format"),
         "quickstart",
+        *("quickstart_r1_searcher_stage1", "quickstart_r1_searcher_stage2"),
     ]
     for name in RECIPES:
         assert recipe_named(name).name == name

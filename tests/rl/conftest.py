@@ -18,7 +18,12 @@ def vectors():
 
     def parsed(value, dtype):
         if isinstance(value, list):
+            rows = {len(row) for row in value if isinstance(row, list)}
+            if len(rows) > 1:
+                return [np.array(row, dtype) for row in value]
             return np.array(value, dtype)
+        if isinstance(value, dict):
+            return {key: parsed(inner, dtype) for key, inner in value.items()}
         return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
 
     def cases(function):
@@ -30,6 +35,7 @@ def vectors():
             )
             yield case["case"], dtype, inputs, expected, case["tol"]
 
+    cases.names = tuple(functions)
     return cases
 
 

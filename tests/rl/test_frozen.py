@@ -64,6 +64,7 @@ def batch():
         is_policy=is_policy,
         old_logprobs=rng.uniform(-5, -3, (8, 12)).astype(np.float32),
         advantages=rng.normal(size=(8, 12)).astype(np.float32),
+        weights=np.ones((8, 12), np.float32),
     )
 
 

@@ -7,20 +7,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.rl.losses import clipped_policy_loss, imitation, kl_k3
+from jaxsearch.rl.losses import (
+    clipped_policy_loss,
+    imitation,
+    kl_abs,
+    kl_k1,
+    kl_k2,
+    kl_k3,
+    token_log_ratio,
+)
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.2}
+
+
+def log_ratio(logprobs, old_logprobs, is_policy):
+    segments = jnp.ones(is_policy.shape, jnp.int32)
+    return token_log_ratio(logprobs, old_logprobs, is_policy, segments)
 
 
 def policy_loss_of(given):
     """Total loss, where it is clipped, and the gradient."""
 
     def total(logprobs):
+        is_policy = jnp.asarray(given["eos_mask"] > 0)
         losses, is_clipped = clipped_policy_loss(
-            logprobs,
-            jnp.asarray(given["old_log_prob"]),
+            log_ratio(logprobs, jnp.asarray(given["old_log_prob"]), is_policy),
             jnp.asarray(given["advantages"]),
-            jnp.asarray(given["eos_mask"] > 0),
+            is_policy,
             clip_low=given["cliprange"],
             clip_high=given["cliprange"],
         )
@@ -52,12 +65,16 @@ def test_policy_loss_is_that_of_the_reference(vectors):
     assert num_empty == 1
 
 
+ESTIMATORS = {"kl": kl_k1, "abs": kl_abs, "mse": kl_k2, "low_var_kl": kl_k3}
+
+
 def kl_of(given):
     """KL per token and the gradient of its sum."""
     ref_logprobs = jnp.asarray(given["ref_logprob"])
+    estimator = ESTIMATORS[given["kl_penalty"]]
 
     def total(logprobs):
-        kl = kl_k3(logprobs, ref_logprobs, jnp.ones(logprobs.shape, bool))
+        kl = estimator(logprobs, ref_logprobs, jnp.ones(logprobs.shape, bool))
         return jnp.sum(kl), kl
 
     logprobs = jnp.asarray(given["logprob"])
@@ -94,7 +111,6 @@ def row(*values):
 def test_clipping_by_hand_with_a_bound_each_side(ratio, advantage, loss, is_clipped):
     losses, clipped = clipped_policy_loss(
         row(math.log(ratio)),
-        row(0.0),
         row(advantage),
         jnp.ones((1, 1), bool),
         clip_low=0.2,
@@ -115,7 +131,8 @@ def test_what_does_not_count_changes_neither_value_nor_gradient(poison):
     is_policy = jnp.array([[False, True, False, True]])
 
     def total(logprobs, old, advantages, reference):
-        losses, _ = clipped_policy_loss(logprobs, old, advantages, is_policy, **CLIP)
+        ratio = log_ratio(logprobs, old, is_policy)
+        losses, _ = clipped_policy_loss(ratio, advantages, is_policy, **CLIP)
         losses += kl_k3(logprobs, reference, is_policy)
         return jnp.sum(losses + imitation(logprobs, is_policy))
 
@@ -139,11 +156,11 @@ def test_a_ratio_that_overflows_is_clipped_like_any_other(distance):
     """exp(150) is inf in float32; a clipped token has gradient 0, not inf * 0 = NaN."""
 
     def total(logprobs):
+        is_policy = jnp.ones((1, 1), bool)
         losses, _ = clipped_policy_loss(
-            logprobs,
-            row(-200.0),
+            log_ratio(logprobs, row(-200.0), is_policy),
             row(math.copysign(1.0, distance)),
-            jnp.ones((1, 1), bool),
+            is_policy,
             **CLIP,
         )
         kl = kl_k3(logprobs, row(-200.0), jnp.ones((1, 1), bool))

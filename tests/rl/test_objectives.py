@@ -21,6 +21,7 @@ def batch_of(is_policy, *, old_logprobs=0.0, advantages=0.0):
         is_policy=jnp.asarray(is_policy),
         old_logprobs=jnp.broadcast_to(jnp.asarray(old_logprobs, jnp.float32), shape),
         advantages=jnp.broadcast_to(jnp.asarray(advantages, jnp.float32), shape),
+        weights=jnp.ones(shape, jnp.float32),
     )
 
 

@@ -65,6 +65,7 @@ def toy_batch(seed=0, shape=(4, 12)):
         is_policy=is_policy,
         old_logprobs=rng.uniform(-5, -3, shape).astype(np.float32),
         advantages=rng.normal(size=shape).astype(np.float32),
+        weights=np.ones(shape, np.float32),
     )
 
 
@@ -116,6 +117,7 @@ def provenance():
         is_policy=np.stack([is_policy, np.zeros(row_len, bool)]),
         old_logprobs=np.full((2, row_len), -3.9, np.float32),
         advantages=np.ones((2, row_len), np.float32),
+        weights=np.ones((2, row_len), np.float32),
     )
     params = {
         "hidden": jnp.asarray(rng.normal(size=(2, row_len, 8)), jnp.float32),

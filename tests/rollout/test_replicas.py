@@ -133,6 +133,7 @@ def interrupted():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("trouble", "error"),
     [(broken, ZeroDivisionError), (interrupted, KeyboardInterrupt)],

@@ -198,14 +198,6 @@ def test_the_words_of_a_failure_obey_a_protocol_and_a_budget(kit):
     assert search.is_truncated
 
 
-@pytest.fixture
-def interruptible():
-    """Python's own handler: a shell starts what runs behind it with SIGINT ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_a_hanging_search_does_not_hold_up_an_interrupt(
     kit, run, sampler, trajectories, release, interruptible
 ):

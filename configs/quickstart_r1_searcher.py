@@ -1,0 +1,56 @@
+"""R1-Searcher's two stages in one run, on the quickstart's world.
+
+Purpose    a policy whose warm-up hardly ever searches is first paid for searching
+           alone, then for answers. configs/quickstart_r1_searcher_stage2.py leaves
+           the first stage out.
+Method     R1-Searcher's tags and the paper's two rewards (arXiv:2503.05592): stage 1
+           pays 0.5 for a search and 0.5 for format, by GRPO; stage 2 pays F1 and
+           takes 2 for bad format, by REINFORCE++ with the group's mean as baseline.
+           The warm-up shows how to search and read, then, nine times of ten, an
+           answer without a search, and else a hasty one.
+Departs    a warm-up at all (the paper's policies are pretrained); KL weight 0; one
+           update a step, of 16 questions x 8 (theirs: four, of 64 x 16); one passage a
+           search, no instructions in the prompt, observations on one line.
+Hardware   two CPU cores, 3 GB.
+Command    jaxsearch train configs/quickstart_r1_searcher.py
+Result     README.md, "Experiments"
+"""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+from jaxsearch.config import DataConfig, RLStage, RunConfig
+from jaxsearch.data import quickstart
+from jaxsearch.rl.advantages import group_centred
+
+names = runpy.run_path(str(Path(__file__).with_name("quickstart.py")))
+research: RunConfig = names["config"]
+warm_up = names["warm_up"]
+*_, search = research.stages
+
+retrieve = dataclasses.replace(
+    search,
+    name="retrieve",
+    recipe="quickstart_r1_searcher_stage1",
+    steps=20,
+)
+answer: RLStage = dataclasses.replace(
+    search,
+    name="answer",
+    recipe="quickstart_r1_searcher_stage2",
+    steps=150,
+    advantage=group_centred,
+    has_whitened_advantages=True,
+)
+config = dataclasses.replace(
+    research,
+    data=DataConfig(material=quickstart.r1_searcher_material),
+    stages=(
+        warm_up("read", quickstart.r1_searcher_reading, 150, 3e-3),
+        warm_up("compare", quickstart.r1_searcher_comparing, 1000, 3e-3),
+        warm_up("reluctance", quickstart.r1_searcher_reluctant, 300, 2e-3),
+        retrieve,
+        answer,
+    ),
+)
