@@ -88,7 +88,7 @@ def select_to(
     stage = _rl_stage(config)
     config = dataclasses.replace(with_policy(config, model), out=str(out))
     run = open_anywhere(config)
-    questions = run.inputs.questions[: limit or None]
+    questions = run.inputs.questions[stage.name][: limit or None]
     if not questions:
         raise ValueError(
             "this config has no training questions of its own: name a file with "
