@@ -27,6 +27,7 @@ MAY_IMPORT_CONFIG = {
         "loading",
         "use",
         "difficulty",
+        "papers",
     ),
 }
 
