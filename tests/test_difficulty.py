@@ -19,6 +19,7 @@ from jaxsearch.data.material import Material
 from jaxsearch.data.selection import Bounds
 from jaxsearch.difficulty import Judgement, SelectionFailedError, select_to
 from jaxsearch.train import train
+from jaxsearch.use import export_run
 from tests.test_several_processes import succeeded
 from tests.tiny import tiny_config
 
@@ -183,6 +184,12 @@ def test_tries_do_not_depend_on_their_calls(
     assert found["tries.jsonl"] == wanted["tries.jsonl"]
     assert found["selected.jsonl"] == wanted["selected.jsonl"]
     assert found["calls.jsonl"] != wanted["calls.jsonl"]
+
+
+def test_a_hugging_face_folder_serves_as_a_run_does(whole, policy, tmp_path):
+    export_run(Path(policy), tmp_path / "hf", dtype="float32")
+    selected(str(tmp_path / "hf"), tmp_path / "out")
+    assert outcome(tmp_path / "out")["tries.jsonl"] == outcome(whole[0])["tries.jsonl"]
 
 
 def test_other_settings_are_refused_and_nothing_is_touched(whole, policy):
