@@ -1,6 +1,7 @@
 """What the processes of a run must have in common, checked before it costs anything."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -11,11 +12,15 @@ from jaxsearch.config_record import difference, resolved
 
 def check_agreement(config: RunConfig) -> None:
     """Errors: ValueError if the processes of a run were started with other configs."""
-    here = resolved(config)
+    check_same(resolved(config), "config")
+
+
+def check_same(here: Any, name: str) -> None:
+    """Errors: ValueError if processes have other JSON values of this name."""
     for number, there in enumerate(processes.everyones(here)):
         if differs := difference(there, here):
             raise ValueError(
-                f"the processes disagree on the config: {differs} (there is process "
+                f"the processes disagree on the {name}: {differs} (there is process "
                 f"{number}, here process {jax.process_index()}); start all of them "
                 "with the same files and arguments"
             )

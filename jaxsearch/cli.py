@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--recipe", default="", help="as in `score`; a run's own")
     ask.add_argument("question")
 
+    _select_arguments(
+        command("select", "training questions by how many tries a policy takes")
+    )
+
     score = command("score", "rewards and metrics of saved trajectories")
     score.add_argument(
         "--recipe",
@@ -123,6 +127,73 @@ def _parser() -> argparse.ArgumentParser:
 
     command("doctor", "what is installed, which devices, what is missing")
     return parser
+
+
+_SELECT = """\
+Rolls out every training question of a config until the policy is right, K times at
+most, as its last RL stage would (temperature, recipe, index, budgets), and keeps those
+that are neither too easy nor too hard for it: groups whose answers are all right, or
+all wrong, teach nothing.
+
+writes into --out:
+  tries.jsonl     each question: the tries until one was right (null: none), searches
+  selected.jsonl  the questions that are kept, for --data.questions
+  counts.json     how many questions took how many tries, how many are kept
+  calls.jsonl     what was rolled out; a command that was stopped goes on from it
+
+Look first, then choose: without bounds all questions are kept, and counts.json shows
+where to cut. The same command with bounds, into the same folder, rolls out nothing
+again. R1-Searcher (arXiv:2503.05592) calls a question easy below 10 rollouts, medium
+from 10 to 20, difficult above: with --tries 20, its medium is --min-tries 10
+--max-tries 20, its difficult --min-tries 21. Right by default is what its tables count.
+
+example:
+  jaxsearch select configs/quickstart.py --model runs/quickstart --tries 8 \\
+    --limit 200 --min-tries 2 --max-tries 8 --out chosen
+  jaxsearch train configs/quickstart.py --data.questions chosen/selected.jsonl \\
+    --out runs/chosen
+"""
+
+
+def _select_arguments(select: argparse.ArgumentParser) -> None:
+    select.description = _SELECT
+    select.formatter_class = argparse.RawDescriptionHelpFormatter
+    # Whatever is not named here is an override of the config.
+    select.usage = "jaxsearch select CONFIG.py --model MODEL --tries K [options]"
+    select.allow_abbrev = False
+    select.add_argument(
+        "config",
+        help="as in train, and so is every other --name value, nested with dots; its "
+        "model gives way to --model",
+    )
+    select.add_argument(
+        "--model", required=True, help="a run's folder, a Hugging Face folder or id"
+    )
+    select.add_argument(
+        "--tries", type=int, required=True, metavar="K", help="rollouts at most"
+    )
+    select.add_argument(
+        "--out", default="", help="folder; runs/<config name>-selection if not given"
+    )
+    select.add_argument(
+        "--min-tries", type=int, default=1, metavar="N", help="keep from here; 1"
+    )
+    select.add_argument(
+        "--max-tries",
+        type=int,
+        metavar="N",
+        help="keep up to here; not given: what was never right too",
+    )
+    select.add_argument(
+        "--right",
+        default="cover_em",
+        help="cover_em (the default: all words of a golden answer, in any order), em "
+        "or f1, by the recipe's normaliser",
+    )
+    select.add_argument(
+        "--at-least", type=float, default=1.0, help="of it, to be right; 1"
+    )
+    select.add_argument("--limit", type=int, default=0, help="questions; 0: all")
 
 
 def _encoder_arguments(build: argparse.ArgumentParser) -> None:
@@ -338,6 +409,29 @@ def _ask(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def _select(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch import processes
+
+    processes.use_compilation_cache()
+    processes.start()
+    from jaxsearch.config_record import overridden, read_config
+    from jaxsearch.data.selection import Bounds
+    from jaxsearch.difficulty import Judgement, select_to
+
+    bounds = Bounds(
+        tries=args.tries, min_tries=args.min_tries, max_tries=args.max_tries
+    )
+    config = overridden(read_config(args.config), args.overrides, args.config)
+    return select_to(
+        Path(args.out or f"{config.out}-selection"),
+        config,
+        model=args.model,
+        bounds=bounds,
+        judgement=Judgement(right=args.right, at_least=args.at_least),
+        limit=args.limit,
+    )
+
+
 def _score(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.rewards.score import score_file
 
@@ -428,6 +522,7 @@ _COMMANDS = {
     "plan": _plan,
     "eval": _eval,
     "ask": _ask,
+    "select": _select,
     "score": _score,
     "index": _index,
     "bench": _bench,
@@ -442,7 +537,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Otherwise transformers says at every start that it has no PyTorch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    if args.command == "select":
+        args.overrides = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if args.version:
         from jaxsearch import __version__
 

@@ -259,7 +259,8 @@ class RLStage:
     sampled anew, and a token counts as often as its policy would have drawn it against
     the sampler, with its top-k or top-p cut; at most so often (2 is usual)."""
     updates_per_step: int = 1
-    """The step's questions are shared out to so many updates, one after the other."""
+    """The step's rollouts are shared out to so many updates, question by question, one
+    after the other; a group may end in the next update."""
     objective: PolicyObjective = PolicyObjective()
     aggregation: Callable[..., Any] = token_mean
     """(policy tokens of each rollout [R], max_len) -> (weight of a token's loss [R],
@@ -278,10 +279,10 @@ class RLStage:
         _at_least(self, 1, "updates_per_step")
         _at_least(self, 1 if self.advantage is plain_reward else 2, "group_size")
         _at_least(self, 0, "reward_kl_weight", "overlong_buffer")
-        if self.questions_per_step % self.updates_per_step:
+        if self.questions_per_step * self.group_size % self.updates_per_step:
             raise ValueError(
-                f"updates_per_step ({self.updates_per_step}) must divide "
-                f"questions_per_step ({self.questions_per_step})"
+                f"updates_per_step ({self.updates_per_step}) must divide the rollouts "
+                f"of a step ({self.questions_per_step} x {self.group_size})"
             )
         if self.max_importance is not None and self.max_importance < 1:
             raise ValueError(

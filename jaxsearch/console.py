@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 # Title, key of the metric, format.
 COLUMNS = (
@@ -33,27 +34,44 @@ def step_seconds(values: Mapping[str, float]) -> float:
 @contextlib.contextmanager
 def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, if that is a terminal; call what it gives with new bytes."""
-    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with _bar(title, total, *columns) as advance:
+        yield advance
+
+
+@contextlib.contextmanager
+def count_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """The same of things that are counted, with the time that they have left."""
     from rich.progress import (
         BarColumn,
-        DownloadColumn,
-        Progress,
+        MofNCompleteColumn,
         TextColumn,
-        TransferSpeedColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
     )
 
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with _bar(title, total, BarColumn(), MofNCompleteColumn(), *times) as advance:
+        yield advance
+
+
+@contextlib.contextmanager
+def _bar(title: str, total: int, *columns: Any) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
     console = Console(stderr=True)
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        TextColumn("[bold]{task.description}"),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda num_bytes: progress.advance(task, num_bytes)
+        yield lambda number: progress.advance(task, number)
 
 
 class ConsoleWriter:

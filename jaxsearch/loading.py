@@ -20,6 +20,7 @@ from jaxsearch.data.material import Material
 from jaxsearch.fingerprint import fingerprint
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
+from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.run import Run, open_run
@@ -64,10 +65,9 @@ def load_run(
     """
     if is_run(model):
         config = read_run_config(Path(model))
-    elif (Path(model) / "config.json").is_file() or not Path(model).exists():
-        config = _config_of(model, recipe or "research")
     else:
-        raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
+        _check_model_folder(model)
+        config = _config_of(model, recipe or "research")
     if questions:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, heldout=questions)
@@ -91,6 +91,43 @@ def load_run(
     run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
     return run, run.published(params)[0]
+
+
+def with_policy(config: RunConfig, model: str) -> RunConfig:
+    """The config with another policy: that of a run, or of a Hugging Face folder or id.
+
+    Everything else (questions, recipe, index, budgets) stays the config's.
+
+    Errors: ValueError for a folder that is neither, or a run whose tokenizer is that of
+    other material than the config's.
+    """
+    if not is_run(model):
+        _check_model_folder(model)
+        policy = dataclasses.replace(config.model, path=model, lora=LoRAConfig())
+        return dataclasses.replace(config, model=policy)
+    theirs = read_run_config(Path(model))
+    of_material = not (theirs.model.path or theirs.model.tokenizer)
+    there = (theirs.data.material, theirs.seed)
+    if of_material and there != (config.data.material, config.seed):
+        raise ValueError(
+            f"{model} has a tokenizer made of its own material "
+            f"({theirs.data.material.__qualname__} of seed {theirs.seed}), and this "
+            f"config brings other ({config.data.material.__qualname__} of seed "
+            f"{config.seed}); use the run's config, and its --seed"
+        )
+    return dataclasses.replace(config, model=theirs.model)
+
+
+def policy_params(run: Run, model: str) -> Params:
+    """Parameters of the policy that `with_policy` has put into this run's config.
+
+    Errors: ValueError for whatever is missing or does not fit.
+    """
+    if not is_run(model):
+        return run.initial_params()
+    seed = read_run_config(Path(model)).seed
+    theirs = dataclasses.replace(run.config, out=model, seed=seed)
+    return latest_params(dataclasses.replace(run, config=theirs))
 
 
 def open_anywhere(config: RunConfig) -> Run:
@@ -138,6 +175,12 @@ def latest_params(run: Run) -> Params:
     frozen, _ = split(lora, run.initial_params())
     check_frozen(Path(run.config.out), fingerprint(frozen))
     return frozen | trained
+
+
+def _check_model_folder(model: str) -> None:
+    """Errors: ValueError for a folder with no model; what is no folder may be an id."""
+    if Path(model).exists() and not (Path(model) / "config.json").is_file():
+        raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
 
 
 def _config_of(model: str, recipe: str) -> RunConfig:

@@ -49,7 +49,7 @@ class PolicyUpdate:
         """The new state, what is worth watching, and each rollout's advantage.
 
         Trajectories come group by group. With several updates a step each gets as
-        many groups, in order; what is computed over rollouts (normalisation) is
+        many of them, in order; what is computed over rollouts (normalisation) is
         computed over those of the whole step, and the policy they are compared with
         (importance, KL in the reward) is the one that the step began with.
         """

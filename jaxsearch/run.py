@@ -60,8 +60,13 @@ def run_architecture(model: ModelConfig, tokenizer: Tokenizer) -> Architecture:
                 f"only {architecture.vocab_size}; use the tokenizer of that model"
             )
         return architecture
+    return sized_architecture(model, padded_vocab(tokenizer))
+
+
+def sized_architecture(model: ModelConfig, vocab_size: int) -> Architecture:
+    """The network of random weights, by the sizes of a config."""
     return Architecture(
-        vocab_size=padded_vocab(tokenizer),
+        vocab_size=vocab_size,
         width=model.width,
         mlp_width=model.mlp_width,
         num_layers=model.num_layers,

@@ -26,6 +26,8 @@ MAY_IMPORT_CONFIG = {
         "inputs",
         "loading",
         "use",
+        "difficulty",
+        "papers",
     ),
 }
 

@@ -1,6 +1,7 @@
 """What a step of an RL stage learns: parts, weights, KL in the reward, importance."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -111,8 +112,16 @@ def flat(trajectory, advantage):
     return np.full(len(trajectory.tokens), advantage, np.float32)
 
 
-def test_several_updates_take_the_groups_in_order(run, rollouts):
-    stage = stage_of(updates_per_step=2, advantage=leave_one_out)
+@pytest.mark.parametrize(
+    ("updates_per_step", "cuts"),
+    # Of the fifth rollout, which has no advantage, nothing is left: with six updates,
+    # of two rollouts each, groups of three are cut.
+    [(2, [5]), (6, [2, 4, 5, 7, 9])],
+)
+def test_several_updates_take_the_rollouts_in_order(
+    run, rollouts, updates_per_step, cuts
+):
+    stage = stage_of(updates_per_step=updates_per_step, advantage=leave_one_out)
     found, metrics, advantages = learned(run, stage, rollouts)
     rows = [
         (row_of(t), flat(t, a))
@@ -120,9 +129,10 @@ def test_several_updates_take_the_groups_in_order(run, rollouts):
         if a is not None
     ]
     assert len(rows) == 11
-    halves = [(rows[:5], None), (rows[5:], None)]
+    bounds = itertools.pairwise([0, *cuts, len(rows)])
+    parts = [(rows[start:end], None) for start, end in bounds]
     start = jax.device_get(run.initial_params())
-    assert_moved_alike(found, by_hand(run, stage, halves), start)
+    assert_moved_alike(found, by_hand(run, stage, parts), start)
     assert metrics["skipped"] == 0.0 and metrics["grad_norm"] > 0.0
 
 
@@ -240,7 +250,7 @@ def test_rollouts_near_their_budget_lose_reward(rollouts):
 
 def test_what_a_stage_refuses():
     for changes, said in (
-        ({"updates_per_step": 3}, r"updates_per_step \(3\) must divide"),
+        ({"updates_per_step": 5}, r"updates_per_step \(5\) must divide.*4 x 3"),
         ({"max_importance": 0.5}, "max_importance must be at least 1, got 0.5"),
         ({"group_size": 1}, "group_size must be at least 2, got 1"),
         ({"reward_kl_weight": -1.0}, "reward_kl_weight must be at least 0"),

@@ -4,6 +4,7 @@ Small enough to ship, and real enough that retrieval can fail: most passages
 support none of the questions. `sample/ATTRIBUTION.md` says where both come from.
 """
 
+import dataclasses
 import importlib.resources
 import pathlib
 import random
@@ -91,6 +92,16 @@ def material(run_folder: pathlib.Path, seed: int) -> Material:
     return Material(
         questions=read_questions(sample_questions_path()),
         passages=read_passages(sample_passages_path()),
+    )
+
+
+def material_with_heldout(run_folder: pathlib.Path, seed: int) -> Material:
+    """The same, with every sixth question held out; they search the same passages."""
+    whole = material(run_folder, seed)
+    return dataclasses.replace(
+        whole,
+        questions=[q for i, q in enumerate(whole.questions) if i % 6],
+        heldout=whole.questions[::6],
     )
 
 

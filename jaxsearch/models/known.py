@@ -4,6 +4,7 @@ So that a run of one of them can be planned without a network and without its we
 Loading reads the file itself.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 from jaxsearch.models.architecture import Architecture, RopeScaling
@@ -26,14 +27,23 @@ def _qwen25(
     )
 
 
+_QWEN25_05B = _qwen25(896, 4864, 24, 14, 2, vocab_size=151_936, has_tied_head=True)
+_QWEN25_15B = _qwen25(1536, 8960, 28, 12, 2, vocab_size=151_936, has_tied_head=True)
+_QWEN25_3B = _qwen25(2048, 11_008, 36, 16, 2, vocab_size=151_936, has_tied_head=True)
+_QWEN25_7B = _qwen25(3584, 18_944, 28, 28, 4)
+_QWEN25_32B = _qwen25(5120, 27_648, 64, 40, 8, max_positions=131_072)
+
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "Qwen/Qwen2.5-0.5B-Instruct": _qwen25(
-        896, 4864, 24, 14, 2, vocab_size=151_936, has_tied_head=True
-    ),
-    "Qwen/Qwen2.5-7B-Instruct": _qwen25(3584, 18_944, 28, 28, 4),
-    "Qwen/Qwen2.5-32B-Instruct": _qwen25(
-        5120, 27_648, 64, 40, 8, max_positions=131_072
-    ),
+    "Qwen/Qwen2.5-0.5B": _QWEN25_05B,
+    "Qwen/Qwen2.5-0.5B-Instruct": _QWEN25_05B,
+    "Qwen/Qwen2.5-1.5B": dataclasses.replace(_QWEN25_15B, max_positions=131_072),
+    "Qwen/Qwen2.5-1.5B-Instruct": _QWEN25_15B,
+    "Qwen/Qwen2.5-3B": _QWEN25_3B,
+    "Qwen/Qwen2.5-3B-Instruct": _QWEN25_3B,
+    "Qwen/Qwen2.5-7B": dataclasses.replace(_QWEN25_7B, max_positions=131_072),
+    "Qwen/Qwen2.5-7B-Instruct": _QWEN25_7B,
+    "Qwen/Qwen2.5-32B": _QWEN25_32B,
+    "Qwen/Qwen2.5-32B-Instruct": _QWEN25_32B,
     "Qwen/Qwen3-8B": Architecture(
         vocab_size=151_936,
         width=4096,

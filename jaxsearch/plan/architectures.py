@@ -1,29 +1,31 @@
-"""The sizes of the model that a config names, without its weights or tokenizer."""
+"""The sizes of the model that a config names, without its weights."""
 
 from pathlib import Path
 
-from jaxsearch.config import ModelConfig
+from jaxsearch.config import RunConfig
+from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.hub import local_folder
 from jaxsearch.models.known import ARCHITECTURES
-from jaxsearch.policy import read_architecture
+from jaxsearch.policy import padded_vocab, read_architecture
+from jaxsearch.run import sized_architecture
+
+# Of Qwen2.5's embedding: what random weights get where no tokenizer is named.
+_USUAL_VOCAB = 151_936
 
 
-def planned_architecture(model: ModelConfig) -> tuple[Architecture, str]:
+def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
     """The architecture, and where it was read.
 
     A folder's own config.json counts; a model whose sizes are known needs no network;
-    of any other the Hub is asked for that one file.
+    of any other the Hub is asked for that one file. Random weights have the config's
+    sizes, and the vocabulary of its tokenizer.
 
-    Errors: ValueError for random weights, whose vocabulary only a tokenizer knows, and
-    for a model that cannot be read.
+    Errors: ValueError for a model that cannot be read.
     """
-    name = model.path
+    name = config.model.path
     if not name:
-        raise ValueError(
-            "plan needs a model with a config.json: pass --model.path FOLDER, or a "
-            f"Hub id such as {next(iter(ARCHITECTURES))}"
-        )
+        return _of_random_weights(config)
     if Path(name).is_dir():
         return read_architecture(name), f"{name}/config.json"
     if name in ARCHITECTURES:
@@ -35,3 +37,22 @@ def planned_architecture(model: ModelConfig) -> tuple[Architecture, str]:
             f"{error}; pass --model.path FOLDER: its config.json is enough"
         ) from None
     return read_architecture(str(folder)), "the Hub"
+
+
+def _of_random_weights(config: RunConfig) -> tuple[Architecture, str]:
+    model = config.model
+    if model.tokenizer:
+        tokenizer = Tokenizer.load(model.tokenizer)
+        return (
+            sized_architecture(model, padded_vocab(tokenizer)),
+            f"the config, and the tokenizer {model.tokenizer}",
+        )
+    tokenizer = config.data.material(Path(config.out), config.seed).tokenizer
+    if tokenizer is not None:
+        vocab_size = padded_vocab(tokenizer)
+        return sized_architecture(model, vocab_size), "the config and its material"
+    return (
+        sized_architecture(model, _USUAL_VOCAB),
+        f"the config, with a vocabulary of {_USUAL_VOCAB:,} as Qwen2.5's "
+        "(--model.tokenizer names another)",
+    )

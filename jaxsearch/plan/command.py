@@ -33,7 +33,8 @@ def plan(
 
     Args:
       topology: as `chips.topology` reads it; None: the devices that are here.
-      is_compiled: compile where a compiler is at hand; else there is only arithmetic.
+      is_compiled: compile where a compiler is at hand; else there is only arithmetic,
+        for which as many of the CPUs that are here are imagined as the run needs.
 
     Errors: ValueError, before anything is compiled, for a machine or a model that is
     not known, axes that do not multiply to the devices, and sizes that do not divide.
@@ -42,8 +43,10 @@ def plan(
     if not stages:
         raise ValueError("plan is of rollouts and their update: no stage is an RLStage")
     stage = stages[-1]
-    architecture, source = planned_architecture(config.model)
+    architecture, source = planned_architecture(config)
     machine = open_machine(topology, is_compiled=is_compiled)
+    if topology is None and not is_compiled and machine.chip is None:
+        machine = machine.of_multiple(_least_devices(config))
     sizes = meshes.mesh_sizes(config.mesh, machine.num_devices)
     network = Transformer(
         architecture=architecture,
@@ -65,7 +68,7 @@ def plan(
     fit = Fit(machine=machine, update=update, rollout=rollout, parts=parts)
     reasons += fit.reasons
     return {
-        "model": config.model.path,
+        "model": config.model.path or "random weights",
         "parameters": architecture.num_parameters,
         "sizes_from": source,
         "machine": machine.name,
@@ -85,6 +88,13 @@ def plan(
         "reasons": reasons,
         "suggestion": _suggested(update, rollout, machine) if reasons else "",
     }
+
+
+def _least_devices(config: RunConfig) -> int:
+    """What the number of devices must be a multiple of."""
+    mesh = config.mesh
+    spread = mesh.data * (mesh.fsdp or 1) * mesh.tensor
+    return math.lcm(spread, config.rollout.tensor)
 
 
 def update_work(

@@ -28,6 +28,20 @@ class Machine:
     local: tuple[jax.Device, ...]
     backend: str
 
+    def of_multiple(self, number: int) -> "Machine":
+        """This one if its devices are a multiple of `number`, or one that has so many.
+
+        For arithmetic alone, about a run that was written for another machine.
+        """
+        if self.num_devices % number == 0:
+            return self
+        return dataclasses.replace(
+            self,
+            name=f"{number} devices as here ({self.name})",
+            num_devices=number,
+            host_devices=number,
+        )
+
 
 def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
     """The machine of that name, or that of the devices that are here.

@@ -108,12 +108,14 @@ class Sampler:
         group_size: int,
         stage: int,
         temperature: float,
+        first_member: int = 0,
         is_profiled: bool = False,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (position, question).
 
         Args:
           params: published, so that every replica has them.
+          first_member: of each group: to add answers to those of an earlier call.
           is_profiled: wait for the device after each of its programs, so that their
             times can be told apart. Costs the overlap of host and device.
 
@@ -142,6 +144,7 @@ class Sampler:
             num_replicas=len(self._pools),
             most=self._pools[0].num_prompts(group_size),
             is_dealt=self._limits.search_calls > 0,
+            first_member=first_member,
         )
 
         def finish(

@@ -21,6 +21,7 @@ class PromptQueue:
       is_dealt: replicas keep to their shares: what is computed together does not
         depend on time. Otherwise a share is what fills the slots, and whoever has room
         then takes from what is left.
+      first_member: of each group; the others follow it.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class PromptQueue:
         num_replicas: int,
         most: int,
         is_dealt: bool,
+        first_member: int = 0,
     ):
-        rollouts = list(itertools.product(range(len(prompts)), range(group_size)))
+        members = range(first_member, first_member + group_size)
+        rollouts = list(itertools.product(range(len(prompts)), members))
         bounds = [len(rollouts) * i // num_replicas for i in range(num_replicas + 1)]
         shares = [
             [

@@ -11,6 +11,7 @@ from jaxsearch.data.demonstrations import Demonstration, demonstrate
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.sample import (
     demonstrations,
+    material_with_heldout,
     sample_passages_path,
     sample_questions_path,
 )
@@ -175,3 +176,13 @@ def test_wording_varies_with_the_seed_and_not_with_the_company(questions, passag
     assert [d.observations for d in first] == [d.observations for d in other]
     openings = {d.turns[0].partition(" <search>")[0].split()[1] for d in first}
     assert len(openings) > 1
+
+
+def test_a_sixth_is_held_out_and_shares_no_question(questions, tmp_path):
+    found = material_with_heldout(tmp_path, 0)
+    assert (len(found.questions), len(found.heldout)) == (250, 50)
+    ids = [q.id for q in (*found.questions, *found.heldout)]
+    assert sorted(ids) == sorted(q.id for q in questions)
+    # Both kinds of questions, and the same passages for them.
+    assert len({q.id.split("_")[0] for q in found.heldout}) > 1
+    assert found.passages and not found.heldout_passages

@@ -10,6 +10,8 @@ import pytest
 
 from jaxsearch import mesh as meshes
 from jaxsearch.cli import main
+from jaxsearch.config import DataConfig
+from jaxsearch.data import quickstart
 from jaxsearch.mesh import MeshShape
 from jaxsearch.plan.architectures import planned_architecture
 from jaxsearch.plan.command import plan
@@ -24,7 +26,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 @pytest.fixture
 def training(config):
     mesh = meshes.make_mesh(config.mesh)
-    architecture, _ = planned_architecture(config.model)
+    architecture, _ = planned_architecture(config)
     return Training(
         config=config,
         stage=config.stages[0],
@@ -114,6 +116,24 @@ def test_tpus_need_no_compiler_for_arithmetic(config):
     assert found["programs"]["gradient"]["compile_seconds"] is None
 
 
+def test_arithmetic_imagines_the_devices_that_a_run_needs(config):
+    mesh = MeshShape(fsdp=8, tensor=2)
+    found = plan(dataclasses.replace(config, mesh=mesh), is_compiled=False)
+    assert found["machine"] == "16 devices as here (local:8)"
+    assert found["devices"] == 16 and found["mesh"]["fsdp"] == 8
+
+
+def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
+    """Of the run's material; without any, Qwen2.5's, and the plan says so."""
+    model = dataclasses.replace(config.model, path="", num_kv_heads=2)
+    ours = DataConfig(material=quickstart.material)
+    small = plan(dataclasses.replace(config, model=model, data=ours), is_compiled=False)
+    assert small["sizes_from"] == "the config and its material"
+    usual = plan(dataclasses.replace(config, model=model), is_compiled=False)
+    assert "a vocabulary of 151,936" in usual["sizes_from"]
+    assert small["parameters"] < 1_000_000 < usual["parameters"]
+
+
 def test_what_does_not_fit_is_told_with_a_reason(config):
     found = planned(config, "Qwen/Qwen2.5-32B-Instruct", tensor=1)
     assert not found["fits"] and not found["suggestion"]
@@ -130,7 +150,6 @@ def test_what_does_not_fit_is_told_with_a_reason(config):
         (["--mesh.tensor", "8"], "'kv_heads' of size 4 does not divide by the 8"),
         (["--rollout.tensor", "3"], "rollout.tensor 3 does not divide the 8 devices"),
         (["--model.path", "folder/that/is/not"], "pass --model.path FOLDER"),
-        (["--model.path", ""], "plan needs a model with a config.json"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(options, words, capsys, monkeypatch):

@@ -1,0 +1,190 @@
+"""Questions by difficulty: the number of tries until a policy is right.
+
+R1-Searcher (arXiv:2503.05592) sorts its training questions so, by rollouts of
+Qwen2.5-7B-Instruct: easy below 10, medium 10 to 20, difficult above 20. Here is what
+can be said without a policy: who is tried next, who is kept, and the counts.
+"""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jaxsearch.data.formats import Question
+
+TRIES_UNTIL_RIGHT = "tries_until_right"
+NEVER = "never"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Try:
+    """One answer to a question, judged.
+
+    Attributes:
+      position: of its question among all, from 0.
+      number: of the try among those of its question, from 1.
+      num_failed: of its searches, those that the retriever did not answer.
+    """
+
+    position: int
+    number: int
+    is_right: bool
+    num_searches: int
+    num_failed: int
+    prediction: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """Tries that are rolled out together.
+
+    Attributes:
+      positions: of the questions.
+      numbers: of the tries, the same for all of them.
+    """
+
+    positions: tuple[int, ...]
+    numbers: range
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difficulty:
+    """What became of one question.
+
+    Attributes:
+      tries_until_right: number of the first try that was right; None: none was.
+      tries: up to that one, or all; later ones, made in the same call, do not count.
+    """
+
+    question: Question
+    tries_until_right: int | None
+    tries: tuple[Try, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Which questions to keep, out of so many tries each.
+
+    Attributes:
+      tries: made at most.
+      min_tries: kept are questions that took at least so many.
+      max_tries: and at most so many; None: those that were never right as well.
+
+    Errors: ValueError for bounds that tell nothing apart or keep nothing.
+    """
+
+    tries: int
+    min_tries: int = 1
+    max_tries: int | None = None
+
+    def __post_init__(self):
+        if self.tries < 1:
+            raise ValueError(f"--tries must be at least 1, got {self.tries}")
+        if not 1 <= self.min_tries <= self.tries + 1:
+            raise ValueError(
+                f"--min-tries must be in 1..{self.tries + 1}, got {self.min_tries}: "
+                f"of {self.tries} tries, {self.tries + 1} or more means never right"
+            )
+        if self.max_tries is None:
+            return
+        if self.max_tries < self.min_tries:
+            raise ValueError(
+                f"--max-tries ({self.max_tries}) is less than --min-tries "
+                f"({self.min_tries}): that keeps nothing"
+            )
+        if self.max_tries > self.tries:
+            raise ValueError(
+                f"--max-tries ({self.max_tries}) is more than the {self.tries} --tries "
+                "that are made; leave it out to keep what was never right too"
+            )
+
+    def is_kept(self, tries_until_right: int | None) -> bool:
+        """Whether to keep a question that was right at this try, or never (None)."""
+        if tries_until_right is None:
+            return self.max_tries is None
+        most = self.tries if self.max_tries is None else self.max_tries
+        return self.min_tries <= tries_until_right <= most
+
+
+def next_calls(
+    unsolved: Sequence[int], *, num_tried: int, tries: int, call_size: int
+) -> list[Call]:
+    """Calls that try every unsolved question again, after `num_tried` tries each.
+
+    While the questions fill a call, each is tried once: no try is made in vain. The
+    last few are tried several times at once, or most slots would stand empty; by
+    powers of two, since each number has programs of its own to compile.
+
+    Args:
+      tries: of each question at most.
+      call_size: rollouts of a call.
+    """
+    num_at_once = 1
+    most = min(call_size // max(len(unsolved), 1), tries - num_tried)
+    while 2 * num_at_once <= most:
+        num_at_once *= 2
+    num_questions = max(1, call_size // num_at_once)
+    numbers = range(num_tried + 1, num_tried + num_at_once + 1)
+    return [
+        Call(positions=tuple(unsolved[i : i + num_questions]), numbers=numbers)
+        for i in range(0, len(unsolved), num_questions)
+    ]
+
+
+def difficulties(
+    questions: Sequence[Question], tries: Iterable[Try]
+) -> list[Difficulty]:
+    """Of each question, in their order; tries may come in any."""
+    by_position: dict[int, list[Try]] = defaultdict(list)
+    for one in tries:
+        by_position[one.position].append(one)
+    found = []
+    for position, question in enumerate(questions):
+        made = sorted(by_position[position], key=lambda one: one.number)
+        first = next((one.number for one in made if one.is_right), None)
+        counted = tuple(one for one in made if first is None or one.number <= first)
+        found.append(
+            Difficulty(question=question, tries_until_right=first, tries=counted)
+        )
+    return found
+
+
+def counts(found: Sequence[Difficulty], bounds: Bounds) -> dict[str, Any]:
+    """How many questions took how many tries, and how many of them are kept."""
+    taken = Counter(one.tries_until_right for one in found)
+    num_searches = [t.num_searches for one in found for t in one.tries]
+    return {
+        "n": len(found),
+        "kept": sum(bounds.is_kept(one.tries_until_right) for one in found),
+        TRIES_UNTIL_RIGHT: {
+            **{str(number): taken[number] for number in range(1, bounds.tries + 1)},
+            NEVER: taken[None],
+        },
+        "searches_per_try": sum(num_searches) / max(len(num_searches), 1),
+        "num_failed": sum(t.num_failed for one in found for t in one.tries),
+    }
+
+
+def tries_line(one: Difficulty) -> dict[str, Any]:
+    """One line of `tries.jsonl`."""
+    return {
+        "id": one.question.id,
+        TRIES_UNTIL_RIGHT: one.tries_until_right,
+        "searches": [t.num_searches for t in one.tries],
+        "num_failed": sum(t.num_failed for t in one.tries),
+        "predictions": [t.prediction for t in one.tries],
+    }
+
+
+def question_line(one: Difficulty) -> dict[str, Any]:
+    """One line of `selected.jsonl`: FlashRAG's format, which every reader here takes.
+
+    The number of tries is added to the question's own metadata.
+    """
+    question = one.question
+    return {
+        "id": question.id,
+        "question": question.question,
+        "golden_answers": list(question.golden_answers),
+        "metadata": {**question.metadata, TRIES_UNTIL_RIGHT: one.tries_until_right},
+    }

@@ -1,0 +1,242 @@
+"""The papers' numbers, once: what the configs of one paper have in common.
+
+A config names a model, takes its paper's run from here, and fits it to a machine. What
+a run departs in from its paper, and why, stands in the config.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+from jaxsearch.config import (
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    RetrievalConfig,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+)
+from jaxsearch.data import sample
+from jaxsearch.mesh import MeshShape
+from jaxsearch.models.lora import LoRAConfig
+from jaxsearch.rl.advantages import group_centred, group_relative
+from jaxsearch.rl.aggregation import sequence_mean, token_mean
+from jaxsearch.rl.losses import kl_k3
+from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.optimizer import OptimizerConfig
+
+MUSIQUE_QUESTIONS = 19_938  # of its training set
+R1_SEARCHER_STAGE1_QUESTIONS = 350  # medium ones of HotpotQA and 2WikiMultihopQA
+R1_SEARCHER_STAGE2_QUESTIONS = 8_148  # medium and difficult ones of the same
+
+# What ReSearch's and Search-R1's code share: verl's actor, and GRPO's KL in the loss.
+_VERL_OBJECTIVE = PolicyObjective(
+    clip_low=0.2, clip_high=0.2, kl=kl_k3, kl_weight=0.001, entropy_weight=0.001
+)
+
+
+def on_machine(
+    config: RunConfig,
+    *,
+    mesh: MeshShape,
+    num_slots: int,
+    rows_at_once: int,
+    tensor: int = 1,
+    full_slots: int | None = None,
+) -> RunConfig:
+    """A paper's run with the sizes that decide where it fits, and no result.
+
+    Args:
+      tensor: devices that share a copy of the policy in rollouts.
+      rows_at_once: rows of full length in a microbatch of the update.
+      full_slots: rollouts of full length that the cache of a copy holds; None: all.
+    """
+    max_len = config.rollout.max_len
+    return dataclasses.replace(
+        config,
+        rollout=dataclasses.replace(
+            config.rollout,
+            num_slots=num_slots,
+            tensor=tensor,
+            cache_len=None if full_slots is None else full_slots * max_len,
+        ),
+        stages=tuple(
+            dataclasses.replace(stage, max_tokens=rows_at_once * max_len)
+            for stage in config.stages
+        ),
+        mesh=mesh,
+    )
+
+
+def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
+    """ReSearch (arXiv:2503.19470) as its code runs it, on MuSiQue."""
+    questions_per_step = 256
+    return RunConfig(
+        model=_large(path, prompt),
+        data=DataConfig(material=sample.material),
+        retrieval=RetrievalConfig(num_passages=5),
+        rollout=RolloutConfig(
+            max_len=8192,
+            max_prompt_len=512,
+            max_turn_len=2048,
+            max_observation_len=1024,
+            max_searches=16,
+        ),
+        stages=(
+            RLStage(
+                name="search",
+                recipe="research",
+                steps=2 * (MUSIQUE_QUESTIONS // questions_per_step),
+                questions_per_step=questions_per_step,
+                group_size=5,
+                advantage=group_relative,
+                aggregation=token_mean,
+                objective=_VERL_OBJECTIVE,
+                optimizer=OptimizerConfig(
+                    learning_rate=1e-6,
+                    beta1=0.9,
+                    beta2=0.999,
+                    weight_decay=0.01,
+                    max_grad_norm=1.0,
+                ),
+            ),
+        ),
+        eval=EvalConfig(every=10, limit=100),
+    )
+
+
+def r1_searcher(
+    path: str, *, prompt: Literal["base", "chat"], stages: tuple[RLStage, ...]
+) -> RunConfig:
+    """R1-Searcher (arXiv:2503.05592) as its code runs it: the stages are given."""
+    return RunConfig(
+        model=_large(path, prompt),
+        data=DataConfig(material=sample.material),
+        retrieval=RetrievalConfig(num_passages=3),
+        rollout=RolloutConfig(
+            max_len=8192,
+            max_prompt_len=1024,
+            max_turn_len=512,
+            max_observation_len=1024,
+            max_searches=8,
+            top_p=0.95,
+        ),
+        stages=stages,
+        eval=EvalConfig(every=20, limit=100),
+    )
+
+
+def r1_searcher_stage(
+    name: str,
+    recipe: str,
+    *,
+    num_questions: int,
+    questions_per_step: int,
+    reward_kl_weight: float,
+    advantage: Callable[..., Any] = group_centred,
+    has_whitened_advantages: bool = True,
+) -> RLStage:
+    """A stage of R1-Searcher: one pass over its questions, in whole batches.
+
+    Advantages, unless others are given, are those of REINFORCE++ with a baseline:
+    rewards less the mean of their group, then whitened over all tokens of a step.
+    """
+    return RLStage(
+        name=name,
+        recipe=recipe,
+        steps=num_questions // questions_per_step,
+        questions_per_step=questions_per_step,
+        group_size=16,
+        updates_per_step=4,
+        advantage=advantage,
+        has_whitened_advantages=has_whitened_advantages,
+        reward_kl_weight=reward_kl_weight,
+        aggregation=sequence_mean,
+        objective=PolicyObjective(clip_low=0.2, clip_high=0.2, kl_weight=0.0),
+        optimizer=OptimizerConfig(
+            learning_rate=2e-6,
+            final_share=0.1,
+            beta1=0.9,
+            beta2=0.95,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+        ),
+    )
+
+
+def search_r1(path: str) -> RunConfig:
+    """Search-R1 (arXiv:2503.09516) with GRPO, as its code runs it."""
+    num_steps, updates_per_step = 1005, 10
+    return RunConfig(
+        # Its code uses the chat template of base models too.
+        model=_large(path, "chat"),
+        data=DataConfig(material=sample.material),
+        retrieval=RetrievalConfig(num_passages=3),
+        rollout=RolloutConfig(
+            max_len=4608,
+            max_prompt_len=512,
+            max_turn_len=500,
+            max_observation_len=500,
+            max_searches=4,
+            has_reminder=True,
+        ),
+        stages=(
+            RLStage(
+                name="search",
+                recipe="search_r1",
+                steps=num_steps,
+                questions_per_step=512,
+                group_size=5,
+                updates_per_step=updates_per_step,
+                advantage=group_relative,
+                aggregation=token_mean,
+                objective=_VERL_OBJECTIVE,
+                optimizer=OptimizerConfig(
+                    learning_rate=1e-6,
+                    warmup_steps=int(0.285 * num_steps) * updates_per_step,
+                    beta1=0.9,
+                    beta2=0.999,
+                    weight_decay=0.01,
+                    max_grad_norm=1.0,
+                ),
+            ),
+        ),
+        eval=EvalConfig(every=100, limit=500),
+    )
+
+
+def small(path: str, *, steps: int, questions_per_step: int) -> RunConfig:
+    """ReSearch's recipe with adapters, short rollouts and the packaged sample."""
+    whole = research(path, prompt="chat")
+    [search] = whole.stages
+    return dataclasses.replace(
+        whole,
+        model=dataclasses.replace(whole.model, lora=LoRAConfig(rank=32, alpha=64.0)),
+        data=DataConfig(material=sample.material_with_heldout),
+        retrieval=RetrievalConfig(num_passages=3),
+        rollout=RolloutConfig(
+            max_len=2048,
+            max_prompt_len=384,
+            max_turn_len=512,
+            max_observation_len=512,
+            max_searches=4,
+        ),
+        stages=(
+            dataclasses.replace(
+                search,
+                steps=steps,
+                questions_per_step=questions_per_step,
+                group_size=8,
+                optimizer=dataclasses.replace(
+                    search.optimizer, learning_rate=2e-5, warmup_steps=5
+                ),
+            ),
+        ),
+    )
+
+
+def _large(path: str, prompt: Literal["base", "chat"]) -> ModelConfig:
+    return ModelConfig(
+        path=path, prompt=prompt, dtype="bfloat16", is_rematerialised=True
+    )

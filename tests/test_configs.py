@@ -1,0 +1,206 @@
+"""Every file of configs/: planned as it is, with the numbers of its paper."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.cli import main
+from jaxsearch.config import RLStage
+from jaxsearch.config_record import read_config
+from jaxsearch.rl.advantages import group_centred, group_relative
+from jaxsearch.rl.aggregation import sequence_mean, token_mean
+from jaxsearch.rl.losses import kl_k3
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+# Those that name a model of a paper, and the machine that their docstring names.
+MACHINES = {
+    "research_qwen2_5_7b": "v5e:4x4",
+    "research_qwen2_5_7b_instruct": "v5e:4x4",
+    "research_qwen2_5_32b": "v5p:4x4x4",
+    "research_qwen2_5_32b_instruct": "v5p:4x4x4",
+    "r1_searcher_qwen2_5_7b": "h100:8",
+    "r1_searcher_qwen2_5_7b_two_stages": "h100:8",
+    "r1_searcher_llama3_1_8b_instruct": "h100:8",
+    "search_r1_qwen2_5_3b": "h100:8",
+    "search_r1_qwen2_5_7b": "h100:8",
+    "small_qwen2_5_0_5b": "v5e:1x1",
+    "small_qwen2_5_1_5b": "v5e:1x1",
+    "small_qwen2_5_3b": "h100:1",
+}
+PARTS = {"Paper", "Departs", "Data", "Hardware", "Command", "Estimate", "Result"}
+
+
+def read(name):
+    return read_config(str(CONFIGS / f"{name}.py"))
+
+
+def planned(capsys, name, *options):
+    words = ["plan", str(CONFIGS / f"{name}.py"), *options, "--no-compile", "--json"]
+    assert main(words) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def docstring(name):
+    return (CONFIGS / f"{name}.py").read_text().split('"""')[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_is_planned_here(capsys, name):
+    found = planned(capsys, name)
+    assert found["machine"] == "local:8" and found["parameters"] > 10_000
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_run_fits_the_machine_that_it_names(capsys, monkeypatch, name):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    found = planned(capsys, name, "--topology", MACHINES[name])
+    assert found["fits"], found["reasons"]
+    assert found["slots_that_fit"] > 0
+    config = read(name)
+    # The cache has room for what fits, not for more.
+    cache_len = config.rollout.cache_len
+    if cache_len is not None:
+        assert cache_len // config.rollout.max_len <= found["slots_that_fit"]
+    assert f"--topology {MACHINES[name]}" in " ".join(docstring(name).split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_docstring_says_what_it_takes(name):
+    lines = docstring(name).splitlines()
+    keys = {line.partition(" ")[0] for line in lines[2:] if line[:1].strip()}
+    assert "Command" in keys
+    if name in MACHINES:
+        assert keys >= PARTS
+        assert "not yet" in docstring(name).rpartition("Result")[2]
+    assert f"configs/{name}.py" in docstring(name)
+    assert max(map(len, lines)) <= 88
+
+
+def test_configs_of_papers_are_known():
+    """No config names a model whose sizes `plan` would have to fetch."""
+    of_papers = {name for name in NAMES if read(name).model.path}
+    assert of_papers == set(MACHINES)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "prompt"),
+    [
+        ("research_qwen2_5_7b", "Qwen/Qwen2.5-7B", "base"),
+        ("research_qwen2_5_7b_instruct", "Qwen/Qwen2.5-7B-Instruct", "chat"),
+        ("research_qwen2_5_32b", "Qwen/Qwen2.5-32B", "base"),
+        ("research_qwen2_5_32b_instruct", "Qwen/Qwen2.5-32B-Instruct", "chat"),
+    ],
+)
+def test_research(name, model, prompt):
+    config = read(name)
+    assert (config.model.path, config.model.prompt) == (model, prompt)
+    assert config.retrieval.num_passages == 5 and config.rollout.max_len == 8192
+    [stage] = config.stages
+    assert stage.recipe == "research"
+    assert (stage.questions_per_step, stage.group_size, stage.steps) == (256, 5, 154)
+    assert stage.updates_per_step == 1 and stage.temperature == 1.0
+    assert stage.advantage is group_relative and stage.aggregation is token_mean
+    check_verl(stage)
+    assert stage.optimizer.warmup_steps == 0 and stage.optimizer.final_share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("search_r1_qwen2_5_3b", "Qwen/Qwen2.5-3B"),
+        ("search_r1_qwen2_5_7b", "Qwen/Qwen2.5-7B"),
+    ],
+)
+def test_search_r1(name, model):
+    config = read(name)
+    assert (config.model.path, config.model.prompt) == (model, "chat")
+    assert config.retrieval.num_passages == 3
+    rollout = config.rollout
+    assert (rollout.max_searches, rollout.max_turn_len) == (4, 500)
+    assert rollout.max_observation_len == 500 and rollout.has_reminder
+    [stage] = config.stages
+    assert stage.recipe == "search_r1"
+    assert (stage.questions_per_step, stage.group_size, stage.steps) == (512, 5, 1005)
+    # Mini-batches of 256 rollouts.
+    assert stage.questions_per_step * stage.group_size / stage.updates_per_step == 256
+    assert stage.advantage is group_relative
+    check_verl(stage)
+    assert stage.optimizer.warmup_steps == 286 * stage.updates_per_step
+
+
+def check_verl(stage):
+    """What ReSearch's and Search-R1's code take from verl."""
+    objective, optimizer = stage.objective, stage.optimizer
+    assert (objective.clip_low, objective.clip_high) == (0.2, 0.2)
+    assert objective.kl is kl_k3
+    assert (objective.kl_weight, objective.entropy_weight) == (0.001, 0.001)
+    assert (optimizer.learning_rate, optimizer.weight_decay) == (1e-6, 0.01)
+    assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.999)
+    assert optimizer.max_grad_norm == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "recipes", "questions", "steps", "kl"),
+    [
+        ("r1_searcher_qwen2_5_7b", ["r1_searcher_qwen"], [64], [127], 0.0),
+        (
+            "r1_searcher_qwen2_5_7b_two_stages",
+            ["r1_searcher_stage1", "r1_searcher_stage2"],
+            [64, 64],
+            [5, 127],
+            0.0,
+        ),
+        (
+            "r1_searcher_llama3_1_8b_instruct",
+            ["r1_searcher_llama_stage1", "r1_searcher_llama_stage2"],
+            [15, 65],
+            [23, 125],
+            1e-4,
+        ),
+    ],
+)
+def test_r1_searcher(name, recipes, questions, steps, kl):
+    config = read(name)
+    is_llama = "llama" in name
+    assert config.model.prompt == ("chat" if is_llama else "base")
+    assert config.retrieval.num_passages == 3
+    rollout = config.rollout
+    assert (rollout.max_searches, rollout.max_turn_len) == (8, 512)
+    assert rollout.top_p == 0.95 and rollout.top_k is None
+    stages = config.stages
+    assert [stage.recipe for stage in stages] == recipes
+    assert [stage.questions_per_step for stage in stages] == questions
+    assert [stage.steps for stage in stages] == steps
+    for stage in stages:
+        assert (stage.group_size, stage.updates_per_step) == (16, 4)
+        assert stage.aggregation is sequence_mean
+        assert (stage.objective.kl_weight, stage.reward_kl_weight) == (0.0, kl)
+        assert (stage.objective.clip_low, stage.objective.clip_high) == (0.2, 0.2)
+        assert stage.objective.entropy_weight == 0.0
+        optimizer = stage.optimizer
+        assert (optimizer.learning_rate, optimizer.final_share) == (2e-6, 0.1)
+        assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.95)
+        assert (optimizer.weight_decay, optimizer.warmup_steps) == (0.0, 0)
+    # Llama's first stage alone standardises within groups.
+    is_grpo = [is_llama and i == 0 for i in range(len(stages))]
+    assert [stage.advantage is group_relative for stage in stages] == is_grpo
+    assert [stage.advantage is group_centred for stage in stages] == [
+        not one for one in is_grpo
+    ]
+    assert [stage.has_whitened_advantages for stage in stages] == [
+        not one for one in is_grpo
+    ]
+
+
+@pytest.mark.parametrize("size", ["0_5b", "1_5b", "3b"])
+def test_small_ones_need_one_accelerator_and_no_corpus(size):
+    config = read(f"small_qwen2_5_{size}")
+    assert config.model.lora.rank > 0
+    assert not (config.data.questions or config.retrieval.index)
+    assert dataclasses.astuple(config.mesh) == (1, None, 1)
+    [stage] = config.stages
+    assert isinstance(stage, RLStage) and stage.recipe == "research"
+    assert "not yet run" in docstring(f"small_qwen2_5_{size}")
