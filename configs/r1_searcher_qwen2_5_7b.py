@@ -27,8 +27,8 @@ Data       --data.questions: the authors' stage_2.jsonl (Hub:
            BAAI/bge-large-en-v1.5 --query-prefix "Represent this sentence for searching
            relevant passages: " --out FOLDER); evaluations of other sets search KILT's
            Wikipedia in pieces of 100 words.
-Hardware   8 H100 of 80 GB (theirs: 8 GPUs, of which two sample and two or three hold
-           the retriever).
+Hardware   8 H100 of 80 GB (theirs: 8 GPUs, of which two sample and one or two hold the
+           retriever).
 Command    jaxsearch train configs/r1_searcher_qwen2_5_7b.py --data.questions
            stage_2.jsonl --data.heldout FILE --retrieval.index FOLDER
 Estimate   jaxsearch plan configs/r1_searcher_qwen2_5_7b.py --topology h100:8

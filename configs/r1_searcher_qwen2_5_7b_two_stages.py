@@ -31,8 +31,8 @@ Data       --stages.0.questions: the authors' stage_1.jsonl (350 questions),
            BAAI/bge-large-en-v1.5 --query-prefix "Represent this sentence for searching
            relevant passages: " --out FOLDER); evaluations of other sets search KILT's
            Wikipedia in pieces of 100 words.
-Hardware   8 H100 of 80 GB (theirs: 8 GPUs, of which two sample and two or three hold
-           the retriever).
+Hardware   8 H100 of 80 GB (theirs: 8 GPUs, of which two sample and one or two hold the
+           retriever).
 Command    jaxsearch train configs/r1_searcher_qwen2_5_7b_two_stages.py
            --stages.0.questions stage_1.jsonl --stages.1.questions stage_2.jsonl
            --data.heldout FILE --retrieval.index FOLDER
