@@ -16,7 +16,12 @@ from jaxsearch.metrics import Max, Mean
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rl.advantages import overlong_penalty
 from jaxsearch.rl.losses import kl_k1
-from jaxsearch.rl.returns import discounted_returns, importance, whitened
+from jaxsearch.rl.returns import (
+    discounted_returns,
+    importance,
+    one_by_one,
+    whitened,
+)
 from jaxsearch.rl.update import TrainState, Updater, joined
 from jaxsearch.rows import NO_ROW, train_rows, with_observations
 from jaxsearch.run import Run
@@ -113,14 +118,17 @@ class PolicyUpdate:
         watched: Metrics = {}
         if stage.max_importance is not None or not stage.has_masked_observations:
             batches = [
-                batch._replace(old_logprobs=updater.logprobs_of(state.params, batch))
+                batch._replace(
+                    old_logprobs=one_by_one(updater.logprobs_of, state.params, batch)
+                )
                 for batch in batches
             ]
         if stage.reward_kl_weight:
             charged = [
-                _charged(
+                one_by_one(
+                    _charged,
                     batch,
-                    updater.logprobs_of(state.reference, batch),
+                    one_by_one(updater.logprobs_of, state.reference, batch),
                     stage.reward_kl_weight,
                 )
                 for batch in batches
@@ -135,7 +143,7 @@ class PolicyUpdate:
             ]
         if stage.max_importance is not None:
             weighted = [
-                _weighted(batch, old, stage.max_importance)
+                one_by_one(_weighted, batch, old, stage.max_importance)
                 for batch, old in zip(batches, sampled, strict=True)
             ]
             batches = [batch for batch, _ in weighted]

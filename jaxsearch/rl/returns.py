@@ -4,7 +4,7 @@ Tokens that the policy did not sample take no part: their reward is 0, what come
 them is carried past them, and no mean counts them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -59,13 +59,22 @@ def whitened(
     Source: REINFORCE++ (arXiv:2501.03262).
     """
     pairs = list(zip(values, is_policy, strict=True))
-    parts = [_total(x, mask) for x, mask in pairs]
+    parts = [one_by_one(_total, x, mask) for x, mask in pairs]
     total, weight = (sum(part[i] for part in parts) for i in (0, 1))
     mean = total / jnp.maximum(weight, 1.0)
-    squares = sum(_squares(x, mask, mean) for x, mask in pairs)
+    squares = sum(one_by_one(_squares, x, mask, mean) for x, mask in pairs)
     variance = squares / jnp.maximum(weight - ddof, 1.0)
     scale = jax.lax.rsqrt(jnp.maximum(variance, least_variance) + added_variance)
     return [_scaled(x, mask, mean, scale) for x, mask in pairs]
+
+
+def one_by_one(program: Callable[..., Any], *arguments: Any) -> Any:
+    """What the program returns, computed.
+
+    Of programs that sum over processes and do not depend on each other, two may run at
+    once, and in another order in another process: then each waits for the other.
+    """
+    return jax.block_until_ready(program(*arguments))
 
 
 @jax.jit
