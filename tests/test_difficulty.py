@@ -332,7 +332,7 @@ def test_overrides_of_the_config_are_taken(capsys, config_file, policy, tmp_path
     assert settings["temperature"] == 0.5 and settings["right"] == "cover_em"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_goes_on_to_the_same_files(
     whole, config_file, policy, tmp_path
 ):

@@ -226,7 +226,7 @@ def searching_config(out, **rollout):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
     """The first batch fails twice, the second once; evaluations find nobody."""
     unsteady(lambda number: number in (0, 1, 2), always)
@@ -268,7 +268,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
     assert (results["n"], results["num_search_failed"]) == (3, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_retriever_that_stays_away_stops_the_run(unsteady, tmp_path):
     unsteady(always, never)
     config = searching_config(tmp_path / "run")
@@ -280,7 +280,7 @@ def test_a_retriever_that_stays_away_stops_the_run(unsteady, tmp_path):
     assert [line["groups_without_signal"] for line in lines] == [1.0, 1.0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_whose_policy_is_told(unsteady, tmp_path):
     unsteady(always, never)
     config = searching_config(tmp_path / "run", on_search_failure="observe")

@@ -401,7 +401,7 @@ def guarded_config(out, **guards):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_with_alarms_resumes_as_if_it_had_never_stopped(tmp_path, capsys):
     """Any drift is an alarm; it takes three steps, and the run stops after two."""
     guards = dict(max_drift=1e-12, drift_steps=3, window=1, min_steps=2)
@@ -430,7 +430,7 @@ def test_a_run_with_alarms_resumes_as_if_it_had_never_stopped(tmp_path, capsys):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_policy_whose_numbers_overflow_stops_the_run(tmp_path):
     """Weights of 1e30: every log-prob that the sampler gives is NaN."""
     config = guarded_config(tmp_path / "run", max_non_finite=2)
@@ -451,7 +451,7 @@ def test_a_policy_whose_numbers_overflow_stops_the_run(tmp_path):
     assert said and said[1].split(", ") == list(ids)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_without_its_overlong_rollouts(tmp_path):
     """Untrained rollouts end when a turn's budget does: none is left to learn from."""
     config = guarded_config(tmp_path / "run", drops_overlong=True)

@@ -166,7 +166,7 @@ def test_lora_is_part_of_what_a_run_is_unless_it_is_off(tmp_path):
     assert identity(config) not in distinct
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adapters_on_random_weights_learn(tmp_path):
     """Loss of demonstrations: 5.8 is a guess among all 331 ids."""
     config = tiny_config(tmp_path / "run", steps=1)

@@ -30,7 +30,7 @@ def rolled_out(run):
     return done
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_samples_the_same_on_one_device_and_on_two(tmp_path):
     one, two = (opened(tmp_path / str(n), replicas=n) for n in (1, 2))
     assert len(opened(tmp_path / "all", replicas=None).replicas) == 8

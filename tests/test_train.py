@@ -236,7 +236,7 @@ def test_a_run_is_of_use_where_it_could_not_be_trained(whole, tmp_path):
     export_run(folder, tmp_path / "hf", dtype="float32")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_control_trains_on_retrieved_tokens(tmp_path):
     config = tiny_config(tmp_path / "run", steps=1)
     read, search = config.stages
@@ -247,7 +247,7 @@ def test_the_control_trains_on_retrieved_tokens(tmp_path):
     assert line["logprob_drift/max"] < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_resumes(tmp_path):
     """A real process, killed in the middle of RL, started again."""
     program = (
