@@ -63,7 +63,7 @@ class Instruction:
     def called(self) -> tuple[str, ...]:
         """Computations that run as part of it, once each; not those of a loop."""
         names = [self.attribute("calls")]
-        if self.opcode in ("call", "async-start"):
+        if self.opcode in ("call", "call-start", "async-start"):
             names.append(self.attribute("to_apply"))
         branches = re.search(r"branch_computations=\{([^}]*)\}", self.attributes)
         if branches:
@@ -123,7 +123,8 @@ class Program:
                 header = re.match(r"(ENTRY )?%?([\w.\-]+) ", line)
                 name, lines = header.group(2), []
                 entry = name if header.group(1) else entry
-            elif name is not None and line == "}":
+            # Behind the brace may stand whose computation it was: a SparseCore's.
+            elif name is not None and line.startswith("}"):
                 parsed = [_instruction(one) for one in lines]
                 computations[name] = Computation(name, {i.name: i for i in parsed})
                 name = None

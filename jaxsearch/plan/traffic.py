@@ -8,7 +8,15 @@ from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction, Program, Vi
 # What takes no time of the memory: names, control, and ends of what has been counted.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
-    *("conditional", "call", "after-all", "partition-id", "replica-id", "iota"),
+    *(
+        "conditional",
+        "call",
+        "call-start",
+        "after-all",
+        "partition-id",
+        "replica-id",
+        "iota",
+    ),
 }
 # What writes a part of its first operand in place, and which operand that part is.
 _IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}

@@ -91,6 +91,39 @@ window={size=1x4 pad=0_0x3_3 rhs_reversal=0x1}, dim_labels=0b1f_1i0o->0b1f
     assert found.flops == 2 * 2 * 16 * 64 * 4 * 8
 
 
+def test_what_another_core_of_the_chip_runs_is_counted_once():
+    """As v5p's compiler hands a copy to a SparseCore."""
+    text = """HloModule m
+
+%inner (a: s32[80]) -> s32[80] {
+  %a = s32[80]{0} parameter(0)
+  ROOT %copied = s32[80]{0} copy(%a)
+}, execution_thread="sparsecore"
+
+%outer (b: s32[80]) -> s32[80] {
+  %b = s32[80]{0} parameter(0)
+  %begun = ((s32[80]{0}), s32[80]{0}, u32[]{:S(8)}) call-start(%b), \
+async_execution_thread="sparsecore", to_apply=%inner
+  ROOT %ended = s32[80]{0} call-done(%begun)
+}, execution_thread="sparsecore"
+
+%last (x: s32[80]) -> s32[80] {
+  %x = s32[80]{0} parameter(0)
+  ROOT %negative = s32[80]{0} negate(%x)
+}
+
+ENTRY %main (w: s32[80]) -> s32[80] {
+  %w = s32[80]{0} parameter(0)
+  %called = ((s32[80]{0}), s32[80]{0}, u32[]{:S(8)}) call-start(%w), \
+async_execution_thread="sparsecore", to_apply=%outer
+  %back = s32[80]{0} call-done(%called)
+  ROOT %f = s32[80]{0} fusion(%back), kind=kLoop, calls=%last
+}
+"""
+    # The copy reads and writes 80 words; so does the fusion.
+    assert costs(Program.read(text), {"fsdp": 1}).memory_bytes == 2 * 2 * 80 * 4
+
+
 @pytest.fixture(scope="module")
 def compiled():
     """Four layers in a scan on 8 devices: weights gathered over fsdp in each."""
