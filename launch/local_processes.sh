@@ -4,7 +4,8 @@
 #
 #   bash launch/local_processes.sh [--dry-run] N CONFIG [arguments of jaxsearch train]
 #
-# Devices are virtual: 8 in all, or JAXSEARCH_CPU_DEVICES in each process. Process 0
+# Each has one device, which uses all cores; JAXSEARCH_CPU_DEVICES=4 makes it four
+# virtual ones, to try a mesh (slower: their collectives share the cores). Process 0
 # writes here, the others to files. When a process dies, the others cannot go on, and
 # JAX aborts them once its heartbeat has been missing for a while. This script says
 # which one died first and why, stops those that still run after JAXSEARCH_GRACE_S
@@ -22,7 +23,7 @@ case "${1:-}" in "" | *[!0-9]* | 0*) usage ;; esac
 [ $# -ge 2 ] || usage
 num="$1"
 shift
-devices="${JAXSEARCH_CPU_DEVICES:-$((num < 8 ? 8 / num : 1))}"
+devices="${JAXSEARCH_CPU_DEVICES:-1}"
 grace="${JAXSEARCH_GRACE_S:-60}"
 forget_processes
 

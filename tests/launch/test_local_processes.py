@@ -70,7 +70,7 @@ def test_every_process_learns_its_place(machine):
     [address] = {one["COORDINATOR"] for one in seen}
     assert re.fullmatch(r"127\.0\.0\.1:\d+", address)
     for one in seen:
-        assert one["flags"] == "--xla_force_host_platform_device_count=4"
+        assert one["flags"] == "--xla_force_host_platform_device_count=1"
         assert one["words"] == ["train", config, "--steps", "5"]
 
 
