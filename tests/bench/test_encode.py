@@ -82,7 +82,9 @@ def test_the_summary_says_what_was_done(monkeypatch, write):
     assert result["workload"] == {"texts": 21, "shortest": 4, "longest": 36}
     assert len(result["runs"]) == 2 and result["recompilations"] == 0
     assert result["tokens_per_s"] == result["tokens"] / result["seconds"]
-    assert 0 < result["limit_fraction"] < 1
+    # How near is the machine's affair: products as small as these are mostly noise.
+    limit_seconds = sum(phase["seconds"] for phase in result["limit"].values())
+    assert result["limit_fraction"] == pytest.approx(limit_seconds / result["seconds"])
     assert set(result["limit"]) == {"linear", "attention"}
     assert json.loads(json.dumps(result)) == result
 

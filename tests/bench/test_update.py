@@ -62,7 +62,9 @@ def test_the_summary_says_what_was_done(write):
     assert result["tokens_per_s"] == result["tokens"] / result["seconds"]
     assert len(result["runs"]) == 2 and result["recompilations"] == 0
     assert set(result["limit"]) == {"blocks", "attention", "head"}
-    assert 0 < result["limit_fraction"] < 1
+    # How near is the machine's affair: products as small as these are mostly noise.
+    limit_seconds = sum(phase["seconds"] for phase in result["limit"].values())
+    assert result["limit_fraction"] == pytest.approx(limit_seconds / result["seconds"])
     assert 0 < result["model_flops_utilization"] < 1
     assert 0 < result["padding_share"] < 0.9
     assert result["peak_bytes"] > 0 and result["grad_norm"] > 0
