@@ -72,13 +72,22 @@ class KernelPages(NamedTuple):
     def page_len(self) -> int:
         return self.values.shape[2]
 
+    def _heads(self, num_others: int) -> Array:
+        """Every head, before `num_others` axes of other indices.
+
+        Written as `[:, index]`, two heads or more would lie innermost, and XLA would
+        turn the whole cache round for the kernel in every step.
+        """
+        heads = jnp.arange(self.keys.shape[0])
+        return heads.reshape(-1, *(1,) * num_others)
+
     def write(
         self, index: Array, offsets: Array, key: Array, value: Array
     ) -> "KernelPages":
         new = (jnp.einsum("RTKH->KRTH", key), jnp.einsum("RTKH->KRTH", value))
         return KernelPages(
             *(
-                old.at[:, index, offsets].set(x, mode="drop")
+                old.at[self._heads(2), index, offsets].set(x, mode="drop")
                 for old, x in zip(self, new, strict=True)
             )
         )
@@ -87,14 +96,14 @@ class KernelPages(NamedTuple):
         keys = jnp.einsum("NKHW->KNWH", new.keys)
         values = jnp.einsum("NKWH->KNWH", new.values)
         return KernelPages(
-            keys=self.keys.at[:, index].set(keys, mode="drop"),
-            values=self.values.at[:, index].set(values, mode="drop"),
+            keys=self.keys.at[self._heads(1), index].set(keys, mode="drop"),
+            values=self.values.at[self._heads(1), index].set(values, mode="drop"),
         )
 
     def gather(self, index: Array) -> Pages:
         """Zeros where a page is not here."""
         keys, values = (
-            x.at[:, index].get(mode="fill", fill_value=0)
+            x.at[self._heads(2), index].get(mode="fill", fill_value=0)
             for x in (self.keys, self.values)
         )
         return Pages(

@@ -45,6 +45,21 @@ SIZES = {
 }
 
 
+def planned(folder, sizes, *words, **fields):
+    (folder / "config.json").write_text(json.dumps(sizes))
+    run = folder / "run.py"
+    run.write_text(RUN.format(folder=str(folder), **fields))
+    command = ["plan", str(run), "--topology", "v5e:2x2", "--json", *words]
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxsearch.cli", *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fsdp", "tensor", "is_rematerialised"), [(4, 1, True), (2, 2, False)]
@@ -53,19 +68,17 @@ def test_an_update_computes_and_sends_what_it_must(
     tmp_path, fsdp, tensor, is_rematerialised
 ):
     """On four TPUs v5e: within 1.1 and 1.15 times the least; kernels compile."""
-    (tmp_path / "config.json").write_text(json.dumps(SIZES))
-    run = tmp_path / "run.py"
     fields = {"fsdp": fsdp, "tensor": tensor, "is_rematerialised": is_rematerialised}
-    run.write_text(RUN.format(folder=str(tmp_path), **fields))
-    command = ["plan", str(run), "--topology", "v5e:2x2", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxsearch.cli", *command],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = planned(tmp_path, SIZES, **fields)
     assert found["flops_of_own"] <= 1.1
     assert found["fsdp_received_of_least"] <= 1.15
     assert found["fits"]
+
+
+@pytest.mark.slow
+def test_no_cache_is_copied_where_a_device_has_two_heads(tmp_path):
+    sizes = SIZES | {"num_key_value_heads": 4}
+    fields = {"fsdp": 4, "tensor": 1, "is_rematerialised": True}
+    found = planned(tmp_path, sizes, "--rollout.num-slots", "256", **fields)
+    layer = found["slots"] * found["slot_bytes"] / sizes["num_hidden_layers"]
+    assert found["programs"]["decode"]["extra_bytes"] < layer / 2
