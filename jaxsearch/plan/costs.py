@@ -66,6 +66,9 @@ def costs(
         if not visit.is_fused:
             accessed += visit.times * memory_bytes(program, visit)
         kind = one.opcode.removesuffix("-start")
+        if visit.computation.name.startswith("all-reduce-scatter"):
+            # How a TPU's compiler writes one: a sum, of which each keeps a part.
+            kind = kind.replace("all-reduce", "reduce-scatter")
         if kind not in _COLLECTIVES:
             continue
         # A gather that goes on beside products, of a loop even, stands in each of

@@ -91,6 +91,26 @@ window={size=1x4 pad=0_0x3_3 rhs_reversal=0x1}, dim_labels=0b1f_1i0o->0b1f
     assert found.flops == 2 * 2 * 16 * 64 * 4 * 8
 
 
+def test_a_sum_of_which_each_device_keeps_a_part_is_half_a_sum():
+    text = """HloModule m
+
+%all-reduce-scatter.1 (a: bf16[512,64]) -> bf16[128,64] {
+  %a = bf16[512,64]{1,0} parameter(0)
+  %sum = bf16[512,64]{1,0} all-reduce(%a), channel_id=1, \
+replica_groups={{0,1,2,3}}, to_apply=%add
+  %zero = s32[] constant(0)
+  ROOT %part = bf16[128,64]{1,0} dynamic-slice(%sum, %zero, %zero)
+}
+
+ENTRY %main (w: bf16[512,64]) -> bf16[128,64] {
+  %w = bf16[512,64]{1,0} parameter(0)
+  ROOT %f = bf16[128,64]{1,0} fusion(%w), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+    found = costs(Program.read(text), {"fsdp": 4})
+    assert found.collectives == {"reduce-scatter": {"fsdp": 3 * 128 * 64 * 2}}
+
+
 def test_what_another_core_of_the_chip_runs_is_counted_once():
     """As v5p's compiler hands a copy to a SparseCore."""
     text = """HloModule m
