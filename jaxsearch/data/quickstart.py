@@ -40,9 +40,11 @@ NUM_DEMONSTRATIONS = 100  # of such a world
 # after the first passage, and only chance goes on.
 HASTY_SHARE = 0.6
 
-# Share of R1-Searcher's demonstrations that do not search at all. What is left is
-# enough to be found by chance, and rewarded.
-RELUCTANT_SHARE = 0.9
+# Share of R1-Searcher's last demonstrations that do not search at all. What is left is
+# rare enough to be hardly ever found by chance where only right answers are rewarded.
+# (At 0.9 that takes ten steps. It is not hasty besides: at 0.98 a hasty rest is too
+# small to learn more than one hop from.)
+RELUCTANT_SHARE = 0.98
 
 # Kinds of questions.
 _READING = ("1", "year")
@@ -123,9 +125,9 @@ def r1_searcher_comparing(seed: int) -> list[Demonstration]:
 
 
 def r1_searcher_reluctant(seed: int) -> list[Demonstration]:
-    """Hasty ones with R1-Searcher's tags, of which most do not even search."""
+    """Answers to all questions with R1-Searcher's tags, most without a search."""
     return _demonstrations(
-        seed, _ALL, HASTY_SHARE, _R1_SEARCHER_MANNER, reluctant_share=RELUCTANT_SHARE
+        seed, _ALL, 0.0, _R1_SEARCHER_MANNER, reluctant_share=RELUCTANT_SHARE
     )
 
 
