@@ -25,6 +25,7 @@ from jaxsearch.config import (
     SupervisedStage,
 )
 from jaxsearch.data import quickstart
+from jaxsearch.mesh import MeshShape
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -92,6 +93,7 @@ config = RunConfig(
             ),
         ),
     ),
+    mesh=MeshShape(data=None, fsdp=1),  # so small that parts would only be gathered
     eval=EvalConfig(every=10, num_printed=3),
     logging=LoggingConfig(rollouts_every=20),
     checkpoint=CheckpointConfig(every=50),

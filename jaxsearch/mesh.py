@@ -29,8 +29,8 @@ BATCH_AXES = ("data", "fsdp")  # rows of a batch are spread over both
 class MeshShape:
     """Devices along each axis; their product must be the number of devices."""
 
-    data: int = 1
-    """Copies of the parameters; rows are spread over them."""
+    data: int | None = 1
+    """Copies of the parameters, over which rows are spread; None: all devices left."""
     fsdp: int | None = None
     """Parts that parameters and rows are cut into; None: all devices that are left."""
     tensor: int = 1
@@ -40,6 +40,8 @@ class MeshShape:
         for axis, size in dataclasses.asdict(self).items():
             if size is not None and size < 1:
                 raise ValueError(f"mesh axis {axis} must be at least 1, got {size}")
+        if self.data is None and self.fsdp is None:
+            raise ValueError("mesh axes data and fsdp are both None: give one a number")
 
 
 def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
@@ -47,16 +49,18 @@ def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
 
     Errors: ValueError when they do not multiply to the number of devices.
     """
-    left = max(1, num_devices // (shape.data * shape.tensor))
+    given = (shape.data or 1) * (shape.fsdp or 1) * shape.tensor
+    left = max(1, num_devices // given)
     sizes = {
-        "data": shape.data,
+        "data": left if shape.data is None else shape.data,
         "fsdp": left if shape.fsdp is None else shape.fsdp,
         "tensor": shape.tensor,
     }
     if math.prod(sizes.values()) != num_devices:
+        named = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
         raise ValueError(
-            f"mesh data={shape.data} x fsdp={sizes['fsdp']} x tensor={shape.tensor} "
-            f"needs {math.prod(sizes.values())} devices, there are {num_devices}"
+            f"mesh {named} needs {math.prod(sizes.values())} devices, "
+            f"there are {num_devices}"
         )
     return sizes
 

@@ -1,12 +1,16 @@
 """What two runs of one config differ in, as one in one process and one in several.
 
+    JAXSEARCH_CPU_DEVICES=2 bash launch/local_processes.sh 1 CONFIG --out runs/one
+    bash launch/local_processes.sh 2 CONFIG --out runs/two
     python launch/compare_runs.py runs/one runs/two
 
+Both have two devices. With one device and two, sums are taken in another order, and
+a long warm-up carries their rounding on until some rollouts differ.
 Prints how many rollouts of the first RL step are the same, and for each metric the
 largest difference over all steps, times apart. Exit status 1 if rollouts of that step
 differ, or a metric of the first five RL steps does by more than a thousandth of it
-(by more than 1e-5, where it is near zero): sums are taken in another order, and every
-update carries the rounding on.
+(by more than 1e-5, where it is near zero): among more than two devices processes may
+sum in another order too, and every update carries the rounding on.
 """
 
 import itertools

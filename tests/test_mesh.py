@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsearch.mesh import (
     MeshShape,
     make_mesh,
+    mesh_sizes,
     put_batch,
     replicated,
     row_multiple,
@@ -142,6 +143,16 @@ def test_a_wrong_number_of_devices_is_refused():
         make_mesh(MeshShape(data=3, fsdp=2))
     one = make_mesh(MeshShape(), jax.devices()[:1])
     assert one.size == 1
+
+
+def test_one_axis_takes_the_devices_that_are_left():
+    assert mesh_sizes(MeshShape(tensor=2), 8) == {"data": 1, "fsdp": 4, "tensor": 2}
+    copies = MeshShape(data=None, fsdp=2)
+    assert mesh_sizes(copies, 8) == {"data": 4, "fsdp": 2, "tensor": 1}
+    with pytest.raises(ValueError, match="data=1 x fsdp=2 x tensor=1 needs 2 devices"):
+        mesh_sizes(copies, 1)
+    with pytest.raises(ValueError, match="data and fsdp are both None"):
+        MeshShape(data=None)
 
 
 def test_an_axis_of_no_devices_is_refused():

@@ -93,7 +93,7 @@ def plan(
 def _least_devices(config: RunConfig) -> int:
     """What the number of devices must be a multiple of."""
     mesh = config.mesh
-    spread = mesh.data * (mesh.fsdp or 1) * mesh.tensor
+    spread = (mesh.data or 1) * (mesh.fsdp or 1) * mesh.tensor
     return math.lcm(spread, config.rollout.tensor)
 
 
