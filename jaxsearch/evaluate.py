@@ -44,8 +44,7 @@ def judge(
 ) -> tuple[list[Outcome], list[dict[str, float]]]:
     """Reward and answer metrics of each trajectory; 0 for one whose search failed.
 
-    Errors: what the recipe's reward raises, with a note that names the question;
-    ValueError for a reward that is no finite number.
+    Errors: RewardError if the recipe's reward fails; it names the question.
     """
     outcomes = [
         _SEARCH_FAILED

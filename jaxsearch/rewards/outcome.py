@@ -17,7 +17,8 @@ class Outcome:
         there is none that can be read.
       findings: what else the judge has seen, by name, for `jaxsearch score`.
 
-    Errors: ValueError for a reward or a part that is no finite number.
+    Errors: ValueError for a reward or a part that is no finite number, or a prediction
+    that is no text.
     """
 
     reward: float
@@ -35,3 +36,7 @@ class Outcome:
                     f"a reward and its parts must be finite numbers of Python's, got "
                     f"{self.reward!r} and {self.parts} (reason: {self.reason!r})"
                 )
+        if not isinstance(self.prediction, str | None):
+            raise ValueError(
+                f"a prediction must be a string or None, got {self.prediction!r:.80}"
+            )

@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import importlib
+import traceback
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from pathlib import Path
 
 from jaxsearch.protocol import (
     QUICKSTART,
@@ -27,23 +28,8 @@ from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.trajectory import Segment
 
 
-class _Noted:
-    """A context that adds a note to the errors which pass through it."""
-
-    def __init__(self, note: str):
-        self._note = note
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            error.add_note(self._note)
+class RewardError(ValueError):
+    """A reward function raised, or returned something that is no Outcome."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,14 +59,47 @@ class Recipe:
         has_ended: bool,
         whose: str,
     ) -> Outcome:
-        """`reward` of a rollout; errors of the function carry a note with `whose`.
+        """`reward` of a rollout.
 
-        Errors: whatever the function raises; ValueError if it returns no Outcome.
+        Errors: RewardError, with `whose` in it.
         """
-        with _Noted(f"in the reward of {whose} by recipe {self.name!r}"):
-            outcome = self.reward(segments, golden_answers, has_ended=has_ended)
-            if not isinstance(outcome, Outcome):
-                raise ValueError(f"a reward must be an Outcome, got {outcome!r:.80}")
+        return self._outcome(self.reward, segments, golden_answers, has_ended, whose)
+
+    def judged_text(
+        self,
+        response: str,
+        golden_answers: Sequence[str],
+        *,
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        """`reward_of_text` of a response.
+
+        Errors: RewardError, with `whose` in it.
+        """
+        return self._outcome(
+            self.reward_of_text, response, golden_answers, has_ended, whose
+        )
+
+    def _outcome(
+        self,
+        reward: Callable[..., Outcome],
+        judged: str | Sequence[Segment],
+        golden_answers: Sequence[str],
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        try:
+            outcome = reward(judged, golden_answers, has_ended=has_ended)
+        except Exception as error:  # a user's function may raise anything
+            raise RewardError(
+                f"{_in_words(error)}; in the reward of {whose} by recipe {self.name!r}"
+            ) from error
+        if not isinstance(outcome, Outcome):
+            raise RewardError(
+                f"a reward must be an Outcome, got {outcome!r:.80}; in the reward of "
+                f"{whose} by recipe {self.name!r}"
+            )
         return outcome
 
     def metrics(
@@ -206,7 +225,11 @@ def _imported(name: str) -> Recipe:
         raise ValueError(
             f"recipe {name!r}: cannot import {module_name} ({error}); its folder must "
             "be on PYTHONPATH"
-        ) from None
+        ) from error
+    except Exception as error:  # a user's module may raise anything
+        raise ValueError(
+            f"recipe {name!r}: cannot import {module_name!r}: {_in_words(error)}"
+        ) from error
     recipe = vars(module).get(attribute)
     if not isinstance(recipe, Recipe):
         raise ValueError(
@@ -214,3 +237,13 @@ def _imported(name: str) -> Recipe:
             f"got {type(recipe).__name__}"
         )
     return recipe
+
+
+def _in_words(error: Exception) -> str:
+    """What our own errors say; others with their kind, and where they come from."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    if Path(at.filename).is_relative_to(Path(__file__).parent):
+        return str(error)
+    return (
+        f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
+    )

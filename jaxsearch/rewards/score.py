@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def score_file(
     judged as the recipe's reference does). `prediction` wins over the other two, except
     beside a `reward`: such a line was judged before and is judged anew.
     `ended` is needed with the latter two where the recipe depends on it. A line
-    without any golden answer, which the references judge, has metrics 0 and is
-    counted; with `segments` it is an error.
+    without any golden answer, where the recipe's reference judges such, has metrics 0,
+    is counted, and stays out of every mean; else it is an error.
 
     Args:
       path: the file; blank lines in it are passed over.
@@ -41,9 +42,10 @@ def score_file(
         created if any line is malformed.
 
     Returns:
-      `n` lines judged and `skipped`; `em`, `f1`, `cover_em` as means over the n lines;
-      `mean_reward` over the `num_rewards` lines that have one, None if none has;
-      `num_without_golden_answers`; and, if lines carry `expected`, how many are
+      `n` lines judged and `skipped`; `num_without_golden_answers`; of the others `em`,
+      `f1` and `cover_em` as means, and `mean_reward` over the `num_rewards` that have
+      one, None where there is nothing to average; and, if lines carry `expected`, how
+      many are
       `equal` and `unequal`, every field of it compared, and `unequal_ids`, the first
       `MAX_UNEQUAL_IDS` of the latter that have one.
     """
@@ -83,18 +85,24 @@ def _open(path: str | Path, mode: str) -> io.BufferedIOBase:
 
 def _lines(path: str | Path) -> Iterator[tuple[str, Line]]:
     """Each object of the file, after the words that say where it stands."""
-    with _open(path, "r") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                line = json.loads(raw)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"{where}: not a line of JSON: {error}") from error
-            if not isinstance(line, dict):
-                raise ValueError(f"{where}: expected an object, got {raw[:40]!r}")
-            yield where, line
+    try:
+        with _open(path, "r") as file:
+            for number, raw in enumerate(file, start=1):
+                if raw.strip():
+                    where = f"{path}, line {number}"
+                    yield where, _parsed(raw, where)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} cannot be unpacked: {error}") from error
+
+
+def _parsed(raw: bytes, where: str) -> Line:
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not a line of JSON: {error}") from error
+    if not isinstance(line, dict):
+        raise ValueError(f"{where}: expected an object, got {raw[:40]!r}")
+    return line
 
 
 def _judge(line: Line, recipe_name: str) -> Line:
@@ -138,7 +146,9 @@ def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
     has_ended = is_told and _field(line, "ended", bool)
     if "segments" not in line:
         response = _field(line, "response", str)
-        return recipe.reward_of_text(response, golden_answers, has_ended=has_ended)
+        return recipe.judged_text(
+            response, golden_answers, has_ended=has_ended, whose="this line"
+        )
     if "response" in line:
         raise ValueError("got both segments and response; keep one of them")
     segments = []
@@ -163,18 +173,15 @@ def _field(line: Line, name: str, kind: type) -> Any:
 
 
 def _summary(judged: Sequence[tuple[Line, Line]]) -> dict[str, Any]:
-    rewards = [found["reward"] for _, found in judged if "reward" in found]
+    answerable = [found for line, found in judged if line["golden_answers"]]
+    rewards = [found["reward"] for found in answerable if "reward" in found]
     summary = {
         "n": len(judged),
-        "mean_reward": math.fsum(rewards) / len(rewards) if rewards else None,
+        "mean_reward": _mean(rewards),
         "num_rewards": len(rewards),
-        "num_without_golden_answers": sum(
-            not line["golden_answers"] for line, _ in judged
-        ),
+        "num_without_golden_answers": len(judged) - len(answerable),
+        **{name: _mean([found[name] for found in answerable]) for name in _METRICS},
     }
-    for metric in _METRICS:
-        total = math.fsum(found[metric] for _, found in judged)
-        summary[metric] = total / len(judged)
     expecting = [(line, found) for line, found in judged if "expected" in line]
     if expecting:
         unequal = [
@@ -188,6 +195,10 @@ def _summary(judged: Sequence[tuple[Line, Line]]) -> dict[str, Any]:
             line["id"] for line in unequal[:MAX_UNEQUAL_IDS] if "id" in line
         ]
     return summary
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
 
 
 def _same(found: Any, expected: Any) -> bool:

@@ -15,7 +15,7 @@ from jaxsearch.cli import main
 from jaxsearch.config import RLStage
 from jaxsearch.evaluate import judge
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.recipes import RECIPES, recipe_named
+from jaxsearch.rewards.recipes import RECIPES, RewardError, recipe_named
 from jaxsearch.trajectory import Segment, Status, Trajectory
 
 
@@ -46,7 +46,9 @@ def test_no_prediction_scores_nothing_even_against_an_empty_golden_answer():
 
 
 def own_recipe(monkeypatch, reward):
-    recipe = dataclasses.replace(recipe_named("research"), name="own", reward=reward)
+    recipe = dataclasses.replace(
+        recipe_named("research"), name="own", reward=reward, reward_of_text=reward
+    )
     module = types.ModuleType("own_rewards")
     module.OWN, module.other = recipe, reward
     monkeypatch.setitem(sys.modules, "own_rewards", module)
@@ -88,34 +90,46 @@ def rollout():
 
 
 @pytest.mark.parametrize(
-    ("made", "error", "message"),
+    ("made", "message"),
     [
-        (lambda: outcome(math.nan), ValueError, "finite numbers .* got nan"),
-        (lambda: outcome(-math.inf), ValueError, "finite numbers .* got -inf"),
-        (lambda: outcome(1.0, f1=math.nan), ValueError, "'f1': nan"),
-        (lambda: None, ValueError, "a reward must be an Outcome, got None"),
-        (lambda: {}["score"], KeyError, "score"),
+        (lambda: outcome(math.nan), "finite numbers .* got nan"),
+        (lambda: outcome(-math.inf), "finite numbers .* got -inf"),
+        (lambda: outcome(1.0, f1=math.nan), "'f1': nan"),
+        (lambda: dataclasses.replace(outcome(1.0), prediction=5), "(?s)prediction"),
+        (lambda: None, "a reward must be an Outcome, got None"),
+        (lambda: {}["score"], r"KeyError: 'score' \(test_recipes.py, line \d+\)"),
+        (lambda: int("one"), r"ValueError: invalid .*: 'one' \(test_recipes.py, line"),
     ],
 )
-def test_a_reward_that_fails_is_named_and_never_a_silent_0(
-    monkeypatch, made, error, message
-):
+def test_a_reward_that_fails_is_named_and_never_a_silent_0(monkeypatch, made, message):
     recipe = own_recipe(monkeypatch, lambda *_, **__: made())
-    with pytest.raises(error, match=message) as caught:
+    whose = "; in the reward of question 'q7', answer 2 by recipe 'own'$"
+    with pytest.raises(RewardError, match=f"{message}.*{whose}"):
         judge([rollout()], recipe)
-    [note] = caught.value.__notes__
-    assert note == "in the reward of question 'q7', answer 2 by recipe 'own'"
 
 
-def test_the_command_names_line_and_reward(monkeypatch, capsys, tmp_path):
-    own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
-    segments = [{"text": "x", "is_policy": True}]
-    line = {"segments": segments, "golden_answers": ["Paris"], "ended": True}
+@pytest.mark.parametrize(
+    "rollout", [{"segments": [{"text": "x", "is_policy": True}]}, {"response": "x"}]
+)
+def test_the_command_names_line_and_reward(monkeypatch, capsys, tmp_path, rollout):
+    own_recipe(monkeypatch, lambda *_, **__: {}["score"])
+    line = {**rollout, "golden_answers": ["Paris"], "ended": True}
     (tmp_path / "in.jsonl").write_text(json.dumps(line))
     path = str(tmp_path / "in.jsonl")
     assert main(["score", "--recipe", "own_rewards:OWN", path]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
-    assert "line 1: a reward and its parts must be finite" in words
+    assert "line 1: KeyError: 'score' (test_recipes.py" in words
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "def broken(:"])
+def test_a_module_that_cannot_be_imported_is_named(monkeypatch, tmp_path, text):
+    (tmp_path / "broken_rewards.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="cannot import 'broken_rewards': .*Error"):
+        recipe_named("broken_rewards:OWN")
+    for name in (":OWN", ".rewards:OWN"):
+        with pytest.raises(ValueError, match="cannot import"):
+            recipe_named(name)
 
 
 def test_where_a_command_judges_rollouts_its_line_names_the_question(

@@ -146,6 +146,27 @@ def test_predictions_get_answer_metrics_only(write, tmp_path):
     assert all("reward" not in line for line in read(out))
 
 
+def test_lines_without_a_golden_answer_are_counted_and_in_no_mean(write):
+    summary = score_file(write(LINE, LINE | {"golden_answers": []}), "research")
+    assert (summary["n"], summary["num_without_golden_answers"]) == (2, 1)
+    assert (summary["num_rewards"], summary["mean_reward"]) == (1, 1.0)
+    assert (summary["em"], summary["f1"], summary["cover_em"]) == (1.0, 1.0, 1.0)
+    summary = score_file(
+        write({"prediction": "Oslo", "golden_answers": []}), "research"
+    )
+    assert summary["num_without_golden_answers"] == 1
+    assert summary["em"] is summary["mean_reward"] is None
+
+
+def test_a_file_that_cannot_be_unpacked_is_named(tmp_path):
+    whole = gzip.compress(json.dumps(LINE).encode() * 100)
+    for name, raw in (("plain", b"{}"), ("torn", whole[:-12])):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=rf"{name}\.jsonl\.gz cannot be unpacked"):
+            score_file(path, "research")
+
+
 def test_only_what_the_policy_wrote_is_judged_in_segments(write):
     segments = [
         {"text": "<think> t </think> <search> q </search>", "is_policy": True},
@@ -193,6 +214,8 @@ def test_the_end_is_optional_where_it_changes_nothing(write):
     [
         ("{", "not a line of JSON"),
         ("[1]", "expected an object"),
+        ("[" * 100_000, "not a line of JSON"),
+        ("1" * 5_000, "not a line of JSON"),
         ({"response": RIGHT, "ended": True}, "'golden_answers' is missing"),
         (LINE | {"golden_answers": "Paris"}, "'golden_answers' must be a list"),
         (LINE | {"golden_answers": [1817]}, "expected strings"),
