@@ -166,8 +166,13 @@ def _is_breaking_down(
     name: str, lines: Sequence[Mapping[str, Any]], config: GuardConfig
 ) -> bool:
     key, share = SIGNALS[name].key, config.shares[name]
-    # A run that an earlier version began may have lines without it.
-    measured = [line for line in lines if key in line]
+    # A run that an earlier version began may have lines without it, and where every
+    # search failed there is no reward.
+    measured = [
+        line
+        for line in lines
+        if all(math.isfinite(line.get(k, math.nan)) for k in (key, "reward/mean"))
+    ]
     if len(measured) < config.min_steps:
         return False
     was_on = len(lines) > 1 and lines[-2].get(f"alarm/{name}") == 1.0

@@ -5,6 +5,7 @@ A number that is a mean leaves the device, a microbatch or a process as
 of means are wrong as soon as the parts differ in size.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -99,8 +100,9 @@ def trajectory_metrics(
 ) -> dict[str, Mean | float]:
     """What one step's rollouts looked like; one outcome, em, f1 and thought for each.
 
-    Of all trajectories: `reward/mean`, `reward/<part>` (of those that have the
-    part), `em`, `f1`, `searches/mean`, `len/*`, `status/*` (every status is
+    Of those that could be judged, which one whose search failed cannot:
+    `reward/mean`, `reward/<part>` (of those that have the part), `em` and `f1`. Of all
+    trajectories: `searches/mean`, `len/*`, `status/*` (every status is
     present) and `tags_deleted` (control tags taken out of passages); `len/think` is in
     characters, the other lengths in tokens. Of all
     searches: `searches/failed`, `searches/empty` (answered, but without a passage)
@@ -116,10 +118,11 @@ def trajectory_metrics(
             f"least one: got {len(trajectories)} trajectories, {len(outcomes)} "
             f"outcomes, {len(em)} em, {len(f1)} f1, {len(thoughts)} thoughts"
         )
+    is_judged = [one.status is not Status.SEARCH_FAILED for one in trajectories]
     return {
-        **_reward_metrics(trajectories, outcomes),
-        "em": Mean.of(em),
-        "f1": Mean.of(f1),
+        **_reward_metrics(trajectories, outcomes, is_judged),
+        "em": Mean.of(list(itertools.compress(em, is_judged))),
+        "f1": Mean.of(list(itertools.compress(f1, is_judged))),
         **_search_metrics(trajectories),
         **_token_metrics(trajectories),
         "len/think": Mean.of([len(thought) for thought in thoughts]),
@@ -132,23 +135,27 @@ def trajectory_metrics(
 
 
 def _reward_metrics(
-    trajectories: Sequence[Trajectory], outcomes: Sequence[Judgement]
+    trajectories: Sequence[Trajectory],
+    outcomes: Sequence[Judgement],
+    is_judged: Sequence[bool],
 ) -> dict[str, Mean]:
     parts: dict[str, list[float]] = {}
     groups: dict[int, list[float]] = {}
-    for trajectory, outcome in zip(trajectories, outcomes, strict=True):
-        group = groups.setdefault(trajectory.position, [])
-        if trajectory.is_kept:
+    for one, outcome, counts in zip(trajectories, outcomes, is_judged, strict=True):
+        group = groups.setdefault(one.position, [])
+        if one.is_kept:
             group.append(outcome.reward)
-        for name, value in outcome.parts.items():
-            parts.setdefault(name, []).append(value)
+        if counts:
+            for name, value in outcome.parts.items():
+                parts.setdefault(name, []).append(value)
     if reserved := {"mean", "group_std"} & parts.keys():
         raise ValueError(
             f"a reward part may not be called {sorted(reserved)}: "
             "reward/mean and reward/group_std are taken"
         )
+    rewards = [outcome.reward for outcome in outcomes]
     return {
-        "reward/mean": Mean.of([outcome.reward for outcome in outcomes]),
+        "reward/mean": Mean.of(list(itertools.compress(rewards, is_judged))),
         "reward/group_std": Mean.of([float(np.std(g)) for g in groups.values() if g]),
         **{f"reward/{name}": Mean.of(values) for name, values in parts.items()},
         "groups_without_signal": Mean.of([len(set(g)) < 2 for g in groups.values()]),

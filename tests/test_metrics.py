@@ -129,15 +129,21 @@ def test_a_dropped_rollout_is_counted_but_is_no_member_of_its_group():
     summary = metrics.summarise(
         metrics.trajectory_metrics(
             trajectories,
-            [Outcome(r) for r in rewards],
-            em=[0.0] * 7,
-            f1=[0.0] * 7,
+            [
+                Outcome(r, f1=0.25 * one.is_kept)
+                for r, one in zip(rewards, trajectories, strict=True)
+            ],
+            em=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+            f1=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
             thoughts=[""] * 7,
         )
     )
     assert summary["rollouts_dropped"] == 3.0
     assert summary["status/search_failed"] == pytest.approx(3 / 7)
-    assert summary["reward/mean"] == pytest.approx(1.8 / 7)  # of all
+    # Of those that were judged: a retriever that is away is no reward of 0.
+    assert summary["reward/mean"] == pytest.approx(1.8 / 4)
+    assert summary["em"] == summary["f1"] == 0.5
+    assert summary["reward/f1"] == 0.25
     # 0.5 and 0: the group that lost everyone has no spread to speak of.
     assert summary["reward/group_std"] == 0.25
     assert summary["groups_without_signal"] == pytest.approx(2 / 3)
