@@ -16,10 +16,10 @@ from jaxsearch.rl.optimizer import OptimizerConfig
 
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
-    """Errors: ValueError naming the first field that is smaller."""
+    """Errors: ValueError naming the first field that is smaller, or not finite."""
     values = dataclasses.asdict(owner)
     for name in names:
-        if values[name] < smallest:
+        if not smallest <= values[name] < math.inf:
             raise ValueError(f"{name} must be at least {smallest}, got {values[name]}")
 
 
@@ -250,7 +250,7 @@ class RLStage:
     REINFORCE++ does, with a baseline or without."""
     reward_kl_weight: float = 0.0
     """Of KL (k1) to the policy as the stage began, taken from the rewards token by
-    token; beside it objective.kl_weight is best 0."""
+    token; objective.kl_weight must be 0 then."""
     overlong_buffer: int = 0
     """Rollouts lose reward over the last so many tokens of rollout.max_len, 1 at its
     end (DAPO); 0: none."""
@@ -284,13 +284,17 @@ class RLStage:
                 f"updates_per_step ({self.updates_per_step}) must divide the rollouts "
                 f"of a step ({self.questions_per_step} x {self.group_size})"
             )
-        if self.max_importance is not None and self.max_importance < 1:
-            raise ValueError(
-                f"max_importance must be at least 1, got {self.max_importance}"
-            )
-        if self.temperature <= 0:
+        if self.max_importance is not None:
+            _at_least(self, 1, "max_importance")
+        if not 0 < self.temperature < math.inf:
             raise ValueError(
                 f"temperature must be positive in training, got {self.temperature}"
+            )
+        if self.reward_kl_weight and self.objective.kl_weight:
+            raise ValueError(
+                f"KL is charged twice, by reward_kl_weight ({self.reward_kl_weight}) "
+                f"and by objective.kl_weight ({self.objective.kl_weight}); set one of "
+                "them to 0"
             )
         recipe_named(self.recipe)
 
@@ -327,6 +331,9 @@ class LoggingConfig:
     tensorboard: bool = False
     rollouts_every: int = 10
     """Steps between files of rollouts; 0: none."""
+
+    def __post_init__(self):
+        _at_least(self, 0, "rollouts_every")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
 import collections.abc
 import dataclasses
 import difflib
+import functools
 import importlib
+import traceback
 import typing
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,10 @@ _STAGES = {kind.__name__: kind for kind in (SupervisedStage, RLStage)}
 
 
 def resolved(config: Any) -> Any:
-    """A config as JSON values; functions become `module:qualname`."""
+    """A config as JSON values; functions become `module:qualname`.
+
+    A `functools.partial` with keywords becomes an object of both.
+    """
     if dataclasses.is_dataclass(config):
         fields = {
             field.name: resolved(value)
@@ -27,6 +32,13 @@ def resolved(config: Any) -> Any:
         return {"kind": type(config).__name__, **fields} if is_stage else fields
     if isinstance(config, tuple | list):
         return [resolved(item) for item in config]
+    if isinstance(config, functools.partial):
+        if config.args:
+            raise ValueError(
+                f"a partial of a config takes keywords alone, got {config.args!r} for "
+                f"{config.func.__qualname__}"
+            )
+        return {"function": resolved(config.func), "keywords": config.keywords}
     if callable(config):
         return f"{config.__module__}:{config.__qualname__}"
     return config
@@ -79,8 +91,13 @@ def read_config(path: str) -> RunConfig:
     names: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
     try:
         exec(compile(file.read_text(), str(file), "exec"), names)
-    except (SyntaxError, NameError, ImportError, TypeError, ValueError) as error:
-        raise ValueError(f"config file {path}: {error}") from error
+    except Exception as error:  # a user's file may raise anything
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        is_own = Path(at.filename).resolve() == file.resolve()
+        where = f", line {at.lineno}" if is_own else ""
+        raise ValueError(
+            f"config file {path}{where}: {type(error).__name__}: {error}"
+        ) from error
     config = names.get("config")
     if not isinstance(config, RunConfig):
         raise ValueError(
@@ -90,6 +107,11 @@ def read_config(path: str) -> RunConfig:
     return (
         config if config.out else dataclasses.replace(config, out=f"runs/{file.stem}")
     )
+
+
+def check_restorable(config: RunConfig) -> None:
+    """Errors: ValueError where a run's folder could not tell what the run was."""
+    restored(resolved(config))
 
 
 def restored(fields: dict[str, Any]) -> RunConfig:
@@ -127,7 +149,9 @@ def _build(kind: type, fields: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def _function(name: str) -> Any:
+def _function(name: str | dict[str, Any]) -> Any:
+    if isinstance(name, dict):
+        return functools.partial(_function(name["function"]), **name["keywords"])
     module, _, qualname = name.partition(":")
     try:
         return vars(importlib.import_module(module))[qualname]

@@ -83,6 +83,21 @@ def load_inputs(config: RunConfig) -> Inputs:
     return inputs
 
 
+def check_complete(config: RunConfig, inputs: Inputs) -> None:
+    """Errors: ValueError if RL has no questions, or nothing to search."""
+    for number, stage in enumerate(config.stages):
+        if isinstance(stage, RLStage) and not inputs.questions[stage.name]:
+            raise ValueError(
+                f"stage {stage.name!r} has no questions: name a file with "
+                f"--data.questions, or with --stages.{number}.questions for it alone"
+            )
+    if inputs.questions and inputs.passages == []:
+        raise ValueError(
+            "there is nothing to search: name passages with --retrieval.corpus, or an "
+            "index with --retrieval.index"
+        )
+
+
 def _questions(
     config: RunConfig, questions: list[Question]
 ) -> dict[str, list[Question]]:
@@ -100,7 +115,7 @@ def _check_form(
     if model.prompt not in ("auto", template.form):
         raise ValueError(
             f"{model.prompt_template} is a prompt of form {template.form!r}, but "
-            f"model.prompt says {model.prompt!r}; leave that out"
+            f"model.prompt says {model.prompt!r}; say --model.prompt {template.form}"
         )
     if tokenizer.has_chat_prompt != template.is_chat:
         raise ValueError(

@@ -16,7 +16,7 @@ from jaxsearch.config import (
     RolloutConfig,
     RunConfig,
 )
-from jaxsearch.data.material import Material
+from jaxsearch.data.material import no_material
 from jaxsearch.fingerprint import fingerprint
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
@@ -35,11 +35,6 @@ _BUDGETS = RolloutConfig(
     max_observation_len=2048,
     max_searches=16,
 )
-
-
-def no_material(run_folder: Path, seed: int) -> Material:
-    """For policies that come without questions or passages."""
-    return Material(questions=[], passages=[])
 
 
 def is_run(folder: str) -> bool:

@@ -18,6 +18,7 @@ from jaxsearch.config import (
     RunConfig,
 )
 from jaxsearch.data import sample
+from jaxsearch.data.material import no_material
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rl.advantages import group_centred, group_relative
@@ -74,7 +75,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
     questions_per_step = 256
     return RunConfig(
         model=_large(path, prompt),
-        data=DataConfig(material=sample.material),
+        data=DataConfig(material=no_material),
         retrieval=RetrievalConfig(num_passages=5),
         rollout=RolloutConfig(
             max_len=8192,
@@ -112,7 +113,7 @@ def r1_searcher(
     """R1-Searcher (arXiv:2503.05592) as its code runs it: the stages are given."""
     return RunConfig(
         model=_large(path, prompt),
-        data=DataConfig(material=sample.material),
+        data=DataConfig(material=no_material),
         retrieval=RetrievalConfig(num_passages=3),
         rollout=RolloutConfig(
             max_len=8192,
@@ -171,7 +172,7 @@ def search_r1(path: str) -> RunConfig:
     return RunConfig(
         # Its code uses the chat template of base models too.
         model=_large(path, "chat"),
-        data=DataConfig(material=sample.material),
+        data=DataConfig(material=no_material),
         retrieval=RetrievalConfig(num_passages=3),
         rollout=RolloutConfig(
             max_len=4608,

@@ -59,15 +59,17 @@ class PolicyUpdate:
         (importance, KL in the reward) is the one that the step began with.
         """
         stage = self.stage
-        max_len = self.run.config.rollout.max_len
-        advantages = advantages_of(trajectories, outcomes, stage, max_len=max_len)
+        advantages = advantages_of(trajectories, outcomes, stage)
         rows = self._rows(trajectories, advantages)
-        size = len(rows) // stage.updates_per_step
-        parts = [
-            self._part([row for row in rows[start : start + size] if row is not None])
-            for start in range(0, len(rows), size)
-        ]
-        parts, watched = self._shaped(state, parts)
+        parts = self._parts(rows)
+        drawn = None
+        if stage.max_importance is not None:
+            cut = [
+                row and row._replace(old_logprobs=t.sampling_logprobs)
+                for row, t in zip(rows, trajectories, strict=True)
+            ]
+            drawn = [b.old_logprobs for part in self._parts(cut) for b in part.batches]
+        parts, watched = self._shaped(state, parts, drawn)
         found = []
         for part in parts:
             state, metrics = self.updater.update(state, part.batches, part.divisor)
@@ -79,18 +81,19 @@ class PolicyUpdate:
     ) -> list[TrainRow | None]:
         """A row for each rollout, None where it has no advantage."""
         rows = train_rows(trajectories, advantages)
-        if self.stage.max_importance is not None:
-            # What was sampled from; the trainer's own log-probs follow in `_shaped`.
-            rows = [
-                row and row._replace(old_logprobs=t.sampling_logprobs)
-                for row, t in zip(rows, trajectories, strict=True)
-            ]
         if not self.stage.has_masked_observations:
             rows = [
                 row and with_observations(row, t.prompt_len)
                 for row, t in zip(rows, trajectories, strict=True)
             ]
         return rows
+
+    def _parts(self, rows: Sequence[TrainRow | None]) -> list[_Part]:
+        size = len(rows) // self.stage.updates_per_step
+        return [
+            self._part([row for row in rows[start : start + size] if row is not None])
+            for start in range(0, len(rows), size)
+        ]
 
     def _part(self, rows: Sequence[TrainRow]) -> _Part:
         num_tokens = np.asarray([row.is_policy.sum() for row in rows], np.int64)
@@ -104,12 +107,16 @@ class PolicyUpdate:
         return _Part(batches_of(self.run, weighted, self.stage), divisor)
 
     def _shaped(
-        self, state: TrainState, parts: Sequence[_Part]
+        self,
+        state: TrainState,
+        parts: Sequence[_Part],
+        drawn: Sequence[jax.Array] | None,
     ) -> tuple[list[_Part], Metrics]:
         """What a stage asks for beyond one advantage a rollout, token by token.
 
         In this order: the policy's own log-probs, KL in the reward, normalisation,
-        importance.
+        importance. `drawn` are the log-probs that tokens were drawn with, after a
+        top-k or top-p cut, for importance.
         """
         stage, updater = self.stage, self.updater
         batches = [batch for part in parts for batch in part.batches]
@@ -141,10 +148,10 @@ class PolicyUpdate:
                 batch._replace(advantages=normalised)
                 for batch, normalised in zip(batches, advantages, strict=True)
             ]
-        if stage.max_importance is not None:
+        if drawn is not None:
             weighted = [
-                one_by_one(_weighted, batch, old, stage.max_importance)
-                for batch, old in zip(batches, sampled, strict=True)
+                one_by_one(_weighted, *arrays, stage.max_importance)
+                for arrays in zip(batches, sampled, drawn, strict=True)
             ]
             batches = [batch for batch, _ in weighted]
             watched |= functools.reduce(joined, [metrics for _, metrics in weighted])
@@ -155,12 +162,28 @@ class PolicyUpdate:
         ], watched
 
 
-def advantages_of(
+def less_overlong(
     trajectories: Sequence[Trajectory],
     outcomes: Sequence[Outcome],
-    stage: RLStage,
     *,
     max_len: int,
+    buffer: int,
+) -> list[Outcome]:
+    """The outcomes with what length costs as a part of the reward, "overlong"."""
+    lengths = jnp.asarray([len(t.tokens) for t in trajectories])
+    costs = overlong_penalty(lengths, max_len=max_len, buffer=buffer)
+    return [
+        dataclasses.replace(
+            outcome,
+            reward=outcome.reward + cost,
+            parts={**outcome.parts, "overlong": cost},
+        )
+        for outcome, cost in zip(outcomes, np.asarray(costs).tolist(), strict=True)
+    ]
+
+
+def advantages_of(
+    trajectories: Sequence[Trajectory], outcomes: Sequence[Outcome], stage: RLStage
 ) -> list[float | None]:
     """The advantage of each rollout among those of its group that an update may use.
 
@@ -169,11 +192,6 @@ def advantages_of(
     by_group = (-1, stage.group_size)
     rewards = jnp.asarray([o.reward for o in outcomes], jnp.float32).reshape(by_group)
     is_kept = jnp.asarray([t.is_kept for t in trajectories]).reshape(by_group)
-    if stage.overlong_buffer:
-        lengths = jnp.asarray([len(t.tokens) for t in trajectories]).reshape(by_group)
-        rewards += overlong_penalty(
-            lengths, max_len=max_len, buffer=stage.overlong_buffer
-        )
     advantages = stage.advantage(rewards, is_kept)
     return [
         advantage if t.is_kept else None
@@ -215,11 +233,15 @@ def _charged(
 
 @jax.jit
 def _weighted(
-    batch: TrainBatch, sampled: jax.Array, max_weight: ArrayLike
+    batch: TrainBatch, sampled: jax.Array, drawn: jax.Array, max_weight: ArrayLike
 ) -> tuple[TrainBatch, Metrics]:
-    """Advantages times importance, which is the policy loss times it."""
+    """Advantages times importance, which is the policy loss times it.
+
+    The sampler's log-probs tell of drift before a cut (`sampled`), and what a token
+    counts after it (`drawn`).
+    """
     is_policy = batch.is_policy
-    weights = importance(batch.old_logprobs, sampled, is_policy, max_weight=max_weight)
+    weights = importance(batch.old_logprobs, drawn, is_policy, max_weight=max_weight)
     drift = jnp.where(is_policy, jnp.abs(batch.old_logprobs - sampled), 0.0)
     count = jnp.sum(is_policy, dtype=jnp.float32)
     is_cut = is_policy & (weights >= max_weight)

@@ -12,7 +12,7 @@ from jaxsearch import processes
 from jaxsearch.agreement import check_agreement, check_shared, num_own_questions
 from jaxsearch.checkpoint import Checkpoints, Progress
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
-from jaxsearch.config_record import resolved
+from jaxsearch.config_record import check_restorable, resolved
 from jaxsearch.console import ConsoleWriter
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
@@ -21,10 +21,11 @@ from jaxsearch.evaluate import everyones_judged, judge
 from jaxsearch.fingerprint import fingerprint
 from jaxsearch.guards import marked
 from jaxsearch.heldout import HeldOut, summary
+from jaxsearch.inputs import check_complete
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
-from jaxsearch.policy_update import PolicyUpdate, batches_of
+from jaxsearch.policy_update import PolicyUpdate, batches_of, less_overlong
 from jaxsearch.report import write_report
 from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rl.objectives import ImitationObjective
@@ -59,11 +60,13 @@ def train(config: RunConfig) -> dict[str, Any]:
     """
     started = time.perf_counter()
     check_agreement(config)
+    check_restorable(config)
     for stage in config.stages:
         if isinstance(stage, RLStage):
             num_own_questions(stage)
     check_identity(config)
     run = open_run(config)
+    check_complete(config, run.inputs)
     frozen, params = split(run.transformer.lora, run.initial_params())
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)
@@ -192,6 +195,13 @@ class Trainer:
             trajectories, outcomes, scores = everyones_judged(
                 trajectories, *judge(trajectories, recipe)
             )
+            if stage.overlong_buffer:
+                outcomes = less_overlong(
+                    trajectories,
+                    outcomes,
+                    max_len=config.rollout.max_len,
+                    buffer=stage.overlong_buffer,
+                )
             trajectories, left_out = marked(trajectories, config.guards)
             publish_bytes = float(tree_bytes(published))
             # The update needs their room; nobody reads them again.
@@ -216,9 +226,9 @@ class Trainer:
             values["time/publish"] = publish_s
             values["publish_bytes"] = publish_bytes
             every = config.logging.rollouts_every
-            is_written = every and processes.is_first()
-            is_due = stage_step % every == 0 or stage_step + 1 == num_steps
-            if is_written and (is_due or watch.is_notable):
+            is_last = stage_step + 1 == num_steps
+            is_due = every and (stage_step % every == 0 or is_last or watch.is_notable)
+            if is_due and processes.is_first():
                 write_rollouts(
                     rollout_path(self._folder, self._step + 1),
                     trajectories,

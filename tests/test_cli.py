@@ -1,5 +1,7 @@
 """The command: what it refuses, in one line, with exit status 2."""
 
+import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
@@ -8,7 +10,13 @@ import pytest
 
 from jaxsearch.cli import main
 from jaxsearch.config import RLStage, RolloutConfig
-from jaxsearch.config_record import overridden, read_config, resolved, restored
+from jaxsearch.config_record import (
+    check_restorable,
+    overridden,
+    read_config,
+    resolved,
+    restored,
+)
 from jaxsearch.data import sample
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -93,6 +101,53 @@ def test_every_config_reads_and_restores_from_its_record(name):
     config = read_config(str(CONFIGS / name))
     assert config.out == f"runs/{Path(name).stem}"
     assert restored(json.loads(json.dumps(resolved(config)))) == config
+
+
+def raised(rewards, is_kept=None, *, power=1.0):
+    return rewards**power
+
+
+def config_with(advantage):
+    config = read_config(QUICKSTART)
+    *warm_up, search = config.stages
+    search = dataclasses.replace(search, advantage=advantage)
+    return dataclasses.replace(config, stages=(*warm_up, search))
+
+
+def test_a_function_with_keywords_is_recorded_with_them():
+    config = config_with(functools.partial(raised, power=2.0))
+    record = json.loads(json.dumps(resolved(config)))
+    again = restored(record)
+    assert again.stages[-1].advantage(3.0) == 9.0
+    assert resolved(again) == record
+    check_restorable(config)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "message"),
+    [
+        (lambda rewards, is_kept: rewards, "must live in an importable module"),
+        (functools.partial(raised, 1.0), "keywords alone, got .1.0,. for raised"),
+    ],
+)
+def test_a_function_that_no_record_could_name_is_refused(advantage, message):
+    with pytest.raises(ValueError, match=message):
+        check_restorable(config_with(advantage))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("papers = object()\npapers.researchh()", "line 2: AttributeError: 'object'"),
+        ("{}['x']", "line 1: KeyError: 'x'"),
+        ("def config(:", "SyntaxError"),
+    ],
+)
+def test_a_config_that_fails_is_named_with_its_line(tmp_path, text, message):
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"own.py.*{message}"):
+        read_config(str(path))
 
 
 def test_overrides_reach_nested_fields():

@@ -104,7 +104,7 @@ def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
     ]
     rewards = [1.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0]
     outcomes = [outcome(r) for r in rewards]
-    advantages = advantages_of(trajectories, outcomes, stage_of(4), max_len=16)
+    advantages = advantages_of(trajectories, outcomes, stage_of(4))
     assert [a is None for a in advantages] == [not t.is_kept for t in trajectories]
     rows = [row for row in train_rows(trajectories, advantages) if row is not None]
     alone = group_relative(jnp.array([[1.0, 0.0, 0.3]]))[0].tolist()

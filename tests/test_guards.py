@@ -60,7 +60,7 @@ def whitened(rewards, is_kept):
 
 
 def rows_of(trajectories, outcomes, stage):
-    advantages = advantages_of(trajectories, outcomes, stage, max_len=16)
+    advantages = advantages_of(trajectories, outcomes, stage)
     return [row for row in train_rows(trajectories, advantages) if row is not None]
 
 
@@ -118,7 +118,7 @@ def test_rollouts_out_of_length_are_left_out_where_that_is_wished():
     kept, left_out = marked(trajectories, GuardConfig(drops_overlong=True))
     assert [t.is_kept for t in kept] == [True, False, True, False]
     assert left_out.values == {"groups_non_finite": 0.0, "rollouts_overlong": 1.0}
-    advantages = advantages_of(kept, outcomes, stage_of(4), max_len=16)
+    advantages = advantages_of(kept, outcomes, stage_of(4))
     assert advantages[1] is None and advantages[3] is None
     # Of 1 and 0: +- 0.5 over a sample std of 0.7071.
     assert advantages[0] == pytest.approx(0.7071, abs=1e-3) == -advantages[2]
@@ -281,6 +281,17 @@ def test_lines_of_an_earlier_version_are_not_compared():
         del line["len/think"]
     written, _ = watched(lines)
     assert on_at("think", written) == list(range(40, 61))
+
+
+def test_steps_whose_searches_all_failed_are_no_measure_of_the_reward():
+    """A step without any reward hides neither a breakdown nor that the reward fell."""
+    values = steps_of((30, 300.0), (30, 20.0))
+    for rewards, steps in (
+        (steps_of((10, 0.5), (5, math.nan), (45, 0.5)), list(range(33, 61))),
+        (steps_of((10, 0.5), (5, math.nan), (15, 0.5), (30, 0.1)), []),
+    ):
+        written, _ = watched(stage_lines(think=values, reward=rewards))
+        assert on_at("think", written) == steps
 
 
 def test_a_notice_says_what_was_seen_and_what_to_look_at():

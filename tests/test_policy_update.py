@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from jaxsearch.config import RLStage
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise
-from jaxsearch.policy_update import PolicyUpdate, advantages_of
+from jaxsearch.policy_update import PolicyUpdate, advantages_of, less_overlong
 from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
 from jaxsearch.rl.aggregation import fixed_length, sequence_mean
 from jaxsearch.rl.objectives import PolicyObjective
@@ -204,7 +205,9 @@ def test_truncated_importance(run, rollouts):
     kept = [
         (t, a) for t, a in zip(rollouts[0], advantages, strict=True) if a is not None
     ]
-    own = logprobs_under(run, stage, lambda state: state.params, [t for t, _ in kept])
+    own = list(
+        logprobs_under(run, stage, lambda state: state.params, [t for t, _ in kept])
+    )
     rows, weights = [], []
     for (t, a), logprobs in zip(kept, own, strict=True):
         weight = np.minimum(np.exp(logprobs - t.sampling_logprobs), 2.0)
@@ -219,7 +222,15 @@ def test_truncated_importance(run, rollouts):
     np.testing.assert_allclose(
         metrics["importance/cut"], (weights == 2.0).mean(), rtol=1e-5
     )
-    assert metrics["logprob_drift/mean"] > 0.1
+    # Of what the sampler computed, whatever a top-k or top-p cut makes of it.
+    drift = np.concatenate(
+        [
+            np.abs(logprobs - t.logprobs)[t.is_policy]
+            for (t, _), logprobs in zip(kept, own, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(metrics["logprob_drift/mean"], drift.mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["logprob_drift/max"], drift.max(), rtol=1e-4)
 
 
 def test_unmasked_control_counts_observations(run, rollouts):
@@ -239,13 +250,15 @@ def test_unmasked_control_counts_observations(run, rollouts):
 
 
 def test_rollouts_near_their_budget_lose_reward(rollouts):
-    stage = stage_of(advantage=plain_reward, overlong_buffer=4)
-    advantages = advantages_of(*rollouts, stage, max_len=11)
-    for t, o, advantage in zip(*rollouts, advantages, strict=True):
-        if t.is_kept:
-            lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
-            assert advantage == pytest.approx(o.reward - lost)
-    assert {len(t.tokens) for t in rollouts[0]} >= {7, 9, 11}
+    trajectories, outcomes = rollouts
+    shaped = less_overlong(trajectories, outcomes, max_len=11, buffer=4)
+    advantages = advantages_of(trajectories, shaped, stage_of(advantage=plain_reward))
+    for t, before, o, a in zip(*rollouts, shaped, advantages, strict=True):
+        lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
+        assert o.reward == pytest.approx(before.reward - lost)
+        assert o.parts["overlong"] == pytest.approx(-lost)
+        assert a == (pytest.approx(o.reward) if t.is_kept else None)
+    assert {len(t.tokens) for t in trajectories} >= {7, 9, 11}
 
 
 def test_what_a_stage_refuses():
@@ -254,6 +267,13 @@ def test_what_a_stage_refuses():
         ({"max_importance": 0.5}, "max_importance must be at least 1, got 0.5"),
         ({"group_size": 1}, "group_size must be at least 2, got 1"),
         ({"reward_kl_weight": -1.0}, "reward_kl_weight must be at least 0"),
+        ({"reward_kl_weight": math.nan}, "reward_kl_weight must be at least 0"),
+        ({"max_importance": math.nan}, "max_importance must be at least 1, got nan"),
+        ({"temperature": math.nan}, "temperature must be positive"),
+        (
+            {"reward_kl_weight": 0.1, "objective": PolicyObjective(kl_weight=0.01)},
+            r"KL is charged twice, by reward_kl_weight \(0.1\) and by objective.kl_w",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             stage_of(**changes)

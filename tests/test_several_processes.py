@@ -36,6 +36,7 @@ reinforce = dataclasses.replace(
     reward_kl_weight=0.01,
     max_importance=2.0,
     updates_per_step=2,
+    objective=dataclasses.replace(reinforce.objective, kl_weight=0.0),
 )
 config = dataclasses.replace(config, stages=(imitate, reinforce))
 """

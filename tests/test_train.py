@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from jaxsearch.checkpoint import Checkpoints
-from jaxsearch.config import DataConfig, RLStage
+from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data import quickstart
-from jaxsearch.data.material import Material
+from jaxsearch.data.material import no_material
 from jaxsearch.loading import latest_params, load_run
 from jaxsearch.policy import read_architecture
 from jaxsearch.rollout_log import read_rollouts, rollout_files
@@ -153,15 +153,27 @@ def endless_prompts(run_folder, seed):
     return dataclasses.replace(material, questions=[long])
 
 
-def no_tokenizer(run_folder, seed):
-    return Material(questions=[], passages=[])
+def no_questions(run_folder, seed):
+    material = quickstart.material(run_folder, seed)
+    return dataclasses.replace(material, questions=[])
+
+
+def no_passages(run_folder, seed):
+    material = quickstart.material(run_folder, seed)
+    return dataclasses.replace(material, passages=[])
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (DataConfig(material=endless_prompts), "has 120 tokens, the budget is 28"),
-        (DataConfig(material=no_tokenizer), "needs a tokenizer: name its folder"),
+        (DataConfig(material=no_material), "needs a tokenizer: name its folder"),
+        (
+            DataConfig(material=no_questions),
+            "stage 'search' has no questions: .* --data.questions, or .*stages.1",
+        ),
+        (DataConfig(material=no_passages), "nothing to search: .* --retrieval.corpus"),
+        (DataConfig(material=lambda *_: None), "functions of a config must live"),
         (
             DataConfig(material=quickstart.material, questions="nowhere.jsonl"),
             "nowhere.jsonl",
@@ -274,9 +286,11 @@ def test_a_killed_process_resumes(tmp_path):
 @pytest.mark.slow
 def test_checkpoints_survive_donation(tmp_path):
     """What is saved is the state at the time, though the next update donates it."""
-    config = tiny_config(tmp_path / "run")
-    train(dataclasses.replace(config, steps=1))
+    no_rollouts = LoggingConfig(wandb="disabled", rollouts_every=0)
+    config = tiny_config(tmp_path / "run", steps=1, logging=no_rollouts)
+    train(config)
     checkpoints = Checkpoints(tmp_path / "run", keep=2)
     assert checkpoints.latest().step == 4
     checkpoints.close()
+    assert not rollout_files(tmp_path / "run")
     assert isinstance(config.stages[1], RLStage)

@@ -1,6 +1,7 @@
 """What a run is made of where no file is named."""
 
 import dataclasses
+from pathlib import Path
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
@@ -21,3 +22,8 @@ class Material:
     tokenizer: Tokenizer | None = None
     heldout: list[Question] = dataclasses.field(default_factory=list)
     heldout_passages: list[Passage] = dataclasses.field(default_factory=list)
+
+
+def no_material(run_folder: Path | None, seed: int) -> Material:
+    """For runs whose questions and passages are the user's to name."""
+    return Material(questions=[], passages=[])

@@ -1,6 +1,7 @@
 """What an update minimises: losses of a batch with what is worth watching."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -61,19 +62,20 @@ class PolicyObjective:
     """Of the entropy bonus."""
 
     def __post_init__(self):
-        if not (0 < self.clip_low < 1 and self.clip_high > 0):
+        if not (0 < self.clip_low < 1 and 0 < self.clip_high < math.inf):
             raise ValueError(
                 "clip_low must be in (0, 1) and clip_high positive, got "
                 f"{self.clip_low} and {self.clip_high}"
             )
-        if self.max_ratio is not None and self.max_ratio < 1.0 + self.clip_high:
+        if self.max_ratio is not None and not self.max_ratio >= 1.0 + self.clip_high:
             raise ValueError(
                 "max_ratio must not be below 1 + clip_high, got "
                 f"{self.max_ratio} and {self.clip_high}"
             )
-        if self.kl_weight < 0 or self.entropy_weight < 0:
+        weights = (self.kl_weight, self.entropy_weight)
+        if not all(0 <= weight < math.inf for weight in weights):
             raise ValueError(
-                "kl_weight and entropy_weight must not be negative, got "
+                "kl_weight and entropy_weight must be finite and not negative, got "
                 f"{self.kl_weight} and {self.entropy_weight}"
             )
 

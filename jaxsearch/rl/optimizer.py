@@ -1,6 +1,7 @@
 """AdamW with warm-up and a bound on the gradient's norm."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ class OptimizerConfig:
     moments: Literal["float32", "bfloat16"] = "float32"  # how both are kept
 
     def __post_init__(self):
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+        if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0):
             raise ValueError(
                 "learning_rate and max_grad_norm must be positive, got "
                 f"{self.learning_rate} and {self.max_grad_norm}"
@@ -34,9 +35,9 @@ class OptimizerConfig:
             raise ValueError(
                 f"betas must be in [0, 1), got {self.beta1} and {self.beta2}"
             )
-        if self.warmup_steps < 0 or self.weight_decay < 0:
+        if self.warmup_steps < 0 or not 0 <= self.weight_decay < math.inf:
             raise ValueError(
-                "warmup_steps and weight_decay must not be negative, got "
+                "warmup_steps and weight_decay must be finite and not negative, got "
                 f"{self.warmup_steps} and {self.weight_decay}"
             )
 
