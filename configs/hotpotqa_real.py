@@ -5,11 +5,12 @@ Purpose    every part of a real run, at a size that two cores can step: chat tem
            The weights are random, so nothing is claimed about learning.
 Paper      ReSearch (arXiv:2503.19470): GRPO, 5 answers a question, 5 passages a
            search, temperature 1, learning rate 1e-6, clip 0.2, KL (k3) 0.001.
-Departs    random weights of a small Qwen2 instead of Qwen2.5-7B, which is why it
-           opens with a supervised stage on templated demonstrations (random weights
-           never write a tag); 4 questions a step instead of 256; rollouts of at most
-           768 tokens instead of 8,192 + 512; 2 passages a search, each rollout at
-           most 2 searches; learning rate 1e-4 instead of 1e-6.
+Departs    random weights of a small Qwen2 instead of Qwen2.5-7B, which is why it opens
+           with a supervised stage on templated demonstrations (random weights never
+           write a tag); 4 questions a step instead of 256; rollouts of at most 768
+           tokens instead of 8,192 + 512; 2 passages a search, each rollout at most 2
+           searches; learning rate 1e-4 instead of 1e-6; no entropy bonus (theirs:
+           0.001).
 Data       300 HotpotQA and MuSiQue questions with their passages, in the package.
 Hardware   two CPU cores.
 Command    jaxsearch train configs/hotpotqa_real.py --model.tokenizer FOLDER

@@ -1,13 +1,14 @@
 """R1-Searcher's two stages in one run, on the quickstart's world.
 
 Purpose    a policy whose warm-up hardly ever searches is first paid for searching
-           alone, then for answers. configs/quickstart_r1_searcher_stage2.py leaves
-           the first stage out.
+           and for format alone, then for answers. In
+           configs/quickstart_r1_searcher_stage2.py they are paid from the start.
 Method     R1-Searcher's tags and the paper's two rewards (arXiv:2503.05592): stage 1
            pays 0.5 for a search and 0.5 for format, by GRPO; stage 2 pays F1 and
            takes 2 for bad format, by REINFORCE++ with the group's mean as baseline.
-           The warm-up shows how to search and read, then, 49 times of 50, an answer
-           without a search.
+           The warm-up shows how to search and read; then hasty rollouts, half of which
+           answer without the answer's tags; then, 49 times of 50, an answer without a
+           search.
 Departs    a warm-up at all (the paper's policies are pretrained); KL weight 0; one
            update a step, of 16 questions x 8 (theirs: four, of 64 x 16); one passage a
            search, no instructions in the prompt, observations on one line.
@@ -33,13 +34,17 @@ retrieve = dataclasses.replace(
     search,
     name="retrieve",
     recipe="quickstart_r1_searcher_stage1",
-    steps=10,  # with more of them it settles on one search a question
+    steps=30,
+    # At 1e-3 it unlearns in ten steps whatever is not paid here: reading, second hops.
+    optimizer=dataclasses.replace(
+        search.optimizer, learning_rate=2e-4, final_share=1.0
+    ),
 )
 answer: RLStage = dataclasses.replace(
     search,
     name="answer",
     recipe="quickstart_r1_searcher_stage2",
-    steps=150,
+    steps=120,
     advantage=group_centred,
     has_whitened_advantages=True,
 )
@@ -49,7 +54,8 @@ config = dataclasses.replace(
     stages=(
         warm_up("read", quickstart.r1_searcher_reading, 150, 3e-3),
         warm_up("compare", quickstart.r1_searcher_comparing, 1000, 3e-3),
-        warm_up("reluctance", quickstart.r1_searcher_reluctant, 300, 2e-3),
+        warm_up("haste", quickstart.r1_searcher_hasty, 300, 2e-3),
+        warm_up("reluctance", quickstart.r1_searcher_reluctant, 100, 1e-3),
         retrieve,
         answer,
     ),

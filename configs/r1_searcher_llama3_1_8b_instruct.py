@@ -23,9 +23,10 @@ Departs    rewards are the code's, which pays for answers in stage 1 and takes 1
            batches); nothing that was inserted is trained on (theirs: the line breaks
            before the documents are); sampled tokens are kept (theirs: text is tokenised
            again after each search); rewards read what the policy wrote (theirs:
-           retrieved text too, where the word "assistant" in a passage costs 2);
-           passages are searched with ScaNN (theirs: exactly); the wording of the prompt
-           is ours.
+           retrieved text too), in which document tags of the policy's own are bad
+           format (theirs takes some); a group of equal rewards has advantage 0 exactly
+           (theirs: in stage 1 up to 0.9, of rounding); passages are searched with ScaNN
+           (theirs: exactly); the wording of the prompt is ours.
 Data       --stages.0.questions: the authors' stage_1.jsonl (350 questions),
            --stages.1.questions: their stage_2.jsonl (8,148; Hub:
            XXsongLALA/RAG-RL-Hotpotqa-with-2wiki), or one's own by `jaxsearch select`;

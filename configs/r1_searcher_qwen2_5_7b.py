@@ -17,9 +17,10 @@ Departs    8,192 tokens hold everything (theirs: 1,024 and 29,000, of which nine
            batches); nothing that was inserted is trained on (theirs: the line breaks
            before the documents are); sampled tokens are kept (theirs: text is tokenised
            again after each search); rewards read what the policy wrote (theirs:
-           retrieved text too, where the word "assistant" in a passage costs 2);
-           passages are searched with ScaNN (theirs: exactly); the wording of the prompt
-           is ours.
+           retrieved text too, where the word "assistant" in a passage costs 2), in
+           which document tags of the policy's own are bad format (theirs takes some),
+           and a search that finds nothing costs nothing (theirs: 2); passages are
+           searched with ScaNN (theirs: exactly); the wording of the prompt is ours.
 Data       --data.questions: the authors' stage_2.jsonl (Hub:
            XXsongLALA/RAG-RL-Hotpotqa-with-2wiki), or one's own by `jaxsearch select`;
            --retrieval.index: abstracts of Wikipedia of October 2017 (HotpotQA's),

@@ -21,8 +21,10 @@ Departs    the two stages with Qwen are the paper's: the code that was published
            trained on (theirs: the line breaks before the documents are); sampled tokens
            are kept (theirs: text is tokenised again after each search); rewards read
            what the policy wrote (theirs: retrieved text too, where the word "assistant"
-           in a passage costs 2); passages are searched with ScaNN (theirs: exactly);
-           the wording of the prompt is ours.
+           in a passage costs 2), in which document tags of the policy's own are bad
+           format (theirs takes some), and a search that finds nothing costs nothing
+           (theirs: 2); passages are searched with ScaNN (theirs: exactly); the wording
+           of the prompt is ours.
 Data       --stages.0.questions: the authors' stage_1.jsonl (350 questions),
            --stages.1.questions: their stage_2.jsonl (8,148; Hub:
            XXsongLALA/RAG-RL-Hotpotqa-with-2wiki), or one's own by `jaxsearch select`;

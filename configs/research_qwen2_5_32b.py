@@ -13,7 +13,8 @@ Departs    8,192 tokens hold prompt, answer and results (theirs: 512 and 8,192),
            a step's policy tokens (theirs: of means over parts of it, which weighs
            tokens by the part they fall in); format and answer are read from what the
            policy wrote (theirs: from retrieved text too, so that a passage can break a
-           format or end a row); a group of equal rewards has advantage 0 exactly
+           format or end a row), in which result tags of the policy's own are bad format
+           (theirs takes them); a group of equal rewards has advantage 0 exactly
            (theirs: rounding divided by 1e-6); passages are searched with ScaNN (theirs:
            exactly); the wording of the prompt is ours.
 Data       --data.questions: MuSiQue's training questions; --data.heldout: some of its

@@ -13,7 +13,8 @@ Departs    8,192 tokens hold prompt, answer and results (theirs: 512 and 8,192),
            a step's policy tokens (theirs: of means over parts of it, which weighs
            tokens by the part they fall in); format and answer are read from what the
            policy wrote (theirs: from retrieved text too, so that a passage can break a
-           format or end a row); a group of equal rewards has advantage 0 exactly
+           format or end a row), in which result tags of the policy's own are bad format
+           (theirs takes them); a group of equal rewards has advantage 0 exactly
            (theirs: rounding divided by 1e-6); passages are searched with ScaNN (theirs:
            exactly); the wording of the prompt is ours.
 Data       --data.questions: MuSiQue's training questions; --data.heldout: some of its
@@ -28,7 +29,7 @@ Estimate   jaxsearch plan configs/research_qwen2_5_7b.py --topology v5e:4x4 --no
            (by arithmetic): of a device's 16.9 GB the update takes 14.2, rollouts 14.4,
            and 45 slots of 8,192 tokens would fit a copy; a step whose 1,280 rollouts
            are all as long as they may be takes at least 355 s (259 of updates), 154 of
-           them 15.2 hours. Compiled: 16.4 GB and 30 slots (README, "Will it fit?").
+           them 15.2 hours. Compiled: 16.4 GB and 36 slots (README, "Will it fit?").
 Result     not yet measured
 """
 
@@ -40,6 +41,6 @@ config = papers.on_machine(
     mesh=MeshShape(tensor=4),
     tensor=4,
     num_slots=64,
-    full_slots=24,  # 30 are all that fit
+    full_slots=24,  # 36 are all that fit
     rows_at_once=4,  # one for every four chips
 )

@@ -12,13 +12,15 @@ Departs    a prompt has at most 512 tokens and a row 4,608 (theirs: 2,048; and 4
            cut from the left, before each turn of 500): no row loses its question; a
            turn ends at its tag (theirs: it samples 500 tokens, cuts the text after the
            tag and tokenises it again), and a turn of 500 tokens without one ends the
-           row (theirs: it is answered with the reminder); the last answer counts
-           wherever it stands (theirs: the prompt's own example is its first match, so
-           that a missing answer is scored as the example); the loss is one mean over an
-           update's policy tokens (theirs: a mean of micro-batches' means); passages are
-           searched with ScaNN (theirs: exactly or with HNSW); the wording of the prompt
-           is ours. The paper trains 500 steps; 1,005, and how mini-batches are counted,
-           are its scripts as we read them.
+           row (theirs: it is answered with the reminder); the last answer that the
+           policy wrote counts wherever it stands (theirs: the prompt's own example is
+           its first match, so that a missing answer is scored as the example); tokens
+           are drawn from all (the paper too; their code's settings cut at top-p 0.95);
+           a group of equal rewards has advantage 0 exactly (theirs: rounding, divided
+           by 1e-6); the loss is one mean over an update's policy tokens (theirs: a mean
+           of micro-batches' means); passages are searched with ScaNN (theirs: exactly
+           or with HNSW); the wording of the prompt is ours. The paper trains 500 steps;
+           1,005, and how mini-batches are counted, are its scripts as we read them.
 Data       --data.questions: Search-R1's training file of NQ and HotpotQA
            (PeterJinGo/nq_hotpotqa_train on the Hub); --data.heldout: questions of its
            test file; --retrieval.index: wiki-18 in pieces of 100 words, encoded with E5

@@ -238,7 +238,7 @@ def tables(found: dict[str, Any]) -> str:
 
 def curve(found: dict[str, Any], names: list[str]) -> list[str]:
     """Held-out EM (greedy) against RL steps; searches a question in brackets."""
-    shown = (0, 10, 20, 40, 60, 80, 100, 120, 150, 160)
+    shown = (0, 10, 20, 30, 40, 60, 80, 100, 120, 150)
     by_step: dict[str, dict[int, list]] = {}
     for name in names:
         for run in found[name].values():

@@ -40,11 +40,14 @@ NUM_DEMONSTRATIONS = 100  # of such a world
 # after the first passage, and only chance goes on.
 HASTY_SHARE = 0.6
 
-# Share of R1-Searcher's last demonstrations that do not search at all. What is left is
-# rare enough to be hardly ever found by chance where only right answers are rewarded.
-# (At 0.9 that takes ten steps. It is not hasty besides: at 0.98 a hasty rest is too
-# small to learn more than one hop from.)
+# Share of R1-Searcher's last demonstrations that do not search at all.
 RELUCTANT_SHARE = 0.98
+
+# Share of its demonstrations that search, and then answer without the answer's tags.
+# It is what makes a rare search a bad bet where only answers are paid and bad format
+# costs 2: without it stage 2 alone finds searching from two lucky rollouts, in ten
+# steps, even if only one demonstration in 500 searches.
+UNTAGGED_SHARE = 0.5
 
 # Kinds of questions.
 _READING = ("1", "year")
@@ -68,6 +71,9 @@ _RESEARCH_MANNER = _Manner(
 _R1_SEARCHER_MANNER = _Manner(
     lambda think, query: f" {think} {BEGIN_QUERY} {query} {END_QUERY}",
     lambda answer: f" </think> <answer> {answer} </answer>",
+)
+_R1_SEARCHER_UNTAGGED = dataclasses.replace(
+    _R1_SEARCHER_MANNER, answer=lambda answer: f" </think> {answer}"
 )
 
 
@@ -116,18 +122,36 @@ def hasty_demonstrations(seed: int) -> list[Demonstration]:
 
 def r1_searcher_reading(seed: int) -> list[Demonstration]:
     """As `reading_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _READING, 0.0, _R1_SEARCHER_MANNER)
+    return _demonstrations(seed, _READING, 0.0, lambda: _R1_SEARCHER_MANNER)
 
 
 def r1_searcher_comparing(seed: int) -> list[Demonstration]:
     """As `comparing_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _COMPARING, 0.0, _R1_SEARCHER_MANNER)
+    return _demonstrations(seed, _COMPARING, 0.0, lambda: _R1_SEARCHER_MANNER)
+
+
+def r1_searcher_hasty(seed: int) -> list[Demonstration]:
+    """As `hasty_demonstrations`, in R1-Searcher's tags; half lack the answer's."""
+    return _r1_searcher_hasty(seed, reluctant_share=0.0)
 
 
 def r1_searcher_reluctant(seed: int) -> list[Demonstration]:
-    """Answers to all questions with R1-Searcher's tags, most without a search."""
+    """As `r1_searcher_hasty`, but most answer without a search."""
+    return _r1_searcher_hasty(seed, reluctant_share=RELUCTANT_SHARE)
+
+
+def _r1_searcher_hasty(seed: int, reluctant_share: float) -> list[Demonstration]:
+    is_untagged = random.Random(f"untagged-{seed}").random
     return _demonstrations(
-        seed, _ALL, 0.0, _R1_SEARCHER_MANNER, reluctant_share=RELUCTANT_SHARE
+        seed,
+        _ALL,
+        HASTY_SHARE,
+        lambda: (
+            _R1_SEARCHER_UNTAGGED
+            if is_untagged() < UNTAGGED_SHARE
+            else _R1_SEARCHER_MANNER
+        ),
+        reluctant_share=reluctant_share,
     )
 
 
@@ -187,19 +211,19 @@ def _demonstrations(
     seed: int,
     kinds: Sequence[str],
     hasty_share: float,
-    manner: _Manner = _RESEARCH_MANNER,
+    manner: Callable[[], _Manner] = lambda: _RESEARCH_MANNER,
     reluctant_share: float = 0.0,
 ) -> list[Demonstration]:
     rng = random.Random(f"haste-{seed}")
     is_reluctant = random.Random(f"reluctance-{seed}").random
     return [
-        unsearched(question, manner)
+        unsearched(question, _R1_SEARCHER_MANNER)
         if is_reluctant() < reluctant_share
         else demonstrate(
             question,
             passages,
             num_hops=_num_hops(rng, question, hasty_share),
-            manner=manner,
+            manner=manner(),
         )
         for world in _demonstration_worlds(seed)
         for passages in [{passage.title: passage for passage in world.passages}]

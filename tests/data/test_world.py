@@ -123,7 +123,10 @@ def r1_segments(demonstration):
 
 
 def test_r1_searchers_demonstrations_earn_what_its_stages_pay(material):
-    """Those that search: both parts of stage 1. The reluctant: the format's alone."""
+    """Those that search: both parts of stage 1, or all but the format's.
+
+    Stage 2 takes 2 for the latter. The reluctant: the format's part of stage 1 alone.
+    """
     stage1 = recipe_named("quickstart_r1_searcher_stage1")
     stage2 = recipe_named("quickstart_r1_searcher_stage2")
     for demonstration in quickstart.r1_searcher_comparing(0)[:60]:
@@ -131,6 +134,14 @@ def test_r1_searchers_demonstrations_earn_what_its_stages_pay(material):
         segments = list(r1_segments(demonstration))
         assert stage1.reward(segments, golden, has_ended=True).reward == 1.0
         assert stage2.reward(segments, golden, has_ended=True).reward == 1.0
+    hasty = quickstart.r1_searcher_hasty(0)
+    untagged = [d for d in hasty if "<answer>" not in d.turns[-1]]
+    assert 0.48 < len(untagged) / len(hasty) < 0.52
+    for demonstration in untagged[:60]:
+        golden = demonstration.question.golden_answers
+        segments = list(r1_segments(demonstration))
+        assert stage1.reward(segments, golden, has_ended=True).reward == 0.5
+        assert stage2.reward(segments, golden, has_ended=True).reward == -2.0
     reluctant = quickstart.r1_searcher_reluctant(0)
     searchless = [d for d in reluctant if not d.observations]
     assert 0.975 < len(searchless) / len(reluctant) < 0.985
