@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +42,12 @@ def test_help_is_quick(capsys):
     assert "quickstart.py" in capsys.readouterr().out
     # Not a timing of the machine: loading jax takes longer than this.
     assert time.process_time() - started < 0.5
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "jaxsearch", "score", "--recipe", "x", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "unknown recipe 'x'" in done.stderr
 
 
 def test_no_command_shows_the_help(capsys):
