@@ -47,7 +47,7 @@ RELUCTANT_SHARE = 0.98
 # It is what makes a rare search a bad bet where only answers are paid and bad format
 # costs 2: without it stage 2 alone finds searching from two lucky rollouts, in ten
 # steps, even if only one demonstration in 500 searches.
-UNTAGGED_SHARE = 0.5
+UNTAGGED_SHARE = 0.8
 
 # Kinds of questions.
 _READING = ("1", "year")
@@ -131,7 +131,7 @@ def r1_searcher_comparing(seed: int) -> list[Demonstration]:
 
 
 def r1_searcher_hasty(seed: int) -> list[Demonstration]:
-    """As `hasty_demonstrations`, in R1-Searcher's tags; half lack the answer's."""
+    """As `hasty_demonstrations`, in R1-Searcher's tags; most lack the answer's."""
     return _r1_searcher_hasty(seed, reluctant_share=0.0)
 
 
