@@ -104,8 +104,8 @@ def plain_reward(
 
 
 def overlong_penalty(
-    lengths: Int[Array, "Q G"], *, max_len: int, buffer: int
-) -> Float[Array, "Q G"]:
+    lengths: Int[Array, "*rollouts"], *, max_len: int, buffer: int
+) -> Float[Array, "*rollouts"]:
     """0 up to max_len - buffer tokens, then down to -1 at max_len, in reward units.
 
     Rollouts feel the end of their budget before it cuts them off.
