@@ -122,12 +122,12 @@ def hasty_demonstrations(seed: int) -> list[Demonstration]:
 
 def r1_searcher_reading(seed: int) -> list[Demonstration]:
     """As `reading_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _READING, 0.0, lambda: _R1_SEARCHER_MANNER)
+    return _demonstrations(seed, _READING, 0.0, _R1_SEARCHER_MANNER)
 
 
 def r1_searcher_comparing(seed: int) -> list[Demonstration]:
     """As `comparing_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _COMPARING, 0.0, lambda: _R1_SEARCHER_MANNER)
+    return _demonstrations(seed, _COMPARING, 0.0, _R1_SEARCHER_MANNER)
 
 
 def r1_searcher_hasty(seed: int) -> list[Demonstration]:
@@ -141,17 +141,13 @@ def r1_searcher_reluctant(seed: int) -> list[Demonstration]:
 
 
 def _r1_searcher_hasty(seed: int, reluctant_share: float) -> list[Demonstration]:
-    is_untagged = random.Random(f"untagged-{seed}").random
     return _demonstrations(
         seed,
         _ALL,
         HASTY_SHARE,
-        lambda: (
-            _R1_SEARCHER_UNTAGGED
-            if is_untagged() < UNTAGGED_SHARE
-            else _R1_SEARCHER_MANNER
-        ),
+        _R1_SEARCHER_MANNER,
         reluctant_share=reluctant_share,
+        untagged_share=UNTAGGED_SHARE,
     )
 
 
@@ -211,19 +207,21 @@ def _demonstrations(
     seed: int,
     kinds: Sequence[str],
     hasty_share: float,
-    manner: Callable[[], _Manner] = lambda: _RESEARCH_MANNER,
+    manner: _Manner = _RESEARCH_MANNER,
     reluctant_share: float = 0.0,
+    untagged_share: float = 0.0,
 ) -> list[Demonstration]:
     rng = random.Random(f"haste-{seed}")
     is_reluctant = random.Random(f"reluctance-{seed}").random
+    is_untagged = random.Random(f"untagged-{seed}").random
     return [
-        unsearched(question, _R1_SEARCHER_MANNER)
+        unsearched(question, manner)
         if is_reluctant() < reluctant_share
         else demonstrate(
             question,
             passages,
             num_hops=_num_hops(rng, question, hasty_share),
-            manner=manner(),
+            manner=_R1_SEARCHER_UNTAGGED if is_untagged() < untagged_share else manner,
         )
         for world in _demonstration_worlds(seed)
         for passages in [{passage.title: passage for passage in world.passages}]

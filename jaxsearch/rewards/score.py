@@ -45,9 +45,8 @@ def score_file(
       `n` lines judged and `skipped`; `num_without_golden_answers`; of the others `em`,
       `f1` and `cover_em` as means, and `mean_reward` over the `num_rewards` that have
       one, None where there is nothing to average; and, if lines carry `expected`, how
-      many are
-      `equal` and `unequal`, every field of it compared, and `unequal_ids`, the first
-      `MAX_UNEQUAL_IDS` of the latter that have one.
+      many are `equal` and `unequal`, every field of it compared, and `unequal_ids`, the
+      first `MAX_UNEQUAL_IDS` of the latter that have one.
     """
     if recipe_name != "auto":
         recipe_named(recipe_name)
