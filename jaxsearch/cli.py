@@ -606,8 +606,7 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    notes = vars(error).get("__notes__", ())
-    return " ".join("; ".join([str(error), *notes]).split())
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":
