@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxsearch.cli import main
+from jaxsearch.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

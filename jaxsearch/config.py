@@ -5,10 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from jaxsearch.guards import GuardConfig
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
-from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.monitor.guards import GuardConfig
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.rl.advantages import group_relative, plain_reward
 from jaxsearch.rl.aggregation import token_mean
 from jaxsearch.rl.objectives import PolicyObjective

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxsearch.models.spread import Spread
-from jaxsearch.rl.places import Places
+from jaxsearch.models.activation_sharding import Spread
+from jaxsearch.rl.head_sharding import Places
 
 # Logical axis -> mesh axis, or None: the axis is not spread.
 RULES: Mapping[str, str | None] = {

@@ -18,7 +18,7 @@ from jaxsearch.config import (
     RunConfig,
 )
 from jaxsearch.data import sample
-from jaxsearch.data.material import no_material
+from jaxsearch.data.dataset import no_material
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rl.advantages import group_centred, group_relative

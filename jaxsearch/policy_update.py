@@ -23,8 +23,8 @@ from jaxsearch.rl.returns import (
     whitened,
 )
 from jaxsearch.rl.update import TrainState, Updater, joined
-from jaxsearch.rows import NO_ROW, train_rows, with_observations
-from jaxsearch.run import Run
+from jaxsearch.run.build import Run
+from jaxsearch.run.train_rows import NO_ROW, train_rows, with_observations
 from jaxsearch.trajectory import TrainBatch, TrainRow, Trajectory, microbatches
 
 Metrics = dict[str, Any]

@@ -9,35 +9,20 @@ import jax
 import numpy as np
 
 from jaxsearch import processes
-from jaxsearch.agreement import check_agreement, check_shared, num_own_questions
-from jaxsearch.checkpoint import Checkpoints, Progress
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
-from jaxsearch.config_record import check_restorable, resolved
-from jaxsearch.console import ConsoleWriter
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
 from jaxsearch.data.questions import QuestionStream, open_questions
-from jaxsearch.evaluate import everyones_judged, judge
-from jaxsearch.fingerprint import fingerprint
-from jaxsearch.guards import marked
-from jaxsearch.heldout import HeldOut, summary
-from jaxsearch.inputs import check_complete
+from jaxsearch.evaluation.evaluate import everyones_judged, judge
+from jaxsearch.evaluation.heldout import HeldOut, summary
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
-from jaxsearch.policy_update import PolicyUpdate, batches_of, less_overlong
-from jaxsearch.report import write_report
-from jaxsearch.rewards.recipes import recipe_named
-from jaxsearch.rl.objectives import ImitationObjective
-from jaxsearch.rl.update import TrainState, Updater, begin_stage
-from jaxsearch.rollout.memory import tree_bytes
-from jaxsearch.rollout_log import rollout_path, write_rollouts
-from jaxsearch.rows import demonstration_row
-from jaxsearch.run import Run, open_run
-from jaxsearch.run_folder import check_frozen, check_identity, write_record
-from jaxsearch.trajectory import Trajectory
-from jaxsearch.watch import Watch
-from jaxsearch.writers import (
+from jaxsearch.monitor.console import ConsoleWriter
+from jaxsearch.monitor.guards import marked
+from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
+from jaxsearch.monitor.stage_guards import Watch
+from jaxsearch.monitor.writers import (
     JsonlWriter,
     TensorBoardWriter,
     WandbWriter,
@@ -45,6 +30,25 @@ from jaxsearch.writers import (
     cut_back,
     read_metrics,
 )
+from jaxsearch.policy_update import PolicyUpdate, batches_of, less_overlong
+from jaxsearch.report.write_report import write_report
+from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rl.objectives import ImitationObjective
+from jaxsearch.rl.update import TrainState, Updater, begin_stage
+from jaxsearch.rollout.memory import tree_bytes
+from jaxsearch.run.build import Run, open_run
+from jaxsearch.run.checkpoint import Checkpoints, Progress
+from jaxsearch.run.config_record import check_restorable, resolved
+from jaxsearch.run.fingerprint import fingerprint
+from jaxsearch.run.folder import check_frozen, check_identity, write_record
+from jaxsearch.run.inputs import check_complete
+from jaxsearch.run.process_agreement import (
+    check_agreement,
+    check_shared,
+    num_own_questions,
+)
+from jaxsearch.run.train_rows import demonstration_row
+from jaxsearch.trajectory import Trajectory
 
 
 class TrainingFailedError(RuntimeError):

@@ -18,8 +18,8 @@ import math
 import sys
 from pathlib import Path
 
-from jaxsearch.rollout_log import read_rollouts, rollout_files
-from jaxsearch.writers import read_metrics
+from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
+from jaxsearch.monitor.writers import read_metrics
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 NUM_STEPS = 5

@@ -93,8 +93,8 @@ def read(name: str) -> Any:
 def warm_up(name: str, seed: int, out: Path) -> None:
     """A config's supervised stages, and the policy they leave as a folder."""
     from jaxsearch.config import SupervisedStage
+    from jaxsearch.evaluation.use import export_run
     from jaxsearch.train import train
-    from jaxsearch.use import export_run
 
     config = read(name)
     stages = tuple(
@@ -148,11 +148,11 @@ def write_questions(path: Path, questions: Iterable[Any]) -> None:
 
 def transfer(run: Path, seed: int) -> None:
     """The run's policy on a world of twice the passages, that it has not seen."""
+    from jaxsearch.commands import index as index_command
     from jaxsearch.data.quickstart import large_world
+    from jaxsearch.evaluation.use import evaluate_to
     from jaxsearch.json_lines import replace_lines
-    from jaxsearch.search import index_command
     from jaxsearch.search.encoder_options import EncoderOptions
-    from jaxsearch.use import evaluate_to
 
     world = large_world(seed)
     folder = run / "large_world"
@@ -197,7 +197,7 @@ def subprocesses(jobs: list[list[str]], at_once: int) -> None:
 
 def results(out: Path, seeds: list[int], names: list[str]) -> dict[str, Any]:
     """Of each variant and seed: the evaluations, in order."""
-    from jaxsearch.writers import read_metrics
+    from jaxsearch.monitor.writers import read_metrics
 
     found: dict[str, Any] = {}
     for name in names:

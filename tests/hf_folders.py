@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from jaxsearch.mesh import MeshShape, make_mesh, shardings
 from jaxsearch.models.hf_config import to_hf_config
-from jaxsearch.policy import read_params
+from jaxsearch.run.policy import read_params
 
 
 def on_devices(transformer, shape=None, num_devices=1):

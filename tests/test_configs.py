@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.cli import main
+from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage
-from jaxsearch.config_record import read_config
 from jaxsearch.rl.advantages import group_centred, group_relative
 from jaxsearch.rl.aggregation import sequence_mean, token_mean
 from jaxsearch.rl.losses import kl_k3
+from jaxsearch.run.config_record import read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))

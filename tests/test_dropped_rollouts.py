@@ -9,24 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch import run as run_module
 from jaxsearch.config import RetrievalConfig, RLStage, RolloutConfig, SupervisedStage
-from jaxsearch.config_record import identity
 from jaxsearch.data import quickstart
 from jaxsearch.data.demonstrations import Demonstration
-from jaxsearch.evaluate import judge
-from jaxsearch.inputs import open_indexes
+from jaxsearch.evaluation.evaluate import judge
+from jaxsearch.evaluation.use import evaluate_to
+from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
+from jaxsearch.monitor.trajectory_printer import print_trajectory
+from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.policy_update import advantages_of
-from jaxsearch.reading import print_trajectory
-from jaxsearch.report import write_report
+from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
-from jaxsearch.rollout_log import read_rollouts, rollout_files
-from jaxsearch.rows import train_rows
+from jaxsearch.run import build as run_module
+from jaxsearch.run.config_record import identity
+from jaxsearch.run.inputs import open_indexes
+from jaxsearch.run.train_rows import train_rows
 from jaxsearch.search.index import SearchError
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import (
@@ -37,8 +39,6 @@ from jaxsearch.trajectory import (
     Trajectory,
     microbatches,
 )
-from jaxsearch.use import evaluate_to
-from jaxsearch.writers import read_metrics
 from tests.tiny import tiny_config
 
 VOCAB = 16

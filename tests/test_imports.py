@@ -10,25 +10,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 # Part -> what of ours it may import besides itself.
 ALLOWED = {
     "models": set(),
-    "search": {"models", "trajectory"},
+    "search": {"models"},
     "rl": {"trajectory", "metrics", "protocol"},
     "rewards": {"trajectory", "metrics", "protocol", "json_lines"},
 }
-# `run`, `loading`, `inputs` and the like put a config's parts together.
+# `run` puts a config's parts together.
 MAY_IMPORT_CONFIG = {
-    *("cli", "train", "policy_update", "evaluate", "plan", "bench"),
-    *(
-        "config",
-        "config_record",
-        "agreement",
-        "run",
-        "run_folder",
-        "inputs",
-        "loading",
-        "use",
-        "difficulty",
-        "papers",
-    ),
+    *("commands", "train", "policy_update", "evaluation", "plan", "bench"),
+    *("config", "run", "papers"),
 }
 
 
@@ -78,7 +67,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_package_and_its_help_load_nothing_heavy():
     heavy = {"jax", "numpy", "sklearn", "scann", "transformers", "grain", "tyro"}
-    assert not heavy & loaded_by("import jaxsearch, jaxsearch.cli")
+    assert not heavy & loaded_by("import jaxsearch, jaxsearch.commands.main")
 
 
 def test_tensorflow_is_nowhere():

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch import metrics, writers
-from jaxsearch.console import ConsoleWriter
+from jaxsearch import metrics
 from jaxsearch.metrics import Max, Mean
+from jaxsearch.monitor import writers
+from jaxsearch.monitor.console import ConsoleWriter
 from jaxsearch.trajectory import Search, Segment, Status, Trajectory
 
 
@@ -306,7 +307,7 @@ def test_a_missing_tensorboard_names_what_to_install(tmp_path, monkeypatch):
 def test_wandb_keeps_one_id_for_a_resumed_run(tmp_path):
     """Two offline runs in processes of their own, as a resumed run has."""
     program = (
-        "import pathlib, sys; from jaxsearch.writers import WandbWriter\n"
+        "import pathlib, sys; from jaxsearch.monitor.writers import WandbWriter\n"
         "writer = WandbWriter(pathlib.Path(sys.argv[1]), config={'seed': 1})\n"
         "writer.write(1, 'rl', {'loss': 0.5, 'kl': float('nan')})\n"
         "writer.close()\n"
@@ -329,7 +330,7 @@ def test_wandb_keeps_one_id_for_a_resumed_run(tmp_path):
 
 def test_importing_the_writers_is_cheap():
     program = (
-        "import sys, jaxsearch.writers, jaxsearch.console\n"
+        "import sys, jaxsearch.monitor.writers, jaxsearch.monitor.console\n"
         "heavy = {'jax', 'wandb', 'tensorboardX', 'rich'} & sys.modules.keys()\n"
         "import jaxsearch.metrics\n"
         "heavy |= {'wandb', 'tensorboardX', 'rich'} & sys.modules.keys()\n"

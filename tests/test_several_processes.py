@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsearch.rollout_log import read_rollouts, rollout_files
-from jaxsearch.writers import read_metrics
+from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
+from jaxsearch.monitor.writers import read_metrics
 
 ROOT = Path(__file__).parents[1]
 TIMES = ("time/", "tokens_per_s/")
@@ -176,7 +176,15 @@ def config_file(tmp_path_factory):
 
 
 def command(config_file, folder, *overrides):
-    return ("-m", "jaxsearch.cli", "train", config_file, "--out", folder, *overrides)
+    return (
+        "-m",
+        "jaxsearch.commands.main",
+        "train",
+        config_file,
+        "--out",
+        folder,
+        *overrides,
+    )
 
 
 @pytest.fixture(scope="module")

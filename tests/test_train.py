@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.checkpoint import Checkpoints
 from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data import quickstart
-from jaxsearch.data.material import no_material
-from jaxsearch.loading import latest_params, load_run
-from jaxsearch.policy import read_architecture
-from jaxsearch.rollout_log import read_rollouts, rollout_files
-from jaxsearch.run import open_run
+from jaxsearch.data.dataset import no_material
+from jaxsearch.evaluation.use import evaluate_to, export_run
+from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
+from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.run.build import open_run
+from jaxsearch.run.checkpoint import Checkpoints
+from jaxsearch.run.loading import latest_params, load_run
+from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train
-from jaxsearch.use import evaluate_to, export_run
-from jaxsearch.writers import read_metrics
 from tests.hf_folders import read_here
 from tests.tiny import tiny_config
 

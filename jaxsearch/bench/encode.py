@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxsearch.bench.encode_workload import EncodeWorkload, read_encode_workload
-from jaxsearch.bench.limit import Product, Work, median_seconds, product_seconds
 from jaxsearch.bench.peer import ENCODERS, Peer
 from jaxsearch.bench.rollout import compilations, peak_bytes, say
+from jaxsearch.bench.roofline import Product, Work, median_seconds, product_seconds
 from jaxsearch.models.bert_architecture import BertArchitecture
 from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.neural_encoder import NeuralEncoder

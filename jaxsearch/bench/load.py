@@ -19,7 +19,7 @@ from jaxsearch.models.hf_config import to_hf_config
 from jaxsearch.models.save import save_tensors
 from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.policy import read_architecture, read_params
+from jaxsearch.run.policy import read_architecture, read_params
 
 # Qwen2.5-1.5B: 3.09 GB in bfloat16. Fewer or more layers make other sizes.
 _SHAPES = Architecture(

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jaxsearch.bench import limit
+from jaxsearch.bench import roofline as limit
 from jaxsearch.bench.peer import Peer
 from jaxsearch.bench.script import (
     random_policy,

@@ -12,13 +12,13 @@ from jaxtyping import Int
 from jaxsearch.bench.workload import Workload
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
+from jaxsearch.env.search import Observer
 from jaxsearch.mesh import replicated
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import Protocol
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.limits import Limits
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.records import Rollout
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.search.index import Hit

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsearch.bench.peer import TRAINERS, Measured, Peer
 from jaxsearch.bench.rollout import compilations, peak_bytes, say
-from jaxsearch.bench.update_limit import peak_rate, phases
+from jaxsearch.bench.update_roofline import peak_rate, phases
 from jaxsearch.bench.workload import Workload, read_workload
 from jaxsearch.models.hf_config import to_hf_config
 from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
@@ -24,7 +24,7 @@ from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
-from jaxsearch.rollout.limits import row_buckets
+from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.trajectory import TrainRow, microbatches
 
 _OPTIMIZER = OptimizerConfig()

@@ -12,9 +12,9 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxsearch.data.dataset import Material
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
-from jaxsearch.data.material import Material
 from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
 from jaxsearch.data.world import (
     PRACTICE_SHARES,

@@ -11,9 +11,9 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from jaxsearch.data.dataset import Material
 from jaxsearch.data.demonstrations import Demonstration, demonstrate
 from jaxsearch.data.formats import Question, read_questions
-from jaxsearch.data.material import Material
 from jaxsearch.search.passages import Passage, read_passages
 
 

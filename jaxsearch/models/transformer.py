@@ -12,6 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 from jaxtyping import Array, Float, Int
 
+from jaxsearch.models.activation_sharding import Spread
 from jaxsearch.models.adapters import (
     ADAPTERS,
     adapter_axes,
@@ -21,12 +22,11 @@ from jaxsearch.models.adapters import (
     scaled_adapters,
 )
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.joined import joined, joined_axes, joined_block
+from jaxsearch.models.fused import joined, joined_axes, joined_block
 from jaxsearch.models.layers import KEPT, GatedMLP, Projections, normal, stream_norm
 from jaxsearch.models.lora import LoRAConfig, Maps
 from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
 from jaxsearch.models.row_attention import RowAttention, plain
-from jaxsearch.models.spread import Spread
 
 Params = dict[str, Any]  # nested dict of arrays
 # nnx.GraphDef and nnx.State, spelled so that beartype can read it.

@@ -6,9 +6,9 @@ from jaxsearch.config import RunConfig
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.hub import local_folder
-from jaxsearch.models.known import ARCHITECTURES
-from jaxsearch.policy import padded_vocab, read_architecture
-from jaxsearch.run import sized_architecture
+from jaxsearch.models.known_sizes import ARCHITECTURES
+from jaxsearch.run.build import sized_architecture
+from jaxsearch.run.policy import padded_vocab, read_architecture
 
 # Of Qwen2.5's embedding: what random weights get where no tokenizer is named.
 _USUAL_VOCAB = 151_936

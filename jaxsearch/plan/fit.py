@@ -9,7 +9,7 @@ from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 from jaxsearch.plan.machine import Machine
 from jaxsearch.plan.measured import Measured
-from jaxsearch.plan.parts import APPEND, DECODE, GRADIENT, PREFILL, STEP
+from jaxsearch.plan.programs import APPEND, DECODE, GRADIENT, PREFILL, STEP
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

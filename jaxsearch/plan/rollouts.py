@@ -12,8 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.plan.placed import placed
-from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.plan.sharded_shapes import placed
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     on_replica,
@@ -25,7 +25,7 @@ from jaxsearch.rollout.layout import (
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.shapes import Shapes
 from jaxsearch.rollout.slots import Slots, empty_slots
-from jaxsearch.run import rollout_limits
+from jaxsearch.run.build import rollout_limits
 
 Lowered = Any  # jax.stages.Lowered
 

@@ -13,10 +13,10 @@ from jaxsearch import mesh as meshes
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.plan.placed import placed
+from jaxsearch.plan.sharded_shapes import placed
 from jaxsearch.rl.update import TrainState, Updater
-from jaxsearch.rollout.limits import row_buckets
-from jaxsearch.run import make_updater, param_shardings
+from jaxsearch.rollout.budgets import row_buckets
+from jaxsearch.run.build import make_updater, param_shardings
 from jaxsearch.trajectory import TrainBatch
 
 Lowered = Any  # jax.stages.Lowered

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.recipes import Recipe, recipe_named
+from jaxsearch.rewards.tasks import Recipe, recipe_named
 from jaxsearch.trajectory import Segment
 
 Line = dict[str, Any]  # one object of a JSONL file

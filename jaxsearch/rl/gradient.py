@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
 from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rl.head_sharding import Places
 from jaxsearch.rl.objectives import Objective
-from jaxsearch.rl.places import Places
 from jaxsearch.trajectory import TrainBatch
 
 Params = Any  # pytree of arrays

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsearch.rl.places import Axes, Places
+from jaxsearch.rl.head_sharding import Axes, Places
 
 # Logits that exist at once: so many positions, and so many numbers (128 MB). Chunks
 # must be short where V is large, since a row's last one is mostly padding.

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.gradient import Forward, Gradient, Params
+from jaxsearch.rl.head_sharding import Places
 from jaxsearch.rl.objectives import Objective
-from jaxsearch.rl.places import Places
 from jaxsearch.trajectory import TrainBatch
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxsearch.models import cache as kv
-from jaxsearch.models import cached
+from jaxsearch.models import cached_forward as cached
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.layout import (
     by_vocabulary,

@@ -12,14 +12,14 @@ from jax.sharding import Mesh
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.search import Observer
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout import memory
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.loop import Rollouts
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
 from jaxsearch.rollout.prompt_queue import PromptQueue
 from jaxsearch.rollout.records import (

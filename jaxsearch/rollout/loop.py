@@ -10,17 +10,17 @@ from concurrent.futures import Future
 import numpy as np
 
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.background import Background
+from jaxsearch.env.search import Observer
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.decode import Prompts
-from jaxsearch.rollout.limits import Limits
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.pool import SlotPool
 from jaxsearch.rollout.prompt_queue import PromptQueue
 from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollout.slots import Phase, Row, Start
 from jaxsearch.rollout.threads import Stop
-from jaxsearch.search.background import Background
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Search, Status, Trajectory
 

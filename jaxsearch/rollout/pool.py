@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jaxsearch.data.tokenizer import pad_rows
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params
+from jaxsearch.rollout.budgets import Limits, bucket_of
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     replica_params,
@@ -16,7 +17,6 @@ from jaxsearch.rollout.layout import (
     slot_shardings,
     whole,
 )
-from jaxsearch.rollout.limits import Limits, bucket_of
 from jaxsearch.rollout.pages import PageTable
 from jaxsearch.rollout.shapes import shapes_here
 from jaxsearch.rollout.slots import Row, Slots, Start, empty_slots

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.rollout.limits import Limits, buckets
+from jaxsearch.rollout.budgets import Limits, buckets
 
 # Tokens of observations that are fed at once: enough for the products to run near the
 # machine's rate, few enough that a batch is seldom padded with empty rows. Two CPU

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
-from jaxsearch.search.background import Background
+from jaxsearch.env.background import Background
 
 Result = TypeVar("Result")
 

@@ -9,8 +9,8 @@ import pytest
 from jaxsearch.bench import encode
 from jaxsearch.bench.encode import bench_encode, phases
 from jaxsearch.bench.encode_workload import _PACKAGED, read_encode_workload
-from jaxsearch.bench.limit import Product
-from jaxsearch.cli import main
+from jaxsearch.bench.roofline import Product
+from jaxsearch.commands.main import main
 from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.neural_encoder import NeuralEncoder
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from jaxsearch.bench import limit
+from jaxsearch.bench import roofline as limit
 from jaxsearch.bench.peer import Peer
 from jaxsearch.bench.rollout import Engine, bench_rollout
 from jaxsearch.bench.script import counting_table
 from jaxsearch.bench.workload import read_workload, workload_path
-from jaxsearch.cli import main
+from jaxsearch.commands.main import main
 
 TINY = {
     "model": {

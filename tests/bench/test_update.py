@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxsearch.bench import update, update_limit
+from jaxsearch.bench import update
+from jaxsearch.bench import update_roofline as update_limit
 from jaxsearch.bench.update import bench_update, finished_rows
 from jaxsearch.bench.workload import read_workload
-from jaxsearch.cli import main
+from jaxsearch.commands.main import main
 from tests.bench.test_rollout import TINY
 
 # prompt 6, observation 5: rows of 18 to 41 tokens

@@ -7,7 +7,7 @@ import pytest
 from jaxsearch.data import quickstart
 from jaxsearch.data.world import make_names, make_world, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER
-from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.scann_index import build_index
 from jaxsearch.trajectory import Segment

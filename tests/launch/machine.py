@@ -20,7 +20,7 @@ env | grep -E '^(JAX|XLA|CUDA|MEGASCALE|TPU_)' | sort
 echo "words: $*"
 exit "${STATUS:-0}"
 """
-RUNS = f'exec {sys.executable} -m jaxsearch.cli "$@"'
+RUNS = f'exec {sys.executable} -m jaxsearch.commands.main "$@"'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.config import RLStage, SupervisedStage
-from jaxsearch.config_record import difference, resolved
 from jaxsearch.rl.advantages import group_centred, leave_one_out
+from jaxsearch.run.config_record import difference, resolved
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "experiments.py"
 

@@ -16,7 +16,7 @@ from jaxsearch.models.load import load
 from jaxsearch.models.save import save_tensors
 from jaxsearch.models.tensor_files import INDEX_NAME, open_tensors, read_part
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.policy import read_params
+from jaxsearch.run.policy import read_params
 from tests.hf_folders import on_devices, read_here, write_folder
 
 ARCHITECTURE = Architecture(

@@ -13,7 +13,7 @@ from jaxsearch.models.attention import attend
 from jaxsearch.models.convert import to_hf
 from jaxsearch.models.rotary import rotary_frequencies
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.policy import read_architecture
+from jaxsearch.run.policy import read_architecture
 from tests.hf_folders import read_here
 from tests.segments import whole_rows
 

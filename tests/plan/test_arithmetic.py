@@ -8,7 +8,7 @@ import pytest
 
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.hf_config import from_hf_config
-from jaxsearch.models.known import ARCHITECTURES
+from jaxsearch.models.known_sizes import ARCHITECTURES
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 from jaxsearch.plan.chips import chip_of, topology
 from jaxsearch.plan.suggest import suggestion

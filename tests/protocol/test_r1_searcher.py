@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.env.sanitize import clean_passages
 from jaxsearch.protocol import R1_SEARCHER
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.sanitize import clean_passages
 from jaxsearch.trajectory import Segment
 
 DATA = Path(__file__).parents[1] / "data" / "conformance_r1_searcher_loop.jsonl.gz"

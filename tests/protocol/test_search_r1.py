@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.env.sanitize import clean_passages
 from jaxsearch.protocol import SEARCH_R1
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.sanitize import clean_passages
 from jaxsearch.trajectory import Segment
 
 DATA = Path(__file__).parents[1] / "data" / "conformance_search_r1_actions.jsonl.gz"

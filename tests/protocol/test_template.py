@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from jaxsearch.cli import main
+from jaxsearch.commands.main import main
 from jaxsearch.data.tokenizer import pieces_tokenizer
-from jaxsearch.inputs import load_inputs
 from jaxsearch.protocol import R1_SEARCHER
 from jaxsearch.protocol.template import read_template
+from jaxsearch.run.inputs import load_inputs
 from tests.tiny import tiny_config
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.rewards.recipes import recipe_named
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.trajectory import Segment
 
 DATA = Path(__file__).parents[1] / "data" / "conformance_rewards_others.jsonl.gz"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rewards.research import (
     research,
     research_paper,
     research_paper_text,
     research_text,
 )
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.trajectory import Segment
 
 VECTORS = [

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.protocol import SEARCH_R1
-from jaxsearch.rewards.recipes import recipe_named
 from jaxsearch.rewards.search_r1 import search_r1, search_r1_format, search_r1_text
+from jaxsearch.rewards.tasks import recipe_named
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsearch.fingerprint import fingerprint
 from jaxsearch.mesh import MeshShape, head_places, make_mesh, put_batch, shardings
 from jaxsearch.mesh import spread as spread_over
 from jaxsearch.models.adapters import split
@@ -20,6 +19,7 @@ from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
+from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.trajectory import TrainBatch
 
 VOCAB = 56

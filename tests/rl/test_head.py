@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsearch.rl import head as head_module
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rl.places import Places
+from jaxsearch.rl.head_sharding import Places
 
 M, T, D, V = 3, 13, 8, 17
 AXES = (AxisType.Auto,) * 3

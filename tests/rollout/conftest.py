@@ -12,12 +12,12 @@ import pytest
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Limits, Sampler
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.formats import Question
-from jaxsearch.rollout.limits import bucket_of, buckets
+from jaxsearch.rollout.budgets import bucket_of, buckets
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Status
 

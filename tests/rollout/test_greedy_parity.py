@@ -12,14 +12,14 @@ from jaxsearch.bench.script import (
     words_tokenizer,
 )
 from jaxsearch.data.formats import Question
+from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.policy import Policy, export, read_architecture
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.limits import Limits
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.sampling import Cut
+from jaxsearch.run.policy import Policy, export, read_architecture
 from tests.hf_folders import read_here
 
 VOCAB_SIZE = 64

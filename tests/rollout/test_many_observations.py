@@ -10,13 +10,13 @@ import pytest
 
 from jaxsearch.bench.script import counting_table, scripted_protocol, words_tokenizer
 from jaxsearch.data.formats import Question
+from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.limits import Limits
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.env.retries import RetryingIndex
 from jaxsearch.search.index import SearchError
-from jaxsearch.search.retries import RetryingIndex
 from jaxsearch.trajectory import Search, Status
 
 

@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.rollout.limits import Limits
 from jaxsearch.rollout.shapes import Shapes
 from tests.models.test_transformer import QWEN
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.rewards.recipes import RECIPES
+from jaxsearch.rewards.tasks import RECIPES
 from jaxsearch.rollout.stop import stop_table
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers"

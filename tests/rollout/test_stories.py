@@ -13,12 +13,12 @@ import pytest
 from jaxsearch.bench.script import LatentIndex, scripted_protocol
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
+from jaxsearch.rollout.budgets import Limits
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.limits import Limits
-from jaxsearch.rollout.observation import Observer
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit

@@ -23,9 +23,9 @@ from jaxsearch.rollout.layout import (
     rollout_shardings,
     slot_shardings,
 )
-from jaxsearch.rollout.publish import Publisher
 from jaxsearch.rollout.sampling import Cut
 from jaxsearch.rollout.slots import empty_slots
+from jaxsearch.run.weight_sync import Publisher
 from tests.models.test_transformer import QWEN
 from tests.rollout.conftest import random_params
 from tests.rollout.test_replicas import rolled_out

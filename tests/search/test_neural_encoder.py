@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.cli import main
+from jaxsearch.commands import index as index_command
+from jaxsearch.commands.main import main
 from jaxsearch.search import forward as forward_module
-from jaxsearch.search import index_command
 from jaxsearch.search import neural_encoder as neural_encoder_module
 from jaxsearch.search.encoder import TfidfEncoder, load_encoder
 from jaxsearch.search.encoder_options import EncoderOptions

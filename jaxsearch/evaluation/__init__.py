@@ -1,0 +1,1 @@
+"""Evaluation of a policy: during training, afterwards, and to select questions."""

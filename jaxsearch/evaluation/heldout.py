@@ -1,0 +1,101 @@
+"""Evaluations on the way: on held-out questions, written to `eval.jsonl`."""
+
+import time
+from pathlib import Path
+
+from jaxsearch import json_lines, processes
+from jaxsearch.env.search import Observer
+from jaxsearch.evaluation.evaluate import evaluate
+from jaxsearch.models.transformer import Params
+from jaxsearch.monitor.trajectory_printer import print_trajectory
+from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.run.build import Run
+
+
+class HeldOut:
+    """The held-out questions of a run; without any, every evaluation is skipped."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._path = Path(run.config.out) / "eval.jsonl"
+
+    def before_rl(self, step: int, stage: str, params: Params) -> None:
+        """Greedy, with what the warm-up has taught."""
+        self._evaluate("before_rl", step, stage, params)
+
+    def on_the_way(self, step: int, stage: str, params: Params) -> None:
+        """Greedy, during RL."""
+        self._evaluate("heldout", step, stage, params)
+
+    def after_rl(self, step: int, stage: str, params: Params) -> None:
+        """Greedy, sampled, and with an index that finds nothing."""
+        run = self._run
+        num_printed = run.config.eval.num_printed
+        self._evaluate("after_rl", step, stage, params, num_printed=num_printed)
+        self._evaluate("after_rl_sampled", step, stage, params, temperature=1.0)
+        self._evaluate("empty_index", step, stage, params, observer=run.empty_observer)
+
+    def _evaluate(
+        self,
+        name: str,
+        step: int,
+        stage: str,
+        params: Params,
+        *,
+        temperature: float = 0.0,
+        observer: Observer | None = None,
+        num_printed: int = 0,
+    ) -> None:
+        """Once per name and step: a run that resumes does not repeat it."""
+        run = self._run
+        done = read_metrics(self._path) if self._path.exists() else []
+        is_done = any(e["name"] == name and e["step"] == step for e in done)
+        # The others may see the file before or after the first has written to it.
+        if processes.firsts(is_done) or not run.inputs.heldout:
+            return
+        started = time.perf_counter()
+        found = evaluate(
+            run.sampler,
+            run.published(params)[0],
+            run.inputs.heldout,
+            observer or run.heldout_observer,
+            run.recipe,
+            temperature=temperature,
+        )
+        if not processes.is_first():
+            return
+        line = {"step": step, "stage": stage, "name": name, **found.results}
+        line["seconds"] = time.perf_counter() - started
+        json_lines.append_line(self._path, line)
+        results = found.results
+        failed = ""
+        if results["num_search_failed"]:
+            failed = f", a search failed for {results['num_search_failed']}"
+        print(
+            f"held out, {name}: em {results['em']:.3f}, "
+            f"{results['searches_per_question']:.2f} searches a question, "
+            f"n {results['n']}{failed}",
+            flush=True,
+        )
+        for trajectory in found.trajectories[:num_printed]:
+            print_trajectory(trajectory)
+
+
+def summary(run_folder: Path) -> dict[str, float | str]:
+    """The figures of a run's evaluations, by the names that scripts read."""
+    path = run_folder / "eval.jsonl"
+    by_name = {e["name"]: e for e in (read_metrics(path) if path.exists() else [])}
+    wanted = {
+        "em_before_rl": ("before_rl", "em"),
+        "em": ("after_rl", "em"),
+        "em_sampled": ("after_rl_sampled", "em"),
+        "em_empty_index": ("empty_index", "em"),
+        "searches_before_rl": ("before_rl", "searches_per_question"),
+        "searches": ("after_rl", "searches_per_question"),
+        "em_by_hops": ("after_rl", "by_hops"),
+    }
+    return {
+        key: by_name[name][field]
+        for key, (name, field) in wanted.items()
+        if field in by_name.get(name, {})
+    }

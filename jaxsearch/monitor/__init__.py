@@ -1,0 +1,1 @@
+"""What watches a run: guards, console, metrics writers, logs of rollouts."""

@@ -1,0 +1,104 @@
+"""The guards of a stage as it goes on: alarms by step, and what ends a run."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsearch.monitor.guards import (
+    SIGNALS,
+    GuardConfig,
+    LeftOut,
+    alarms,
+    recent_and_best,
+)
+
+_NUM_SHOWN = 10  # ids of questions in an error
+
+
+@dataclasses.dataclass(kw_only=True)
+class Watch:
+    """The guards of a stage as it goes on.
+
+    All that decides a metric is in `lines`, which are those of metrics.jsonl: a run
+    that resumes writes what it would have written. The questions of steps before that
+    are not known any more.
+
+    Attributes:
+      lines: metrics of the stage's steps so far.
+      question_ids: of groups that were not finite, by step.
+      notices: what alarms that began with the last step have to say, by name.
+    """
+
+    config: GuardConfig
+    lines: list[Mapping[str, Any]]
+    question_ids: dict[int, list[str]] = dataclasses.field(default_factory=dict)
+    notices: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def close_step(
+        self, step: int, values: Mapping[str, float], left_out: LeftOut
+    ) -> dict[str, float]:
+        """The metrics that the guards add to those of a step."""
+        line = {**values, **left_out.values, "step": step}
+        found = alarms([*self.lines, line], self.config)
+        before = self.lines[-1] if self.lines else {}
+        self.lines.append(line | found)
+        if left_out.question_ids:
+            self.question_ids[step] = left_out.question_ids
+        self.notices = {
+            name: self._notice(name)
+            for name in SIGNALS
+            if found.get(f"alarm/{name}") and not before.get(f"alarm/{name}")
+        }
+        return left_out.values | found
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether the rollouts of the last step should be there to be read."""
+        return bool(self.notices) or self.lines[-1]["step"] in self.question_ids
+
+    @property
+    def failure(self) -> str:
+        """Why the run must stop after the last step; empty if it may go on."""
+        is_broken = [line.get("groups_non_finite", 0.0) > 0 for line in self.lines]
+        num = sum(1 for _ in itertools.takewhile(bool, reversed(is_broken)))
+        if num >= self.config.max_non_finite:
+            steps = [line["step"] for line in self.lines[-num:]]
+            ids = [one for step in steps for one in self.question_ids.get(step, [])]
+            ids = list(dict.fromkeys(ids))
+            more = len(ids) - _NUM_SHOWN
+            shown = ", ".join(ids[:_NUM_SHOWN]) + (f" and {more} more" * (more > 0))
+            return (
+                f"log-probs that the sampler gave in each of steps {steps[0]} to "
+                f"{steps[-1]} were not finite, so whole groups were left out of the "
+                f"updates (questions {shown}); lower the learning rate, set "
+                "model.dtype to float32, or look at the rollouts of those steps"
+            )
+        if self.notices and self.config.stop_on_alarm:
+            return (
+                f"alarm {', '.join(self.notices)} began at step "
+                f"{self.lines[-1]['step']}, and guards.stop_on_alarm is set; the same "
+                "command goes on"
+            )
+        return ""
+
+    def _notice(self, name: str) -> str:
+        """One line for the console: what was seen, and what usually helps."""
+        line, (key, title) = self.lines[-1], SIGNALS[name]
+        where = f"alarm {name}, step {line['step']}: {title}"
+        look = f"look at the rollouts of step {line['step']}"
+        if name == "drift":
+            return (
+                f"{where} {line[key]:.3g}, above {self.config.max_drift:g} for "
+                f"{self.config.drift_steps} steps; usual remedies: float32 in "
+                "model.dtype, plain model.attention, truncated importance sampling; "
+                f"{look}."
+            )
+        measured = [one for one in self.lines if key in one]
+        recent, best = recent_and_best(key, measured, self.config.window)
+        return (
+            f"{where} {recent:.3g}, at their best {best:.3g} (medians of "
+            f"{self.config.window} steps), while the reward holds at "
+            f"{line['reward/mean']:.3g}; usual remedies: a higher KL weight, a lower "
+            f"learning rate or clip; {look}."
+        )

@@ -1,0 +1,105 @@
+"""The programs of a step, measured: by the target's compiler, or by arithmetic."""
+
+import sys
+
+from jaxsearch import mesh as meshes
+from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
+from jaxsearch.plan.costs import Costs
+from jaxsearch.plan.machine import Machine
+from jaxsearch.plan.measured import Measured, measured
+from jaxsearch.plan.rollouts import Rollouts
+from jaxsearch.plan.training import Training
+from jaxsearch.rl.head import chunk_width
+from jaxsearch.rollout.layout import replica_meshes
+from jaxsearch.run.build import make_transformer
+
+# By their names in a plan. An update is `gradient` for each microbatch, then `step`.
+GRADIENT, STEP, PREFILL, APPEND, DECODE = (
+    *("gradient", "step"),
+    *("prefill", "append", "decode"),
+)
+Parts = dict[str, Measured]
+
+
+def compiled_parts(
+    config: RunConfig, stage: RLStage, architecture: Architecture, machine: Machine
+) -> Parts:
+    """Compiled for the machine, in their largest shapes.
+
+    Errors: ValueError for attention that the machine has no kernel of; TooLargeError
+    for a program that does not fit it.
+    """
+    mesh = meshes.make_mesh(config.mesh, list(machine.devices))
+    transformer = make_transformer(config.model, architecture, mesh)
+    training = Training(config=config, stage=stage, transformer=transformer, mesh=mesh)
+    sizes = dict(mesh.shape)
+    rows, row_len = training.batch.tokens.shape
+    num_positions = rows // meshes.row_multiple(mesh) * (row_len - 1)
+    width = chunk_width(1, num_positions, architecture.vocab_size // sizes["tensor"])
+    rollout = config.rollout
+    replica = replica_meshes(machine.local, rollout.tensor, rollout.replicas)[0]
+    rollouts = Rollouts(
+        config=config,
+        stage=stage,
+        trained=transformer,
+        mesh=replica,
+        backend=machine.backend,
+    )
+    shared = dict(replica.shape)
+    print(f"{architecture.num_parameters:,} parameters, {sizes}", file=sys.stderr)
+    # As if every token were the policy's.
+    num_chunks = -(-num_positions // width)
+    # The short ones first: what is wrong shows early.
+    return {
+        STEP: measured(STEP, training.apply, sizes),
+        PREFILL: measured(PREFILL, rollouts.prefill, shared),
+        APPEND: measured(APPEND, rollouts.append, shared),
+        DECODE: measured(DECODE, rollouts.decode, shared),
+        GRADIENT: measured(
+            GRADIENT, training.accumulate, sizes, unknown_trips=num_chunks
+        ),
+    }
+
+
+def computed_parts(
+    config: RunConfig, stage: RLStage, update: UpdateWork, rollout: RolloutWork
+) -> Parts:
+    """The same by arithmetic, where no compiler is at hand: what they must take."""
+    num_devices = update.data * update.fsdp * update.tensor
+    limits = config.rollout
+    state, params = update.state_bytes, rollout.params_bytes
+    sums = update.sums_bytes
+    prompts = -(-limits.num_slots // stage.group_size) * limits.max_prompt_len
+
+    def part(
+        held: float, extra: float, flops: float, accessed: float, received: float = 0.0
+    ) -> Measured:
+        gathered = {"all-gather": {"fsdp": received}} if received else {}
+        return Measured(
+            held_bytes=held,
+            extra_bytes=extra,
+            costs=Costs(flops=flops, memory_bytes=accessed, collectives=gathered),
+        )
+
+    held = params + rollout.cache_bytes
+    return {
+        GRADIENT: part(
+            update.trained_bytes + sums,
+            update.update_bytes - state - sums,
+            update.own_flops / num_devices,
+            # Weights in every pass, in the dtype of products, and the sums.
+            4 * params * rollout.tensor / update.tensor + 2 * sums,
+            update.least_received,
+        ),
+        STEP: part(state + sums, 0.0, 0.0, 2 * state + sums),
+        PREFILL: part(params, 0.0, rollout.append_flops(prompts), params),
+        APPEND: part(held, 0.0, rollout.append_flops(rollout.append_tokens), params),
+        DECODE: part(
+            held,
+            rollout.logits_bytes,
+            rollout.decode_flops,
+            params + rollout.cache_bytes,
+        ),
+    }

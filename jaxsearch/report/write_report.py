@@ -1,0 +1,118 @@
+"""A run as one HTML page, to read and to show: `report.html` in its folder."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsearch import json_lines
+from jaxsearch.monitor.rollout_log import LoggedRollout, read_rollouts, rollout_files
+from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.report import page as report_page
+from jaxsearch.report import trajectories
+
+MAX_FILES = 9  # step files of rollouts on the page
+MAX_ROLLOUTS = 48  # of one file
+MAX_BYTES = 3_000_000  # of all trajectories on the page, as HTML
+
+
+class Sample(NamedTuple):
+    """The trajectories of the page, and what was left out to keep it small."""
+
+    articles: list[str]
+    notes: list[str]
+
+
+def write_report(run_folder: Path) -> Path:
+    """Writes the page of a run, whatever the run has so far; returns its path."""
+    config = _read_config(run_folder)
+    sample = _sample(run_folder)
+    text = report_page.page(
+        name=run_folder.resolve().name,
+        config=config,
+        metrics=_read_lines(run_folder / "metrics.jsonl"),
+        evaluations=_read_lines(run_folder / "eval.jsonl"),
+        articles=sample.articles,
+        notes=sample.notes,
+    )
+    path = run_folder / "report.html"
+    # A lone surrogate may stand in a text that a policy cut in the middle.
+    json_lines.replace_file(path, text.encode("utf-8", errors="replace"))
+    return path
+
+
+def _read_config(run_folder: Path) -> dict[str, Any]:
+    if not run_folder.is_dir():
+        raise ValueError(f"{run_folder}: no such run folder")
+    path = run_folder / "config.json"
+    if not path.exists():
+        raise ValueError(
+            f"{run_folder} is not a run folder: it has no config.json "
+            "(expected the folder that `jaxsearch train` writes)"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return config
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    return read_metrics(path) if path.exists() else []
+
+
+def _sample(run_folder: Path) -> Sample:
+    """First, last and evenly spaced files; of each, its best and worst rollouts."""
+    files = list(rollout_files(run_folder).items())
+    if not files:
+        return Sample([], [])
+    chosen = np.unique(np.linspace(0, len(files) - 1, MAX_FILES).round().astype(int))
+    articles, notes = [], []
+    if len(chosen) < len(files):
+        notes.append(
+            f"{len(chosen)} of {len(files)} step files are here: the first, the last "
+            "and some evenly between them."
+        )
+    num_left_out = 0
+    for index in chosen:
+        step, path = files[index]
+        rollouts = read_rollouts(path)
+        shown = _shown(rollouts, step=step, max_bytes=MAX_BYTES // len(chosen))
+        articles += shown
+        num_left_out += len(rollouts) - len(shown)
+    if num_left_out:
+        notes.append(
+            f"To keep the page small, {num_left_out} trajectories of these files are "
+            "left out; the best and the worst of each file by reward are kept. "
+            "All are in the run's rollouts/."
+        )
+    return Sample(articles, notes)
+
+
+def _shown(rollouts: list[LoggedRollout], *, step: int, max_bytes: int) -> list[str]:
+    """Articles within the limits, the extremes of reward first, in stream order."""
+    by_reward = sorted(range(len(rollouts)), key=lambda i: -rollouts[i].reward)
+    # From both ends to the middle: best, worst, second best, second worst, ...
+    order = [
+        by_reward[n // 2] if n % 2 == 0 else by_reward[-1 - n // 2]
+        for n in range(len(by_reward))
+    ]
+    kept: dict[int, str] = {}
+    num_bytes = 0
+    for index in order:
+        text = trajectories.article(rollouts[index], step=step)
+        size = len(text.encode("utf-8", errors="replace"))
+        if len(kept) < MAX_ROLLOUTS and num_bytes + size <= max_bytes:
+            kept[index] = text
+            num_bytes += size
+        elif len(kept) == MAX_ROLLOUTS:
+            break
+    return [
+        kept[index]
+        for index in sorted(
+            kept, key=lambda i: (rollouts[i].position, rollouts[i].member)
+        )
+    ]

@@ -1,0 +1,1 @@
+"""One run: built from its config, recorded in its folder, saved and loaded."""

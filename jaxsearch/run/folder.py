@@ -1,0 +1,120 @@
+"""A run's folder: whose it is, and what was written there so far."""
+
+import dataclasses
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.config import RunConfig
+from jaxsearch.json_lines import replace_file
+from jaxsearch.run.config_record import difference, identity, resolved, restored
+
+_PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transformers")
+
+
+def check_identity(config: RunConfig) -> None:
+    """Refuses a folder that holds another run, or anything that is not a run.
+
+    Errors: ValueError says what differs.
+    """
+    folder = Path(config.out)
+    if not folder.exists():
+        return
+    path = folder / "config.json"
+    if not path.is_file():
+        if folder.is_dir() and not any(folder.iterdir()):
+            return
+        raise ValueError(
+            f"{folder} exists and is not a run's folder (no config.json); name another "
+            "with --out"
+        )
+    there = read_record(folder)["identity"]
+    # Through JSON, so that tuples and lists compare equal.
+    here = json.loads(json.dumps(identity(config)))
+    if there != here:
+        raise ValueError(
+            f"{folder} holds another run: {difference(there, here)}; name another "
+            "folder with --out, or remove that one"
+        )
+
+
+def check_frozen(folder: Path, frozen: str) -> None:
+    """Refuses weights other than those that a run's adapters were trained on.
+
+    `frozen` is their fingerprint. Errors: ValueError.
+    """
+    if not (folder / "config.json").is_file():
+        return
+    there = read_record(folder).get("frozen", "")
+    if there != frozen:
+        raise ValueError(
+            f"{folder} was trained on other frozen weights (fingerprint {there!r} "
+            f"there, {frozen!r} here): the model's folder has changed, or this version "
+            "of jax or kind of device draws others from the same seed; bring the old "
+            "ones back, or name another folder with --out"
+        )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a run's folder.
+
+    Errors: ValueError for no such folder or a damaged file.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run's folder: it has no config.json")
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(record, dict) or "identity" not in record:
+        raise ValueError(f"{path}: expected the record of a run, with an 'identity'")
+    return record
+
+
+def read_run_config(folder: Path) -> RunConfig:
+    """The config of a run, from its folder alone."""
+    record = read_record(folder)
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    # What an earlier version did not have yet has its default.
+    fields = {name: record[name] for name in names if name in record}
+    return dataclasses.replace(restored(fields), out=str(folder))
+
+
+def write_record(config: RunConfig, frozen: str) -> None:
+    """Writes `config.json`: the resolved config, versions, revision, devices.
+
+    And the fingerprint of the weights that the run reads but does not train.
+    """
+    import jax
+
+    folder = Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        **resolved(config),
+        "identity": identity(config),
+        "frozen": frozen,
+        "versions": {name: metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        "git_revision": _git_revision(),
+        "devices": [str(device) for device in jax.devices()],
+    }
+    replace_file(folder / "config.json", json.dumps(record, indent=2).encode())
+
+
+def _git_revision() -> str:
+    """The revision of the checkout this package runs from; "" outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,205 @@
+"""Everything a run reads before it starts, checked before anything is written."""
+
+import dataclasses
+import itertools
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from jaxsearch import processes
+from jaxsearch.config import ModelConfig, RetrievalConfig, RLStage, RunConfig
+from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.template import PromptTemplate, read_template
+from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.search.index import Index
+from jaxsearch.search.passages import Passage, read_passages
+from jaxsearch.search.shared_index import SharedIndex, serve
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What was read.
+
+    Attributes:
+      questions: of each RL stage, by its name.
+      passages: None where the run names an index that exists.
+      heldout_passages: empty where held-out questions search the same index.
+    """
+
+    tokenizer: Tokenizer
+    protocol: Protocol
+    questions: dict[str, list[Question]]
+    heldout: list[Question]
+    passages: list[Passage] | None
+    heldout_passages: list[Passage]
+
+
+def load_inputs(config: RunConfig) -> Inputs:
+    """Reads questions, passages and tokenizer.
+
+    Errors: ValueError, in one line, for a file that is missing or malformed, a
+    tokenizer that is missing or has no end token, or a prompt beyond its budget.
+    """
+    material = config.data.material(Path(config.out), config.seed)
+    tokenizer = material.tokenizer
+    template = None
+    if config.model.prompt_template:
+        template = read_template(config.model.prompt_template)
+    if config.model.tokenizer or config.model.path:
+        tokenizer = Tokenizer.load(
+            config.model.tokenizer or config.model.path,
+            end_token=config.model.end_token,
+            prompt=config.model.prompt if template is None else template.form,
+        )
+    if tokenizer is None:
+        raise ValueError(
+            "this run needs a tokenizer: name its folder with --model.tokenizer "
+            "(or a whole model with --model.path)"
+        )
+    protocol = recipe_named(config.recipe).protocol
+    if template is not None:
+        _check_form(template, tokenizer, config.model)
+        protocol = template.in_place_of(protocol)
+    heldout, heldout_passages = material.heldout, material.heldout_passages
+    if config.data.heldout:
+        # Questions from a file are about the run's own corpus.
+        heldout, heldout_passages = read_questions(config.data.heldout), []
+    passages = material.passages
+    if config.retrieval.corpus:
+        passages = read_passages(config.retrieval.corpus)
+    inputs = Inputs(
+        tokenizer=tokenizer,
+        protocol=protocol,
+        questions=_questions(config, material.questions),
+        heldout=heldout[: config.eval.limit or None],
+        passages=None if config.retrieval.index else passages,
+        heldout_passages=heldout_passages,
+    )
+    check_prompts(inputs, config.rollout.max_prompt_len)
+    return inputs
+
+
+def check_complete(config: RunConfig, inputs: Inputs) -> None:
+    """Errors: ValueError if RL has no questions, or nothing to search."""
+    for number, stage in enumerate(config.stages):
+        if isinstance(stage, RLStage) and not inputs.questions[stage.name]:
+            raise ValueError(
+                f"stage {stage.name!r} has no questions: name a file with "
+                f"--data.questions, or with --stages.{number}.questions for it alone"
+            )
+    if inputs.questions and inputs.passages == []:
+        raise ValueError(
+            "there is nothing to search: name passages with --retrieval.corpus, or an "
+            "index with --retrieval.index"
+        )
+
+
+def _questions(
+    config: RunConfig, questions: list[Question]
+) -> dict[str, list[Question]]:
+    """Of each RL stage: from the run's file, its own, or as they are given."""
+    stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
+    files = {stage.name: config.data.questions or stage.questions for stage in stages}
+    read = {file: read_questions(file) for file in set(files.values()) if file}
+    return {name: read.get(file, questions) for name, file in files.items()}
+
+
+def _check_form(
+    template: PromptTemplate, tokenizer: Tokenizer, model: ModelConfig
+) -> None:
+    """Errors: ValueError if messages meet no chat template, or the config says else."""
+    if model.prompt not in ("auto", template.form):
+        raise ValueError(
+            f"{model.prompt_template} is a prompt of form {template.form!r}, but "
+            f"model.prompt says {model.prompt!r}; say --model.prompt {template.form}"
+        )
+    if tokenizer.has_chat_prompt != template.is_chat:
+        raise ValueError(
+            f"{model.prompt_template} is a prompt of form {template.form!r}, which "
+            "does not suit this run's own tokenizer; name one with --model.tokenizer"
+        )
+
+
+def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
+    """Errors: ValueError names the first question whose prompt is too long."""
+    sets = {id(questions): questions for questions in inputs.questions.values()}
+    for question in itertools.chain(*sets.values(), inputs.heldout):
+        ids = inputs.tokenizer.encode_prompt(
+            inputs.protocol.prompt(question.question),
+            inputs.protocol.messages(question.question),
+        )
+        if len(ids) > max_prompt_len:
+            raise ValueError(
+                f"the prompt of question {question.id!r} has {len(ids)} tokens, the "
+                f"budget is {max_prompt_len}; raise --rollout.max-prompt-len or drop "
+                "the question"
+            )
+
+
+def open_indexes(config: RunConfig, inputs: Inputs) -> Sequence[Index]:
+    """The index to train on, and that of the held-out questions.
+
+    An index that is built here is kept in the run's folder, so that a run that
+    resumes searches the same one. Of several processes on one machine, the first opens
+    the indexes and answers the others.
+    """
+    machines = processes.everyones(socket.gethostname())
+    leader = machines.index(socket.gethostname())
+    indexes: Sequence[Index] = ()
+    if processes.is_first():
+        indexes = _open_here(config, inputs)
+    # What it has built, the others find, where they share its folder.
+    processes.wait_for_all("indexes of the first machine")
+    if leader == jax.process_index() and not indexes:
+        indexes = _open_here(config, inputs)
+    is_shared = machines.count(socket.gethostname()) > 1
+    doors = processes.everyones(serve(indexes) if indexes and is_shared else None)
+    door = doors[leader]
+    if door is not None and leader != jax.process_index():
+        indexes = [SharedIndex(door, number) for number in (0, 1)]
+    return indexes
+
+
+def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
+    from jaxsearch.search.scann_index import load_index
+
+    folder = Path(config.out) / "indexes"
+    if inputs.passages is None:
+        index = load_index(
+            config.retrieval.index, query_device=config.retrieval.query_device
+        )
+    else:
+        index = _index_of(inputs.passages, folder / "train", config.retrieval)
+    if not inputs.heldout_passages:
+        return index, index
+    heldout = _index_of(inputs.heldout_passages, folder / "heldout", config.retrieval)
+    return index, heldout
+
+
+def _index_of(
+    passages: list[Passage], folder: Path, retrieval: RetrievalConfig
+) -> Index:
+    from jaxsearch.search.named_encoder import encoder_named
+    from jaxsearch.search.passages import corpus_fingerprint
+    from jaxsearch.search.scann_index import build_index, load_index
+
+    if folder.exists():
+        return load_index(
+            folder,
+            corpus_fingerprint=corpus_fingerprint(passages),
+            query_device=retrieval.query_device,
+        )
+    encoder = encoder_named(
+        retrieval.encoder,
+        passages,
+        dims=retrieval.dims if retrieval.encoder == "tfidf" else None,
+        query_device=retrieval.query_device,
+    )
+    index = build_index(passages, encoder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    index.save(folder)
+    return index

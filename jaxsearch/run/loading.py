@@ -1,0 +1,191 @@
+"""A trained policy to use: from a run's folder or a Hugging Face folder."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsearch.config import (
+    DataConfig,
+    ModelConfig,
+    RetrievalConfig,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+)
+from jaxsearch.data.dataset import no_material
+from jaxsearch.mesh import MeshShape
+from jaxsearch.models.adapters import split
+from jaxsearch.models.lora import LoRAConfig
+from jaxsearch.models.transformer import Params
+from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.run.build import Run, open_run
+from jaxsearch.run.checkpoint import Checkpoints
+from jaxsearch.run.fingerprint import fingerprint
+from jaxsearch.run.folder import check_frozen, read_run_config
+
+# Of a policy that brings no run: ReSearch's row length, at one slot in eight.
+_BUDGETS = RolloutConfig(
+    num_slots=8,
+    max_len=8704,
+    max_prompt_len=512,
+    max_turn_len=8192,
+    max_observation_len=2048,
+    max_searches=16,
+)
+
+
+def is_run(folder: str) -> bool:
+    """Whether the folder is one that `jaxsearch train` writes."""
+    return (Path(folder) / "checkpoints").is_dir()
+
+
+def load_run(
+    model: str,
+    *,
+    recipe: str = "",
+    questions: str = "",
+    index: str = "",
+    limit: int = 0,
+    prompt_template: str = "",
+) -> tuple[Run, Params]:
+    """A policy with what it needs to answer, on the devices that there are.
+
+    A run brings its own recipe, held-out questions and index where none is named; a
+    Hugging Face folder brings none, and gets ReSearch's budgets.
+
+    Errors: ValueError for whatever is missing.
+    """
+    if is_run(model):
+        config = read_run_config(Path(model))
+    else:
+        _check_model_folder(model)
+        config = _config_of(model, recipe or "research")
+    if questions:
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, heldout=questions)
+        )
+    if index:
+        retrieval = dataclasses.replace(config.retrieval, index=index, corpus="")
+        config = dataclasses.replace(config, retrieval=retrieval)
+    if recipe:
+        recipe_named(recipe)
+        stages = tuple(
+            dataclasses.replace(s, recipe=recipe) if isinstance(s, RLStage) else s
+            for s in config.stages
+        )
+        config = dataclasses.replace(config, stages=stages)
+    if prompt_template:
+        policy = dataclasses.replace(config.model, prompt_template=prompt_template)
+        config = dataclasses.replace(config, model=policy)
+    config = dataclasses.replace(
+        config, eval=dataclasses.replace(config.eval, limit=limit)
+    )
+    run = open_anywhere(config)
+    params = latest_params(run) if is_run(model) else run.initial_params()
+    return run, run.published(params)[0]
+
+
+def with_policy(config: RunConfig, model: str) -> RunConfig:
+    """The config with another policy: that of a run, or of a Hugging Face folder or id.
+
+    Everything else (questions, recipe, index, budgets) stays the config's.
+
+    Errors: ValueError for a folder that is neither, or a run whose tokenizer is that of
+    other material than the config's.
+    """
+    if not is_run(model):
+        _check_model_folder(model)
+        policy = dataclasses.replace(config.model, path=model, lora=LoRAConfig())
+        return dataclasses.replace(config, model=policy)
+    theirs = read_run_config(Path(model))
+    of_material = not (theirs.model.path or theirs.model.tokenizer)
+    there = (theirs.data.material, theirs.seed)
+    if of_material and there != (config.data.material, config.seed):
+        raise ValueError(
+            f"{model} has a tokenizer made of its own material "
+            f"({theirs.data.material.__qualname__} of seed {theirs.seed}), and this "
+            f"config brings other ({config.data.material.__qualname__} of seed "
+            f"{config.seed}); use the run's config, and its --seed"
+        )
+    return dataclasses.replace(config, model=theirs.model)
+
+
+def policy_params(run: Run, model: str) -> Params:
+    """Parameters of the policy that `with_policy` has put into this run's config.
+
+    Errors: ValueError for whatever is missing or does not fit.
+    """
+    if not is_run(model):
+        return run.initial_params()
+    seed = read_run_config(Path(model)).seed
+    theirs = dataclasses.replace(run.config, out=model, seed=seed)
+    return latest_params(dataclasses.replace(run, config=theirs))
+
+
+def open_anywhere(config: RunConfig) -> Run:
+    """The run on devices that may not be those it was trained on: not to train it."""
+    num_devices, num_local = jax.device_count(), jax.local_device_count()
+    tensor = config.rollout.tensor if num_local % config.rollout.tensor == 0 else 1
+    replicas = config.rollout.replicas
+    if replicas is not None and replicas * tensor > num_local:
+        replicas = None
+    sizes = dataclasses.asdict(config.mesh).values()
+    is_there = math.prod(size or 1 for size in sizes) == num_devices
+    return open_run(
+        dataclasses.replace(
+            config,
+            model=dataclasses.replace(config.model, attention="auto"),
+            mesh=config.mesh if is_there else MeshShape(data=num_devices, fsdp=1),
+            rollout=dataclasses.replace(
+                config.rollout, tensor=tensor, replicas=replicas
+            ),
+        )
+    )
+
+
+def latest_params(run: Run) -> Params:
+    """Parameters of the run's newest checkpoint, with the weights under its adapters.
+
+    Errors: ValueError if it has none, or those weights are not what they were.
+    """
+    lora = run.transformer.lora
+    wanted = jax.tree.map(
+        lambda shape, place: shape.update(sharding=place),
+        run.transformer.shapes,
+        run.param_shardings,
+    )
+    checkpoints = Checkpoints(Path(run.config.out), keep=run.config.checkpoint.keep)
+    try:
+        progress = checkpoints.latest()
+        if progress is None:
+            raise ValueError(f"{run.config.out} has no checkpoint yet")
+        trained = checkpoints.restore_params(progress.step, split(lora, wanted)[1])
+    finally:
+        checkpoints.close()
+    if not lora.rank:
+        return trained
+    frozen, _ = split(lora, run.initial_params())
+    check_frozen(Path(run.config.out), fingerprint(frozen))
+    return frozen | trained
+
+
+def _check_model_folder(model: str) -> None:
+    """Errors: ValueError for a folder with no model; what is no folder may be an id."""
+    if Path(model).exists() and not (Path(model) / "config.json").is_file():
+        raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
+
+
+def _config_of(model: str, recipe: str) -> RunConfig:
+    """A config that only evaluates."""
+    stage: Any = RLStage(name="none", steps=1, recipe=recipe)
+    return RunConfig(
+        model=ModelConfig(path=model),
+        data=DataConfig(material=no_material),
+        retrieval=RetrievalConfig(),
+        rollout=_BUDGETS,
+        stages=(stage,),
+        out=model,
+    )

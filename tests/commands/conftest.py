@@ -1,0 +1,5 @@
+"""The fixtures of tests/search, whose indexes the commands are run on."""
+
+from tests.search.conftest import encoder, passages, queries, wiki
+
+__all__ = ["encoder", "passages", "queries", "wiki"]

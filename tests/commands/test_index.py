@@ -1,0 +1,113 @@
+"""`jaxsearch index`, without the command line."""
+
+import json
+
+import pytest
+
+from jaxsearch.commands import index as index_command
+from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.passages import Passage, write_passages
+from jaxsearch.search.scann_index import load_index
+
+
+@pytest.fixture(scope="module")
+def built(passages, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command")
+    write_passages(passages, folder / "corpus.jsonl.gz")
+    summary = index_command.build(
+        corpus=folder / "corpus.jsonl.gz",
+        encoder="tfidf",
+        out=folder / "index",
+        dims=256,
+        seed=3,
+    )
+    return folder, summary
+
+
+def test_build_says_what_it_built(built, encoder):
+    folder, summary = built
+    assert json.loads(json.dumps(summary)) == summary
+    assert (summary["num_passages"], summary["dims"]) == (600, 256)
+    assert summary["encoder_fingerprint"] == encoder.fingerprint
+    assert summary["kind"] == load_index(folder / "index").kind
+    assert summary["encoder_settings"]["num_words"] > 600
+    assert summary["bytes"] > 600 * 256 * 4
+    assert summary["seconds"] > 0.0
+
+
+def test_search_once(built, passages):
+    folder, _ = built
+    found = index_command.search_once(folder / "index", passages[4].title, 3)
+    assert found["query"] == passages[4].title
+    assert len(found["hits"]) == 3
+    assert found["hits"][0]["id"] == "p4"
+    assert found["hits"][0]["text"] == passages[4].text
+    assert index_command.search_once(folder / "index", " ")["hits"] == []
+
+
+def test_check_of_brute_force_is_perfect(built):
+    folder, _ = built
+    report = index_command.check(folder / "index", num_queries=40)
+    assert json.loads(json.dumps(report)) == report
+    assert report["num_queries"] == 40
+    assert report["recall"] == report["recall_titles"] == 1.0
+    assert 0.0 < report["single_ms"]["median"] <= report["single_ms"]["p95"]
+    assert report["batch_64_ms"]["median"] > report["single_ms"]["median"]
+
+
+def test_check_sees_a_poor_index(built, passages, encoder, tmp_path):
+    pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
+    from jaxsearch.search.scann_index import ScannIndex
+    from jaxsearch.search.scann_scorer import TreeAh
+
+    poor = TreeAh(num_leaves=24, leaves_to_search=1)
+    ScannIndex.build(passages, encoder, scorer=poor).save(tmp_path / "poor")
+    assert index_command.check(tmp_path / "poor", num_queries=40)["recall"] < 0.7
+
+
+def test_check_of_an_exact_index(passages, encoder, tmp_path):
+    ExactIndex(passages, encoder).save(tmp_path / "exact")
+    report = index_command.check(tmp_path / "exact", num_queries=10)
+    assert (report["kind"], report["recall"]) == ("exact", 1.0)
+
+
+def test_a_saved_encoder_is_taken_as_it_is(built, tmp_path, passages):
+    folder, summary = built
+    write_passages(passages[:50], tmp_path / "few.jsonl")
+    other = index_command.build(
+        corpus=tmp_path / "few.jsonl",
+        encoder=str(folder / "index" / "encoder"),
+        out=tmp_path / "index",
+    )
+    assert other["encoder_fingerprint"] == summary["encoder_fingerprint"]
+    assert other["corpus_fingerprint"] != summary["corpus_fingerprint"]
+
+
+def test_bad_input(built, tmp_path):
+    folder, _ = built
+    corpus = folder / "corpus.jsonl.gz"
+    with pytest.raises(ValueError, match="unknown encoder 'tfid': expected tfidf, or"):
+        index_command.build(corpus=corpus, encoder="tfid", out=tmp_path / "i")
+    with pytest.raises(ValueError, match="is not an empty folder"):
+        index_command.build(
+            corpus=tmp_path / "none.jsonl", encoder="tfidf", out=folder / "index"
+        )
+    with pytest.raises(ValueError, match="none.jsonl: cannot be read"):
+        index_command.build(
+            corpus=tmp_path / "none.jsonl", encoder="tfidf", out=tmp_path / "i"
+        )
+    with pytest.raises(ValueError, match="num_queries must be >= 2, got 1"):
+        index_command.check(folder / "index", num_queries=1)
+
+
+def test_queries_are_titles_and_sentences_of_the_corpus(passages):
+    queries = index_command.sample_queries(passages, 21, seed=1)
+    assert [len(texts) for texts in queries.values()] == [10, 10]
+    titles = {passage.title for passage in passages}
+    assert set(queries["titles"]) <= titles
+    texts = [passage.text for passage in passages]
+    assert all(any(s in text for text in texts) for s in queries["sentences"])
+    assert queries == index_command.sample_queries(passages, 21, seed=1)
+    assert queries != index_command.sample_queries(passages, 21, seed=2)
+    with pytest.raises(ValueError, match="got 1 and 0 of 1"):
+        index_command.sample_queries([Passage(id="a", contents="ab")], 2, seed=0)

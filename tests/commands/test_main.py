@@ -1,0 +1,184 @@
+"""The command: what it refuses, in one line, with exit status 2."""
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.commands.main import main
+from jaxsearch.config import RLStage, RolloutConfig
+from jaxsearch.data import sample
+from jaxsearch.run.config_record import (
+    check_restorable,
+    overridden,
+    read_config,
+    resolved,
+    restored,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+QUICKSTART = str(CONFIGS / "quickstart.py")
+
+
+def refused(capsys, *words: str) -> str:
+    """The one line that a command was refused with."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_help_is_quick(capsys):
+    started = time.process_time()
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "quickstart.py" in capsys.readouterr().out
+    # Not a timing of the machine: loading jax takes longer than this.
+    assert time.process_time() - started < 0.5
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "jaxsearch", "score", "--recipe", "x", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "unknown recipe 'x'" in done.stderr
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_override_names_near_ones(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", QUICKSTART, "--rollout.max-lenn", "3"])
+    assert stopped.value.code == 2
+    assert "--rollout.max-len" in capsys.readouterr().err
+
+
+def test_an_impossible_value_is_one_line(capsys, tmp_path):
+    out = str(tmp_path / "run")
+    words = ("--rollout.max-len", "20", "--out", out)
+    try:
+        line = refused(capsys, "train", QUICKSTART, *words)
+    except SystemExit as stopped:
+        assert stopped.code == 2
+        line = " ".join(capsys.readouterr().err.split())
+    assert "must be less than max_len" in line
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", str(CONFIGS / "quickstrat.py")), "near it: quickstart.py"),
+        (("train", QUICKSTART, "--model.attention", "splash"), "needs a TPU; got cpu"),
+        (("report", "nowhere"), "nowhere"),
+        (("export", "nowhere", "out"), "not a run's folder"),
+        (("score", "--recipe", "reserch", "x.jsonl"), "research"),
+        (("index", "search", "nowhere", "q"), "nowhere"),
+        (("index", "build", "--corpus", "no.jsonl", "--out", "x"), "no.jsonl"),
+        (("eval", "--model", "./nowhere", "--out", "x"), "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_run_needs_a_tokenizer(capsys, tmp_path):
+    out = str(tmp_path / "run")
+    config = str(CONFIGS / "hotpotqa_real.py")
+    assert "--model.tokenizer" in refused(capsys, "train", config, "--out", out)
+    line = refused(
+        capsys, "train", config, "--out", out, "--model.tokenizer", "./nowhere"
+    )
+    assert "nowhere does not exist" in line
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in CONFIGS.glob("*.py")))
+def test_every_config_reads_and_restores_from_its_record(name):
+    config = read_config(str(CONFIGS / name))
+    assert config.out == f"runs/{Path(name).stem}"
+    assert restored(json.loads(json.dumps(resolved(config)))) == config
+
+
+def raised(rewards, is_kept=None, *, power=1.0):
+    return rewards**power
+
+
+def config_with(advantage):
+    config = read_config(QUICKSTART)
+    *warm_up, search = config.stages
+    search = dataclasses.replace(search, advantage=advantage)
+    return dataclasses.replace(config, stages=(*warm_up, search))
+
+
+def test_a_function_with_keywords_is_recorded_with_them():
+    config = config_with(functools.partial(raised, power=2.0))
+    record = json.loads(json.dumps(resolved(config)))
+    again = restored(record)
+    assert again.stages[-1].advantage(3.0) == 9.0
+    assert resolved(again) == record
+    check_restorable(config)
+
+
+@pytest.mark.parametrize(
+    ("advantage", "message"),
+    [
+        (lambda rewards, is_kept: rewards, "must live in an importable module"),
+        (functools.partial(raised, 1.0), "keywords alone, got .1.0,. for raised"),
+    ],
+)
+def test_a_function_that_no_record_could_name_is_refused(advantage, message):
+    with pytest.raises(ValueError, match=message):
+        check_restorable(config_with(advantage))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("papers = object()\npapers.researchh()", "line 2: AttributeError: 'object'"),
+        ("{}['x']", "line 1: KeyError: 'x'"),
+        ("def config(:", "SyntaxError"),
+    ],
+)
+def test_a_config_that_fails_is_named_with_its_line(tmp_path, text, message):
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"own.py.*{message}"):
+        read_config(str(path))
+
+
+def test_overrides_reach_nested_fields():
+    config = overridden(
+        read_config(QUICKSTART),
+        ["--stages.3.objective.kl-weight", "0.5", "--seed", "7", "--steps", "2"],
+        "quickstart",
+    )
+    assert config.stages[3].objective.kl_weight == 0.5
+    assert (config.seed, config.steps) == (7, 2)
+    assert [config.num_steps(s) for s in config.stages if isinstance(s, RLStage)] == [2]
+
+
+def test_values_are_checked_where_they_are_given():
+    with pytest.raises(ValueError, match="num_slots must be at least 1, got 0"):
+        RolloutConfig(num_slots=0)
+    with pytest.raises(ValueError, match="group_size must be at least 2, got 1"):
+        RLStage(name="x", steps=1, group_size=1)
+    with pytest.raises(ValueError, match="recipe"):
+        RLStage(name="x", steps=1, recipe="serach")
+
+
+def test_short_demonstrations_take_two_searches_at_most():
+    made = sample.short_demonstrations(0)
+    assert len(made) > 200
+    assert max(len(one.observations) for one in made) == 2

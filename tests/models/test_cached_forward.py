@@ -1,0 +1,311 @@
+"""Keys and values kept in pages: the same hidden states as without a cache."""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxsearch.models import cached_forward as cached
+from jaxsearch.models.attention import (
+    attend,
+    attend_kernel,
+    attend_kernel_by_heads,
+    attend_pages,
+)
+from jaxsearch.models.cache import (
+    NO_PAGE,
+    Pages,
+    empty_cache,
+    gather,
+    paged,
+    put,
+    write,
+)
+from tests.models.test_transformer import LLAMA, QWEN, QWEN3, hidden, make
+
+W = 4  # tokens in a page
+
+
+@pytest.mark.parametrize(
+    "architecture", [QWEN, LLAMA, QWEN3], ids=["qwen2", "llama", "qwen3"]
+)
+def test_cached_equals_uncached(architecture):
+    """Append to some rows, decode one at a time, and again, in pages of no order."""
+    transformer, params = make(architecture)
+    rng = np.random.default_rng(2)
+    tokens = rng.integers(0, 50, (4, 16)).astype(np.int32)
+    # What an earlier rollout left in the pages must not be seen.
+    cache = empty_cache(architecture, (5, 8, 4), W, jnp.float32)
+    cache = jax.tree.map(lambda x: x + 100.0, cache)
+    published = transformer.for_rollouts(params)
+    # Sixteen of the seventeen pages; the last ones only for the last tokens.
+    order = [*rng.permutation(12), *rng.permutation([12, 13, 15, 16])]
+    pages = np.asarray(order, np.int32).reshape(4, 4).T
+    found = np.zeros((4, 16, 32), np.float32)
+    lens = np.zeros(4, int)
+    append = jax.jit(cached.append, static_argnums=0)
+    step = jax.jit(cached.step, static_argnums=(0, 7))
+
+    def feed(rows, counts, width, num_pages):
+        nonlocal cache
+        fed = np.full((len(rows), width), 7, np.int32)
+        table = np.full((len(rows), num_pages), NO_PAGE, np.int32)
+        for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            if row < 4:
+                fed[i, :count] = tokens[row, lens[row] : lens[row] + count]
+                table[i] = pages[row, :num_pages]
+        starts = np.array([lens[row] if row < 4 else 0 for row in rows], np.int32)
+        out, cache = append(
+            transformer, published, fed, starts, np.int32(counts), cache, table
+        )
+        for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            if row < 4:
+                found[row, lens[row] : lens[row] + count] = out[i, :count]
+                lens[row] += count
+
+    def decode(rows, is_fed, num_parts):
+        nonlocal cache
+        fed = tokens[rows, lens[rows]]
+        out, cache = step(
+            transformer,
+            published,
+            fed,
+            lens[rows].astype(np.int32),
+            np.asarray(is_fed),
+            cache,
+            pages[rows],
+            num_parts,
+        )
+        for i, row in enumerate(rows):
+            if is_fed[i]:
+                found[row, lens[row]] = out[i]
+                lens[row] += 1
+
+    feed([2, 0, 3, 1], [3, 5, 1, 4], 5, 2)  # rows permuted and padded
+    feed([3, 1, 4], [4, 2, 0], 4, 3)  # append to two; the third row is nobody's
+    for _ in range(3):
+        decode([0, 1, 2, 3], [True, True, False, True], 2)  # all but one
+    decode([1, 3], [True, True], 2)  # fewer rows than there are
+    feed([2, 0], [5, 5], 6, 4)
+    decode([3, 2, 1, 0], [True] * 4, 3)
+    assert lens.tolist() == [14, 11, 9, 10]
+    expected = hidden(transformer, params, tokens, lens.astype(np.int32))
+    for row, length in enumerate(lens):
+        np.testing.assert_allclose(
+            found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-5
+        )
+    # Padding was written nowhere: neither behind a row's end nor in the free page.
+    for layer in cache:
+        keys = np.concatenate([np.asarray(part.keys) for part in layer])
+        values = np.concatenate([np.asarray(part.values) for part in layer])
+        assert (keys[14] == 100).all() and (values[14] == 100).all()
+        for row, length in enumerate(lens):
+            of_row = np.concatenate(list(keys[pages[row]]), axis=-1)
+            assert (of_row[..., length:] == 100).all()
+            of_row = np.concatenate(list(values[pages[row]]), axis=-2)
+            assert (of_row[..., length:, :] == 100).all()
+            assert (of_row[..., :length, :] != 100).all()
+
+
+def test_a_prefilled_prompt_is_what_appending_it_would_have_cached():
+    transformer, params = make(QWEN)
+    published = transformer.for_rollouts(params)
+    tokens = np.random.default_rng(3).integers(0, 50, (3, 10)).astype(np.int32)
+    prefilled = jax.jit(cached.prefill, static_argnums=(0, 3))(
+        transformer, published, tokens, W
+    )
+    _, appended = cached.append(
+        transformer,
+        published,
+        jnp.asarray(tokens),
+        jnp.zeros(3, jnp.int32),
+        jnp.full(3, 10),
+        empty_cache(QWEN, (9,), W, jnp.float32),
+        jnp.arange(9).reshape(3, 3),
+    )
+    for layer, (expected,) in zip(prefilled, appended, strict=True):
+        last = np.arange(9) % 3 == 2  # of each prompt: two of its tokens are real
+        for a, b in ((layer.keys, expected.keys), (layer.values, expected.values)):
+            np.testing.assert_allclose(a[~last], b[~last], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            layer.keys[last][..., :2], expected.keys[last][..., :2], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            layer.values[last][..., :2, :], expected.values[last][..., :2, :], atol=1e-5
+        )
+
+
+def scattered(dtype, seed=0, parts=(3, 6, 3)):
+    """Three rows of 9, 17 and 1 tokens in twelve pages, and the same side by side."""
+    rng = np.random.default_rng(seed)
+    K, H, lens = 2, 8, np.array([9, 17, 1])
+    S = 5 * W
+    keys = rng.normal(size=(3, K, H, S)).astype(np.float32)
+    values = rng.normal(size=(3, K, S, H)).astype(np.float32)
+    pages = np.full((3, 5), NO_PAGE, np.int32)
+    free = list(rng.permutation(sum(parts)))
+    # Finite but huge where nothing should be read.
+    pool_keys = np.full((sum(parts), K, H, W), 1e4, np.float32)
+    pool_values = np.full((sum(parts), K, W, H), 1e4, np.float32)
+    owners = rng.integers(0, 3, sum(parts)).astype(np.int32)
+    visible = np.zeros(sum(parts), np.int32)
+    for row, length in enumerate(lens):
+        for number in range(-(-length // W)):
+            page = pages[row, number] = free.pop()
+            here = slice(number * W, min(length, number * W + W))
+            count = here.stop - here.start
+            pool_keys[page, :, :, :count] = keys[row, :, :, here]
+            pool_values[page, :, :count] = values[row, :, here]
+            owners[page], visible[page] = row, count
+    ends = np.cumsum(parts)[:-1]
+    cache = tuple(
+        Pages(jnp.asarray(k, dtype), jnp.asarray(v, dtype))
+        for k, v in zip(
+            np.split(pool_keys, ends), np.split(pool_values, ends), strict=True
+        )
+    )
+    query = jnp.asarray(rng.normal(size=(3, 6, H)), dtype)
+    is_visible = jnp.asarray(np.arange(S)[None, None] < lens[:, None, None])
+    expected = attend(
+        query[:, None], jnp.asarray(keys, dtype), jnp.asarray(values, dtype), is_visible
+    )
+    paged = (jnp.asarray(x) for x in (owners, visible, pages))
+    return (query, cache, *paged), np.asarray(expected[:, 0], np.float32)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 0.03)])
+def test_attention_to_pages_is_attention_to_rows(dtype, tolerance):
+    paged, expected = scattered(jnp.dtype(dtype))
+    out = np.asarray(attend_pages(*paged), np.float32)
+    np.testing.assert_allclose(out, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_the_kernel_for_tpus_attends_to_the_same():
+    """Interpreted: TPU kernels do not run here, but their numbers can be had."""
+    rng = np.random.default_rng(4)
+    R, N, K, H, page_len, M = 4, 14, 2, 128, 16, 5
+    num_pages = R * M + 1
+    new = [rng.normal(size=(R, M * page_len, K, H)) for _ in range(2)]
+    key, value = (jnp.asarray(x, jnp.bfloat16) for x in new)
+    query = jnp.asarray(rng.normal(size=(R, N, H)), jnp.bfloat16)
+    lens = jnp.array([1, 16, 37, 80])
+    pages = rng.permutation(num_pages)[: R * M].reshape(R, M).astype(np.int32)
+    is_owned = np.arange(M)[None] * page_len < np.asarray(lens)[:, None]
+    pages = jnp.asarray(np.where(is_owned, pages, NO_PAGE))
+    sizes = dataclasses.replace(QWEN, num_heads=N, num_kv_heads=K, head_width=H)
+    (cache, *_) = empty_cache(
+        sizes, (num_pages,), page_len, jnp.bfloat16, is_for_kernel=True
+    )
+    # Half of it as a prompt's pages, half of it token by token.
+    half = M // 2 * page_len
+    prompt = paged(key[:, :half], value[:, :half], page_len)
+    cache = put(cache, pages[:, : M // 2].reshape(-1), prompt)
+    at = jnp.broadcast_to(
+        jnp.arange(half, M * page_len)[None], (R, M * page_len - half)
+    )
+    targets = jnp.take_along_axis(pages, at // page_len, axis=1)
+    cache = write(cache, targets, at % page_len, key[:, half:], value[:, half:])
+    is_visible = jnp.arange(M * page_len)[None, None] < lens[:, None, None]
+    keys, values = gather(cache, pages)
+    expected = attend(query[:, None], keys, values, is_visible)[:, 0]
+    np.testing.assert_array_equal(
+        keys[3], jnp.einsum("SKH->KHS", key[3]), "gathered is what was put"
+    )
+    mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Auto,), devices=jax.devices()[:2])
+    by_heads = functools.partial(attend_kernel_by_heads, mesh.abstract_mesh)
+    shared = jax.device_put(
+        (query, *cache, lens, pages), NamedSharding(mesh, PartitionSpec())
+    )
+    with pltpu.force_tpu_interpret_mode():
+        found = attend_kernel(query, *cache, lens, pages)
+        found_by_heads = jax.jit(by_heads)(*shared)
+    np.testing.assert_allclose(
+        found.astype(np.float32), expected.astype(np.float32), atol=0.03, rtol=0.03
+    )
+    np.testing.assert_array_equal(found_by_heads, found)
+
+
+def test_where_pages_lie_changes_no_bit():
+    """In another order, in other parts, with other rows beside them."""
+    outs = []
+    for seed, parts in ((0, (3, 6, 3)), (0, (12,)), (0, (1, 11))):
+        (query, cache, owners, visible, pages), _ = scattered(jnp.float32, seed, parts)
+        outs.append(np.asarray(attend_pages(query, cache, owners, visible, pages)))
+        turned = jnp.array([2, 0, 1])
+        place = jnp.argsort(turned).astype(jnp.int32)
+        outs.append(
+            np.asarray(
+                attend_pages(
+                    query[turned], cache, place[owners], visible, pages[turned]
+                )
+            )[place]
+        )
+    for out in outs[1:]:
+        np.testing.assert_array_equal(out, outs[0])
+
+
+# Of Qwen2.5-7B's heads, 16 rows of up to 1,024 tokens, two layers.
+STEP_FOR_A_TPU = """
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from jaxsearch.models import cached_forward as cached
+from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.cache import empty_cache
+from jaxsearch.models.transformer import Transformer
+
+devices = topologies.get_topology_desc(
+    topology_name="v5e:2x2", platform="tpu"
+).devices
+here = jax.sharding.SingleDeviceSharding(devices[0])
+sizes = Architecture(
+    vocab_size=256, width=256, mlp_width=256, num_layers=2, num_heads=28,
+    num_kv_heads=4, head_width=128,
+)
+transformer = Transformer(architecture=sizes, dtype=jnp.bfloat16)
+
+def step(params, tokens, positions, is_fed, cache, pages):
+    return cached.step(
+        transformer, params, tokens, positions, is_fed, cache, pages, 1
+    )
+
+arguments = jax.eval_shape(lambda: (
+    transformer.for_rollouts(transformer.init(jax.random.key(0))),
+    jnp.zeros(16, jnp.int32), jnp.zeros(16, jnp.int32), jnp.zeros(16, bool),
+    empty_cache(sizes, (128,), 128, jnp.bfloat16, is_for_kernel=True),
+    jnp.zeros((16, 8), jnp.int32),
+))
+arguments = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), arguments
+)
+text = jax.jit(step, donate_argnums=4).lower(*arguments).compile().as_text()
+print(text.count('custom_call_target="tpu_custom_call"'))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_of_decoding_compiles_for_a_tpu():
+    """With one paged attention kernel for each layer."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", STEP_FOR_A_TPU],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2"]

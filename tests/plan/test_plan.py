@@ -1,0 +1,171 @@
+"""`jaxsearch plan` on the devices that there are, and what it refuses."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxsearch import mesh as meshes
+from jaxsearch.commands.main import main
+from jaxsearch.config import DataConfig
+from jaxsearch.data import quickstart
+from jaxsearch.mesh import MeshShape
+from jaxsearch.plan.architectures import planned_architecture
+from jaxsearch.plan.plan import plan
+from jaxsearch.plan.sharded_shapes import device_bytes
+from jaxsearch.plan.text import as_text
+from jaxsearch.plan.training import Training
+from jaxsearch.run.build import make_transformer
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def training(config):
+    mesh = meshes.make_mesh(config.mesh)
+    architecture, _ = planned_architecture(config)
+    return Training(
+        config=config,
+        stage=config.stages[0],
+        transformer=make_transformer(config.model, architecture, mesh),
+        mesh=mesh,
+    )
+
+
+def assert_in_place(shardings, tree):
+    """Shardings of a compiled program are those that the shapes were given."""
+    found, wanted = jax.tree.leaves(shardings), jax.tree.leaves(tree)
+    assert len(found) == len(wanted)
+    for sharding, shape in zip(found, wanted, strict=True):
+        assert sharding.is_equivalent_to(shape.sharding, len(shape.shape)), shape
+
+
+@pytest.mark.slow
+def test_nothing_is_replicated_that_the_rules_shard(training):
+    """In the compiled programs: what comes in, and what goes out."""
+    state = training.state
+    # All matrices are cut eight times by the rules: the test can fail.
+    matrices = [x for x in jax.tree.leaves(state.params) if math.prod(x.shape) > 1000]
+    for x in matrices:
+        assert 8 * math.prod(x.sharding.shard_shape(x.shape)) == math.prod(x.shape)
+    gradient = training.accumulate().compile()
+    (_, params, reference, sums, _), _ = gradient.input_shardings
+    for tree in (params, reference, sums):
+        assert_in_place(tree, state.params)
+    assert_in_place(gradient.output_shardings[0], state.params)
+    step = training.apply().compile()
+    assert_in_place(step.input_shardings[0][0], state)
+    assert_in_place(step.output_shardings[1], state)
+
+
+def test_state_is_counted_by_what_a_device_holds(training):
+    exact = device_bytes((training.state.params, training.state.opt_state))
+    num_parameters = training.transformer.architecture.num_parameters
+    # Biases are cut over `tensor` alone, the counters of steps are whole.
+    assert 0 <= exact - num_parameters * 3 * 4 / 8 < 0.05 * exact
+
+
+@pytest.mark.slow
+def test_a_plan_of_the_devices_here(config, capsys):
+    found = plan(config)
+    assert found["machine"] == "local:8" and found["is_compiled"]
+    assert found["mesh"] == {"data": 1, "fsdp": 4, "tensor": 2}
+    assert found["microbatch"] == [8, 64]
+    names = {"gradient", "step", "prefill", "append", "decode"}
+    assert found["programs"].keys() == names
+    for name in ("gradient", "prefill", "append", "decode"):
+        assert found["programs"][name]["flops"] > 0
+    assert found["programs"]["gradient"]["received_bytes"]["all-gather"]["fsdp"] > 0
+    assert 1.0 <= found["flops_of_own"] < 1.3  # a CPU's attention reads whole rows
+    assert found["fits"] is None and not found["reasons"]  # nobody publishes CPUs
+    assert "local:8: 8 devices" in as_text(found)
+    json.dumps(found)
+    assert "compiling decode" in capsys.readouterr().err
+
+
+def planned(config, model, **rollout):
+    return plan(
+        dataclasses.replace(
+            config,
+            model=dataclasses.replace(
+                config.model, path=model, dtype="bfloat16", is_rematerialised=True
+            ),
+            rollout=dataclasses.replace(
+                config.rollout, max_len=8192, max_prompt_len=512, **rollout
+            ),
+            mesh=MeshShape(),
+        ),
+        "h200:1",
+    )
+
+
+def test_a_plan_of_gpus_is_arithmetic_and_says_so(config):
+    found = planned(config, "Qwen/Qwen2.5-0.5B-Instruct", tensor=1)
+    assert found["fits"] and not found["is_compiled"]
+    assert "(computed, not compiled)" in as_text(found)
+    assert found["slots_that_fit"] > 8
+    assert sum(found["least_step_seconds"].values()) > 0
+
+
+def test_tpus_need_no_compiler_for_arithmetic(config):
+    found = plan(config, "v5e:2x4", is_compiled=False)
+    assert not found["is_compiled"] and found["devices"] == 8
+    assert found["programs"]["gradient"]["compile_seconds"] is None
+
+
+def test_arithmetic_imagines_the_devices_that_a_run_needs(config):
+    mesh = MeshShape(fsdp=8, tensor=2)
+    found = plan(dataclasses.replace(config, mesh=mesh), is_compiled=False)
+    assert found["machine"] == "16 devices as here (local:8)"
+    assert found["devices"] == 16 and found["mesh"]["fsdp"] == 8
+
+
+def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
+    """Of the run's material; without any, Qwen2.5's, and the plan says so."""
+    model = dataclasses.replace(config.model, path="", num_kv_heads=2)
+    ours = DataConfig(material=quickstart.material)
+    small = plan(dataclasses.replace(config, model=model, data=ours), is_compiled=False)
+    assert small["sizes_from"] == "the config and its material"
+    usual = plan(dataclasses.replace(config, model=model), is_compiled=False)
+    assert "a vocabulary of 151,936" in usual["sizes_from"]
+    assert small["parameters"] < 1_000_000 < usual["parameters"]
+
+
+def test_what_does_not_fit_is_told_with_a_reason(config):
+    found = planned(config, "Qwen/Qwen2.5-32B-Instruct", tensor=1)
+    assert not found["fits"] and not found["suggestion"]
+    told = as_text(found)
+    assert "the update needs" in told
+    assert "does not fit the 1 devices of a process" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--topology", "v5e:banana"], "topology 'v5e:banana' is unknown; known:"),
+        (["--mesh.fsdp", "3"], "fsdp=3 x tensor=4 needs 12 devices, there are 8"),
+        (["--mesh.tensor", "8"], "'kv_heads' of size 4 does not divide by the 8"),
+        (["--rollout.tensor", "3"], "rollout.tensor 3 does not divide the 8 devices"),
+        (["--model.path", "folder/that/is/not"], "pass --model.path FOLDER"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(options, words, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    options = ["--topology", "h200:8", *options]
+    status = main(["plan", str(CONFIGS / "research_qwen2_5_7b.py"), *options])
+    assert status == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_the_configs_of_the_papers_runs_are_planned_as_they_are(capsys, monkeypatch):
+    """Nothing is read but the config: no weights, corpus, questions or tokenizer."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    for name, parameters in (("7b", 7_615_616_512), ("32b", 32_763_876_352)):
+        config = str(CONFIGS / f"research_qwen2_5_{name}.py")
+        assert main(["plan", config, "--topology", "h200:8", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert found["parameters"] == parameters

@@ -1,0 +1,393 @@
+import html.parser
+import math
+import re
+
+import numpy as np
+import pytest
+
+from jaxsearch import json_lines
+from jaxsearch.monitor.rollout_log import LoggedRollout, rollout_path, write_rollouts
+from jaxsearch.report import series, trajectories
+from jaxsearch.report import write_report as report
+from jaxsearch.trajectory import Search, Segment, Status, Trajectory
+
+HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+
+
+class Outcome:
+    def __init__(self, reward, text="Tolrus"):
+        self.reward = reward
+        self.parts = {"answer": reward}
+        self.reason = text
+        self.prediction = text
+
+
+class Parsed(html.parser.HTMLParser):
+    """Elements of a page, with their text and the depth at which they stand."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []  # (name, attributes)
+        self.texts = []  # (classes of all open spans and the like, text)
+        self._open = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "br", "input", "path", "circle"):
+            self._open.append((tag, dict(attrs).get("class", "")))
+
+    def handle_endtag(self, tag):
+        if tag not in ("path", "circle"):
+            assert self._open.pop()[0] == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(([name for _, name in self._open], data))
+
+    def classed(self, tag, name):
+        return [
+            attrs
+            for found, attrs in self.tags
+            if found == tag and name in attrs.get("class", "").split()
+        ]
+
+
+def make_trajectory(*, position=0, member=0, text="Bakfel", passage="Bakfel is old ."):
+    return Trajectory(
+        question_id=f"q{position}",
+        question=f"Where was the director of {text} born ?",
+        golden_answers=("Tolrus", text),
+        position=position,
+        member=member,
+        tokens=np.arange(8, dtype=np.int32),
+        is_policy=np.array([0, 0, 1, 1, 0, 0, 1, 1], bool),
+        logprobs=np.zeros(8, np.float32),
+        sampling_logprobs=np.zeros(8, np.float32),
+        prompt_len=2,
+        segments=(
+            Segment(
+                text=f" <think> who </think> <search> {text} </search>", is_policy=True
+            ),
+            Segment(text=f" <result> {passage} </result>", is_policy=False),
+            Segment(text=" <answer> \\boxed{ Tolrus } </answer>", is_policy=True),
+        ),
+        searches=(Search(query=text, passage_ids=("p1", text)),),
+        status=Status.ANSWERED,
+    )
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """30 supervised steps, 20 of RL, evaluations, rollouts of two steps."""
+    folder = tmp_path / "quickstart"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"seed": 1}')
+    for step in range(1, 51):
+        values = {"loss": 1.0 / step, "grad_norm": 1.0, "time/update": 0.5}
+        if step > 30:
+            values |= {"reward/mean": step / 50, "em": step / 60, "kl": 0.01}
+            values |= {"status/answered": 0.75, "status/ended": 0.25}
+        stage = "supervised" if step <= 30 else "rl"
+        line = {"step": step, "stage": stage, **values}
+        json_lines.append_line(folder / "metrics.jsonl", line)
+    scores = {"before_rl": 0.124, "after_rl": 0.694, "empty_index": 0.028}
+    for name, em in scores.items():
+        line = {
+            "step": 30 if name == "before_rl" else 50,
+            "stage": "rl",
+            "name": name,
+            "n": 500,
+            "em": em,
+            "by_hops": {"1": {"n": 200, "em": em}, "2": {"n": 300, "em": em}},
+        }
+        json_lines.append_line(folder / "eval.jsonl", line)
+    for step in (31, 50):
+        rollouts = [make_trajectory(member=member) for member in range(3)]
+        outcomes = [Outcome(reward) for reward in (0.0, 0.5, 1.0)]
+        write_rollouts(rollout_path(folder, step), rollouts, outcomes)
+    return folder
+
+
+def read_page(folder):
+    path = report.write_report(folder)
+    assert path == folder / "report.html"
+    return path.read_text()
+
+
+def test_the_page_needs_nothing_from_anywhere(run_folder):
+    parsed = Parsed(read_page(run_folder))
+    links = [
+        attrs[name]
+        for _, attrs in parsed.tags
+        for name in ("src", "href", "srcset", "action", "data")
+        if name in attrs
+    ]
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+    text = (run_folder / "report.html").read_text()
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
+    assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_hostile_text_stays_text(run_folder):
+    plain = Parsed(read_page(run_folder))
+    name = f"eval {HOSTILE}"
+    json_lines.append_line(
+        run_folder / "eval.jsonl",
+        {"step": 50, "stage": "rl", "name": name, "n": 5, "em": 0.5, "f1": 0.5},
+    )
+    json_lines.append_line(
+        run_folder / "metrics.jsonl",
+        {"step": 51, "stage": HOSTILE, f"new/{HOSTILE}": 1.0},
+    )
+    for step in range(52, 102):  # long enough for the stage's name to be drawn
+        line = {"step": step, "stage": "<img>", "loss": 1.0}
+        json_lines.append_line(run_folder / "metrics.jsonl", line)
+    (run_folder / "config.json").write_text(json_lines.encode({"x": HOSTILE}))
+    write_rollouts(
+        rollout_path(run_folder, 50),
+        [make_trajectory(text=HOSTILE, passage=HOSTILE)],
+        [Outcome(1.0, HOSTILE)],
+    )
+    hostile = Parsed(read_page(run_folder))
+    assert [tag for tag, _ in hostile.tags].count("script") == 1
+    assert "img" not in {tag for tag, _ in hostile.tags}
+    handlers = {key for _, attrs in hostile.tags for key in attrs if key[:2] == "on"}
+    assert handlers == set()
+    shown = "".join(text for _, text in hostile.texts)
+    assert shown.count(HOSTILE) > 6
+    new_tags = {tag for tag, _ in hostile.tags} - {tag for tag, _ in plain.tags}
+    assert new_tags == {"circle"}  # a stage of one step is drawn as a point
+
+
+def test_text_that_is_not_trained_on_is_grey(run_folder):
+    parsed = Parsed(read_page(run_folder))
+    in_reader = [
+        (classes, text) for classes, text in parsed.texts if "trajectory" in classes
+    ]
+
+    def marked(name):
+        return " ".join("".join(t for c, t in in_reader if name in c).split())
+
+    passage = "<result> Bakfel is old . </result>"
+    sampled = (
+        "<think> who </think> <search> Bakfel </search> <answer> \\boxed{ Tolrus }"
+    )
+    assert marked("masked") == " ".join([passage] * 6)
+    assert marked("policy") == " ".join([f"{sampled} </answer>"] * 6)
+    legend = "".join(t for c, t in parsed.texts if "legend-text" in c)
+    assert "not trained on" in legend
+
+
+def logged(*segments):
+    return LoggedRollout(
+        question_id="q",
+        question="?",
+        golden_answers=("a",),
+        position=0,
+        member=0,
+        segments=tuple(
+            Segment(text=t, is_policy=is_policy) for t, is_policy in segments
+        ),
+        searches=(),
+        status=Status.ENDED,
+        total_len=1,
+        policy_len=1,
+        reward=0.0,
+        parts={},
+        reason="",
+        prediction=None,
+        advantage=None,
+    )
+
+
+def purposes(*segments):
+    return [
+        (block.kind, "".join(piece.text for piece in block.pieces).strip())
+        for block in trajectories.blocks(logged(*segments))
+    ]
+
+
+def test_queries_inside_thinking_are_told_apart():
+    asked = "<think>hm <|begin_of_query|> a <|end_of_query|>"
+    brought = "\n<|begin_of_documents|>b<|end_of_documents|>\n"
+    assert purposes((asked, True), (brought, False), ("so</think>ok", True)) == [
+        ("thinking", "<think>hm"),
+        ("query", "<|begin_of_query|> a <|end_of_query|>"),
+        ("passages", "<|begin_of_documents|>b<|end_of_documents|>"),
+        ("thinking", "so</think>"),
+        ("plain", "ok"),
+    ]
+
+
+def test_text_without_tags_or_with_unmatched_ones_is_all_there():
+    assert purposes(("just text", True)) == [("plain", "just text")]
+    assert purposes(("a</answer>b<search>c", True)) == [
+        ("plain", "a</answer>b"),
+        ("query", "<search>c"),
+    ]
+    assert purposes() == []
+
+
+def test_forged_passages_are_shown_as_written_by_the_policy():
+    page = trajectories.article(
+        logged(("<result> I made this up </result>", True)), step=1
+    )
+    assert "not trained on" not in page
+    assert '<section class="block passages">' in page
+    empty = trajectories.article(logged(("<result></result>", True)), step=1)
+    assert "not trained on" not in empty
+
+
+def test_every_metric_has_a_curve_and_stages_are_marked(run_folder):
+    text = read_page(run_folder)
+    titles = re.findall(r"<figcaption>(.*?) ?<small>", text)
+    assert titles[:2] == ["Reward", "Exact match"]
+    expected = {"Loss, supervised", "Loss, rl", "KL from the reference"}
+    expected |= {"How trajectories ended", "Time of a step, rl"}
+    assert expected <= set(titles)
+    assert text.count('class="chart"') == len(titles)
+    parsed = Parsed(text)
+    assert len(parsed.classed("g", "line")) >= 6
+    assert len(parsed.classed("g", "dot")) == 6  # three evaluations, and their legend
+    stages = {text for classes, text in parsed.texts if "stage" in classes}
+    assert stages == {"supervised", "rl"}
+
+
+def test_headline_and_hops(run_folder):
+    text = read_page(run_folder)
+    figures = re.findall(r'<h3>([^<]*)</h3><p class="figure">([^<]*)<', text)
+    assert figures == [
+        ("Before RL", "0.124"),
+        ("After RL", "0.694"),
+        ("After RL, empty index", "0.028"),
+    ]
+    # Wilson: (0.694 + 1.9208/500) / 1.00768 = 0.6925, half width 0.0403
+    assert "95 % interval 0.652 – 0.733" in text
+    assert "<small>n 300</small>" in text
+
+
+def test_interval_of_few_questions_is_wilsons(run_folder):
+    line = {"step": 50, "stage": "rl", "name": "after_rl_sampled", "n": 5, "em": 0.5}
+    json_lines.append_line(run_folder / "eval.jsonl", line)
+    # z = 1.96: half = 1.96 sqrt(0.25/5 + 3.8416/100) / (1 + 3.8416/5) = 0.3296
+    assert "95 % interval 0.170 – 0.830" in read_page(run_folder)
+
+
+def test_a_loss_that_is_not_finite_is_said(run_folder):
+    assert 'class="alarm"' not in read_page(run_folder)
+    json_lines.append_line(
+        run_folder / "metrics.jsonl", {"step": 51, "stage": "rl", "loss": math.nan}
+    )
+    assert "not finite at 1 of 51 steps: 51." in read_page(run_folder)
+
+
+def test_a_large_run_stays_a_small_page(run_folder):
+    (run_folder / "metrics.jsonl").write_text(
+        "".join(
+            json_lines.encode(
+                {"step": step, "stage": "rl", **{f"m/{n}": step / 7 for n in range(20)}}
+            )
+            + "\n"
+            for step in range(1, 3001)
+        )
+    )
+    passage = "a long passage " * 1000  # 15 kB
+    for step in range(100, 1300, 100):
+        rollouts = [make_trajectory(position=n, passage=passage) for n in range(100)]
+        outcomes = [Outcome(n / 100) for n in range(100)]
+        write_rollouts(rollout_path(run_folder, step), rollouts, outcomes)
+    text = read_page(run_folder)
+    assert len(text.encode()) < 5_000_000
+    assert "9 of 14 step files are here" in text
+    assert "trajectories of these files are left out" in text
+    assert "averaged over up to 5 steps a point" in text
+    rewards = {
+        attrs["data-reward"]
+        for attrs in Parsed(text).classed("article", "trajectory")
+        if attrs["data-step"] == "1200"
+    }
+    assert {"0.0", "0.99"} <= rewards  # the worst and the best
+
+
+def test_a_run_that_has_nothing_yet_still_has_a_page(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    text = read_page(tmp_path)
+    for sentence in (
+        "No evaluation yet",
+        "No step measured yet",
+        "no RL step yet",
+        "No trajectory to read",
+    ):
+        assert sentence in text
+    json_lines.append_line(
+        tmp_path / "metrics.jsonl", {"step": 1, "stage": "supervised", "loss": 2.0}
+    )
+    text = read_page(tmp_path)
+    assert "This run has no RL step" in text
+    assert text.count('class="chart"') == 1
+
+
+def guarded_lines(folder, **alarms):
+    """RL steps 51 on, one for each value, in which guards were on."""
+    for number in range(len(next(iter(alarms.values())))):
+        line = {"step": 51 + number, "stage": "rl", "reward/mean": 0.5}
+        line |= {"searches/mean": 2.0 - 0.25 * number, "len/think": 90.0}
+        line |= {"groups_non_finite": float(number == 1), "rollouts_dropped": 4.0}
+        line |= {f"alarm/{name}": values[number] for name, values in alarms.items()}
+        json_lines.append_line(folder / "metrics.jsonl", line)
+
+
+def guards_of(page):
+    return page.partition('<section id="guards">')[2].partition("</section>")[0]
+
+
+def test_alarms_and_what_was_left_out_are_told(run_folder):
+    drift, searches = [0.0] * 6, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
+    guarded_lines(run_folder, searches=searches, drift=drift)
+    page = read_page(run_folder)
+    told = guards_of(page)
+    assert "<b>1</b>, in 1 of 6 steps: groups with log-probs that are not fin" in told
+    assert "<b>24</b>, in 6 of 6 steps: rollouts in all" in told
+    assert "rollouts out of length" not in told  # that guard was off
+    assert "Alarms that were on: drift, searches." in told
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', told)
+    cells = [re.sub("<[^>]*>", "|", row).replace("||", "|").split("|") for row in rows]
+    seen = "searches a question: 1.5 (highest of a step before: 2); reward 0.5"
+    assert cells[0][:5] == ["searches", "rl", "53", "2", seen]
+    assert [cell[2:4] for cell in cells] == [["53", "2"], ["56", "1"]]
+    titles = re.findall(r"<figcaption>(.*?) ?<small>", page)
+    assert {"Thought", "Left out of updates"} <= set(titles)
+    assert not any("alarm" in title for title in titles)
+
+
+def test_guards_without_an_alarm_say_so(run_folder):
+    assert "No guard was on" in guards_of(read_page(run_folder))
+    guarded_lines(run_folder, drift=[0.0, 0.0])
+    assert "No alarm was raised." in guards_of(read_page(run_folder))
+
+
+def test_what_is_not_a_run_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such run folder"):
+        report.write_report(tmp_path / "none")
+    with pytest.raises(ValueError, match="it has no config.json"):
+        report.write_report(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json: not JSON"):
+        report.write_report(tmp_path)
+
+
+def test_ticks_are_round_and_inside():
+    assert series.ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert series.ticks(-0.03, 0.041) == [-0.02, 0.0, 0.02, 0.04]
+    assert series.ticks(401.0, 550.0, num=6) == [450.0, 500.0, 550.0]
+
+
+def test_smoothing_keeps_a_constant_and_gaps():
+    values = np.full(90, 3.0)
+    values[40] = math.nan
+    means, window = series.smoothed(values)
+    assert window == 7
+    np.testing.assert_array_equal(means, values)

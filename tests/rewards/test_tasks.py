@@ -1,0 +1,148 @@
+"""Recipes are found by name, and only by a name that exists."""
+
+import dataclasses
+import json
+import math
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from jaxsearch.commands import main as cli
+from jaxsearch.commands.main import main
+from jaxsearch.config import RLStage
+from jaxsearch.evaluation.evaluate import judge
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.tasks import RECIPES, RewardError, recipe_named
+from jaxsearch.trajectory import Segment, Status, Trajectory
+
+
+def test_every_recipe_is_found_under_its_own_name():
+    assert list(RECIPES) == [
+        *("research", "research_paper"),
+        *("r1_searcher_stage1", "r1_searcher_stage2"),
+        *("r1_searcher_qwen", "r1_searcher_llama_stage1", "r1_searcher_llama_stage2"),
+        *("search_r1", "search_r1_format"),
+        "quickstart",
+        *("quickstart_r1_searcher_stage1", "quickstart_r1_searcher_stage2"),
+    ]
+    for name in RECIPES:
+        assert recipe_named(name).name == name
+
+
+def test_an_unknown_name_lists_near_ones():
+    with pytest.raises(ValueError, match="did you mean research_paper"):
+        recipe_named("reserch_paper")
+    with pytest.raises(ValueError, match="The recipes are research, "):
+        recipe_named("zzz")
+
+
+def test_no_prediction_scores_nothing_even_against_an_empty_golden_answer():
+    recipe = recipe_named("research")
+    assert recipe.metrics(None, ["the"]) == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
+    assert recipe.metrics("the", ["the"])["em"] == 1.0
+
+
+def own_recipe(monkeypatch, reward):
+    recipe = dataclasses.replace(
+        recipe_named("research"), name="own", reward=reward, reward_of_text=reward
+    )
+    module = types.ModuleType("own_rewards")
+    module.OWN, module.other = recipe, reward
+    monkeypatch.setitem(sys.modules, "own_rewards", module)
+    return recipe
+
+
+def test_one_s_own_recipe_is_found_where_it_is_defined(monkeypatch, tmp_path):
+    recipe = own_recipe(monkeypatch, recipe_named("search_r1").reward)
+    assert recipe_named("own_rewards:OWN") is recipe
+    assert RLStage(name="rl", steps=1, recipe="own_rewards:OWN").recipe
+    with pytest.raises(ValueError, match="expected a Recipe called other .* function"):
+        recipe_named("own_rewards:other")
+    with pytest.raises(ValueError, match="called nothing in own_rewards, got NoneType"):
+        recipe_named("own_rewards:nothing")
+    with pytest.raises(ValueError, match="cannot import nowhere .* on PYTHONPATH"):
+        recipe_named("nowhere:OWN")
+
+
+def outcome(reward, **parts):
+    return Outcome(reward=reward, parts=parts, reason="why", prediction=None)
+
+
+def rollout():
+    return Trajectory(
+        question_id="q7",
+        question="?",
+        golden_answers=("Paris",),
+        position=0,
+        member=2,
+        tokens=np.zeros(2, np.int32),
+        is_policy=np.ones(2, bool),
+        logprobs=np.zeros(2, np.float32),
+        sampling_logprobs=np.zeros(2, np.float32),
+        prompt_len=1,
+        segments=(Segment(text="x", is_policy=True),),
+        searches=(),
+        status=Status.ENDED,
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: outcome(math.nan), "finite numbers .* got nan"),
+        (lambda: outcome(-math.inf), "finite numbers .* got -inf"),
+        (lambda: outcome(1.0, f1=math.nan), "'f1': nan"),
+        (lambda: dataclasses.replace(outcome(1.0), prediction=5), "(?s)prediction"),
+        (lambda: None, "a reward must be an Outcome, got None"),
+        (lambda: {}["score"], r"KeyError: 'score' \(test_recipes.py, line \d+\)"),
+        (lambda: int("one"), r"ValueError: invalid .*: 'one' \(test_recipes.py, line"),
+    ],
+)
+def test_a_reward_that_fails_is_named_and_never_a_silent_0(monkeypatch, made, message):
+    recipe = own_recipe(monkeypatch, lambda *_, **__: made())
+    whose = "; in the reward of question 'q7', answer 2 by recipe 'own'$"
+    with pytest.raises(RewardError, match=f"{message}.*{whose}"):
+        judge([rollout()], recipe)
+
+
+@pytest.mark.parametrize(
+    "rollout", [{"segments": [{"text": "x", "is_policy": True}]}, {"response": "x"}]
+)
+def test_the_command_names_line_and_reward(monkeypatch, capsys, tmp_path, rollout):
+    own_recipe(monkeypatch, lambda *_, **__: {}["score"])
+    line = {**rollout, "golden_answers": ["Paris"], "ended": True}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line))
+    path = str(tmp_path / "in.jsonl")
+    assert main(["score", "--recipe", "own_rewards:OWN", path]) == 2
+    [words] = capsys.readouterr().err.strip().splitlines()
+    assert "line 1: KeyError: 'score' (test_recipes.py" in words
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "def broken(:"])
+def test_a_module_that_cannot_be_imported_is_named(monkeypatch, tmp_path, text):
+    (tmp_path / "broken_rewards.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="cannot import 'broken_rewards': .*Error"):
+        recipe_named("broken_rewards:OWN")
+    for name in (":OWN", ".rewards:OWN"):
+        with pytest.raises(ValueError, match="cannot import"):
+            recipe_named(name)
+
+
+def test_where_a_command_judges_rollouts_its_line_names_the_question(
+    monkeypatch, capsys
+):
+    recipe = own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
+    monkeypatch.setitem(cli._COMMANDS, "doctor", lambda _: judge([rollout()], recipe))
+    assert main(["doctor"]) == 2
+    [words] = capsys.readouterr().err.strip().splitlines()
+    assert words.endswith("; in the reward of question 'q7', answer 2 by recipe 'own'")
+
+
+def test_the_help_of_score_names_every_recipe(capsys):
+    with pytest.raises(SystemExit):
+        main(["score", "--help"])
+    assert RECIPES.keys() <= set(re.findall(r"\w+", capsys.readouterr().out))

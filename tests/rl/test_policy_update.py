@@ -1,0 +1,289 @@
+"""What a step of an RL stage learns: parts, weights, KL in the reward, importance."""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsearch.config import RLStage
+from jaxsearch.mesh import put_batch, row_multiple
+from jaxsearch.metrics import summarise
+from jaxsearch.policy_update import PolicyUpdate, advantages_of, less_overlong
+from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
+from jaxsearch.rl.aggregation import fixed_length, sequence_mean
+from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.update import begin_stage
+from jaxsearch.run.build import open_run
+from jaxsearch.run.train_rows import with_observations
+from jaxsearch.trajectory import Status, TrainRow, microbatches
+from tests.test_dropped_rollouts import make_trajectory, outcome
+from tests.tiny import tiny_config
+
+REWARDS = (1.0, 0.0, 0.5, 0.0, 0.2, 0.8, 0.1, 0.1, 0.0, 1.0, 1.0, 0.7)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(tiny_config(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def rollouts():
+    """Four groups of three; a search of one rollout has failed."""
+    rng = np.random.default_rng(0)
+    trajectories = [make_trajectory(rng, i // 3, i % 3) for i in range(12)]
+    trajectories[4] = dataclasses.replace(trajectories[4], status=Status.SEARCH_FAILED)
+    trajectories = [
+        dataclasses.replace(t, sampling_logprobs=(t.logprobs - 4.2).astype(np.float32))
+        for t in trajectories
+    ]
+    return trajectories, [outcome(reward) for reward in REWARDS]
+
+
+def stage_of(**changes):
+    options = dict(
+        name="search",
+        steps=1,
+        recipe="quickstart",
+        questions_per_step=4,
+        group_size=3,
+        max_tokens=256,
+        objective=PolicyObjective(kl_weight=0.0),
+    )
+    return RLStage(**options | changes)
+
+
+def begun(run, stage):
+    """An updater, and a state whose reference is another policy."""
+    updater = run.updater(stage, stage.objective, 1.0, {})
+    params = run.initial_params()
+    state = begin_stage(params, updater.optimizer, needs_reference=True)
+    return updater, state._replace(
+        reference=jax.tree.map(lambda x: x * 1.1, state.params)
+    )
+
+
+def learned(run, stage, rollouts):
+    updater, state = begun(run, stage)
+    update = PolicyUpdate(run=run, stage=stage, updater=updater)
+    state, metrics, advantages = update(state, *rollouts)
+    return jax.device_get(state.params), summarise(metrics), advantages
+
+
+def by_hand(run, stage, parts):
+    """The same from rows with an advantage a token: (rows, divisor) for each update."""
+    updater, state = begun(run, stage)
+    for rows, divisor in parts:
+        batches = microbatches(
+            [row for row, _ in rows],
+            row_lens=run.row_lens,
+            max_tokens=16 * run.row_lens[0],
+            row_multiple=row_multiple(run.mesh),
+        )
+        [batch] = batches  # the shortest row length holds them all
+        order = np.argsort([len(row.tokens) for row, _ in rows], kind="stable")
+        for place, i in enumerate(order):
+            values = rows[i][1]
+            batch.advantages[place, : len(values)] = values
+        state, _ = updater.update(state, [put_batch(run.mesh, batch)], divisor)
+    return jax.device_get(state.params)
+
+
+def assert_moved_alike(found, wanted, start):
+    moves = 0
+    for got, want, was in zip(
+        *map(jax.tree.leaves, (found, wanted, start)), strict=True
+    ):
+        moved = np.linalg.norm(want - was)
+        moves += moved > 0.0
+        assert np.linalg.norm(got - want) <= 2e-3 * moved
+    assert moves > 5
+
+
+def row_of(trajectory, weight=1.0):
+    t = trajectory
+    return TrainRow(t.tokens, t.is_policy, t.logprobs, 0.0, weight)
+
+
+def flat(trajectory, advantage):
+    return np.full(len(trajectory.tokens), advantage, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("updates_per_step", "cuts"),
+    # Of the fifth rollout, which has no advantage, nothing is left: with six updates,
+    # of two rollouts each, groups of three are cut.
+    [(2, [5]), (6, [2, 4, 5, 7, 9])],
+)
+def test_several_updates_take_the_rollouts_in_order(
+    run, rollouts, updates_per_step, cuts
+):
+    stage = stage_of(updates_per_step=updates_per_step, advantage=leave_one_out)
+    found, metrics, advantages = learned(run, stage, rollouts)
+    rows = [
+        (row_of(t), flat(t, a))
+        for t, a in zip(rollouts[0], advantages, strict=True)
+        if a is not None
+    ]
+    assert len(rows) == 11
+    bounds = itertools.pairwise([0, *cuts, len(rows)])
+    parts = [(rows[start:end], None) for start, end in bounds]
+    start = jax.device_get(run.initial_params())
+    assert_moved_alike(found, by_hand(run, stage, parts), start)
+    assert metrics["skipped"] == 0.0 and metrics["grad_norm"] > 0.0
+
+
+@pytest.mark.parametrize("aggregation", [sequence_mean, fixed_length])
+def test_losses_are_weighed_as_the_stage_says(run, rollouts, aggregation):
+    stage = stage_of(aggregation=aggregation, advantage=group_centred)
+    found, _, advantages = learned(run, stage, rollouts)
+    kept = [
+        (t, a) for t, a in zip(rollouts[0], advantages, strict=True) if a is not None
+    ]
+    rows = [
+        (
+            row_of(t, 1.0 / t.is_policy.sum() if aggregation is sequence_mean else 1.0),
+            flat(t, a),
+        )
+        for t, a in kept
+    ]
+    divisor = 11.0 if aggregation is sequence_mean else 11.0 * 120
+    start = jax.device_get(run.initial_params())
+    assert_moved_alike(found, by_hand(run, stage, [(rows, divisor)]), start)
+
+
+def logprobs_under(run, stage, params_of, trajectories):
+    """Of each rollout's tokens, alone in its row."""
+    updater, state = begun(run, stage)
+    for t in trajectories:
+        [batch] = microbatches(
+            [row_of(t)],
+            row_lens=run.row_lens,
+            max_tokens=1,
+            row_multiple=row_multiple(run.mesh),
+        )
+        found = updater.logprobs_of(params_of(state), put_batch(run.mesh, batch))
+        yield np.asarray(found)[0, : len(t.tokens)]
+
+
+def test_kl_in_the_reward_then_normalisation_over_all_policy_tokens(run, rollouts):
+    """REINFORCE++: r less the KL from each token on, mean 0 and variance 1."""
+    stage = stage_of(
+        advantage=plain_reward, reward_kl_weight=0.05, has_whitened_advantages=True
+    )
+    found, metrics, _ = learned(run, stage, rollouts)
+    kept = [(t, o.reward) for t, o in zip(*rollouts, strict=True) if t.is_kept]
+    references = logprobs_under(
+        run, stage, lambda state: state.reference, [t for t, _ in kept]
+    )
+    returns, kls = [], []
+    for (t, reward), reference in zip(kept, references, strict=True):
+        kl = np.where(t.is_policy, t.logprobs - reference, 0.0)
+        returns.append(reward - 0.05 * np.cumsum(kl[::-1])[::-1])
+        kls.append(kl[t.is_policy])
+    counted = np.concatenate(
+        [x[t.is_policy] for x, (t, _) in zip(returns, kept, strict=True)]
+    )
+    rows = [
+        (row_of(t), (x - counted.mean()) / counted.std())
+        for x, (t, _) in zip(returns, kept, strict=True)
+    ]
+    start = jax.device_get(run.initial_params())
+    assert_moved_alike(found, by_hand(run, stage, [(rows, None)]), start)
+    kl = np.concatenate(kls).mean()
+    np.testing.assert_allclose(metrics["reward_kl"], kl, rtol=1e-4)
+
+
+def test_truncated_importance(run, rollouts):
+    """Old log-probs are the trainer's; advantages are weighed against the sampler."""
+    stage = stage_of(max_importance=2.0, advantage=leave_one_out)
+    found, metrics, advantages = learned(run, stage, rollouts)
+    kept = [
+        (t, a) for t, a in zip(rollouts[0], advantages, strict=True) if a is not None
+    ]
+    own = list(
+        logprobs_under(run, stage, lambda state: state.params, [t for t, _ in kept])
+    )
+    rows, weights = [], []
+    for (t, a), logprobs in zip(kept, own, strict=True):
+        weight = np.minimum(np.exp(logprobs - t.sampling_logprobs), 2.0)
+        row = row_of(t)._replace(old_logprobs=logprobs.astype(np.float32))
+        rows.append((row, a * weight))
+        weights.append(weight[t.is_policy])
+    weights = np.concatenate(weights)
+    assert 0.0 < (weights == 2.0).mean() < 1.0
+    start = jax.device_get(run.initial_params())
+    assert_moved_alike(found, by_hand(run, stage, [(rows, None)]), start)
+    np.testing.assert_allclose(metrics["importance/mean"], weights.mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["importance/cut"], (weights == 2.0).mean(), rtol=1e-5
+    )
+    # Of what the sampler computed, whatever a top-k or top-p cut makes of it.
+    drift = np.concatenate(
+        [
+            np.abs(logprobs - t.logprobs)[t.is_policy]
+            for (t, _), logprobs in zip(kept, own, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(metrics["logprob_drift/mean"], drift.mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["logprob_drift/max"], drift.max(), rtol=1e-4)
+
+
+def test_unmasked_control_counts_observations(run, rollouts):
+    stage = stage_of(has_masked_observations=False, advantage=leave_one_out)
+    found, _, advantages = learned(run, stage, rollouts)
+    kept = [
+        (t, a) for t, a in zip(rollouts[0], advantages, strict=True) if a is not None
+    ]
+    rows = []
+    for t, a in kept:
+        row = with_observations(row_of(t), t.prompt_len)
+        everything = dataclasses.replace(t, is_policy=row.is_policy)
+        [own] = logprobs_under(run, stage, lambda state: state.params, [everything])
+        rows.append((row._replace(old_logprobs=own.astype(np.float32)), flat(t, a)))
+    start = jax.device_get(run.initial_params())
+    assert_moved_alike(found, by_hand(run, stage, [(rows, None)]), start)
+
+
+def test_rollouts_near_their_budget_lose_reward(rollouts):
+    trajectories, outcomes = rollouts
+    shaped = less_overlong(trajectories, outcomes, max_len=11, buffer=4)
+    advantages = advantages_of(trajectories, shaped, stage_of(advantage=plain_reward))
+    for t, before, o, a in zip(*rollouts, shaped, advantages, strict=True):
+        lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
+        assert o.reward == pytest.approx(before.reward - lost)
+        assert o.parts["overlong"] == pytest.approx(-lost)
+        assert a == (pytest.approx(o.reward) if t.is_kept else None)
+    assert {len(t.tokens) for t in trajectories} >= {7, 9, 11}
+
+
+def test_what_a_stage_refuses():
+    for changes, said in (
+        ({"updates_per_step": 5}, r"updates_per_step \(5\) must divide.*4 x 3"),
+        ({"max_importance": 0.5}, "max_importance must be at least 1, got 0.5"),
+        ({"group_size": 1}, "group_size must be at least 2, got 1"),
+        ({"reward_kl_weight": -1.0}, "reward_kl_weight must be at least 0"),
+        ({"reward_kl_weight": math.nan}, "reward_kl_weight must be at least 0"),
+        ({"max_importance": math.nan}, "max_importance must be at least 1, got nan"),
+        ({"temperature": math.nan}, "temperature must be positive"),
+        (
+            {"reward_kl_weight": 0.1, "objective": PolicyObjective(kl_weight=0.01)},
+            r"KL is charged twice, by reward_kl_weight \(0.1\) and by objective.kl_w",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            stage_of(**changes)
+    assert stage_of(group_size=1, advantage=plain_reward).group_size == 1
+    assert stage_of(steps=5, updates_per_step=2).num_updates == 10
+    assert stage_of(reward_kl_weight=0.1).needs_reference
+    assert not stage_of().needs_reference
+
+
+def test_plain_rewards_keep_equal_groups():
+    rewards = jnp.array([[0.5, 0.5], [1.0, 1.0]])
+    assert (plain_reward(rewards) == rewards).all()
+    assert (group_centred(rewards) == 0.0).all()

@@ -1,0 +1,61 @@
+"""A run whose index is searched with a BERT encoder."""
+
+import dataclasses
+
+import pytest
+
+from jaxsearch.config import RetrievalConfig
+from jaxsearch.run.inputs import load_inputs, open_indexes
+from jaxsearch.search import forward
+from jaxsearch.search.neural_encoder import NeuralEncoder
+from tests.search.bert_folder import write_folder
+from tests.tiny import tiny_config
+
+
+@pytest.fixture
+def config(tmp_path):
+    write_folder(tmp_path / "model", ["ka", "mo"])
+    config = tiny_config(tmp_path / "run")
+    retrieval = dataclasses.replace(
+        config.retrieval, encoder=str(tmp_path / "model"), query_device="accelerator"
+    )
+    return dataclasses.replace(config, retrieval=retrieval)
+
+
+def test_both_indexes_of_a_run_use_it_and_are_read_again(monkeypatch, config):
+    asked = []
+    devices = forward.query_devices
+    monkeypatch.setattr(
+        "jaxsearch.search.neural_encoder.query_devices",
+        lambda device: asked.append(device) or devices(device),
+    )
+    inputs = load_inputs(config)
+    built = open_indexes(config, inputs)
+    read = open_indexes(config, inputs)
+    query = inputs.passages[3].contents
+    for ours, again in zip(built, read, strict=True):
+        assert isinstance(ours.encoder, NeuralEncoder)
+        assert again.encoder.fingerprint == ours.encoder.fingerprint
+        [hits], [expected] = again.search([query], 3), ours.search([query], 3)
+        assert [h.passage.id for h in hits] == [h.passage.id for h in expected]
+        assert len(hits) == 3
+    assert set(asked) == {"accelerator"}
+
+
+def test_an_index_has_its_own_encoder():
+    with pytest.raises(ValueError, match="retrieval.index has its own: name one"):
+        RetrievalConfig(index="some", encoder="other/one")
+
+
+def test_the_host_may_be_out_of_sight(monkeypatch):
+    def no_cpu(backend=None):
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return ["gpu 0", "gpu 1"]
+
+    monkeypatch.setattr(forward.jax, "local_devices", no_cpu)
+    with pytest.raises(ValueError, match="add cpu to JAX_PLATFORMS, or choose"):
+        forward.query_devices("host")
+    monkeypatch.undo()
+    assert len(forward.query_devices("host")) == 1
+    assert forward.query_devices("accelerator") == forward.jax.local_devices()[:1]
