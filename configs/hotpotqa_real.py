@@ -42,7 +42,7 @@ config = RunConfig(
         head_width=32,
         rope_theta=10_000.0,
     ),
-    data=DataConfig(material=sample.material),
+    data=DataConfig(source=sample.dataset),
     retrieval=RetrievalConfig(num_passages=2),
     rollout=RolloutConfig(
         num_slots=20,
@@ -64,7 +64,7 @@ config = RunConfig(
         RLStage(
             name="search",
             steps=100,
-            recipe="research",
+            task="research",
             questions_per_step=4,
             group_size=5,
             max_tokens=2304,

@@ -59,7 +59,7 @@ config = RunConfig(
         has_tied_head=False,
         rope_theta=1000.0,  # rows are short
     ),
-    data=DataConfig(material=quickstart.material),
+    data=DataConfig(source=quickstart.dataset),
     retrieval=RetrievalConfig(num_passages=1, dims=512),
     rollout=RolloutConfig(
         num_slots=128,
@@ -77,7 +77,7 @@ config = RunConfig(
         RLStage(
             name="search",
             steps=150,
-            recipe="quickstart",
+            task="quickstart",
             questions_per_step=16,
             group_size=8,
             max_tokens=1024,

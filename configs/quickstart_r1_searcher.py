@@ -32,7 +32,7 @@ warm_up = names["warm_up"]
 retrieve = dataclasses.replace(
     search,
     name="retrieve",
-    recipe="quickstart_r1_searcher_stage1",
+    task="quickstart_r1_searcher_stage1",
     steps=40,
     # At 1e-3 it unlearns in ten steps whatever is not paid here: reading, second hops.
     optimizer=dataclasses.replace(
@@ -42,14 +42,14 @@ retrieve = dataclasses.replace(
 answer: RLStage = dataclasses.replace(
     search,
     name="answer",
-    recipe="quickstart_r1_searcher_stage2",
+    task="quickstart_r1_searcher_stage2",
     steps=110,
     advantage=group_centred,
-    has_whitened_advantages=True,
+    whiten_advantages=True,
 )
 config = dataclasses.replace(
     research,
-    data=DataConfig(material=quickstart.r1_searcher_material),
+    data=DataConfig(source=quickstart.r1_searcher_dataset),
     stages=(
         warm_up("read", quickstart.r1_searcher_reading, 150, 3e-3),
         warm_up("compare", quickstart.r1_searcher_comparing, 1000, 3e-3),

@@ -64,7 +64,7 @@ config = papers.on_machine(
                 questions_per_step=15,
                 reward_kl_weight=1e-4,
                 advantage=group_relative,
-                has_whitened_advantages=False,
+                whiten_advantages=False,
             ),
             papers.r1_searcher_stage(
                 "answer",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rl.advantages import group_relative, plain_reward
 from jaxsearch.rl.aggregation import token_mean
 from jaxsearch.rl.objectives import PolicyObjective
@@ -62,13 +62,13 @@ class ModelConfig:
     """Whether the head is the embedding."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations. Parameters and optimizer are float32."""
-    is_rematerialised: bool = False
+    remat: bool = False
     """Recompute each layer in the backward pass from its input alone: less memory, a
     third more time. Else the results of its products are kept."""
     attention: Literal["auto", "plain", "splash", "cudnn"] = "auto"
     """In training. Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; auto takes
     either where it can run, else plain XLA."""
-    has_packed_rows: bool = False
+    pack_sequences: bool = False
     """In training, rollouts share a row of max_len tokens where they fit; attention
     (not cuDNN's) keeps them apart. The gradient is the same."""
     lora: LoRAConfig = LoRAConfig()
@@ -79,7 +79,7 @@ class ModelConfig:
 class DataConfig:
     """Questions. Files: FlashRAG JSONL (gz too) and the formats of `data.formats`."""
 
-    material: Callable[..., Any]
+    source: Callable[..., Any]
     """(run folder, seed) -> Material: what the run uses where no file is named."""
     questions: str = ""
     """File of training questions, for every RL stage."""
@@ -203,7 +203,7 @@ class SupervisedStage:
     """seed -> list of Demonstration."""
     steps: int
     """Updates; one each."""
-    recipe: str = "research"
+    task: str = "research"
     """By whose protocol demonstrations are written, in a run without an RL stage; else
     it is that of the RL stages."""
     batch_size: int = 32
@@ -216,7 +216,7 @@ class SupervisedStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
-        recipe_named(self.recipe)
+        task_named(self.task)
 
     @property
     def num_updates(self) -> int:
@@ -230,7 +230,7 @@ class RLStage:
     name: str
     steps: int
     """Each of new rollouts."""
-    recipe: str = "research"
+    task: str = "research"
     """Protocol, reward and normaliser by name (see `jaxsearch score --help`)."""
     questions: str = ""
     """File of this stage's own questions, unless data.questions names one for all."""
@@ -245,7 +245,7 @@ class RLStage:
     kept; the others' are not used. Of `rl.advantages`: group_relative (GRPO),
     group_relative_population, group_centred (Dr. GRPO, REINFORCE++-baseline),
     leave_one_out (RLOO), plain_reward (REINFORCE++)."""
-    has_whitened_advantages: bool = False
+    whiten_advantages: bool = False
     """Bring the advantages of all policy tokens of a step to mean 0 and variance 1, as
     REINFORCE++ does, with a baseline or without."""
     reward_kl_weight: float = 0.0
@@ -258,7 +258,7 @@ class RLStage:
     """Truncated importance sampling: the trainer computes the log-probs of what was
     sampled anew, and a token counts as often as its policy would have drawn it against
     the sampler, with its top-k or top-p cut; at most so often (2 is usual)."""
-    updates_per_step: int = 1
+    minibatches_per_step: int = 1
     """The step's rollouts are shared out to so many updates, question by question, one
     after the other; a group may end in the next update."""
     objective: PolicyObjective = PolicyObjective()
@@ -276,13 +276,13 @@ class RLStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
-        _at_least(self, 1, "updates_per_step")
+        _at_least(self, 1, "minibatches_per_step")
         _at_least(self, 1 if self.advantage is plain_reward else 2, "group_size")
         _at_least(self, 0, "reward_kl_weight", "overlong_buffer")
-        if self.questions_per_step * self.group_size % self.updates_per_step:
+        if self.questions_per_step * self.group_size % self.minibatches_per_step:
             raise ValueError(
-                f"updates_per_step ({self.updates_per_step}) must divide the rollouts "
-                f"of a step ({self.questions_per_step} x {self.group_size})"
+                f"minibatches_per_step ({self.minibatches_per_step}) must divide the "
+                f"rollouts of a step ({self.questions_per_step} x {self.group_size})"
             )
         if self.max_importance is not None:
             _at_least(self, 1, "max_importance")
@@ -296,11 +296,11 @@ class RLStage:
                 f"and by objective.kl_weight ({self.objective.kl_weight}); set one of "
                 "them to 0"
             )
-        recipe_named(self.recipe)
+        task_named(self.task)
 
     @property
     def num_updates(self) -> int:
-        return self.steps * self.updates_per_step
+        return self.steps * self.minibatches_per_step
 
     @property
     def needs_reference(self) -> bool:
@@ -377,8 +377,8 @@ class RunConfig:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"stages need distinct names, at least one; got {names}")
-        recipes = {s.recipe for s in self.stages if isinstance(s, RLStage)}
-        protocols = {recipe_named(name).protocol.name for name in recipes}
+        tasks = {s.task for s in self.stages if isinstance(s, RLStage)}
+        protocols = {task_named(name).protocol.name for name in tasks}
         if len(protocols) > 1:
             raise ValueError(
                 f"the stages of a run share one protocol, got {sorted(protocols)}"
@@ -398,10 +398,10 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
     @property
-    def recipe(self) -> str:
+    def task(self) -> str:
         """The recipe that held-out questions are judged by: the last RL stage's."""
-        recipes = [s.recipe for s in self.stages if isinstance(s, RLStage)]
-        return recipes[-1] if recipes else self.stages[-1].recipe
+        tasks = [s.task for s in self.stages if isinstance(s, RLStage)]
+        return tasks[-1] if tasks else self.stages[-1].task
 
     def num_steps(self, stage: SupervisedStage | RLStage) -> int:
         """Steps of a stage under the limits of this run."""

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxsearch.models.activation_sharding import Spread
-from jaxsearch.rl.head_sharding import Places
+from jaxsearch.models.activation_sharding import ActivationSharding
+from jaxsearch.rl.head_sharding import HeadSharding
 
 # Logical axis -> mesh axis, or None: the axis is not spread.
 RULES: Mapping[str, str | None] = {
@@ -139,16 +139,18 @@ def head_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
 
 
-def spread(mesh: Mesh) -> Spread | None:
+def spread(mesh: Mesh) -> ActivationSharding | None:
     """How a network computes whole rows on a mesh; None on one device."""
     if mesh.size == 1:
         return None
-    return Spread(mesh=mesh, rules=tuple(RULES.items()), row_axes=BATCH_AXES)
+    return ActivationSharding(
+        mesh=mesh, rules=tuple(RULES.items()), row_axes=BATCH_AXES
+    )
 
 
-def head_places(mesh: Mesh, head: NamedSharding) -> Places | None:
+def head_places(mesh: Mesh, head: NamedSharding) -> HeadSharding | None:
     """How devices share the head [V D] that is stored so; None on one device."""
-    return Places(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
+    return HeadSharding(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
 
 
 def row_multiple(mesh: Mesh) -> int:

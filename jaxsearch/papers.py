@@ -18,7 +18,7 @@ from jaxsearch.config import (
     RunConfig,
 )
 from jaxsearch.data import sample
-from jaxsearch.data.dataset import no_material
+from jaxsearch.data.dataset import no_dataset
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rl.advantages import group_centred, group_relative
@@ -75,7 +75,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
     questions_per_step = 256
     return RunConfig(
         model=_large(path, prompt),
-        data=DataConfig(material=no_material),
+        data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(num_passages=5),
         rollout=RolloutConfig(
             max_len=8192,
@@ -87,7 +87,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
         stages=(
             RLStage(
                 name="search",
-                recipe="research",
+                task="research",
                 steps=2 * (MUSIQUE_QUESTIONS // questions_per_step),
                 questions_per_step=questions_per_step,
                 group_size=5,
@@ -113,7 +113,7 @@ def r1_searcher(
     """R1-Searcher (arXiv:2503.05592) as its code runs it: the stages are given."""
     return RunConfig(
         model=_large(path, prompt),
-        data=DataConfig(material=no_material),
+        data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(num_passages=3),
         rollout=RolloutConfig(
             max_len=8192,
@@ -130,13 +130,13 @@ def r1_searcher(
 
 def r1_searcher_stage(
     name: str,
-    recipe: str,
+    task: str,
     *,
     num_questions: int,
     questions_per_step: int,
     reward_kl_weight: float,
     advantage: Callable[..., Any] = group_centred,
-    has_whitened_advantages: bool = True,
+    whiten_advantages: bool = True,
 ) -> RLStage:
     """A stage of R1-Searcher: one pass over its questions, in whole batches.
 
@@ -145,13 +145,13 @@ def r1_searcher_stage(
     """
     return RLStage(
         name=name,
-        recipe=recipe,
+        task=task,
         steps=num_questions // questions_per_step,
         questions_per_step=questions_per_step,
         group_size=16,
-        updates_per_step=4,
+        minibatches_per_step=4,
         advantage=advantage,
-        has_whitened_advantages=has_whitened_advantages,
+        whiten_advantages=whiten_advantages,
         reward_kl_weight=reward_kl_weight,
         aggregation=sequence_mean,
         objective=PolicyObjective(clip_low=0.2, clip_high=0.2, kl_weight=0.0),
@@ -168,11 +168,11 @@ def r1_searcher_stage(
 
 def search_r1(path: str) -> RunConfig:
     """Search-R1 (arXiv:2503.09516) with GRPO, as its code runs it."""
-    num_steps, updates_per_step = 1005, 10
+    num_steps, minibatches_per_step = 1005, 10
     return RunConfig(
         # Its code uses the chat template of base models too.
         model=_large(path, "chat"),
-        data=DataConfig(material=no_material),
+        data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(num_passages=3),
         rollout=RolloutConfig(
             max_len=4608,
@@ -185,17 +185,17 @@ def search_r1(path: str) -> RunConfig:
         stages=(
             RLStage(
                 name="search",
-                recipe="search_r1",
+                task="search_r1",
                 steps=num_steps,
                 questions_per_step=512,
                 group_size=5,
-                updates_per_step=updates_per_step,
+                minibatches_per_step=minibatches_per_step,
                 advantage=group_relative,
                 aggregation=token_mean,
                 objective=_VERL_OBJECTIVE,
                 optimizer=OptimizerConfig(
                     learning_rate=1e-6,
-                    warmup_steps=int(0.285 * num_steps) * updates_per_step,
+                    warmup_steps=int(0.285 * num_steps) * minibatches_per_step,
                     beta1=0.9,
                     beta2=0.999,
                     weight_decay=0.01,
@@ -214,7 +214,7 @@ def small(path: str, *, steps: int, questions_per_step: int) -> RunConfig:
     return dataclasses.replace(
         whole,
         model=dataclasses.replace(whole.model, lora=LoRAConfig(rank=32, alpha=64.0)),
-        data=DataConfig(material=sample.material_with_heldout),
+        data=DataConfig(source=sample.dataset_with_heldout),
         retrieval=RetrievalConfig(num_passages=3),
         rollout=RolloutConfig(
             max_len=2048,
@@ -238,6 +238,4 @@ def small(path: str, *, steps: int, questions_per_step: int) -> RunConfig:
 
 
 def _large(path: str, prompt: Literal["base", "chat"]) -> ModelConfig:
-    return ModelConfig(
-        path=path, prompt=prompt, dtype="bfloat16", is_rematerialised=True
-    )
+    return ModelConfig(path=path, prompt=prompt, dtype="bfloat16", remat=True)

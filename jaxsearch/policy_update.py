@@ -19,7 +19,7 @@ from jaxsearch.rl.losses import kl_k1
 from jaxsearch.rl.returns import (
     discounted_returns,
     importance,
-    one_by_one,
+    run_blocking,
     whitened,
 )
 from jaxsearch.rl.update import TrainState, Updater, joined
@@ -89,7 +89,7 @@ class PolicyUpdate:
         return rows
 
     def _parts(self, rows: Sequence[TrainRow | None]) -> list[_Part]:
-        size = len(rows) // self.stage.updates_per_step
+        size = len(rows) // self.stage.minibatches_per_step
         return [
             self._part([row for row in rows[start : start + size] if row is not None])
             for start in range(0, len(rows), size)
@@ -126,23 +126,23 @@ class PolicyUpdate:
         if stage.max_importance is not None or not stage.has_masked_observations:
             batches = [
                 batch._replace(
-                    old_logprobs=one_by_one(updater.logprobs_of, state.params, batch)
+                    old_logprobs=run_blocking(updater.logprobs_of, state.params, batch)
                 )
                 for batch in batches
             ]
         if stage.reward_kl_weight:
             charged = [
-                one_by_one(
+                run_blocking(
                     _charged,
                     batch,
-                    one_by_one(updater.logprobs_of, state.reference, batch),
+                    run_blocking(updater.logprobs_of, state.reference, batch),
                     stage.reward_kl_weight,
                 )
                 for batch in batches
             ]
             batches = [batch for batch, _ in charged]
             watched |= functools.reduce(joined, [metrics for _, metrics in charged])
-        if stage.has_whitened_advantages:
+        if stage.whiten_advantages:
             advantages = whitened([batch.advantages for batch in batches], masks)
             batches = [
                 batch._replace(advantages=normalised)
@@ -150,7 +150,7 @@ class PolicyUpdate:
             ]
         if drawn is not None:
             weighted = [
-                one_by_one(_weighted, *arrays, stage.max_importance)
+                run_blocking(_weighted, *arrays, stage.max_importance)
                 for arrays in zip(batches, sampled, drawn, strict=True)
             ]
             batches = [batch for batch, _ in weighted]
@@ -162,7 +162,7 @@ class PolicyUpdate:
         ], watched
 
 
-def less_overlong(
+def apply_overlong_penalty(
     trajectories: Sequence[Trajectory],
     outcomes: Sequence[Outcome],
     *,
@@ -211,7 +211,7 @@ def batches_of(
         row_lens=run.row_lens,
         max_tokens=stage.max_tokens,
         row_multiple=row_multiple(run.mesh),
-        is_packed=run.config.model.has_packed_rows,
+        is_packed=run.config.model.pack_sequences,
     )
     return [put_batch(run.mesh, batch) for batch in batches]
 

@@ -136,7 +136,7 @@ def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
     )
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this is the process that writes what all share."""
     return jax.process_index() == 0
 
@@ -147,7 +147,7 @@ def wait_for_all(reason: str) -> None:
         multihost_utils.sync_global_devices(reason)
 
 
-def everyones(value: T) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """What each process has, by its number.
 
     Values travel as pickles between processes of one run, all of which are ours.
@@ -170,17 +170,17 @@ def everyones(value: T) -> list[T]:
     ]
 
 
-def firsts(value: T) -> T:
+def broadcast_from_primary(value: T) -> T:
     """What the first process has; the others' is dropped."""
-    return everyones(value)[0]
+    return all_gather_objects(value)[0]
 
 
-def share(items: Sequence[T]) -> list[T]:
+def process_shard(items: Sequence[T]) -> list[T]:
     """Every n-th item for each of n processes."""
     return list(items[jax.process_index() :: jax.process_count()])
 
 
-def share_of(num_items: int, name: str) -> int:
+def shard_size(num_items: int, name: str) -> int:
     """How many of `num_items` fall to each process.
 
     Errors: ValueError, with their `name`, if they cannot be shared out evenly.

@@ -13,13 +13,13 @@ from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
 from jaxsearch.data.questions import QuestionStream, open_questions
-from jaxsearch.evaluation.evaluate import everyones_judged, judge
+from jaxsearch.evaluation.evaluate import gather_judged, judge
 from jaxsearch.evaluation.heldout import HeldOut, summary
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import ConsoleWriter
-from jaxsearch.monitor.guards import marked
+from jaxsearch.monitor.guards import mark_excluded
 from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
 from jaxsearch.monitor.stage_guards import Watch
 from jaxsearch.monitor.writers import (
@@ -30,9 +30,9 @@ from jaxsearch.monitor.writers import (
     cut_back,
     read_metrics,
 )
-from jaxsearch.policy_update import PolicyUpdate, batches_of, less_overlong
+from jaxsearch.policy_update import PolicyUpdate, apply_overlong_penalty, batches_of
 from jaxsearch.report.write_report import write_report
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.rollout.memory import tree_bytes
@@ -76,7 +76,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     check_frozen(Path(config.out), pinned)
     # Nobody writes to the folder before all have looked at it.
     processes.wait_for_all("checked")
-    if processes.is_first():
+    if processes.is_primary():
         write_record(config, pinned)
     trainer = Trainer(run, frozen)
     try:
@@ -84,7 +84,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     finally:
         trainer.close()
     minutes = (time.perf_counter() - started) / 60
-    if processes.is_first():
+    if processes.is_primary():
         write_report(Path(config.out))
     processes.wait_for_all("reported")
     return {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
@@ -103,7 +103,7 @@ class Trainer:
         self._step = self._restored.step if self._restored else 0
         check_shared(self._folder, self._step)
         self._writers = Writers([])
-        if processes.is_first():
+        if processes.is_primary():
             for name in ("metrics.jsonl", "eval.jsonl"):
                 cut_back(self._folder / name, self._step)
             self._writers = open_writers(run.config, restored_step=self._step)
@@ -172,7 +172,7 @@ class Trainer:
     def _reinforce(self, number: int, stage: RLStage, params: Params) -> Params:
         """Reinforcement learning: questions, rollout, reward, advantage, update."""
         run, config = self._run, self._run.config
-        recipe = recipe_named(stage.recipe)
+        task = task_named(stage.task)
         updater = run.updater(stage, stage.objective, stage.temperature, self._frozen)
         learn = PolicyUpdate(run=run, stage=stage, updater=updater)
         state, progress = self._begin(number, updater, params)
@@ -191,26 +191,28 @@ class Trainer:
         num_steps = config.num_steps(stage)
         watch = self._watch(stage.name)
         for stage_step in range(progress.stage_step, num_steps):
-            published, publish_s = run.published(self._frozen | state.params)
+            rollout_params, publish_s = run.rollout_params(self._frozen | state.params)
             if stage_step == progress.stage_step:
-                run.sampler.warm_up(published, stage.group_size)
+                run.sampler.warm_up(rollout_params, stage.group_size)
             questions = stream.next_batch(num_questions)
-            trajectories, rollout_values = self._roll_out(number, published, questions)
-            trajectories, outcomes, scores = everyones_judged(
-                trajectories, *judge(trajectories, recipe)
+            trajectories, rollout_values = self._roll_out(
+                number, rollout_params, questions
+            )
+            trajectories, outcomes, scores = gather_judged(
+                trajectories, *judge(trajectories, task)
             )
             if stage.overlong_buffer:
-                outcomes = less_overlong(
+                outcomes = apply_overlong_penalty(
                     trajectories,
                     outcomes,
                     max_len=config.rollout.max_len,
                     buffer=stage.overlong_buffer,
                 )
-            trajectories, left_out = marked(trajectories, config.guards)
-            publish_bytes = float(tree_bytes(published))
+            trajectories, excluded = mark_excluded(trajectories, config.guards)
+            publish_bytes = float(tree_bytes(rollout_params))
             # The update needs their room; nobody reads them again.
-            jax.tree.map(lambda array: array.delete(), published)
-            run.sampler.give_memory_back()
+            jax.tree.map(lambda array: array.delete(), rollout_params)
+            run.sampler.free_cache()
             started = time.perf_counter()
             state, metrics, advantages = learn(state, trajectories, outcomes)
             values = summarise(metrics) | summarise(
@@ -219,12 +221,10 @@ class Trainer:
                     outcomes,
                     em=[score["em"] for score in scores],
                     f1=[score["f1"] for score in scores],
-                    thoughts=[
-                        recipe.protocol.thought(t.segments) for t in trajectories
-                    ],
+                    thoughts=[task.protocol.thought(t.segments) for t in trajectories],
                 )
             )
-            values |= watch.close_step(self._step + 1, values, left_out)
+            values |= watch.close_step(self._step + 1, values, excluded)
             values |= rollout_values
             values |= _speeds(trajectories, rollout_values["time/rollout"], started)
             values["time/publish"] = publish_s
@@ -232,7 +232,7 @@ class Trainer:
             every = config.logging.rollouts_every
             is_last = stage_step + 1 == num_steps
             is_due = every and (stage_step % every == 0 or is_last or watch.is_notable)
-            if is_due and processes.is_first():
+            if is_due and processes.is_primary():
                 write_rollouts(
                     rollout_path(self._folder, self._step + 1),
                     trajectories,
@@ -258,12 +258,15 @@ class Trainer:
         path = self._folder / "metrics.jsonl"
         lines = []
         # The first has cut the file back; the others may still see the lines after.
-        if processes.is_first() and path.exists():
+        if processes.is_primary() and path.exists():
             lines = [line for line in read_metrics(path) if line["stage"] == stage]
-        return Watch(config=self._run.config.guards, lines=processes.firsts(lines))
+        return Watch(
+            config=self._run.config.guards,
+            lines=processes.broadcast_from_primary(lines),
+        )
 
     def _roll_out(
-        self, number: int, published: Params, questions: list[tuple[int, Question]]
+        self, number: int, rollout_params: Params, questions: list[tuple[int, Question]]
     ) -> tuple[list[Trajectory], dict[str, float]]:
         """This process's rollouts of a step, and what those of all took.
 
@@ -272,7 +275,7 @@ class Trainer:
         run, stage = self._run, self._run.config.stages[number]
         num_retries = run.num_retries
         trajectories, timing = run.sampler.run(
-            published,
+            rollout_params,
             questions,
             run.observer,
             group_size=stage.group_size,
@@ -287,10 +290,10 @@ class Trainer:
             "searches/retries": float(run.num_retries - num_retries),
             "rollouts_restarted": float(timing.num_restarts),
         }
-        everyones = processes.everyones((seconds, counts))
-        slowest = {key: max(s[key] for s, _ in everyones) for key in seconds}
+        all_gather_objects = processes.all_gather_objects((seconds, counts))
+        slowest = {key: max(s[key] for s, _ in all_gather_objects) for key in seconds}
         return trajectories, slowest | {
-            key: sum(c[key] for _, c in everyones) for key in counts
+            key: sum(c[key] for _, c in all_gather_objects) for key in counts
         }
 
     def _after_step(
@@ -324,7 +327,7 @@ class Trainer:
         values["time/checkpoint"] = time.perf_counter() - started
         self._writers.write(self._step, stage.name, values)
         if watch is not None:
-            _heed(watch)
+            raise_on_alarm(watch)
         skipped = int(state.num_skipped)
         if skipped >= stage.max_skipped:
             per_step = stage.num_updates // stage.steps
@@ -352,9 +355,9 @@ def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
     return Writers(writers)
 
 
-def _heed(watch: Watch) -> None:
+def raise_on_alarm(watch: Watch) -> None:
     """Says which alarms began with a step. Errors: TrainingFailedError."""
-    if processes.is_first():
+    if processes.is_primary():
         for notice in watch.notices.values():
             print(notice, flush=True)
     if watch.failure:

@@ -52,7 +52,7 @@ class Trajectory:
       sampling_logprobs: the same under the top-p/top-k cut, where there is one.
       prompt_len: tokens before the first sampled one.
       segments: the text after the prompt, by author.
-      is_left_out: a guard of the run keeps it from updates.
+      is_excluded: a guard of the run keeps it from updates.
     """
 
     question_id: str
@@ -68,7 +68,7 @@ class Trajectory:
     segments: tuple[Segment, ...]
     searches: tuple[Search, ...]
     status: Status
-    is_left_out: bool = False
+    is_excluded: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -78,7 +78,7 @@ class Trajectory:
     @property
     def is_kept(self) -> bool:
         """Whether an update may use it: not if its retriever or a guard cut it off."""
-        return self.status is not Status.SEARCH_FAILED and not self.is_left_out
+        return self.status is not Status.SEARCH_FAILED and not self.is_excluded
 
 
 def segments_of(

@@ -42,7 +42,7 @@ class Variant:
     is_two_hop: bool = False
 
 
-def with_advantage(name: str, has_whitened_advantages: bool = False) -> Callable:
+def with_advantage(name: str, whiten_advantages: bool = False) -> Callable:
     """The last stage with another advantage of `rl.advantages`."""
 
     def changed(stages: tuple) -> tuple:
@@ -52,7 +52,7 @@ def with_advantage(name: str, has_whitened_advantages: bool = False) -> Callable
         last = dataclasses.replace(
             last,
             advantage=vars(advantages)[name],
-            has_whitened_advantages=has_whitened_advantages,
+            whiten_advantages=whiten_advantages,
         )
         return (*others, last)
 
@@ -64,7 +64,7 @@ VARIANTS = {
     "stage_2_alone": Variant("quickstart_r1_searcher_stage2"),
     "grpo": Variant("quickstart"),
     "reinforce_pp_baseline": Variant(
-        "quickstart", with_advantage("group_centred", has_whitened_advantages=True)
+        "quickstart", with_advantage("group_centred", whiten_advantages=True)
     ),
     "rloo": Variant("quickstart", with_advantage("leave_one_out")),
     "unmasked": Variant("quickstart_unmasked"),
@@ -98,7 +98,7 @@ def warm_up(name: str, seed: int, out: Path) -> None:
 
     config = read(name)
     stages = tuple(
-        dataclasses.replace(stage, recipe=config.recipe)
+        dataclasses.replace(stage, task=config.task)
         for stage in config.stages
         if isinstance(stage, SupervisedStage)
     )
@@ -121,7 +121,7 @@ def reinforce(name: str, seed: int, out: Path, policy: Path) -> None:
     data = config.data
     if variant.is_two_hop:
         questions = out.with_suffix(".questions.jsonl")
-        everything = data.material(None, seed).questions
+        everything = data.source(None, seed).questions
         write_questions(questions, (q for q in everything if q.metadata["hops"] == "2"))
         data = dataclasses.replace(data, questions=str(questions))
     config = dataclasses.replace(
@@ -174,7 +174,7 @@ def transfer(run: Path, seed: int) -> None:
             model=str(run),
             questions=str(questions),
             index=str(folder / "index"),
-            recipe="",
+            task="",
             limit=0,
             temperature=0.0,
         )

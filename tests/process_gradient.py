@@ -81,7 +81,7 @@ def main(data: int, fsdp: int, tensor: int, path: str) -> None:
     _, after = updater.update(state, batches)
     assert float(metrics["loss"].total) == float(after["loss"].total)
     whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(sums)
-    if processes.is_first():
+    if processes.is_primary():
         named = {
             jax.tree_util.keystr(leaf_path): np.asarray(leaf.addressable_data(0))
             for leaf_path, leaf in jax.tree.leaves_with_path(whole)

@@ -99,9 +99,9 @@ def test_research(name, model, prompt):
     assert (config.model.path, config.model.prompt) == (model, prompt)
     assert config.retrieval.num_passages == 5 and config.rollout.max_len == 8192
     [stage] = config.stages
-    assert stage.recipe == "research"
+    assert stage.task == "research"
     assert (stage.questions_per_step, stage.group_size, stage.steps) == (256, 5, 154)
-    assert stage.updates_per_step == 1 and stage.temperature == 1.0
+    assert stage.minibatches_per_step == 1 and stage.temperature == 1.0
     assert stage.advantage is group_relative and stage.aggregation is token_mean
     check_verl(stage)
     assert stage.optimizer.warmup_steps == 0 and stage.optimizer.final_share == 1.0
@@ -122,13 +122,15 @@ def test_search_r1(name, model):
     assert (rollout.max_searches, rollout.max_turn_len) == (4, 500)
     assert rollout.max_observation_len == 500 and rollout.has_reminder
     [stage] = config.stages
-    assert stage.recipe == "search_r1"
+    assert stage.task == "search_r1"
     assert (stage.questions_per_step, stage.group_size, stage.steps) == (512, 5, 1005)
     # Mini-batches of 256 rollouts.
-    assert stage.questions_per_step * stage.group_size / stage.updates_per_step == 256
+    assert (
+        stage.questions_per_step * stage.group_size / stage.minibatches_per_step == 256
+    )
     assert stage.advantage is group_relative
     check_verl(stage)
-    assert stage.optimizer.warmup_steps == 286 * stage.updates_per_step
+    assert stage.optimizer.warmup_steps == 286 * stage.minibatches_per_step
 
 
 def check_verl(stage):
@@ -143,7 +145,7 @@ def check_verl(stage):
 
 
 @pytest.mark.parametrize(
-    ("name", "recipes", "questions", "steps", "kl"),
+    ("name", "tasks", "questions", "steps", "kl"),
     [
         ("r1_searcher_qwen2_5_7b", ["r1_searcher_qwen"], [64], [127], 0.0),
         (
@@ -162,7 +164,7 @@ def check_verl(stage):
         ),
     ],
 )
-def test_r1_searcher(name, recipes, questions, steps, kl):
+def test_r1_searcher(name, tasks, questions, steps, kl):
     config = read(name)
     is_llama = "llama" in name
     assert config.model.prompt == ("chat" if is_llama else "base")
@@ -171,11 +173,11 @@ def test_r1_searcher(name, recipes, questions, steps, kl):
     assert (rollout.max_searches, rollout.max_turn_len) == (8, 512)
     assert rollout.top_p == 0.95 and rollout.top_k is None
     stages = config.stages
-    assert [stage.recipe for stage in stages] == recipes
+    assert [stage.task for stage in stages] == tasks
     assert [stage.questions_per_step for stage in stages] == questions
     assert [stage.steps for stage in stages] == steps
     for stage in stages:
-        assert (stage.group_size, stage.updates_per_step) == (16, 4)
+        assert (stage.group_size, stage.minibatches_per_step) == (16, 4)
         assert stage.aggregation is sequence_mean
         assert (stage.objective.kl_weight, stage.reward_kl_weight) == (0.0, kl)
         assert (stage.objective.clip_low, stage.objective.clip_high) == (0.2, 0.2)
@@ -190,9 +192,7 @@ def test_r1_searcher(name, recipes, questions, steps, kl):
     assert [stage.advantage is group_centred for stage in stages] == [
         not one for one in is_grpo
     ]
-    assert [stage.has_whitened_advantages for stage in stages] == [
-        not one for one in is_grpo
-    ]
+    assert [stage.whiten_advantages for stage in stages] == [not one for one in is_grpo]
 
 
 @pytest.mark.parametrize("size", ["0_5b", "1_5b", "3b"])
@@ -202,5 +202,5 @@ def test_small_ones_need_one_accelerator_and_no_corpus(size):
     assert not (config.data.questions or config.retrieval.index)
     assert dataclasses.astuple(config.mesh) == (1, None, 1)
     [stage] = config.stages
-    assert isinstance(stage, RLStage) and stage.recipe == "research"
+    assert isinstance(stage, RLStage) and stage.task == "research"
     assert "not yet run" in docstring(f"small_qwen2_5_{size}")

@@ -20,7 +20,7 @@ from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.policy_update import advantages_of
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
@@ -123,8 +123,8 @@ def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
         assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
 
 
-@pytest.mark.parametrize("recipe", ["research", "research_paper", "quickstart"])
-def test_a_failed_search_counts_as_wrong_whatever_was_written(recipe):
+@pytest.mark.parametrize("task", ["research", "research_paper", "quickstart"])
+def test_a_failed_search_counts_as_wrong_whatever_was_written(task):
     """The paper's reward reads an answer wherever it stands."""
     text = "<think> a </think> <answer> \\boxed{Dorvin} </answer> <search> b </search>"
     rng = np.random.default_rng(0)
@@ -132,11 +132,11 @@ def test_a_failed_search_counts_as_wrong_whatever_was_written(recipe):
         make_trajectory(rng, 0, i, status, text)
         for i, status in enumerate((Status.SEARCH_FAILED, Status.OUT_OF_SEARCHES))
     ]
-    (failed, other), (scores, _) = judge(trajectories, recipe_named(recipe))
+    (failed, other), (scores, _) = judge(trajectories, task_named(task))
     assert (failed.reward, failed.prediction) == (0.0, None)
     assert "search failed" in failed.reason
     assert scores == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
-    if recipe == "research_paper":
+    if task == "research_paper":
         assert other.reward == 1.0
 
 
@@ -154,7 +154,7 @@ def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
 
 def searching_demonstrations(seed):
     """Every first turn asks for the same name, so that every rollout soon searches."""
-    material = quickstart.reading_demonstrations(seed)
+    dataset = quickstart.reading_demonstrations(seed)
     return [
         Demonstration(
             question=one.question,
@@ -164,7 +164,7 @@ def searching_demonstrations(seed):
             ),
             observations=(one.observations[0],),
         )
-        for one in material[:50]
+        for one in dataset[:50]
     ]
 
 
@@ -261,7 +261,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
         model=config.out,
         questions="",
         index="",
-        recipe="",
+        task="",
         limit=3,
         temperature=0.0,
     )

@@ -15,9 +15,9 @@ HERE = {
 def test_a_process_that_nobody_named_is_alone():
     processes.start({})
     assert not jax.distributed.is_initialized()
-    assert processes.is_first()
-    assert processes.everyones("own") == ["own"]
-    assert processes.share([1, 2, 3]) == [1, 2, 3]
+    assert processes.is_primary()
+    assert processes.all_gather_objects("own") == ["own"]
+    assert processes.process_shard([1, 2, 3]) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("missing", HERE)
@@ -61,9 +61,9 @@ def test_all_gpus_of_a_machine_are_named():
 
 def test_what_cannot_be_shared_out_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 4)
-    assert processes.share_of(8, "questions_per_step") == 2
+    assert processes.shard_size(8, "questions_per_step") == 2
     with pytest.raises(ValueError, match="questions_per_step is 6, .* the 4 processes"):
-        processes.share_of(6, "questions_per_step")
+        processes.shard_size(6, "questions_per_step")
 
 
 def test_the_compilation_cache_is_the_users_own_unless_named(monkeypatch, tmp_path):

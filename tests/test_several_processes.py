@@ -32,10 +32,10 @@ reinforce = dataclasses.replace(
     reinforce,
     questions_per_step=4,
     advantage=group_centred,
-    has_whitened_advantages=True,
+    whiten_advantages=True,
     reward_kl_weight=0.01,
     max_importance=2.0,
-    updates_per_step=2,
+    minibatches_per_step=2,
     objective=dataclasses.replace(reinforce.objective, kl_weight=0.0),
 )
 config = dataclasses.replace(config, stages=(imitate, reinforce))

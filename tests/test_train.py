@@ -16,7 +16,7 @@ import pytest
 
 from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data import quickstart
-from jaxsearch.data.dataset import no_material
+from jaxsearch.data.dataset import no_dataset
 from jaxsearch.evaluation.use import evaluate_to, export_run
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
@@ -148,34 +148,34 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def endless_prompts(run_folder, seed):
-    material = quickstart.material(run_folder, seed)
-    long = dataclasses.replace(material.questions[0], question="What " * 60)
-    return dataclasses.replace(material, questions=[long])
+    dataset = quickstart.dataset(run_folder, seed)
+    long = dataclasses.replace(dataset.questions[0], question="What " * 60)
+    return dataclasses.replace(dataset, questions=[long])
 
 
 def no_questions(run_folder, seed):
-    material = quickstart.material(run_folder, seed)
-    return dataclasses.replace(material, questions=[])
+    dataset = quickstart.dataset(run_folder, seed)
+    return dataclasses.replace(dataset, questions=[])
 
 
 def no_passages(run_folder, seed):
-    material = quickstart.material(run_folder, seed)
-    return dataclasses.replace(material, passages=[])
+    dataset = quickstart.dataset(run_folder, seed)
+    return dataclasses.replace(dataset, passages=[])
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DataConfig(material=endless_prompts), "has 120 tokens, the budget is 28"),
-        (DataConfig(material=no_material), "needs a tokenizer: name its folder"),
+        (DataConfig(source=endless_prompts), "has 120 tokens, the budget is 28"),
+        (DataConfig(source=no_dataset), "needs a tokenizer: name its folder"),
         (
-            DataConfig(material=no_questions),
+            DataConfig(source=no_questions),
             "stage 'search' has no questions: .* --data.questions, or .*stages.1",
         ),
-        (DataConfig(material=no_passages), "nothing to search: .* --retrieval.corpus"),
-        (DataConfig(material=lambda *_: None), "functions of a config must live"),
+        (DataConfig(source=no_passages), "nothing to search: .* --retrieval.corpus"),
+        (DataConfig(source=lambda *_: None), "functions of a config must live"),
         (
-            DataConfig(material=quickstart.material, questions="nowhere.jsonl"),
+            DataConfig(source=quickstart.dataset, questions="nowhere.jsonl"),
             "nowhere.jsonl",
         ),
     ],
@@ -218,7 +218,7 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
         model=config.out,
         questions="",
         index="",
-        recipe="",
+        task="",
         limit=6,
         temperature=0.0,
     )

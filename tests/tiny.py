@@ -32,7 +32,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             head_width=16,
             rope_theta=100.0,
         ),
-        data=DataConfig(material=quickstart.material),
+        data=DataConfig(source=quickstart.dataset),
         retrieval=RetrievalConfig(num_passages=1, dims=128),
         rollout=RolloutConfig(
             num_slots=8,
@@ -56,7 +56,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             RLStage(
                 name="search",
                 steps=4,
-                recipe="quickstart",
+                task="quickstart",
                 questions_per_step=3,
                 group_size=4,
                 max_tokens=512,

@@ -16,11 +16,11 @@ from jaxsearch.env.search import Observer
 from jaxsearch.mesh import replicated
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import Protocol
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.records import Rollout
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 
@@ -100,10 +100,10 @@ def scripted_sampler(
         transformer=transformer,
         end_ids=(_NO_ID,),
         max_turn_len=longest + 1,
-        cut=Cut(top_p=None if workload.top_p == 1.0 else workload.top_p),
+        truncation=TopKTopP(top_p=None if workload.top_p == 1.0 else workload.top_p),
         seed=0,
     )
-    limits = Limits(
+    budgets = Budgets(
         num_slots=workload.slots,
         max_len=max(workload.row_lens) + 1,
         max_prompt_len=workload.prompt_len,
@@ -115,7 +115,7 @@ def scripted_sampler(
     vocab_size = transformer.architecture.vocab_size
     return Sampler(
         programs,
-        limits,
+        budgets,
         scripted_protocol(),
         words_tokenizer(vocab_size),
         counting_table(longest, vocab_size),

@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     _model(evaluate)
     evaluate.add_argument("--questions", default="", help="file; a run has its own")
     evaluate.add_argument("--index", default="", help="folder; a run has its own")
-    evaluate.add_argument("--recipe", default="", help="as in `score`; a run's own")
+    evaluate.add_argument(
+        "--task", "--recipe", default="", help="as in `score`; a run's own"
+    )
     evaluate.add_argument("--out", required=True, help="folder to write, new or empty")
     evaluate.add_argument("--limit", type=int, default=0, help="questions; 0: all")
     evaluate.add_argument(
@@ -67,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     ask = command("ask", "a policy on one question, as it thinks and searches")
     _model(ask)
     ask.add_argument("--index", default="", help="folder; a run has its own")
-    ask.add_argument("--recipe", default="", help="as in `score`; a run's own")
+    ask.add_argument(
+        "--task", "--recipe", default="", help="as in `score`; a run's own"
+    )
     ask.add_argument("question")
 
     _select_arguments(
@@ -76,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
     score = command("score", "rewards and metrics of saved trajectories")
     score.add_argument(
+        "--task",
         "--recipe",
         required=True,
         help="research, research_paper, r1_searcher_stage1, r1_searcher_stage2, "
@@ -390,7 +395,7 @@ def _eval(args: argparse.Namespace) -> dict[str, Any]:
         model=args.model,
         questions=args.questions,
         index=args.index,
-        recipe=args.recipe,
+        task=args.task,
         limit=args.limit,
         temperature=args.temperature,
         prompt_template=args.prompt_template,
@@ -404,7 +409,7 @@ def _ask(args: argparse.Namespace) -> dict[str, Any]:
         args.question,
         model=args.model,
         index=args.index,
-        recipe=args.recipe,
+        task=args.task,
         prompt_template=args.prompt_template,
     )
 
@@ -435,7 +440,7 @@ def _select(args: argparse.Namespace) -> dict[str, Any]:
 def _score(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.rewards.score import score_file
 
-    return score_file(args.file, args.recipe, args.out)
+    return score_file(args.file, args.task, args.out)
 
 
 def _index(args: argparse.Namespace) -> dict[str, Any]:

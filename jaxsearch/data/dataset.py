@@ -9,7 +9,7 @@ from jaxsearch.search.passages import Passage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Material:
+class Dataset:
     """Questions and passages to train on, and others to be judged on.
 
     Attributes:
@@ -24,6 +24,6 @@ class Material:
     heldout_passages: list[Passage] = dataclasses.field(default_factory=list)
 
 
-def no_material(run_folder: Path | None, seed: int) -> Material:
+def no_dataset(run_folder: Path | None, seed: int) -> Dataset:
     """For runs whose questions and passages are the user's to name."""
-    return Material(questions=[], passages=[])
+    return Dataset(questions=[], passages=[])

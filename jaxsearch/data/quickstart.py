@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxsearch.data.dataset import Material
+from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
@@ -77,19 +77,19 @@ _R1_SEARCHER_UNTAGGED = dataclasses.replace(
 )
 
 
-def material(run_folder: Path | None, seed: int) -> Material:
+def dataset(run_folder: Path | None, seed: int) -> Dataset:
     """Training worlds, the held-out world, and a tokenizer from the former alone."""
     return _material(seed, RESEARCH)
 
 
-def r1_searcher_material(run_folder: Path | None, seed: int) -> Material:
+def r1_searcher_dataset(run_folder: Path | None, seed: int) -> Dataset:
     """The same worlds, with a tokenizer that has R1-Searcher's tags."""
     return _material(seed, R1_SEARCHER)
 
 
-def _material(seed: int, protocol: Protocol) -> Material:
+def _material(seed: int, protocol: Protocol) -> Dataset:
     heldout, worlds = _worlds(seed)
-    return Material(
+    return Dataset(
         questions=[question for world in worlds for question in world.questions],
         passages=[passage for world in worlds for passage in world.passages],
         tokenizer=make_tokenizer(worlds, protocol),

@@ -11,7 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from jaxsearch.data.dataset import Material
+from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.demonstrations import Demonstration, demonstrate
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.search.passages import Passage, read_passages
@@ -87,17 +87,17 @@ def _packaged(name: str) -> pathlib.Path:
     )
 
 
-def material(run_folder: pathlib.Path, seed: int) -> Material:
+def dataset(run_folder: pathlib.Path, seed: int) -> Dataset:
     """The packaged questions and passages; the tokenizer is the user's to name."""
-    return Material(
+    return Dataset(
         questions=read_questions(sample_questions_path()),
         passages=read_passages(sample_passages_path()),
     )
 
 
-def material_with_heldout(run_folder: pathlib.Path, seed: int) -> Material:
+def dataset_with_heldout(run_folder: pathlib.Path, seed: int) -> Dataset:
     """The same, with every sixth question held out; they search the same passages."""
-    whole = material(run_folder, seed)
+    whole = dataset(run_folder, seed)
     return dataclasses.replace(
         whole,
         questions=[q for i, q in enumerate(whole.questions) if i % 6],
@@ -110,6 +110,6 @@ def short_demonstrations(seed: int) -> list[Demonstration]:
 
     They are the same whatever questions a run trains on.
     """
-    found = material(pathlib.Path(), seed)
+    found = dataset(pathlib.Path(), seed)
     made = demonstrations(found.questions, found.passages, seed=seed)
     return [one for one in made if len(one.observations) <= 2]

@@ -110,9 +110,9 @@ def make_names(rng: random.Random) -> list[str]:
     """All names there are, shuffled: two syllables each."""
     syllables = [a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS]
     rng.shuffle(syllables)
-    firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
+    broadcast_from_primary = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
     seconds = syllables[_SYLLABLES_PER_SIDE : 2 * _SYLLABLES_PER_SIDE]
-    names = [first + second for first in firsts for second in seconds]
+    names = [first + second for first in broadcast_from_primary for second in seconds]
     rng.shuffle(names)
     return names
 
@@ -291,8 +291,8 @@ def vocabulary(worlds: list[World]) -> list[str]:
             counts[word] = counts.get(word, 0) + 1
     common = sorted(w for w, n in counts.items() if n > 1)
     names = [w for w, n in counts.items() if n == 1]
-    firsts = sorted({"▁" + name[:3] for name in names})
+    broadcast_from_primary = sorted({"▁" + name[:3] for name in names})
     seconds = sorted({name[3:] for name in names})
     openers = [word for word in ("Who", "What") if word in common]
     words = [f"▁{word}" for word in common if word not in openers]
-    return [*"?,.", *openers, *words, *firsts, *seconds]
+    return [*"?,.", *openers, *words, *broadcast_from_primary, *seconds]

@@ -24,7 +24,7 @@ from jaxsearch.data.selection import (
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE, judge
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import count_bar
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run
 from jaxsearch.run.config_record import difference, identity
 from jaxsearch.run.fingerprint import fingerprint
@@ -107,14 +107,14 @@ def select_to(
     _check_folder(out, settings)
     # Nobody writes to the folder before all have looked at it.
     processes.wait_for_all("checked")
-    if processes.is_first():
+    if processes.is_primary():
         out.mkdir(parents=True, exist_ok=True)
         record = json.dumps(settings, indent=2).encode()
         json_lines.replace_file(out / "settings.json", record)
     rollouts = _Rollouts(run, stage, params, questions, judgement, out / "calls.jsonl")
     found = difficulties(questions, rollouts.tries(bounds.tries))
     counted = counts(found, bounds)
-    if processes.is_first():
+    if processes.is_primary():
         kept = [one for one in found if bounds.is_kept(one.tries_until_right)]
         json_lines.replace_lines(out / "tries.jsonl", map(tries_line, found))
         json_lines.replace_lines(out / "selected.jsonl", map(question_line, kept))
@@ -148,12 +148,12 @@ class _Rollouts:
     ):
         self._run = run
         self._stage = stage
-        self._recipe = recipe_named(stage.recipe)
-        self._published, _ = run.published(params)
+        self._task = task_named(stage.task)
+        self._published, _ = run.rollout_params(params)
         self._questions = questions
         self._judgement = judgement
         self._path = path
-        self._recorded = processes.firsts(_recorded(path))
+        self._recorded = processes.broadcast_from_primary(_recorded(path))
         self._num_calls = 0
 
     def tries(self, most: int) -> list[Try]:
@@ -176,7 +176,7 @@ class _Rollouts:
                     solved = {one.position for one in found if one.is_right}
                     unsolved = [p for p in unsolved if p not in solved]
                     settle(len(solved if num_tried < most else call.positions))
-                if processes.is_first():
+                if processes.is_primary():
                     print(
                         f"{num_tried} of {most} tries: {num_before - len(unsolved)} of "
                         f"{num_before} questions right, {len(unsolved)} left",
@@ -198,7 +198,7 @@ class _Rollouts:
                 )
             return found
         found = self._roll_out(call)
-        if processes.is_first():
+        if processes.is_primary():
             tries = [dataclasses.asdict(one) for one in found]
             json_lines.append_line(self._path, {"tries": tries})
         return found
@@ -207,7 +207,7 @@ class _Rollouts:
         asked = [(position, self._questions[position]) for position in call.positions]
         trajectories, _ = self._run.sampler.run(
             self._published,
-            processes.share(asked),
+            processes.process_shard(asked),
             self._run.observer,
             group_size=len(call.numbers),
             first_member=call.numbers[0] - 1,
@@ -216,7 +216,7 @@ class _Rollouts:
         )
         failed = [t for t in trajectories if t.status is Status.SEARCH_FAILED]
         reasons = [t.searches[-1].failure for t in failed[:1]]
-        outcomes, scores = judge(trajectories, self._recipe)
+        outcomes, scores = judge(trajectories, self._task)
         right, at_least = self._judgement.right, self._judgement.at_least
         own = [
             Try(
@@ -229,19 +229,19 @@ class _Rollouts:
             )
             for t, outcome, score in zip(trajectories, outcomes, scores, strict=True)
         ]
-        everyones = processes.everyones((own, reasons))
-        for _, reasons in everyones:
+        all_gather_objects = processes.all_gather_objects((own, reasons))
+        for _, reasons in all_gather_objects:
             if reasons:
                 raise SelectionFailedError(
                     f"a search failed ({reasons[0]}), which says nothing about its "
                     "question; see to the retriever: the same command goes on"
                 )
-        found = [one for part, _ in everyones for one in part]
+        found = [one for part, _ in all_gather_objects for one in part]
         return sorted(found, key=lambda one: (one.position, one.number))
 
 
 def _progress(num_questions: int) -> contextlib.AbstractContextManager[Any]:
-    if processes.is_first():
+    if processes.is_primary():
         return count_bar("questions settled", num_questions)
     return contextlib.nullcontext(lambda number: None)
 
@@ -272,7 +272,7 @@ def _settings(
         digest.update(f"{line}\n".encode())
     settings = {
         "questions": {"n": len(questions), "digest": digest.hexdigest()[:16]},
-        "recipe": stage.recipe,
+        "recipe": stage.task,
         "temperature": stage.temperature,
         "call_size": _call_size(stage),
         **{name: fields[name] for name in ("seed", "model", "retrieval", "rollout")},
@@ -311,7 +311,7 @@ def _recorded(path: Path) -> list[list[Try]]:
     if not path.exists():
         return []
     lines = json_lines.read_lines(path)
-    if processes.is_first():
+    if processes.is_primary():
         json_lines.replace_lines(path, lines)
     try:
         return [[Try(**fields) for fields in line["tries"]] for line in lines]

@@ -10,7 +10,7 @@ from jaxsearch.data.formats import Question
 from jaxsearch.env.search import Observer
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.tasks import Recipe
+from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.trajectory import Status, Trajectory
 
@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def judge(
-    trajectories: Sequence[Trajectory], recipe: Recipe
+    trajectories: Sequence[Trajectory], task: Task
 ) -> tuple[list[Outcome], list[dict[str, float]]]:
     """Reward and answer metrics of each trajectory; 0 for one whose search failed.
 
@@ -49,7 +49,7 @@ def judge(
     outcomes = [
         _SEARCH_FAILED
         if t.status is Status.SEARCH_FAILED
-        else recipe.judged(
+        else task.judged(
             t.segments,
             t.golden_answers,
             has_ended=t.has_ended,
@@ -58,13 +58,13 @@ def judge(
         for t in trajectories
     ]
     scores = [
-        recipe.metrics(outcome.prediction, t.golden_answers)
+        task.metrics(outcome.prediction, t.golden_answers)
         for outcome, t in zip(outcomes, trajectories, strict=True)
     ]
     return outcomes, scores
 
 
-def everyones_judged(
+def gather_judged(
     trajectories: Sequence[Trajectory],
     outcomes: Sequence[Outcome],
     scores: Sequence[dict[str, float]],
@@ -76,7 +76,7 @@ def everyones_judged(
     one process and in many.
     """
     own = list(zip(trajectories, outcomes, scores, strict=True))
-    judged = [one for part in processes.everyones(own) for one in part]
+    judged = [one for part in processes.all_gather_objects(own) for one in part]
     judged.sort(key=lambda one: (one[0].position, one[0].member))
     return tuple(list(column) for column in zip(*judged, strict=True))
 
@@ -86,7 +86,7 @@ def evaluate(
     params: Params,
     questions: Sequence[Question],
     observer: Observer,
-    recipe: Recipe,
+    task: Task,
     *,
     temperature: float = 0.0,
 ) -> Evaluation:
@@ -100,14 +100,14 @@ def evaluate(
         raise ValueError("expected at least one question to evaluate on, got none")
     trajectories, _ = sampler.run(
         params,
-        processes.share(list(enumerate(questions))),
+        processes.process_shard(list(enumerate(questions))),
         observer,
         group_size=1,
         stage=EVALUATION_STAGE,
         temperature=temperature,
     )
-    trajectories, outcomes, scores = everyones_judged(
-        trajectories, *judge(trajectories, recipe)
+    trajectories, outcomes, scores = gather_judged(
+        trajectories, *judge(trajectories, task)
     )
     groups: dict[str, list[int]] = defaultdict(list)
     for i, question in enumerate(questions):

@@ -51,18 +51,18 @@ class HeldOut:
         done = read_metrics(self._path) if self._path.exists() else []
         is_done = any(e["name"] == name and e["step"] == step for e in done)
         # The others may see the file before or after the first has written to it.
-        if processes.firsts(is_done) or not run.inputs.heldout:
+        if processes.broadcast_from_primary(is_done) or not run.inputs.heldout:
             return
         started = time.perf_counter()
         found = evaluate(
             run.sampler,
-            run.published(params)[0],
+            run.rollout_params(params)[0],
             run.inputs.heldout,
             observer or run.heldout_observer,
-            run.recipe,
+            run.task,
             temperature=temperature,
         )
-        if not processes.is_first():
+        if not processes.is_primary():
             return
         line = {"step": step, "stage": stage, "name": name, **found.results}
         line["seconds"] = time.perf_counter() - started

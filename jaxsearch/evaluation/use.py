@@ -20,7 +20,7 @@ def evaluate_to(
     model: str,
     questions: str,
     index: str,
-    recipe: str,
+    task: str,
     limit: int,
     temperature: float,
     prompt_template: str = "",
@@ -38,7 +38,7 @@ def evaluate_to(
         )
     run, params = load_run(
         model,
-        recipe=recipe,
+        task=task,
         questions=questions,
         index=index,
         limit=limit,
@@ -54,12 +54,12 @@ def evaluate_to(
         params,
         run.inputs.heldout,
         run.heldout_observer,
-        run.recipe,
+        run.task,
         temperature=temperature,
     )
     results = {
         "model": model,
-        "recipe": run.recipe.name,
+        "recipe": run.task.name,
         "questions": questions or "the run's own",
         **found.results,
     }
@@ -75,12 +75,12 @@ def ask(
     *,
     model: str,
     index: str,
-    recipe: str = "",
+    task: str = "",
     prompt_template: str = "",
 ) -> dict[str, Any]:
     """Prints how a policy answers one question, greedily."""
     run, params = load_run(
-        model, recipe=recipe, index=index, prompt_template=prompt_template
+        model, task=task, index=index, prompt_template=prompt_template
     )
     asked = Question(id="asked", question=question, golden_answers=("(unknown)",))
     [trajectory], _ = run.sampler.run(
@@ -92,7 +92,7 @@ def ask(
         temperature=0.0,
     )
     print_trajectory(trajectory)
-    outcome = run.recipe.judged(
+    outcome = run.task.judged(
         trajectory.segments,
         ("(unknown)",),
         has_ended=trajectory.has_ended,

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spread:
+class ActivationSharding:
     """Rows are cut over some mesh axes, and weights over the same ones and others.
 
     Said of every value that matters, because XLA has a choice else: it may gather all

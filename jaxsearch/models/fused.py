@@ -25,7 +25,7 @@ Weights = dict[str, Array]
 
 
 def joined(
-    block: dict[str, Any], architecture: Architecture, num_pieces: int = 1
+    block: dict[str, Any], architecture: Architecture, tensor_parallel_size: int = 1
 ) -> Weights:
     """The weights of one layer of `Decoder`, joined.
 
@@ -42,7 +42,9 @@ def joined(
         return jnp.concatenate([query, key[:, None], value[:, None]], axis=1)
 
     D = architecture.width
-    gate, up = (mlp[name].reshape(num_pieces, -1, D) for name in ("gate", "up"))
+    gate, up = (
+        mlp[name].reshape(tensor_parallel_size, -1, D) for name in ("gate", "up")
+    )
     weights = {
         "attention_scale": block["attention_norm"]["scale"],
         "groups": groups("").reshape(-1, D),
@@ -82,7 +84,7 @@ def joined_block(
     x: Float[Array, "B T D"],
     angles: tuple[Array, Array],
     attention: Callable[[Array, Array, Array], Array],
-    num_pieces: int = 1,
+    tensor_parallel_size: int = 1,
 ) -> Float[Array, "B T D"]:
     """What `Block` computes: attention and MLP, each behind a norm and added."""
     eps, B, T = architecture.norm_eps, *x.shape[:2]
@@ -105,6 +107,6 @@ def joined_block(
     x = x + jnp.einsum("BTNH,DNH->BTD", heads, weights["out"])
     read = rms_norm(x, weights["mlp_scale"], eps)
     wide = jnp.einsum("BTD,ED->BTE", read, weights["gate_up"])
-    gate, up = jnp.split(wide.reshape(B, T, num_pieces, -1), 2, axis=-1)
+    gate, up = jnp.split(wide.reshape(B, T, tensor_parallel_size, -1), 2, axis=-1)
     wide = (jax.nn.silu(gate) * up).reshape(B, T, -1)
     return x + jnp.einsum("BTF,DF->BTD", wide, weights["down"])

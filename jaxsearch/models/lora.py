@@ -75,13 +75,13 @@ class LoRAConfig:
         selected = []
         for one in MAPS:
             names = [f"model.layers.{i}.{one.name}" for i in range(num_layers)]
-            left_out = [name for name in names if not _matches(pattern, name)]
-            if not left_out:
+            excluded = [name for name in names if not _matches(pattern, name)]
+            if not excluded:
                 selected.append(one)
-            elif len(left_out) < num_layers:
+            elif len(excluded) < num_layers:
                 raise ValueError(
                     f"lora.targets {self.targets!r} selects {one.name} in some layers "
-                    f"but not {left_out[0]}; a map has an update in all layers or none"
+                    f"but not {excluded[0]}; a map has an update in all layers or none"
                 )
         if not selected:
             raise ValueError(

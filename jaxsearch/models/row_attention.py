@@ -90,8 +90,10 @@ def _part(
         return _attended(query, key, value, first, low, window, of_query, of_key)
 
     blocks = query.reshape(B, -1, _BLOCK_LEN, N, H).swapaxes(0, 1)
-    firsts = start + _BLOCK_LEN * jnp.arange(len(blocks))
-    out = jax.lax.map(lambda cut: block(key, value, *cut), (blocks, firsts))
+    broadcast_from_primary = start + _BLOCK_LEN * jnp.arange(len(blocks))
+    out = jax.lax.map(
+        lambda cut: block(key, value, *cut), (blocks, broadcast_from_primary)
+    )
     return out.swapaxes(0, 1).reshape(B, Q, N, H)
 
 

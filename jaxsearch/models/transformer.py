@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 from jaxtyping import Array, Float, Int
 
-from jaxsearch.models.activation_sharding import Spread
+from jaxsearch.models.activation_sharding import ActivationSharding
 from jaxsearch.models.adapters import (
     ADAPTERS,
     adapter_axes,
@@ -87,7 +87,7 @@ class Transformer:
 
     Attributes:
       dtype: of activations; parameters are cast to it where they are used.
-      is_rematerialised: recompute each block in the backward pass from its input
+      remat: recompute each block in the backward pass from its input
         alone; else the results of its products are kept.
       attention: over whole rows.
       is_packed: rows may hold several segments, which attention keeps apart.
@@ -101,11 +101,11 @@ class Transformer:
 
     architecture: Architecture
     dtype: Any = jnp.float32
-    is_rematerialised: bool = False
+    remat: bool = False
     attention: RowAttention = plain
     is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
-    spread: Spread | None = None
+    spread: ActivationSharding | None = None
     rollout_mesh: AbstractMesh | None = None
 
     def __post_init__(self):
@@ -182,7 +182,7 @@ class Transformer:
             x, kept = self._block(*self._whole(slices), x, angles, attention)
             return x if spread is None else spread.by_rows(x), kept
 
-        policy = None if self.is_rematerialised else _PRODUCTS
+        policy = None if self.remat else _PRODUCTS
         layer = jax.checkpoint(layer, policy=policy)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
         if spread is not None:
@@ -212,14 +212,14 @@ class Transformer:
             joined(
                 jax.tree.map(lambda x, i=i: x[i], params["blocks"]),
                 self.architecture,
-                self.num_pieces,
+                self.tensor_parallel_size,
             )
             for i in range(self.architecture.num_layers)
         ]
         return {**params, "blocks": blocks}
 
     @property
-    def num_pieces(self) -> int:
+    def tensor_parallel_size(self) -> int:
         """Devices that share a copy in rollouts."""
         return 1 if self.rollout_mesh is None else self.rollout_mesh.size
 
@@ -248,7 +248,7 @@ class Transformer:
         for number, weights in enumerate(params["blocks"]):
             here = functools.partial(attention, number)
             x = joined_block(
-                self.architecture, weights, x, angles, here, self.num_pieces
+                self.architecture, weights, x, angles, here, self.tensor_parallel_size
             )
         return self._final_norm(params, x)
 

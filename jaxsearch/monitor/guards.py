@@ -97,16 +97,16 @@ SIGNALS: Mapping[str, Signal] = {
 }
 
 
-class LeftOut(NamedTuple):
+class Excluded(NamedTuple):
     """What is kept from an update: numbers for the metrics, and whose groups."""
 
     values: dict[str, float]
     question_ids: list[str]
 
 
-def marked(
+def mark_excluded(
     trajectories: Sequence[Trajectory], config: GuardConfig
-) -> tuple[list[Trajectory], LeftOut]:
+) -> tuple[list[Trajectory], Excluded]:
     """The same trajectories, but those that no update may use are not kept.
 
     Only tokens that an update would read can make a group not finite: those of
@@ -128,12 +128,12 @@ def marked(
     if config.drops_overlong:
         values["rollouts_overlong"] = float(len(overlong))
     kept = [
-        dataclasses.replace(one, is_left_out=True)
+        dataclasses.replace(one, is_excluded=True)
         if index in overlong or one.position in broken
         else one
         for index, one in enumerate(trajectories)
     ]
-    return kept, LeftOut(values, list(broken.values()))
+    return kept, Excluded(values, list(broken.values()))
 
 
 def _has_finite_logprobs(trajectory: Trajectory) -> bool:

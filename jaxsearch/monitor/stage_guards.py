@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxsearch.monitor.guards import (
     SIGNALS,
+    Excluded,
     GuardConfig,
-    LeftOut,
     alarms,
     recent_and_best,
 )
@@ -36,21 +36,21 @@ class Watch:
     notices: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def close_step(
-        self, step: int, values: Mapping[str, float], left_out: LeftOut
+        self, step: int, values: Mapping[str, float], excluded: Excluded
     ) -> dict[str, float]:
         """The metrics that the guards add to those of a step."""
-        line = {**values, **left_out.values, "step": step}
+        line = {**values, **excluded.values, "step": step}
         found = alarms([*self.lines, line], self.config)
         before = self.lines[-1] if self.lines else {}
         self.lines.append(line | found)
-        if left_out.question_ids:
-            self.question_ids[step] = left_out.question_ids
+        if excluded.question_ids:
+            self.question_ids[step] = excluded.question_ids
         self.notices = {
             name: self._notice(name)
             for name in SIGNALS
             if found.get(f"alarm/{name}") and not before.get(f"alarm/{name}")
         }
-        return left_out.values | found
+        return excluded.values | found
 
     @property
     def is_notable(self) -> bool:

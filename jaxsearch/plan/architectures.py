@@ -47,7 +47,7 @@ def _of_random_weights(config: RunConfig) -> tuple[Architecture, str]:
             sized_architecture(model, padded_vocab(tokenizer)),
             f"the config, and the tokenizer {model.tokenizer}",
         )
-    tokenizer = config.data.material(Path(config.out), config.seed).tokenizer
+    tokenizer = config.data.source(Path(config.out), config.seed).tokenizer
     if tokenizer is not None:
         vocab_size = padded_vocab(tokenizer)
         return sized_architecture(model, vocab_size), "the config and its material"

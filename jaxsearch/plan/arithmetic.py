@@ -20,7 +20,7 @@ class UpdateWork:
       num_trained: parameters with a gradient; fewer than all with LoRA.
       itemsize: bytes of an activation.
       moment_bytes: of one of AdamW's two.
-      is_rematerialised: layers are computed again from their input.
+      remat: layers are computed again from their input.
     """
 
     architecture: Architecture
@@ -32,7 +32,7 @@ class UpdateWork:
     itemsize: int
     num_trained: int
     moment_bytes: int
-    is_rematerialised: bool
+    remat: bool
     has_reference: bool
 
     @property
@@ -45,7 +45,7 @@ class UpdateWork:
         is_whole = self.num_trained >= self.architecture.num_parameters
         layers, head = _forward_flops(self.architecture, self.rows, self.row_len)
         passes = (3 if is_whole else 2) + self.has_reference
-        return passes * (layers + head) + self.is_rematerialised * layers
+        return passes * (layers + head) + self.remat * layers
 
     @property
     def least_received(self) -> float:
@@ -92,9 +92,7 @@ class UpdateWork:
         positions = self.rows // (self.data * self.fsdp) * self.row_len
         heads = (a.num_heads + 2 * a.num_kv_heads) * a.head_width / tensor
         wide = 3 * a.mlp_width / tensor
-        saved = a.width + (
-            0 if self.is_rematerialised else 3 * a.width + 2 * heads + wide
-        )
+        saved = a.width + (0 if self.remat else 3 * a.width + 2 * heads + wide)
         saved *= a.num_layers * positions * self.itemsize
         layer = positions * self.itemsize * (4 * a.width + 3 * heads + 2 * wide)
         weights = layer_weights(a) / tensor * self.itemsize

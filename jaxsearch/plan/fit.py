@@ -109,16 +109,16 @@ def step_seconds(
     """
     if machine.chip is None or not parts:
         return {}
-    limits = config.rollout
+    budgets = config.rollout
     num_rollouts = stage.questions_per_step * stage.group_size
-    room = limits.max_len - limits.max_prompt_len
-    most = limits.max_searches * limits.max_observation_len
-    observed = max(0, min(most, room - limits.max_turn_len))
+    room = budgets.max_len - budgets.max_prompt_len
+    most = budgets.max_searches * budgets.max_observation_len
+    observed = max(0, min(most, room - budgets.max_turn_len))
     sampled = room - observed
     replicas = machine.num_devices // rollout.tensor
-    if limits.replicas is not None:
+    if budgets.replicas is not None:
         num_processes = machine.num_devices // machine.host_devices
-        replicas = limits.replicas * num_processes
+        replicas = budgets.replicas * num_processes
     rounds = num_rollouts / replicas
     decode = parts[DECODE].least_seconds(machine.chip)
     # The least that a step must read, whatever its program does besides.

@@ -23,7 +23,7 @@ from jaxsearch.plan.training import rows_of_batch
 from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.rollout.layout import AXIS, RULES
 from jaxsearch.rollout.shapes import Shapes
-from jaxsearch.run.build import param_shardings, rollout_limits
+from jaxsearch.run.build import param_shardings, rollout_budgets
 
 
 def plan(
@@ -111,21 +111,21 @@ def update_work(
         itemsize=jnp.dtype(network.dtype).itemsize,
         num_trained=sum(math.prod(x.shape) for x in jax.tree.leaves(trained)),
         moment_bytes=2 if stage.optimizer.moments == "bfloat16" else 4,
-        is_rematerialised=config.model.is_rematerialised,
+        remat=config.model.remat,
         has_reference=stage.needs_reference,
     )
 
 
 def rollout_work(config: RunConfig, network: Transformer, backend: str) -> RolloutWork:
     """A replica with every slot full."""
-    limits = rollout_limits(config.rollout)
-    shapes = Shapes(limits, network.architecture, backend)
+    budgets = rollout_budgets(config.rollout)
+    shapes = Shapes(budgets, network.architecture, backend)
     row_len, rows = max(shapes.append_rows.items())
     return RolloutWork(
         architecture=network.architecture,
         tensor=config.rollout.tensor,
-        num_slots=limits.num_slots,
-        max_len=limits.max_len,
+        num_slots=budgets.num_slots,
+        max_len=budgets.max_len,
         cached_tokens=shapes.num_pages * shapes.page_len,
         append_tokens=row_len * rows[-1],
         dtype=network.dtype,

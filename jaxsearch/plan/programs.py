@@ -68,10 +68,10 @@ def computed_parts(
 ) -> Parts:
     """The same by arithmetic, where no compiler is at hand: what they must take."""
     num_devices = update.data * update.fsdp * update.tensor
-    limits = config.rollout
+    budgets = config.rollout
     state, params = update.state_bytes, rollout.params_bytes
     sums = update.sums_bytes
-    prompts = -(-limits.num_slots // stage.group_size) * limits.max_prompt_len
+    prompts = -(-budgets.num_slots // stage.group_size) * budgets.max_prompt_len
 
     def part(
         held: float, extra: float, flops: float, accessed: float, received: float = 0.0

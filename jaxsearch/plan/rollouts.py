@@ -13,7 +13,7 @@ from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import placed
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     on_replica,
@@ -22,10 +22,10 @@ from jaxsearch.rollout.layout import (
     slot_shardings,
     whole,
 )
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.shapes import Shapes
 from jaxsearch.rollout.slots import Slots, empty_slots
-from jaxsearch.run.build import rollout_limits
+from jaxsearch.run.build import rollout_budgets
 
 Lowered = Any  # jax.stages.Lowered
 
@@ -51,8 +51,8 @@ class Rollouts:
 
     @functools.cached_property
     def shapes(self) -> Shapes:
-        limits = rollout_limits(self.config.rollout)
-        return Shapes(limits, self.transformer.architecture, self.backend)
+        budgets = rollout_budgets(self.config.rollout)
+        return Shapes(budgets, self.transformer.architecture, self.backend)
 
     @functools.cached_property
     def params(self) -> Params:
@@ -69,8 +69,8 @@ class Rollouts:
                 self.transformer.dtype,
                 is_for_kernel=self.shapes.has_kernel,
             )
-            limits = self.shapes.limits
-            return empty_slots(limits.num_slots, limits.max_len, cache)
+            budgets = self.shapes.budgets
+            return empty_slots(budgets.num_slots, budgets.max_len, cache)
 
         shapes = jax.eval_shape(make)
         return placed(shapes, slot_shardings(self.mesh, shapes))
@@ -91,7 +91,7 @@ class Rollouts:
     @property
     def table(self) -> jax.ShapeDtypeStruct:
         """Of the stop automaton: a state for each byte of the tags, and two more."""
-        tags = recipe_named(self.stage.recipe).protocol.stop_tags
+        tags = task_named(self.stage.task).protocol.stop_tags
         num_states = sum(len(tag.encode()) for tag in tags) + 2
         return self._ints(num_states, self.transformer.architecture.vocab_size)
 
@@ -118,15 +118,15 @@ class Rollouts:
 
     def decode(self) -> Lowered:
         """A step of all slots."""
-        limits = self.shapes.limits
-        num_pages = -(-limits.max_len // self.shapes.page_len)
+        budgets = self.shapes.budgets
+        num_pages = -(-budgets.max_len // self.shapes.page_len)
         one = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole)
         return Programs.decode.lower(
             self._programs,
             self.params,
             self.slots,
-            self._ints(limits.num_slots),
-            self._ints(limits.num_slots, num_pages),
+            self._ints(budgets.num_slots),
+            self._ints(budgets.num_slots, num_pages),
             self.table,
             one,
             self._ints(),
@@ -136,7 +136,7 @@ class Rollouts:
 
     @property
     def _prompt_rows(self) -> Sequence[jax.ShapeDtypeStruct]:
-        num_prompts = -(-self.shapes.limits.num_slots // self.stage.group_size)
+        num_prompts = -(-self.shapes.budgets.num_slots // self.stage.group_size)
         row_len = self.shapes.prompt_lens[-1]
         return self._ints(num_prompts, row_len), self._ints(num_prompts)
 
@@ -147,7 +147,7 @@ class Rollouts:
             transformer=self.transformer,
             end_ids=(0,),
             max_turn_len=rollout.max_turn_len,
-            cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
+            truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
             seed=self.config.seed,
         )
 

@@ -48,12 +48,12 @@ def section(metrics: Sequence[Mapping[str, Any]]) -> str:
     counted = [key for key in COUNTS if key in keys]
     if not (watched or counted):
         return empty("No guard was on: this run has no RL step yet, or none of them.")
-    left_out = "".join(
+    excluded = "".join(
         f"<li>{_count(key, metrics)}: {COUNTS[key]}</li>" for key in counted
     )
     return (
         '<p class="note">Left out of updates:</p>'
-        f"<ul>{left_out}</ul>{_alarms(watched, metrics)}"
+        f"<ul>{excluded}</ul>{_alarms(watched, metrics)}"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.tasks import Recipe, recipe_named
+from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.trajectory import Segment
 
 Line = dict[str, Any]  # one object of a JSONL file
@@ -22,7 +22,7 @@ _KINDS = {str: "a string", list: "a list", bool: "true or false", dict: "an obje
 
 
 def score_file(
-    path: str | Path, recipe_name: str, out: str | Path | None = None
+    path: str | Path, task_name: str, out: str | Path | None = None
 ) -> dict[str, Any]:
     """Judges each line of a JSONL file (gz too) and returns the summary.
 
@@ -48,24 +48,24 @@ def score_file(
       many are `equal` and `unequal`, every field of it compared, and `unequal_ids`, the
       first `MAX_UNEQUAL_IDS` of the latter that have one.
     """
-    if recipe_name != "auto":
-        recipe_named(recipe_name)
+    if task_name != "auto":
+        task_named(task_name)
     if out is not None and Path(out).exists():
         raise ValueError(f"{out} exists already; delete it or name another output file")
 
     judged: list[tuple[Line, Line]] = []
     skipped = 0
     for where, line in _lines(path):
-        if recipe_name != "auto" and line.get("recipe") not in (None, recipe_name):
+        if task_name != "auto" and line.get("recipe") not in (None, task_name):
             skipped += 1
             continue
         try:
-            judged.append((line, _judge(line, recipe_name)))
+            judged.append((line, _judge(line, task_name)))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if not judged:
         raise ValueError(
-            f"{path}: no line to judge with recipe {recipe_name!r}; {skipped} lines "
+            f"{path}: no line to judge with recipe {task_name!r}; {skipped} lines "
             "name another recipe: give that one, or 'auto'"
         )
 
@@ -104,11 +104,9 @@ def _parsed(raw: bytes, where: str) -> Line:
     return line
 
 
-def _judge(line: Line, recipe_name: str) -> Line:
+def _judge(line: Line, task_name: str) -> Line:
     """The fields that the output line has beyond its input."""
-    recipe = recipe_named(
-        _field(line, "recipe", str) if recipe_name == "auto" else recipe_name
-    )
+    task = task_named(_field(line, "recipe", str) if task_name == "auto" else task_name)
     golden_answers = _field(line, "golden_answers", list)
     if not all(isinstance(gold, str) for gold in golden_answers):
         raise ValueError(f"expected strings in golden_answers, got {golden_answers!r}")
@@ -119,7 +117,7 @@ def _judge(line: Line, recipe_name: str) -> Line:
         if not isinstance(prediction, str | None):
             raise ValueError(f"prediction must be a string or null, got {prediction!r}")
     else:
-        outcome = _outcome(line, recipe, golden_answers)
+        outcome = _outcome(line, task, golden_answers)
         prediction = outcome.prediction
         found = {
             "reward": outcome.reward,
@@ -129,23 +127,23 @@ def _judge(line: Line, recipe_name: str) -> Line:
             **outcome.findings,
         }
     if golden_answers:
-        found |= recipe.metrics(prediction, golden_answers)
+        found |= task.metrics(prediction, golden_answers)
     else:
         found |= dict.fromkeys(_METRICS, 0.0)
     if unknown := _field({"expected": {}} | line, "expected", dict).keys() - found:
         raise ValueError(
-            f"expected names {sorted(unknown)}, recipe {recipe.name!r} finds "
+            f"expected names {sorted(unknown)}, recipe {task.name!r} finds "
             f"{sorted(found)}"
         )
     return found
 
 
-def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
-    is_told = recipe.uses_end or "ended" in line
+def _outcome(line: Line, task: Task, golden_answers: list[str]) -> Outcome:
+    is_told = task.uses_end or "ended" in line
     has_ended = is_told and _field(line, "ended", bool)
     if "segments" not in line:
         response = _field(line, "response", str)
-        return recipe.judged_text(
+        return task.judged_text(
             response, golden_answers, has_ended=has_ended, whose="this line"
         )
     if "response" in line:
@@ -157,9 +155,7 @@ def _outcome(line: Line, recipe: Recipe, golden_answers: list[str]) -> Outcome:
         text = _field(segment, "text", str)
         is_policy = _field(segment, "is_policy", bool)
         segments.append(Segment(text=text, is_policy=is_policy))
-    return recipe.judged(
-        segments, golden_answers, has_ended=has_ended, whose="this line"
-    )
+    return task.judged(segments, golden_answers, has_ended=has_ended, whose="this line")
 
 
 def _field(line: Line, name: str, kind: type) -> Any:

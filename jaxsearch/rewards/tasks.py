@@ -33,7 +33,7 @@ class RewardError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Task:
     """A protocol, its reward and its normaliser.
 
     Attributes:
@@ -115,7 +115,7 @@ class Recipe:
         }
 
 
-_RESEARCH = Recipe(
+_RESEARCH = Task(
     name="research",
     protocol=RESEARCH,
     reward=research.research,
@@ -123,7 +123,7 @@ _RESEARCH = Recipe(
     uses_end=True,
     normalise=normalise_research,
 )
-_R1_SEARCHER_STAGE1 = Recipe(
+_R1_SEARCHER_STAGE1 = Task(
     name="r1_searcher_stage1",
     protocol=R1_SEARCHER,
     reward=r1_searcher.r1_searcher_stage1,
@@ -137,7 +137,7 @@ _R1_SEARCHER_STAGE2 = dataclasses.replace(
     reward=r1_searcher.r1_searcher_stage2,
     reward_of_text=r1_searcher.r1_searcher_stage2_text,
 )
-_SEARCH_R1 = Recipe(
+_SEARCH_R1 = Task(
     name="search_r1",
     protocol=SEARCH_R1,
     reward=search_r1.search_r1,
@@ -146,9 +146,9 @@ _SEARCH_R1 = Recipe(
     normalise=normalise_research,
 )
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
         _RESEARCH,
         dataclasses.replace(
             _RESEARCH,
@@ -199,25 +199,25 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe_named(name: str) -> Recipe:
+def task_named(name: str) -> Task:
     """The recipe of that name, or one's own: `package.module:NAME`.
 
     A `Recipe` in any module that Python finds serves in training, `eval` and `score`.
 
     Errors: ValueError that lists near names, or says what the module lacks.
     """
-    if name in RECIPES:
-        return RECIPES[name]
+    if name in TASKS:
+        return TASKS[name]
     if ":" in name:
         return _imported(name)
-    near = difflib.get_close_matches(name, RECIPES)
+    near = difflib.get_close_matches(name, TASKS)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
-        f"unknown recipe {name!r}; {hint}The recipes are {', '.join(RECIPES)}"
+        f"unknown recipe {name!r}; {hint}The recipes are {', '.join(TASKS)}"
     )
 
 
-def _imported(name: str) -> Recipe:
+def _imported(name: str) -> Task:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -230,13 +230,13 @@ def _imported(name: str) -> Recipe:
         raise ValueError(
             f"recipe {name!r}: cannot import {module_name!r}: {_in_words(error)}"
         ) from error
-    recipe = vars(module).get(attribute)
-    if not isinstance(recipe, Recipe):
+    task = vars(module).get(attribute)
+    if not isinstance(task, Task):
         raise ValueError(
             f"recipe {name!r}: expected a Recipe called {attribute} in {module_name}, "
-            f"got {type(recipe).__name__}"
+            f"got {type(task).__name__}"
         )
-    return recipe
+    return task
 
 
 def _in_words(error: Exception) -> str:

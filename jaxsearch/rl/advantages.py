@@ -94,7 +94,7 @@ def plain_reward(
 ) -> Float[Array, "Q G"]:
     """The reward itself: REINFORCE++, whose baseline is the mean over all tokens.
 
-    It wants `has_whitened_advantages`. A group of equal rewards does carry signal
+    It wants `whiten_advantages`. A group of equal rewards does carry signal
     here: it is measured against the other groups. Errors as in `group_relative`.
 
     Source: REINFORCE++ (arXiv:2501.03262).

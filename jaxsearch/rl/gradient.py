@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rl.head_sharding import Places
+from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.trajectory import TrainBatch
 
@@ -46,7 +46,7 @@ class Gradient:
     head: Callable[[Params], Float[Array, "V D"]]
     objective: Objective
     temperature: float = 1.0
-    places: Places | None = None
+    places: HeadSharding | None = None
 
     def __post_init__(self):
         if not self.temperature > 0:

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsearch.rl.head_sharding import Axes, Places
+from jaxsearch.rl.head_sharding import Axes, HeadSharding
 
 # Logits that exist at once: so many positions, and so many numbers (128 MB). Chunks
 # must be short where V is large, since a row's last one is mostly padding.
@@ -29,7 +29,7 @@ def policy_logprobs(
     tokens: Int[Array, "M T"],
     is_policy: Bool[Array, "M T"],
     temperature: Float[Array, ""],
-    places: Places | None = None,
+    places: HeadSharding | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
@@ -84,7 +84,7 @@ class _Chunks(NamedTuple):
 
     @classmethod
     def of(
-        cls, is_target: Bool[Array, "M T"], vocab_size: int, places: Places | None
+        cls, is_target: Bool[Array, "M T"], vocab_size: int, places: HeadSharding | None
     ) -> "_Chunks":
         M, T = is_target.shape
         width = chunk_width(M, T, vocab_size)

@@ -11,7 +11,7 @@ Axes = str | tuple[str, ...] | None  # of a mesh; None: nothing is spread
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Places:
+class HeadSharding:
     """Where hidden states and the head lie on a mesh.
 
     Every device works through the positions of its own rows by itself. Were the loop

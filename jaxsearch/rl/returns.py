@@ -59,16 +59,16 @@ def whitened(
     Source: REINFORCE++ (arXiv:2501.03262).
     """
     pairs = list(zip(values, is_policy, strict=True))
-    parts = [one_by_one(_total, x, mask) for x, mask in pairs]
+    parts = [run_blocking(_total, x, mask) for x, mask in pairs]
     total, weight = (sum(part[i] for part in parts) for i in (0, 1))
     mean = total / jnp.maximum(weight, 1.0)
-    squares = sum(one_by_one(_squares, x, mask, mean) for x, mask in pairs)
+    squares = sum(run_blocking(_squares, x, mask, mean) for x, mask in pairs)
     variance = squares / jnp.maximum(weight - ddof, 1.0)
     scale = jax.lax.rsqrt(jnp.maximum(variance, least_variance) + added_variance)
     return [_scaled(x, mask, mean, scale) for x, mask in pairs]
 
 
-def one_by_one(program: Callable[..., Any], *arguments: Any) -> Any:
+def run_blocking(program: Callable[..., Any], *arguments: Any) -> Any:
     """What the program returns, computed.
 
     Of programs that sum over processes and do not depend on each other, two may run at

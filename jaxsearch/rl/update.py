@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.gradient import Forward, Gradient, Params
-from jaxsearch.rl.head_sharding import Places
+from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.trajectory import TrainBatch
 
@@ -88,7 +88,7 @@ class Updater:
     objective: Objective
     optimizer: optax.GradientTransformation
     temperature: float = 1.0
-    places: Places | None = None
+    places: HeadSharding | None = None
     frozen: Params = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

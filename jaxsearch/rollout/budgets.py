@@ -8,7 +8,7 @@ _SMALLEST_BUCKET = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class Budgets:
     """Budgets of a rollout, in tokens unless named otherwise.
 
     Attributes:

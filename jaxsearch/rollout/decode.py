@@ -17,7 +17,7 @@ from jaxsearch.rollout.layout import (
     slot_shardings,
     whole,
 )
-from jaxsearch.rollout.sampling import Cut, sample
+from jaxsearch.rollout.sampling import TopKTopP, sample
 from jaxsearch.rollout.slots import (
     Phase,
     Slots,
@@ -55,7 +55,7 @@ class Programs:
     transformer: Transformer
     end_ids: tuple[int, ...]
     max_turn_len: int
-    cut: Cut
+    truncation: TopKTopP
     seed: int
 
     @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -214,8 +214,8 @@ class Programs:
                 for place in (by_vocabulary(mesh), whole(mesh)):
                     logits = jax.lax.with_sharding_constraint(logits, place)
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
-            token, logprob, cut_logprob = sample(
-                logits, uniforms, temperature, self.cut
+            token, logprob, truncated_logprob = sample(
+                logits, uniforms, temperature, self.truncation
             )
             some = append(
                 some._replace(cache=cache),
@@ -224,7 +224,7 @@ class Programs:
                 num_fed,
                 is_policy=True,
                 logprobs=logprob[:, None],
-                sampling_logprobs=cut_logprob[:, None],
+                sampling_logprobs=truncated_logprob[:, None],
             )
             turn_len = some.turn_len + num_fed
             stop_state = table[some.stop_state, token]

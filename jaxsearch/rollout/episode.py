@@ -16,7 +16,7 @@ from jaxsearch.env.search import Observer
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout import memory
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.loop import Rollouts
@@ -51,20 +51,20 @@ class Sampler:
     def __init__(
         self,
         programs: Programs,
-        limits: Limits,
+        budgets: Budgets,
         protocol: Protocol,
         tokenizer: Tokenizer,
         table: np.ndarray,
         turn_state: TurnState = from_the_start,
         replicas: Sequence[Mesh] | None = None,
     ):
-        if programs.max_turn_len != limits.max_turn_len:
+        if programs.max_turn_len != budgets.max_turn_len:
             raise ValueError(
                 f"programs and limits disagree on max_turn_len: "
-                f"{programs.max_turn_len} and {limits.max_turn_len}"
+                f"{programs.max_turn_len} and {budgets.max_turn_len}"
             )
         self.tokenizer = tokenizer
-        self._limits = limits
+        self._budgets = budgets
         self._protocol = protocol
         self._turn_state = turn_state
         self._programs = programs
@@ -73,7 +73,7 @@ class Sampler:
         self._device = replicas[0].devices.flat[0]
         with self._memory_explained():
             self._pools = [
-                SlotPool(programs, limits, table, tokenizer.pad_id, mesh)
+                SlotPool(programs, budgets, table, tokenizer.pad_id, mesh)
                 for mesh in replicas
             ]
 
@@ -87,17 +87,17 @@ class Sampler:
             pool.warm_up(pool.params_of(params), group_size, stop)
 
         with self._memory_explained():
-            self._take_memory()
+            self._allocate_cache()
             side_by_side([functools.partial(warm_up, pool) for pool in self._pools])
 
-    def give_memory_back(self) -> None:
+    def free_cache(self) -> None:
         """What the slots hold of the devices, until the next run."""
         for pool in self._pools:
-            pool.give_memory_back()
+            pool.free_cache()
 
-    def _take_memory(self) -> None:
+    def _allocate_cache(self) -> None:
         for pool in self._pools:
-            pool.take_memory()
+            pool.allocate_cache()
 
     def run(
         self,
@@ -132,10 +132,10 @@ class Sampler:
                 f"expected group_size >= 1 and temperature >= 0, got {group_size} "
                 f"and {temperature}"
             )
-        if observer.max_observation_len > self._limits.max_observation_len:
+        if observer.max_observation_len > self._budgets.max_observation_len:
             raise ValueError(
                 f"the observer gives up to {observer.max_observation_len} tokens, the "
-                f"sampler takes {self._limits.max_observation_len}"
+                f"sampler takes {self._budgets.max_observation_len}"
             )
         prompts = [self._prompt(position, question) for position, question in questions]
         queue = PromptQueue(
@@ -143,7 +143,7 @@ class Sampler:
             group_size,
             num_replicas=len(self._pools),
             most=self._pools[0].num_prompts(group_size),
-            is_dealt=self._limits.search_calls > 0,
+            is_dealt=self._budgets.search_calls > 0,
             first_member=first_member,
         )
 
@@ -156,7 +156,7 @@ class Sampler:
                 order=order,
                 stop=stop,
                 pool=pool,
-                limits=self._limits,
+                budgets=self._budgets,
                 protocol=self._protocol,
                 tokenizer=self.tokenizer,
                 observer=observer,
@@ -170,7 +170,7 @@ class Sampler:
             return rollouts.finish(), rollouts.timing
 
         with self._memory_explained():
-            self._take_memory()
+            self._allocate_cache()
             parts = side_by_side(
                 [
                     functools.partial(finish, replica, pool)
@@ -184,21 +184,21 @@ class Sampler:
 
     def _memory_explained(self) -> contextlib.AbstractContextManager[None]:
         """Where a device runs out of memory, the error says how many slots fit."""
-        transformer, limits = self._programs.transformer, self._limits
-        num_tokens = limits.cache_len or limits.num_slots * limits.max_len
+        transformer, budgets = self._programs.transformer, self._budgets
+        num_tokens = budgets.cache_len or budgets.num_slots * budgets.max_len
         num_parameters = transformer.architecture.num_parameters
-        num_pieces = transformer.num_pieces
+        tensor_parallel_size = transformer.tensor_parallel_size
         return memory.explained(
-            num_slots=limits.num_slots,
+            num_slots=budgets.num_slots,
             bytes_per_slot=memory.slot_bytes(
                 transformer.architecture,
-                num_tokens // limits.num_slots,
+                num_tokens // budgets.num_slots,
                 transformer.dtype,
-                num_pieces,
+                tensor_parallel_size,
             ),
             reserved_bytes=num_parameters
             * jnp.dtype(transformer.dtype).itemsize
-            // num_pieces,
+            // tensor_parallel_size,
             device_bytes=memory.device_bytes(self._device),
         )
 
@@ -207,9 +207,9 @@ class Sampler:
             self._protocol.prompt(question.question),
             self._protocol.messages(question.question),
         )
-        if not 0 < len(ids) <= self._limits.max_prompt_len:
+        if not 0 < len(ids) <= self._budgets.max_prompt_len:
             raise ValueError(
                 f"the prompt of question {question.id!r} has {len(ids)} tokens; "
-                f"expected 1 to {self._limits.max_prompt_len} (max_prompt_len)"
+                f"expected 1 to {self._budgets.max_prompt_len} (max_prompt_len)"
             )
         return Prompt(question=question, position=position, ids=ids)

@@ -61,17 +61,19 @@ def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> An
     Errors: ValueError names a parameter whose heads, width or vocabulary does not
     divide.
     """
-    num_pieces = mesh.shape[AXIS]
-    if transformer.num_pieces != num_pieces:
+    tensor_parallel_size = mesh.shape[AXIS]
+    if transformer.tensor_parallel_size != tensor_parallel_size:
         raise ValueError(
-            f"the network is laid out for {transformer.num_pieces} devices a copy, the "
-            f"mesh has {num_pieces}: see on_replica"
+            f"the network is laid out for {transformer.tensor_parallel_size} "
+            f"devices a copy, the mesh has {tensor_parallel_size}: see on_replica"
         )
     try:
         # Joined weights hide what must divide: each group of heads is many rows.
         meshes.shardings(mesh, transformer.logical_axes, transformer.shapes, RULES)
     except ValueError as error:
-        raise ValueError(f"rollout.tensor {num_pieces} does not fit: {error}") from None
+        raise ValueError(
+            f"rollout.tensor {tensor_parallel_size} does not fit: {error}"
+        ) from None
     shapes = jax.eval_shape(transformer.for_rollouts, transformer.shapes)
     return meshes.shardings(mesh, transformer.rollout_axes, shapes, RULES)
 

@@ -14,7 +14,7 @@ from jaxsearch.env.background import Background
 from jaxsearch.env.search import Observer
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Prompts
 from jaxsearch.rollout.pool import SlotPool
 from jaxsearch.rollout.prompt_queue import PromptQueue
@@ -44,7 +44,7 @@ class Rollouts:
         order: Mapping[int, int],
         stop: Stop,
         pool: SlotPool,
-        limits: Limits,
+        budgets: Budgets,
         protocol: Protocol,
         tokenizer: Tokenizer,
         observer: Observer,
@@ -61,7 +61,7 @@ class Rollouts:
         self._order = order
         self._stop = stop
         self._pool = pool
-        self._limits = limits
+        self._budgets = budgets
         self._protocol = protocol
         self._tokenizer = tokenizer
         self._observer = observer
@@ -77,7 +77,7 @@ class Rollouts:
         self._by_slot: dict[int, Rollout] = {}
         self._decoding: set[int] = set()
         self._is_stalled = False  # what decodes found no room in the cache
-        self._lengths = np.zeros(limits.num_slots, np.int32)
+        self._lengths = np.zeros(budgets.num_slots, np.int32)
         self._searches: dict[Future, Asked] = {}  # in the order of asking
         # Observations that are in, but not yet in the cache.
         self._observed: dict[int, list[int]] = {}
@@ -91,7 +91,7 @@ class Rollouts:
         if not self._has_prompts:
             return []  # without a program that would have to be compiled
         # A run that an error broke off leaves slots that go on decoding.
-        self._pool.release(range(self._limits.num_slots))
+        self._pool.release(range(self._budgets.num_slots))
         with Background() as searching:
             while self._has_prompts or self._by_slot:
                 self._stop.check()
@@ -110,7 +110,7 @@ class Rollouts:
 
     def _refill(self) -> None:
         free = collections.deque(
-            slot for slot in range(self._limits.num_slots) if slot not in self._by_slot
+            slot for slot in range(self._budgets.num_slots) if slot not in self._by_slot
         )
         # Nobody starts while an observation finds no room: it could wait forever.
         while free and not self._observed and self._has_prompts:
@@ -152,7 +152,7 @@ class Rollouts:
         )
 
     def _decode(self) -> None:
-        max_steps = _STEPS_PER_LOOK if self._searches else self._limits.max_turn_len
+        max_steps = _STEPS_PER_LOOK if self._searches else self._budgets.max_turn_len
         slots = sorted(self._decoding, key=self._age)
         lengths = {slot: int(self._lengths[slot]) for slot in slots}
         with self._timed("decode"):
@@ -200,7 +200,7 @@ class Rollouts:
                 turn = self._tokenizer.decode(rows[slot].tokens[rollout.turn_start :])
                 if self._protocol.is_last(turn):
                     finished[slot] = Status.ENDED
-                elif len(rollout.searches) == self._limits.max_searches:
+                elif len(rollout.searches) == self._budgets.max_searches:
                     finished[slot] = Status.OUT_OF_SEARCHES
                 else:
                     queries[slot] = self._protocol.query(turn)
@@ -213,7 +213,7 @@ class Rollouts:
 
     def _arrived(self) -> list[Future]:
         """The searches to take results of; waits for one if nothing decodes."""
-        searches, patience = list(self._searches), self._limits.search_calls
+        searches, patience = list(self._searches), self._budgets.search_calls
         last = self.timing.num_decode_calls - patience
         due = [f for f in searches if patience and self._searches[f].num_calls <= last]
         if not due and (self._is_stalled or not self._decoding):
@@ -243,7 +243,7 @@ class Rollouts:
                 continue
             for slot, (ids, search) in zip(queries, results, strict=True):
                 self._by_slot[slot].searches.append(search)
-                if self._lengths[slot] + len(ids) < self._limits.max_len:
+                if self._lengths[slot] + len(ids) < self._budgets.max_len:
                     self._observed[slot] = ids
                 else:
                     finished[slot] = Status.OUT_OF_LENGTH

@@ -19,15 +19,18 @@ class OutOfMemoryError(RuntimeError):
 
 
 def slot_bytes(
-    architecture: Architecture, max_len: int, dtype: DTypeLike, num_pieces: int = 1
+    architecture: Architecture,
+    max_len: int,
+    dtype: DTypeLike,
+    tensor_parallel_size: int = 1,
 ) -> int:
     """Bytes of a slot of up to `max_len` tokens: keys and values, and the row itself.
 
-    On each of the `num_pieces` devices that share the heads. The few scalars of a slot
-    are left out.
+    On each of the `tensor_parallel_size` devices that share the heads. The few scalars
+    of a slot are left out.
     """
     a = architecture
-    numbers = 2 * a.num_layers * a.num_kv_heads // num_pieces * a.head_width
+    numbers = 2 * a.num_layers * a.num_kv_heads // tensor_parallel_size * a.head_width
     return max_len * (numbers * jnp.dtype(dtype).itemsize + _TOKEN_BYTES)
 
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxsearch.data.tokenizer import pad_rows
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params
-from jaxsearch.rollout.budgets import Limits, bucket_of
+from jaxsearch.rollout.budgets import Budgets, bucket_of
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     replica_params,
@@ -40,7 +40,7 @@ class SlotPool:
     def __init__(
         self,
         programs: Programs,
-        limits: Limits,
+        budgets: Budgets,
         table: np.ndarray,
         pad_id: int,
         mesh: Mesh,
@@ -50,15 +50,15 @@ class SlotPool:
         self._param_places = rollout_shardings(mesh, programs.transformer)
         self._table = jax.device_put(table, whole(mesh))
         self._pad_id = pad_id
-        self._num_slots = limits.num_slots
-        self._max_len = limits.max_len
+        self._num_slots = budgets.num_slots
+        self._max_len = budgets.max_len
         transformer = programs.transformer
-        self._shapes = shapes_here(limits, transformer.architecture)
+        self._shapes = shapes_here(budgets, transformer.architecture)
         self._pages = PageTable(
-            num_slots=limits.num_slots,
+            num_slots=budgets.num_slots,
             num_pages=self._shapes.num_pages,
             page_len=self._shapes.page_len,
-            max_len=limits.max_len,
+            max_len=budgets.max_len,
         )
 
         def slots() -> Slots:
@@ -69,7 +69,7 @@ class SlotPool:
                 transformer.dtype,
                 is_for_kernel=self._shapes.has_kernel,
             )
-            return empty_slots(limits.num_slots, limits.max_len, cache)
+            return empty_slots(budgets.num_slots, budgets.max_len, cache)
 
         # Made where they are: the first device has no room for those of all.
         places = slot_shardings(mesh, jax.eval_shape(slots))
@@ -77,18 +77,18 @@ class SlotPool:
         self._slots = self._make_slots()
         self._steps: jax.Array | np.int32 = np.int32(0)
 
-    def give_memory_back(self) -> None:
-        """Deletes the slots, of which none may be in use, until `take_memory`."""
+    def free_cache(self) -> None:
+        """Deletes the slots, of which none may be in use, until `allocate_cache`."""
         jax.tree.map(lambda array: array.delete(), self._slots)
 
-    def take_memory(self) -> None:
+    def allocate_cache(self) -> None:
         """Makes slots again if there are none."""
         if self._slots.length.is_deleted():
             self._slots = self._make_slots()
 
-    def params_of(self, published: Params) -> Params:
+    def params_of(self, rollout_params: Params) -> Params:
         """What this replica's devices hold of the published parameters."""
-        return replica_params(self._mesh, self._param_places, published)
+        return replica_params(self._mesh, self._param_places, rollout_params)
 
     def warm_up(self, params: Params, group_size: int, stop: Stop) -> None:
         """Compiles every program in every shape that a rollout may need.

@@ -10,7 +10,7 @@ _BLOCK = 128  # vocabulary entries summed at once by the two-level search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cut:
+class TopKTopP:
     """Which part of the distribution may be sampled; None means all of it."""
 
     top_k: int | None = None
@@ -32,7 +32,7 @@ def sample(
     logits: Float[Array, "B V"],
     uniforms: Float[Array, " B"],
     temperature: Float[Array, ""],
-    cut: Cut,
+    truncation: TopKTopP,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
     """Draws one token a row by inverting the cumulative distribution.
 
@@ -48,10 +48,10 @@ def sample(
     """
     is_greedy = temperature == 0
     scaled = logits / jnp.where(is_greedy, 1.0, temperature)
-    allowed = scaled if cut.is_whole else _cut(scaled, cut)
+    allowed = scaled if truncation.is_whole else _truncate(scaled, truncation)
     token, allowed_lse = _draw(allowed, uniforms, is_greedy)
     chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
-    lse = allowed_lse if cut.is_whole else jax.nn.logsumexp(scaled, axis=-1)
+    lse = allowed_lse if truncation.is_whole else jax.nn.logsumexp(scaled, axis=-1)
     return token, chosen - lse, chosen - allowed_lse
 
 
@@ -99,16 +99,16 @@ def _first_above(
     return index, jnp.take_along_axis(starts, index[:, None], axis=-1)[:, 0]
 
 
-def _cut(scaled: Float[Array, "B V"], cut: Cut) -> Float[Array, "B V"]:
+def _truncate(scaled: Float[Array, "B V"], truncation: TopKTopP) -> Float[Array, "B V"]:
     """-inf on what top-k, then top-p of the rest, leave out; ties stay together."""
     ordered = -jnp.sort(-scaled, axis=-1)
     threshold = ordered[:, -1:]
-    if cut.top_k is not None and cut.top_k < scaled.shape[-1]:
-        threshold = ordered[:, cut.top_k - 1 : cut.top_k]
+    if truncation.top_k is not None and truncation.top_k < scaled.shape[-1]:
+        threshold = ordered[:, truncation.top_k - 1 : truncation.top_k]
         ordered = jnp.where(ordered >= threshold, ordered, -jnp.inf)
-    if cut.top_p is not None and cut.top_p < 1.0:
+    if truncation.top_p is not None and truncation.top_p < 1.0:
         probs = jax.nn.softmax(ordered, axis=-1)
-        is_kept = jnp.cumsum(probs, axis=-1) - probs < cut.top_p
+        is_kept = jnp.cumsum(probs, axis=-1) - probs < truncation.top_p
         lowest = jnp.min(jnp.where(is_kept, ordered, jnp.inf), axis=-1, keepdims=True)
         threshold = jnp.maximum(threshold, lowest)
     return jnp.where(scaled >= threshold, scaled, -jnp.inf)

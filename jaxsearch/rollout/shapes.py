@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.rollout.budgets import Limits, buckets
+from jaxsearch.rollout.budgets import Budgets, buckets
 
 # Tokens of observations that are fed at once: enough for the products to run near the
 # machine's rate, few enough that a batch is seldom padded with empty rows. Two CPU
@@ -42,7 +42,7 @@ _LEAST_ROWS = 8
 class Shapes:
     """Everything that follows from the limits, the network and the kind of device."""
 
-    limits: Limits
+    budgets: Budgets
     architecture: Architecture
     backend: str  # as `jax.default_backend` names it
 
@@ -50,15 +50,15 @@ class Shapes:
     def page_len(self) -> int:
         """W, tokens in a page."""
         by_device = _PAGE_LEN_ON_CPU if self.backend == "cpu" else _PAGE_LEN
-        return self.limits.page_len or by_device
+        return self.budgets.page_len or by_device
 
     @property
     def num_pages(self) -> int:
         """Of the whole cache."""
-        limits = self.limits
-        num_pages = limits.num_slots * -(-limits.max_len // self.page_len)
-        if limits.cache_len is not None:
-            num_pages = min(num_pages, -(-limits.cache_len // self.page_len))
+        budgets = self.budgets
+        num_pages = budgets.num_slots * -(-budgets.max_len // self.page_len)
+        if budgets.cache_len is not None:
+            num_pages = min(num_pages, -(-budgets.cache_len // self.page_len))
         return num_pages
 
     @property
@@ -86,13 +86,13 @@ class Shapes:
         """For each number of rows that may decode, the part ends it may read up to."""
         of_fewer = _shares(_PARTS_OF_FEWER_ROWS, self.num_pages, self._least_part)
         ends = tuple(end for end in self.part_ends if end in of_fewer)
-        *fewer, num_slots = _shares(_FEWER_ROWS, self.limits.num_slots, _LEAST_ROWS)
+        *fewer, num_slots = _shares(_FEWER_ROWS, self.budgets.num_slots, _LEAST_ROWS)
         return {**dict.fromkeys(fewer, ends), num_slots: self.part_ends}
 
     @functools.cached_property
     def prompt_lens(self) -> tuple[int, ...]:
         """Lengths that prompts are padded to."""
-        return buckets(self.limits.max_prompt_len)
+        return buckets(self.budgets.max_prompt_len)
 
     @functools.cached_property
     def append_rows(self) -> Mapping[int, tuple[int, ...]]:
@@ -100,8 +100,8 @@ class Shapes:
         by_device = self.backend == "cpu"
         tokens = _APPENDED_TOKENS_ON_CPU if by_device else _APPENDED_TOKENS
         rows = {}
-        for row_len in buckets(self.limits.max_observation_len):
-            most = min(self.limits.num_slots, max(1, tokens // row_len))
+        for row_len in buckets(self.budgets.max_observation_len):
+            most = min(self.budgets.num_slots, max(1, tokens // row_len))
             has_fewer = self.num_enough * _LEAST_SAVING <= most
             rows[row_len] = (self.num_enough, most) if has_fewer else (most,)
         return rows
@@ -113,12 +113,12 @@ class Shapes:
         Fewer make more calls with emptier appends: of 32 slots 1, 2, 4 and 8 took
         10.3, 9.5, 9.3 and 9.4 s.
         """
-        return max(1, self.limits.num_slots // 8)
+        return max(1, self.budgets.num_slots // 8)
 
     @functools.cached_property
     def row_pages(self) -> tuple[int, ...]:
         """Pages of a row that an append may read."""
-        sizes = buckets(self.limits.max_len)
+        sizes = buckets(self.budgets.max_len)
         return tuple(sorted({-(-size // self.page_len) for size in sizes}))
 
     @property
@@ -126,9 +126,9 @@ class Shapes:
         return -(-_LEAST_PART_LEN // self.page_len)
 
 
-def shapes_here(limits: Limits, architecture: Architecture) -> Shapes:
+def shapes_here(budgets: Budgets, architecture: Architecture) -> Shapes:
     """The shapes on the devices that there are."""
-    return Shapes(limits, architecture, jax.default_backend())
+    return Shapes(budgets, architecture, jax.default_backend())
 
 
 def _shares(shares: Sequence[float], total: int, least: int) -> tuple[int, ...]:

@@ -24,15 +24,15 @@ from jaxsearch.models.adapters import merged
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.row_attention import row_attention
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rewards.tasks import Recipe, recipe_named
+from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.optimizer import make_optimizer
 from jaxsearch.rl.update import Updater
-from jaxsearch.rollout.budgets import Limits, row_buckets
+from jaxsearch.rollout.budgets import Budgets, row_buckets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.layout import on_replica, replica_meshes
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.run.inputs import Inputs, load_inputs, open_indexes
 from jaxsearch.run.policy import (
@@ -41,7 +41,7 @@ from jaxsearch.run.policy import (
     read_architecture,
     read_params,
 )
-from jaxsearch.run.weight_sync import Publisher
+from jaxsearch.run.weight_sync import WeightSync
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.index import Index
 
@@ -90,16 +90,16 @@ def make_transformer(
     return Transformer(
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
-        is_rematerialised=model.is_rematerialised,
+        remat=model.remat,
         attention=row_attention(
             model.attention,
             platform=meshes.platform(mesh),
             dtype=model.dtype,
             head_width=architecture.head_width,
             sharding=meshes.head_sharding(mesh),
-            has_segments=model.has_packed_rows,
+            has_segments=model.pack_sequences,
         ),
-        is_packed=model.has_packed_rows,
+        is_packed=model.pack_sequences,
         lora=model.lora,
         spread=meshes.spread(mesh),
     )
@@ -153,9 +153,9 @@ def make_updater(
     )
 
 
-def rollout_limits(rollout: RolloutConfig) -> Limits:
+def rollout_budgets(rollout: RolloutConfig) -> Budgets:
     """The budgets of a config's rollouts."""
-    return Limits(
+    return Budgets(
         num_slots=rollout.num_slots,
         max_len=rollout.max_len,
         max_prompt_len=rollout.max_prompt_len,
@@ -177,8 +177,8 @@ class Run:
     mesh: jax.sharding.Mesh
 
     @functools.cached_property
-    def recipe(self) -> Recipe:
-        return recipe_named(self.config.recipe)
+    def task(self) -> Task:
+        return task_named(self.config.task)
 
     def initial_params(self) -> Params:
         """From the Hugging Face folder, or drawn from the seed; new adapters."""
@@ -201,11 +201,11 @@ class Run:
     def param_shardings(self) -> Any:
         return param_shardings(self.transformer, self.mesh)
 
-    def published(self, params: Params) -> tuple[Params, float]:
+    def rollout_params(self, params: Params) -> tuple[Params, float]:
         """Parameters in the layout of rollouts, and the seconds it took."""
         started = time.perf_counter()
-        published = self.publisher(params)
-        return jax.block_until_ready(published), time.perf_counter() - started
+        rollout_params = self.weight_sync(params)
+        return jax.block_until_ready(rollout_params), time.perf_counter() - started
 
     @functools.cached_property
     def replicas(self) -> tuple[jax.sharding.Mesh, ...]:
@@ -219,8 +219,8 @@ class Run:
         return on_replica(self.transformer, self.replicas[0])
 
     @functools.cached_property
-    def publisher(self) -> Publisher:
-        return Publisher(self.rollout_transformer, self.mesh)
+    def weight_sync(self) -> WeightSync:
+        return WeightSync(self.rollout_transformer, self.mesh)
 
     @functools.cached_property
     def sampler(self) -> Sampler:
@@ -230,10 +230,10 @@ class Run:
             transformer=self.rollout_transformer,
             end_ids=inputs.tokenizer.end_ids,
             max_turn_len=rollout.max_turn_len,
-            cut=Cut(top_k=rollout.top_k, top_p=rollout.top_p),
+            truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
             seed=config.seed,
         )
-        limits = rollout_limits(rollout)
+        budgets = rollout_budgets(rollout)
         table = stop_table(
             inputs.tokenizer.id_bytes,
             inputs.protocol.stop_tags,
@@ -241,7 +241,7 @@ class Run:
         )
         return Sampler(
             programs,
-            limits,
+            budgets,
             inputs.protocol,
             inputs.tokenizer,
             table,
@@ -331,7 +331,7 @@ def open_run(config: RunConfig) -> Run:
         mesh=mesh,
     )
     # All say what does not fit, before anything is computed or written.
-    _ = run.param_shardings, run.publisher
+    _ = run.param_shardings, run.weight_sync
     if config.retrieval.index and not Path(config.retrieval.index).is_dir():
         raise ValueError(f"index folder {config.retrieval.index} does not exist")
     return run

@@ -14,7 +14,7 @@ from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage, read_passages
 from jaxsearch.search.shared_index import SharedIndex, serve
@@ -44,8 +44,8 @@ def load_inputs(config: RunConfig) -> Inputs:
     Errors: ValueError, in one line, for a file that is missing or malformed, a
     tokenizer that is missing or has no end token, or a prompt beyond its budget.
     """
-    material = config.data.material(Path(config.out), config.seed)
-    tokenizer = material.tokenizer
+    dataset = config.data.source(Path(config.out), config.seed)
+    tokenizer = dataset.tokenizer
     template = None
     if config.model.prompt_template:
         template = read_template(config.model.prompt_template)
@@ -60,21 +60,21 @@ def load_inputs(config: RunConfig) -> Inputs:
             "this run needs a tokenizer: name its folder with --model.tokenizer "
             "(or a whole model with --model.path)"
         )
-    protocol = recipe_named(config.recipe).protocol
+    protocol = task_named(config.task).protocol
     if template is not None:
         _check_form(template, tokenizer, config.model)
         protocol = template.in_place_of(protocol)
-    heldout, heldout_passages = material.heldout, material.heldout_passages
+    heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     if config.data.heldout:
         # Questions from a file are about the run's own corpus.
         heldout, heldout_passages = read_questions(config.data.heldout), []
-    passages = material.passages
+    passages = dataset.passages
     if config.retrieval.corpus:
         passages = read_passages(config.retrieval.corpus)
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
-        questions=_questions(config, material.questions),
+        questions=_questions(config, dataset.questions),
         heldout=heldout[: config.eval.limit or None],
         passages=None if config.retrieval.index else passages,
         heldout_passages=heldout_passages,
@@ -147,17 +147,19 @@ def open_indexes(config: RunConfig, inputs: Inputs) -> Sequence[Index]:
     resumes searches the same one. Of several processes on one machine, the first opens
     the indexes and answers the others.
     """
-    machines = processes.everyones(socket.gethostname())
+    machines = processes.all_gather_objects(socket.gethostname())
     leader = machines.index(socket.gethostname())
     indexes: Sequence[Index] = ()
-    if processes.is_first():
+    if processes.is_primary():
         indexes = _open_here(config, inputs)
     # What it has built, the others find, where they share its folder.
     processes.wait_for_all("indexes of the first machine")
     if leader == jax.process_index() and not indexes:
         indexes = _open_here(config, inputs)
     is_shared = machines.count(socket.gethostname()) > 1
-    doors = processes.everyones(serve(indexes) if indexes and is_shared else None)
+    doors = processes.all_gather_objects(
+        serve(indexes) if indexes and is_shared else None
+    )
     door = doors[leader]
     if door is not None and leader != jax.process_index():
         indexes = [SharedIndex(door, number) for number in (0, 1)]

@@ -15,12 +15,12 @@ from jaxsearch.config import (
     RolloutConfig,
     RunConfig,
 )
-from jaxsearch.data.dataset import no_material
+from jaxsearch.data.dataset import no_dataset
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.fingerprint import fingerprint
@@ -45,7 +45,7 @@ def is_run(folder: str) -> bool:
 def load_run(
     model: str,
     *,
-    recipe: str = "",
+    task: str = "",
     questions: str = "",
     index: str = "",
     limit: int = 0,
@@ -62,7 +62,7 @@ def load_run(
         config = read_run_config(Path(model))
     else:
         _check_model_folder(model)
-        config = _config_of(model, recipe or "research")
+        config = _config_of(model, task or "research")
     if questions:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, heldout=questions)
@@ -70,10 +70,10 @@ def load_run(
     if index:
         retrieval = dataclasses.replace(config.retrieval, index=index, corpus="")
         config = dataclasses.replace(config, retrieval=retrieval)
-    if recipe:
-        recipe_named(recipe)
+    if task:
+        task_named(task)
         stages = tuple(
-            dataclasses.replace(s, recipe=recipe) if isinstance(s, RLStage) else s
+            dataclasses.replace(s, task=task) if isinstance(s, RLStage) else s
             for s in config.stages
         )
         config = dataclasses.replace(config, stages=stages)
@@ -85,7 +85,7 @@ def load_run(
     )
     run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
-    return run, run.published(params)[0]
+    return run, run.rollout_params(params)[0]
 
 
 def with_policy(config: RunConfig, model: str) -> RunConfig:
@@ -101,13 +101,13 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
         policy = dataclasses.replace(config.model, path=model, lora=LoRAConfig())
         return dataclasses.replace(config, model=policy)
     theirs = read_run_config(Path(model))
-    of_material = not (theirs.model.path or theirs.model.tokenizer)
-    there = (theirs.data.material, theirs.seed)
-    if of_material and there != (config.data.material, config.seed):
+    of_dataset = not (theirs.model.path or theirs.model.tokenizer)
+    there = (theirs.data.source, theirs.seed)
+    if of_dataset and there != (config.data.source, config.seed):
         raise ValueError(
-            f"{model} has a tokenizer made of its own material "
-            f"({theirs.data.material.__qualname__} of seed {theirs.seed}), and this "
-            f"config brings other ({config.data.material.__qualname__} of seed "
+            f"{model} has a tokenizer made of its own dataset "
+            f"({theirs.data.source.__qualname__} of seed {theirs.seed}), and this "
+            f"config brings other ({config.data.source.__qualname__} of seed "
             f"{config.seed}); use the run's config, and its --seed"
         )
     return dataclasses.replace(config, model=theirs.model)
@@ -178,12 +178,12 @@ def _check_model_folder(model: str) -> None:
         raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
 
 
-def _config_of(model: str, recipe: str) -> RunConfig:
+def _config_of(model: str, task: str) -> RunConfig:
     """A config that only evaluates."""
-    stage: Any = RLStage(name="none", steps=1, recipe=recipe)
+    stage: Any = RLStage(name="none", steps=1, task=task)
     return RunConfig(
         model=ModelConfig(path=model),
-        data=DataConfig(material=no_material),
+        data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(),
         rollout=_BUDGETS,
         stages=(stage,),

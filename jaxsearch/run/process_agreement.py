@@ -17,7 +17,7 @@ def check_agreement(config: RunConfig) -> None:
 
 def check_same(here: Any, name: str) -> None:
     """Errors: ValueError if processes have other JSON values of this name."""
-    for number, there in enumerate(processes.everyones(here)):
+    for number, there in enumerate(processes.all_gather_objects(here)):
         if differs := difference(there, here):
             raise ValueError(
                 f"the processes disagree on the {name}: {differs} (there is process "
@@ -31,14 +31,14 @@ def num_own_questions(stage: RLStage) -> int:
 
     Errors: ValueError if the processes cannot take equally many.
     """
-    return processes.share_of(
+    return processes.shard_size(
         stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
     )
 
 
 def check_shared(folder: Path, step: int) -> None:
     """Errors: ValueError if processes see other checkpoints in the run's folder."""
-    steps = processes.everyones(step)
+    steps = processes.all_gather_objects(step)
     if len(set(steps)) > 1:
         raise ValueError(
             f"the processes see different checkpoints in {folder}: of steps {steps} "

@@ -9,7 +9,7 @@ from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.layout import AXIS, rollout_shardings
 
 
-class Publisher:
+class WeightSync:
     """Makes what rollouts read of the parameters that are trained.
 
     Merged, cast and joined where training has them, and then moved, once, so that each
@@ -24,7 +24,7 @@ class Publisher:
     """
 
     def __init__(self, transformer: Transformer, mesh: Mesh):
-        everywhere = _all_replicas(mesh, transformer.num_pieces)
+        everywhere = _all_replicas(mesh, transformer.tensor_parallel_size)
         self._places = rollout_shardings(everywhere, transformer)
         made_at = self._places
         # A program keeps to one order of devices. Where training has those of a process
@@ -43,7 +43,7 @@ class Publisher:
         return jax.device_put(self._make(params), self._places)
 
 
-def _all_replicas(mesh: Mesh, num_pieces: int) -> Mesh:
+def _all_replicas(mesh: Mesh, tensor_parallel_size: int) -> Mesh:
     """All devices as process x data x tensor, as `replica_meshes` has each process's.
 
     Errors: ValueError if processes have different numbers of devices.
@@ -51,7 +51,7 @@ def _all_replicas(mesh: Mesh, num_pieces: int) -> Mesh:
     by_process: dict[int, list[jax.Device]] = {}
     for device in mesh.devices.flat:
         # Where each device has a whole copy, whose it is makes no difference.
-        process = device.process_index if num_pieces > 1 else 0
+        process = device.process_index if tensor_parallel_size > 1 else 0
         by_process.setdefault(process, []).append(device)
     numbers = {len(devices) for devices in by_process.values()}
     if len(numbers) > 1:
@@ -59,5 +59,5 @@ def _all_replicas(mesh: Mesh, num_pieces: int) -> Mesh:
             f"processes must have equally many devices, got {sorted(numbers)}"
         )
     devices = np.array([*by_process.values()])
-    devices = devices.reshape(len(by_process), -1, num_pieces)
+    devices = devices.reshape(len(by_process), -1, tensor_parallel_size)
     return Mesh(devices, ("process", "data", AXIS), axis_types=(AxisType.Auto,) * 3)

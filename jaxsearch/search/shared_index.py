@@ -16,20 +16,20 @@ _LOOPBACK = "127.0.0.1"  # queries and passages never leave the machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Door:
+class ServerAddress:
     """Where a process of this machine answers; `key` proves who may ask."""
 
     port: int
     key: bytes
 
 
-def serve(indexes: Sequence[Index]) -> Door:
+def serve(indexes: Sequence[Index]) -> ServerAddress:
     """Answers other processes from threads of this one, until it ends."""
     key = secrets.token_bytes(32)
     # The default of one waiting call makes calls that come together hang for seconds.
     listener = Listener((_LOOPBACK, 0), backlog=128, authkey=key)
     threading.Thread(target=_accept, args=(listener, indexes), daemon=True).start()
-    return Door(port=listener.address[1], key=key)
+    return ServerAddress(port=listener.address[1], key=key)
 
 
 def _accept(listener: Listener, indexes: Sequence[Index]) -> None:
@@ -59,7 +59,7 @@ class SharedIndex:
       number: which of those that are served there.
     """
 
-    def __init__(self, door: Door, number: int):
+    def __init__(self, door: ServerAddress, number: int):
         self._door = door
         self._number = number
 

@@ -175,7 +175,7 @@ def test_values_are_checked_where_they_are_given():
     with pytest.raises(ValueError, match="group_size must be at least 2, got 1"):
         RLStage(name="x", steps=1, group_size=1)
     with pytest.raises(ValueError, match="recipe"):
-        RLStage(name="x", steps=1, recipe="serach")
+        RLStage(name="x", steps=1, task="serach")
 
 
 def test_short_demonstrations_take_two_searches_at_most():

@@ -10,8 +10,8 @@ import pytest
 from jaxsearch.data.demonstrations import Demonstration, demonstrate
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.sample import (
+    dataset_with_heldout,
     demonstrations,
-    material_with_heldout,
     sample_passages_path,
     sample_questions_path,
 )
@@ -179,7 +179,7 @@ def test_wording_varies_with_the_seed_and_not_with_the_company(questions, passag
 
 
 def test_a_sixth_is_held_out_and_shares_no_question(questions, tmp_path):
-    found = material_with_heldout(tmp_path, 0)
+    found = dataset_with_heldout(tmp_path, 0)
     assert (len(found.questions), len(found.heldout)) == (250, 50)
     ids = [q.id for q in (*found.questions, *found.heldout)]
     assert sorted(ids) == sorted(q.id for q in questions)

@@ -7,22 +7,22 @@ import pytest
 from jaxsearch.data import quickstart
 from jaxsearch.data.world import make_names, make_world, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.scann_index import build_index
 from jaxsearch.trajectory import Segment
 
 
 @pytest.fixture(scope="module")
-def material():
-    return quickstart.material(None, 0)
+def dataset():
+    return quickstart.dataset(None, 0)
 
 
 def names_in(passages) -> set[str]:
     return {p.title for p in passages}
 
 
-def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(material):
+def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(dataset):
     heldout, worlds = quickstart._worlds(0)
     seen = names_in(heldout.passages)
     for world in worlds:
@@ -34,23 +34,23 @@ def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(mate
         assert not names_in(heldout.passages) & names_in(world.passages)
 
 
-def test_heldout_is_large_enough_and_has_every_kind(material):
-    kinds = [q.metadata["hops"] for q in material.heldout]
+def test_heldout_is_large_enough_and_has_every_kind(dataset):
+    kinds = [q.metadata["hops"] for q in dataset.heldout]
     assert len(kinds) >= 150
     assert all(kinds.count(kind) >= 15 for kind in ("1", "2", "3", "comparison"))
-    assert len({q.question for q in material.heldout}) == len(kinds)
+    assert len({q.question for q in dataset.heldout}) == len(kinds)
 
 
-def test_no_answer_stands_in_its_question(material):
-    for question in [*material.heldout, *material.questions[:2000]]:
+def test_no_answer_stands_in_its_question(dataset):
+    for question in [*dataset.heldout, *dataset.questions[:2000]]:
         [answer] = question.golden_answers
         assert answer not in question.question
 
 
-def test_following_the_passages_gives_the_answer(material):
+def test_following_the_passages_gives_the_answer(dataset):
     """The oracle: read the named passage, take what the relation points to."""
-    sentences = {p.title: p.text for p in material.heldout_passages}
-    for question in material.heldout:
+    sentences = {p.title: p.text for p in dataset.heldout_passages}
+    for question in dataset.heldout:
         steps = question.metadata["steps"]
         names = [step["query"] for step in steps]
         assert names[0] in question.question
@@ -77,26 +77,26 @@ def test_a_world_is_made_of_its_seed():
     assert made(3) != made(4)
 
 
-def test_heldout_text_has_no_unknown_piece(material):
-    tokenizer = material.tokenizer
-    texts = [q.question for q in material.heldout]
-    texts += [QUICKSTART.observation([p]) for p in material.heldout_passages]
+def test_heldout_text_has_no_unknown_piece(dataset):
+    tokenizer = dataset.tokenizer
+    texts = [q.question for q in dataset.heldout]
+    texts += [QUICKSTART.observation([p]) for p in dataset.heldout_passages]
     for text in texts:
         ids = tokenizer.encode(text)
         assert tokenizer.unknown_id not in ids
         assert tokenizer.decode(ids) == text
 
 
-def test_vocabulary_has_no_heldout_name(material):
+def test_vocabulary_has_no_heldout_name(dataset):
     _, worlds = quickstart._worlds(0)
     pieces = {piece.lstrip("▁") for piece in vocabulary(worlds)}
-    assert not pieces & names_in(material.heldout_passages)
+    assert not pieces & names_in(dataset.heldout_passages)
 
 
-def test_a_flawless_demonstration_earns_the_full_reward(material):
-    recipe = recipe_named("quickstart")
-    passages = {p.title: p for p in material.heldout_passages}
-    for question in material.heldout[:60]:
+def test_a_flawless_demonstration_earns_the_full_reward(dataset):
+    task = task_named("quickstart")
+    passages = {p.title: p for p in dataset.heldout_passages}
+    for question in dataset.heldout[:60]:
         demonstration = quickstart.demonstrate(
             question, passages, num_hops=len(question.metadata["steps"])
         )
@@ -108,7 +108,7 @@ def test_a_flawless_demonstration_earns_the_full_reward(material):
             if found:
                 text = QUICKSTART.observation(found)
                 segments.append(Segment(text=text, is_policy=False))
-        outcome = recipe.reward(segments, question.golden_answers, has_ended=True)
+        outcome = task.reward(segments, question.golden_answers, has_ended=True)
         assert outcome.reward == 1.0, outcome.reason
 
 
@@ -122,13 +122,13 @@ def r1_segments(demonstration):
             yield Segment(text=text, is_policy=False)
 
 
-def test_r1_searchers_demonstrations_earn_what_its_stages_pay(material):
+def test_r1_searchers_demonstrations_earn_what_its_stages_pay(dataset):
     """Those that search: both parts of stage 1, or all but the format's.
 
     Stage 2 takes 2 for the latter. The reluctant: the format's part of stage 1 alone.
     """
-    stage1 = recipe_named("quickstart_r1_searcher_stage1")
-    stage2 = recipe_named("quickstart_r1_searcher_stage2")
+    stage1 = task_named("quickstart_r1_searcher_stage1")
+    stage2 = task_named("quickstart_r1_searcher_stage2")
     for demonstration in quickstart.r1_searcher_comparing(0)[:60]:
         golden = demonstration.question.golden_answers
         segments = list(r1_segments(demonstration))
@@ -153,8 +153,8 @@ def test_r1_searchers_demonstrations_earn_what_its_stages_pay(material):
 
 
 def test_r1_searchers_vocabulary_knows_its_tags():
-    material = quickstart.r1_searcher_material(None, 0)
-    tokenizer = material.tokenizer
+    dataset = quickstart.r1_searcher_dataset(None, 0)
+    tokenizer = dataset.tokenizer
     demonstration = quickstart.r1_searcher_comparing(0)[0]
     prompt = QUICKSTART_R1_SEARCHER.prompt(demonstration.question.question)
     for text in [prompt, *(s.text for s in r1_segments(demonstration))]:
@@ -163,11 +163,9 @@ def test_r1_searchers_vocabulary_knows_its_tags():
         assert tokenizer.decode(ids) == text
 
 
-def test_the_index_finds_an_entity_by_its_name(material):
-    index = build_index(
-        material.passages, TfidfEncoder.fit(material.passages, dims=512)
-    )
-    names = [p.title for p in material.passages[:500]]
+def test_the_index_finds_an_entity_by_its_name(dataset):
+    index = build_index(dataset.passages, TfidfEncoder.fit(dataset.passages, dims=512))
+    names = [p.title for p in dataset.passages[:500]]
     found = index.search(names, 1)
     hits = [
         hits[0].passage.title == name for name, hits in zip(names, found, strict=True)

@@ -14,7 +14,7 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.data import quickstart
-from jaxsearch.data.dataset import Material
+from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.selection import Bounds
 from jaxsearch.evaluation.difficulty import Judgement, SelectionFailedError, select_to
@@ -34,21 +34,21 @@ def learned(seed):
     return quickstart.reading_demonstrations(seed)[:NUM_QUESTIONS]
 
 
-def material(run_folder, seed):
+def dataset(run_folder, seed):
     """Their questions, and the passages that they read."""
     demonstrations = learned(seed)
     passages = {
         p.id: p for d in demonstrations for found in d.observations for p in found
     }
-    return Material(
+    return Dataset(
         questions=[demonstration.question for demonstration in demonstrations],
         passages=list(passages.values()),
-        tokenizer=quickstart.material(run_folder, seed).tokenizer,
+        tokenizer=quickstart.dataset(run_folder, seed).tokenizer,
     )
 
 
 def no_questions(run_folder, seed):
-    return dataclasses.replace(material(run_folder, seed), questions=[])
+    return dataclasses.replace(dataset(run_folder, seed), questions=[])
 
 
 def small_config(out, **rl):
@@ -66,7 +66,7 @@ def small_config(out, **rl):
     search = dataclasses.replace(search, steps=1, **rl)
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, material=material),
+        data=dataclasses.replace(config.data, source=dataset),
         stages=(read, search),
     )
 
@@ -263,7 +263,7 @@ def test_a_config_without_questions_is_refused(policy, tmp_path):
 
 def test_a_tokenizer_of_other_material_is_refused(policy, tmp_path):
     config = dataclasses.replace(small_config(tmp_path / "out"), seed=1)
-    with pytest.raises(ValueError, match="material of seed 0.*material of seed 1"):
+    with pytest.raises(ValueError, match="dataset of seed 0.*dataset of seed 1"):
         selected(policy, tmp_path / "out", config=config)
 
 

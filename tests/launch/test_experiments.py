@@ -34,7 +34,7 @@ def test_variants_differ_in_what_is_compared_alone(script):
     [rloo] = rl_stages(script, "rloo")
     [unmasked] = rl_stages(script, "unmasked")
     assert (baseline.advantage, rloo.advantage) == (group_centred, leave_one_out)
-    assert baseline.has_whitened_advantages and not rloo.has_whitened_advantages
+    assert baseline.whiten_advantages and not rloo.whiten_advantages
     assert difference(resolved(unmasked), resolved(grpo)).startswith("has_masked")
     retrieve, answer = rl_stages(script, "stages_1_and_2")
     [alone] = rl_stages(script, "stage_2_alone")

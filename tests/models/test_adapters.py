@@ -53,8 +53,10 @@ def test_adapters_start_as_in_peft_and_weights_as_without_them():
     # Whatever else is selected, and nothing twice.
     np.testing.assert_array_equal(some["adapters"]["mlp"]["down"]["a"], down)
     leaves = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 3]
-    firsts = [float(leaf[0, 0, 0]) for leaf in leaves if (leaf != 0).any()]
-    assert len(set(firsts)) == len(firsts)
+    broadcast_from_primary = [
+        float(leaf[0, 0, 0]) for leaf in leaves if (leaf != 0).any()
+    ]
+    assert len(set(broadcast_from_primary)) == len(broadcast_from_primary)
 
 
 @CASES
@@ -142,10 +144,10 @@ def test_no_gradient_of_a_weight_is_computed():
 def test_rollouts_read_merged_weights():
     transformer, params = make(QWEN, lora=ALL, dtype=jnp.bfloat16)
     plain, _ = make(QWEN, dtype=jnp.bfloat16)
-    published = transformer.for_rollouts(params)
+    rollout_params = transformer.for_rollouts(params)
     expected = plain.for_rollouts(merged(ALL, params))
     # The same arrays: decoding costs nothing more.
-    jax.tree.map(np.testing.assert_array_equal, published, expected)
+    jax.tree.map(np.testing.assert_array_equal, rollout_params, expected)
 
 
 def test_adapters_lie_where_the_weights_lie():

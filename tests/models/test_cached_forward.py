@@ -46,7 +46,7 @@ def test_cached_equals_uncached(architecture):
     # What an earlier rollout left in the pages must not be seen.
     cache = empty_cache(architecture, (5, 8, 4), W, jnp.float32)
     cache = jax.tree.map(lambda x: x + 100.0, cache)
-    published = transformer.for_rollouts(params)
+    rollout_params = transformer.for_rollouts(params)
     # Sixteen of the seventeen pages; the last ones only for the last tokens.
     order = [*rng.permutation(12), *rng.permutation([12, 13, 15, 16])]
     pages = np.asarray(order, np.int32).reshape(4, 4).T
@@ -65,7 +65,7 @@ def test_cached_equals_uncached(architecture):
                 table[i] = pages[row, :num_pages]
         starts = np.array([lens[row] if row < 4 else 0 for row in rows], np.int32)
         out, cache = append(
-            transformer, published, fed, starts, np.int32(counts), cache, table
+            transformer, rollout_params, fed, starts, np.int32(counts), cache, table
         )
         for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
             if row < 4:
@@ -77,7 +77,7 @@ def test_cached_equals_uncached(architecture):
         fed = tokens[rows, lens[rows]]
         out, cache = step(
             transformer,
-            published,
+            rollout_params,
             fed,
             lens[rows].astype(np.int32),
             np.asarray(is_fed),
@@ -118,14 +118,14 @@ def test_cached_equals_uncached(architecture):
 
 def test_a_prefilled_prompt_is_what_appending_it_would_have_cached():
     transformer, params = make(QWEN)
-    published = transformer.for_rollouts(params)
+    rollout_params = transformer.for_rollouts(params)
     tokens = np.random.default_rng(3).integers(0, 50, (3, 10)).astype(np.int32)
     prefilled = jax.jit(cached.prefill, static_argnums=(0, 3))(
-        transformer, published, tokens, W
+        transformer, rollout_params, tokens, W
     )
     _, appended = cached.append(
         transformer,
-        published,
+        rollout_params,
         jnp.asarray(tokens),
         jnp.zeros(3, jnp.int32),
         jnp.full(3, 10),

@@ -310,7 +310,7 @@ architecture = Architecture(
     num_kv_heads=2, head_width=64,
 )
 transformer = Transformer(
-    architecture=architecture, dtype=jnp.bfloat16, is_rematerialised=True,
+    architecture=architecture, dtype=jnp.bfloat16, remat=True,
     attention=row_attention(
         "auto", platform=platform(mesh), dtype="bfloat16", head_width=64,
         sharding=head_sharding(mesh),

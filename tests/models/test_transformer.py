@@ -215,16 +215,16 @@ def test_positions_begin_again_in_each_segment():
 
 def test_published_parameters_are_cast_once_but_for_norms():
     transformer, params = make(QWEN, dtype=jnp.bfloat16)
-    published = transformer.for_rollouts(params)
-    assert len(published["blocks"]) == QWEN.num_layers
-    for path, leaf in jax.tree_util.tree_leaves_with_path(published):
+    rollout_params = transformer.for_rollouts(params)
+    assert len(rollout_params["blocks"]) == QWEN.num_layers
+    for path, leaf in jax.tree_util.tree_leaves_with_path(rollout_params):
         is_norm = "scale" in path[-1].key
         assert leaf.dtype == (jnp.float32 if is_norm else jnp.bfloat16), path
     second = jax.tree.map(lambda x: x[1].astype(jnp.bfloat16), params["blocks"])
     np.testing.assert_array_equal(
-        published["blocks"][1]["gate_up"][48:], second["mlp"]["up"]
+        rollout_params["blocks"][1]["gate_up"][48:], second["mlp"]["up"]
     )
-    groups, heads = published["blocks"][1]["groups"], second["projections"]
+    groups, heads = rollout_params["blocks"][1]["groups"], second["projections"]
     groups = groups.reshape(2, 6, 6, 32)
     # Query head n reads key/value head n // (N / K): four of eight to each.
     np.testing.assert_array_equal(groups[1, 2], heads["query"][6])
@@ -236,8 +236,8 @@ def test_rematerialised_gradients_are_equal_and_compute_more():
     tokens = jnp.asarray(np.random.default_rng(4).integers(0, 50, (2, 6)))
     segments = jnp.asarray(whole_rows([6, 5], 6))
     grads, products, kept = [], [], []
-    for is_rematerialised in (False, True):
-        transformer, params = make(QWEN, is_rematerialised=is_rematerialised)
+    for remat in (False, True):
+        transformer, params = make(QWEN, remat=remat)
 
         def loss(params, transformer=transformer):
             return jnp.sum(transformer.hidden(params, tokens, segments) ** 3)

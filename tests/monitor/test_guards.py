@@ -13,7 +13,7 @@ import pytest
 from jaxsearch import json_lines
 from jaxsearch.config import RunConfig
 from jaxsearch.metrics import summarise, trajectory_metrics
-from jaxsearch.monitor.guards import GuardConfig, LeftOut, marked
+from jaxsearch.monitor.guards import Excluded, GuardConfig, mark_excluded
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.stage_guards import Watch
 from jaxsearch.monitor.writers import read_metrics
@@ -28,7 +28,7 @@ from tests.test_dropped_rollouts import gradient, make_trajectory, outcome, stag
 from tests.test_train import untimed
 from tests.tiny import tiny_config
 
-NOTHING = LeftOut({}, [])
+NOTHING = Excluded({}, [])
 
 
 # ------------------------------------------------------------- what no update may see
@@ -68,10 +68,10 @@ def rows_of(trajectories, outcomes, stage):
 def test_an_update_is_as_if_a_group_that_is_not_finite_had_never_been(advantage):
     trajectories, outcomes = three_groups()
     stage = dataclasses.replace(stage_of(4), advantage=advantage)
-    kept, left_out = marked(trajectories, GuardConfig())
-    assert [t.is_left_out for t in kept] == [False] * 4 + [True] * 4 + [False] * 4
-    assert left_out.question_ids == ["q1"]
-    assert left_out.values == {"groups_non_finite": 1.0}
+    kept, excluded = mark_excluded(trajectories, GuardConfig())
+    assert [t.is_excluded for t in kept] == [False] * 4 + [True] * 4 + [False] * 4
+    assert excluded.question_ids == ["q1"]
+    assert excluded.values == {"groups_non_finite": 1.0}
     rows = rows_of(kept, outcomes, stage)
     others = [0, 1, 2, 3, 8, 9, 10, 11]
     without = [trajectories[i] for i in others]
@@ -92,14 +92,14 @@ def test_a_log_prob_under_a_cut_counts_too():
     cut = np.where(np.arange(len(one.tokens)) == 1, -math.inf, one.sampling_logprobs)
     one = dataclasses.replace(one, sampling_logprobs=cut.astype(np.float32))
     assert one.is_policy[1]
-    kept, left_out = marked([one, other], GuardConfig())
-    assert not any(t.is_kept for t in kept) and left_out.question_ids == ["q0"]
+    kept, excluded = mark_excluded([one, other], GuardConfig())
+    assert not any(t.is_kept for t in kept) and excluded.question_ids == ["q0"]
 
 
 def test_such_a_group_is_in_the_update_if_that_is_wished():
     trajectories, outcomes = three_groups()
-    kept, left_out = marked(trajectories, GuardConfig(drops_non_finite=False))
-    assert not any(t.is_left_out for t in kept) and left_out == NOTHING
+    kept, excluded = mark_excluded(trajectories, GuardConfig(drops_non_finite=False))
+    assert not any(t.is_excluded for t in kept) and excluded == NOTHING
     rows = rows_of(kept, outcomes, stage_of(4))
     assert any(not np.isfinite(x).all() for x in jax.tree.leaves(gradient(rows)))
 
@@ -109,15 +109,15 @@ def test_rollouts_out_of_length_are_left_out_where_that_is_wished():
     statuses = [Status.ENDED, Status.OUT_OF_LENGTH, Status.ENDED, Status.SEARCH_FAILED]
     trajectories = [make_trajectory(rng, 0, i, s) for i, s in enumerate(statuses)]
     outcomes = [outcome(reward) for reward in (1.0, 0.0, 0.0, 0.0)]
-    kept, left_out = marked(trajectories, GuardConfig())
+    kept, excluded = mark_excluded(trajectories, GuardConfig())
     assert [t.is_kept for t in kept] == [True, True, True, False]
-    assert left_out.values == {"groups_non_finite": 0.0}
+    assert excluded.values == {"groups_non_finite": 0.0}
 
     # A log-prob that no update reads makes no group unfit for one.
     trajectories[1] = with_logprob(trajectories[1], math.nan)
-    kept, left_out = marked(trajectories, GuardConfig(drops_overlong=True))
+    kept, excluded = mark_excluded(trajectories, GuardConfig(drops_overlong=True))
     assert [t.is_kept for t in kept] == [True, False, True, False]
-    assert left_out.values == {"groups_non_finite": 0.0, "rollouts_overlong": 1.0}
+    assert excluded.values == {"groups_non_finite": 0.0, "rollouts_overlong": 1.0}
     advantages = advantages_of(kept, outcomes, stage_of(4))
     assert advantages[1] is None and advantages[3] is None
     # Of 1 and 0: +- 0.5 over a sample std of 0.7071.
@@ -129,7 +129,7 @@ def test_rollouts_out_of_length_are_left_out_where_that_is_wished():
     )
     assert values["rollouts_dropped"] == 2.0
     assert values["reward/group_std"] == 0.5
-    assert marked(trajectories, GuardConfig())[1].question_ids == ["q0"]
+    assert mark_excluded(trajectories, GuardConfig())[1].question_ids == ["q0"]
 
 
 # ---------------------------------------------------------------------------- alarms
@@ -323,19 +323,19 @@ def test_groups_that_stay_non_finite_end_a_run():
     watch = Watch(config=GuardConfig(max_non_finite=3), lines=[])
     for step, num in enumerate([1, 1, 0, 2, 1, 1], start=61):
         ids = [f"q{step}{n}" for n in range(num)]
-        watch.close_step(step, line, LeftOut({"groups_non_finite": float(num)}, ids))
+        watch.close_step(step, line, Excluded({"groups_non_finite": float(num)}, ids))
         assert watch.is_notable == bool(num)
         assert bool(watch.failure) == (step == 66)
     assert "each of steps 64 to 66 were not finite" in watch.failure
     assert "(questions q640, q641, q650, q660)" in watch.failure
     ids = [f"other{n}" for n in range(20)]
-    watch.close_step(67, line, LeftOut({"groups_non_finite": 20.0}, ids))
+    watch.close_step(67, line, Excluded({"groups_non_finite": 20.0}, ids))
     assert "steps 64 to 67" in watch.failure and "other5 and 14 more)" in watch.failure
 
     # What was before the run was stopped counts; whose it was is not known any more.
     lines = [json_lines.restored(one) for one in watch.lines[:5]]
     resumed = Watch(config=GuardConfig(max_non_finite=3), lines=lines)
-    resumed.close_step(66, line, LeftOut({"groups_non_finite": 1.0}, ["q660"]))
+    resumed.close_step(66, line, Excluded({"groups_non_finite": 1.0}, ["q660"]))
     assert "steps 64 to 66" in resumed.failure and "(questions q660)" in resumed.failure
 
 

@@ -38,7 +38,7 @@ def model_folder(tmp_path):
 def config(model_folder):
     return RunConfig(
         model=ModelConfig(path=str(model_folder)),
-        data=DataConfig(material=sample.material),
+        data=DataConfig(source=sample.dataset),
         rollout=RolloutConfig(
             num_slots=8,
             max_len=64,

@@ -37,7 +37,7 @@ UPDATE = UpdateWork(
     itemsize=2,
     num_trained=SMALL.num_parameters,
     moment_bytes=4,
-    is_rematerialised=False,
+    remat=False,
     has_reference=False,
 )
 SEVEN = ARCHITECTURES["Qwen/Qwen2.5-7B-Instruct"]
@@ -48,7 +48,7 @@ def test_products_of_an_update_are_three_times_a_forward_pass():
     layers = 32 * (2 * LAYER + 2 * 2 * 4 * 16)
     head = 32 * 2 * 64 * 16
     assert UPDATE.own_flops == 3 * (layers + head)
-    again = dataclasses.replace(UPDATE, is_rematerialised=True)
+    again = dataclasses.replace(UPDATE, remat=True)
     assert again.own_flops == 4 * layers + 3 * head
     both = dataclasses.replace(UPDATE, has_reference=True)
     assert both.own_flops == 4 * (layers + head)
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_answered_with_what_would():
         row_len=8192,
         fsdp=16,
         num_trained=SEVEN.num_parameters,
-        is_rematerialised=True,
+        remat=True,
         has_reference=True,
     )
     rollout = RolloutWork(

@@ -91,7 +91,7 @@ def planned(config, model, **rollout):
         dataclasses.replace(
             config,
             model=dataclasses.replace(
-                config.model, path=model, dtype="bfloat16", is_rematerialised=True
+                config.model, path=model, dtype="bfloat16", remat=True
             ),
             rollout=dataclasses.replace(
                 config.rollout, max_len=8192, max_prompt_len=512, **rollout
@@ -126,7 +126,7 @@ def test_arithmetic_imagines_the_devices_that_a_run_needs(config):
 def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
     """Of the run's material; without any, Qwen2.5's, and the plan says so."""
     model = dataclasses.replace(config.model, path="", num_kv_heads=2)
-    ours = DataConfig(material=quickstart.material)
+    ours = DataConfig(source=quickstart.dataset)
     small = plan(dataclasses.replace(config, model=model, data=ours), is_compiled=False)
     assert small["sizes_from"] == "the config and its material"
     usual = plan(dataclasses.replace(config, model=model), is_compiled=False)

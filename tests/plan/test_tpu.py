@@ -18,9 +18,9 @@ from jaxsearch.mesh import MeshShape
 
 config = RunConfig(
     model=ModelConfig(
-        path={folder!r}, dtype="bfloat16", is_rematerialised={is_rematerialised}
+        path={folder!r}, dtype="bfloat16", remat={remat}
     ),
-    data=DataConfig(material=sample.material),
+    data=DataConfig(source=sample.material),
     rollout=RolloutConfig(
         num_slots=8,
         max_len=512,
@@ -61,14 +61,10 @@ def planned(folder, sizes, *words, **fields):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fsdp", "tensor", "is_rematerialised"), [(4, 1, True), (2, 2, False)]
-)
-def test_an_update_computes_and_sends_what_it_must(
-    tmp_path, fsdp, tensor, is_rematerialised
-):
+@pytest.mark.parametrize(("fsdp", "tensor", "remat"), [(4, 1, True), (2, 2, False)])
+def test_an_update_computes_and_sends_what_it_must(tmp_path, fsdp, tensor, remat):
     """On four TPUs v5e: within 1.1 and 1.15 times the least; kernels compile."""
-    fields = {"fsdp": fsdp, "tensor": tensor, "is_rematerialised": is_rematerialised}
+    fields = {"fsdp": fsdp, "tensor": tensor, "remat": remat}
     found = planned(tmp_path, SIZES, **fields)
     assert found["flops_of_own"] <= 1.1
     assert found["fsdp_received_of_least"] <= 1.15
@@ -78,7 +74,7 @@ def test_an_update_computes_and_sends_what_it_must(
 @pytest.mark.slow
 def test_no_cache_is_copied_where_a_device_has_two_heads(tmp_path):
     sizes = SIZES | {"num_key_value_heads": 4}
-    fields = {"fsdp": 4, "tensor": 1, "is_rematerialised": True}
+    fields = {"fsdp": 4, "tensor": 1, "remat": True}
     found = planned(tmp_path, sizes, "--rollout.num-slots", "256", **fields)
     layer = found["slots"] * found["slot_bytes"] / sizes["num_hidden_layers"]
     assert found["programs"]["decode"]["extra_bytes"] < layer / 2

@@ -168,15 +168,15 @@ def test_text_that_is_not_trained_on_is_grey(run_folder):
         (classes, text) for classes, text in parsed.texts if "trajectory" in classes
     ]
 
-    def marked(name):
+    def mark_excluded(name):
         return " ".join("".join(t for c, t in in_reader if name in c).split())
 
     passage = "<result> Bakfel is old . </result>"
     sampled = (
         "<think> who </think> <search> Bakfel </search> <answer> \\boxed{ Tolrus }"
     )
-    assert marked("masked") == " ".join([passage] * 6)
-    assert marked("policy") == " ".join([f"{sampled} </answer>"] * 6)
+    assert mark_excluded("masked") == " ".join([passage] * 6)
+    assert mark_excluded("policy") == " ".join([f"{sampled} </answer>"] * 6)
     legend = "".join(t for c, t in parsed.texts if "legend-text" in c)
     assert "not trained on" in legend
 

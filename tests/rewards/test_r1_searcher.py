@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.trajectory import Segment
 
 DATA = Path(__file__).parents[1] / "data" / "conformance_rewards_others.jsonl.gz"
@@ -36,7 +36,7 @@ def observed(text):
 
 
 def judged(name, segments, golds=GOLDS):
-    return recipe_named(name).reward(segments, golds, has_ended=True)
+    return task_named(name).reward(segments, golds, has_ended=True)
 
 
 @pytest.mark.parametrize("name", CODE)
@@ -44,7 +44,7 @@ def test_all_texts_are_judged_as_by_the_reference(name):
     vectors = [v for v in VECTORS if v["recipe"] == name]
     assert len(vectors) == CODE[name]
     for vector in vectors:
-        outcome = recipe_named(name).reward_of_text(
+        outcome = task_named(name).reward_of_text(
             vector["response"], vector["golden_answers"], has_ended=vector["ended"]
         )
         expected = vector["expected"]
@@ -55,7 +55,7 @@ def test_all_texts_are_judged_as_by_the_reference(name):
 
 def test_a_text_without_answer_tags_has_no_prediction():
     """The code logs the whole text as one; it earns nothing there either."""
-    outcome = recipe_named("r1_searcher_qwen").reward_of_text(
+    outcome = task_named("r1_searcher_qwen").reward_of_text(
         "It is Paris", GOLDS, has_ended=True
     )
     assert outcome.prediction is None
@@ -146,12 +146,12 @@ def test_hand_values(segments, rewards):
     ],
 )
 def test_the_paper_s_format(text, reason):
-    outcome = recipe_named("r1_searcher_stage2").reward_of_text(
+    outcome = task_named("r1_searcher_stage2").reward_of_text(
         text, GOLDS, has_ended=True
     )
     assert reason in outcome.reason
     assert outcome.parts["format"] == -2.0
-    stage1 = recipe_named("r1_searcher_stage1").reward_of_text(
+    stage1 = task_named("r1_searcher_stage1").reward_of_text(
         text, GOLDS, has_ended=True
     )
     assert stage1.parts["format"] == 0.0
@@ -159,7 +159,7 @@ def test_the_paper_s_format(text, reason):
 
 def test_the_paper_does_not_punish_a_search_that_finds_nothing():
     nothing = DOCUMENTS.replace("(1)Paris   A city.\n", "None")
-    outcome = recipe_named("r1_searcher_stage2").reward_of_text(
+    outcome = task_named("r1_searcher_stage2").reward_of_text(
         QUERY + nothing + ANSWER, GOLDS, has_ended=True
     )
     assert outcome.reward == 1.0

@@ -15,7 +15,7 @@ from jaxsearch.rewards.research import (
     research_paper_text,
     research_text,
 )
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.trajectory import Segment
 
 VECTORS = [
@@ -193,18 +193,18 @@ def test_a_rollout_without_golden_answers_is_refused(rule):
 
 
 def test_quickstart_judges_words_with_spaces_around_them():
-    recipe = recipe_named("quickstart")
+    task = task_named("quickstart")
     turn = " <think> x </think> <search> Arlen </search>"
-    assert recipe.protocol.query(turn) == "Arlen"
+    assert task.protocol.query(turn) == "Arlen"
     segments = [
         policy(turn),
-        observed(recipe.protocol.observation([])),
+        observed(task.protocol.observation([])),
         policy(" <think> y </think> <answer> \\boxed{ Tolrus } </answer>"),
     ]
-    assert recipe.protocol.has_answer(segments)
-    outcome = recipe.reward(segments, ["Tolrus"], has_ended=True)
+    assert task.protocol.has_answer(segments)
+    outcome = task.reward(segments, ["Tolrus"], has_ended=True)
     assert (outcome.reward, outcome.prediction) == (1.0, " Tolrus ")
-    assert recipe.metrics(outcome.prediction, ["Tolrus"])["em"] == 1.0
+    assert task.metrics(outcome.prediction, ["Tolrus"])["em"] == 1.0
 
 
 MEGABYTES = 10_000_000

@@ -32,9 +32,9 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("recipe", ["research", "auto"])
-def test_conformance_lines_are_all_equal(recipe):
-    summary = score_file(CONFORMANCE, recipe)
+@pytest.mark.parametrize("task", ["research", "auto"])
+def test_conformance_lines_are_all_equal(task):
+    summary = score_file(CONFORMANCE, task)
     assert (summary["n"], summary["equal"], summary["unequal"]) == (241, 241, 0)
     assert summary["num_without_golden_answers"] == 1
     assert summary["skipped"] == 0
@@ -42,7 +42,7 @@ def test_conformance_lines_are_all_equal(recipe):
 
 # What `expected` of this vector says is of another golden answer: test_search_r1.py.
 @pytest.mark.parametrize(
-    ("recipe", "n", "unequal"),
+    ("task", "n", "unequal"),
     [
         ("auto", 437, ["search_r1-0172"]),
         ("r1_searcher_qwen", 143, []),
@@ -51,8 +51,8 @@ def test_conformance_lines_are_all_equal(recipe):
         ("search_r1", 88, ["search_r1-0172"]),
     ],
 )
-def test_other_conformance_lines(recipe, n, unequal):
-    summary = score_file(OTHERS, recipe)
+def test_other_conformance_lines(task, n, unequal):
+    summary = score_file(OTHERS, task)
     assert (summary["n"], summary["equal"]) == (n, n - len(unequal))
     assert (summary["unequal"], summary["unequal_ids"]) == (len(unequal), unequal)
     assert summary["skipped"] == 437 - n

@@ -10,7 +10,7 @@ import pytest
 
 from jaxsearch.protocol import SEARCH_R1
 from jaxsearch.rewards.search_r1 import search_r1, search_r1_format, search_r1_text
-from jaxsearch.rewards.tasks import recipe_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
@@ -39,7 +39,7 @@ def observed(text):
 
 def test_all_texts_are_judged_as_by_the_reference():
     assert len(VECTORS) == 88
-    exact, with_format = recipe_named("search_r1"), recipe_named("search_r1_format")
+    exact, with_format = task_named("search_r1"), task_named("search_r1_format")
     for vector in VECTORS:
         golds = vector["golden_answers"]
         expected = vector["expected"] | LETTERS_FOR_ANSWERS.get(vector["case"], {})

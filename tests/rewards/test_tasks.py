@@ -15,12 +15,12 @@ from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage
 from jaxsearch.evaluation.evaluate import judge
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.tasks import RECIPES, RewardError, recipe_named
+from jaxsearch.rewards.tasks import TASKS, RewardError, task_named
 from jaxsearch.trajectory import Segment, Status, Trajectory
 
 
 def test_every_recipe_is_found_under_its_own_name():
-    assert list(RECIPES) == [
+    assert list(TASKS) == [
         *("research", "research_paper"),
         *("r1_searcher_stage1", "r1_searcher_stage2"),
         *("r1_searcher_qwen", "r1_searcher_llama_stage1", "r1_searcher_llama_stage2"),
@@ -28,43 +28,43 @@ def test_every_recipe_is_found_under_its_own_name():
         "quickstart",
         *("quickstart_r1_searcher_stage1", "quickstart_r1_searcher_stage2"),
     ]
-    for name in RECIPES:
-        assert recipe_named(name).name == name
+    for name in TASKS:
+        assert task_named(name).name == name
 
 
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match="did you mean research_paper"):
-        recipe_named("reserch_paper")
+        task_named("reserch_paper")
     with pytest.raises(ValueError, match="The recipes are research, "):
-        recipe_named("zzz")
+        task_named("zzz")
 
 
 def test_no_prediction_scores_nothing_even_against_an_empty_golden_answer():
-    recipe = recipe_named("research")
-    assert recipe.metrics(None, ["the"]) == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
-    assert recipe.metrics("the", ["the"])["em"] == 1.0
+    task = task_named("research")
+    assert task.metrics(None, ["the"]) == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
+    assert task.metrics("the", ["the"])["em"] == 1.0
 
 
 def own_recipe(monkeypatch, reward):
-    recipe = dataclasses.replace(
-        recipe_named("research"), name="own", reward=reward, reward_of_text=reward
+    task = dataclasses.replace(
+        task_named("research"), name="own", reward=reward, reward_of_text=reward
     )
     module = types.ModuleType("own_rewards")
-    module.OWN, module.other = recipe, reward
+    module.OWN, module.other = task, reward
     monkeypatch.setitem(sys.modules, "own_rewards", module)
-    return recipe
+    return task
 
 
 def test_one_s_own_recipe_is_found_where_it_is_defined(monkeypatch, tmp_path):
-    recipe = own_recipe(monkeypatch, recipe_named("search_r1").reward)
-    assert recipe_named("own_rewards:OWN") is recipe
-    assert RLStage(name="rl", steps=1, recipe="own_rewards:OWN").recipe
+    task = own_recipe(monkeypatch, task_named("search_r1").reward)
+    assert task_named("own_rewards:OWN") is task
+    assert RLStage(name="rl", steps=1, task="own_rewards:OWN").task
     with pytest.raises(ValueError, match="expected a Recipe called other .* function"):
-        recipe_named("own_rewards:other")
+        task_named("own_rewards:other")
     with pytest.raises(ValueError, match="called nothing in own_rewards, got NoneType"):
-        recipe_named("own_rewards:nothing")
+        task_named("own_rewards:nothing")
     with pytest.raises(ValueError, match="cannot import nowhere .* on PYTHONPATH"):
-        recipe_named("nowhere:OWN")
+        task_named("nowhere:OWN")
 
 
 def outcome(reward, **parts):
@@ -97,15 +97,15 @@ def rollout():
         (lambda: outcome(1.0, f1=math.nan), "'f1': nan"),
         (lambda: dataclasses.replace(outcome(1.0), prediction=5), "(?s)prediction"),
         (lambda: None, "a reward must be an Outcome, got None"),
-        (lambda: {}["score"], r"KeyError: 'score' \(test_recipes.py, line \d+\)"),
-        (lambda: int("one"), r"ValueError: invalid .*: 'one' \(test_recipes.py, line"),
+        (lambda: {}["score"], r"KeyError: 'score' \(test_tasks.py, line \d+\)"),
+        (lambda: int("one"), r"ValueError: invalid .*: 'one' \(test_tasks.py, line"),
     ],
 )
 def test_a_reward_that_fails_is_named_and_never_a_silent_0(monkeypatch, made, message):
-    recipe = own_recipe(monkeypatch, lambda *_, **__: made())
+    task = own_recipe(monkeypatch, lambda *_, **__: made())
     whose = "; in the reward of question 'q7', answer 2 by recipe 'own'$"
     with pytest.raises(RewardError, match=f"{message}.*{whose}"):
-        judge([rollout()], recipe)
+        judge([rollout()], task)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_command_names_line_and_reward(monkeypatch, capsys, tmp_path, rollou
     path = str(tmp_path / "in.jsonl")
     assert main(["score", "--recipe", "own_rewards:OWN", path]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
-    assert "line 1: KeyError: 'score' (test_recipes.py" in words
+    assert "line 1: KeyError: 'score' (test_tasks.py" in words
 
 
 @pytest.mark.parametrize("text", ["1 / 0", "def broken(:"])
@@ -126,17 +126,17 @@ def test_a_module_that_cannot_be_imported_is_named(monkeypatch, tmp_path, text):
     (tmp_path / "broken_rewards.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="cannot import 'broken_rewards': .*Error"):
-        recipe_named("broken_rewards:OWN")
+        task_named("broken_rewards:OWN")
     for name in (":OWN", ".rewards:OWN"):
         with pytest.raises(ValueError, match="cannot import"):
-            recipe_named(name)
+            task_named(name)
 
 
 def test_where_a_command_judges_rollouts_its_line_names_the_question(
     monkeypatch, capsys
 ):
-    recipe = own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
-    monkeypatch.setitem(cli._COMMANDS, "doctor", lambda _: judge([rollout()], recipe))
+    task = own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
+    monkeypatch.setitem(cli._COMMANDS, "doctor", lambda _: judge([rollout()], task))
     assert main(["doctor"]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
     assert words.endswith("; in the reward of question 'q7', answer 2 by recipe 'own'")
@@ -145,4 +145,4 @@ def test_where_a_command_judges_rollouts_its_line_names_the_question(
 def test_the_help_of_score_names_every_recipe(capsys):
     with pytest.raises(SystemExit):
         main(["score", "--help"])
-    assert RECIPES.keys() <= set(re.findall(r"\w+", capsys.readouterr().out))
+    assert TASKS.keys() <= set(re.findall(r"\w+", capsys.readouterr().out))

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsearch.rl import head as head_module
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rl.head_sharding import Places
+from jaxsearch.rl.head_sharding import HeadSharding
 
 M, T, D, V = 3, 13, 8, 17
 AXES = (AxisType.Auto,) * 3
@@ -94,7 +94,9 @@ def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk
     monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", chunk)
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), AXES)
     place = functools.partial(NamedSharding, mesh)
-    places = Places(rows=place(P(("data", "fsdp"))), head=place(P("tensor", "fsdp")))
+    places = HeadSharding(
+        rows=place(P(("data", "fsdp"))), head=place(P("tensor", "fsdp"))
+    )
     keys = jax.random.split(jax.random.key(5), 4)
     # The rows of one device hold policy tokens only, those of another one none.
     is_policy = np.random.default_rng(3).random((8, T)) < 0.4

@@ -12,7 +12,7 @@ import pytest
 from jaxsearch.config import RLStage
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise
-from jaxsearch.policy_update import PolicyUpdate, advantages_of, less_overlong
+from jaxsearch.policy_update import PolicyUpdate, advantages_of, apply_overlong_penalty
 from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
 from jaxsearch.rl.aggregation import fixed_length, sequence_mean
 from jaxsearch.rl.objectives import PolicyObjective
@@ -48,7 +48,7 @@ def stage_of(**changes):
     options = dict(
         name="search",
         steps=1,
-        recipe="quickstart",
+        task="quickstart",
         questions_per_step=4,
         group_size=3,
         max_tokens=256,
@@ -114,15 +114,15 @@ def flat(trajectory, advantage):
 
 
 @pytest.mark.parametrize(
-    ("updates_per_step", "cuts"),
+    ("minibatches_per_step", "cuts"),
     # Of the fifth rollout, which has no advantage, nothing is left: with six updates,
     # of two rollouts each, groups of three are cut.
     [(2, [5]), (6, [2, 4, 5, 7, 9])],
 )
 def test_several_updates_take_the_rollouts_in_order(
-    run, rollouts, updates_per_step, cuts
+    run, rollouts, minibatches_per_step, cuts
 ):
-    stage = stage_of(updates_per_step=updates_per_step, advantage=leave_one_out)
+    stage = stage_of(minibatches_per_step=minibatches_per_step, advantage=leave_one_out)
     found, metrics, advantages = learned(run, stage, rollouts)
     rows = [
         (row_of(t), flat(t, a))
@@ -173,7 +173,7 @@ def logprobs_under(run, stage, params_of, trajectories):
 def test_kl_in_the_reward_then_normalisation_over_all_policy_tokens(run, rollouts):
     """REINFORCE++: r less the KL from each token on, mean 0 and variance 1."""
     stage = stage_of(
-        advantage=plain_reward, reward_kl_weight=0.05, has_whitened_advantages=True
+        advantage=plain_reward, reward_kl_weight=0.05, whiten_advantages=True
     )
     found, metrics, _ = learned(run, stage, rollouts)
     kept = [(t, o.reward) for t, o in zip(*rollouts, strict=True) if t.is_kept]
@@ -251,7 +251,7 @@ def test_unmasked_control_counts_observations(run, rollouts):
 
 def test_rollouts_near_their_budget_lose_reward(rollouts):
     trajectories, outcomes = rollouts
-    shaped = less_overlong(trajectories, outcomes, max_len=11, buffer=4)
+    shaped = apply_overlong_penalty(trajectories, outcomes, max_len=11, buffer=4)
     advantages = advantages_of(trajectories, shaped, stage_of(advantage=plain_reward))
     for t, before, o, a in zip(*rollouts, shaped, advantages, strict=True):
         lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
@@ -263,7 +263,7 @@ def test_rollouts_near_their_budget_lose_reward(rollouts):
 
 def test_what_a_stage_refuses():
     for changes, said in (
-        ({"updates_per_step": 5}, r"updates_per_step \(5\) must divide.*4 x 3"),
+        ({"minibatches_per_step": 5}, r"minibatches_per_step \(5\) must divide.*4 x 3"),
         ({"max_importance": 0.5}, "max_importance must be at least 1, got 0.5"),
         ({"group_size": 1}, "group_size must be at least 2, got 1"),
         ({"reward_kl_weight": -1.0}, "reward_kl_weight must be at least 0"),
@@ -278,7 +278,7 @@ def test_what_a_stage_refuses():
         with pytest.raises(ValueError, match=said):
             stage_of(**changes)
     assert stage_of(group_size=1, advantage=plain_reward).group_size == 1
-    assert stage_of(steps=5, updates_per_step=2).num_updates == 10
+    assert stage_of(steps=5, minibatches_per_step=2).num_updates == 10
     assert stage_of(reward_kl_weight=0.1).needs_reference
     assert not stage_of().needs_reference
 

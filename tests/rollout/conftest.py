@@ -17,8 +17,8 @@ from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.episode import Limits, Sampler
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.episode import Budgets, Sampler
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
@@ -74,22 +74,22 @@ def kit():
     def sampler(
         num_slots,
         *,
-        cut=None,
+        truncation=None,
         protocol=protocol,
         end_ids=tokenizer.end_ids,
         network=transformer,
         replicas=None,
-        **limits,
+        **budgets,
     ):
-        limits = Limits(num_slots=num_slots, **(LIMITS | limits))
+        budgets = Budgets(num_slots=num_slots, **(LIMITS | budgets))
         programs = Programs(
             transformer=network,
             end_ids=end_ids,
-            max_turn_len=limits.max_turn_len,
-            cut=cut or Cut(),
+            max_turn_len=budgets.max_turn_len,
+            truncation=truncation or TopKTopP(),
             seed=7,
         )
-        return Sampler(programs, limits, protocol, tokenizer, table, replicas=replicas)
+        return Sampler(programs, budgets, protocol, tokenizer, table, replicas=replicas)
 
     def observer(index=None, **changes):
         settings = dict(
@@ -127,7 +127,9 @@ def kit():
         observer=observer,
         trainer_logprobs=trainer_logprobs,
         word_index=WordIndex,
-        tight=dict(cut=Cut(top_k=8), max_turn_len=5, max_len=32, max_searches=9),
+        tight=dict(
+            truncation=TopKTopP(top_k=8), max_turn_len=5, max_len=32, max_searches=9
+        ),
     )
 
 

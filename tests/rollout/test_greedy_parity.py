@@ -15,15 +15,15 @@ from jaxsearch.data.formats import Question
 from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.run.policy import Policy, export, read_architecture
 from tests.hf_folders import read_here
 
 VOCAB_SIZE = 64
-LIMITS = Limits(
+LIMITS = Budgets(
     num_slots=3,
     max_len=200,
     max_prompt_len=24,
@@ -76,7 +76,7 @@ def greedy_rollouts(folder, first_turns):
         transformer=transformer,
         end_ids=tokenizer.end_ids,
         max_turn_len=longest,
-        cut=Cut(),
+        truncation=TopKTopP(),
         seed=0,
     )
 

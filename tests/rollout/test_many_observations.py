@@ -14,10 +14,10 @@ from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from tests.segments import whole_rows
@@ -32,7 +32,7 @@ ARCHITECTURE = Architecture(
     head_width=8,
     has_tied_head=False,
 )
-LIMITS = Limits(
+LIMITS = Budgets(
     num_slots=5,
     max_len=640,  # more than the longest rollout: nine turns, eight observations
     max_prompt_len=6,
@@ -90,7 +90,11 @@ def kit(request):
     tokenizer, protocol = words_tokenizer(ARCHITECTURE.vocab_size), scripted_protocol()
     longest = LIMITS.max_turn_len
     programs = Programs(
-        transformer=transformer, end_ids=(-1,), max_turn_len=longest, cut=Cut(), seed=3
+        transformer=transformer,
+        end_ids=(-1,),
+        max_turn_len=longest,
+        truncation=TopKTopP(),
+        seed=3,
     )
     table = counting_table(longest + 1, ARCHITECTURE.vocab_size)
     observer = Observer(

@@ -153,9 +153,9 @@ def test_slots_and_order_of_results_change_nothing(
             temperature=1.0,
         )
 
-    limits = kit.tight if is_tight else {}
+    budgets = kit.tight if is_tight else {}
     index = SlowIndex(kit.word_index(), seed=num_slots)
-    done, timing = run(kit.sampler(num_slots, **limits), index)
+    done, timing = run(kit.sampler(num_slots, **budgets), index)
     if is_tight:
         trajectories, _ = run(tight_sampler, kit.word_index())
     assert same(done, trajectories)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.rollout.sampling import Cut, sample
+from jaxsearch.rollout.sampling import TopKTopP, sample
 
 TOP = np.nextafter(np.float32(1), np.float32(0))
 
 
 @functools.partial(jax.jit, static_argnames=("cut",))
-def draw(logits, uniforms, temperature, cut=Cut()):  # noqa: B008 (frozen)
+def draw(logits, uniforms, temperature, cut=TopKTopP()):  # noqa: B008 (frozen)
     return sample(logits, uniforms, temperature, cut)
 
 
@@ -37,11 +37,11 @@ def chi_square(tokens, probs):
 @pytest.mark.parametrize(
     ("V", "temperature", "cut"),
     [
-        (5, 1.0, Cut()),
-        (128, 0.7, Cut()),
-        (300, 1.0, Cut()),
-        (300, 1.0, Cut(top_k=20)),
-        (300, 1.5, Cut(top_p=0.6)),
+        (5, 1.0, TopKTopP()),
+        (128, 0.7, TopKTopP()),
+        (300, 1.0, TopKTopP()),
+        (300, 1.0, TopKTopP(top_k=20)),
+        (300, 1.5, TopKTopP(top_p=0.6)),
     ],
 )
 def test_frequencies_are_those_of_softmax(V, temperature, cut):
@@ -49,12 +49,12 @@ def test_frequencies_are_those_of_softmax(V, temperature, cut):
     n = 20_000
     logits = np.random.default_rng(0).normal(size=V).astype(np.float32)
     uniforms = jax.random.uniform(jax.random.key(1), (n,))
-    tokens, _, cut_logprobs = draw(rows(logits, n), uniforms, temperature, cut)
+    tokens, _, truncated_logprobs = draw(rows(logits, n), uniforms, temperature, cut)
     probs = numpy_cut(logits / temperature, cut)
     statistic, freedom = chi_square(np.asarray(tokens), probs)
     assert abs(statistic - freedom) < 5 * np.sqrt(2 * freedom)
     np.testing.assert_allclose(
-        np.exp(cut_logprobs), probs[tokens], rtol=1e-4, atol=1e-7
+        np.exp(truncated_logprobs), probs[tokens], rtol=1e-4, atol=1e-7
     )
 
 
@@ -76,14 +76,25 @@ def numpy_cut(scaled, cut):
 
 @pytest.mark.parametrize(
     "cut",
-    [Cut(), Cut(top_k=1), Cut(top_k=7), Cut(top_p=0.3), Cut(top_k=9, top_p=0.8)]
-    + [Cut(top_k=1000), Cut(top_p=1.0), Cut(top_p=0.999), Cut(top_p=1e-6)],
+    [
+        TopKTopP(),
+        TopKTopP(top_k=1),
+        TopKTopP(top_k=7),
+        TopKTopP(top_p=0.3),
+        TopKTopP(top_k=9, top_p=0.8),
+    ]
+    + [
+        TopKTopP(top_k=1000),
+        TopKTopP(top_p=1.0),
+        TopKTopP(top_p=0.999),
+        TopKTopP(top_p=1e-6),
+    ],
 )
 def test_cuts_and_their_logprobs(cut):
     n = 512
     logits = 2 * np.random.default_rng(2).normal(size=200).astype(np.float32)
     uniforms = (jnp.arange(n) + 0.5) / n
-    tokens, logprobs, cut_logprobs = map(
+    tokens, logprobs, truncated_logprobs = map(
         np.asarray, draw(rows(logits, n), uniforms, 0.8, cut)
     )
     probs = numpy_cut(logits / np.float32(0.8), cut)
@@ -91,10 +102,10 @@ def test_cuts_and_their_logprobs(cut):
     whole = np.asarray(jax.nn.log_softmax(jnp.asarray(logits) / 0.8))
     np.testing.assert_allclose(logprobs, whole[tokens], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        cut_logprobs, np.log(probs[tokens]), rtol=1e-4, atol=1e-5
+        truncated_logprobs, np.log(probs[tokens]), rtol=1e-4, atol=1e-5
     )
     if cut.is_whole:
-        np.testing.assert_array_equal(logprobs, cut_logprobs)
+        np.testing.assert_array_equal(logprobs, truncated_logprobs)
 
 
 def test_temperature_zero_takes_the_largest_and_reports_temperature_one():
@@ -136,4 +147,4 @@ def test_the_ends_of_the_uniforms_are_the_first_and_last_possible_entries():
 def test_bad_cuts():
     for settings in ({"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
         with pytest.raises(ValueError, match=next(iter(settings))):
-            Cut(**settings)
+            TopKTopP(**settings)

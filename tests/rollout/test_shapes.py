@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.shapes import Shapes
 from tests.models.test_transformer import QWEN
@@ -45,7 +45,7 @@ def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
     ],
 )
 def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expected):
-    limits = Limits(
+    budgets = Budgets(
         num_slots=num_slots,
         max_len=512,
         max_prompt_len=32,
@@ -53,7 +53,7 @@ def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expect
         max_observation_len=longest,
         max_searches=2,
     )
-    shapes = Shapes(limits=limits, architecture=QWEN, backend="cpu")
+    shapes = Shapes(budgets=budgets, architecture=QWEN, backend="cpu")
     assert shapes.append_rows == expected
 
 

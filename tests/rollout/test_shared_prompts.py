@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxsearch.data.formats import Question
 from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from tests.models.test_transformer import QWEN, make
 
 PROMPT_LEN, GROUP_SIZE = 1024, 8
@@ -15,7 +15,11 @@ def prefill_flops(num_prompts):
     """Of the compiled program, as XLA counts them."""
     transformer, params = make(QWEN)
     programs = Programs(
-        transformer=transformer, end_ids=(0,), max_turn_len=8, cut=Cut(), seed=0
+        transformer=transformer,
+        end_ids=(0,),
+        max_turn_len=8,
+        truncation=TopKTopP(),
+        seed=0,
     )
     lowered = Programs.prefill.lower(
         programs,

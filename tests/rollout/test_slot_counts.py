@@ -52,7 +52,7 @@ def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions)
     """Between rollouts an update may have it."""
     sampler = kit.sampler(7, search_calls=1)
     before = sum(array.nbytes for array in jax.live_arrays())
-    sampler.give_memory_back()
+    sampler.free_cache()
     after = sum(array.nbytes for array in jax.live_arrays())
     assert before - after > 50_000  # the keys and values of seven slots
     done, _ = sampler.run(

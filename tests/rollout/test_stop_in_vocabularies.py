@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.rewards.tasks import RECIPES
+from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.rollout.stop import stop_table
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers"
@@ -20,7 +20,7 @@ VOCAB_SIZES = {"qwen2.5": 152_064, "llama3": 128_512}
 
 # The tags of every recipe, two tags that begin alike, and two so short that ids of a
 # real vocabulary hold them whole ("'</") and more than once ("\n\n\n\n").
-TAGS = sorted({recipe.protocol.stop_tags for recipe in RECIPES.values()})
+TAGS = sorted({task.protocol.stop_tags for task in TASKS.values()})
 TAGS += [("</search>", "<|end_of_query|>"), ("</", "\n\n")]
 
 # No vocabulary has these: a tag within an id, at its ends, twice in it, and one that

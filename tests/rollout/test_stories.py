@@ -16,10 +16,10 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.budgets import Limits
+from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
@@ -134,7 +134,7 @@ def kit(tmp_path_factory):
 
 def tell(kit, prompts, index, *, stop_tag):
     """One greedy rollout for each prompt, up to the 256 tokens that are published."""
-    limits = Limits(
+    budgets = Budgets(
         num_slots=2,
         max_len=257,
         max_prompt_len=64,
@@ -150,8 +150,8 @@ def tell(kit, prompts, index, *, stop_tag):
     programs = Programs(
         transformer=kit.transformer,
         end_ids=(BEGIN_ID,),
-        max_turn_len=limits.max_turn_len,
-        cut=Cut(),
+        max_turn_len=budgets.max_turn_len,
+        truncation=TopKTopP(),
         seed=0,
     )
     vocab_size = kit.transformer.architecture.vocab_size
@@ -161,14 +161,14 @@ def tell(kit, prompts, index, *, stop_tag):
         protocol=protocol,
         tokenizer=kit.tokenizer,
         num_passages=1,
-        max_observation_len=limits.max_observation_len,
+        max_observation_len=budgets.max_observation_len,
         on_search_failure="drop",
     )
     questions = [
         (i, Question(id=str(i), question=f"<s>{prompt}", golden_answers=()))
         for i, prompt in enumerate(prompts)
     ]
-    done, _ = Sampler(programs, limits, protocol, kit.tokenizer, table).run(
+    done, _ = Sampler(programs, budgets, protocol, kit.tokenizer, table).run(
         kit.params, questions, observer, group_size=1, stage=0, temperature=0.0
     )
     return done

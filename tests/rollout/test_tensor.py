@@ -23,9 +23,9 @@ from jaxsearch.rollout.layout import (
     rollout_shardings,
     slot_shardings,
 )
-from jaxsearch.rollout.sampling import Cut
+from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.slots import empty_slots
-from jaxsearch.run.weight_sync import Publisher
+from jaxsearch.run.weight_sync import WeightSync
 from tests.models.test_transformer import QWEN
 from tests.rollout.conftest import random_params
 from tests.rollout.test_replicas import rolled_out
@@ -42,18 +42,18 @@ def network(kit):
 
 
 @pytest.fixture(scope="module")
-def published(network):
+def rollout_params(network):
     """By replicas of two devices, from a mesh that cuts everything."""
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
     [replica, *_] = replica_meshes(mesh.local_devices, TENSOR)
     places = shardings(mesh, network.logical_axes, network.shapes)
     params = jax.device_put(random_params(network), places)
-    return Publisher(on_replica(network, replica), mesh)(params)
+    return WeightSync(on_replica(network, replica), mesh)(params)
 
 
 @pytest.mark.long
 def test_devices_that_share_a_copy_sample_the_same(
-    kit, network, published, questions, compilations
+    kit, network, rollout_params, questions, compilations
 ):
     """Two replicas of two devices each against one device; also no compiling."""
     one = kit.sampler(4, network=network)
@@ -61,9 +61,9 @@ def test_devices_that_share_a_copy_sample_the_same(
     expected, _ = rolled_out(kit, one, params, questions)
     replicas = replica_meshes(jax.devices(), TENSOR, 2)
     shared = kit.sampler(4, network=on_replica(network, replicas[0]), replicas=replicas)
-    shared.warm_up(published, 4)
+    shared.warm_up(rollout_params, 4)
     before = compilations()
-    done, _ = rolled_out(kit, shared, published, questions)
+    done, _ = rolled_out(kit, shared, rollout_params, questions)
     assert compilations() == before
     for a, b in zip(done, expected, strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
@@ -111,7 +111,11 @@ def lowered(devices, sizes=SIZES, dtype=jnp.float32, *, is_for_kernel=False):
     [mesh] = replica_meshes(devices, len(devices))
     network = on_replica(Transformer(architecture=sizes, dtype=dtype), mesh)
     programs = Programs(
-        transformer=network, end_ids=(0,), max_turn_len=64, cut=Cut(), seed=0
+        transformer=network,
+        end_ids=(0,),
+        max_turn_len=64,
+        truncation=TopKTopP(),
+        seed=0,
     )
 
     def placed(shapes, places):

@@ -112,7 +112,7 @@ def test_a_policy_is_evaluated_and_exported_with_its_adapters_merged(whole, tmp_
         model=config.out,
         questions="",
         index="",
-        recipe="",
+        task="",
         limit=6,
         temperature=0.0,
     )

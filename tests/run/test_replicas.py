@@ -17,10 +17,10 @@ def opened(folder, **rollout):
 
 
 def rolled_out(run):
-    published, _ = run.published(run.initial_params())
+    rollout_params, _ = run.rollout_params(run.initial_params())
     questions = list(enumerate(run.inputs.heldout[:4]))
     done, _ = run.sampler.run(
-        published,
+        rollout_params,
         questions,
         run.heldout_observer,
         group_size=2,

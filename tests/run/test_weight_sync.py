@@ -22,7 +22,7 @@ from jaxsearch.rollout.layout import (
     replica_params,
     rollout_shardings,
 )
-from jaxsearch.run.weight_sync import Publisher
+from jaxsearch.run.weight_sync import WeightSync
 from tests.models.test_transformer import QWEN, QWEN3, make
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,13 +49,15 @@ def check_published(architecture, mesh, tensor, **settings):
     transformer, params = trained(architecture, mesh, **settings)
     replicas = replica_meshes(mesh.local_devices, tensor)
     network = on_replica(transformer, replicas[0])
-    published = Publisher(network, mesh)(params)
+    rollout_params = WeightSync(network, mesh)(params)
     # An update donates its state: what was published must not be part of it.
     for leaf in jax.tree.leaves(params):
         leaf.delete()
     expected = jax.jit(network.for_rollouts)(make(architecture, **settings)[1])
     for replica in replicas:
-        found = replica_params(replica, rollout_shardings(replica, network), published)
+        found = replica_params(
+            replica, rollout_shardings(replica, network), rollout_params
+        )
         for array, want in zip(
             jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
         ):
@@ -67,7 +69,7 @@ def check_published(architecture, mesh, tensor, **settings):
                 rtol=1e-6,
                 atol=1e-7,
             )
-    return published
+    return rollout_params
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,8 @@ def test_each_parameter_is_sent_once_and_never_the_whole_policy_twice():
     mesh = make_mesh(MeshShape())
     transformer, params = trained(architecture, mesh)
     [replica, *_] = replica_meshes(mesh.local_devices, 1)
-    publisher = Publisher(on_replica(transformer, replica), mesh)
-    text = publisher.lower(params).compile().as_text()
+    weight_sync = WeightSync(on_replica(transformer, replica), mesh)
+    text = weight_sync.lower(params).compile().as_text()
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     sent = re.findall(rf"= (\w+)\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text)
     assert {(dtype, kind) for dtype, _, kind in sent} == {("f32", "all-gather")}

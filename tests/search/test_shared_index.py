@@ -6,7 +6,7 @@ import pytest
 
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import SearchError
-from jaxsearch.search.shared_index import Door, SharedIndex, serve
+from jaxsearch.search.shared_index import ServerAddress, SharedIndex, serve
 
 # A defect ends its thread with a traceback, which is what a user should see.
 pytestmark = pytest.mark.filterwarnings(
@@ -59,7 +59,7 @@ def test_a_defect_there_breaks_off_here():
 
 def test_nobody_else_may_ask(exact):
     door = serve([exact])
-    stranger = SharedIndex(Door(port=door.port, key=b"guessed"), 0)
+    stranger = SharedIndex(ServerAddress(port=door.port, key=b"guessed"), 0)
     with pytest.raises(SearchError, match="refused"):
         stranger.search(["a"], 1)
     # And the door stays open for those who may.
