@@ -106,7 +106,7 @@ def trajectory_metrics(
     present) and `tags_deleted` (control tags taken out of passages); `len/think` is in
     characters, the other lengths in tokens. Of all
     searches: `searches/failed`, `searches/empty` (answered, but without a passage)
-    and `searches/truncated`. Of all groups (kept trajectories of one position):
+    and `searches/truncated`. Of all groups (kept trajectories of one prompt):
     `reward/group_std` (population) and `groups_without_signal` (all rewards equal).
     Of all tokens, the prompt's included: `policy_token_share`. `rollouts_dropped` is
     the number of those that are not kept.
@@ -118,7 +118,7 @@ def trajectory_metrics(
             f"least one: got {len(trajectories)} trajectories, {len(outcomes)} "
             f"outcomes, {len(em)} em, {len(f1)} f1, {len(thoughts)} thoughts"
         )
-    is_judged = [one.status is not Status.SEARCH_FAILED for one in trajectories]
+    is_judged = [one.status is not Status.TOOL_FAILED for one in trajectories]
     return {
         **_reward_metrics(trajectories, outcomes, is_judged),
         "em": Mean.of(list(itertools.compress(em, is_judged))),
@@ -142,7 +142,7 @@ def _reward_metrics(
     parts: dict[str, list[float]] = {}
     groups: dict[int, list[float]] = {}
     for one, outcome, counts in zip(trajectories, outcomes, is_judged, strict=True):
-        group = groups.setdefault(one.position, [])
+        group = groups.setdefault(one.prompt_index, [])
         if one.is_kept:
             group.append(outcome.reward)
         if counts:
@@ -163,11 +163,11 @@ def _reward_metrics(
 
 
 def _search_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
-    searches = [search for one in trajectories for search in one.searches]
+    searches = [search for one in trajectories for search in one.tool_calls]
     is_empty = [not one.passage_ids and not one.has_failed for one in searches]
     num_deleted_tags = sum(search.num_deleted_tags for search in searches)
     return {
-        "searches/mean": Mean.of([len(one.searches) for one in trajectories]),
+        "searches/mean": Mean.of([len(one.tool_calls) for one in trajectories]),
         "searches/failed": Mean.of([search.has_failed for search in searches]),
         "searches/empty": Mean.of(is_empty),
         "searches/truncated": Mean.of([search.is_truncated for search in searches]),

@@ -14,9 +14,9 @@ class Status(enum.StrEnum):
 
     ANSWERED = "answered"  # the policy ended it after a well-formed answer
     ENDED = "ended"  # the policy ended it without one
-    OUT_OF_SEARCHES = "out_of_searches"  # asked again after the last search allowed
+    OUT_OF_CALLS = "out_of_searches"  # asked again after the last search allowed
     OUT_OF_LENGTH = "out_of_length"  # a token budget ran out
-    SEARCH_FAILED = "search_failed"  # the retriever gave no answer
+    TOOL_FAILED = "search_failed"  # the retriever gave no answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Search:
+class ToolCall:
     """One query and what it brought."""
 
     query: str
@@ -44,8 +44,8 @@ class Trajectory:
     """One finished rollout. Ids are the truth; `segments` is a view of them.
 
     Attributes:
-      position: where its question stood in the question stream.
-      member: its index in the group of that question.
+      prompt_index: index of its question in the question stream.
+      sample_index: index of the sample in the group of that question.
       tokens: prompt, then turns and observations in order, [T] int32.
       is_policy: True where the policy sampled the token, [T].
       logprobs: nats, at the sampling temperature; read only where is_policy, [T].
@@ -58,15 +58,15 @@ class Trajectory:
     question_id: str
     question: str
     golden_answers: tuple[str, ...]
-    position: int
-    member: int
+    prompt_index: int
+    sample_index: int
     tokens: np.ndarray
     is_policy: np.ndarray
     logprobs: np.ndarray
     sampling_logprobs: np.ndarray
     prompt_len: int
     segments: tuple[Segment, ...]
-    searches: tuple[Search, ...]
+    tool_calls: tuple[ToolCall, ...]
     status: Status
     is_excluded: bool = False
 
@@ -78,7 +78,7 @@ class Trajectory:
     @property
     def is_kept(self) -> bool:
         """Whether an update may use it: not if its retriever or a guard cut it off."""
-        return self.status is not Status.SEARCH_FAILED and not self.is_excluded
+        return self.status is not Status.TOOL_FAILED and not self.is_excluded
 
 
 def segments_of(

@@ -32,7 +32,8 @@ def sampled(run: Path) -> list[tuple]:
     if not files:
         sys.exit(f"{run} has no rollouts: set --logging.rollouts-every 1")
     return [
-        (r.position, r.member, r.segments) for r in read_rollouts(files[min(files)])
+        (r.prompt_index, r.sample_index, r.segments)
+        for r in read_rollouts(files[min(files)])
     ]
 
 

@@ -32,9 +32,9 @@ from jaxsearch.run.train_rows import train_rows
 from jaxsearch.search.index import SearchError
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import (
-    Search,
     Segment,
     Status,
+    ToolCall,
     TrainRow,
     Trajectory,
     microbatches,
@@ -44,23 +44,23 @@ from tests.tiny import tiny_config
 VOCAB = 16
 
 
-def make_trajectory(rng, position, member, status=Status.ENDED, text="x"):
+def make_trajectory(rng, prompt_index, sample_index, status=Status.ENDED, text="x"):
     length = int(rng.integers(6, 12))
     is_policy = rng.random(length) < 0.6
     is_policy[:2] = [False, True]
     return Trajectory(
-        question_id=f"q{position}",
+        question_id=f"q{prompt_index}",
         question="Who?",
         golden_answers=("Dorvin",),
-        position=position,
-        member=member,
+        prompt_index=prompt_index,
+        sample_index=sample_index,
         tokens=rng.integers(0, VOCAB, length, dtype=np.int32),
         is_policy=is_policy,
         logprobs=rng.uniform(-3, -2, length).astype(np.float32),
         sampling_logprobs=np.zeros(length, np.float32),
         prompt_len=1,
         segments=(Segment(text=text, is_policy=True),),
-        searches=(Search(query="a", passage_ids=()),),
+        tool_calls=(ToolCall(query="a", passage_ids=()),),
         status=status,
     )
 
@@ -98,7 +98,7 @@ def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
     rng = np.random.default_rng(0)
     statuses = [Status.ENDED] * 8
     for i in (2, 4, 5, 6):  # one of the first group, all but one of the second
-        statuses[i] = Status.SEARCH_FAILED
+        statuses[i] = Status.TOOL_FAILED
     trajectories = [
         make_trajectory(rng, i // 4, i % 4, status) for i, status in enumerate(statuses)
     ]
@@ -130,7 +130,7 @@ def test_a_failed_search_counts_as_wrong_whatever_was_written(task):
     rng = np.random.default_rng(0)
     trajectories = [
         make_trajectory(rng, 0, i, status, text)
-        for i, status in enumerate((Status.SEARCH_FAILED, Status.OUT_OF_SEARCHES))
+        for i, status in enumerate((Status.TOOL_FAILED, Status.OUT_OF_CALLS))
     ]
     (failed, other), (scores, _) = judge(trajectories, task_named(task))
     assert (failed.reward, failed.prediction) == (0.0, None)
@@ -141,9 +141,11 @@ def test_a_failed_search_counts_as_wrong_whatever_was_written(task):
 
 
 def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
-    one = make_trajectory(np.random.default_rng(0), 0, 0, Status.SEARCH_FAILED)
-    failed = Search(query="b", passage_ids=(), has_failed=True, failure="nobody there")
-    print_trajectory(dataclasses.replace(one, searches=(*one.searches, failed)))
+    one = make_trajectory(np.random.default_rng(0), 0, 0, Status.TOOL_FAILED)
+    failed = ToolCall(
+        query="b", passage_ids=(), has_failed=True, failure="nobody there"
+    )
+    print_trajectory(dataclasses.replace(one, tool_calls=(*one.tool_calls, failed)))
     shown = capsys.readouterr().out
     assert "fails  b: nobody there" in shown and "(search_failed)" in shown
     assert shown.count("fails") == 1
@@ -234,7 +236,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
     train(config)
     first, second = read_metrics(tmp_path / "run" / "metrics.jsonl")[60:]
     rollouts = read_rollouts(rollout_files(tmp_path / "run")[61])
-    failed = [r for r in rollouts if r.status is Status.SEARCH_FAILED]
+    failed = [r for r in rollouts if r.status is Status.TOOL_FAILED]
     assert 0 < len(failed) < len(rollouts) == 12
     assert first["rollouts_dropped"] == len(failed)
     assert first["status/search_failed"] == pytest.approx(len(failed) / 12)
@@ -244,7 +246,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
         assert (one.advantage is None) == (one in failed)
     for one in failed:
         assert (one.reward, one.reason) == (0.0, "its search failed")
-        [search] = one.searches
+        [search] = one.tool_calls
         assert search.has_failed and search.failure.endswith("(1) away; (2) away")
     assert (second["rollouts_dropped"], second["searches/retries"]) == (0.0, 0.0)
     evaluations = {e["name"]: e for e in read_metrics(tmp_path / "run" / "eval.jsonl")}

@@ -16,7 +16,7 @@ from jaxsearch import metrics
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.monitor import writers
 from jaxsearch.monitor.console import ConsoleWriter
-from jaxsearch.trajectory import Search, Segment, Status, Trajectory
+from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 
 class Outcome:
@@ -27,21 +27,23 @@ class Outcome:
         self.prediction = None
 
 
-def make_trajectory(*, position=0, member=0, status=Status.ANSWERED, searches=()):
+def make_trajectory(
+    *, prompt_index=0, sample_index=0, status=Status.ANSWERED, tool_calls=()
+):
     """2 prompt tokens, 3 sampled, 5 retrieved."""
     return Trajectory(
-        question_id=f"q{position}",
+        question_id=f"q{prompt_index}",
         question="Who?",
         golden_answers=("Dorvin",),
-        position=position,
-        member=member,
+        prompt_index=prompt_index,
+        sample_index=sample_index,
         tokens=np.arange(10, dtype=np.int32),
         is_policy=np.array([0, 0, 1, 1, 1, 0, 0, 0, 0, 0], bool),
         logprobs=np.zeros(10, np.float32),
         sampling_logprobs=np.zeros(10, np.float32),
         prompt_len=2,
         segments=(Segment(text="x", is_policy=True),),
-        searches=searches,
+        tool_calls=tool_calls,
         status=status,
     )
 
@@ -81,14 +83,14 @@ def test_a_nan_is_not_lost_in_a_maximum():
 
 
 def test_trajectory_metrics_by_hand():
-    found = Search(query="a", passage_ids=("p1",), num_deleted_tags=4)
-    empty = Search(query="b", passage_ids=(), is_truncated=True)
-    failed = Search(query="c", passage_ids=(), has_failed=True)
+    found = ToolCall(query="a", passage_ids=("p1",), num_deleted_tags=4)
+    empty = ToolCall(query="b", passage_ids=(), is_truncated=True)
+    failed = ToolCall(query="c", passage_ids=(), has_failed=True)
     trajectories = [
-        make_trajectory(position=7, member=0, searches=(found, empty)),
-        make_trajectory(position=7, member=1, searches=(failed, found)),
-        make_trajectory(position=9, member=0, status=Status.ENDED),
-        make_trajectory(position=9, member=1),
+        make_trajectory(prompt_index=7, sample_index=0, tool_calls=(found, empty)),
+        make_trajectory(prompt_index=7, sample_index=1, tool_calls=(failed, found)),
+        make_trajectory(prompt_index=9, sample_index=0, status=Status.ENDED),
+        make_trajectory(prompt_index=9, sample_index=1),
     ]
     outcomes = [Outcome(1.0, f1=1.0), Outcome(0.0, f1=0.5), Outcome(0.2), Outcome(0.2)]
     means = metrics.trajectory_metrics(
@@ -119,13 +121,15 @@ def test_trajectory_metrics_by_hand():
 
 
 def test_a_dropped_rollout_is_counted_but_is_no_member_of_its_group():
-    statuses = [Status.ANSWERED, Status.ANSWERED, Status.SEARCH_FAILED]
+    statuses = [Status.ANSWERED, Status.ANSWERED, Status.TOOL_FAILED]
     trajectories = [
-        make_trajectory(position=position, member=member, status=status)
-        for position in (7, 9)
-        for member, status in enumerate(statuses)
+        make_trajectory(
+            prompt_index=prompt_index, sample_index=sample_index, status=status
+        )
+        for prompt_index in (7, 9)
+        for sample_index, status in enumerate(statuses)
     ]
-    trajectories.append(make_trajectory(position=11, status=Status.SEARCH_FAILED))
+    trajectories.append(make_trajectory(prompt_index=11, status=Status.TOOL_FAILED))
     rewards = [1.0, 0.0, 0.0, 0.4, 0.4, 0.0, 0.0]
     summary = metrics.summarise(
         metrics.trajectory_metrics(

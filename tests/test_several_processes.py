@@ -205,8 +205,8 @@ def test_a_run_does_not_depend_on_processes(runs):
     assert files[0].keys() == files[1].keys()
     for step, path in files[0].items():
         wanted, found = read_rollouts(path), read_rollouts(files[1][step])
-        assert [(r.position, r.member, r.segments) for r in found] == [
-            (r.position, r.member, r.segments) for r in wanted
+        assert [(r.prompt_index, r.sample_index, r.segments) for r in found] == [
+            (r.prompt_index, r.sample_index, r.segments) for r in wanted
         ]
     evaluations = [read_metrics(run / "eval.jsonl") for run in (one, two)]
     for ours, theirs in zip(*evaluations, strict=True):

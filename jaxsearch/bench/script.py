@@ -93,7 +93,7 @@ def scripted_sampler(
     longest = workload.max_turn_len
 
     def turn_state(rollout: Rollout) -> int:
-        number = rollout.prompt.position * workload.group_size + rollout.member
+        number = rollout.prompt.index * workload.group_size + rollout.sample_index
         return longest - workload.turn_lens[number][rollout.turn]
 
     programs = Programs(

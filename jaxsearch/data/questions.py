@@ -152,7 +152,7 @@ class QuestionStream:
             .seed(seed)
             .shuffle()
             .repeat()
-            .map_with_index(lambda position, question: (position, question))
+            .map_with_index(lambda prompt_index, question: (prompt_index, question))
             .slice(slice(process_index, None, process_count))
         )
         # Reading takes microseconds, so threads would buy nothing.
@@ -160,9 +160,9 @@ class QuestionStream:
         self.iterator = iter(elements.to_iter_dataset(in_this_thread))
 
     def next_batch(self, num_questions: int) -> list[tuple[int, Question]]:
-        """The next (position, question) pairs of this process.
+        """The next (prompt_index, question) pairs of this process.
 
-        A position counts the elements of the global order from 0 and is never
+        The index counts the elements of the global order from 0 and is never
         drawn again, in no epoch and by no other process.
         """
         return [next(self.iterator) for _ in range(num_questions)]

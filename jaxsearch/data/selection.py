@@ -21,12 +21,12 @@ class Try:
     """One answer to a question, judged.
 
     Attributes:
-      position: of its question among all, from 0.
+      prompt_index: index of its question among all, from 0.
       number: of the try among those of its question, from 1.
       num_failed: of its searches, those that the retriever did not answer.
     """
 
-    position: int
+    prompt_index: int
     number: int
     is_right: bool
     num_searches: int
@@ -39,11 +39,11 @@ class Call:
     """Tries that are rolled out together.
 
     Attributes:
-      positions: of the questions.
+      prompt_indices: indices of the questions.
       numbers: of the tries, the same for all of them.
     """
 
-    positions: tuple[int, ...]
+    prompt_indices: tuple[int, ...]
     numbers: range
 
 
@@ -126,7 +126,7 @@ def next_calls(
     num_questions = max(1, call_size // num_at_once)
     numbers = range(num_tried + 1, num_tried + num_at_once + 1)
     return [
-        Call(positions=tuple(unsolved[i : i + num_questions]), numbers=numbers)
+        Call(prompt_indices=tuple(unsolved[i : i + num_questions]), numbers=numbers)
         for i in range(0, len(unsolved), num_questions)
     ]
 
@@ -135,12 +135,12 @@ def difficulties(
     questions: Sequence[Question], tries: Iterable[Try]
 ) -> list[Difficulty]:
     """Of each question, in their order; tries may come in any."""
-    by_position: dict[int, list[Try]] = defaultdict(list)
+    by_prompt: dict[int, list[Try]] = defaultdict(list)
     for one in tries:
-        by_position[one.position].append(one)
+        by_prompt[one.prompt_index].append(one)
     found = []
-    for position, question in enumerate(questions):
-        made = sorted(by_position[position], key=lambda one: one.number)
+    for prompt_index, question in enumerate(questions):
+        made = sorted(by_prompt[prompt_index], key=lambda one: one.number)
         first = next((one.number for one in made if one.is_right), None)
         counted = tuple(one for one in made if first is None or one.number <= first)
         found.append(

@@ -11,7 +11,7 @@ from jaxsearch.env.sanitize import clean_passages, strip_tags
 from jaxsearch.protocol import Protocol
 from jaxsearch.search.index import Index, SearchError
 from jaxsearch.search.passages import Passage
-from jaxsearch.trajectory import Search
+from jaxsearch.trajectory import ToolCall
 
 # In the place of passages, so that every protocol shows it in its own form.
 _FAILURE = Passage(id="", contents="\nThe search failed: nothing was looked up.")
@@ -61,7 +61,7 @@ class Observer:
                 f"observation already takes {empty_len} tokens; allow more"
             )
 
-    def observe(self, queries: Sequence[str]) -> list[tuple[list[int], Search]]:
+    def observe(self, queries: Sequence[str]) -> list[tuple[list[int], ToolCall]]:
         """For each query the ids of its observation and the record of the search.
 
         Equal queries are asked once. Errors: SearchError, from the index, unless
@@ -71,12 +71,12 @@ class Observer:
         answers = {}
         if self.has_reminder and "" in distinct:
             distinct.remove("")
-            answers[""] = (self._reminder, Search(query="", passage_ids=()))
+            answers[""] = (self._reminder, ToolCall(query="", passage_ids=()))
         if distinct:
             answers |= self._found(distinct)
         return [answers[query] for query in queries]
 
-    def _found(self, queries: Sequence[str]) -> dict[str, tuple[list[int], Search]]:
+    def _found(self, queries: Sequence[str]) -> dict[str, tuple[list[int], ToolCall]]:
         """Of each query, which are all different, what the index says to it."""
         try:
             found = self.index.search(queries, self.num_passages)
@@ -96,14 +96,14 @@ class Observer:
 
     def answer(
         self, query: str, passages: Sequence[Passage]
-    ) -> tuple[list[int], Search]:
+    ) -> tuple[list[int], ToolCall]:
         clean, num_deleted = clean_passages(passages, self._banned_strings)
         ids, num_joined = self._encoded(clean)
         is_truncated = len(ids) > self.max_observation_len
         while len(ids) > self.max_observation_len:
             clean = _shorter(clean, self.max_observation_len / len(ids))
             ids, num_joined = self._encoded(clean)
-        record = Search(
+        record = ToolCall(
             query=query,
             passage_ids=tuple(passage.id for passage in passages),
             num_deleted_tags=num_deleted + num_joined,
@@ -111,7 +111,7 @@ class Observer:
         )
         return ids, record
 
-    def _failed(self, query: str, failure: str) -> tuple[list[int], Search]:
+    def _failed(self, query: str, failure: str) -> tuple[list[int], ToolCall]:
         ids, record = self.answer(query, [_FAILURE])
         return ids, dataclasses.replace(
             record, passage_ids=(), has_failed=True, failure=failure

@@ -173,9 +173,9 @@ class _Rollouts:
                 for call in calls:
                     found = self._tries_of(call)
                     made += found
-                    solved = {one.position for one in found if one.is_right}
+                    solved = {one.prompt_index for one in found if one.is_right}
                     unsolved = [p for p in unsolved if p not in solved]
-                    settle(len(solved if num_tried < most else call.positions))
+                    settle(len(solved if num_tried < most else call.prompt_indices))
                 if processes.is_primary():
                     print(
                         f"{num_tried} of {most} tries: {num_before - len(unsolved)} of "
@@ -190,8 +190,8 @@ class _Rollouts:
         self._num_calls += 1
         if number < len(self._recorded):
             found = self._recorded[number]
-            there = {(one.position, one.number) for one in found}
-            if there != {(p, n) for p in call.positions for n in call.numbers}:
+            there = {(one.prompt_index, one.number) for one in found}
+            if there != {(p, n) for p in call.prompt_indices for n in call.numbers}:
                 raise ValueError(
                     f"{self._path}, line {number + 1}: not the tries that come there; "
                     "the file was changed: name another folder with --out"
@@ -204,27 +204,27 @@ class _Rollouts:
         return found
 
     def _roll_out(self, call: Call) -> list[Try]:
-        asked = [(position, self._questions[position]) for position in call.positions]
+        asked = [(i, self._questions[i]) for i in call.prompt_indices]
         trajectories, _ = self._run.sampler.run(
             self._published,
             processes.process_shard(asked),
             self._run.observer,
             group_size=len(call.numbers),
-            first_member=call.numbers[0] - 1,
+            first_sample=call.numbers[0] - 1,
             stage=SELECTION_STAGE,
             temperature=self._stage.temperature,
         )
-        failed = [t for t in trajectories if t.status is Status.SEARCH_FAILED]
-        reasons = [t.searches[-1].failure for t in failed[:1]]
+        failed = [t for t in trajectories if t.status is Status.TOOL_FAILED]
+        reasons = [t.tool_calls[-1].failure for t in failed[:1]]
         outcomes, scores = judge(trajectories, self._task)
         right, at_least = self._judgement.right, self._judgement.at_least
         own = [
             Try(
-                position=t.position,
-                number=t.member + 1,
+                prompt_index=t.prompt_index,
+                number=t.sample_index + 1,
                 is_right=score[right] >= at_least,
-                num_searches=len(t.searches),
-                num_failed=sum(search.has_failed for search in t.searches),
+                num_searches=len(t.tool_calls),
+                num_failed=sum(call.has_failed for call in t.tool_calls),
                 prediction=outcome.prediction,
             )
             for t, outcome, score in zip(trajectories, outcomes, scores, strict=True)
@@ -237,7 +237,7 @@ class _Rollouts:
                     "question; see to the retriever: the same command goes on"
                 )
         found = [one for part, _ in all_gather_objects for one in part]
-        return sorted(found, key=lambda one: (one.position, one.number))
+        return sorted(found, key=lambda one: (one.prompt_index, one.number))
 
 
 def _progress(num_questions: int) -> contextlib.AbstractContextManager[Any]:
@@ -303,6 +303,14 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         )
 
 
+def _try(fields: dict[str, Any]) -> Try:
+    """A try from its line; files of earlier versions have `position` as the index."""
+    if "position" in fields:
+        fields = {**fields, "prompt_index": fields["position"]}
+        del fields["position"]
+    return Try(**fields)
+
+
 def _recorded(path: Path) -> list[list[Try]]:
     """The tries of each call that was finished.
 
@@ -314,6 +322,6 @@ def _recorded(path: Path) -> list[list[Try]]:
     if processes.is_primary():
         json_lines.replace_lines(path, lines)
     try:
-        return [[Try(**fields) for fields in line["tries"]] for line in lines]
+        return [[_try(fields) for fields in line["tries"]] for line in lines]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not the calls of a selection ({error!r})") from None

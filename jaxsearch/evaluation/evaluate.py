@@ -48,12 +48,12 @@ def judge(
     """
     outcomes = [
         _SEARCH_FAILED
-        if t.status is Status.SEARCH_FAILED
+        if t.status is Status.TOOL_FAILED
         else task.judged(
             t.segments,
             t.golden_answers,
             has_ended=t.has_ended,
-            whose=f"question {t.question_id!r}, answer {t.member}",
+            whose=f"question {t.question_id!r}, answer {t.sample_index}",
         )
         for t in trajectories
     ]
@@ -69,7 +69,7 @@ def gather_judged(
     outcomes: Sequence[Outcome],
     scores: Sequence[dict[str, float]],
 ) -> tuple[list[Trajectory], list[Outcome], list[dict[str, float]]]:
-    """Of all processes together, in the order of the question stream, then members.
+    """Of all processes together, in the order of the question stream, then of samples.
 
     From here on every process goes on with the same values, so that whatever is
     computed over the whole batch (advantages, microbatches, metrics) is the same in
@@ -77,7 +77,7 @@ def gather_judged(
     """
     own = list(zip(trajectories, outcomes, scores, strict=True))
     judged = [one for part in processes.all_gather_objects(own) for one in part]
-    judged.sort(key=lambda one: (one[0].position, one[0].member))
+    judged.sort(key=lambda one: (one[0].prompt_index, one[0].sample_index))
     return tuple(list(column) for column in zip(*judged, strict=True))
 
 
@@ -117,9 +117,9 @@ def evaluate(
         "n": len(questions),
         **{key: _mean([s[key] for s in scores]) for key in ("em", "f1", "cover_em")},
         "mean_reward": _mean([outcome.reward for outcome in outcomes]),
-        "searches_per_question": _mean([len(t.searches) for t in trajectories]),
+        "searches_per_question": _mean([len(t.tool_calls) for t in trajectories]),
         "num_search_failed": sum(
-            any(search.has_failed for search in t.searches) for t in trajectories
+            any(call.has_failed for call in t.tool_calls) for t in trajectories
         ),
         "temperature": temperature,
     }
@@ -128,7 +128,7 @@ def evaluate(
             hops: {
                 "n": len(members),
                 "em": _mean([scores[i]["em"] for i in members]),
-                "searches": _mean([len(trajectories[i].searches) for i in members]),
+                "searches": _mean([len(trajectories[i].tool_calls) for i in members]),
             }
             for hops, members in sorted(groups.items())
         }
@@ -149,7 +149,7 @@ def prediction_line(
         "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
         "ended": trajectory.has_ended,
         "status": str(trajectory.status),
-        "searches": [dataclasses.asdict(search) for search in trajectory.searches],
+        "searches": [dataclasses.asdict(call) for call in trajectory.tool_calls],
         "reward": outcome.reward,
         "reason": outcome.reason,
         **scores,

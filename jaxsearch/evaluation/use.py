@@ -100,7 +100,7 @@ def ask(
     )
     return {
         "answer": outcome.prediction,
-        "searches": [search.query for search in trajectory.searches],
+        "searches": [call.query for call in trajectory.tool_calls],
         "status": str(trajectory.status),
     }
 

@@ -119,7 +119,7 @@ def mark_excluded(
         if config.drops_overlong and one.status is Status.OUT_OF_LENGTH:
             overlong.add(index)
         elif not _has_finite_logprobs(one):
-            broken[one.position] = one.question_id
+            broken[one.prompt_index] = one.question_id
     if not config.drops_non_finite:
         broken = {}
     values = {}
@@ -129,7 +129,7 @@ def mark_excluded(
         values["rollouts_overlong"] = float(len(overlong))
     kept = [
         dataclasses.replace(one, is_excluded=True)
-        if index in overlong or one.position in broken
+        if index in overlong or one.prompt_index in broken
         else one
         for index, one in enumerate(trajectories)
     ]

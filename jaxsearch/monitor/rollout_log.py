@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxsearch import json_lines
 from jaxsearch.metrics import Judgement
-from jaxsearch.trajectory import Search, Segment, Status, Trajectory
+from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 FILE_NAME = re.compile(r"step_(\d{6,})\.jsonl\.gz")
 
@@ -20,8 +20,8 @@ class LoggedRollout:
     """A trajectory and its judgement as text, without token ids.
 
     Attributes:
-      position: where its question stood in the question stream.
-      member: its index in the group of that question.
+      prompt_index: index of its question in the question stream.
+      sample_index: index of the sample in the group of that question.
       total_len: tokens of the row, prompt included.
       policy_len: of those, sampled by the policy.
       advantage: None where it was not written, or the update left the rollout out.
@@ -30,10 +30,10 @@ class LoggedRollout:
     question_id: str
     question: str
     golden_answers: tuple[str, ...]
-    position: int
-    member: int
+    prompt_index: int
+    sample_index: int
     segments: tuple[Segment, ...]
-    searches: tuple[Search, ...]
+    tool_calls: tuple[ToolCall, ...]
     status: Status
     total_len: int
     policy_len: int
@@ -108,10 +108,10 @@ def _record(
         "id": trajectory.question_id,
         "question": trajectory.question,
         "golden_answers": trajectory.golden_answers,
-        "position": trajectory.position,
-        "member": trajectory.member,
+        "prompt_index": trajectory.prompt_index,
+        "sample_index": trajectory.sample_index,
         "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
-        "searches": [dataclasses.asdict(search) for search in trajectory.searches],
+        "tool_calls": [dataclasses.asdict(call) for call in trajectory.tool_calls],
         "status": str(trajectory.status),
         "ended": trajectory.has_ended,
         "total_len": len(trajectory.tokens),
@@ -125,18 +125,18 @@ def _record(
 
 
 def _logged(record: dict[str, Any]) -> LoggedRollout:
-    searches = [
-        Search(**{**search, "passage_ids": tuple(search["passage_ids"])})
-        for search in record["searches"]
+    tool_calls = [
+        ToolCall(**{**call, "passage_ids": tuple(call["passage_ids"])})
+        for call in _either(record, "tool_calls", "searches")
     ]
     return LoggedRollout(
         question_id=record["id"],
         question=record["question"],
         golden_answers=tuple(record["golden_answers"]),
-        position=record["position"],
-        member=record["member"],
+        prompt_index=_either(record, "prompt_index", "position"),
+        sample_index=_either(record, "sample_index", "member"),
         segments=tuple(Segment(**segment) for segment in record["segments"]),
-        searches=tuple(searches),
+        tool_calls=tuple(tool_calls),
         status=Status(record["status"]),
         total_len=record["total_len"],
         policy_len=record["policy_len"],
@@ -147,3 +147,8 @@ def _logged(record: dict[str, Any]) -> LoggedRollout:
         prediction=record["prediction"],
         advantage=json_lines.restored(record["advantage"]),
     )
+
+
+def _either(record: dict[str, Any], name: str, old_name: str) -> Any:
+    """A value under its name, or under the name that it had in earlier versions."""
+    return record[old_name if old_name in record else name]

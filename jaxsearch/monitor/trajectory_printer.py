@@ -40,7 +40,7 @@ def print_trajectory(trajectory: Trajectory) -> None:
         # What is left is the end token, unless the policy wrote on after its answer.
         if loose := _END.sub("", segment.text[rest:]).strip():
             line("writes", loose, "magenta")
-    for search in trajectory.searches:
+    for search in trajectory.tool_calls:
         if search.has_failed:
             line("fails", f"{search.query}: {search.failure}", "red")
     golden = " or ".join(trajectory.golden_answers)

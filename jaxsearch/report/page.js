@@ -102,17 +102,17 @@ function setUpBrowser() {
   function matches({ dataset }, text) {
     return (!fields.step.value || dataset.step === fields.step.value)
       && (!fields.status.value || dataset.status === fields.status.value)
-      && (!fields.member.value || dataset.member === fields.member.value)
+      && (!fields.sample.value || dataset.sample === fields.sample.value)
       && +dataset.reward >= limit(fields.low, -Infinity)
       && +dataset.reward <= limit(fields.high, Infinity)
       && text.toLowerCase().includes(fields.text.value.trim().toLowerCase());
   }
   function makeButton(article) {
-    const { step, status, reward, member } = article.dataset;
+    const { step, status, reward, sample } = article.dataset;
     const button = element("button");
     button.type = "button";
     button.article = article;
-    const about = `member ${member} · ${status.replaceAll("_", " ")}`;
+    const about = `sample ${sample} · ${status.replaceAll("_", " ")}`;
     button.append(
       element("b", String(+(+reward).toFixed(3))),
       element("span", question(article)),

@@ -152,7 +152,7 @@ def _trajectories(articles: Sequence[str], notes: Sequence[str]) -> str:
 </label>
 <label>Reward from <input name="low" type="number" step="any"></label>
 <label>to <input name="high" type="number" step="any"></label>
-<label>Member <input name="member" type="number" min="0"></label>
+<label>Sample <input name="sample" type="number" min="0"></label>
 <label class="wide">Question has <input name="text" type="search"></label>
 <label>Order <select name="order"><option value="stream">as asked</option>
 <option value="best">best first</option><option value="worst">worst first</option>

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jaxsearch.monitor.rollout_log import LoggedRollout
 from jaxsearch.report.series import number_text
-from jaxsearch.trajectory import Search
+from jaxsearch.trajectory import ToolCall
 
 # What stands between the tags of ReSearch, Search-R1 and R1-Searcher.
 KINDS: Mapping[str, str] = {
@@ -115,13 +115,13 @@ def article(rollout: LoggedRollout, *, step: int) -> str:
     )
     return (
         f'<article class="trajectory" tabindex="-1" data-step="{step}" '
-        f'data-position="{rollout.position}" data-member="{rollout.member}" '
+        f'data-prompt="{rollout.prompt_index}" data-sample="{rollout.sample_index}" '
         f'data-status="{escape(rollout.status)}" data-reward="{rollout.reward}">'
         f'<p class="where">step {step} · question {escape(rollout.question_id)} · '
-        f"member {rollout.member}</p><h3>{escape(rollout.question)}</h3>"
+        f"sample {rollout.sample_index}</p><h3>{escape(rollout.question)}</h3>"
         f"<dl>{rows}</dl>"
         f'<div class="blocks">{"".join(map(_block, blocks(rollout)))}</div>'
-        f"{_searches(rollout.searches)}</article>\n"
+        f"{_searches(rollout.tool_calls)}</article>\n"
     )
 
 
@@ -156,7 +156,7 @@ def _parts(rollout: LoggedRollout) -> str:
     return f'<span class="parts">{"".join(parts)}</span>' if parts else ""
 
 
-def _searches(searches: tuple[Search, ...]) -> str:
+def _searches(searches: tuple[ToolCall, ...]) -> str:
     if not searches:
         return '<p class="searches">No search was made.</p>'
     items = []

@@ -113,6 +113,6 @@ def _shown(rollouts: list[LoggedRollout], *, step: int, max_bytes: int) -> list[
     return [
         kept[index]
         for index in sorted(
-            kept, key=lambda i: (rollouts[i].position, rollouts[i].member)
+            kept, key=lambda i: (rollouts[i].prompt_index, rollouts[i].sample_index)
         )
     ]

@@ -82,19 +82,20 @@ class Programs:
         pages: Int[Array, "R M"],
         sources: Int[Array, " R"],
         stage: Int[Array, ""],
-        positions: Int[Array, " R"],
-        members: Int[Array, " R"],
+        prompt_indices: Int[Array, " R"],
+        sample_indices: Int[Array, " R"],
         stop_states: Int[Array, " R"],
     ) -> Slots:
         """Starts rollouts: copies prompt sources[r] into the pages of slot rows[r].
 
-        The random key of a rollout comes from (seed, stage, position in the
-        question stream, member of the group): never from its slot.
+        The random key of a rollout comes from (seed, stage, prompt_index,
+        sample_index): never from its slot.
         """
         stage_key = jax.random.fold_in(jax.random.key(self.seed), stage)
 
-        def rollout_key(position, member):
-            return jax.random.fold_in(jax.random.fold_in(stage_key, position), member)
+        def rollout_key(prompt_index, sample_index):
+            prompt_key = jax.random.fold_in(stage_key, prompt_index)
+            return jax.random.fold_in(prompt_key, sample_index)
 
         # Of each prompt in `sources`, page by page.
         per_prompt = -(-prompts.tokens.shape[1] // slots.cache[0][0].page_len)
@@ -110,7 +111,7 @@ class Programs:
             phase=slots.phase.at[rows].set(Phase.DECODING, mode="drop"),
             stop_state=slots.stop_state.at[rows].set(stop_states, mode="drop"),
             keys=slots.keys.at[rows].set(
-                jax.vmap(rollout_key)(positions, members), mode="drop"
+                jax.vmap(rollout_key)(prompt_indices, sample_indices), mode="drop"
             ),
             cache=cache,
         )
@@ -230,7 +231,7 @@ class Programs:
             stop_state = table[some.stop_state, token]
             is_full = (some.length >= max_len) | (turn_len >= self.max_turn_len)
             phase = jnp.where(is_full, Phase.EXHAUSTED, Phase.DECODING)
-            phase = jnp.where(stop_state == table.shape[0] - 1, Phase.SEARCHING, phase)
+            phase = jnp.where(stop_state == table.shape[0] - 1, Phase.WAITING, phase)
             is_end = (token[:, None] == jnp.asarray(self.end_ids)[None]).any(axis=1)
             phase = jnp.where(is_end, Phase.ENDED, phase)
             phase = jnp.where(is_decoding, phase, some.phase).astype(jnp.int32)

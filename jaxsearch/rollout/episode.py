@@ -108,25 +108,26 @@ class Sampler:
         group_size: int,
         stage: int,
         temperature: float,
-        first_member: int = 0,
+        first_sample: int = 0,
         is_profiled: bool = False,
     ) -> tuple[list[Trajectory], Timing]:
-        """Rolls out `group_size` answers to each (position, question).
+        """Rolls out `group_size` answers to each (prompt_index, question).
 
         Args:
           params: published, so that every replica has them.
-          first_member: of each group: to add answers to those of an earlier call.
+          first_sample: sample_index of the first rollout of each group; not 0 where an
+            earlier call made the others.
           is_profiled: wait for the device after each of its programs, so that their
             times can be told apart. Costs the overlap of host and device.
 
-        Returns the trajectories by question, then member, and the timing.
-        Errors: ValueError for a prompt beyond its budget, a position that occurs
+        Returns the trajectories by question, then sample, and the timing.
+        Errors: ValueError for a prompt beyond its budget, a prompt_index that occurs
         twice (its random keys would too), or an observer with other limits.
         """
         started = time.perf_counter()
-        order = {position: i for i, (position, _) in enumerate(questions)}
+        order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
         if len(order) < len(questions):
-            raise ValueError("positions in the question stream must be distinct")
+            raise ValueError("the prompt indices of a call must be distinct")
         if group_size < 1 or temperature < 0:
             raise ValueError(
                 f"expected group_size >= 1 and temperature >= 0, got {group_size} "
@@ -137,14 +138,14 @@ class Sampler:
                 f"the observer gives up to {observer.max_observation_len} tokens, the "
                 f"sampler takes {self._budgets.max_observation_len}"
             )
-        prompts = [self._prompt(position, question) for position, question in questions]
+        prompts = [self._prompt(*question) for question in questions]
         queue = PromptQueue(
             prompts,
             group_size,
             num_replicas=len(self._pools),
             most=self._pools[0].num_prompts(group_size),
             is_dealt=self._budgets.search_calls > 0,
-            first_member=first_member,
+            first_sample=first_sample,
         )
 
         def finish(
@@ -178,7 +179,7 @@ class Sampler:
                 ]
             )
         done = [trajectory for trajectories, _ in parts for trajectory in trajectories]
-        done.sort(key=lambda t: (order[t.position], t.member))
+        done.sort(key=lambda t: (order[t.prompt_index], t.sample_index))
         seconds = time.perf_counter() - started
         return done, of_replicas([timing for _, timing in parts], seconds)
 
@@ -202,7 +203,7 @@ class Sampler:
             device_bytes=memory.device_bytes(self._device),
         )
 
-    def _prompt(self, position: int, question: Question) -> Prompt:
+    def _prompt(self, prompt_index: int, question: Question) -> Prompt:
         ids = self.tokenizer.encode_prompt(
             self._protocol.prompt(question.question),
             self._protocol.messages(question.question),
@@ -212,4 +213,4 @@ class Sampler:
                 f"the prompt of question {question.id!r} has {len(ids)} tokens; "
                 f"expected 1 to {self._budgets.max_prompt_len} (max_prompt_len)"
             )
-        return Prompt(question=question, position=position, ids=ids)
+        return Prompt(question=question, index=prompt_index, ids=ids)

@@ -22,7 +22,7 @@ from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollout.slots import Phase, Row, Start
 from jaxsearch.rollout.threads import Stop
 from jaxsearch.search.index import SearchError
-from jaxsearch.trajectory import Search, Status, Trajectory
+from jaxsearch.trajectory import Status, ToolCall, Trajectory
 
 # Tokens decoded at most between two looks at the searches that are out.
 _STEPS_PER_LOOK = 4
@@ -33,7 +33,7 @@ class Rollouts:
 
     Args:
       queue: of the batch; `replica` is who takes from it here.
-      order: of the prompts, by position: earlier ones are given room first.
+      order: rank of each prompt, by prompt_index: earlier ones are given room first.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Rollouts:
         self._turn_state = turn_state
         self._is_profiled = is_profiled
         self._prefilled: Prompts | None = None
-        # Of `_prefilled`: source row, prompt and member of what is not yet started.
+        # Of `_prefilled`: source row, prompt and sample of what is not yet started.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
         self._by_slot: dict[int, Rollout] = {}
         self._decoding: set[int] = set()
@@ -118,7 +118,7 @@ class Rollouts:
                 self._prefill()
             starts = []
             while free and self._waiting:
-                source, prompt, member = self._waiting[0]
+                source, prompt, sample_index = self._waiting[0]
                 prompt_len = len(prompt.ids)
                 if not self._pool.admits(prompt_len):
                     break
@@ -126,12 +126,14 @@ class Rollouts:
                 slot = free.popleft()
                 self._pool.cover(slot, prompt_len)
                 self._by_slot[slot] = Rollout(
-                    prompt=prompt, member=member, turn_start=prompt_len
+                    prompt=prompt, sample_index=sample_index, turn_start=prompt_len
                 )
                 self._decoding.add(slot)
                 self._lengths[slot] = prompt_len
                 stop_state = self._turn_state(self._by_slot[slot])
-                starts.append(Start(slot, source, prompt.position, member, stop_state))
+                starts.append(
+                    Start(slot, source, prompt.index, sample_index, stop_state)
+                )
             if not starts:
                 break
             with self._timed("fork"):
@@ -146,9 +148,9 @@ class Rollouts:
             self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
         self.timing.num_prefilled += sum(map(len, ids))
         self._waiting.extend(
-            (source, prompt, member)
-            for source, (prompt, members) in enumerate(batch)
-            for member in members
+            (source, prompt, sample_index)
+            for source, (prompt, sample_indices) in enumerate(batch)
+            for sample_index in sample_indices
         )
 
     def _decode(self) -> None:
@@ -165,7 +167,7 @@ class Rollouts:
     def _age(self, slot: int) -> tuple[int, int]:
         """Smaller for what was to start earlier: the order of giving room."""
         rollout = self._by_slot[slot]
-        return self._order[rollout.prompt.position], rollout.member
+        return self._order[rollout.prompt.index], rollout.sample_index
 
     def _restart_youngest(self) -> None:
         """Makes room in the cache: one rollout goes back to its prompt.
@@ -177,7 +179,7 @@ class Rollouts:
         self._decoding.discard(slot)
         self._observed.pop(slot, None)
         self._pool.release([slot])
-        self._queue.put_back(self._replica, rollout.prompt, rollout.member)
+        self._queue.put_back(self._replica, rollout.prompt, rollout.sample_index)
         self.timing.num_restarts += 1
 
     def _take_stopped(self, searching: concurrent.futures.Executor) -> None:
@@ -200,8 +202,8 @@ class Rollouts:
                 turn = self._tokenizer.decode(rows[slot].tokens[rollout.turn_start :])
                 if self._protocol.is_last(turn):
                     finished[slot] = Status.ENDED
-                elif len(rollout.searches) == self._budgets.max_searches:
-                    finished[slot] = Status.OUT_OF_SEARCHES
+                elif len(rollout.tool_calls) == self._budgets.max_searches:
+                    finished[slot] = Status.OUT_OF_CALLS
                 else:
                     queries[slot] = self._protocol.query(turn)
         if queries:
@@ -232,17 +234,17 @@ class Rollouts:
                 results = future.result()
             except SearchError as error:
                 for slot, query in queries.items():
-                    failed = Search(
+                    failed = ToolCall(
                         query=query,
                         passage_ids=(),
                         has_failed=True,
                         failure=str(error),
                     )
-                    self._by_slot[slot].searches.append(failed)
-                    finished[slot] = Status.SEARCH_FAILED
+                    self._by_slot[slot].tool_calls.append(failed)
+                    finished[slot] = Status.TOOL_FAILED
                 continue
             for slot, (ids, search) in zip(queries, results, strict=True):
-                self._by_slot[slot].searches.append(search)
+                self._by_slot[slot].tool_calls.append(search)
                 if self._lengths[slot] + len(ids) < self._budgets.max_len:
                     self._observed[slot] = ids
                 else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jaxsearch.rollout.records import Prompt
 
-Waiting = tuple[Prompt, list[int]]  # members of its group that are still to start
+Waiting = tuple[Prompt, list[int]]  # samples still to start
 
 
 class PromptQueue:
@@ -21,7 +21,7 @@ class PromptQueue:
       is_dealt: replicas keep to their shares: what is computed together does not
         depend on time. Otherwise a share is what fills the slots, and whoever has room
         then takes from what is left.
-      first_member: of each group; the others follow it.
+      first_sample: sample_index of the first rollout of each group.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class PromptQueue:
         num_replicas: int,
         most: int,
         is_dealt: bool,
-        first_member: int = 0,
+        first_sample: int = 0,
     ):
-        members = range(first_member, first_member + group_size)
-        rollouts = list(itertools.product(range(len(prompts)), members))
+        sample_indices = range(first_sample, first_sample + group_size)
+        rollouts = list(itertools.product(range(len(prompts)), sample_indices))
         bounds = [len(rollouts) * i // num_replicas for i in range(num_replicas + 1)]
         shares = [
             [
-                (prompts[number], [member for _, member in run])
+                (prompts[number], [sample_index for _, sample_index in run])
                 for number, run in itertools.groupby(rollouts[a:b], lambda one: one[0])
             ]
             for a, b in itertools.pairwise(bounds)
@@ -69,8 +69,8 @@ class PromptQueue:
                 num_taken = min(self._most, part)
             return [source.popleft() for _ in range(num_taken)]
 
-    def put_back(self, replica: int, prompt: Prompt, member: int) -> None:
+    def put_back(self, replica: int, prompt: Prompt, sample_index: int) -> None:
         """A rollout that starts again, before all others."""
         with self._lock:
             queue = self._shares[replica] if self._is_dealt else self._left
-            queue.appendleft((prompt, [member]))
+            queue.appendleft((prompt, [sample_index]))

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from jaxsearch.data.formats import Question
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout.slots import Row
-from jaxsearch.trajectory import Search, Status, Trajectory, segments_of
+from jaxsearch.trajectory import Status, ToolCall, Trajectory, segments_of
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -64,10 +64,10 @@ def of_replicas(timings: Sequence[Timing], seconds: float) -> Timing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A question as ids, and where it stands in the question stream."""
+    """A question as ids, and its index in the question stream."""
 
     question: Question
-    position: int
+    index: int
     ids: list[int]
 
 
@@ -83,14 +83,14 @@ class Rollout:
     """One rollout in a slot."""
 
     prompt: Prompt
-    member: int
+    sample_index: int
     turn_start: int
-    searches: list[Search] = dataclasses.field(default_factory=list)
+    tool_calls: list[ToolCall] = dataclasses.field(default_factory=list)
 
     @property
     def turn(self) -> int:
         """Number of the turn it is in, from 0."""
-        return len(self.searches)
+        return len(self.tool_calls)
 
     def trajectory(
         self,
@@ -108,15 +108,15 @@ class Rollout:
             question_id=prompt.question.id,
             question=prompt.question.question,
             golden_answers=prompt.question.golden_answers,
-            position=prompt.position,
-            member=self.member,
+            prompt_index=prompt.index,
+            sample_index=self.sample_index,
             tokens=row.tokens,
             is_policy=row.is_policy,
             logprobs=row.logprobs,
             sampling_logprobs=row.sampling_logprobs,
             prompt_len=prompt_len,
             segments=segments,
-            searches=tuple(self.searches),
+            tool_calls=tuple(self.tool_calls),
             status=status,
         )
 

@@ -16,7 +16,7 @@ class Phase(enum.IntEnum):
 
     FREE = 0
     DECODING = 1
-    SEARCHING = 2  # wrote a stop tag, waits for an observation
+    WAITING = 2  # wrote a stop tag, waits for an observation
     ENDED = 3  # wrote an end token
     EXHAUSTED = 4  # a token budget ran out
 
@@ -54,8 +54,8 @@ class Start(NamedTuple):
 
     slot: int
     source: int
-    position: int
-    member: int
+    prompt_index: int
+    sample_index: int
     stop_state: int  # of its first turn
 
 

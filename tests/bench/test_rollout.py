@@ -67,7 +67,7 @@ def test_every_turn_is_as_long_as_the_script_says(engine):
                 runs.append(length)
                 length = 0
         assert [*runs, length] == turns
-        assert len(trajectory.searches) == 2
+        assert len(trajectory.tool_calls) == 2
         assert (trajectory.logprobs[trajectory.is_policy] < 0).all()
     assert timing.num_prefilled == 3 * 6  # once a group
     assert timing.num_observed == 6 * 2 * 5

@@ -18,14 +18,14 @@ from jaxsearch.data.selection import (
 RIGHTS = {0: (1,), 1: (0, 0, 1), 2: (0, 0, 0)}
 
 
-def a_try(position, number, is_right, num_searches=2):
+def a_try(prompt_index, number, is_right, num_searches=2):
     return Try(
-        position=position,
+        prompt_index=prompt_index,
         number=number,
         is_right=bool(is_right),
         num_searches=num_searches,
         num_failed=0,
-        prediction=f"{position}-{number}",
+        prediction=f"{prompt_index}-{number}",
     )
 
 
@@ -45,35 +45,35 @@ def questions():
 @pytest.fixture
 def tries():
     return [
-        a_try(position, number, is_right)
-        for position, rights in RIGHTS.items()
+        a_try(prompt_index, number, is_right)
+        for prompt_index, rights in RIGHTS.items()
         for number, is_right in enumerate(rights, start=1)
     ]
 
 
 def asked(calls):
     return sorted(
-        (p, n) for call in calls for p in call.positions for n in call.numbers
+        (p, n) for call in calls for p in call.prompt_indices for n in call.numbers
     )
 
 
 def test_many_questions_are_tried_once_a_round():
     calls = next_calls(range(10), num_tried=2, tries=9, call_size=4)
-    assert [len(call.positions) for call in calls] == [4, 4, 2]
+    assert [len(call.prompt_indices) for call in calls] == [4, 4, 2]
     assert asked(calls) == [(p, 3) for p in range(10)]
 
 
 def test_the_last_questions_are_tried_several_times_at_once():
     [call] = next_calls([5, 7], num_tried=3, tries=20, call_size=19)
     # Eight times two fit into 19; sixteen times two do not.
-    assert (call.positions, list(call.numbers)) == ((5, 7), list(range(4, 12)))
+    assert (call.prompt_indices, list(call.numbers)) == ((5, 7), list(range(4, 12)))
     [call] = next_calls([5], num_tried=14, tries=20, call_size=100)
     assert list(call.numbers) == [15, 16, 17, 18]  # of the six that are left
 
 
 def test_a_call_that_is_smaller_than_a_group_tries_one_question():
     calls = next_calls([1, 2], num_tried=0, tries=1, call_size=1)
-    assert [call.positions for call in calls] == [(1,), (2,)]
+    assert [call.prompt_indices for call in calls] == [(1,), (2,)]
 
 
 def test_tries_after_the_right_one_do_not_count(questions, tries):

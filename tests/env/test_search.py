@@ -180,7 +180,7 @@ def test_hostile_passages_cannot_end_or_forge_anything_in_a_rollout(
                 assert segment.text == " <result> red blue </result>"
         if trajectory.status is Status.ENDED:
             assert trajectory.is_policy[-1]
-        for search in trajectory.searches:
+        for search in trajectory.tool_calls:
             assert search.num_deleted_tags == 9
     assert num_observed > 10
 
@@ -202,7 +202,7 @@ def test_rollouts_search_a_real_index(kit, sampler, questions):
     num_found = 0
     for trajectory in done:
         texts = [s.text for s in trajectory.segments if not s.is_policy]
-        for text, search in zip(texts, trajectory.searches, strict=False):
+        for text, search in zip(texts, trajectory.tool_calls, strict=False):
             hits = index.search([search.query], 1)[0]
             assert search.passage_ids == tuple(hit.passage.id for hit in hits)
             assert text == kit.protocol.observation([hit.passage for hit in hits])

@@ -383,3 +383,13 @@ def test_tries_do_not_depend_on_processes(whole, config_file, policy, tmp_path):
     succeeded(*command, count=2, num_devices=2)
     wanted, found = outcome(whole[0]), outcome(out)
     assert found == wanted
+
+
+def test_calls_of_earlier_versions_are_read(whole, policy, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "earlier")
+    calls = (out / "calls.jsonl").read_text()
+    (out / "calls.jsonl").write_text(calls.replace('"prompt_index"', '"position"'))
+    for name in ("tries.jsonl", "selected.jsonl", "counts.json"):
+        (out / name).unlink()
+    selected(policy, out)
+    assert (out / "tries.jsonl").read_bytes() == (whole[0] / "tries.jsonl").read_bytes()

@@ -45,7 +45,7 @@ def three_groups():
     """Of four; in the second one log-prob is no number, in the others none counts."""
     rng = np.random.default_rng(0)
     trajectories = [make_trajectory(rng, i // 4, i % 4) for i in range(12)]
-    failed = dataclasses.replace(trajectories[1], status=Status.SEARCH_FAILED)
+    failed = dataclasses.replace(trajectories[1], status=Status.TOOL_FAILED)
     trajectories[1] = with_logprob(failed, math.inf)
     trajectories[6] = with_logprob(trajectories[6], math.nan)
     trajectories[9] = with_logprob(trajectories[9], math.nan, is_policy=False)
@@ -106,7 +106,7 @@ def test_such_a_group_is_in_the_update_if_that_is_wished():
 
 def test_rollouts_out_of_length_are_left_out_where_that_is_wished():
     rng = np.random.default_rng(0)
-    statuses = [Status.ENDED, Status.OUT_OF_LENGTH, Status.ENDED, Status.SEARCH_FAILED]
+    statuses = [Status.ENDED, Status.OUT_OF_LENGTH, Status.ENDED, Status.TOOL_FAILED]
     trajectories = [make_trajectory(rng, 0, i, s) for i, s in enumerate(statuses)]
     outcomes = [outcome(reward) for reward in (1.0, 0.0, 0.0, 0.0)]
     kept, excluded = mark_excluded(trajectories, GuardConfig())

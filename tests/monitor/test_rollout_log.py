@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.monitor import rollout_log
-from jaxsearch.trajectory import Search, Segment, Status, Trajectory
+from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 
 class Outcome:
@@ -19,8 +19,8 @@ TRAJECTORY = Trajectory(
     question_id="q7",
     question='Is "Infinity"\u2028<a film>\n?',
     golden_answers=("Infinity", "∞"),
-    position=12,
-    member=3,
+    prompt_index=12,
+    sample_index=3,
     tokens=np.arange(9, dtype=np.int32),
     is_policy=np.array([0, 0, 1, 1, 1, 0, 0, 1, 1], bool),
     logprobs=np.zeros(9, np.float32),
@@ -30,9 +30,9 @@ TRAJECTORY = Trajectory(
         Segment(text=" <search> a </search>", is_policy=True),
         Segment(text=" <result> b\n\ud800 </result>", is_policy=False),
     ),
-    searches=(
-        Search(query="a", passage_ids=("p1", "p2"), num_deleted_tags=2),
-        Search(query="b", passage_ids=(), is_truncated=True, has_failed=True),
+    tool_calls=(
+        ToolCall(query="a", passage_ids=("p1", "p2"), num_deleted_tags=2),
+        ToolCall(query="b", passage_ids=(), is_truncated=True, has_failed=True),
     ),
     status=Status.OUT_OF_LENGTH,
 )
@@ -49,10 +49,10 @@ def test_rollouts_come_back_as_they_were_written(tmp_path):
         "question_id",
         "question",
         "golden_answers",
-        "position",
-        "member",
+        "prompt_index",
+        "sample_index",
         "segments",
-        "searches",
+        "tool_calls",
         "status",
     ):
         assert vars(first)[name] == vars(TRAJECTORY)[name]
@@ -108,3 +108,21 @@ def test_malformed_files_are_named(tmp_path):
     path.write_bytes(gzip.compress(b"{\n"))
     with pytest.raises(ValueError, match="line 1: not JSON"):
         rollout_log.read_rollouts(path)
+
+
+def test_rollouts_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / "step_000001.jsonl.gz"
+    rollout_log.write_rollouts(path, [TRAJECTORY], [Outcome()])
+    [rollout] = rollout_log.read_rollouts(path)
+    text = gzip.decompress(path.read_bytes()).decode()
+    for name, old_name in (
+        ("prompt_index", "position"),
+        ("sample_index", "member"),
+        ("tool_calls", "searches"),
+    ):
+        assert text.count(f'"{name}": ') == 1
+        text = text.replace(f'"{name}": ', f'"{old_name}": ')
+    path.write_bytes(gzip.compress(text.encode()))
+    [earlier] = rollout_log.read_rollouts(path)
+    assert earlier.prompt_index == 12 and earlier.sample_index == 3
+    assert earlier.tool_calls == rollout.tool_calls == TRAJECTORY.tool_calls

@@ -9,7 +9,7 @@ from jaxsearch import json_lines
 from jaxsearch.monitor.rollout_log import LoggedRollout, rollout_path, write_rollouts
 from jaxsearch.report import series, trajectories
 from jaxsearch.report import write_report as report
-from jaxsearch.trajectory import Search, Segment, Status, Trajectory
+from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
@@ -55,13 +55,15 @@ class Parsed(html.parser.HTMLParser):
         ]
 
 
-def make_trajectory(*, position=0, member=0, text="Bakfel", passage="Bakfel is old ."):
+def make_trajectory(
+    *, prompt_index=0, sample_index=0, text="Bakfel", passage="Bakfel is old ."
+):
     return Trajectory(
-        question_id=f"q{position}",
+        question_id=f"q{prompt_index}",
         question=f"Where was the director of {text} born ?",
         golden_answers=("Tolrus", text),
-        position=position,
-        member=member,
+        prompt_index=prompt_index,
+        sample_index=sample_index,
         tokens=np.arange(8, dtype=np.int32),
         is_policy=np.array([0, 0, 1, 1, 0, 0, 1, 1], bool),
         logprobs=np.zeros(8, np.float32),
@@ -74,7 +76,7 @@ def make_trajectory(*, position=0, member=0, text="Bakfel", passage="Bakfel is o
             Segment(text=f" <result> {passage} </result>", is_policy=False),
             Segment(text=" <answer> \\boxed{ Tolrus } </answer>", is_policy=True),
         ),
-        searches=(Search(query=text, passage_ids=("p1", text)),),
+        tool_calls=(ToolCall(query=text, passage_ids=("p1", text)),),
         status=Status.ANSWERED,
     )
 
@@ -105,7 +107,9 @@ def run_folder(tmp_path):
         }
         json_lines.append_line(folder / "eval.jsonl", line)
     for step in (31, 50):
-        rollouts = [make_trajectory(member=member) for member in range(3)]
+        rollouts = [
+            make_trajectory(sample_index=sample_index) for sample_index in range(3)
+        ]
         outcomes = [Outcome(reward) for reward in (0.0, 0.5, 1.0)]
         write_rollouts(rollout_path(folder, step), rollouts, outcomes)
     return folder
@@ -186,12 +190,12 @@ def logged(*segments):
         question_id="q",
         question="?",
         golden_answers=("a",),
-        position=0,
-        member=0,
+        prompt_index=0,
+        sample_index=0,
         segments=tuple(
             Segment(text=t, is_policy=is_policy) for t, is_policy in segments
         ),
-        searches=(),
+        tool_calls=(),
         status=Status.ENDED,
         total_len=1,
         policy_len=1,
@@ -296,7 +300,9 @@ def test_a_large_run_stays_a_small_page(run_folder):
     )
     passage = "a long passage " * 1000  # 15 kB
     for step in range(100, 1300, 100):
-        rollouts = [make_trajectory(position=n, passage=passage) for n in range(100)]
+        rollouts = [
+            make_trajectory(prompt_index=n, passage=passage) for n in range(100)
+        ]
         outcomes = [Outcome(n / 100) for n in range(100)]
         write_rollouts(rollout_path(run_folder, step), rollouts, outcomes)
     text = read_page(run_folder)

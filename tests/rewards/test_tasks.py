@@ -76,15 +76,15 @@ def rollout():
         question_id="q7",
         question="?",
         golden_answers=("Paris",),
-        position=0,
-        member=2,
+        prompt_index=0,
+        sample_index=2,
         tokens=np.zeros(2, np.int32),
         is_policy=np.ones(2, bool),
         logprobs=np.zeros(2, np.float32),
         sampling_logprobs=np.zeros(2, np.float32),
         prompt_len=1,
         segments=(Segment(text="x", is_policy=True),),
-        searches=(),
+        tool_calls=(),
         status=Status.ENDED,
     )
 

@@ -36,7 +36,7 @@ def rollouts():
     """Four groups of three; a search of one rollout has failed."""
     rng = np.random.default_rng(0)
     trajectories = [make_trajectory(rng, i // 3, i % 3) for i in range(12)]
-    trajectories[4] = dataclasses.replace(trajectories[4], status=Status.SEARCH_FAILED)
+    trajectories[4] = dataclasses.replace(trajectories[4], status=Status.TOOL_FAILED)
     trajectories = [
         dataclasses.replace(t, sampling_logprobs=(t.logprobs - 4.2).astype(np.float32))
         for t in trajectories

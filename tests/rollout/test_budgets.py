@@ -54,13 +54,13 @@ def turn_lens(trajectory):
 
 
 def test_a_search_beyond_the_last_allowed_ends_the_row_there(kit, trajectories):
-    ended = [t for t in trajectories if t.status is Status.OUT_OF_SEARCHES]
+    ended = [t for t in trajectories if t.status is Status.OUT_OF_CALLS]
     assert ended
     for trajectory in ended:
-        assert len(trajectory.searches) == 4
+        assert len(trajectory.tool_calls) == 4
         assert num_turns(trajectory) == 5
         assert "go" in trajectory.segments[-1].text
-    assert all(len(t.searches) <= 4 for t in trajectories)
+    assert all(len(t.tool_calls) <= 4 for t in trajectories)
 
 
 def test_a_last_turn_ends_the_rollout_without_a_search(kit):
@@ -93,8 +93,8 @@ def test_any_of_several_end_tokens_ends_a_row(kit):
 def test_no_search_allowed(kit):
     sampler = kit.sampler(16, max_searches=0)
     done = run(kit, sampler)
-    assert {len(t.searches) for t in done} == {0}
-    assert {t.status for t in done} == {Status.ENDED, Status.OUT_OF_SEARCHES}
+    assert {len(t.tool_calls) for t in done} == {0}
+    assert {t.status for t in done} == {Status.ENDED, Status.OUT_OF_CALLS}
 
 
 def test_turn_budget_counts_sampled_tokens_since_the_observation(kit, tight_sampler):
@@ -104,7 +104,7 @@ def test_turn_budget_counts_sampled_tokens_since_the_observation(kit, tight_samp
     out = [t for t in done if t.status is Status.OUT_OF_LENGTH]
     out = [t for t in out if len(t.tokens) < 32 and "go" not in t.segments[-1].text]
     assert out and all(turn_lens(t)[-1] == 5 for t in out)
-    assert any(t.searches for t in out)
+    assert any(t.tool_calls for t in out)
     # A stop tag in the last token of the budget still searches.
     assert any(5 in turn_lens(t)[:-1] for t in done)
 
@@ -120,7 +120,7 @@ def test_total_budget_holds_and_is_used_up(kit, tight_sampler):
     assert without_room
     for trajectory in without_room:
         assert trajectory.is_policy[-1]
-        assert len(trajectory.searches) == num_turns(trajectory)
+        assert len(trajectory.tool_calls) == num_turns(trajectory)
     expected = kit.trainer_logprobs(done, 1.0)
     for trajectory, row in zip(done, expected, strict=True):
         where = trajectory.is_policy
@@ -132,18 +132,18 @@ def test_total_budget_holds_and_is_used_up(kit, tight_sampler):
 def test_a_failed_search_ends_only_those_who_asked(kit, sampler, trajectories):
     index = FailingIndex(kit.word_index(), lambda query: "blue" in query)
     done = run(kit, sampler, observer=kit.observer(index), num_rollouts=64)
-    failed = [t for t in done if t.status is Status.SEARCH_FAILED]
+    failed = [t for t in done if t.status is Status.TOOL_FAILED]
     assert failed
     for trajectory in failed:
-        last = trajectory.searches[-1]
+        last = trajectory.tool_calls[-1]
         assert last.has_failed and last.passage_ids == ()
         assert last.query == kit.protocol.query(trajectory.segments[-1].text)
         assert trajectory.is_policy[-1] and not trajectory.has_ended
-        assert not any(search.has_failed for search in trajectory.searches[:-1])
-    assert any("blue" in t.searches[-1].query for t in failed)
-    going_on = [t for t in done if t.status is not Status.SEARCH_FAILED]
-    assert any(t.searches for t in going_on)
-    assert not any(s.has_failed for t in going_on for s in t.searches)
+        assert not any(search.has_failed for search in trajectory.tool_calls[:-1])
+    assert any("blue" in t.tool_calls[-1].query for t in failed)
+    going_on = [t for t in done if t.status is not Status.TOOL_FAILED]
+    assert any(t.tool_calls for t in going_on)
+    assert not any(s.has_failed for t in going_on for s in t.tool_calls)
 
 
 def test_other_errors_reach_the_caller_and_the_sampler_survives(

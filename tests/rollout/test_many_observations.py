@@ -69,7 +69,7 @@ def turn_states(num_observations):
     longest = LIMITS.max_turn_len
 
     def turn_state(rollout):
-        number = rollout.prompt.position * GROUP_SIZE + rollout.member
+        number = rollout.prompt.index * GROUP_SIZE + rollout.sample_index
         if rollout.turn == num_observations[number % len(num_observations)]:
             return 0  # further from the stop than a turn may be long
         return longest + 1 - word_count(f"{number} {rollout.turn}", longest)
@@ -162,7 +162,7 @@ def test_sampled_logprobs_are_the_trainers(kit, num_observations):
     observed = [[s for s in t.segments if not s.is_policy] for t in done]
     for i, trajectory in enumerate(done):
         expected = num_observations[i % len(num_observations)]
-        assert len(observed[i]) == len(trajectory.searches) == expected
+        assert len(observed[i]) == len(trajectory.tool_calls) == expected
     # Rows of unlike length in the same slots, appends of unlike length.
     assert len({len(t.tokens) for t in done}) > 5
     if any(num_observations):

@@ -89,5 +89,5 @@ def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
     for found, expected in zip(done, trajectories, strict=True):
         np.testing.assert_array_equal(found.tokens, expected.tokens)
         np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=1e-5)
-        assert found.searches == expected.searches
+        assert found.tool_calls == expected.tool_calls
         assert found.status == expected.status

@@ -43,11 +43,11 @@ def rolled_out(kit, sampler, params, questions, index=None):
 
 def same(first, second, atol=1e-6):
     for a, b in zip(first, second, strict=True):
-        assert (a.position, a.member) == (b.position, b.member)
+        assert (a.prompt_index, a.sample_index) == (b.prompt_index, b.sample_index)
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_array_equal(a.is_policy, b.is_policy)
         np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=0, atol=atol)
-        assert (a.status, a.searches) == (b.status, b.searches)
+        assert (a.status, a.tool_calls) == (b.status, b.tool_calls)
     return True
 
 
@@ -187,7 +187,7 @@ def queue_of(num_prompts, group_size, **settings):
     prompts = [
         Prompt(
             question=Question(id=str(i), question="", golden_answers=()),
-            position=i,
+            index=i,
             ids=[1],
         )
         for i in range(num_prompts)
@@ -196,8 +196,8 @@ def queue_of(num_prompts, group_size, **settings):
 
 
 def taken(queue, replica):
-    """What a replica gets when it asks once: (position, members)."""
-    return [(prompt.position, members) for prompt, members in queue.take(replica)]
+    """What a replica gets when it asks once: (prompt_index, sample_indices)."""
+    return [(prompt.index, found) for prompt, found in queue.take(replica)]
 
 
 def test_dealt_prompts_are_even_shares():
@@ -218,7 +218,7 @@ def test_whoever_has_room_takes_what_is_left():
     queue, prompts = queue_of(16, 3, **settings)
     # Those that fill the slots at first are nobody else's, however late it comes.
     found = [taken(queue, 0) for _ in range(6)]
-    assert [[position for position, _ in part] for part in found] == [
+    assert [[prompt_index for prompt_index, _ in part] for part in found] == [
         *([0, 1], [2, 3], [4, 5], [6, 7], [10, 11], [12, 13])
     ]
     assert taken(queue, 1) == [(8, [0, 1, 2]), (9, [0, 1, 2])]

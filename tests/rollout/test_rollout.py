@@ -17,11 +17,15 @@ def same(first, second):
     same numbers in another order.
     """
     for a, b in zip(first, second, strict=True):
-        assert (a.question_id, a.member) == (b.question_id, b.member)
+        assert (a.question_id, a.sample_index) == (b.question_id, b.sample_index)
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_array_equal(a.is_policy, b.is_policy)
         np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=1e-4, atol=1e-5)
-        assert (a.status, a.searches, a.segments) == (b.status, b.searches, b.segments)
+        assert (a.status, a.tool_calls, a.segments) == (
+            b.status,
+            b.tool_calls,
+            b.segments,
+        )
     return True
 
 
@@ -130,7 +134,7 @@ def test_provenance(kit, trajectories):
         observed = [kit.tokenizer.encode(s.text) for s in t.segments if not s.is_policy]
         expected = [i for ids in observed for i in ids]
         assert t.tokens[n:][~t.is_policy[n:]].tolist() == expected
-        assert [s.query for s in t.searches] == queries[: len(t.searches)]
+        assert [s.query for s in t.tool_calls] == queries[: len(t.tool_calls)]
         assert (t.logprobs[t.is_policy] < 0).all()
         if t.has_ended:
             assert t.tokens[-1] == kit.tokenizer.end_id and t.is_policy[-1]
@@ -203,10 +207,10 @@ def test_members_positions_and_stages_sample_differently(kit, sampler, questions
     """The same prompt everywhere: what differs can only come from the random key."""
     question = questions[4][1]
 
-    def turns(positions, stage):
+    def turns(prompt_indices, stage):
         done, _ = sampler.run(
             kit.params,
-            [(position, question) for position in positions],
+            [(prompt_index, question) for prompt_index in prompt_indices],
             kit.observer(),
             group_size=4,
             stage=stage,
@@ -241,4 +245,4 @@ def test_rows_go_into_training_batches(trajectories):
     assert sum(b.is_policy.sum() for b in batches) == sum(
         t.is_policy.sum() for t in trajectories
     )
-    assert {t.status for t in trajectories} >= {Status.ENDED, Status.OUT_OF_SEARCHES}
+    assert {t.status for t in trajectories} >= {Status.ENDED, Status.OUT_OF_CALLS}

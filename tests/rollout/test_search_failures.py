@@ -11,7 +11,7 @@ import pytest
 from jaxsearch.data.tokenizer import pieces_tokenizer
 from jaxsearch.env.retries import RetryingIndex
 from jaxsearch.search.index import SearchError
-from jaxsearch.trajectory import Search, Status
+from jaxsearch.trajectory import Status, ToolCall
 
 
 class UnsteadyIndex:
@@ -74,8 +74,11 @@ def run(kit, sampler, questions):
 
 
 def assert_same(one, other):
-    assert (one.position, one.member) == (other.position, other.member)
-    assert (one.status, one.searches) == (other.status, other.searches)
+    assert (one.prompt_index, one.sample_index) == (
+        other.prompt_index,
+        other.sample_index,
+    )
+    assert (one.status, one.tool_calls) == (other.status, other.tool_calls)
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_array_equal(one.is_policy, other.is_policy)
     # Which rows were computed together changes the rounding, nothing else.
@@ -84,18 +87,18 @@ def assert_same(one, other):
 
 def assert_only_one_batch_failed(done, trajectories, batch, failure):
     """The others are as if nothing had happened, those who asked end there."""
-    failed = [i for i, t in enumerate(done) if t.status is Status.SEARCH_FAILED]
+    failed = [i for i, t in enumerate(done) if t.status is Status.TOOL_FAILED]
     assert 0 < len(failed) < len(done) // 2
-    assert {done[i].searches[-1].query for i in failed} == set(batch)
+    assert {done[i].tool_calls[-1].query for i in failed} == set(batch)
     for i, (one, other) in enumerate(zip(done, trajectories, strict=True)):
         if i not in failed:
             assert_same(one, other)
             continue
         assert one.is_policy[-1]
         np.testing.assert_array_equal(one.tokens, other.tokens[: len(one.tokens)])
-        *before, last = one.searches
-        assert tuple(before) == other.searches[: len(before)]
-        assert last.query == other.searches[len(before)].query
+        *before, last = one.tool_calls
+        assert tuple(before) == other.tool_calls[: len(before)]
+        assert last.query == other.tool_calls[len(before)].query
         assert last.has_failed and failure in last.failure
 
 
@@ -136,7 +139,7 @@ def test_an_observed_failure_is_read_and_the_rollout_goes_on(kit, run, trajector
     index = UnsteadyIndex(kit.word_index(), {1, 2, 3}, refuse)
     retrying = RetryingIndex(index, attempts=1, timeout_s=30.0)
     done = run(retrying, on_search_failure="observe")
-    assert not any(t.status is Status.SEARCH_FAILED for t in done)
+    assert not any(t.status is Status.TOOL_FAILED for t in done)
     observer = kit.observer(index=Down(), on_search_failure="observe")
     [(ids, _)] = observer.observe(["any"])
     expected = kit.trainer_logprobs(done, 1.0)
@@ -146,11 +149,11 @@ def test_an_observed_failure_is_read_and_the_rollout_goes_on(kit, run, trajector
         np.testing.assert_allclose(
             one.logprobs[where], row[: len(where)][where], rtol=1e-4, atol=1e-5
         )
-        failed = [i for i, search in enumerate(one.searches) if search.has_failed]
+        failed = [i for i, search in enumerate(one.tool_calls) if search.has_failed]
         if not failed:
             assert_same(one, other)
             continue
-        search = one.searches[failed[0]]
+        search = one.tool_calls[failed[0]]
         assert search.passage_ids == () and "nobody is there" in search.failure
         assert search.query in sum(index.batches[1:4], [])
         if sum(not segment.is_policy for segment in one.segments) == failed[0]:
@@ -162,7 +165,7 @@ def test_an_observed_failure_is_read_and_the_rollout_goes_on(kit, run, trajector
         assert one.is_policy[start - 1] and one.is_policy[end]
         np.testing.assert_array_equal(one.tokens[:start], other.tokens[:start])
         num_observed += 1
-        num_searched_again += len(one.searches) > failed[0] + 1
+        num_searched_again += len(one.tool_calls) > failed[0] + 1
     assert num_observed > 3 and num_searched_again > 0
 
 
@@ -184,7 +187,7 @@ def failed_search(kit, **settings):
 def test_the_words_of_a_failure_stand_in_the_frame_of_passages(kit):
     text, search = failed_search(kit)
     assert text.startswith(f" <result> {WORDS} ") and text.count("<result>") == 1
-    expected = Search(query="a", passage_ids=(), has_failed=True, failure="not now")
+    expected = ToolCall(query="a", passage_ids=(), has_failed=True, failure="not now")
     assert search == expected
 
 

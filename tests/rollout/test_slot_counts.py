@@ -41,11 +41,11 @@ def test_the_number_of_slots_and_late_results_change_nothing(
         )
         assert len(timing.asked_at) > 10
         for a, b in zip(done, trajectories, strict=True):
-            assert (a.position, a.member) == (b.position, b.member)
+            assert (a.prompt_index, a.sample_index) == (b.prompt_index, b.sample_index)
             np.testing.assert_array_equal(a.tokens, b.tokens)
             np.testing.assert_array_equal(a.is_policy, b.is_policy)
             np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=0, atol=1e-5)
-            assert (a.status, a.searches) == (b.status, b.searches)
+            assert (a.status, a.tool_calls) == (b.status, b.tool_calls)
 
 
 def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions):

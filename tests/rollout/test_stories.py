@@ -198,7 +198,7 @@ def test_greedy_tells_the_published_story(kit):
     done = tell(kit, prompts, LatentIndex(1, 0.0), stop_tag="~")
     assert len({t.prompt_len for t in done}) == len(prompts)
     for trajectory in done:
-        assert not trajectory.searches and len(trajectory.tokens) == 257
+        assert not trajectory.tool_calls and len(trajectory.tokens) == 257
         assert kit.tokenizer.decode(trajectory.tokens[1:]) == f" {kit.story}"
 
 
@@ -206,7 +206,7 @@ def test_greedy_goes_on_after_every_second_sentence(kit):
     """The search brings the sentence that the policy would have written itself."""
     index = NextSentence(f" {kit.story}")
     (told,) = tell(kit, [""], index, stop_tag=".")
-    assert len(told.searches) >= 5
+    assert len(told.tool_calls) >= 5
     assert f" {kit.story}".startswith(kit.tokenizer.decode(told.tokens[1:]))
     # It ends before the first observation that would leave no room for a turn.
     assert len(told.tokens) > 200

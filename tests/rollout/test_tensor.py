@@ -69,7 +69,7 @@ def test_devices_that_share_a_copy_sample_the_same(
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_array_equal(a.is_policy, b.is_policy)
         np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=1e-4, atol=1e-5)
-    assert {len(t.searches) for t in done} >= {0, 1, 2}
+    assert {len(t.tool_calls) for t in done} >= {0, 1, 2}
     # Sampler = trainer, on the same rows.
     logps = plain_logprobs(network, done)
     for trajectory, row in zip(done, logps, strict=True):

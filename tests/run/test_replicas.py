@@ -35,7 +35,11 @@ def test_a_run_samples_the_same_on_one_device_and_on_two(tmp_path):
     one, two = (opened(tmp_path / str(n), replicas=n) for n in (1, 2))
     assert len(opened(tmp_path / "all", replicas=None).replicas) == 8
     for a, b in zip(rolled_out(one), rolled_out(two), strict=True):
-        assert (a.position, a.member, a.status) == (b.position, b.member, b.status)
+        assert (a.prompt_index, a.sample_index, a.status) == (
+            b.prompt_index,
+            b.sample_index,
+            b.status,
+        )
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=0, atol=1e-6)
 
