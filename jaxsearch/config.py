@@ -97,9 +97,11 @@ class RetrievalConfig:
     """Folder of an index (`jaxsearch index build`), in place of a corpus."""
     num_passages: int = 5
     """Passages per search."""
-    encoder: str = "tfidf"
-    """Of an index that is built here: tfidf, or a folder or Hub id of a BERT encoder
-    whose own files say how its vectors are made (else: `jaxsearch index build`)."""
+    encoder: Any = "tfidf"
+    """Encoder of an index that is built here: tfidf, or the folder or Hub id of a BERT
+    encoder whose own files state its settings (else use `jaxsearch index build`). In
+    Python also an encoder of your own: an `Encoder`, or a function that makes one from
+    the passages. An index built with it opens only where it is given again."""
     dims: int = 1024
     """Width of TF-IDF vectors, for an index that is built here."""
     query_device: Literal["host", "accelerator"] = "host"
@@ -122,7 +124,8 @@ class RetrievalConfig:
                 "retrieval.corpus and retrieval.index exclude each other: name one "
                 f"(got {self.corpus!r} and {self.index!r})"
             )
-        if self.index and self.encoder != "tfidf":
+        is_named = isinstance(self.encoder, str)
+        if self.index and is_named and self.encoder != "tfidf":
             raise ValueError(
                 "retrieval.encoder is for an index that is built here, "
                 f"retrieval.index has its own: name one (got {self.encoder!r} and "

@@ -17,8 +17,8 @@ from jaxsearch.bench.peer import ENCODERS, Peer
 from jaxsearch.bench.rollout import compilations, peak_bytes, say
 from jaxsearch.bench.roofline import Product, Work, median_seconds, product_seconds
 from jaxsearch.models.bert_architecture import BertArchitecture
+from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.encoder_options import EncoderOptions
-from jaxsearch.search.neural_encoder import NeuralEncoder
 from jaxsearch.search.passages import Passage
 
 # Of the products whose rate makes the limit: as many as fill the processor.
@@ -47,7 +47,7 @@ def bench_encode(
         for name, python in peers.items():
             others[name] = Peer(name, python, folder, known=ENCODERS)
             stack.callback(others[name].close)
-        encoder = NeuralEncoder.read(str(folder), EncoderOptions(dtype=script.dtype))
+        encoder = read_bert_encoder(str(folder), EncoderOptions(dtype=script.dtype))
         passages = [
             Passage(id=str(i), contents=text) for i, text in enumerate(script.texts)
         ]

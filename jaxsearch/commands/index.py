@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxsearch.search.encoder import SavableEncoder
 from jaxsearch.search.encoder_options import EncoderOptions, Report
+from jaxsearch.search.encoders import NO_OPTIONS, encoder_named
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import Hit
 from jaxsearch.search.index_folder import check_is_free
-from jaxsearch.search.named_encoder import NO_OPTIONS, encoder_named
+from jaxsearch.search.indexes import build_index, load_index
 from jaxsearch.search.passages import Passage, read_passages
-from jaxsearch.search.scann_index import ScannIndex, build_index, load_index
-from jaxsearch.search.scann_scorer import recall
+from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.scann_recall import recall
 
 BATCH_SIZE = 64
 # Shorter ones are headings and abbreviations more often than sentences.
@@ -172,7 +174,9 @@ def _describe(index: ScannIndex | ExactIndex) -> dict[str, Any]:
         "num_passages": len(index.passages),
         "dims": index.encoder.dims,
         "encoder": index.encoder.name,
-        "encoder_settings": index.encoder.describe(),
+        "encoder_settings": index.encoder.describe()
+        if isinstance(index.encoder, SavableEncoder)
+        else {},
         "encoder_fingerprint": index.encoder.fingerprint,
         "corpus_fingerprint": index.corpus_fingerprint,
         "scorer": index.scorer.to_json() if is_scann else {"name": "exact"},

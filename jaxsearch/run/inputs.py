@@ -15,6 +15,7 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
 from jaxsearch.rewards.tasks import task_named
+from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage, read_passages
 from jaxsearch.search.shared_index import SharedIndex, serve
@@ -167,12 +168,14 @@ def open_indexes(config: RunConfig, inputs: Inputs) -> Sequence[Index]:
 
 
 def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
-    from jaxsearch.search.scann_index import load_index
+    from jaxsearch.search.indexes import load_index
 
     folder = Path(config.out) / "indexes"
     if inputs.passages is None:
         index = load_index(
-            config.retrieval.index, query_device=config.retrieval.query_device
+            config.retrieval.index,
+            encoder=_given_encoder(config.retrieval),
+            query_device=config.retrieval.query_device,
         )
     else:
         index = _index_of(inputs.passages, folder / "train", config.retrieval)
@@ -185,23 +188,33 @@ def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
 def _index_of(
     passages: list[Passage], folder: Path, retrieval: RetrievalConfig
 ) -> Index:
-    from jaxsearch.search.named_encoder import encoder_named
+    from jaxsearch.search.encoders import encoder_given, encoder_named
+    from jaxsearch.search.indexes import build_index, load_index
     from jaxsearch.search.passages import corpus_fingerprint
-    from jaxsearch.search.scann_index import build_index, load_index
 
     if folder.exists():
         return load_index(
             folder,
             corpus_fingerprint=corpus_fingerprint(passages),
+            encoder=_given_encoder(retrieval),
             query_device=retrieval.query_device,
         )
-    encoder = encoder_named(
-        retrieval.encoder,
-        passages,
-        dims=retrieval.dims if retrieval.encoder == "tfidf" else None,
-        query_device=retrieval.query_device,
-    )
+    given = _given_encoder(retrieval)
+    if given is not None:
+        encoder = encoder_given(given, passages)
+    else:
+        encoder = encoder_named(
+            retrieval.encoder,
+            passages,
+            dims=retrieval.dims if retrieval.encoder == "tfidf" else None,
+            query_device=retrieval.query_device,
+        )
     index = build_index(passages, encoder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     index.save(folder)
     return index
+
+
+def _given_encoder(retrieval: RetrievalConfig) -> Encoder | EncoderFactory | None:
+    """The encoder of a config that gives it by value, not by name."""
+    return None if isinstance(retrieval.encoder, str) else retrieval.encoder

@@ -1,30 +1,31 @@
-"""What a user may say about a neural encoder; imports nothing heavy."""
+"""Options of a BERT encoder; this module imports nothing heavy."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-# Where queries are computed.
 QueryDevice = Literal["host", "accelerator"]
-Report = Callable[[int, int], None]  # of passages encoded so far, and of all
+"""Where queries are encoded."""
+Report = Callable[[int, int], None]
+"""Called with the number of passages encoded so far, and their total."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """What is said about a model; None: as its own configuration has it."""
+    """Overrides of a model's own configuration; None keeps the model's setting."""
 
     pooling: str | None = None  # mean or cls
-    is_normalised: bool | None = None  # whether vectors get length 1
+    is_normalised: bool | None = None  # whether vectors are scaled to length 1
     query_prefix: str | None = None
     passage_prefix: str | None = None
     dtype: str | None = None  # of activations; None: float32
 
     @property
     def given(self) -> list[str]:
-        """Names of the options that say something."""
+        """Names of the options that are set."""
         fields = dataclasses.asdict(self).items()
         return [name for name, value in fields if value is not None]
 
 
 def no_report(num_done: int, num_passages: int) -> None:
-    """Says nothing."""
+    """Ignores progress."""

@@ -1,4 +1,4 @@
-"""Exact search: the measure of every other index, and the one where ScaNN is not."""
+"""Exact search: the reference for other indexes, and the index without ScaNN."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,23 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float32, Integer
 
-from jaxsearch.search.encoder import Encoder
+from jaxsearch.search.encoder import Encoder, EncoderFactory
+from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.index import Hit
 from jaxsearch.search.index_folder import read_index, write_index
 from jaxsearch.search.passages import Passage, corpus_fingerprint
 
-# Scores closer than this are a tie: float32 sums in another order differ by less.
+# Scores equal to this many decimals are a tie: float32 sums in another order differ by
+# less.
 SCORE_DECIMALS = 6
 
 
 class ExactIndex:
-    """Compares each query with every passage.
+    """An index that compares each query with every passage.
 
-    Ties, scores equal to six decimals, go to the passage that comes first. Queries
-    are compared one at a time, so that no query's answer depends on its batch.
+    Among scores that are equal to six decimals, the passage that comes first in the
+    corpus wins. Queries are compared one at a time, so that the answer to a query does
+    not depend on its batch.
     """
 
     kind: ClassVar[str] = "exact"
@@ -31,7 +34,7 @@ class ExactIndex:
         encoder: Encoder,
         vectors: Float32[np.ndarray, "P dims"] | None = None,
     ):
-        """Encodes the passages, unless their vectors are already at hand."""
+        """Encodes the passages unless their vectors are given."""
         self.passages = list(passages)
         self.encoder = encoder
         if vectors is None:
@@ -40,7 +43,7 @@ class ExactIndex:
         self.corpus_fingerprint = corpus_fingerprint(self.passages)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to k hits per query, best first; none where no word is known."""
+        """Returns up to k hits per query, best first; none if its vector is zero."""
         check_k(k)
         positions = np.arange(len(self.passages))
         return [
@@ -68,14 +71,16 @@ class ExactIndex:
         folder: str | Path,
         *,
         corpus_fingerprint: str | None = None,
-        encoder: Encoder | None = None,
+        encoder: Encoder | EncoderFactory | None = None,
+        query_device: QueryDevice = "host",
     ) -> "ExactIndex":
-        """Reads a saved index; a corpus or an encoder other than given is refused."""
+        """Reads a saved index; the arguments are those of `read_index`."""
         stored = read_index(
             Path(folder),
             kind=cls.kind,
             corpus_fingerprint=corpus_fingerprint,
             encoder=encoder,
+            query_device=query_device,
         )
         vectors = np.load(stored.vectors / "vectors.npy", allow_pickle=False)
         expected = (stored.manifest.num_passages, stored.manifest.dims)
@@ -88,12 +93,12 @@ class ExactIndex:
 
 
 class EmptyIndex:
-    """Finds nothing, ever: what a policy knows without passages."""
+    """An index that finds nothing, to measure a policy without passages."""
 
     kind: ClassVar[str] = "empty"
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """No hits, for each query."""
+        """Returns no hits for each query."""
         check_k(k)
         return [[] for _ in queries]
 
@@ -101,7 +106,12 @@ class EmptyIndex:
 def encode_corpus(
     passages: Sequence[Passage], encoder: Encoder
 ) -> Float32[np.ndarray, "P dims"]:
-    """The vectors of all passages, checked: one each, all finite."""
+    """Encodes the passages and checks the vectors.
+
+    Raises:
+      ValueError: if there are no passages, or the encoder does not return one finite
+        vector per passage.
+    """
     if not passages:
         raise ValueError("an index needs at least one passage, got none")
     vectors = encoder.encode_passages(passages)
@@ -120,7 +130,7 @@ def encode_corpus(
 
 
 def check_k(k: int) -> None:
-    """Refuses to look for fewer than one passage."""
+    """Raises ValueError unless k is at least 1."""
     if k < 1:
         raise ValueError(f"k, the number of hits per query, must be >= 1, got {k}")
 
@@ -131,7 +141,7 @@ def best_hits(
     scores: Float[np.ndarray, " candidates"],
     k: int,
 ) -> list[Hit]:
-    """The k best of some passages; a tie goes to the lower position."""
+    """Returns the k best of the candidates; ties go to the lower position."""
     scores = np.round(scores.astype(np.float64), SCORE_DECIMALS)
     if k < len(scores):
         is_candidate = scores >= np.partition(scores, -k)[-k]

@@ -1,6 +1,6 @@
-"""An index on disk, complete in one folder.
+"""Format of an index on disk. The folder holds everything that a search needs.
 
-index.json          what the rest is, and the size of every other file
+index.json          the manifest: fingerprints, and the size of every other file
 passages.jsonl.gz   the corpus
 encoder/            written by the encoder
 vectors/            written by the index: ScaNN's files, or the vectors themselves
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import jaxsearch
-from jaxsearch.search.encoder import Encoder, load_encoder
+from jaxsearch.search.encoder import Encoder, EncoderFactory, save_encoder
+from jaxsearch.search.encoder_options import QueryDevice
+from jaxsearch.search.encoders import encoder_given, load_encoder
 from jaxsearch.search.passages import (
     Passage,
     corpus_fingerprint,
@@ -42,11 +44,15 @@ class Manifest:
     encoder_fingerprint: str
     scorer: dict[str, Any]
     jaxsearch_version: str
-    files: dict[str, int]  # path below the folder: bytes
+    files: dict[str, int]  # size in bytes of each file, by its path in the folder
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Reads and checks `index.json`, and that every file has its size."""
+        """Reads `index.json` and checks it, and the size of every file.
+
+        Raises:
+          ValueError: if the folder is no index, is damaged or has another format.
+        """
         path = folder / "index.json"
         if not path.is_file():
             raise ValueError(f"{folder} is no index: {path} is missing; {REBUILD}")
@@ -87,7 +93,11 @@ class Manifest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredIndex:
-    """What every index needs from its folder; its own files are in `vectors`."""
+    """The parts of a folder that all kinds of index have in common.
+
+    Attributes:
+      vectors: folder with the files of one kind of index.
+    """
 
     manifest: Manifest
     passages: list[Passage]
@@ -96,7 +106,7 @@ class StoredIndex:
 
 
 def check_is_free(folder: Path) -> None:
-    """Refuses a folder with anything in it, and a file."""
+    """Raises ValueError if the path is a file or a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(
             f"{folder} exists and is not an empty folder; remove it or give the index "
@@ -114,7 +124,11 @@ def write_index(
     scorer: dict[str, Any],
     write_vectors: Callable[[Path], None],
 ) -> None:
-    """Writes an index whole or not at all; a folder with anything in it is refused."""
+    """Writes an index to a new folder, completely or not at all.
+
+    Raises:
+      ValueError: if the folder exists and is not empty.
+    """
     check_is_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -123,7 +137,7 @@ def write_index(
         new = Path(parent) / "index"
         (new / "vectors").mkdir(parents=True)
         write_passages(passages, new / "passages.jsonl.gz")
-        encoder.save(new / "encoder")
+        save_encoder(encoder, new / "encoder")
         write_vectors(new / "vectors")
         files = {
             path.relative_to(new).as_posix(): path.stat().st_size
@@ -152,15 +166,21 @@ def read_index(
     *,
     kind: str,
     corpus_fingerprint: str | None,
-    encoder: Encoder | None,
+    encoder: Encoder | EncoderFactory | None,
+    query_device: QueryDevice = "host",
 ) -> StoredIndex:
-    """Reads what `write_index` wrote, and checks it.
+    """Reads and checks an index written by `write_index`.
 
     Args:
-      kind: of index that the caller can read.
-      corpus_fingerprint: if given, of the corpus that the index must hold.
-      encoder: if given, the one that must have made the vectors; otherwise the saved
-        one is loaded.
+      kind: the kind of index that the caller can read.
+      corpus_fingerprint: expected fingerprint of the corpus; None accepts any.
+      encoder: the encoder that made the vectors, or a factory that makes it from the
+        passages; None loads the encoder saved in the folder.
+      query_device: where a saved encoder computes queries.
+
+    Raises:
+      ValueError: if the folder is damaged, or was built from another corpus or with
+        another encoder.
     """
     manifest = Manifest.read(folder)
     if manifest.kind != kind:
@@ -173,20 +193,22 @@ def read_index(
             f"index {folder} was built for another corpus: expected "
             f"{corpus_fingerprint}, found {manifest.corpus_fingerprint}; {REBUILD}"
         )
-    if encoder is None:
-        encoder = load_encoder(folder / "encoder")
-    if encoder.fingerprint != manifest.encoder_fingerprint:
-        raise ValueError(
-            f"index {folder} was built with another encoder: expected {encoder.name} "
-            f"{encoder.fingerprint}, found {manifest.encoder_name} "
-            f"{manifest.encoder_fingerprint}; {REBUILD}"
-        )
     passages = read_passages(folder / "passages.jsonl.gz")
     _check_passages(folder, manifest, passages)
+    if encoder is None:
+        found = load_encoder(folder / "encoder", query_device=query_device)
+    else:
+        found = encoder_given(encoder, passages)
+    if found.fingerprint != manifest.encoder_fingerprint:
+        raise ValueError(
+            f"index {folder} was built with another encoder: expected {found.name} "
+            f"{found.fingerprint}, found {manifest.encoder_name} "
+            f"{manifest.encoder_fingerprint}; {REBUILD}"
+        )
     return StoredIndex(
         manifest=manifest,
         passages=passages,
-        encoder=encoder,
+        encoder=found,
         vectors=folder / "vectors",
     )
 

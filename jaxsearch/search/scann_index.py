@@ -1,6 +1,5 @@
-"""Approximate search with ScaNN, and the choice of an index for this machine."""
+"""Approximate search with ScaNN."""
 
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,42 +8,38 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from jaxsearch.search.encoder import Encoder, load_encoder
+from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoder_options import QueryDevice
-from jaxsearch.search.exact_index import (
-    ExactIndex,
-    best_hits,
-    check_k,
-    encode_corpus,
-)
+from jaxsearch.search.exact_index import best_hits, check_k, encode_corpus
 from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import Manifest, read_index, write_index
+from jaxsearch.search.index_folder import read_index, write_index
 from jaxsearch.search.passages import Passage, corpus_fingerprint
+from jaxsearch.search.scann_recall import calibrate, calibration_queries
 from jaxsearch.search.scann_scorer import (
-    BruteForce,
     Scorer,
-    Searcher,
     TreeAh,
-    calibrate,
-    calibration_queries,
-    create_searcher,
-    default_num_threads,
-    load_searcher,
     scorer_for_size,
     scorer_from_json,
 )
+from jaxsearch.search.scann_searcher import (
+    Searcher,
+    create_searcher,
+    default_num_threads,
+    load_searcher,
+)
 
-# Asked for beyond k, so that of passages that tie at the k-th place it is the first
-# ones that are returned, not those that ScaNN met first.
+# ScaNN is asked for this many candidates beyond k. Among passages that tie at rank k,
+# the first ones of the corpus are returned, not those that ScaNN happened to find.
 NUM_SPARE = 16
 
 
 class ScannIndex:
-    """ScaNN over one corpus; use `build` or `load`.
+    """A ScaNN index of one corpus; use `build` or `load`.
 
-    A query's answer does not depend on the others of its batch, bit for bit: ScaNN
-    is given one row at a time, on several threads. (A brute-force batch is summed
-    in another order: the scores of 32 of 35 hits changed with the batch size.)
+    The answer to a query does not depend on the other queries of its batch, bit for
+    bit: ScaNN receives one row at a time, on several threads. (As one brute-force
+    batch, the sums are ordered differently: the scores of 32 of 35 hits changed with
+    the batch size.)
     """
 
     kind: ClassVar[str] = "scann"
@@ -72,10 +67,10 @@ class ScannIndex:
         self.num_threads = num_threads
         self.corpus_fingerprint = corpus_fingerprint
         self._searcher = searcher
-        # One call at a time: a batch has all of ScaNN's threads already.
+        # One call at a time: each call already uses all of ScaNN's threads.
         self._searching = threading.Lock()
         if num_threads > 1:
-            # The calling thread works too. Zero helpers crash ScaNN 1.4.2.
+            # The calling thread works too. With 0 helper threads ScaNN 1.4.2 crashes.
             searcher.set_num_threads(num_threads - 1)
 
     @classmethod
@@ -87,15 +82,18 @@ class ScannIndex:
         scorer: Scorer | None = None,
         num_threads: int | None = None,
     ) -> "ScannIndex":
-        """Encodes the passages and trains ScaNN on them.
+        """Encodes the passages and trains ScaNN on their vectors.
 
-        ScaNN's training takes no seed: two trees over one corpus differ in what they
-        miss. A saved index always answers the same; runs to compare must share one.
+        ScaNN's training takes no seed: two trees of the same corpus miss different
+        passages. A saved index always gives the same answers, so runs that are to be
+        compared must share a saved index.
 
         Args:
-          scorer: None chooses by the number of passages and, for a tree, measures on
-            titles how many leaves recall@5 needs.
-          num_threads: of training and search; None is half of the host's cores.
+          passages: the corpus.
+          encoder: makes the vectors of passages and queries.
+          scorer: None chooses by the number of passages. For a tree it then measures
+            on titles how many leaves recall@5 needs.
+          num_threads: for training and search; None means half of the host's cores.
         """
         num_threads = default_num_threads() if num_threads is None else num_threads
         if num_threads < 1:
@@ -117,7 +115,7 @@ class ScannIndex:
         )
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to k hits per query, best first; none where no word is known."""
+        """Returns up to k hits per query, best first; none if its vector is zero."""
         check_k(k)
         hits: list[list[Hit]] = [[] for _ in queries]
         vectors = self.encoder.encode_queries(queries)
@@ -153,15 +151,21 @@ class ScannIndex:
         folder: str | Path,
         *,
         corpus_fingerprint: str | None = None,
-        encoder: Encoder | None = None,
+        encoder: Encoder | EncoderFactory | None = None,
+        query_device: QueryDevice = "host",
         num_threads: int | None = None,
     ) -> "ScannIndex":
-        """Reads a saved index; a corpus or an encoder other than given is refused."""
+        """Reads a saved index; the arguments are those of `read_index`.
+
+        Args:
+          num_threads: for search; None means half of the host's cores.
+        """
         stored = read_index(
             Path(folder),
             kind=cls.kind,
             corpus_fingerprint=corpus_fingerprint,
             encoder=encoder,
+            query_device=query_device,
         )
         return cls(
             stored.passages,
@@ -175,7 +179,7 @@ class ScannIndex:
     def _nearest(
         self, vectors: Float32[np.ndarray, "Q dims"], k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and scores, [Q, candidates]; NaN where there was none."""
+        """Returns positions and scores [Q, candidates]; a score is NaN for no hit."""
         num_candidates = min(k + NUM_SPARE, len(self.passages))
         settings = {"final_num_neighbors": num_candidates}
         if isinstance(self.scorer, TreeAh):
@@ -195,52 +199,3 @@ class ScannIndex:
             np.concatenate([positions for positions, _ in parts]),
             np.concatenate([scores for _, scores in parts]),
         )
-
-
-def build_index(
-    passages: Sequence[Passage],
-    encoder: Encoder,
-    *,
-    scorer: Scorer | None = None,
-    num_threads: int | None = None,
-    platform: str = sys.platform,
-) -> ScannIndex | ExactIndex:
-    """A ScannIndex on Linux; elsewhere, where ScaNN has no wheels, an ExactIndex.
-
-    `.kind` of what is returned says which. A tree asked for by `scorer` is refused
-    where there is no ScaNN.
-    """
-    if platform == "linux":
-        return ScannIndex.build(
-            passages, encoder, scorer=scorer, num_threads=num_threads
-        )
-    if scorer not in (None, BruteForce()):
-        raise ValueError(
-            f"there is no ScaNN on {platform}, so no {scorer}; leave scorer out"
-        )
-    return ExactIndex(passages, encoder)
-
-
-def load_index(
-    folder: str | Path,
-    *,
-    corpus_fingerprint: str | None = None,
-    encoder: Encoder | None = None,
-    query_device: QueryDevice = "host",
-) -> ScannIndex | ExactIndex:
-    """Reads an index of either kind, with the checks of its `load`.
-
-    Args:
-      query_device: of the saved encoder, where none is given.
-    """
-    kinds = {kind.kind: kind for kind in (ScannIndex, ExactIndex)}
-    found = Manifest.read(Path(folder)).kind
-    if found not in kinds:
-        raise ValueError(
-            f"index {folder}: expected a kind among {sorted(kinds)}, found {found!r}"
-        )
-    if encoder is None:
-        encoder = load_encoder(Path(folder) / "encoder", query_device=query_device)
-    return kinds[found].load(
-        folder, corpus_fingerprint=corpus_fingerprint, encoder=encoder
-    )

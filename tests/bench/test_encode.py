@@ -11,8 +11,8 @@ from jaxsearch.bench.encode import bench_encode, phases
 from jaxsearch.bench.encode_workload import _PACKAGED, read_encode_workload
 from jaxsearch.bench.roofline import Product
 from jaxsearch.commands.main import main
+from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.encoder_options import EncoderOptions
-from jaxsearch.search.neural_encoder import NeuralEncoder
 
 TINY = {
     "model": {
@@ -51,7 +51,7 @@ def test_texts_have_the_lengths_that_the_workload_says(write, tmp_path):
     assert workload.lengths != sorted(workload.lengths)
     (tmp_path / "model").mkdir()
     workload.write(tmp_path / "model")
-    encoder = NeuralEncoder.read(str(tmp_path / "model"), EncoderOptions())
+    encoder = read_bert_encoder(str(tmp_path / "model"), EncoderOptions())
     assert encoder.settings.pooling == "cls" and encoder.settings.is_normalised
     rows, num_truncated = encoder._ids("", workload.texts)
     assert [len(row) for row in rows] == workload.lengths

@@ -6,8 +6,8 @@ import pytest
 
 from jaxsearch.commands import index as index_command
 from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import Passage, write_passages
-from jaxsearch.search.scann_index import load_index
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from jaxsearch.data import quickstart
 from jaxsearch.data.world import make_names, make_world, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER
 from jaxsearch.rewards.tasks import task_named
-from jaxsearch.search.encoder import TfidfEncoder
-from jaxsearch.search.scann_index import build_index
+from jaxsearch.search.indexes import build_index
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.trajectory import Segment
 
 

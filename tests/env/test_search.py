@@ -8,10 +8,10 @@ import pytest
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer
 from jaxsearch.protocol import QUICKSTART, RESEARCH
-from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.index import Hit, SearchError
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.trajectory import Status
 
 QWEN = Path(__file__).resolve().parents[3] / "shared/data/tokenizers/qwen2.5"

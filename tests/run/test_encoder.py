@@ -6,9 +6,10 @@ import pytest
 
 from jaxsearch.config import RetrievalConfig
 from jaxsearch.run.inputs import load_inputs, open_indexes
-from jaxsearch.search import forward
-from jaxsearch.search.neural_encoder import NeuralEncoder
+from jaxsearch.search import encoder_forward
+from jaxsearch.search.bert_encoder import BertEncoder
 from tests.search.bert_folder import write_folder
+from tests.search.letter_encoder import LetterEncoder, letters_of
 from tests.tiny import tiny_config
 
 
@@ -24,9 +25,9 @@ def config(tmp_path):
 
 def test_both_indexes_of_a_run_use_it_and_are_read_again(monkeypatch, config):
     asked = []
-    devices = forward.query_devices
+    devices = encoder_forward.query_devices
     monkeypatch.setattr(
-        "jaxsearch.search.neural_encoder.query_devices",
+        "jaxsearch.search.bert_encoder.query_devices",
         lambda device: asked.append(device) or devices(device),
     )
     inputs = load_inputs(config)
@@ -34,7 +35,7 @@ def test_both_indexes_of_a_run_use_it_and_are_read_again(monkeypatch, config):
     read = open_indexes(config, inputs)
     query = inputs.passages[3].contents
     for ours, again in zip(built, read, strict=True):
-        assert isinstance(ours.encoder, NeuralEncoder)
+        assert isinstance(ours.encoder, BertEncoder)
         assert again.encoder.fingerprint == ours.encoder.fingerprint
         [hits], [expected] = again.search([query], 3), ours.search([query], 3)
         assert [h.passage.id for h in hits] == [h.passage.id for h in expected]
@@ -53,9 +54,34 @@ def test_the_host_may_be_out_of_sight(monkeypatch):
             raise RuntimeError("Unknown backend cpu")
         return ["gpu 0", "gpu 1"]
 
-    monkeypatch.setattr(forward.jax, "local_devices", no_cpu)
+    monkeypatch.setattr(encoder_forward.jax, "local_devices", no_cpu)
     with pytest.raises(ValueError, match="add cpu to JAX_PLATFORMS, or choose"):
-        forward.query_devices("host")
+        encoder_forward.query_devices("host")
     monkeypatch.undo()
-    assert len(forward.query_devices("host")) == 1
-    assert forward.query_devices("accelerator") == forward.jax.local_devices()[:1]
+    assert len(encoder_forward.query_devices("host")) == 1
+    assert (
+        encoder_forward.query_devices("accelerator")
+        == encoder_forward.jax.local_devices()[:1]
+    )
+
+
+@pytest.mark.parametrize("encoder", [LetterEncoder(), letters_of])
+def test_an_encoder_given_by_value(tmp_path, encoder):
+    config = tiny_config(tmp_path / "run")
+    retrieval = dataclasses.replace(config.retrieval, encoder=encoder)
+    config = dataclasses.replace(config, retrieval=retrieval)
+    inputs = load_inputs(config)
+    built, read = open_indexes(config, inputs), open_indexes(config, inputs)
+    for ours, again in zip(built, read, strict=True):
+        assert isinstance(ours.encoder, LetterEncoder)
+        assert again.encoder == ours.encoder
+    named = dataclasses.replace(
+        config, retrieval=dataclasses.replace(retrieval, encoder="tfidf")
+    )
+    with pytest.raises(ValueError, match="letter_encoder:LetterEncoder.*by value"):
+        open_indexes(named, inputs)
+    folder = str(tmp_path / "run" / "indexes" / "train")
+    by_folder = RetrievalConfig(index=folder, encoder=encoder)
+    config = dataclasses.replace(config, retrieval=by_folder)
+    index, _ = open_indexes(config, load_inputs(config))
+    assert index.encoder == built[0].encoder

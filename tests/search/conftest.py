@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.passages import Passage, read_passages
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 SYLLABLES = np.array(["ka", "mo", "ri", "ten", "sul", "ba", "vor", "ny", "el", "os"])
 

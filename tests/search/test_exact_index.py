@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.exact_index import EmptyIndex, ExactIndex
+from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.scann_index import load_index
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from jaxsearch.search.encoder import TfidfEncoder
 from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import corpus_fingerprint, write_passages
-from jaxsearch.search.scann_index import ScannIndex, load_index
+from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.encoder_options import EncoderOptions
-from jaxsearch.search.neural_encoder import NeuralEncoder
 from jaxsearch.search.passages import Passage
 
 # Questions beside sentences that answer them without their words.
@@ -28,7 +28,7 @@ def folder():
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    return NeuralEncoder.read(str(folder), EncoderOptions())
+    return read_bert_encoder(str(folder), EncoderOptions())
 
 
 def test_its_own_configuration_is_read(encoder):

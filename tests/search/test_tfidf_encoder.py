@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from jaxsearch.search import encoder as encoder_module
-from jaxsearch.search.encoder import TfidfEncoder, load_encoder
+from jaxsearch.search import tfidf_encoder
+from jaxsearch.search.encoders import load_encoder
 from jaxsearch.search.passages import Passage
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 
 def test_shapes_and_lengths(encoder, passages, queries):
@@ -78,7 +79,7 @@ def test_fingerprint_changes_with_seed_dims_and_corpus(encoder, passages):
 
 def test_a_text_does_not_depend_on_its_batch(monkeypatch, encoder, passages):
     whole = encoder.encode_passages(passages)
-    monkeypatch.setattr(encoder_module, "BATCH_SIZE", 7)
+    monkeypatch.setattr(tfidf_encoder, "BATCH_SIZE", 7)
     assert (encoder.encode_passages(passages) == whole).all()
     assert (encoder.encode_passages(passages[41:42]) == whole[41]).all()
 
@@ -135,9 +136,9 @@ def test_a_corpus_without_words_is_refused():
 def test_importing_search_imports_nothing_heavy():
     modules = [
         "search.passages",
-        "search.encoder",
+        "search.encoders",
+        "search.indexes",
         "search.exact_index",
-        "search.scann_index",
         "env.sanitize",
         "commands.index",
     ]

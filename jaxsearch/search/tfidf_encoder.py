@@ -1,0 +1,228 @@
+"""An encoder without a model: TF-IDF weights of words, randomly projected.
+
+`TfidfEncoder` projects TF-IDF vectors to `dims` dimensions. Each word gets `NONZEROS`
+random dimensions with random signs, one in each of `NONZEROS` equal blocks (a sparse
+Johnson-Lindenstrauss transform, block construction; Kane and Nelson 2014, "Sparser
+Johnson-Lindenstrauss transforms"). Inner products are kept up to noise of about
+1 / sqrt(dims).
+
+Measured on 31,442 Wikipedia passages with exact search: share of supporting titles in
+the top five, for 898 HotpotQA questions / for the titles themselves as queries.
+
+  exact sparse TF-IDF            0.727 / 0.970
+  this projection, 2048          0.711 / 0.969 (mean of two seeds, as below)
+  this projection, 1024          0.696 / 0.969
+  this projection, 512           0.669 / 0.960
+  scikit-learn's SparseRandomProjection at its own density, 1024   0.638 / 0.910
+  one dimension per word (CountSketch), 1024                       0.602 / 0.823
+  TruncatedSVD, 512                                                0.384 / 0.655
+
+SVD drops rare words, and the names that questions ask about are rare words. In the
+other two, two words of a query may share all of their dimensions with words of a wrong
+passage.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Int8, Int32
+
+from jaxsearch.search.encoder import read_encoder_json
+from jaxsearch.search.passages import Passage
+
+DEFAULT_DIMS = 1024
+NONZEROS = 16
+# One-letter words are kept: "Vitamin C", "Malcolm X".
+TOKEN_PATTERN = r"(?u)\w+"
+# Texts converted to dense rows at a time, to limit memory.
+BATCH_SIZE = 4096
+
+
+class TfidfEncoder:
+    """Randomly projected TF-IDF vectors; see the module for its accuracy."""
+
+    name: ClassVar[str] = "tfidf"
+
+    def __init__(
+        self,
+        *,
+        words: Sequence[str],
+        idf: Float32[np.ndarray, " words"],
+        buckets: Int32[np.ndarray, "words nonzeros"],
+        signs: Int8[np.ndarray, "words nonzeros"],
+        dims: int,
+    ):
+        """Builds an encoder from its arrays; use `fit` or `load` instead."""
+        import scipy.sparse
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        num_words, nonzeros = buckets.shape
+        if not (len(words) == len(idf) == num_words and signs.shape == buckets.shape):
+            raise ValueError(
+                f"expected one idf and one row of the projection per word, got "
+                f"{len(words)} words, idf {idf.shape}, buckets {buckets.shape}, "
+                f"signs {signs.shape}"
+            )
+        if num_words and not 0 <= buckets.min() <= buckets.max() < dims:
+            raise ValueError(
+                f"projection buckets must lie in [0, {dims}), got "
+                f"[{buckets.min()}, {buckets.max()}]"
+            )
+        self.dims = dims
+        self._words, self._idf = list(words), idf
+        self._buckets, self._signs = buckets, signs
+        self._vectorizer = TfidfVectorizer(
+            vocabulary={word: column for column, word in enumerate(words)},
+            token_pattern=TOKEN_PATTERN,
+            sublinear_tf=True,
+            dtype=np.float32,
+        )
+        # Also after `fit`, so that a fitted and a loaded encoder give the same bits.
+        self._vectorizer.idf_ = idf
+        self._projection = scipy.sparse.csr_matrix(
+            (
+                signs.astype(np.float32).ravel(),
+                buckets.ravel(),
+                np.arange(num_words + 1) * nonzeros,
+            ),
+            shape=(num_words, dims),
+        )
+        self._fingerprint = self._compute_fingerprint()
+
+    @classmethod
+    def fit(
+        cls, passages: Sequence[Passage], *, dims: int = DEFAULT_DIMS, seed: int = 0
+    ) -> "TfidfEncoder":
+        """Fits TF-IDF weights to the passages and draws a random projection.
+
+        Args:
+          passages: the corpus.
+          dims: width of the vectors, a multiple of NONZEROS; the noise of a score is
+            about 1 / sqrt(dims).
+          seed: seed of the projection.
+
+        Raises:
+          ValueError: if dims is no positive multiple of NONZEROS, or no passage
+            contains a word.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        if dims < NONZEROS or dims % NONZEROS:
+            raise ValueError(
+                f"dims must be a positive multiple of {NONZEROS}, got {dims}"
+            )
+        # Without a vocabulary, the vectorizer serves as a word splitter only.
+        split = TfidfVectorizer(token_pattern=TOKEN_PATTERN).build_analyzer()
+        if not any(split(passage.contents) for passage in passages):
+            raise ValueError(
+                f"none of the {len(passages)} passages holds a word; expected text"
+            )
+        vectorizer = TfidfVectorizer(
+            token_pattern=TOKEN_PATTERN, sublinear_tf=True, dtype=np.float32
+        )
+        vectorizer.fit([passage.contents for passage in passages])
+        words = vectorizer.get_feature_names_out().tolist()
+        rng = np.random.default_rng(seed)
+        width = dims // NONZEROS
+        shape = (len(words), NONZEROS)
+        buckets = rng.integers(0, width, shape) + np.arange(NONZEROS)[None] * width
+        return cls(
+            words=words,
+            idf=vectorizer.idf_.astype(np.float32),
+            buckets=buckets.astype(np.int32),
+            signs=rng.choice(np.array([-1, 1], np.int8), shape),
+            dims=dims,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def encode_queries(self, queries: Sequence[str]) -> Float32[np.ndarray, "n dims"]:
+        return self._encode(list(queries))
+
+    def encode_passages(
+        self, passages: Sequence[Passage]
+    ) -> Float32[np.ndarray, "n dims"]:
+        return self._encode([passage.contents for passage in passages])
+
+    def describe(self) -> dict[str, Any]:
+        return {"num_words": len(self._words)}
+
+    def save(self, folder: Path) -> None:
+        """Writes JSON and .npy files (no pickle).
+
+        Raises:
+          ValueError: if the folder is not empty.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty; save an encoder elsewhere")
+        settings = {
+            "name": self.name,
+            "dims": self.dims,
+            "num_words": len(self._words),
+            "fingerprint": self.fingerprint,
+        }
+        (folder / "encoder.json").write_text(json.dumps(settings, indent=2) + "\n")
+        (folder / "words.json").write_text(json.dumps(self._words), encoding="utf-8")
+        for name, array in self._arrays().items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> "TfidfEncoder":
+        """Reads an encoder written by `save`; vectors are equal bit for bit.
+
+        Raises:
+          ValueError: if the folder is damaged or was changed after it was saved.
+        """
+        settings = read_encoder_json(folder)
+        try:
+            words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+            idf, buckets, signs = (
+                np.load(folder / f"{name}.npy", allow_pickle=False)
+                for name in ("idf", "buckets", "signs")
+            )
+            encoder = cls(
+                words=words,
+                idf=idf,
+                buckets=buckets,
+                signs=signs,
+                dims=settings["dims"],
+            )
+            expected = settings["fingerprint"]
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{folder} holds no readable tfidf encoder ({error}); rebuild the index"
+            ) from error
+        if encoder.fingerprint != expected:
+            raise ValueError(
+                f"{folder} was changed after it was saved: expected encoder "
+                f"fingerprint {expected}, found {encoder.fingerprint}; rebuild the "
+                "index"
+            )
+        return encoder
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        vectors = np.zeros((len(texts), self.dims), np.float32)
+        for start in range(0, len(texts), BATCH_SIZE):
+            batch = texts[start : start + BATCH_SIZE]
+            rows = self._vectorizer.transform(batch) @ self._projection
+            rows.toarray(out=vectors[start : start + len(batch)])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {"idf": self._idf, "buckets": self._buckets, "signs": self._signs}
+
+    def _compute_fingerprint(self) -> str:
+        settings = [self.name, self.dims, TOKEN_PATTERN, self._words]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for name, array in self._arrays().items():
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:32]

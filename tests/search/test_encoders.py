@@ -1,0 +1,81 @@
+"""An encoder of the user's own, given by value, and saved indexes that need it."""
+
+import json
+import sys
+
+import pytest
+
+from jaxsearch.commands import index as index_command
+from jaxsearch.search.encoder import Encoder, save_encoder
+from jaxsearch.search.encoders import encoder_given, load_encoder
+from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.indexes import build_index, load_index
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
+from tests.search.letter_encoder import LetterEncoder, letters_of
+
+
+def ids(found):
+    return [[hit.passage.id for hit in hits] for hits in found]
+
+
+@pytest.mark.parametrize("given", [LetterEncoder(), letters_of])
+def test_an_index_of_a_given_encoder_opens_with_it_again(
+    tmp_path, passages, queries, given
+):
+    encoder = encoder_given(given, passages)
+    assert isinstance(encoder, Encoder)
+    built = build_index(passages, encoder)
+    built.save(tmp_path / "index")
+    loaded = load_index(tmp_path / "index", encoder=given)
+    assert loaded.encoder == encoder
+    assert ids(loaded.search(queries, 5)) == ids(built.search(queries, 5))
+    # A passage as the query is its own nearest neighbour.
+    found = loaded.search([passage.contents for passage in passages[:20]], 1)
+    assert ids(found) == [[passage.id] for passage in passages[:20]]
+
+
+def test_a_folder_names_a_given_encoder_and_never_imports_it(
+    tmp_path, passages, monkeypatch
+):
+    ExactIndex(passages, LetterEncoder()).save(tmp_path / "index")
+    record = json.loads((tmp_path / "index" / "encoder" / "encoder.json").read_text())
+    assert record["source"] == "tests.search.letter_encoder:LetterEncoder"
+    monkeypatch.delitem(sys.modules, "tests.search.letter_encoder")
+    with pytest.raises(ValueError, match="letter_encoder:LetterEncoder.*by value") as e:
+        load_index(tmp_path / "index")
+    assert "\n" not in str(e.value)
+    assert "tests.search.letter_encoder" not in sys.modules
+
+
+def test_another_encoder_than_the_one_of_the_index_is_refused(tmp_path, passages):
+    ExactIndex(passages, LetterEncoder()).save(tmp_path / "index")
+    for other in (LetterEncoder(letters="abc"), letters_of(passages[:1])):
+        with pytest.raises(ValueError, match="built with another encoder") as caught:
+            load_index(tmp_path / "index", encoder=other)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_class_is_a_factory_and_not_an_encoder(passages):
+    class Fitted(TfidfEncoder):
+        dims = 64  # a class with every member of an encoder
+
+        def __new__(cls, passages):
+            return TfidfEncoder.fit(passages, dims=64)
+
+    assert isinstance(encoder_given(Fitted, passages), TfidfEncoder)
+
+
+def test_what_a_factory_returns_is_checked(passages):
+    with pytest.raises(ValueError, match="returned int, expected an encoder: an"):
+        encoder_given(len, passages)
+
+
+def test_an_encoder_of_this_package_saves_itself(tmp_path, encoder):
+    save_encoder(encoder, tmp_path / "encoder")
+    assert load_encoder(tmp_path / "encoder").fingerprint == encoder.fingerprint
+
+
+def test_the_command_says_that_the_encoder_is_missing(tmp_path, passages):
+    ExactIndex(passages, LetterEncoder()).save(tmp_path / "index")
+    with pytest.raises(ValueError, match="give the encoder by value"):
+        index_command.search_once(tmp_path / "index", "ka")
