@@ -11,7 +11,7 @@ from jaxsearch.config import RLStage
 from jaxsearch.rl.advantages import group_centred, group_relative
 from jaxsearch.rl.aggregation import sequence_mean, token_mean
 from jaxsearch.rl.losses import kl_k3
-from jaxsearch.run.config_record import read_config
+from jaxsearch.run.config_file import read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))

@@ -355,7 +355,8 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
     processes.use_compilation_cache()
     processes.start()
-    from jaxsearch.run.config_record import overridden, read_config
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
     from jaxsearch.train import train
 
     # argparse hands everything after the config on, its own flag included.
@@ -377,7 +378,8 @@ def _plan(args: argparse.Namespace) -> dict[str, Any]:
         os.environ["JAX_PLATFORMS"] = "cpu"
     from jaxsearch.plan.plan import plan
     from jaxsearch.plan.text import as_text
-    from jaxsearch.run.config_record import overridden, read_config
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
 
     config = overridden(read_config(args.config), overrides, args.config)
     result = plan(config, known.topology, is_compiled=not known.no_compile)
@@ -421,7 +423,8 @@ def _select(args: argparse.Namespace) -> dict[str, Any]:
     processes.start()
     from jaxsearch.data.selection import Bounds
     from jaxsearch.evaluation.difficulty import Judgement, select_to
-    from jaxsearch.run.config_record import overridden, read_config
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
 
     bounds = Bounds(
         tries=args.tries, min_tries=args.min_tries, max_tries=args.max_tries

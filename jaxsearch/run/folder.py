@@ -31,9 +31,8 @@ def check_identity(config: RunConfig) -> None:
             f"{folder} exists and is not a run's folder (no config.json); name another "
             "with --out"
         )
-    there = read_record(folder)["identity"]
-    # Through JSON, so that tuples and lists compare equal.
-    here = json.loads(json.dumps(identity(config)))
+    # Both are written anew: the record may have names of an earlier version.
+    there, here = identity(read_run_config(folder)), identity(config)
     if there != here:
         raise ValueError(
             f"{folder} holds another run: {difference(there, here)}; name another "

@@ -1,8 +1,5 @@
 """The command: what it refuses, in one line, with exit status 2."""
 
-import dataclasses
-import functools
-import json
 import subprocess
 import sys
 import time
@@ -13,13 +10,8 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage, RolloutConfig
 from jaxsearch.data import sample
-from jaxsearch.run.config_record import (
-    check_restorable,
-    overridden,
-    read_config,
-    resolved,
-    restored,
-)
+from jaxsearch.run.config_file import read_config
+from jaxsearch.run.overrides import overridden
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 QUICKSTART = str(CONFIGS / "quickstart.py")
@@ -102,45 +94,6 @@ def test_a_real_run_needs_a_tokenizer(capsys, tmp_path):
     )
     assert "nowhere does not exist" in line
     assert not Path(out).exists()
-
-
-@pytest.mark.parametrize("name", sorted(p.name for p in CONFIGS.glob("*.py")))
-def test_every_config_reads_and_restores_from_its_record(name):
-    config = read_config(str(CONFIGS / name))
-    assert config.out == f"runs/{Path(name).stem}"
-    assert restored(json.loads(json.dumps(resolved(config)))) == config
-
-
-def raised(rewards, is_kept=None, *, power=1.0):
-    return rewards**power
-
-
-def config_with(advantage):
-    config = read_config(QUICKSTART)
-    *warm_up, search = config.stages
-    search = dataclasses.replace(search, advantage=advantage)
-    return dataclasses.replace(config, stages=(*warm_up, search))
-
-
-def test_a_function_with_keywords_is_recorded_with_them():
-    config = config_with(functools.partial(raised, power=2.0))
-    record = json.loads(json.dumps(resolved(config)))
-    again = restored(record)
-    assert again.stages[-1].advantage(3.0) == 9.0
-    assert resolved(again) == record
-    check_restorable(config)
-
-
-@pytest.mark.parametrize(
-    ("advantage", "message"),
-    [
-        (lambda rewards, is_kept: rewards, "must live in an importable module"),
-        (functools.partial(raised, 1.0), "keywords alone, got .1.0,. for raised"),
-    ],
-)
-def test_a_function_that_no_record_could_name_is_refused(advantage, message):
-    with pytest.raises(ValueError, match=message):
-        check_restorable(config_with(advantage))
 
 
 @pytest.mark.parametrize(

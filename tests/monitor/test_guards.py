@@ -19,8 +19,9 @@ from jaxsearch.monitor.stage_guards import Watch
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.policy_update import advantages_of
 from jaxsearch.rl.optimizer import OptimizerConfig
-from jaxsearch.run.config_record import identity, overridden, resolved
+from jaxsearch.run.config_record import identity, resolved
 from jaxsearch.run.folder import read_run_config
+from jaxsearch.run.overrides import overridden
 from jaxsearch.run.train_rows import train_rows
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import Status

@@ -1,0 +1,82 @@
+"""`--field value` words that replace fields of a config."""
+
+import collections.abc
+import sys
+from typing import Any
+
+from jaxsearch.config import RunConfig
+from jaxsearch.run.config_values import (
+    SHORT_NAMES,
+    value_kind,
+    value_named,
+    value_text,
+)
+from jaxsearch.run.old_names import new_path
+
+
+def overridden(config: RunConfig, overrides: list[str], name: str) -> RunConfig:
+    """The config with `--field value` overrides; --help lists every field.
+
+    A field that holds a function or an object takes a short name or
+    `package.module:NAME`. Names of fields that were renamed still work, with a line on
+    standard error. Exits with status 2, naming near ones, for an unknown field or a
+    malformed value.
+    """
+    import tyro
+
+    return tyro.cli(
+        RunConfig,
+        prog=f"jaxsearch train {name}",
+        description=f"Overrides for {name}.",
+        default=config,
+        args=[_with_new_name(word) for word in overrides],
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+        registry=_registry(),
+    )
+
+
+def _with_new_name(word: str) -> str:
+    """An override with today's name of its field; any other word as it is."""
+    if not word.startswith("--"):
+        return word
+    option, equals, value = word.partition("=")
+    path = option[2:].replace("-", "_")
+    if (renamed := new_path(path)) == path:
+        return word
+    option_now = "--" + renamed.replace("_", "-")
+    print(f"jaxsearch: {option} is now called {option_now}", file=sys.stderr)
+    return f"{option_now}{equals}{value}"
+
+
+def _registry() -> Any:
+    """Tells tyro how to read and show fields that hold functions or objects."""
+    from tyro.constructors import (
+        ConstructorRegistry,
+        PrimitiveConstructorSpec,
+        PrimitiveTypeInfo,
+    )
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def named_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type_origin is not None and not _is_callable(info):
+            return None
+        kind = value_kind(info.type)
+        if kind is None:
+            return None
+        names = () if _is_callable(info) else tuple(SHORT_NAMES[kind])
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="|".join([*names, "MODULE:NAME"]),
+            instance_from_str=lambda words: value_named(words[0], kind),
+            # Everything that a config holds here has been checked by its own class.
+            is_instance=lambda value: not isinstance(value, str) and value is not None,
+            str_from_instance=lambda value: [value_text(value, kind)],
+        )
+
+    return registry
+
+
+def _is_callable(info: Any) -> bool:
+    return info.type_origin is collections.abc.Callable

@@ -1,0 +1,214 @@
+"""A config as JSON: every value comes back, also from records of earlier versions."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxsearch.config import RolloutConfig
+from jaxsearch.data import quickstart
+from jaxsearch.rewards.tasks import TASKS, Task
+from jaxsearch.rl.advantages import group_centred
+from jaxsearch.run import config_values
+from jaxsearch.run.config_file import read_config
+from jaxsearch.run.config_record import (
+    check_restorable,
+    identity,
+    resolved,
+    restored,
+)
+from jaxsearch.run.folder import check_identity, read_run_config
+from jaxsearch.run.overrides import overridden
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+QUICKSTART = str(CONFIGS / "quickstart.py")
+# Written by `train configs/quickstart.py --warmup-steps 12 --steps 3 --eval.limit 8`
+# at commit c19b706.
+OLD_RECORD = Path(__file__).with_name("config_c19b706.json")
+OLD_OVERRIDES = ["--warmup-steps", "12", "--steps", "3", "--eval.limit", "8"]
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in CONFIGS.glob("*.py")))
+def test_every_config_reads_and_restores_from_its_record(name):
+    config = read_config(str(CONFIGS / name))
+    assert config.out == f"runs/{Path(name).stem}"
+    assert restored(json.loads(json.dumps(resolved(config)))) == config
+
+
+def raised(rewards, is_kept=None, *, power=1.0):
+    return rewards**power
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """An object of a user's own that holds a function."""
+
+    function: Callable[..., Any]
+    factor: float = 1.0
+
+    def __call__(self, rewards, is_kept=None):
+        return self.factor * self.function(rewards, is_kept)
+
+
+def config_with(advantage):
+    config = read_config(QUICKSTART)
+    *warm_up, search = config.stages
+    search = dataclasses.replace(search, advantage=advantage)
+    return dataclasses.replace(config, stages=(*warm_up, search))
+
+
+def through_json(value, hint):
+    record = json.loads(json.dumps(config_values.recorded(value, hint)))
+    return record, config_values.restored(record, hint)
+
+
+def test_a_function_with_keywords_is_recorded_with_them():
+    config = config_with(functools.partial(raised, power=2.0))
+    record = json.loads(json.dumps(resolved(config)))
+    again = restored(record)
+    assert again.stages[-1].advantage(3.0) == 9.0
+    assert resolved(again) == record
+    check_restorable(config)
+
+
+def test_an_object_is_recorded_with_its_fields():
+    scaled = Scaled(raised, factor=2.0)
+    record, again = through_json(scaled, Callable[..., Any])
+    assert record["object"] == f"{__name__}:Scaled"
+    assert record["fields"]["factor"] == 2.0
+    assert again == scaled
+    assert through_json(scaled, Any)[1] == scaled
+
+
+def test_a_function_among_the_keywords_of_another_comes_back():
+    value = functools.partial(raised, power=Scaled(raised))
+    assert through_json(value, Callable[..., Any])[1].keywords == value.keywords
+    value = functools.partial(raised, power=raised)
+    assert through_json(value, Any)[1].keywords == {"power": raised}
+
+
+OWN_TASK = dataclasses.replace(TASKS["research"], name="own")
+
+
+def test_a_task_is_recorded_by_name():
+    assert through_json(TASKS["search_r1"], Task) == ("search_r1", TASKS["search_r1"])
+    assert through_json(OWN_TASK, Task) == (f"{__name__}:OWN_TASK", OWN_TASK)
+
+
+def test_a_task_without_a_name_is_recorded_with_its_fields():
+    task = dataclasses.replace(OWN_TASK, uses_end=False)
+    record, again = through_json(task, Task)
+    assert record["object"] == "jaxsearch.rewards.tasks:Task"
+    assert again == task
+
+
+@pytest.mark.parametrize(
+    ("advantage", "message"),
+    [
+        (lambda rewards, is_kept: rewards, "must live in an importable module"),
+        (functools.partial(raised, 1.0), "keywords alone, got .1.0,. for raised"),
+        (Scaled(lambda rewards: rewards), "must live in an importable module"),
+    ],
+)
+def test_a_function_that_no_record_could_name_is_refused(advantage, message):
+    with pytest.raises(ValueError, match=message):
+        check_restorable(config_with(advantage))
+
+
+# ------------------------------------------------------------------- earlier versions
+
+
+def old_run(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(OLD_RECORD.read_text())
+    return folder
+
+
+def test_a_run_folder_with_the_names_of_c19b706_is_the_same_run(tmp_path):
+    out = str(old_run(tmp_path / "run"))
+    config = read_config(QUICKSTART)
+    now = overridden(config, [*OLD_OVERRIDES, "--out", out], "quickstart.py")
+    there = read_run_config(Path(out))
+    assert there.data.source is quickstart.dataset
+    assert identity(there) == identity(now)
+    check_identity(now)
+    other = dataclasses.replace(now, rollout=RolloutConfig(max_len=1024))
+    with pytest.raises(ValueError, match="rollout.num_slots is 128 there and 64 here"):
+        check_identity(other)
+
+
+def test_old_names_of_overrides_are_said_and_work(capsys):
+    words = ["--model.is-rematerialised", "True", "--stages.3.updates-per-step=2"]
+    config = overridden(read_config(QUICKSTART), words, "quickstart.py")
+    assert config.model.remat
+    assert config.stages[3].minibatches_per_step == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "jaxsearch: --model.is-rematerialised is now called --model.remat",
+        "jaxsearch: --stages.3.updates-per-step is now called "
+        "--stages.3.minibatches-per-step",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "from jaxsearch.config import *\nRLStage(name='x', steps=1, recipe='y')",
+            "line 2: .*recipe is now called task",
+        ),
+        (
+            "from jaxsearch.data import sample\nsample.material",
+            "line 2: .*sample:material is now called .*sample:dataset",
+        ),
+        (
+            "from jaxsearch.rewards.recipes import Recipe",
+            "line 1: .*recipes is now called jaxsearch.rewards.tasks",
+        ),
+    ],
+)
+def test_a_config_file_with_an_old_name_is_told_the_new_one(tmp_path, text, message):
+    path = tmp_path / "own.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_config(str(path))
+    assert "\n" not in str(raised.value)
+
+
+# --------------------------------------------------------------------------- overrides
+
+
+def test_overrides_reach_functions(tmp_path):
+    words = ["--stages.3.advantage", "group_centred"]
+    words += ["--data.source", "jaxsearch.data.sample:dataset"]
+    config = overridden(read_config(QUICKSTART), words, "quickstart.py")
+    assert config.stages[3].advantage is group_centred
+    assert config.data.source.__module__ == "jaxsearch.data.sample"
+
+
+def test_help_shows_functions_by_name(capsys):
+    with pytest.raises(SystemExit):
+        overridden(read_config(QUICKSTART), ["--help"], "quickstart.py")
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: group_relative)" in shown
+    assert "jaxsearch.data.quickstart:dataset" in shown
+    assert "<function" not in shown and "(fixed to" not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("group_centered", "group_centred"),
+        ("nowhere_at_all:f", "nowhere_at_all"),
+        ("jaxsearch.rl.advantages:nothing", "nothing"),
+    ],
+)
+def test_an_unknown_function_is_refused_on_the_command_line(capsys, value, message):
+    words = ["--stages.3.advantage", value]
+    with pytest.raises(SystemExit) as stopped:
+        overridden(read_config(QUICKSTART), words, "quickstart.py")
+    assert stopped.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
