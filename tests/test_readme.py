@@ -1,0 +1,238 @@
+"""The READMEs keep their word: code blocks run, commands and options exist."""
+
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.commands.main import main
+from jaxsearch.config import RunConfig
+from jaxsearch.json_lines import replace_lines
+from jaxsearch.rewards.tasks import TASKS
+from jaxsearch.run.config_record import check_restorable, read_config
+from jaxsearch.train import train
+from jaxsearch.trajectory import Segment
+from tests.tiny import tiny_config
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+FOLDER_READMES = sorted(
+    [*ROOT.glob("*/README.md"), *ROOT.glob("jaxsearch/*/README.md")]
+)
+# Commands that need a trained run.
+NEED_A_RUN = ("ask", "report")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The fenced code blocks of a Markdown file in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
+
+
+def file_name(block: str) -> str:
+    """The name in the first line of a block that is a file; "" for other blocks."""
+    found = re.match(r"# (\w+\.py)\n", block)
+    return found.group(1) if found else ""
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The commands of a README's bash blocks, each as its words."""
+    text = "\n".join(blocks(path, "bash")).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [words for words in lines if words]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder in which the README's relative paths exist, with a tiny trained run."""
+    home = tmp_path_factory.mktemp("readme")
+    for name in ("configs", "launch"):
+        (home / name).symlink_to(ROOT / name)
+    passages = [
+        {"id": str(i), "contents": f"Page {i}\nPage {i} is about word{i} of a film."}
+        for i in range(40)
+    ]
+    replace_lines(home / "corpus.jsonl", passages)
+    question = {"id": "q", "question": "What is page 3 about?"}
+    replace_lines(home / "questions.jsonl", [question | {"golden_answers": ["word3"]}])
+    for block in blocks(README, "python"):
+        if name := file_name(block):
+            (home / name).write_text(block)
+    with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(home)
+        yield home
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    """`home`, where the runs that the README asks and reports have been trained."""
+    train(tiny_config(Path("runs/quickstart"), warmup_steps=1, steps=1))
+    Path("runs/small_qwen2_5_1_5b").symlink_to("quickstart")
+    return home
+
+
+@pytest.fixture
+def configs(monkeypatch):
+    """The configs that commands would train; what takes minutes is replaced.
+
+    Training only records its config, `plan` computes without compiling, and an index
+    with an encoder from the Hub is not built.
+    """
+    from jaxsearch.commands import index
+    from jaxsearch.plan import plan
+
+    found: list[RunConfig] = []
+    real_plan, real_build = plan.plan, index.build
+
+    def record(config):
+        found.append(config)
+        return {}
+
+    def plan_by_arithmetic(config, topology, *, is_compiled):
+        return real_plan(config, topology, is_compiled=False)
+
+    def build_by_words(**options):
+        return real_build(**options) if options["encoder"] == "tfidf" else {}
+
+    monkeypatch.setattr("jaxsearch.train.train", record)
+    monkeypatch.setattr(plan, "plan", plan_by_arithmetic)
+    monkeypatch.setattr(index, "build", build_by_words)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    return found
+
+
+def check_command(words: list[str], configs: list[RunConfig]) -> None:
+    """Runs one command of a README, or checks what can be checked here."""
+    while "=" in words[0]:
+        words = words[1:]
+    if words[0] == "bash":
+        subprocess.run(["bash", "-n", words[1]], check=True)
+    elif words[:2] == ["pip", "install"]:
+        [extra] = re.findall(r"jaxsearch\[(\w+)\]", words[2])
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert extra in project["optional-dependencies"]
+    else:
+        assert words[0] == "jaxsearch"
+        assert main(words[1:]) == 0
+        assert len(configs) == (words[1] == "train")
+        for config in configs:
+            check_restorable(config)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [w for w in commands(README) if w[1] not in NEED_A_RUN],
+    ids=" ".join,
+)
+def test_commands_of_the_readme_run(home, configs, words):
+    check_command(words, configs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [w for w in commands(README) if w[1] in NEED_A_RUN], ids=" ".join
+)
+def test_commands_on_a_trained_run_run(trained, configs, words):
+    check_command(words, configs)
+
+
+@pytest.mark.parametrize("path", FOLDER_READMES, ids=lambda path: path.parent.name)
+def test_commands_of_folder_readmes_run(home, configs, path):
+    for words in commands(path):
+        configs.clear()
+        check_command(words, configs)
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs(trained):
+    for block in blocks(README, "python"):
+        if file_name(block):
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, str(README), "exec"), {})
+        shown = re.findall(r"^print\(.*\n((?:^# .*\n)+)", block, re.M)
+        expected = "".join(shown).replace("# ", "")
+        assert printed.getvalue().endswith(expected)
+
+
+def test_the_readme_s_config_loads(home):
+    config = read_config("my_run.py")
+    check_restorable(config)
+    [_, search] = config.stages
+    assert search.advantage is sys.modules["mine"].above_the_mean
+
+
+@pytest.mark.slow
+def test_the_readme_s_advantage_trains(home):
+    mine = importlib.import_module("mine")
+    config = tiny_config(Path("runs/mine"), warmup_steps=1, steps=1)
+    read, search = config.stages
+    search = replace(search, advantage=mine.above_the_mean)
+    found = train(replace(config, stages=(read, search)))
+    assert found["run"] == "runs/mine"
+
+
+def test_the_readme_s_reward_charges_for_results(home):
+    mine = importlib.import_module("mine")
+    text = "<think> a </think> <answer> \\boxed{b} </answer>"
+    segments = (
+        Segment(text="<think> q </think> <search> a </search>", is_policy=True),
+        Segment(text=" <result> b </result>", is_policy=False),
+        Segment(text=text, is_policy=True),
+    )
+    outcome = mine.FRUGAL.judged(segments, ("b",), has_ended=True, whose="a test")
+    assert outcome.reward == pytest.approx(0.95)
+
+
+def test_options_of_the_command_table_exist(capsys):
+    rows = re.findall(r"^\| (`.*?) \|", README.read_text(), re.M)
+    named = [words for row in rows for words in re.findall(r"`(.*?)`", row)]
+    assert len(named) >= 13
+    for text in named:
+        words = text.split()
+        command = words[:2] if words[0] in ("index", "bench") else words[:1]
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "--help"])
+        assert stopped.value.code == 0
+        usage = capsys.readouterr().out
+        for option in re.findall(r"--[a-z][a-z-]*(?![.\w])", text):
+            assert option in usage, (command, option)
+
+
+def test_every_task_is_named():
+    text = README.read_text()
+    for name in TASKS:
+        assert name.startswith("quickstart") or f"`{name}`" in text
+
+
+def test_the_tree_is_that_of_the_package():
+    [tree] = re.findall(r"^```\n(jaxsearch/\n.*?)^```", README.read_text(), re.M | re.S)
+    shown = set(re.findall(r"^  (\S+)", tree, re.M))
+    folders = {
+        f"{path.name}/" for path in (ROOT / "jaxsearch").iterdir() if path.is_dir()
+    }
+    assert {name for name in shown if name.endswith("/")} == folders - {"__pycache__/"}
+    for name in shown:
+        assert (ROOT / "jaxsearch" / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    "path", [README, *FOLDER_READMES], ids=lambda path: path.parent.name
+)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        assert (path.parent / file).exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", (path.parent / file).read_text(), re.M)
+            assert anchor in {title.lower().replace(" ", "-") for title in titles}
