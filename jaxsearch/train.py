@@ -12,7 +12,8 @@ from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
-from jaxsearch.data.questions import QuestionStream, open_questions
+from jaxsearch.data.question_store import open_questions
+from jaxsearch.data.question_stream import QuestionStream
 from jaxsearch.evaluation.evaluate import gather_judged, judge
 from jaxsearch.evaluation.heldout import HeldOut, summary
 from jaxsearch.metrics import summarise, trajectory_metrics

@@ -71,5 +71,5 @@ def test_the_package_and_its_help_load_nothing_heavy():
 
 
 def test_tensorflow_is_nowhere():
-    statement = "import jaxsearch.train, jaxsearch.data.questions"
+    statement = "import jaxsearch.train, jaxsearch.data.question_stream"
     assert "tensorflow" not in loaded_by(statement)

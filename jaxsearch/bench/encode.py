@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxsearch.bench.encode_workload import EncodeWorkload, read_encode_workload
+from jaxsearch.bench.measurement import compilations, peak_bytes, say
 from jaxsearch.bench.peer import ENCODERS, Peer
-from jaxsearch.bench.rollout import compilations, peak_bytes, say
 from jaxsearch.bench.roofline import Product, Work, median_seconds, product_seconds
 from jaxsearch.models.bert_architecture import BertArchitecture
 from jaxsearch.search.bert_encoder_folder import read_bert_encoder

@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxsearch.bench.rollout import host_peak_bytes, say
+from jaxsearch.bench.measurement import host_peak_bytes, say
 from jaxsearch.mesh import MeshShape, make_mesh, shardings
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.hf_config import to_hf_config

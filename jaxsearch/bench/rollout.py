@@ -2,20 +2,15 @@
 
 import contextlib
 import dataclasses
-import re
-import resource
 import statistics
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxsearch.bench import roofline as limit
+from jaxsearch.bench import roofline
+from jaxsearch.bench.measurement import compilations, peak_bytes, say
 from jaxsearch.bench.peer import Peer
-from jaxsearch.bench.script import (
+from jaxsearch.bench.scripted_sampler import (
     random_policy,
     scripted_observer,
     scripted_questions,
@@ -27,7 +22,7 @@ from jaxsearch.rollout.records import Timing
 from jaxsearch.trajectory import Trajectory
 
 
-class Engine:
+class ScriptedRollouts:
     """The sampler with everything that a workload needs, compiled.
 
     Args:
@@ -103,23 +98,23 @@ def bench_rollout(
         for name, python in peers.items():
             others[name] = Peer(name, python, workload_path(workload))
             stack.callback(others[name].close)
-        engine = Engine(script, replicas)
+        ours = ScriptedRollouts(script, replicas)
         say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
-        engine.run()
+        ours.run()
         for peer in others.values():
             peer.run()
         timings: list[Timing] = []
         seconds: dict[str, list[float]] = {name: [] for name in others}
         with compilations() as compiled:
             for number in range(repeats):
-                timings.append(engine.run())
+                timings.append(ours.run())
                 say(
                     f"run {number + 1}/{repeats}: jaxsearch {timings[-1].seconds:.2f} s"
                 )
                 for name, peer in others.items():
                     seconds[name].append(peer.run().seconds)
                     say(f"run {number + 1}/{repeats}: {name} {seconds[name][-1]:.2f} s")
-        profile = engine.run(is_profiled=True)
+        profile = ours.run(is_profiled=True)
         return _summary(script, replicas, timings, profile, seconds, len(compiled))
 
 
@@ -133,7 +128,7 @@ def _summary(
 ) -> dict[str, Any]:
     timing = sorted(timings, key=lambda t: t.seconds)[len(timings) // 2]
     seconds = statistics.median(t.seconds for t in timings)
-    work = limit.phases(workload)
+    work = roofline.phases(workload)
     limit_seconds = sum(phase.seconds for phase in work.values()) / replicas
     asked = timing.asked_at
     result: dict[str, Any] = {
@@ -174,42 +169,3 @@ def _summary(
             "times_slower": median / seconds,
         }
     return result
-
-
-@contextlib.contextmanager
-def compilations() -> Iterator[list[str]]:
-    """Collects what is compiled while it is open."""
-    events: list[str] = []
-
-    def listen(event: str, duration: float, **_) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield events
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def peak_bytes() -> int:
-    """Most bytes in use on the device so far; of the process where it is the host."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    return host_peak_bytes()
-
-
-def host_peak_bytes() -> int:
-    """Most memory of this process so far."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # What getrusage says begins with the peak of the process that started this.
-        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def say(text: str) -> None:
-    """One line of progress, with the time, on stderr."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsearch.bench.measurement import compilations, peak_bytes, say
 from jaxsearch.bench.peer import TRAINERS, Measured, Peer
-from jaxsearch.bench.rollout import compilations, peak_bytes, say
 from jaxsearch.bench.update_roofline import peak_rate, phases
 from jaxsearch.bench.workload import Workload, read_workload
 from jaxsearch.models.hf_config import to_hf_config

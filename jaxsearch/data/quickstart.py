@@ -15,7 +15,8 @@ from pathlib import Path
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
-from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.data.world import (
     PRACTICE_SHARES,
     World,

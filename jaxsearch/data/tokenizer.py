@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsearch.data.token_bytes import byte_level, sentencepiece
 from jaxsearch.models.hub import TOKENIZER, local_folder
-
-# GPT-2's alphabet: the 188 printable Latin-1 characters stand for themselves, the
-# other 68 bytes for the characters from U+0100 on, in order.
-_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 
 # What transformers 4 and 5 call a tokenizer that is its tokenizer.json and no more.
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -151,7 +148,7 @@ class Tokenizer:
         is_byte_level = "ByteLevel" in json.dumps(
             json.loads(self.backend.backend_tokenizer.to_str())["decoder"]
         )
-        to_bytes = _byte_level if is_byte_level else _sentencepiece
+        to_bytes = byte_level if is_byte_level else sentencepiece
         for piece, i in self.backend.get_vocab().items():
             table[i] = added[i].encode() if i in added else to_bytes(piece)
         return table
@@ -203,43 +200,6 @@ class Tokenizer:
         self.backend.save_pretrained(folder)
         ids = json.dumps(self.special_config, indent=2)
         (folder / "generation_config.json").write_text(ids + "\n")
-
-
-def _byte_level(piece: str) -> bytes:
-    return bytes(_byte_of()[character] for character in piece)
-
-
-@functools.cache
-def _byte_of() -> dict[str, int]:
-    hidden = [byte for byte in range(256) if byte not in _PRINTABLE]
-    alphabet = {chr(byte): byte for byte in _PRINTABLE}
-    return alphabet | {chr(256 + i): byte for i, byte in enumerate(hidden)}
-
-
-def _sentencepiece(piece: str) -> bytes:
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
-        return bytes([int(piece[3:5], 16)])
-    return piece.replace("▁", " ").encode()
-
-
-def pieces_tokenizer(pieces: list[str], *, end: str = "</s>") -> Tokenizer:
-    """A tokenizer that cuts each word into the fewest of the given pieces.
-
-    A piece that begins a word starts with "▁" (the space before it). Ids follow
-    the order of `pieces`; the end token and the unknown piece come first.
-    """
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = [(end, 0.0), ("<unk>", -100.0), *((piece, -1.0) for piece in pieces)]
-    backend = Backend(models.Unigram(vocabulary, unk_id=1, byte_fallback=False))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=True)
-    backend.decoder = decoders.Metaspace(prepend_scheme="never", split=True)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=end, unk_token="<unk>"
-    )
-    return Tokenizer(fast)
 
 
 def pad_rows(rows: list[list[int]], row_len: int, pad_id: int) -> np.ndarray:

@@ -12,77 +12,18 @@ import random
 from collections.abc import Mapping
 
 from jaxsearch.data.formats import Question
+from jaxsearch.data.world_questions import (
+    chain_question,
+    comparison_question,
+    year_question,
+)
+from jaxsearch.data.world_schema import KINDS, YEARS, Entity
 from jaxsearch.search.passages import Passage
 
 _CONSONANTS = "bdfgklmnprstvz"
 _VOWELS = "aeiou"
-_YEARS = tuple(str(year) for year in range(1880, 2000, 10))
 _SYLLABLES_PER_SIDE = 112  # 12,544 names
 
-
-@dataclasses.dataclass(frozen=True)
-class _Relation:
-    """One fact about an entity: its name in questions, and the kind it points to."""
-
-    noun: str
-    target: str  # kind of entity, or "year"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """A kind of entity: share of a world, sentence of its passage, its relations."""
-
-    share: float
-    sentence: str
-    relations: tuple[_Relation, ...]
-    mention: str  # how a question names such an entity
-    is_comparable: bool = False
-
-
-_KINDS = {
-    "person": _Kind(
-        0.40,
-        "{name} was born in {birthplace} and married {spouse}.",
-        (_Relation("birthplace", "city"), _Relation("spouse", "person")),
-        "{name}",
-    ),
-    "city": _Kind(
-        0.15,
-        "{name} is a city in {country} led by {mayor}.",
-        (_Relation("country", "country"), _Relation("mayor", "person")),
-        "{name}",
-    ),
-    "country": _Kind(
-        0.06,
-        "{name} is a country ruled by {ruler} from {capital}.",
-        (_Relation("ruler", "person"), _Relation("capital", "city")),
-        "{name}",
-    ),
-    "company": _Kind(
-        0.13,
-        "{name} is a company of {year} founded by {founder} in {seat}.",
-        (
-            *(_Relation("founder", "person"), _Relation("seat", "city")),
-            _Relation("year", "year"),
-        ),
-        "the company {name}",
-        is_comparable=True,
-    ),
-    "film": _Kind(
-        0.14,
-        "{name} is a film of {year} directed by {director}.",
-        (_Relation("director", "person"), _Relation("year", "year")),
-        "the film {name}",
-        is_comparable=True,
-    ),
-    "book": _Kind(
-        0.12,
-        "{name} is a book of {year} written by {author}.",
-        (_Relation("author", "person"), _Relation("year", "year")),
-        "the book {name}",
-        is_comparable=True,
-    ),
-}
 
 # 2WikiMultiHopQA has about as many comparisons as chains; fewer one-hop questions
 # keep the start low, since those need no chain at all.
@@ -99,20 +40,13 @@ class World:
     questions: tuple[Question, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Entity:
-    name: str
-    kind: str
-    facts: dict[str, str]  # relation noun -> name of an entity, or a year
-
-
 def make_names(rng: random.Random) -> list[str]:
     """All names there are, shuffled: two syllables each."""
     syllables = [a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS]
     rng.shuffle(syllables)
-    broadcast_from_primary = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
+    firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
     seconds = syllables[_SYLLABLES_PER_SIDE : 2 * _SYLLABLES_PER_SIDE]
-    names = [first + second for first in broadcast_from_primary for second in seconds]
+    names = [first + second for first in firsts for second in seconds]
     rng.shuffle(names)
     return names
 
@@ -133,14 +67,14 @@ def make_world(
     """
     kinds = [
         kind
-        for kind, rule in _KINDS.items()
+        for kind, rule in KINDS.items()
         for _ in range(round(rule.share * len(names)))
     ]
-    by_kind: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    by_kind: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for name, kind in zip(names, kinds, strict=False):
         by_kind[kind].append(name)
     entities = {
-        name: _Entity(name, kind, _facts(rng, name, kind, by_kind))
+        name: Entity(name, kind, _facts(rng, name, kind, by_kind))
         for kind, members in by_kind.items()
         for name in members
     }
@@ -153,11 +87,11 @@ def make_world(
         [shape] = rng.choices(list(shares), list(shares.values()))
         id = f"{prefix}-q{len(questions)}"
         if shape == "comparison":
-            question = _comparison(rng, entities, id)
+            question = comparison_question(rng, entities, id)
         elif shape == "year":
-            question = _year(rng, entities, id)
+            question = year_question(rng, entities, id)
         else:
-            question = _chain(rng, entities, int(shape), id)
+            question = chain_question(rng, entities, int(shape), id)
         questions.setdefault(question.question, question)
     return World(passages=passages, questions=tuple(questions.values()))
 
@@ -167,113 +101,15 @@ def _facts(
 ) -> dict[str, str]:
     """A value for every relation; an entity never points to itself or twice to one."""
     facts: dict[str, str] = {}
-    for relation in _KINDS[kind].relations:
-        pool = _YEARS if relation.target == "year" else by_kind[relation.target]
+    for relation in KINDS[kind].relations:
+        pool = YEARS if relation.target == "year" else by_kind[relation.target]
         taken = {name, *facts.values()}
         facts[relation.noun] = rng.choice([x for x in pool if x not in taken])
     return facts
 
 
-def _sentence(entity: _Entity) -> str:
-    return _KINDS[entity.kind].sentence.format(name=entity.name, **entity.facts)
-
-
-def _mention(entity: _Entity) -> str:
-    return _KINDS[entity.kind].mention.format(name=entity.name)
-
-
-def _chain(
-    rng: random.Random, entities: dict[str, _Entity], num_hops: int, id: str
-) -> Question:
-    """A question that follows `num_hops` relations, none of them back to its start."""
-    while True:
-        start = rng.choice(list(entities.values()))
-        nouns, names = [], [start.name]
-        for _ in range(num_hops):
-            entity = entities[names[-1]]
-            relation = rng.choice(
-                [r for r in _KINDS[entity.kind].relations if r.target != "year"]
-            )
-            nouns.append(relation.noun)
-            names.append(entity.facts[relation.noun])
-        if len(set(names)) == num_hops + 1:
-            break
-    asked = " of ".join(f"the {noun}" for noun in reversed(nouns))
-    who = "Who" if entities[names[-1]].kind == "person" else "What"
-    steps = [
-        _step(f"{name} {noun}", name, found)
-        for name, noun, found in zip(names, nouns, names[1:], strict=False)
-    ]
-    return Question(
-        id=id,
-        question=f"{who} is {asked} of {_mention(start)}?",
-        golden_answers=(names[-1],),
-        metadata={"hops": str(num_hops), "steps": steps},
-    )
-
-
-def _year(rng: random.Random, entities: dict[str, _Entity], id: str) -> Question:
-    entity = rng.choice([e for e in entities.values() if _KINDS[e.kind].is_comparable])
-    year = entity.facts["year"]
-    return Question(
-        id=id,
-        question=f"What is the year of {_mention(entity)}?",
-        golden_answers=(year,),
-        metadata={
-            "hops": "year",
-            "steps": [_step(f"{entity.name} year", entity.name, year)],
-        },
-    )
-
-
-def _comparison(rng: random.Random, entities: dict[str, _Entity], id: str) -> Question:
-    """Asks for an attribute of the older or newer of two entities of a kind.
-
-    Its last step looks the winner up again: what was read last is what a reader
-    finds most easily.
-    """
-    kind = rng.choice([kind for kind, rule in _KINDS.items() if rule.is_comparable])
-    members = [e for e in entities.values() if e.kind == kind]
-    attribute = rng.choice(
-        [r.noun for r in _KINDS[kind].relations if r.target != "year"]
-    )
-    while True:
-        first, second = rng.sample(members, 2)
-        years = (first.facts["year"], second.facts["year"])
-        if years[0] != years[1] and first.facts[attribute] != second.facts[attribute]:
-            break
-    wanted = rng.choice(("older", "newer"))
-    is_first = (years[0] < years[1]) == (wanted == "older")
-    winner = first if is_first else second
-    # Which one wins is said before its name: one decision, then a plain copy.
-    place = "first" if is_first else "second"
-    who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
-    return Question(
-        id=id,
-        question=f"{who} is the {attribute} of the {wanted} {kind}, "
-        f"{first.name} or {second.name}?",
-        golden_answers=(winner.facts[attribute],),
-        metadata={
-            "hops": "comparison",
-            "steps": [
-                _step(f"{first.name} year", first.name, years[0]),
-                _step(f"{years[0]} {second.name} year", second.name, years[1]),
-                _step(
-                    f"{years[1]} {wanted} {place} {winner.name} {attribute}",
-                    winner.name,
-                    winner.facts[attribute],
-                ),
-            ],
-        },
-    )
-
-
-def _step(thought: str, query: str, found: str) -> dict[str, str]:
-    """A turn of a demonstration, and what its passage says about what was missing.
-
-    A thought begins with what the last passage said, then says what is missing.
-    """
-    return {"think": thought, "query": query, "found": found}
+def _sentence(entity: Entity) -> str:
+    return KINDS[entity.kind].sentence.format(name=entity.name, **entity.facts)
 
 
 def vocabulary(worlds: list[World]) -> list[str]:
@@ -291,8 +127,8 @@ def vocabulary(worlds: list[World]) -> list[str]:
             counts[word] = counts.get(word, 0) + 1
     common = sorted(w for w, n in counts.items() if n > 1)
     names = [w for w, n in counts.items() if n == 1]
-    broadcast_from_primary = sorted({"▁" + name[:3] for name in names})
+    firsts = sorted({"▁" + name[:3] for name in names})
     seconds = sorted({name[3:] for name in names})
     openers = [word for word in ("Who", "What") if word in common]
     words = [f"▁{word}" for word in common if word not in openers]
-    return [*"?,.", *openers, *words, *broadcast_from_primary, *seconds]
+    return [*"?,.", *openers, *words, *firsts, *seconds]

@@ -1,6 +1,5 @@
 """Curves as inline SVG: lines, dots and stacked areas over the steps of a run."""
 
-import dataclasses
 import html
 import json
 import math
@@ -8,51 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxsearch.report.series import (
-    Chart,
-    Series,
-    Stage,
-    number_text,
-    smoothed,
-    ticks,
+from jaxsearch.report.series import Chart, Series, Stage, smoothed
+from jaxsearch.report.svg_axes import (
+    HEIGHT,
+    WIDTH,
+    Axes,
+    axes_of,
+    grid,
+    stacks,
+    stage_marks,
 )
-
-WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 22, 24
-CHARACTER = 7  # width of one in a label, at most
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Axes:
-    """What part of the plane a drawing shows."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-
-    def x(self, step: float | int) -> float:
-        share = (step - self.x_low) / (self.x_high - self.x_low)
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(self, value: float | int) -> float:
-        share = (value - self.y_low) / (self.y_high - self.y_low)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-    def path(self, steps: np.ndarray, values: np.ndarray) -> str:
-        """SVG path data; a value that is not finite leaves a gap."""
-        words, is_open = [], False
-        for step, value in zip(steps, values, strict=True):
-            if math.isfinite(value):
-                words.append(f"{'L' if is_open else 'M'}{self.x(step)} {self.y(value)}")
-            is_open = math.isfinite(value)
-        return "".join(words)
 
 
 def draw(chart: Chart, stages: Sequence[Stage]) -> str:
     """A `<figure>`: title, axes with labelled ticks, stages, series, legend."""
-    axes = _axes(chart)
-    parts = [_grid(axes), _stage_marks(axes, stages)]
+    axes = axes_of(chart)
+    parts = [grid(axes), stage_marks(axes, stages)]
     if chart.is_stacked:
         parts.append(_areas(axes, chart.series))
     else:
@@ -66,83 +36,6 @@ def draw(chart: Chart, stages: Sequence[Stage]) -> str:
         f'data-points="{html.escape(_hover_data(axes, chart))}">'
         f"{''.join(parts)}</svg>{_legend(chart)}</figure>"
     )
-
-
-def _axes(chart: Chart) -> Axes:
-    curves = [curve for series in chart.series for curve in series.curves]
-    steps = np.concatenate([curve.steps for curve in curves])
-    values = np.concatenate([curve.values for curve in curves])
-    x_low, x_high = float(steps.min()), float(steps.max())
-    if x_low == x_high:
-        x_low, x_high = x_low - 1.0, x_high + 1.0
-    if chart.is_stacked:
-        tops = [stacked.max() for stacked in _stacks(chart.series)[-1]]
-        return Axes(
-            x_low=x_low, x_high=x_high, y_low=0.0, y_high=float(max(tops)) or 1.0
-        )
-    values = values[np.isfinite(values)]
-    low, high = float(values.min()), float(values.max())
-    if 0.0 <= low <= 0.5 * high:
-        low = 0.0
-    margin = 0.06 * (high - low) or max(0.1 * abs(high), 0.5)
-    return Axes(
-        x_low=x_low,
-        x_high=x_high,
-        y_low=low - margin if low else 0.0,
-        y_high=high + margin,
-    )
-
-
-def _stacks(series: Sequence[Series]) -> list[list[np.ndarray]]:
-    """Cumulative smoothed values: of each series, of each stage."""
-    below = [np.zeros(len(curve.steps)) for curve in series[0].curves]
-    stacks = []
-    for one in series:
-        below = [
-            base + np.nan_to_num(smoothed(curve.values)[0])
-            for base, curve in zip(below, one.curves, strict=True)
-        ]
-        stacks.append(below)
-    return stacks
-
-
-def _grid(axes: Axes) -> str:
-    words = ['<g class="grid">']
-    for value in ticks(axes.y_low, axes.y_high):
-        y = axes.y(value)
-        words.append(
-            f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}"/>'
-            f'<text x="{LEFT - 7}" y="{y + 4}" text-anchor="end">'
-            f"{number_text(value)}</text>"
-        )
-    for step in ticks(axes.x_low, axes.x_high, num=6):
-        if step == int(step):
-            words.append(
-                f'<text x="{axes.x(step)}" y="{HEIGHT - BOTTOM + 17}" '
-                f'text-anchor="middle">{int(step)}</text>'
-            )
-    words.append(
-        f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
-        f'<text class="name" x="{LEFT - 18}" y="{HEIGHT - BOTTOM + 17}" '
-        'text-anchor="end">step</text></g>'
-    )
-    return "".join(words)
-
-
-def _stage_marks(axes: Axes, stages: Sequence[Stage]) -> str:
-    words = ['<g class="stage">']
-    for stage in stages:
-        if stage.last < axes.x_low or stage.first > axes.x_high:
-            continue
-        x = axes.x(max(stage.first, axes.x_low))
-        if stage.first > axes.x_low:
-            words.append(f'<path d="M{x} {TOP - 14}V{HEIGHT - BOTTOM}"/>')
-        room = axes.x(min(stage.last, axes.x_high)) - x
-        if room > CHARACTER * len(stage.name):
-            words.append(
-                f'<text x="{x + 4}" y="{TOP - 6}">{html.escape(stage.name)}</text>'
-            )
-    return "".join(words) + "</g>"
 
 
 def _line(axes: Axes, series: Series) -> str:
@@ -171,7 +64,7 @@ def _dots(axes: Axes, series: Series) -> str:
 def _areas(axes: Axes, series: Sequence[Series]) -> str:
     words = []
     below = [np.zeros(len(curve.steps)) for curve in series[0].curves]
-    for one, above in zip(series, _stacks(series), strict=True):
+    for one, above in zip(series, stacks(series), strict=True):
         for curve, low, high in zip(one.curves, below, above, strict=True):
             there = axes.path(curve.steps, high)
             back = axes.path(curve.steps[::-1], low[::-1]).replace("M", "L")

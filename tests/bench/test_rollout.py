@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from jaxsearch.bench import roofline as limit
+from jaxsearch.bench import roofline
 from jaxsearch.bench.peer import Peer
-from jaxsearch.bench.rollout import Engine, bench_rollout
-from jaxsearch.bench.script import counting_table
+from jaxsearch.bench.rollout import ScriptedRollouts, bench_rollout
+from jaxsearch.bench.scripted_sampler import counting_table
 from jaxsearch.bench.workload import read_workload, workload_path
 from jaxsearch.commands.main import main
 
@@ -50,14 +50,14 @@ def write(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory):
+def rollouts(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "workload.json"
     path.write_text(json.dumps(TINY))
-    return Engine(read_workload(str(path)))
+    return ScriptedRollouts(read_workload(str(path)))
 
 
-def test_every_turn_is_as_long_as_the_script_says(engine):
-    trajectories, timing = engine.rollouts()
+def test_every_turn_is_as_long_as_the_script_says(rollouts):
+    trajectories, timing = rollouts.rollouts()
     for trajectory, turns in zip(trajectories, TINY["turn_lens"], strict=True):
         runs, length = [], 0
         for is_policy in trajectory.is_policy[trajectory.prompt_len :]:
@@ -109,11 +109,11 @@ def test_replicas_share_the_rollouts(write):
 def test_flops_are_those_of_the_architecture(write):
     workload = read_workload(write())
     sizes = workload.architecture
-    per_token = sum(p.flops for p in limit.block_products(sizes, 1))
+    per_token = sum(p.flops for p in roofline.block_products(sizes, 1))
     # Two for each weight of the blocks' matrices: qkv, out, gate and up, down.
     weights = 2 * (32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 32 * 48)
     assert per_token == 2 * weights
-    work = limit.phases(workload)
+    work = roofline.phases(workload)
     assert work["decode"].calls == 85 / 4
     assert work["append"].calls == 6 * 2 / 4
     head = 2 * 32 * 64

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from jaxsearch.data import questions as questions_module
+from jaxsearch.data import question_store
 from jaxsearch.data.formats import Question
-from jaxsearch.data.questions import QuestionStream, open_questions, read_all
+from jaxsearch.data.question_store import open_questions, read_all
+from jaxsearch.data.question_stream import QuestionStream
 
 NUM_QUESTIONS = 11  # divides by no number of processes or batch size used below
 
@@ -64,7 +65,7 @@ def test_second_open_reads_what_the_first_stored(
     def refuse(*args):
         raise AssertionError("stored a second time")
 
-    monkeypatch.setattr(questions_module, "_store", refuse)
+    monkeypatch.setattr(question_store, "_store", refuse)
     assert read_all(open_questions(questions, tmp_path / "cache")) == questions
     changed = [*questions[:-1], questions[0]]
     with pytest.raises(ValueError, match="'q0' 2 times"):
@@ -78,7 +79,7 @@ def test_storing_lost_to_another_process_uses_the_other_copy(
 ):
     [stored] = (tmp_path / "cache").iterdir()
     before = stored.stat().st_ino
-    questions_module._store(questions, stored)
+    question_store._store(questions, stored)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [stored.name]
     assert stored.stat().st_ino == before
     assert read_all(source) == questions
@@ -89,7 +90,7 @@ def test_a_failed_store_leaves_no_entry(questions, tmp_path, monkeypatch):
         yield 0, {"id": "q0", "question": "?", "golden_answers": [], "metadata": "{}"}
         raise OSError("disk full")
 
-    monkeypatch.setattr(questions_module._Builder, "_generate_examples", fail)
+    monkeypatch.setattr(question_store._Builder, "_generate_examples", fail)
     with pytest.raises(OSError, match="disk full"):
         open_questions(questions, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
@@ -231,7 +232,8 @@ def test_one_question_repeats_for_ever(questions, tmp_path):
 SCRIPT = """
 import sys
 from jaxsearch.data.formats import Question
-from jaxsearch.data.questions import QuestionStream, open_questions
+from jaxsearch.data.question_store import open_questions
+from jaxsearch.data.question_stream import QuestionStream
 questions = [
     Question(id=f"q{i}", question="?", golden_answers=("a",), metadata={"b": 1, "a": 2})
     for i in range(30)

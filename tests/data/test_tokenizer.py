@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.data.tokenizer import Tokenizer, pad_rows, pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.tokenizer import Tokenizer, pad_rows
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers"
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.protocol import R1_SEARCHER
 from jaxsearch.protocol.template import read_template
 from jaxsearch.run.inputs import load_inputs

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.formats import Question
-from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer

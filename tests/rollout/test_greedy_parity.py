@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.bench.script import (
+from jaxsearch.bench.scripted_sampler import (
     LatentIndex,
     counting_table,
     scripted_protocol,

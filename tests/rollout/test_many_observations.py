@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.bench.script import counting_table, scripted_protocol, words_tokenizer
+from jaxsearch.bench.scripted_sampler import (
+    counting_table,
+    scripted_protocol,
+    words_tokenizer,
+)
 from jaxsearch.data.formats import Question
 from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture

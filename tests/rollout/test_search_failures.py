@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.env.retries import RetryingIndex
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Status, ToolCall

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.bench.script import LatentIndex, scripted_protocol
+from jaxsearch.bench.scripted_sampler import LatentIndex, scripted_protocol
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer

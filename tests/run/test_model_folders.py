@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.data.tokenizer import pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.convert import to_hf
 from jaxsearch.models.transformer import Transformer

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxsearch.bench.rollout import compilations
+from jaxsearch.bench.measurement import compilations
 from jaxsearch.run.build import open_run
 from tests.tiny import tiny_config
 

@@ -11,7 +11,8 @@ from jaxtyping import Int
 
 from jaxsearch.bench.workload import Workload
 from jaxsearch.data.formats import Question
-from jaxsearch.data.tokenizer import Tokenizer, pieces_tokenizer
+from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer
 from jaxsearch.mesh import replicated
 from jaxsearch.models.transformer import Transformer

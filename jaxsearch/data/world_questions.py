@@ -1,0 +1,106 @@
+"""Questions about a generated world: chains, years and comparisons."""
+
+import random
+
+from jaxsearch.data.formats import Question
+from jaxsearch.data.world_schema import KINDS, Entity
+
+
+def _mention(entity: Entity) -> str:
+    return KINDS[entity.kind].mention.format(name=entity.name)
+
+
+def chain_question(
+    rng: random.Random, entities: dict[str, Entity], num_hops: int, id: str
+) -> Question:
+    """A question that follows `num_hops` relations, none of them back to its start."""
+    while True:
+        start = rng.choice(list(entities.values()))
+        nouns, names = [], [start.name]
+        for _ in range(num_hops):
+            entity = entities[names[-1]]
+            relation = rng.choice(
+                [r for r in KINDS[entity.kind].relations if r.target != "year"]
+            )
+            nouns.append(relation.noun)
+            names.append(entity.facts[relation.noun])
+        if len(set(names)) == num_hops + 1:
+            break
+    asked = " of ".join(f"the {noun}" for noun in reversed(nouns))
+    who = "Who" if entities[names[-1]].kind == "person" else "What"
+    steps = [
+        _step(f"{name} {noun}", name, found)
+        for name, noun, found in zip(names, nouns, names[1:], strict=False)
+    ]
+    return Question(
+        id=id,
+        question=f"{who} is {asked} of {_mention(start)}?",
+        golden_answers=(names[-1],),
+        metadata={"hops": str(num_hops), "steps": steps},
+    )
+
+
+def year_question(rng: random.Random, entities: dict[str, Entity], id: str) -> Question:
+    entity = rng.choice([e for e in entities.values() if KINDS[e.kind].is_comparable])
+    year = entity.facts["year"]
+    return Question(
+        id=id,
+        question=f"What is the year of {_mention(entity)}?",
+        golden_answers=(year,),
+        metadata={
+            "hops": "year",
+            "steps": [_step(f"{entity.name} year", entity.name, year)],
+        },
+    )
+
+
+def comparison_question(
+    rng: random.Random, entities: dict[str, Entity], id: str
+) -> Question:
+    """Asks for an attribute of the older or newer of two entities of a kind.
+
+    Its last step looks the winner up again: what was read last is what a reader
+    finds most easily.
+    """
+    kind = rng.choice([kind for kind, rule in KINDS.items() if rule.is_comparable])
+    members = [e for e in entities.values() if e.kind == kind]
+    attribute = rng.choice(
+        [r.noun for r in KINDS[kind].relations if r.target != "year"]
+    )
+    while True:
+        first, second = rng.sample(members, 2)
+        years = (first.facts["year"], second.facts["year"])
+        if years[0] != years[1] and first.facts[attribute] != second.facts[attribute]:
+            break
+    wanted = rng.choice(("older", "newer"))
+    is_first = (years[0] < years[1]) == (wanted == "older")
+    winner = first if is_first else second
+    # Which one wins is said before its name: one decision, then a plain copy.
+    place = "first" if is_first else "second"
+    who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
+    return Question(
+        id=id,
+        question=f"{who} is the {attribute} of the {wanted} {kind}, "
+        f"{first.name} or {second.name}?",
+        golden_answers=(winner.facts[attribute],),
+        metadata={
+            "hops": "comparison",
+            "steps": [
+                _step(f"{first.name} year", first.name, years[0]),
+                _step(f"{years[0]} {second.name} year", second.name, years[1]),
+                _step(
+                    f"{years[1]} {wanted} {place} {winner.name} {attribute}",
+                    winner.name,
+                    winner.facts[attribute],
+                ),
+            ],
+        },
+    )
+
+
+def _step(thought: str, query: str, found: str) -> dict[str, str]:
+    """A turn of a demonstration, and what its passage says about what was missing.
+
+    A thought begins with what the last passage said, then says what is missing.
+    """
+    return {"think": thought, "query": query, "found": found}
