@@ -139,7 +139,7 @@ def head_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
 
 
-def spread(mesh: Mesh) -> ActivationSharding | None:
+def activation_sharding(mesh: Mesh) -> ActivationSharding | None:
     """How a network computes whole rows on a mesh; None on one device."""
     if mesh.size == 1:
         return None

@@ -12,13 +12,13 @@ import numpy as np
 from jaxsearch import processes
 from jaxsearch.mesh import (
     MeshShape,
+    activation_sharding,
     head_places,
     make_mesh,
     put_batch,
     replicated,
     row_multiple,
     shardings,
-    spread,
 )
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
@@ -55,7 +55,7 @@ def main(data: int, fsdp: int, tensor: int, path: str) -> None:
             num_kv_heads=2,
             head_width=8,
         ),
-        spread=spread(mesh),
+        activation_sharding=activation_sharding(mesh),
     )
     places = shardings(mesh, transformer.logical_axes, transformer.shapes)
     updater = Updater(

@@ -30,7 +30,7 @@ class ActivationSharding:
         """Every device has its own rows, whole."""
         return self._held(x, PartitionSpec(self.row_axes))
 
-    def whole(self, weights: Any, axes: Any) -> Any:
+    def gathered(self, weights: Any, axes: Any) -> Any:
         """Weights as the products of a device's rows read them.
 
         They are gathered over the axes of rows, and their gradients summed straight
@@ -45,9 +45,9 @@ class ActivationSharding:
             read = PartitionSpec(*(x if x not in self.row_axes else None for x in kept))
             if read == kept:
                 return weight
-            places = NamedSharding(self.mesh, kept), NamedSharding(self.mesh, read)
+            shardings = NamedSharding(self.mesh, kept), NamedSharding(self.mesh, read)
             # Not among what a backward pass keeps: all of it is the whole model.
-            return _gathered(weight, *places)
+            return _gather(weight, *shardings)
 
         return jax.tree.map(one, weights, axes)
 
@@ -76,19 +76,19 @@ class ActivationSharding:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gathered(weight: Array, kept: NamedSharding, read: NamedSharding) -> Array:
+def _gather(weight: Array, kept: NamedSharding, read: NamedSharding) -> Array:
     weight = jax.lax.with_sharding_constraint(weight, kept)
     return jax.lax.with_sharding_constraint(weight, read)
 
 
-def _gathered_forward(weight, kept, read):
-    return _gathered(weight, kept, read), None
+def _gather_forward(weight, kept, read):
+    return _gather(weight, kept, read), None
 
 
-def _gathered_backward(kept, read, _, grad):
+def _gather_backward(kept, read, _, grad):
     # The gradient of a constraint is held to the same one, which would sum all of it
     # on every device first.
     return (jax.lax.with_sharding_constraint(grad, kept),)
 
 
-_gathered.defvjp(_gathered_forward, _gathered_backward)
+_gather.defvjp(_gather_forward, _gather_backward)

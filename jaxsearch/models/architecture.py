@@ -1,7 +1,11 @@
-"""The sizes of a decoder."""
+"""The sizes and options of a decoder."""
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -9,8 +13,8 @@ class RopeScaling:
     """Llama 3.1's stretch of the rotary wavelengths to longer contexts.
 
     Wavelengths of at most original_len / high_freq_factor tokens stay, those of at
-    least original_len / low_freq_factor are `factor` times as long, and between the
-    two the frequency goes over from one to the other.
+    least original_len / low_freq_factor are multiplied by `factor`, and frequencies in
+    between are interpolated.
     """
 
     factor: float
@@ -30,8 +34,32 @@ class RopeScaling:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalAttention:
+    """Layers in which a token sees only the most recent tokens, as in Gemma 3.
+
+    Attributes:
+      window: tokens seen, the token itself included.
+      is_local: for each layer, whether it is one of them.
+      rope_theta: base of their rotary wavelengths, which are never stretched.
+    """
+
+    window: int
+    is_local: tuple[bool, ...]
+    rope_theta: float
+
+    def __post_init__(self):
+        if self.window < 1:
+            raise ValueError(
+                f"local attention window must be at least 1, got {self.window}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A decoder of the Qwen or Llama family: RMSNorm, rotary, grouped heads."""
+    """A decoder with RMSNorm, rotary positions, grouped heads and a gated MLP.
+
+    The options after `norm_eps` are those in which model families differ.
+    """
 
     vocab_size: int  # V
     width: int  # D
@@ -41,21 +69,28 @@ class Architecture:
     num_kv_heads: int  # K
     head_width: int  # H
     rope_theta: float = 10_000.0
-    rope_scaling: RopeScaling | None = None  # Llama 3.1 has it
+    rope_scaling: RopeScaling | None = None  # Llama 3.1
     norm_eps: float = 1e-6
-    has_qkv_bias: bool = True  # Qwen2 has it, Qwen3 and Llama do not
-    has_qk_norm: bool = False  # Qwen3 has it: queries and keys are normalised by head
+    has_qkv_bias: bool = True  # Qwen2
+    has_qk_norm: bool = False  # Qwen3, Gemma 3: queries and keys are normalised by head
     has_tied_head: bool = True  # the head is the embedding
-    max_positions: int | None = None  # context it was made for; None: nobody said
+    has_post_norms: bool = False  # Gemma: also a norm after attention and after the MLP
+    norm_scale_offset: float = 0.0  # added to every stored norm scale; Gemma: 1
+    activation: Callable[[Any], Any] = jax.nn.silu  # of the MLP's gate
+    embedding_scale: float = 1.0  # multiplies embedded tokens; Gemma: sqrt(D)
+    query_scale: float | None = None  # multiplies scores; None: H ** -0.5
+    local_attention: LocalAttention | None = None  # None: every layer sees all tokens
+    max_positions: int | None = None  # context it was trained for; None: unknown
 
     def __post_init__(self):
-        sizes = dataclasses.asdict(self)
         for name in (
             *("vocab_size", "width", "mlp_width", "num_layers"),
             *("num_heads", "num_kv_heads", "head_width"),
         ):
-            if sizes[name] < 1:
-                raise ValueError(f"model {name} must be at least 1, got {sizes[name]}")
+            if vars(self)[name] < 1:
+                raise ValueError(
+                    f"model {name} must be at least 1, got {vars(self)[name]}"
+                )
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads must be a multiple of num_kv_heads, got "
@@ -70,13 +105,25 @@ class Architecture:
                 "no known family has both biases and norms of queries and keys; "
                 "choose has_qkv_bias (Qwen2) or has_qk_norm (Qwen3)"
             )
+        local = self.local_attention
+        if local is not None and len(local.is_local) != self.num_layers:
+            raise ValueError(
+                f"local_attention.is_local needs one value per layer: got "
+                f"{len(local.is_local)} for {self.num_layers} layers"
+            )
+
+    def window(self, layer: int) -> int | None:
+        """Tokens that a token sees in a layer; None: all before it."""
+        local = self.local_attention
+        return local.window if local is not None and local.is_local[layer] else None
 
     @property
     def num_parameters(self) -> int:
         """Exact number of trained scalars."""
         heads = (2 * self.num_heads + 2 * self.num_kv_heads) * self.head_width
         biases = (self.num_heads + 2 * self.num_kv_heads) * self.head_width
-        layer = self.width * (heads + 3 * self.mlp_width + 2)
+        num_norms = 4 if self.has_post_norms else 2
+        layer = self.width * (heads + 3 * self.mlp_width + num_norms)
         layer += biases if self.has_qkv_bias else 0
         layer += 2 * self.head_width if self.has_qk_norm else 0
         embeddings = self.vocab_size * self.width * (1 if self.has_tied_head else 2)

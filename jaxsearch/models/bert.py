@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.models.bert_architecture import BertArchitecture
-from jaxsearch.models.layers import constant, normal
+from jaxsearch.models.parameters import constant, normal
 
 BertParams = dict[str, Any]  # nested dict of arrays
 # [B T D] hidden states, [B] lengths -> [B D]

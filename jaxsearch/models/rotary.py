@@ -1,8 +1,12 @@
 """Rotary positions."""
 
+import dataclasses
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from jaxsearch.models.architecture import Architecture
 
@@ -25,6 +29,45 @@ def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
     share = np.clip((scaling.original_len / wavelengths - low) / (high - low), 0, 1)
     frequencies = (1 - share) * plain / scaling.factor + share * plain
     return frequencies.astype(np.float32)
+
+
+class LayerAngles(NamedTuple):
+    """Angles of the layers of a network, of which some may have their own rotary base.
+
+    Attributes:
+      by_default: cosine and sine, as `rotary_angles` gives them.
+      if_local: those of layers with local attention; None if there are none.
+    """
+
+    by_default: tuple[Array, Array]
+    if_local: tuple[Array, Array] | None
+
+    def of_layer(self, is_local: bool | Bool[Array, ""] | None) -> tuple[Array, Array]:
+        """The angles of one layer; `is_local` may be traced, as in a scan."""
+        if self.if_local is None or is_local is None:
+            return self.by_default
+        if isinstance(is_local, bool):
+            return self.if_local if is_local else self.by_default
+        return jax.tree.map(
+            lambda local, default: jnp.where(is_local, local, default),
+            self.if_local,
+            self.by_default,
+        )
+
+
+def layer_angles(
+    architecture: Architecture, positions: Int[Array, "B T"]
+) -> LayerAngles:
+    """Angles of every kind of layer that a network has."""
+    by_default = rotary_angles(positions, rotary_frequencies(architecture))
+    if architecture.local_attention is None:
+        return LayerAngles(by_default, None)
+    local = dataclasses.replace(
+        architecture,
+        rope_theta=architecture.local_attention.rope_theta,
+        rope_scaling=None,
+    )
+    return LayerAngles(by_default, rotary_angles(positions, rotary_frequencies(local)))
 
 
 def rotary_angles(

@@ -1,4 +1,4 @@
-"""The decoder: one forward pass for training, prefill and decoding."""
+"""The decoder: one network for training, prefill and decoding."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.models.activation_sharding import ActivationSharding
 from jaxsearch.models.adapters import (
@@ -22,63 +22,25 @@ from jaxsearch.models.adapters import (
     scaled_adapters,
 )
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.fused import joined, joined_axes, joined_block
-from jaxsearch.models.layers import KEPT, GatedMLP, Projections, normal, stream_norm
+from jaxsearch.models.block import decoder_block, model_norm
+from jaxsearch.models.fused_weights import FusedWeights, fuse, fused_axes
 from jaxsearch.models.lora import LoRAConfig, Maps
-from jaxsearch.models.rotary import rotary_angles, rotary_frequencies
+from jaxsearch.models.parameters import Decoder
+from jaxsearch.models.rotary import layer_angles
 from jaxsearch.models.row_attention import RowAttention, plain
+from jaxsearch.models.separate_weights import SAVED_NAME, SeparateWeights
 
 Params = dict[str, Any]  # nested dict of arrays
-# nnx.GraphDef and nnx.State, spelled so that beartype can read it.
-Graph = tuple[Any, Any]
-# (number of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
+# (index of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
 LayerAttention = Callable[[int, Array, Array, Array], Array]
 
-# What the backward pass finds of a layer: the results of products with weights, and by
-# name that of attention, not its scores. Norms, rotary and SwiGLU are computed again:
-# on two cores that takes less time than to write and read what they give.
-_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
+# The backward pass keeps the results of products with weights, and of attention those
+# named SAVED_NAME, but not its scores. Norms, rotary and SwiGLU are computed again: on
+# two CPU cores that takes less time than writing and reading their results.
+_SAVE_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(KEPT),
+    jax.checkpoint_policies.save_only_these_names(SAVED_NAME),
 )
-
-
-class Block(nnx.Module):
-    """Attention and MLP, each behind a norm and added to the stream."""
-
-    def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
-        self.attention_norm = stream_norm(architecture)
-        self.projections = Projections(architecture, rngs)
-        self.mlp_norm = stream_norm(architecture)
-        self.mlp = GatedMLP(architecture, rngs)
-
-
-class Decoder(nnx.Module):
-    """Embedding, L stacked blocks, final norm, head."""
-
-    def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
-        V, D = architecture.vocab_size, architecture.width
-
-        @nnx.split_rngs(splits=architecture.num_layers)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
-        def stack(rngs: nnx.Rngs) -> Block:
-            return Block(architecture, rngs)
-
-        # A head of its own leaves the embedding free to be loud: tokens that drown in
-        # the stream are copied late (quickstart, 200 steps: 0.6 tied, 1.0 untied).
-        embedding_std = D**-0.5 if architecture.has_tied_head else 0.5
-        self.embedding = normal(rngs, (V, D), ("vocab", "embed"), embedding_std)
-        self.blocks = stack(rngs)
-        self.norm = stream_norm(architecture)
-        if not architecture.has_tied_head:
-            self.head = normal(rngs, (V, D), ("vocab", "embed"), D**-0.5)
-
-
-def positions_in(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    """How many tokens of its own segment stand before each token."""
-    index = jnp.broadcast_to(jnp.arange(segments.shape[1])[None], segments.shape)
-    is_first = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
-    return index - jax.lax.cummax(jnp.where(is_first, index, 0), axis=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,16 +49,16 @@ class Transformer:
 
     Attributes:
       dtype: of activations; parameters are cast to it where they are used.
-      remat: recompute each block in the backward pass from its input
-        alone; else the results of its products are kept.
+      remat: recompute each block in the backward pass from its input alone, instead
+        of keeping the results of its products.
       attention: over whole rows.
       is_packed: rows may hold several segments, which attention keeps apart.
-      lora: low-rank updates of some weights. They stand under `adapters` among the
-        parameters, and are all that is trained.
-      spread: how whole rows are computed on a mesh; None on one device.
+      lora: low-rank updates of some weights. They are stored under `adapters` among
+        the parameters, and are all that is trained.
+      activation_sharding: how whole rows are computed on a mesh; None on one device.
       rollout_mesh: one axis of devices that share a copy of the parameters in
         rollouts, each with its heads, its piece of the MLP and of the vocabulary;
-        None: a device has a copy of its own.
+        None if each device has its own copy.
     """
 
     architecture: Architecture
@@ -105,27 +67,27 @@ class Transformer:
     attention: RowAttention = plain
     is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
-    spread: ActivationSharding | None = None
+    activation_sharding: ActivationSharding | None = None
     rollout_mesh: AbstractMesh | None = None
 
     def __post_init__(self):
-        _ = self.adapted  # so that what does not fit is said here
+        _ = self.adapted  # raises here if `lora` does not fit the architecture
 
     @functools.cached_property
     def adapted(self) -> Maps:
-        """The maps that have a low-rank update."""
+        """The linear maps that have a low-rank update."""
         return self.lora.maps(self.architecture.num_layers)
 
     @functools.cached_property
-    def _abstract(self) -> Graph:
-        return nnx.split(
-            nnx.eval_shape(lambda: Decoder(self.architecture, nnx.Rngs(params=0)))
-        )
+    def _abstract_state(self) -> Any:
+        """The nnx.State of the decoder, with shapes in place of arrays."""
+        decoder = nnx.eval_shape(lambda: Decoder(self.architecture, nnx.Rngs(params=0)))
+        return nnx.state(decoder)
 
     @property
     def shapes(self) -> Params:
         """Shape and dtype of every parameter."""
-        weights = nnx.to_pure_dict(self._abstract[1])
+        weights = nnx.to_pure_dict(self._abstract_state)
         return weights | adapter_shapes(self.adapted, self.lora.rank, weights["blocks"])
 
     @property
@@ -139,19 +101,21 @@ class Transformer:
 
         weights = nnx.to_pure_dict(
             jax.tree.map_with_path(
-                axes, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable)
+                axes,
+                self._abstract_state,
+                is_leaf=lambda x: isinstance(x, nnx.Variable),
             )
         )
         return weights | adapter_axes(self.adapted, weights["blocks"])
 
     def init(self, key: Array) -> Params:
-        """Random parameters: N(0, 1/fan_in), maps back to the stream shrunk by 2 L."""
+        """Random parameters: N(0, 1/fan_in); projections to the stream / (2 L)."""
         decoder = Decoder(self.architecture, nnx.Rngs(params=key))
         return nnx.to_pure_dict(nnx.state(decoder)) | self.init_adapters(key)
 
     def init_adapters(self, key: Array) -> Params:
-        """Random adapters that change nothing yet, to go with weights; {} if none."""
-        # Apart from the weights, whose keys are `key` folded with small numbers.
+        """Random adapters that change nothing yet, to add to weights; {} if none."""
+        # The keys of the weights are `key` folded with small numbers.
         own = jax.random.fold_in(key, 2**31)
         return init_adapters(self.adapted, self.shapes, own)
 
@@ -160,56 +124,64 @@ class Transformer:
     ) -> Float[Array, "B T D"]:
         """Final hidden states of whole rows, positions counted from 0 in each segment.
 
-        Tokens of one segment (1, 2, ...) stand together, and each sees itself and those
-        before it. Segment 0 is padding at the end, whose states are 0 whatever stands
-        there. Unless `is_packed`, a row holds one segment.
+        Tokens of one segment (1, 2, ...) are consecutive, and each sees itself and
+        those before it. Segment 0 is padding at the end, whose states are 0 whatever
+        its tokens are. Unless `is_packed`, a row holds one segment.
         """
         index = jnp.arange(tokens.shape[1])[None]
         positions = jnp.broadcast_to(index, tokens.shape)
         if self.is_packed:
             positions = positions_in(segments)
-        angles = self._angles(positions)
-        embedding = params["embedding"].astype(self.dtype)
-        spread = self.spread
-        x = embedding[tokens] if spread is None else spread.embedded(embedding, tokens)
+        angles = layer_angles(self.architecture, positions)
+        x = self._embedded(params, tokens, self.activation_sharding)
 
         def layer(x, slices):
+            *weights, is_local = slices
+
             def attention(query, key, value):
-                apart = segments if self.is_packed else None
-                heads = self.attention(query, key, value, segments=apart)
-                return checkpoint_name(heads, KEPT), None
+                kept_apart = segments if self.is_packed else None
+                heads = self._row_attention(query, key, value, kept_apart, is_local)
+                return checkpoint_name(heads, SAVED_NAME)
 
-            x, kept = self._block(*self._whole(slices), x, angles, attention)
-            return x if spread is None else spread.by_rows(x), kept
+            x = decoder_block(
+                self.architecture,
+                SeparateWeights(*self._gathered(*weights)),
+                x,
+                angles.of_layer(is_local),
+                attention,
+            )
+            sharding = self.activation_sharding
+            return x if sharding is None else sharding.by_rows(x), None
 
-        policy = None if self.remat else _PRODUCTS
-        layer = jax.checkpoint(layer, policy=policy)
+        layer = jax.checkpoint(layer, policy=None if self.remat else _SAVE_PRODUCTS)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
-        if spread is not None:
-            # Before they are gathered: half as much is moved, and of gradients kept.
+        if self.activation_sharding is not None:
+            # Cast before gathering: half the bytes are moved, and kept for gradients.
             stacked = self._cast(stacked)
-        x, _ = jax.lax.scan(layer, x, stacked)
+        local = self.architecture.local_attention
+        is_local = None if local is None else jnp.asarray(local.is_local)
+        x, _ = jax.lax.scan(layer, x, (*stacked, is_local))
         is_token = segments[..., None] > 0
         return jnp.where(is_token, self._final_norm(params, x), 0)
 
     def for_rollouts(self, params: Params) -> Params:
         """The same parameters as `hidden_with` reads them.
 
-        Adapters are merged into their weights. Cast to `dtype` once (norms stay in
-        float32, as they are computed), and joined weights for each layer in place of
-        stacked arrays: a product reads a weight where it lies, where a slice of a
-        stack is copied at every step.
+        Adapters are merged into their weights, and everything but norm scales, which
+        are used in float32, is cast to `dtype` once. Each layer has its own fused
+        weights in place of stacked arrays: a product reads a weight where it is, but a
+        slice of a stack would be copied at every step.
         """
 
         def cast(path: tuple, leaf: Array) -> Array:
             dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
-            # Also where nothing changes: jit may hand such an array through, and an
-            # update may donate it.
+            # A copy even if nothing changes: jit may return its argument, which an
+            # update may donate.
             return jnp.array(leaf, dtype, copy=True)
 
         params = jax.tree.map_with_path(cast, merged(self.lora, params))
         blocks = [
-            joined(
+            fuse(
                 jax.tree.map(lambda x, i=i: x[i], params["blocks"]),
                 self.architecture,
                 self.tensor_parallel_size,
@@ -220,16 +192,15 @@ class Transformer:
 
     @property
     def tensor_parallel_size(self) -> int:
-        """Devices that share a copy in rollouts."""
+        """Number of devices that share a copy in rollouts."""
         return 1 if self.rollout_mesh is None else self.rollout_mesh.size
 
     @property
     def rollout_axes(self) -> dict[str, Any]:
-        """The logical names of the axes of what `for_rollouts` makes."""
-        axes = self.logical_axes
-        whole = {name: axes[name] for name in axes if name not in ("blocks", ADAPTERS)}
-        num_layers = self.architecture.num_layers
-        return {**whole, "blocks": [joined_axes(self.architecture)] * num_layers}
+        """The logical names of the axes of the result of `for_rollouts`."""
+        axes = {name: a for name, a in self.logical_axes.items() if name != ADAPTERS}
+        block = fused_axes(_layer_axes(axes["blocks"]), self.architecture)
+        return {**axes, "blocks": [block] * self.architecture.num_layers}
 
     def hidden_with(
         self,
@@ -238,17 +209,20 @@ class Transformer:
         positions: Int[Array, "R T"],
         attention: LayerAttention,
     ) -> Float[Array, "R T D"]:
-        """Final hidden states under an attention that keeps what it needs.
+        """Final hidden states under an attention that may keep keys and values.
 
         `params` are those of `for_rollouts`. Layers are called one after the other in
-        Python, so `attention` may read and replace arrays of the caller's: the cache.
+        Python, so `attention` may read and replace arrays of its caller: the cache.
         """
-        x = params["embedding"].astype(self.dtype)[tokens]
-        angles = self._angles(positions)
-        for number, weights in enumerate(params["blocks"]):
-            here = functools.partial(attention, number)
-            x = joined_block(
-                self.architecture, weights, x, angles, here, self.tensor_parallel_size
+        x = self._embedded(params, tokens, None)
+        angles = layer_angles(self.architecture, positions)
+        for number, block in enumerate(params["blocks"]):
+            x = decoder_block(
+                self.architecture,
+                FusedWeights(block, self.architecture, self.tensor_parallel_size),
+                x,
+                angles.of_layer(self.architecture.window(number) is not None),
+                functools.partial(attention, number),
             )
         return self._final_norm(params, x)
 
@@ -258,56 +232,72 @@ class Transformer:
 
     @property
     def head_name(self) -> str:
-        """Under which name the head stands among the parameters."""
+        """The name of the head among the parameters."""
         return "embedding" if self.architecture.has_tied_head else "head"
 
-    def _angles(self, positions: Array) -> tuple[Array, Array]:
-        return rotary_angles(positions, rotary_frequencies(self.architecture))
+    def _embedded(
+        self, params: Params, tokens: Array, sharding: ActivationSharding | None
+    ) -> Array:
+        embedding = params["embedding"].astype(self.dtype)
+        if sharding is None:
+            x = embedding[tokens]
+        else:
+            x = sharding.embedded(embedding, tokens)
+        scale = self.architecture.embedding_scale
+        return x if scale == 1.0 else x * jnp.asarray(scale, self.dtype)
 
-    def _whole(self, slices: tuple[Params, Params]) -> tuple[Params, Params]:
-        """Weights and adapters of a layer, as its products read them."""
-        if self.spread is None:
-            return slices
-        axes = jax.tree.map(
-            lambda names: names[1:],  # a layer has no axis of layers
-            (self.logical_axes["blocks"], self.logical_axes.get(ADAPTERS, {})),
-            is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], str),
+    def _row_attention(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        segments: Array | None,
+        is_local: Bool[Array, ""] | None,
+    ) -> Array:
+        """Attention of one layer of a scan, which may be a local one."""
+
+        def within(window: int | None) -> Callable[..., Array]:
+            return functools.partial(self.attention, window=window, segments=segments)
+
+        local = self.architecture.local_attention
+        if local is None:
+            return self.attention(query, key, value, segments=segments)
+        return jax.lax.cond(
+            is_local, within(local.window), within(None), query, key, value
         )
-        return self.spread.whole(slices, axes)
+
+    def _gathered(self, weights: Params, adapters: Params) -> tuple[Params, Params]:
+        """Weights and adapters of a layer, as the products of a device read them."""
+        if self.activation_sharding is None:
+            return weights, adapters
+        axes = _layer_axes(
+            (self.logical_axes["blocks"], self.logical_axes.get(ADAPTERS, {}))
+        )
+        return self.activation_sharding.gathered((weights, adapters), axes)
 
     def _cast(self, weights: Any) -> Any:
-        """In the dtype of activations; scales of norms stay in float32, in which they
-        are computed."""
+        """Cast to the dtype of activations, except norm scales, used in float32."""
 
         def cast(path: tuple, leaf: Array) -> Array:
             return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
 
         return jax.tree.map_with_path(cast, weights)
 
-    def _block(self, weights: Params, adapters: Params, x: Array, angles, attention):
-        block = self._merged(self._block_graph, weights)
-        of_heads, of_mlp = adapters.get("projections", {}), adapters.get("mlp", {})
-        read = block.attention_norm(x)
-        query, key, value = block.projections.split(read, *angles, of_heads)
-        heads, kept = attention(query, key, value)
-        x = x + block.projections.join(heads, of_heads)
-        return x + block.mlp(block.mlp_norm(x), of_mlp), kept
-
     def _final_norm(self, params: Params, x: Array) -> Array:
-        return self._merged(self._norm_graph, params["norm"])(x)
+        return model_norm(self.architecture, x, params["norm"]["scale"])
 
-    @functools.cached_property
-    def _block_graph(self) -> Graph:
-        return nnx.split(
-            nnx.eval_shape(lambda: Block(self.architecture, nnx.Rngs(params=0)))
-        )
 
-    @functools.cached_property
-    def _norm_graph(self) -> Graph:
-        return nnx.split(nnx.eval_shape(lambda: stream_norm(self.architecture)))
+def positions_in(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """The number of tokens of its own segment before each token."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1])[None], segments.shape)
+    is_first = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
+    return index - jax.lax.cummax(jnp.where(is_first, index, 0), axis=1)
 
-    @staticmethod
-    def _merged(graph: Graph, params: Params) -> nnx.Module:
-        graphdef, state = graph
-        filled = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
-        return nnx.merge(graphdef, filled)
+
+def _layer_axes(stacked: Any) -> Any:
+    """Logical axes of one layer's parameters, from those of all layers."""
+    return jax.tree.map(
+        lambda names: names[1:],
+        stacked,
+        is_leaf=lambda x: isinstance(x, tuple) and isinstance(x[0], str),
+    )

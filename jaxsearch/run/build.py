@@ -101,7 +101,7 @@ def make_transformer(
         ),
         is_packed=model.pack_sequences,
         lora=model.lora,
-        spread=meshes.spread(mesh),
+        activation_sharding=meshes.activation_sharding(mesh),
     )
 
 

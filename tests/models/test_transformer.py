@@ -222,10 +222,10 @@ def test_published_parameters_are_cast_once_but_for_norms():
         assert leaf.dtype == (jnp.float32 if is_norm else jnp.bfloat16), path
     second = jax.tree.map(lambda x: x[1].astype(jnp.bfloat16), params["blocks"])
     np.testing.assert_array_equal(
-        rollout_params["blocks"][1]["gate_up"][48:], second["mlp"]["up"]
+        rollout_params["blocks"][1]["mlp"]["fused_gate_up"][48:], second["mlp"]["up"]
     )
-    groups, heads = rollout_params["blocks"][1]["groups"], second["projections"]
-    groups = groups.reshape(2, 6, 6, 32)
+    groups, heads = rollout_params["blocks"][1]["projections"], second["projections"]
+    groups = groups["fused_qkv"].reshape(2, 6, 6, 32)
     # Query head n reads key/value head n // (N / K): four of eight to each.
     np.testing.assert_array_equal(groups[1, 2], heads["query"][6])
     np.testing.assert_array_equal(groups[1, -2], heads["key"][1])

@@ -10,8 +10,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxsearch.mesh import MeshShape, head_places, make_mesh, put_batch, shardings
-from jaxsearch.mesh import spread as spread_over
+from jaxsearch.mesh import (
+    MeshShape,
+    activation_sharding,
+    head_places,
+    make_mesh,
+    put_batch,
+    shardings,
+)
 from jaxsearch.models.adapters import split
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.lora import LoRAConfig
@@ -179,7 +185,9 @@ def test_eight_devices_change_nothing(params, batch, compilations):
     assert fingerprint(frozen) == fingerprint(params[0])
     spread = updater_of(
         frozen,
-        forward=dataclasses.replace(TRANSFORMER, spread=spread_over(mesh)).hidden,
+        forward=dataclasses.replace(
+            TRANSFORMER, activation_sharding=activation_sharding(mesh)
+        ).hidden,
         places=head_places(mesh, places[TRANSFORMER.head_name]),
     )
     state = begin_stage(trained, OPTIMIZER, needs_reference=True)

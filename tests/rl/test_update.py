@@ -13,13 +13,13 @@ import pytest
 
 from jaxsearch.mesh import (
     MeshShape,
+    activation_sharding,
     head_places,
     make_mesh,
     put_batch,
     row_multiple,
     shardings,
 )
-from jaxsearch.mesh import spread as spread_over
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl import head as head_module
@@ -335,7 +335,9 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
     places = shardings(mesh, TRANSFORMER.logical_axes, TRANSFORMER.shapes)
     updater = dataclasses.replace(
         one_device,
-        forward=dataclasses.replace(TRANSFORMER, spread=spread_over(mesh)).hidden,
+        forward=dataclasses.replace(
+            TRANSFORMER, activation_sharding=activation_sharding(mesh)
+        ).hidden,
         places=head_places(mesh, places["embedding"]),
     )
     # Through the host: what is put from a device may share its memory, and is donated.
