@@ -13,6 +13,7 @@ from jaxsearch.rl.advantages import group_relative, plain_reward
 from jaxsearch.rl.aggregation import token_mean
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
+from jaxsearch.search.encoder import Encoder
 
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
@@ -97,11 +98,11 @@ class RetrievalConfig:
     """Folder of an index (`jaxsearch index build`), in place of a corpus."""
     num_passages: int = 5
     """Passages per search."""
-    encoder: Any = "tfidf"
+    encoder: Encoder | Callable[..., Any] | str = "tfidf"
     """Encoder of an index that is built here: tfidf, or the folder or Hub id of a BERT
-    encoder whose own files state its settings (else use `jaxsearch index build`). In
-    Python also an encoder of your own: an `Encoder`, or a function that makes one from
-    the passages. An index built with it opens only where it is given again."""
+    encoder whose own files state its settings (else use `jaxsearch index build`), or
+    an encoder of your own: a `search.encoder.Encoder`, or a function that makes one
+    from the passages. An index built with your own encoder needs it again to open."""
     dims: int = 1024
     """Width of TF-IDF vectors, for an index that is built here."""
     query_device: Literal["host", "accelerator"] = "host"

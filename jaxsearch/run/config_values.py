@@ -15,6 +15,7 @@ from typing import Any
 from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl import advantages, aggregation, losses
 from jaxsearch.run.old_names import OLD_VALUES
+from jaxsearch.search.encoder import Encoder
 
 
 def _public_functions(*modules: types.ModuleType) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def _public_functions(*modules: types.ModuleType) -> dict[str, Any]:
 SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
     collections.abc.Callable: _public_functions(advantages, aggregation, losses),
     Task: TASKS,
+    Encoder: {},
 }
 
 
@@ -187,7 +189,8 @@ def restored(record: Any, hint: Any = Any) -> Any:
     if isinstance(record, list):
         return tuple(restored(item, _item(hint)) for item in record)
     if isinstance(record, str):
-        return record if kind is None else value_named(record, kind)
+        is_text = kind is None or (str in _options(hint) and ":" not in record)
+        return record if is_text else value_named(record, kind)
     if not isinstance(record, dict):
         return record
     if "function" in record:

@@ -25,6 +25,7 @@ from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
+from jaxsearch.search.encoder import needs_given
 
 # Of a policy that brings no run: ReSearch's row length, at one slot in eight.
 _BUDGETS = RolloutConfig(
@@ -68,8 +69,9 @@ def load_run(
             config, data=dataclasses.replace(config.data, heldout=questions)
         )
     if index:
-        retrieval = dataclasses.replace(config.retrieval, index=index, corpus="")
-        config = dataclasses.replace(config, retrieval=retrieval)
+        config = dataclasses.replace(
+            config, retrieval=with_index(config.retrieval, index)
+        )
     if task:
         task_named(task)
         stages = tuple(
@@ -86,6 +88,22 @@ def load_run(
     run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
     return run, run.rollout_params(params)[0]
+
+
+def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
+    """Returns the config of another index.
+
+    The index brings its own encoder, unless it was built with an encoder given by
+    value; then the value of the config is used.
+    """
+    folder = Path(index) / "encoder"
+    keeps_value = not isinstance(retrieval.encoder, str) and needs_given(folder)
+    return dataclasses.replace(
+        retrieval,
+        index=index,
+        corpus="",
+        encoder=retrieval.encoder if keeps_value else "tfidf",
+    )
 
 
 def with_policy(config: RunConfig, model: str) -> RunConfig:

@@ -85,6 +85,12 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     (folder / "encoder.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
+def needs_given(folder: Path) -> bool:
+    """Whether a saved encoder can only be given by value; False if none is there."""
+    is_there = (folder / "encoder.json").is_file()
+    return is_there and "source" in read_encoder_json(folder)
+
+
 def read_encoder_json(folder: Path) -> dict[str, Any]:
     """Returns the content of a saved encoder's `encoder.json`.
 

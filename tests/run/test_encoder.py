@@ -1,13 +1,20 @@
 """A run whose index is searched with a BERT encoder."""
 
 import dataclasses
+import json
 
 import pytest
 
 from jaxsearch.config import RetrievalConfig
+from jaxsearch.run import config_values
+from jaxsearch.run.config_record import resolved
 from jaxsearch.run.inputs import load_inputs, open_indexes
+from jaxsearch.run.loading import with_index
+from jaxsearch.run.overrides import overridden
 from jaxsearch.search import encoder_forward
 from jaxsearch.search.bert_encoder import BertEncoder
+from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from tests.search.bert_folder import write_folder
 from tests.search.letter_encoder import LetterEncoder, letters_of
 from tests.tiny import tiny_config
@@ -85,3 +92,35 @@ def test_an_encoder_given_by_value(tmp_path, encoder):
     config = dataclasses.replace(config, retrieval=by_folder)
     index, _ = open_indexes(config, load_inputs(config))
     assert index.encoder == built[0].encoder
+
+
+def test_another_index_brings_its_encoder_unless_it_needs_the_given_one(tmp_path):
+    passages = load_inputs(tiny_config(tmp_path / "run")).passages[:20]
+    ExactIndex(passages, LetterEncoder()).save(tmp_path / "letters")
+    ExactIndex(passages, TfidfEncoder.fit(passages, dims=64)).save(tmp_path / "tfidf")
+    for trained_with, index, expected in (
+        (LetterEncoder(), "letters", LetterEncoder()),
+        (LetterEncoder(), "tfidf", "tfidf"),
+        # A config with an index and the name of an encoder is refused.
+        ("owner/bert", "tfidf", "tfidf"),
+    ):
+        retrieval = RetrievalConfig(corpus="some.jsonl", encoder=trained_with)
+        other = with_index(retrieval, str(tmp_path / index))
+        assert (other.index, other.corpus) == (str(tmp_path / index), "")
+        assert other.encoder == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("owner/name", "owner/name"),
+        ("tests.search.letter_encoder:LETTERS", LetterEncoder()),
+        ("tests.search.letter_encoder:letters_of", letters_of),
+    ],
+)
+def test_an_encoder_on_the_command_line(tmp_path, text, expected):
+    words = ["--retrieval.encoder", text]
+    config = overridden(tiny_config(tmp_path), words, "tiny")
+    assert config.retrieval.encoder == expected
+    recorded = json.loads(json.dumps(resolved(config.retrieval)))
+    assert config_values.restored(recorded, RetrievalConfig) == config.retrieval

@@ -36,6 +36,9 @@ class LetterEncoder:
         return self.encode_queries([passage.contents for passage in passages])
 
 
+LETTERS = LetterEncoder()
+
+
 def letters_of(passages: Sequence[Passage]) -> LetterEncoder:
     """A factory: an encoder of the letters that occur in the corpus."""
     found = {letter for p in passages for letter in p.contents.lower()}
