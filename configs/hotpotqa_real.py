@@ -1,20 +1,19 @@
-"""ReSearch's recipe on real questions, real passages and a real tokenizer, small.
+"""ReSearch's task on real questions, passages and a real tokenizer, small.
 
-Purpose    every part of a real run, at a size that two cores can step: chat template,
-           ScaNN index of real Wikipedia passages, KL to a reference, checkpoints.
-           The weights are random, so nothing is claimed about learning.
-Paper      ReSearch (arXiv:2503.19470): GRPO, 5 answers a question, 5 passages a
-           search, temperature 1, learning rate 1e-6, clip 0.2, KL (k3) 0.001.
-Departs    random weights of a small Qwen2 instead of Qwen2.5-7B, which is why it opens
-           with a supervised stage on templated demonstrations (random weights never
-           write a tag); 4 questions a step instead of 256; rollouts of at most 768
-           tokens instead of 8,192 + 512; 2 passages a search, each rollout at most 2
-           searches; learning rate 1e-4 instead of 1e-6; no entropy bonus (theirs:
-           0.001).
+Purpose    every part of a real run at a size that two cores can step: chat template,
+           ScaNN index of Wikipedia passages, KL to a reference, checkpoints. The
+           weights are random, so it claims no learning.
+Paper      ReSearch (arXiv:2503.19470): GRPO, 5 answers per question, temperature 1,
+           clip 0.2, KL (k3) 0.001.
+Differs    random weights of a small Qwen2, which never write a tag, so the run starts
+           with a supervised stage on templated demonstrations; 4 questions per step
+           instead of 256; rollouts of at most 768 tokens instead of 8,192 + 512; 2
+           passages per search instead of 5, and at most 2 searches; learning rate 1e-4
+           instead of 1e-6; no entropy bonus (theirs: 0.001).
 Data       300 HotpotQA and MuSiQue questions with their passages, in the package.
-Hardware   two CPU cores.
-Command    jaxsearch train configs/hotpotqa_real.py --model.tokenizer FOLDER
-           (a Qwen2.5 tokenizer; --model.path takes a whole Hugging Face model)
+Machine    two CPU cores.
+Command    jaxsearch train configs/hotpotqa_real.py --model.tokenizer FOLDER (a Qwen2.5
+           tokenizer; --model.path takes a whole Hugging Face model)
 Result     not yet measured on an accelerator
 """
 

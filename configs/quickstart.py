@@ -1,15 +1,19 @@
-"""A tiny policy learns to search: everything made here, nothing downloaded.
+"""A tiny policy learns to search; everything is generated, nothing downloaded.
 
-Purpose    the whole line from question to updated policy on a laptop, in minutes,
-           with a result that can be told from luck: the held-out world shares no
-           name with the training worlds, so only searching and reading helps.
-Method     ReSearch's tags and reward (arXiv:2503.19470) and GRPO, after a warm-up
-           on demonstrations that leaves the policy hasty: it can search and read,
-           but most often answers after the first passage.
-Departs    KL weight 0 (there is no pretrained policy to stay near), one passage a
+Purpose    the whole path from question to updated policy on a laptop, in minutes, with
+           a result that luck cannot explain: the held-out world shares no name with the
+           training worlds, so only searching and reading helps.
+Paper      ReSearch's tags and reward (arXiv:2503.19470) and GRPO, after a warm-up on
+           demonstrations that leaves the policy hasty: it can search and read, but
+           usually answers after the first passage.
+Differs    KL weight 0 (there is no pretrained policy to stay near), one passage per
            search, no instructions in the prompt, observations on one line.
-Hardware   two CPU cores, 3 GB.
+Data       generated from the seed.
+Machine    two CPU cores, 3 GB.
 Command    bash launch/quickstart.sh, or: jaxsearch train configs/quickstart.py
+Cost       6.2 minutes and 1.4 GB on two idle cores.
+Result     exact match on held-out questions 0.185 before RL, 0.960 after, 0.000 with an
+           empty index (seed 0; README.md has three seeds).
 """
 
 from jaxsearch.config import (

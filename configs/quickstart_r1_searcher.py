@@ -1,19 +1,21 @@
 """R1-Searcher's two stages in one run, on the quickstart's world.
 
-Purpose    a policy whose warm-up hardly ever searches is first paid for searching
-           and for format alone, then for answers. In
-           configs/quickstart_r1_searcher_stage2.py they are paid from the start.
-Method     R1-Searcher's tags and the paper's two rewards (arXiv:2503.05592): stage 1
-           pays 0.5 for a search and 0.5 for format, by GRPO; stage 2 pays F1 and
-           takes 2 for bad format, by REINFORCE++ with the group's mean as baseline.
-           The warm-up shows how to search and read; then hasty rollouts, four of five
-           without the answer's tags; then, 49 times of 50, an answer without a search.
-Departs    a warm-up at all (the paper's policies are pretrained); KL weight 0; one
-           update a step, of 16 questions x 8 (theirs: four, of 64 x 16); one passage a
-           search, no instructions in the prompt, observations on one line.
-Hardware   two CPU cores, 3 GB.
+Purpose    a policy whose warm-up hardly ever searches is first paid for searching and
+           for the format alone, then for answers.
+           configs/quickstart_r1_searcher_stage2.py pays for answers from the start.
+Paper      R1-Searcher's tags and the paper's two rewards (arXiv:2503.05592): stage 1
+           pays 0.5 for a search and 0.5 for the format, by GRPO; stage 2 pays F1 and
+           takes 2 for a wrong format, by REINFORCE++ with the group's mean as baseline.
+Differs    a warm-up (the paper's policies are pretrained): it shows how to search and
+           read; then hasty rollouts, four of five without the answer's tags; then, 49
+           times of 50, an answer without a search. KL weight 0; one update per step, of
+           16 questions x 8 (theirs: four, of 64 x 16); one passage per search, no
+           instructions in the prompt, observations on one line.
+Data       generated from the seed.
+Machine    two CPU cores, 3 GB.
 Command    jaxsearch train configs/quickstart_r1_searcher.py
-Result     README.md, "Experiments"
+Result     exact match on held-out questions 0.000 before RL, 0.905 after (seed 0;
+           configs/README.md, "Experiments").
 """
 
 import dataclasses

@@ -1,9 +1,11 @@
 """R1-Searcher's second stage alone on the quickstart's world: a control.
 
-Purpose    what stage 1 is for: the same warm-up, and as many steps in all, but answers
-           are paid from the first one on.
-Result     README.md, "Experiments"
+Purpose    the use of stage 1: the same warm-up and as many steps, but answers are paid
+           from the first one on.
 Command    jaxsearch train configs/quickstart_r1_searcher_stage2.py
+Result     exact match on held-out questions 0.000, 0.905 and 0.220 for three seeds,
+           where both stages have 0.670, 0.925 and 0.935 (configs/README.md,
+           "Experiments").
 """
 
 import dataclasses

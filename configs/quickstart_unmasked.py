@@ -1,10 +1,11 @@
-"""The quickstart with retrieved tokens in the loss: a control that is seen to fail.
+"""The quickstart with retrieved tokens in the loss: a control that is worse.
 
-Purpose    what masking is for. The policy is paid for the words of the passages it
-           was handed as if it had written them. Two seeds of three fall back, within
-           20 steps, to one search and the name it brings; the third learns late.
-Result     README.md, "Two lessons beside it"
+Purpose    the use of the mask: the policy is trained on the passages that it was handed
+           as if it had written them.
 Command    jaxsearch train configs/quickstart_unmasked.py
+Result     exact match on held-out questions 0.885, 0.960 and 0.625 for three seeds,
+           where the masked runs have 0.940, 0.955 and 0.990 (configs/README.md,
+           "Experiments").
 """
 
 import dataclasses

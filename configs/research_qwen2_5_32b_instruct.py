@@ -1,35 +1,23 @@
 """ReSearch with Qwen2.5-32B-Instruct on MuSiQue: the paper's larger run.
 
-Paper      ReSearch (arXiv:2503.19470) and its code: GRPO, 256 questions a step x 5
-           answers, 5 passages a search, temperature 1, 2 epochs of MuSiQue's 19,938
-           training questions, learning rate 1e-6, clip 0.2, KL (k3) 0.001 in the loss,
-           entropy 0.001, AdamW with weight decay 0.01, gradients clipped at norm 1;
-           advantages divide by the sample's standard deviation; reward as its code. The
-           numbers: jaxsearch/papers.py.
-Departs    8,192 tokens hold prompt, answer and results (theirs: 512 and 8,192), an
-           answer searches 16 times at most and a turn has at most 2,048 tokens (theirs:
-           no bound but the length), a result at most 1,024 (theirs: cut by the length
-           alone): fixed shapes, and no query of 8,000 tokens; the loss is one mean over
-           a step's policy tokens (theirs: of means over parts of it, which weighs
-           tokens by the part they fall in); format and answer are read from what the
-           policy wrote (theirs: from retrieved text too, so that a passage can break a
-           format or end a row), in which result tags of the policy's own are bad format
-           (theirs takes them); a group of equal rewards has advantage 0 exactly
-           (theirs: rounding divided by 1e-6); passages are searched with ScaNN (theirs:
-           exactly); the wording of the prompt is ours.
+Paper      ReSearch (arXiv:2503.19470) as its code runs it: GRPO, 256 questions x 5
+           answers per step, 5 passages per search, temperature 1, two epochs of
+           MuSiQue's training questions, learning rate 1e-6, clip 0.2, KL (k3) 0.001 in
+           the loss, entropy 0.001. All numbers: jaxsearch/papers.py.
+Differs    rows of 8,192 tokens with at most 16 searches, one mean over the policy
+           tokens of a step, rewards that read only what the policy wrote, ScaNN. The
+           full list: configs/README.md, "ReSearch".
 Data       --data.questions: MuSiQue's training questions; --data.heldout: some of its
-           development questions; --retrieval.index: wiki-18 in pieces of 100 words,
-           encoded with E5 (jaxsearch index build --corpus FILE --encoder
-           intfloat/e5-base-v2 --query-prefix "query: " --passage-prefix "passage: "
-           --out FOLDER).
-Hardware   TPU v5p 4x4x4 (64 chips; the paper: 64 H800).
+           development questions; --retrieval.index: wiki-18 encoded with E5
+           (configs/README.md, "Data").
+Machine    TPU v5p 4x4x4 (64 chips; the paper: 64 H800).
 Command    jaxsearch train configs/research_qwen2_5_32b_instruct.py --data.questions
            FILE --data.heldout FILE --retrieval.index FOLDER, on every host
-Estimate   jaxsearch plan configs/research_qwen2_5_32b_instruct.py --topology v5p:4x4x4
-           --no-compile (by arithmetic): of a device's 102.8 GB the update takes 19.4,
-           rollouts 67.7, and 145 slots of 8,192 tokens would fit a copy; a step whose
-           1,280 rollouts are all as long as they may be takes at least 167 s (123 of
-           updates), 154 of them 7.1 hours.
+Cost       jaxsearch plan configs/research_qwen2_5_32b_instruct.py --topology v5p:4x4x4
+           --no-compile (by arithmetic): of the 102.8 GB of a device, the update takes
+           19.4 and rollouts 67.7; 145 slots of 8,192 tokens fit a copy of the policy. A
+           step whose 1,280 rollouts have full length takes at least 167 s (123 of
+           updates), 154 steps 7.1 hours.
 Result     not yet measured
 """
 

@@ -1,44 +1,45 @@
-"""A first hour on a real chip: ReSearch's recipe with Qwen2.5-0.5B-Instruct and LoRA.
+"""A first hour on one accelerator: ReSearch's task, Qwen2.5-0.5B-Instruct, LoRA.
 
-Paper      ReSearch's recipe (arXiv:2503.19470): its tags, reward and GRPO, clip 0.2, KL
-           (k3) 0.001, entropy 0.001, temperature 1. The numbers: jaxsearch/papers.py.
-Departs    adapters of rank 32 are trained in place of all weights, at a learning rate
-           of 2e-5 (theirs: 1e-6 for all of them), so that weights, optimizer and
-           rollouts fit one accelerator; rows of 2,048 tokens, 4 searches of 3 passages
-           (theirs: 8,192, no bound, 5); 16 questions x 8 answers a step (theirs: 256 x
-           5); and all that configs/research_qwen2_5_7b.py departs in.
-Data       the 300 HotpotQA and MuSiQue questions of the package, every sixth of which
-           is held out, and their passages: nothing is downloaded but the model. For
-           more: --data.questions, --data.heldout, --retrieval.index.
-Hardware   one accelerator of 16 GB that computes in bfloat16: a TPU v5e chip, or a GPU
+Paper      ReSearch (arXiv:2503.19470): its tags, reward and GRPO, clip 0.2, KL (k3)
+           0.001, entropy 0.001, temperature 1. All numbers: jaxsearch/papers.py.
+Differs    adapters of rank 32 at a learning rate of 2e-5 instead of all weights at
+           1e-6; rows of 2,048 tokens and 4 searches of 3 passages (theirs: 8,192, no
+           bound, 5); 16 questions x 8 answers per step (theirs: 256 x 5); otherwise as
+           configs/research_qwen2_5_7b.py. The full list: configs/README.md, "ReSearch
+           on one accelerator".
+Data       the package's 300 HotpotQA and MuSiQue questions, every sixth of which is
+           held out, with their passages. Only the model is downloaded. For more:
+           --data.questions, --data.heldout, --retrieval.index.
+Machine    one accelerator of 16 GB that computes in bfloat16: a TPU v5e chip, or a GPU
            of Ampere's generation or later.
 Command    jaxsearch train configs/small_qwen2_5_0_5b.py
-To run     1. jaxsearch doctor: the accelerator is seen. 2. jaxsearch train
-           configs/small_qwen2_5_0_5b.py --steps 2 --out runs/look: everything is
-           downloaded and compiled, and two steps show what a step takes. 3. The command
-           above; jaxsearch report runs/small_qwen2_5_0_5b, at any time, is the page
+To run     1. jaxsearch doctor shows the accelerator. 2. jaxsearch train
+           configs/small_qwen2_5_0_5b.py --steps 2 --out runs/look downloads and
+           compiles everything, and its two steps show the time per step. 3. The command
+           above; at any time, jaxsearch report runs/small_qwen2_5_0_5b writes the page
            with its curves and rollouts. 4. jaxsearch ask --model
            runs/small_qwen2_5_0_5b QUESTION.
-To expect  the papers' smallest is 3B, so of 0.5B nothing is promised. First reward/mean
-           goes towards 0.1, which is what a wrong answer in format is paid, and
-           status/answered towards 1. Then searches/mean leaves what the prompt brings
-           about (ReSearch's 7B: from 1.5 to 2 a rollout to 3.5 to 4, answers of 200 to
-           400 tokens), and em and f1 follow, slowly. Search-R1 trains its 3B for 1,005
-           steps of 2,560 rollouts (exact match 0.33 on HotpotQA, Instruct, GRPO); 100
-           steps of 128 may show the first of these, hardly more.
-To stop    if reward/mean is still below 0.02 after 30 steps (no rollout is in format: a
-           group of zeros teaches nothing; take the 1.5B, or a warm-up as in
+To expect  The papers' smallest model is 3B, so nothing is promised for 0.5B. First
+           reward/mean rises to about 0.1, the reward of a wrong answer in the right
+           format, and status/answered to about 1. Then searches/mean leaves the level
+           that the prompt alone brings about (ReSearch's 7B: from 1.5-2 per rollout to
+           3.5-4, answers of 200 to 400 tokens), and em and f1 follow slowly. Search-R1
+           trains its 3B for 1,005 steps of 2,560 rollouts (exact match 0.33 on
+           HotpotQA, Instruct, GRPO); 100 steps of 128 may show the first of these,
+           hardly more.
+To stop    if reward/mean is below 0.02 after 30 steps (no rollout has the right format,
+           and a group of zeros teaches nothing; take the 1.5B, or a warm-up as in
            configs/hotpotqa_real.py); if searches/mean falls below 0.3 while reward/mean
-           stays (it answers from memory); if logprob_drift/max stays above 1 or
-           grad_norm above ten times that of the first steps (what is sampled is not
-           what is trained: report it); if len/policy runs into the budget. Users of
-           these recipes saw collapses between steps 60 and 600: --checkpoint.keep 20
-           leaves the policies before one.
-Estimate   jaxsearch plan configs/small_qwen2_5_0_5b.py --topology v5e:1x1 --no-compile
-           (by arithmetic): of a device's 16.9 GB the update takes 5.7, rollouts 5.0,
-           and 537 slots of 2,048 tokens would fit a copy; a step whose 128 rollouts are
-           all as long as they may be takes at least 8 s (5 of updates), 100 of them 0.2
-           hours. A compiler may want a sixth more memory than arithmetic:
+           stays (it answers from memory); if logprob_drift/max stays above 1, or
+           grad_norm above ten times that of the first steps (the trainer does not see
+           what was sampled: report it); if len/policy reaches the budget. Users of
+           these systems saw collapses between steps 60 and 600: --checkpoint.keep 20
+           keeps the policies before one.
+Cost       jaxsearch plan configs/small_qwen2_5_0_5b.py --topology v5e:1x1 --no-compile
+           (by arithmetic): of the 16.9 GB of a device, the update takes 5.7 and
+           rollouts 5.0; 537 slots of 2,048 tokens fit a copy of the policy. A step
+           whose 128 rollouts have full length takes at least 8 s (5 of updates), 100
+           steps 0.2 hours. A compiler may want a sixth more memory:
            --stages.0.max-tokens and --rollout.num-slots make room.
 Result     not yet run on an accelerator
 """

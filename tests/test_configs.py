@@ -30,7 +30,7 @@ MACHINES = {
     "small_qwen2_5_1_5b": "v5e:1x1",
     "small_qwen2_5_3b": "h100:1",
 }
-PARTS = {"Paper", "Departs", "Data", "Hardware", "Command", "Estimate", "Result"}
+PARTS = {"Paper", "Differs", "Data", "Machine", "Command", "Cost", "Result"}
 
 
 def read(name):
@@ -64,7 +64,21 @@ def test_a_run_fits_the_machine_that_it_names(capsys, monkeypatch, name):
     cache_len = config.rollout.cache_len
     if cache_len is not None:
         assert cache_len // config.rollout.max_len <= found["slots_that_fit"]
-    assert f"--topology {MACHINES[name]}" in " ".join(docstring(name).split())
+    check_cost(" ".join(docstring(name).split()), MACHINES[name], found)
+
+
+def check_cost(text, machine, found):
+    """The docstring's cost is what `plan` computes."""
+    assert f"--topology {machine} --no-compile" in text
+    memory, update, rollouts = (
+        f"{found[key] / 1e9:.1f}"
+        for key in ("memory_bytes", "update_bytes", "rollout_bytes")
+    )
+    assert f"{memory} GB of a device, the update takes {update} and " in text
+    assert f"rollouts {rollouts}; {found['slots_that_fit']} slots" in text
+    seconds = found["least_step_seconds"]
+    at_least = f"{sum(seconds.values()):.0f} s ({seconds['update']:.0f} of updates)"
+    assert f"takes at least {at_least}" in text
 
 
 @pytest.mark.parametrize("name", NAMES)
