@@ -17,7 +17,8 @@ from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.rewards.tasks import TASKS
-from jaxsearch.run.config_record import check_restorable, read_config
+from jaxsearch.run.config_file import read_config
+from jaxsearch.run.config_record import check_restorable
 from jaxsearch.train import train
 from jaxsearch.trajectory import Segment
 from tests.tiny import tiny_config
