@@ -93,7 +93,7 @@ def read(name: str) -> Any:
 def warm_up(name: str, seed: int, out: Path) -> None:
     """A config's supervised stages, and the policy they leave as a folder."""
     from jaxsearch.config import SupervisedStage
-    from jaxsearch.evaluation.use import export_run
+    from jaxsearch.run.export import export_run
     from jaxsearch.train import train
 
     config = read(name)
@@ -148,10 +148,10 @@ def write_questions(path: Path, questions: Iterable[Any]) -> None:
 
 def transfer(run: Path, seed: int) -> None:
     """The run's policy on a world of twice the passages, that it has not seen."""
-    from jaxsearch.commands import index as index_command
     from jaxsearch.data.quickstart import large_world
-    from jaxsearch.evaluation.use import evaluate_to
+    from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.json_lines import replace_lines
+    from jaxsearch.search.build import build_index_folder
     from jaxsearch.search.encoder_options import EncoderOptions
 
     world = large_world(seed)
@@ -161,7 +161,7 @@ def transfer(run: Path, seed: int) -> None:
     passages = ({"id": p.id, "contents": p.contents} for p in world.passages)
     replace_lines(corpus, passages)
     if not (folder / "index").exists():
-        index_command.build(
+        build_index_folder(
             corpus=str(corpus),
             encoder="tfidf",
             options=EncoderOptions(),

@@ -13,7 +13,7 @@ from jaxsearch.config import RetrievalConfig, RLStage, RolloutConfig, Supervised
 from jaxsearch.data import quickstart
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.evaluation.evaluate import judge
-from jaxsearch.evaluation.use import evaluate_to
+from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics

@@ -178,7 +178,7 @@ def config_file(tmp_path_factory):
 def command(config_file, folder, *overrides):
     return (
         "-m",
-        "jaxsearch.commands.main",
+        "jaxsearch",
         "train",
         config_file,
         "--out",

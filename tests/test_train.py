@@ -17,11 +17,12 @@ import pytest
 from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data import quickstart
 from jaxsearch.data.dataset import no_dataset
-from jaxsearch.evaluation.use import evaluate_to, export_run
+from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints
+from jaxsearch.run.export import export_run
 from jaxsearch.run.loading import latest_params, load_run
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train

@@ -1,28 +1,42 @@
-"""What is installed, which devices there are, and what is missing."""
+"""`jaxsearch doctor`: what is installed, and what is missing."""
 
+import argparse
 import platform
 from importlib import metadata
 from typing import Any
 
-_NEEDED = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "scikit-learn")
-_DATA = ("scann", "tensorflow-datasets", "grain", "wandb", "tyro", "rich")
-_EXTRAS = {
-    "libtpu": "plan",
-    "fastapi": "serve",
-    "tensorboardX": "tensorboard",
-    "torch": "parity",
-}
+from jaxsearch.commands.command import Command
+
+_DESCRIPTION = """\
+Prints the versions of the packages that jaxsearch uses, the devices that JAX sees, and
+for each missing package the command that installs it.
+"""
+
+_NEEDED = (
+    *("jax", "flax", "optax", "orbax-checkpoint", "transformers", "scikit-learn"),
+    *("scann", "tensorflow-datasets", "grain", "wandb", "tyro", "rich"),
+)
+# Optional package -> extra of this package that brings it.
+_EXTRAS = {"libtpu": "plan", "tensorboardX": "tensorboard", "torch": "parity"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: the command has no arguments."""
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    return examine()
 
 
 def examine() -> dict[str, Any]:
-    """Versions by package, devices, and a command for each thing that is missing."""
+    """Versions by package, devices, and a command for each missing package."""
     import jax
 
     missing = [
         f"{name}: pip install -e ."
-        for name in (*_NEEDED, *_DATA)
+        for name in _NEEDED
         if _version(name) is None
-        # There is no ScaNN for other systems; the exact index stands in.
+        # ScaNN has wheels for Linux alone; elsewhere the exact index is used.
         and not (name == "scann" and platform.system() != "Linux")
     ]
     optional = [
@@ -32,7 +46,7 @@ def examine() -> dict[str, Any]:
     ]
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in (*_NEEDED, *_DATA)},
+        **{name: _version(name) for name in _NEEDED},
         "backend": jax.default_backend(),
         "devices": [f"{d.device_kind} {d.id}" for d in jax.devices()],
         "missing": missing,
@@ -41,7 +55,16 @@ def examine() -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
+    """The installed version of a package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+COMMAND = Command(
+    summary="what is installed, which devices there are, what is missing",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -137,24 +137,5 @@ def evaluate(
     )
 
 
-def prediction_line(
-    trajectory: Trajectory, outcome: Outcome, scores: dict[str, float]
-) -> dict[str, Any]:
-    """One line of `predictions.jsonl`; `jaxsearch score` reads it again."""
-    return {
-        "id": trajectory.question_id,
-        "question": trajectory.question,
-        "golden_answers": list(trajectory.golden_answers),
-        "prediction": outcome.prediction,
-        "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
-        "ended": trajectory.has_ended,
-        "status": str(trajectory.status),
-        "searches": [dataclasses.asdict(call) for call in trajectory.tool_calls],
-        "reward": outcome.reward,
-        "reason": outcome.reason,
-        **scores,
-    }
-
-
 def _mean(values: Sequence[float | int]) -> float:
     return sum(values) / len(values)

@@ -3,17 +3,15 @@
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.hf_config import from_hf_config, to_hf_config
+from jaxsearch.models.hf_config import from_hf_config
 from jaxsearch.models.hub import WEIGHTS, local_folder
 from jaxsearch.models.load import load, some, total_bytes, unexpected_tensors
-from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.monitor.console import byte_bar
@@ -73,30 +71,3 @@ def read_params(
         return load(
             tensors, architecture, shapes, shardings, dtype=dtype, on_bytes=advance
         )
-
-
-def export(
-    policy: Policy,
-    folder: Path,
-    *,
-    max_positions: int,
-    dtype: str,
-    max_file_bytes: int = MAX_FILE_BYTES,
-) -> None:
-    """Writes a Hugging Face folder: safetensors, config.json, tokenizer.
-
-    Args:
-      max_positions: written where the policy's architecture does not name one.
-      max_file_bytes: of a file of tensors; more than one file come with an index.
-
-    Errors: ValueError if the folder exists and is not empty.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; export writes a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    architecture, tokenizer = policy.transformer.architecture, policy.tokenizer
-    config = to_hf_config(architecture, max_positions=max_positions, dtype=dtype)
-    config |= tokenizer.special_config
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tokenizer.save(folder)
-    save_tensors(folder, policy.params, architecture, dtype, max_file_bytes)

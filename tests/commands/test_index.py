@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from jaxsearch.commands import index as index_command
+from jaxsearch.commands.index import search_once
+from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.index_check import check_index, sample_queries
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import Passage, write_passages
 
@@ -14,7 +16,7 @@ from jaxsearch.search.passages import Passage, write_passages
 def built(passages, tmp_path_factory):
     folder = tmp_path_factory.mktemp("command")
     write_passages(passages, folder / "corpus.jsonl.gz")
-    summary = index_command.build(
+    summary = build_index_folder(
         corpus=folder / "corpus.jsonl.gz",
         encoder="tfidf",
         out=folder / "index",
@@ -37,17 +39,17 @@ def test_build_says_what_it_built(built, encoder):
 
 def test_search_once(built, passages):
     folder, _ = built
-    found = index_command.search_once(folder / "index", passages[4].title, 3)
+    found = search_once(folder / "index", passages[4].title, 3)
     assert found["query"] == passages[4].title
     assert len(found["hits"]) == 3
     assert found["hits"][0]["id"] == "p4"
     assert found["hits"][0]["text"] == passages[4].text
-    assert index_command.search_once(folder / "index", " ")["hits"] == []
+    assert search_once(folder / "index", " ")["hits"] == []
 
 
 def test_check_of_brute_force_is_perfect(built):
     folder, _ = built
-    report = index_command.check(folder / "index", num_queries=40)
+    report = check_index(folder / "index", num_queries=40)
     assert json.loads(json.dumps(report)) == report
     assert report["num_queries"] == 40
     assert report["recall"] == report["recall_titles"] == 1.0
@@ -62,19 +64,19 @@ def test_check_sees_a_poor_index(built, passages, encoder, tmp_path):
 
     poor = TreeAh(num_leaves=24, leaves_to_search=1)
     ScannIndex.build(passages, encoder, scorer=poor).save(tmp_path / "poor")
-    assert index_command.check(tmp_path / "poor", num_queries=40)["recall"] < 0.7
+    assert check_index(tmp_path / "poor", num_queries=40)["recall"] < 0.7
 
 
 def test_check_of_an_exact_index(passages, encoder, tmp_path):
     ExactIndex(passages, encoder).save(tmp_path / "exact")
-    report = index_command.check(tmp_path / "exact", num_queries=10)
+    report = check_index(tmp_path / "exact", num_queries=10)
     assert (report["kind"], report["recall"]) == ("exact", 1.0)
 
 
 def test_a_saved_encoder_is_taken_as_it_is(built, tmp_path, passages):
     folder, summary = built
     write_passages(passages[:50], tmp_path / "few.jsonl")
-    other = index_command.build(
+    other = build_index_folder(
         corpus=tmp_path / "few.jsonl",
         encoder=str(folder / "index" / "encoder"),
         out=tmp_path / "index",
@@ -87,27 +89,27 @@ def test_bad_input(built, tmp_path):
     folder, _ = built
     corpus = folder / "corpus.jsonl.gz"
     with pytest.raises(ValueError, match="unknown encoder 'tfid': expected tfidf, or"):
-        index_command.build(corpus=corpus, encoder="tfid", out=tmp_path / "i")
+        build_index_folder(corpus=corpus, encoder="tfid", out=tmp_path / "i")
     with pytest.raises(ValueError, match="is not an empty folder"):
-        index_command.build(
+        build_index_folder(
             corpus=tmp_path / "none.jsonl", encoder="tfidf", out=folder / "index"
         )
     with pytest.raises(ValueError, match="none.jsonl: cannot be read"):
-        index_command.build(
+        build_index_folder(
             corpus=tmp_path / "none.jsonl", encoder="tfidf", out=tmp_path / "i"
         )
     with pytest.raises(ValueError, match="num_queries must be >= 2, got 1"):
-        index_command.check(folder / "index", num_queries=1)
+        check_index(folder / "index", num_queries=1)
 
 
 def test_queries_are_titles_and_sentences_of_the_corpus(passages):
-    queries = index_command.sample_queries(passages, 21, seed=1)
+    queries = sample_queries(passages, 21, seed=1)
     assert [len(texts) for texts in queries.values()] == [10, 10]
     titles = {passage.title for passage in passages}
     assert set(queries["titles"]) <= titles
     texts = [passage.text for passage in passages]
     assert all(any(s in text for text in texts) for s in queries["sentences"])
-    assert queries == index_command.sample_queries(passages, 21, seed=1)
-    assert queries != index_command.sample_queries(passages, 21, seed=2)
+    assert queries == sample_queries(passages, 21, seed=1)
+    assert queries != sample_queries(passages, 21, seed=2)
     with pytest.raises(ValueError, match="got 1 and 0 of 1"):
-        index_command.sample_queries([Passage(id="a", contents="ab")], 2, seed=0)
+        sample_queries([Passage(id="a", contents="ab")], 2, seed=0)

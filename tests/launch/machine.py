@@ -20,7 +20,7 @@ env | grep -E '^(JAX|XLA|CUDA|MEGASCALE|TPU_)' | sort
 echo "words: $*"
 exit "${STATUS:-0}"
 """
-RUNS = f'exec {sys.executable} -m jaxsearch.commands.main "$@"'
+RUNS = f'exec {sys.executable} -m jaxsearch "$@"'
 
 
 @dataclasses.dataclass(frozen=True)

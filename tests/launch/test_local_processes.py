@@ -120,5 +120,5 @@ def test_a_launcher_that_is_ended_ends_its_processes(machine):
         launcher.send_signal(signal.SIGTERM)
         _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 143
-    assert b"interrupted; the same command goes on" in said
+    assert b"interrupted; the same command resumes" in said
     assert not is_alive(machine, 0) and not is_alive(machine, 1)

@@ -51,7 +51,7 @@ def planned(folder, sizes, *words, **fields):
     run.write_text(RUN.format(folder=str(folder), **fields))
     command = ["plan", str(run), "--topology", "v5e:2x2", "--json", *words]
     done = subprocess.run(
-        [sys.executable, "-m", "jaxsearch.commands.main", *command],
+        [sys.executable, "-m", "jaxsearch", *command],
         capture_output=True,
         text=True,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},

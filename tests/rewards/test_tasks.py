@@ -10,8 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from jaxsearch.commands import main as cli
-from jaxsearch.commands.main import main
+from jaxsearch.commands.main import COMMANDS, main
 from jaxsearch.config import RLStage
 from jaxsearch.evaluation.evaluate import judge
 from jaxsearch.rewards.outcome import Outcome
@@ -136,7 +135,10 @@ def test_where_a_command_judges_rollouts_its_line_names_the_question(
     monkeypatch, capsys
 ):
     task = own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
-    monkeypatch.setitem(cli._COMMANDS, "doctor", lambda _: judge([rollout()], task))
+    failing = dataclasses.replace(
+        COMMANDS["doctor"], run=lambda _: judge([rollout()], task)
+    )
+    monkeypatch.setitem(COMMANDS, "doctor", failing)
     assert main(["doctor"]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
     assert words.endswith("; in the reward of question 'q7', answer 2 by recipe 'own'")

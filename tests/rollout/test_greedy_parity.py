@@ -19,7 +19,8 @@ from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.sampling import TopKTopP
-from jaxsearch.run.policy import Policy, export, read_architecture
+from jaxsearch.run.export import export
+from jaxsearch.run.policy import Policy, read_architecture
 from tests.hf_folders import read_here
 
 VOCAB_SIZE = 64

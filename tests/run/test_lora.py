@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import ModelConfig
-from jaxsearch.evaluation.use import evaluate_to, export_run
+from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.writers import read_metrics
@@ -21,8 +21,8 @@ from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.run.adapter_folder import export_adapter
 from jaxsearch.run.build import open_run
 from jaxsearch.run.config_record import identity
+from jaxsearch.run.export import export, export_run
 from jaxsearch.run.loading import latest_params, load_run
-from jaxsearch.run.policy import export
 from jaxsearch.train import train
 from tests.hf_folders import read_here
 from tests.test_train import untimed

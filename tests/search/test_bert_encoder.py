@@ -7,16 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.commands import index as index_command
+from jaxsearch.commands.index import search_once
 from jaxsearch.commands.main import main
 from jaxsearch.search import bert_encoder as bert_encoder_module
 from jaxsearch.search import encoder_forward
 from jaxsearch.search.bert_encoder import BertEncoder
 from jaxsearch.search.bert_encoder_folder import read_bert_encoder
+from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.encoder_forward import Forward
 from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.encoders import encoder_named, load_encoder
 from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.index_check import check_index
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import Passage, write_passages
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
@@ -229,7 +231,7 @@ def edit(folder, **fields):
 
 def test_an_index_folder_holds_its_encoder(folder, encoder, passages, tmp_path):
     write_passages(passages, tmp_path / "corpus.jsonl")
-    summary = index_command.build(
+    summary = build_index_folder(
         corpus=tmp_path / "corpus.jsonl", encoder=str(folder), out=tmp_path / "index"
     )
     assert (summary["encoder"], summary["dims"]) == ("bert", 32)
@@ -246,14 +248,14 @@ def test_an_index_folder_holds_its_encoder(folder, encoder, passages, tmp_path):
     ):
         assert [hit.passage.id for hit in found] == [h.passage.id for h in expected]
     assert index.search([" "], 3) == [[]]
-    found = index_command.search_once(tmp_path / "index", queries[0], 2)
+    found = search_once(tmp_path / "index", queries[0], 2)
     assert len(found["hits"]) == 2
-    assert index_command.check(tmp_path / "index", num_queries=20)["recall"] > 0.99
+    assert check_index(tmp_path / "index", num_queries=20)["recall"] > 0.99
     other = TfidfEncoder.fit(passages, dims=32)
     with pytest.raises(ValueError, match="built with another encoder"):
         load_index(tmp_path / "index", encoder=other)
     # Its encoder serves another corpus as it is.
-    again = index_command.build(
+    again = build_index_folder(
         corpus=tmp_path / "corpus.jsonl",
         encoder=str(tmp_path / "index" / "encoder"),
         out=tmp_path / "again",

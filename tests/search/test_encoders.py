@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jaxsearch.commands import index as index_command
+from jaxsearch.commands.index import search_once
 from jaxsearch.search.encoder import Encoder, save_encoder
 from jaxsearch.search.encoders import encoder_given, load_encoder
 from jaxsearch.search.exact_index import ExactIndex
@@ -78,4 +78,4 @@ def test_an_encoder_of_this_package_saves_itself(tmp_path, encoder):
 def test_the_command_says_that_the_encoder_is_missing(tmp_path, passages):
     ExactIndex(passages, LetterEncoder()).save(tmp_path / "index")
     with pytest.raises(ValueError, match="give the encoder by value"):
-        index_command.search_once(tmp_path / "index", "ka")
+        search_once(tmp_path / "index", "ka")

@@ -17,8 +17,9 @@ from jaxsearch.data import quickstart
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.selection import Bounds
-from jaxsearch.evaluation.difficulty import Judgement, SelectionFailedError, select_to
-from jaxsearch.evaluation.use import export_run
+from jaxsearch.evaluation.selection import select_to
+from jaxsearch.evaluation.tries import Criterion, SelectionFailedError
+from jaxsearch.run.export import export_run
 from jaxsearch.train import train
 from tests.test_several_processes import succeeded
 from tests.tiny import tiny_config
@@ -26,7 +27,7 @@ from tests.tiny import tiny_config
 ROOT = Path(__file__).resolve().parents[2]
 TRIES = 6
 NUM_QUESTIONS = 10
-EM = Judgement(right="em")
+EM = Criterion(right="em")
 
 
 def learned(seed):
@@ -92,7 +93,7 @@ def selected(policy, out, *, bounds=None, config=None, **options):
         config or small_config(out),
         model=policy,
         bounds=bounds or Bounds(tries=TRIES),
-        judgement=EM,
+        criterion=EM,
         **options,
     )
 
@@ -216,7 +217,7 @@ def test_calls_that_were_changed_are_refused(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "changed")
     first, second, *rest = (out / "calls.jsonl").read_text().splitlines(keepends=True)
     (out / "calls.jsonl").write_text("".join([second, first, *rest]))
-    with pytest.raises(ValueError, match="line 1: not the tries that come there"):
+    with pytest.raises(ValueError, match="line 1: expected other tries"):
         selected(policy, out)
 
 
@@ -268,7 +269,7 @@ def test_a_tokenizer_of_other_material_is_refused(policy, tmp_path):
 
 
 CONFIG = """
-from tests.evaluation.test_difficulty import small_config
+from tests.evaluation.test_selection import small_config
 
 config = small_config("unnamed")
 """
@@ -351,7 +352,7 @@ def test_a_killed_process_goes_on_to_the_same_files(
     command = [
         sys.executable,
         "-m",
-        "jaxsearch.commands.main",
+        "jaxsearch",
         "select",
         config_file,
         *words,
@@ -379,7 +380,7 @@ def test_a_killed_process_goes_on_to_the_same_files(
 def test_tries_do_not_depend_on_processes(whole, config_file, policy, tmp_path):
     out = tmp_path / "two"
     words = ("--model", policy, "--tries", TRIES, "--right", "em", "--out", out)
-    command = ("-m", "jaxsearch.commands.main", "select", config_file, *words)
+    command = ("-m", "jaxsearch", "select", config_file, *words)
     succeeded(*command, count=2, num_devices=2)
     wanted, found = outcome(whole[0]), outcome(out)
     assert found == wanted

@@ -1,0 +1,165 @@
+"""`jaxsearch bench`: measured speed compared with its roofline and other engines."""
+
+import argparse
+from typing import Any
+
+from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+
+_DESCRIPTION = """\
+Measures one part of the system on a given workload and prints its speed, the roofline
+(the time of its matrix products at this machine's measured rates) and, with --peer, the
+speed of other engines on the same work. Figures are medians over the repeats.
+"""
+_WORKLOADS = (
+    "JSON file, or one of long_tail, even_turns, eight_searches, slow_retriever, "
+    "search_rollout, queued_rollout (default: search_rollout)"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  jaxsearch bench rollout --json
+  jaxsearch bench update --workload long_tail --repeats 3
+  jaxsearch bench rollout --peer transformers --peer-python ~/envs/torch/bin/python
+"""
+    benches = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def bench(action: str, summary: str, repeats: int) -> argparse.ArgumentParser:
+        sub = benches.add_parser(
+            action, help=summary, description=summary, formatter_class=HelpFormatter
+        )
+        add_json_argument(sub)
+        sub.add_argument(
+            "--repeats",
+            type=int,
+            default=repeats,
+            metavar="N",
+            help=f"measured runs (default: {repeats})",
+        )
+        return sub
+
+    _add_rollout(bench("rollout", "scripted rollouts through the sampler", 3))
+    _add_update(bench("update", "one update on the rollouts of a workload", 5))
+    _add_load(bench("load", "loading a Hugging Face folder into parameters", 3))
+    _add_encode(bench("encode", "encoding texts with a BERT encoder", 5))
+
+
+def _add_rollout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workload", default="search_rollout", help=_WORKLOADS)
+    parser.add_argument(
+        "--slots", type=int, metavar="N", help="slots (default: the workload's)"
+    )
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        metavar="N",
+        help="devices that share the rollouts, each with its own copy of the policy "
+        "and its own slots (default: 1)",
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        metavar="S",
+        help="seconds per search (default: the workload's)",
+    )
+    _add_peers(parser, "transformers or tunix")
+
+
+def _add_update(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workload", default="search_rollout", help=_WORKLOADS)
+    parser.add_argument(
+        "--max-tokens",
+        type=int,
+        default=3072,
+        metavar="N",
+        help="padded tokens of a microbatch (default: 3072)",
+    )
+    _add_peers(parser, "transformers, with full logits in PyTorch")
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="DIR",
+        help="folder to load (default: one with random weights is made and removed)",
+    )
+    parser.add_argument(
+        "--gigabytes",
+        type=float,
+        default=3.0,
+        metavar="GB",
+        help="size of the folder that is made (default: 3)",
+    )
+
+
+def _add_encode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workload",
+        default="ragged_lengths",
+        help="JSON file, or equal_lengths or ragged_lengths (default: ragged_lengths)",
+    )
+    _add_peers(parser, "sentence-transformers")
+
+
+def _add_peers(parser: argparse.ArgumentParser, peers: str) -> None:
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"measure another engine on the same work too: {peers}; may be repeated",
+    )
+    parser.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="Python of an environment that has the peer, one for each --peer",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.action == "load":
+        from jaxsearch.bench.load import bench_load
+
+        return bench_load(args.model, gigabytes=args.gigabytes, repeats=args.repeats)
+    if len(args.peer) != len(args.peer_python):
+        raise ValueError(
+            f"got {len(args.peer)} --peer and {len(args.peer_python)} --peer-python; "
+            "give one --peer-python for each --peer, in the same order"
+        )
+    peers = dict(zip(args.peer, args.peer_python, strict=True))
+    if args.action == "encode":
+        from jaxsearch.bench.encode import bench_encode
+
+        return bench_encode(args.workload, repeats=args.repeats, peers=peers)
+    if args.action == "update":
+        from jaxsearch.bench.update import bench_update
+
+        return bench_update(
+            args.workload,
+            max_tokens=args.max_tokens,
+            repeats=args.repeats,
+            peers=peers,
+        )
+    from jaxsearch.bench.rollout import bench_rollout
+
+    return bench_rollout(
+        args.workload,
+        repeats=args.repeats,
+        slots=args.slots,
+        latency=args.latency,
+        replicas=args.replicas,
+        peers=peers,
+    )
+
+
+COMMAND = Command(
+    summary="measure speed, compared with the roofline and other engines",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+)

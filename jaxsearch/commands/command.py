@@ -1,0 +1,90 @@
+"""The contract of a subcommand, and arguments that several of them share."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """A subcommand of `jaxsearch`.
+
+    Attributes:
+      summary: its line in `jaxsearch --help`.
+      description: the first paragraphs of its own --help.
+      add_arguments: adds its arguments to its parser.
+      run: carries it out; returns the results to print, or {} if it has printed them.
+      takes_overrides: whether words that the parser does not know are passed to `run`
+        as `args.overrides`.
+      resumes: whether the same command continues after an interruption.
+    """
+
+    summary: str
+    description: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], dict[str, Any]]
+    takes_overrides: bool = False
+    resumes: bool = False
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of descriptions and wraps the help of arguments."""
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --json."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line"
+    )
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that choose a policy and what it works with."""
+    add_model_argument(parser)
+    parser.add_argument(
+        "--task",
+        "--recipe",
+        default="",
+        metavar="NAME",
+        help="prompt format and reward, as in `jaxsearch score --help` (default: the "
+        "run's own; research for a Hugging Face model)",
+    )
+    parser.add_argument(
+        "--index",
+        default="",
+        metavar="DIR",
+        help="folder made by `jaxsearch index build` (default: the run's own)",
+    )
+    parser.add_argument(
+        "--prompt-template",
+        default="",
+        metavar="FILE",
+        help="a prompt containing {question} that replaces the task's: plain text, or "
+        "chat messages in a file named *.json; for published checkpoints that were "
+        "trained with their own prompt",
+    )
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --model."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="MODEL",
+        help="a run's folder, a Hugging Face folder, or a Hugging Face id",
+    )
+
+
+def with_late_options(
+    args: argparse.Namespace, options: argparse.ArgumentParser
+) -> argparse.Namespace:
+    """Arguments of which some stood after the config, among the overrides.
+
+    Args:
+      args: parsed, with the words after the config in `overrides`.
+      options: a parser of the command's own options, without --help.
+    """
+    found, overrides = options.parse_known_args(args.overrides, namespace=args)
+    found.overrides = overrides
+    return found

@@ -1,0 +1,45 @@
+"""`jaxsearch export`: a run's policy as a Hugging Face folder."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.commands.command import Command
+
+_DESCRIPTION = """\
+Writes the newest policy of a run as a Hugging Face folder (safetensors, config.json,
+tokenizer) that transformers, vLLM and SGLang load. LoRA updates are merged into the
+weights, unless --adapter asks for them alone.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument("out", metavar="OUT", help="folder to write, new or empty")
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write only what LoRA has trained, as a PEFT adapter folder",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        help="dtype of the weights (default: bfloat16; float32 for an adapter)",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.run.export import export_run
+
+    dtype = args.dtype or ("float32" if args.adapter else "bfloat16")
+    return export_run(
+        Path(args.run), Path(args.out), dtype=dtype, only_adapter=args.adapter
+    )
+
+
+COMMAND = Command(
+    summary="write a run's policy as a Hugging Face folder",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,74 @@
+"""`jaxsearch plan`: whether a run fits a machine, and what it costs there."""
+
+import argparse
+import os
+from typing import Any
+
+from jaxsearch.commands.command import Command, add_json_argument, with_late_options
+
+_DESCRIPTION = """\
+Computes, for the last RL stage of a config, the memory per device, whether it fits,
+the FLOPs, the collectives and a lower bound on the time of a step. The model's weights
+are not needed: its config.json is enough.
+"""
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--topology",
+        metavar="NAME",
+        help="machine to plan for: v5e:4x4, v5p:4x4x4 or v6e:8x8 compile for TPUs that "
+        "are not here, h200:8 computes for GPUs (default: the devices of this machine)",
+    )
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="compute without compiling any program: less exact, done in seconds",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = (
+        "jaxsearch plan CONFIG.py [--topology NAME] [--no-compile] [--json] "
+        "[--field value ...]"
+    )
+    _add_options(parser)
+    parser.add_argument(
+        "config", metavar="CONFIG.py", help="Python file that defines `config`"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="--field value",
+        help="fields of the config to override, as in `jaxsearch train`",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_options(options)
+    add_json_argument(options)
+    args = with_late_options(args, options)
+    if args.topology:
+        # Compiling for other devices needs none here, and must not occupy them.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    from jaxsearch.plan.plan import plan
+    from jaxsearch.plan.text import as_text
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
+
+    prog = f"jaxsearch plan {args.config}"
+    config = overridden(read_config(args.config), args.overrides, prog)
+    result = plan(config, args.topology, is_compiled=not args.no_compile)
+    if args.json:
+        return result
+    print(as_text(result))
+    return {}
+
+
+COMMAND = Command(
+    summary="whether a run fits a machine, and what a step costs there",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,63 @@
+"""`jaxsearch score`: judges saved trajectories or predictions."""
+
+import argparse
+from typing import Any
+
+from jaxsearch.commands.command import Command
+
+_DESCRIPTION = """\
+Judges each line of a JSONL file and prints the means: n, mean_reward, em, f1, cover_em.
+
+A line has golden_answers and one of
+  response    the text after the prompt, with "ended": true or false
+  segments    [{"text", "is_policy"}], of which only the policy's own are judged
+  prediction  an answer, for em, f1 and cover_em alone
+"""
+_TASKS = """\
+tasks (prompt format, reward and normaliser of one system):
+  research                   ReSearch, as its code
+  research_paper             ReSearch, equation 2 of the paper
+  r1_searcher_stage1         R1-Searcher, the paper's first stage
+  r1_searcher_stage2         R1-Searcher, the paper's second stage
+  r1_searcher_qwen           R1-Searcher's code for Qwen
+  r1_searcher_llama_stage1   R1-Searcher's code for Llama, first stage
+  r1_searcher_llama_stage2   R1-Searcher's code for Llama, second stage
+  search_r1                  Search-R1
+  search_r1_format           Search-R1 with its format reward
+  quickstart                 ReSearch's reward on the quickstart's prompts
+  quickstart_r1_searcher_stage1, quickstart_r1_searcher_stage2
+                             R1-Searcher's two stages on the quickstart's prompts
+  package.module:NAME        a Task of your own in an importable module
+  auto                       the task that each line names
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _TASKS
+    parser.add_argument(
+        "--task",
+        "--recipe",
+        required=True,
+        metavar="NAME",
+        help="task to judge by, see below; lines that name another one are skipped",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write each line with its reward and metrics; the file must not exist",
+    )
+    parser.add_argument("file", metavar="FILE.jsonl", help="lines to judge, .gz too")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.rewards.score import score_file
+
+    return score_file(args.file, args.task, args.out)
+
+
+COMMAND = Command(
+    summary="judge saved trajectories or predictions",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,134 @@
+"""`jaxsearch select`: chooses training questions by how hard they are for a policy."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.commands.command import Command, add_model_argument
+
+_DESCRIPTION = """\
+Rolls out every training question of a config until the policy is right, at most K
+times, as the config's last RL stage would (same temperature, task, index and budgets).
+Keeps the questions that are neither too easy nor too hard: groups whose answers are
+all right or all wrong teach nothing.
+
+Writes into --out:
+  tries.jsonl     per question: the try that was right first (null: none), searches
+  selected.jsonl  the questions that are kept, for --data.questions
+  counts.json     how many questions took how many tries, and how many are kept
+  calls.jsonl     the rollouts; the same command resumes from here after a stop
+
+Start without bounds: all questions are kept, and counts.json shows where to cut.
+Run the same command with bounds and the same folder: nothing is rolled out again.
+R1-Searcher (arXiv:2503.05592) calls a question easy below 10 rollouts, medium from 10
+to 20, and difficult above that. With --tries 20, its medium questions are --min-tries
+10 --max-tries 20 and its difficult ones --min-tries 21. By default an answer is right
+if it has all words of a golden answer, which is what R1-Searcher's tables count.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = (
+        "jaxsearch select CONFIG.py --model MODEL --tries K [options] "
+        "[--field value ...]"
+    )
+    parser.epilog = """\
+example:
+  jaxsearch select configs/quickstart.py --model runs/quickstart --tries 8 \\
+    --limit 200 --min-tries 2 --max-tries 8 --out chosen
+  jaxsearch train configs/quickstart.py --data.questions chosen/selected.jsonl \\
+    --out runs/chosen
+"""
+    # A field of the config must not be taken for an abbreviated option.
+    parser.allow_abbrev = False
+    parser.add_argument(
+        "config",
+        metavar="CONFIG.py",
+        help="Python file that defines `config`; every other --field value overrides "
+        "it as in `jaxsearch train`, and --model replaces its model",
+    )
+    add_model_argument(parser)
+    parser.add_argument(
+        "--tries",
+        type=int,
+        required=True,
+        metavar="K",
+        help="most rollouts per question",
+    )
+    parser.add_argument(
+        "--out",
+        default="",
+        metavar="DIR",
+        help="folder to write (default: runs/<config name>-selection)",
+    )
+    parser.add_argument(
+        "--min-tries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="keep questions that took N tries or more (default: 1)",
+    )
+    parser.add_argument(
+        "--max-tries",
+        type=int,
+        metavar="N",
+        help="keep questions that took N tries or fewer (default: no bound; questions "
+        "that were never right are kept too)",
+    )
+    parser.add_argument(
+        "--right",
+        default="cover_em",
+        metavar="METRIC",
+        help="metric that decides, by the task's normaliser: cover_em (all words of a "
+        "golden answer, in any order), em or f1 (default: cover_em)",
+    )
+    parser.add_argument(
+        "--at-least",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="smallest value of the metric that counts as right (default: 1)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="take the first N questions (default: 0, all of them)",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch import processes
+
+    processes.use_compilation_cache()
+    processes.start()
+    from jaxsearch.data.selection import Bounds
+    from jaxsearch.evaluation.selection import select_to
+    from jaxsearch.evaluation.tries import Criterion
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
+
+    bounds = Bounds(
+        tries=args.tries, min_tries=args.min_tries, max_tries=args.max_tries
+    )
+    prog = f"jaxsearch select {args.config}"
+    config = overridden(read_config(args.config), args.overrides, prog)
+    return select_to(
+        Path(args.out or f"{config.out}-selection"),
+        config,
+        model=args.model,
+        bounds=bounds,
+        criterion=Criterion(right=args.right, at_least=args.at_least),
+        limit=args.limit,
+    )
+
+
+COMMAND = Command(
+    summary="choose training questions by how many tries a policy takes",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+    takes_overrides=True,
+    resumes=True,
+)

@@ -1,0 +1,60 @@
+"""`jaxsearch train`: runs the stages of a config."""
+
+import argparse
+from typing import Any
+
+from jaxsearch.commands.command import Command, add_json_argument, with_late_options
+
+_DESCRIPTION = """\
+Runs all stages of a config, or resumes from the run's newest checkpoint. The run's
+folder is runs/<name of the config file>, or the one that --out names; it holds the
+metrics, checkpoints, rollouts and a report.
+
+Every field of the config can be overridden: `jaxsearch train CONFIG.py --help` lists
+them. A field that holds a function or an object takes a short name or
+package.module:NAME.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "jaxsearch train CONFIG.py [--field value ...]"
+    parser.epilog = """\
+examples:
+  jaxsearch train configs/quickstart.py
+  jaxsearch train configs/quickstart.py --steps 20 --out runs/short --seed 1
+  jaxsearch train configs/quickstart.py --stages.3.advantage leave_one_out
+"""
+    parser.add_argument(
+        "config", metavar="CONFIG.py", help="Python file that defines `config`"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="--field value",
+        help="fields of the config to override, nested with dots",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch import processes
+
+    processes.use_compilation_cache()
+    processes.start()
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
+    from jaxsearch.train import train
+
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_json_argument(options)
+    args = with_late_options(args, options)
+    prog = f"jaxsearch train {args.config}"
+    return train(overridden(read_config(args.config), args.overrides, prog))
+
+
+COMMAND = Command(
+    summary="run the stages of a config, or resume its run",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+    resumes=True,
+)

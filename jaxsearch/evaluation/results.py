@@ -1,0 +1,102 @@
+"""Evaluation of a policy on a file of questions, written to a folder."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.evaluation.evaluate import evaluate
+from jaxsearch.json_lines import replace_file, replace_lines
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.run.loading import load_run
+from jaxsearch.trajectory import Trajectory
+
+
+def evaluate_to(
+    out: Path,
+    *,
+    model: str,
+    questions: str,
+    index: str,
+    task: str,
+    limit: int,
+    temperature: float,
+    prompt_template: str = "",
+) -> dict[str, Any]:
+    """Evaluates a policy, writes `results.json` and `predictions.jsonl` into `out`.
+
+    Args:
+      out: folder to write; it must be empty or not exist.
+      model: a run's folder, a Hugging Face folder, or a Hugging Face id.
+      questions: file of questions; "" takes the run's held-out questions.
+      index: folder of an index; "" takes the run's own.
+      task: name of the task to judge by; "" takes the run's own.
+      limit: number of questions, from the first; 0 takes all.
+      temperature: sampling temperature; 0 is greedy.
+      prompt_template: file with a prompt that replaces the task's; "" keeps it.
+
+    Returns:
+      The results, as in `results.json`.
+
+    Raises:
+      ValueError: if there are no questions, `out` is not empty, or the policy cannot
+        be loaded.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not empty; --out names a new folder")
+    if limit < 0 or temperature < 0:
+        raise ValueError(
+            f"--limit and --temperature must not be negative, got {limit} and "
+            f"{temperature}"
+        )
+    run, params = load_run(
+        model,
+        task=task,
+        questions=questions,
+        index=index,
+        limit=limit,
+        prompt_template=prompt_template,
+    )
+    if not run.inputs.heldout:
+        raise ValueError(
+            f"{model} has no held-out questions of its own: name a file with "
+            "--questions"
+        )
+    found = evaluate(
+        run.sampler,
+        params,
+        run.inputs.heldout,
+        run.heldout_observer,
+        run.task,
+        temperature=temperature,
+    )
+    results = {
+        "model": model,
+        "recipe": run.task.name,
+        "questions": questions or "the run's own",
+        **found.results,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    lines = zip(found.trajectories, found.outcomes, found.scores, strict=True)
+    replace_lines(out / "predictions.jsonl", (prediction_line(*line) for line in lines))
+    replace_file(out / "results.json", json.dumps(results, indent=2).encode())
+    return results
+
+
+def prediction_line(
+    trajectory: Trajectory, outcome: Outcome, scores: dict[str, float]
+) -> dict[str, Any]:
+    """One line of `predictions.jsonl`; `jaxsearch score` reads it again."""
+    return {
+        "id": trajectory.question_id,
+        "question": trajectory.question,
+        "golden_answers": list(trajectory.golden_answers),
+        "prediction": outcome.prediction,
+        "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
+        "ended": trajectory.has_ended,
+        "status": str(trajectory.status),
+        "searches": [dataclasses.asdict(call) for call in trajectory.tool_calls],
+        "reward": outcome.reward,
+        "reason": outcome.reason,
+        **scores,
+    }

@@ -1,0 +1,163 @@
+"""`jaxsearch select`: training questions by the tries that a policy takes."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch import json_lines, processes
+from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.data.formats import Question
+from jaxsearch.data.selection import (
+    Bounds,
+    Difficulty,
+    counts,
+    difficulties,
+    question_line,
+    tries_line,
+)
+from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
+from jaxsearch.run.config_record import difference, identity
+from jaxsearch.run.fingerprint import fingerprint
+from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
+from jaxsearch.run.old_names import with_new_names
+from jaxsearch.run.process_agreement import check_same
+
+
+def select_to(
+    out: Path,
+    config: RunConfig,
+    *,
+    model: str,
+    bounds: Bounds,
+    criterion: Criterion,
+    limit: int = 0,
+) -> dict[str, Any]:
+    """Writes `tries.jsonl`, `selected.jsonl` and `counts.json`; returns the counts.
+
+    Rollouts are recorded in `calls.jsonl` and are not repeated, neither when the same
+    command resumes nor when it is run again with other bounds.
+
+    Args:
+      out: folder to write: new, empty, or of the same selection.
+      config: its training questions are tried, as its last RL stage rolls out.
+      model: the policy: a run's folder, a Hugging Face folder or id.
+      bounds: number of tries, and which questions are kept.
+      criterion: when an answer is right.
+      limit: number of questions, from the first; 0 takes all.
+
+    Raises:
+      ValueError: for input that does not fit, before anything is written.
+      SelectionFailedError: if a search failed, or no question is kept.
+    """
+    if limit < 0:
+        raise ValueError(f"--limit must not be negative, got {limit}")
+    stage = _rl_stage(config)
+    config = dataclasses.replace(with_policy(config, model), out=str(out))
+    run = open_anywhere(config)
+    questions = run.inputs.questions[stage.name][: limit or None]
+    if not questions:
+        raise ValueError(
+            "this config has no training questions of its own: name a file with "
+            "--data.questions"
+        )
+    settings = {
+        "tries": bounds.tries,
+        **dataclasses.asdict(criterion),
+        "from": model,
+        **_settings(config, stage, questions),
+    }
+    check_same(settings, "settings")
+    _check_folder(out, settings)
+    params = policy_params(run, model)
+    settings["policy"] = fingerprint(params)
+    _check_folder(out, settings)
+    # No process writes to the folder before every process has checked it.
+    processes.wait_for_all("checked")
+    if processes.is_primary():
+        out.mkdir(parents=True, exist_ok=True)
+        record = json.dumps(settings, indent=2).encode()
+        json_lines.replace_file(out / "settings.json", record)
+    tries = Tries(run, stage, params, questions, criterion, out / "calls.jsonl")
+    found = difficulties(questions, tries.until_right(bounds.tries))
+    if processes.is_primary():
+        _write(out, found, bounds, settings)
+    processes.wait_for_all("selected")
+    counted = counts(found, bounds)
+    if not counted["kept"]:
+        raise SelectionFailedError(
+            f"no question is within these bounds, so {out}/selected.jsonl is empty; "
+            f"{out}/counts.json has the number of tries that questions took: choose "
+            "other bounds, nothing is rolled out again"
+        )
+    return {"out": str(out), **counted}
+
+
+def _write(
+    out: Path, found: list[Difficulty], bounds: Bounds, settings: dict[str, Any]
+) -> None:
+    """Writes the files of a finished selection."""
+    kept = [one for one in found if bounds.is_kept(one.tries_until_right)]
+    json_lines.replace_lines(out / "tries.jsonl", map(tries_line, found))
+    json_lines.replace_lines(out / "selected.jsonl", map(question_line, kept))
+    whole = {
+        **counts(found, bounds),
+        "bounds": dataclasses.asdict(bounds),
+        "settings": settings,
+    }
+    json_lines.replace_file(out / "counts.json", json.dumps(whole, indent=2).encode())
+
+
+def _rl_stage(config: RunConfig) -> RLStage:
+    """The last RL stage of a config, which the tries imitate."""
+    stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
+    if not stages:
+        raise ValueError(
+            "select rolls out as an RLStage does, and this config has none; add one"
+        )
+    return stages[-1]
+
+
+def _settings(
+    config: RunConfig, stage: RLStage, questions: Sequence[Question]
+) -> dict[str, Any]:
+    """The parts of a config that decide the tries, as JSON values."""
+    fields = identity(config)
+    digest = hashlib.sha256()
+    for question in questions:
+        line = json.dumps(dataclasses.asdict(question), sort_keys=True)
+        digest.update(f"{line}\n".encode())
+    settings = {
+        "questions": {"n": len(questions), "digest": digest.hexdigest()[:16]},
+        "recipe": stage.task,
+        "temperature": stage.temperature,
+        "call_size": call_size(stage),
+        **{name: fields[name] for name in ("seed", "model", "retrieval", "rollout")},
+    }
+    # Through JSON, so that tuples and lists compare equal.
+    return json.loads(json.dumps(settings))
+
+
+def _check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder that holds something else, or tries of other settings.
+
+    Raises:
+      ValueError: with the first difference.
+    """
+    path = out / "settings.json"
+    if not path.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(
+                f"{out} is not empty and holds no selection (no settings.json); give "
+                "--out a new folder, or that of the selection to resume"
+            )
+        return
+    there = with_new_names(json_lines.parse_line(path.read_text(), path, 1))
+    if "policy" not in settings:
+        there.pop("policy", None)
+    if differs := difference(there, settings):
+        raise ValueError(
+            f"{out} holds another selection: {differs}; name another folder with --out"
+        )

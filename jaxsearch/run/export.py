@@ -1,0 +1,79 @@
+"""Writing policies as Hugging Face folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.models.hf_config import to_hf_config
+from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
+from jaxsearch.run.adapter_folder import export_adapter
+from jaxsearch.run.folder import read_run_config
+from jaxsearch.run.loading import is_run, latest_params, open_anywhere
+from jaxsearch.run.policy import Policy
+
+
+def export_run(
+    folder: Path, out: Path, *, dtype: str, only_adapter: bool = False
+) -> dict[str, Any]:
+    """Writes a run's newest policy as a Hugging Face folder, or its adapter for PEFT.
+
+    Args:
+      folder: the run's folder.
+      out: folder to write; it must be empty or not exist.
+      dtype: of the weights that are written.
+      only_adapter: write the LoRA updates alone instead of merged weights.
+
+    Returns:
+      The number of parameters, their dtype and the names of the files.
+
+    Raises:
+      ValueError: if `folder` is not a run's, has no adapter, or `out` is not empty.
+    """
+    if not is_run(str(folder)):
+        raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
+    run = open_anywhere(read_run_config(folder))
+    params = latest_params(run)
+    if only_adapter:
+        base = run.config.model.path
+        num = export_adapter(run.transformer, params, out, base=base, dtype=dtype)
+    else:
+        num = run.transformer.architecture.num_parameters
+        max_positions = run.config.rollout.max_len
+        export(run.policy(params), out, max_positions=max_positions, dtype=dtype)
+    return {
+        "out": str(out),
+        "parameters": num,
+        "dtype": dtype,
+        "files": sorted(path.name for path in out.iterdir()),
+    }
+
+
+def export(
+    policy: Policy,
+    folder: Path,
+    *,
+    max_positions: int,
+    dtype: str,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> None:
+    """Writes a Hugging Face folder: safetensors, config.json, tokenizer.
+
+    Args:
+      policy: what to write.
+      folder: folder to write; it must be empty or not exist.
+      max_positions: written where the policy's architecture does not name one.
+      dtype: of the weights that are written.
+      max_file_bytes: size limit of a file; several files come with an index.
+
+    Raises:
+      ValueError: if the folder is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; export writes a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture, tokenizer = policy.transformer.architecture, policy.tokenizer
+    config = to_hf_config(architecture, max_positions=max_positions, dtype=dtype)
+    config |= tokenizer.special_config
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tokenizer.save(folder)
+    save_tensors(folder, policy.params, architecture, dtype, max_file_bytes)

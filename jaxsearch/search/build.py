@@ -1,0 +1,69 @@
+"""Building an index of a corpus file, from the passages to the folder on disk."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.search.encoder_options import EncoderOptions, Report, no_report
+from jaxsearch.search.encoders import NO_OPTIONS, encoder_named
+from jaxsearch.search.index_check import describe_index
+from jaxsearch.search.index_folder import check_is_free
+from jaxsearch.search.indexes import build_index
+from jaxsearch.search.passages import read_passages
+
+STAGES = (
+    "reading passages",
+    "preparing the encoder",
+    "encoding and indexing",
+    "saving",
+)
+
+
+def build_index_folder(
+    *,
+    corpus: str | Path,
+    encoder: str,
+    out: str | Path,
+    options: EncoderOptions = NO_OPTIONS,
+    dims: int | None = None,
+    seed: int = 0,
+    num_threads: int | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+    report: Report = no_report,
+) -> dict[str, Any]:
+    """Builds the index of a corpus, saves it, and returns its description.
+
+    Args:
+      corpus: any file that `read_passages` reads.
+      encoder: name of the encoder, as in `encoder_named`.
+      out: folder to write; it must be empty or not exist.
+      options: settings of a BERT encoder.
+      dims: width of TF-IDF vectors.
+      seed: seed of the TF-IDF projection.
+      num_threads: threads for training the index; None uses half of the host's cores.
+      on_stage: called with each of STAGES when it begins.
+      report: called with the progress of encoding.
+
+    Raises:
+      ValueError: for a corpus or an encoder that cannot be read, or a folder that is
+        not empty.
+    """
+    started, out = time.perf_counter(), Path(out)
+    check_is_free(out)
+    on_stage(STAGES[0])
+    passages = read_passages(corpus)
+    on_stage(STAGES[1])
+    fitted = encoder_named(
+        encoder, passages, options=options, dims=dims, seed=seed, report=report
+    )
+    on_stage(STAGES[2])
+    index = build_index(passages, fitted, num_threads=num_threads)
+    on_stage(STAGES[3])
+    index.save(out)
+    return {
+        **describe_index(index),
+        "out": str(out),
+        "bytes": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
+        "seconds": time.perf_counter() - started,
+    }
