@@ -9,8 +9,9 @@ from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
 from jaxsearch.rewards.tasks import task_named
-from jaxsearch.rl.advantages import group_relative, plain_reward
+from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.aggregation import token_mean
+from jaxsearch.rl.credit import requirements_of
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.search.encoder import Encoder
@@ -245,10 +246,11 @@ class RLStage:
     temperature: float = 1.0
     """Of sampling, and of the log-probs in the loss."""
     advantage: Callable[..., Any] = group_relative
-    """(rewards [Q G], is_kept [Q G]) -> advantages [Q G], as if there were only those
-    kept; the others' are not used. Of `rl.advantages`: group_relative (GRPO),
-    group_relative_population, group_centred (Dr. GRPO, REINFORCE++-baseline),
-    leave_one_out (RLOO), plain_reward (REINFORCE++)."""
+    """(rewards [Q G], is_kept [Q G]) -> advantages [Q G], or one per policy turn
+    [Q G turns]; values of rollouts that are not kept are ignored. `rl.advantages` has
+    group_relative (GRPO), group_relative_population, group_centred (Dr. GRPO,
+    REINFORCE++-baseline), leave_one_out (RLOO) and plain_reward (REINFORCE++);
+    `rl.credit` describes how to write another."""
     whiten_advantages: bool = False
     """Bring the advantages of all policy tokens of a step to mean 0 and variance 1, as
     REINFORCE++ does, with a baseline or without."""
@@ -281,7 +283,7 @@ class RLStage:
     def __post_init__(self):
         _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
         _at_least(self, 1, "minibatches_per_step")
-        _at_least(self, 1 if self.advantage is plain_reward else 2, "group_size")
+        _at_least(self, requirements_of(self.advantage).min_group_size, "group_size")
         _at_least(self, 0, "reward_kl_weight", "overlong_buffer")
         if self.questions_per_step * self.group_size % self.minibatches_per_step:
             raise ValueError(

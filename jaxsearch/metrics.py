@@ -16,8 +16,8 @@ from jaxsearch.trajectory import Status, Trajectory
 
 
 @runtime_checkable
-class Judgement(Protocol):
-    """What metrics and logs read of a reward: `rewards.outcome.Outcome` is one."""
+class OutcomeLike(Protocol):
+    """The fields of `rewards.outcome.Outcome` that metrics and logs read."""
 
     @property
     def reward(self) -> float: ...
@@ -45,7 +45,7 @@ class Mean(NamedTuple):
         return cls(float(sum(values)), float(len(values)))
 
     @classmethod
-    def joined(cls, *means: "Mean") -> "Mean":
+    def merged(cls, *means: "Mean") -> "Mean":
         """The mean over everything that `means` were taken over."""
         return cls(
             sum(mean.total for mean in means), sum(mean.weight for mean in means)
@@ -64,7 +64,7 @@ class Max(NamedTuple):
     value: Any
 
     @classmethod
-    def joined(cls, *maxima: "Max") -> "Max":
+    def merged(cls, *maxima: "Max") -> "Max":
         """The largest of `maxima`, which are on the host; NaN if one is NaN."""
         return cls(float(np.max([float(maximum.value) for maximum in maxima])))
 
@@ -92,7 +92,7 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def trajectory_metrics(
     trajectories: Sequence[Trajectory],
-    outcomes: Sequence[Judgement],
+    outcomes: Sequence[OutcomeLike],
     *,
     em: Sequence[float | int],
     f1: Sequence[float | int],
@@ -136,7 +136,7 @@ def trajectory_metrics(
 
 def _reward_metrics(
     trajectories: Sequence[Trajectory],
-    outcomes: Sequence[Judgement],
+    outcomes: Sequence[OutcomeLike],
     is_judged: Sequence[bool],
 ) -> dict[str, Mean]:
     parts: dict[str, list[float]] = {}
@@ -187,4 +187,17 @@ def _token_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
         "len/observation": Mean.of(observation),
         "len/total": Mean.of(total),
         "policy_token_share": Mean(float(sum(policy)), float(sum(total))),
+    }
+
+
+def token_rates(
+    trajectories: Sequence[Trajectory], values: Mapping[str, float]
+) -> dict[str, float]:
+    """`tokens_per_s/*` of a step, from its `time/rollout` and `time/update`."""
+    policy = sum(int(one.is_policy.sum()) for one in trajectories)
+    total = sum(len(one.tokens) for one in trajectories)
+    seconds = values["time/rollout"] + values["time/update"]
+    return {
+        "tokens_per_s/policy": policy / values["time/rollout"],
+        "tokens_per_s/total": total / seconds,
     }

@@ -22,10 +22,11 @@ from jaxsearch.mesh import (
 )
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
+from jaxsearch.rl.batching import microbatches
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
+from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import Updater, begin_stage
-from jaxsearch.trajectory import TrainRow, microbatches
 
 
 def rows(num_rows=21, vocab_size=48):
@@ -33,13 +34,14 @@ def rows(num_rows=21, vocab_size=48):
     rng = np.random.default_rng(0)
     for _ in range(num_rows):
         length = int(rng.integers(5, 40))
-        is_policy = rng.random(length) < 0.5
-        is_policy[0] = False
+        loss_mask = rng.random(length) < 0.5
+        loss_mask[0] = False
         yield TrainRow(
             tokens=rng.integers(0, vocab_size, length, dtype=np.int32),
-            is_policy=is_policy,
-            old_logprobs=rng.uniform(-5, -3, length).astype(np.float32),
-            advantage=float(rng.normal()),
+            loss_mask=loss_mask,
+            behavior_logprobs=rng.uniform(-5, -3, length).astype(np.float32),
+            sampling_logprobs=np.zeros(length, np.float32),
+            advantages=float(rng.normal()),
         )
 
 

@@ -9,35 +9,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.config import RetrievalConfig, RLStage, RolloutConfig, SupervisedStage
+from jaxsearch.config import RetrievalConfig, RolloutConfig, SupervisedStage
 from jaxsearch.data import quickstart
 from jaxsearch.data.demonstrations import Demonstration
-from jaxsearch.evaluation.evaluate import judge
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
-from jaxsearch.policy_update import advantages_of
 from jaxsearch.report.write_report import write_report
+from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rl.advantages import group_relative
+from jaxsearch.rl.batching import microbatches
+from jaxsearch.rl.credit import estimate_advantages
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
+from jaxsearch.rl.rows import rollout_row
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.run import build as run_module
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.inputs import open_indexes
-from jaxsearch.run.train_rows import train_rows
 from jaxsearch.search.index import SearchError
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import (
     Segment,
     Status,
     ToolCall,
-    TrainRow,
     Trajectory,
-    microbatches,
 )
 from tests.tiny import tiny_config
 
@@ -69,8 +68,18 @@ def outcome(reward):
     return Outcome(reward=reward, parts={}, reason="", prediction=None)
 
 
-def stage_of(group_size):
-    return RLStage(name="rl", steps=1, group_size=group_size)
+def estimate(trajectories, outcomes, estimator=group_relative, group_size=4):
+    return estimate_advantages(
+        trajectories, outcomes, estimator=estimator, group_size=group_size
+    )
+
+
+def kept_rows(trajectories, advantages):
+    return [
+        rollout_row(t, a)
+        for t, a in zip(trajectories, advantages, strict=True)
+        if a is not None
+    ]
 
 
 def gradient(rows):
@@ -104,12 +113,12 @@ def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
     ]
     rewards = [1.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0]
     outcomes = [outcome(r) for r in rewards]
-    advantages = advantages_of(trajectories, outcomes, stage_of(4))
+    advantages = estimate(trajectories, outcomes)
     assert [a is None for a in advantages] == [not t.is_kept for t in trajectories]
-    rows = [row for row in train_rows(trajectories, advantages) if row is not None]
+    rows = kept_rows(trajectories, advantages)
     alone = group_relative(jnp.array([[1.0, 0.0, 0.3]]))[0].tolist()
     expected = [
-        TrainRow(t.tokens, t.is_policy, t.logprobs, advantage)
+        rollout_row(t, advantage)
         for t, advantage in zip(
             [trajectories[i] for i in (0, 1, 3, 7)], [*alone, 0.0], strict=True
         )
@@ -132,7 +141,7 @@ def test_a_failed_search_counts_as_wrong_whatever_was_written(task):
         make_trajectory(rng, 0, i, status, text)
         for i, status in enumerate((Status.TOOL_FAILED, Status.OUT_OF_CALLS))
     ]
-    (failed, other), (scores, _) = judge(trajectories, task_named(task))
+    _, (failed, other), (scores, _) = judge(trajectories, task_named(task))
     assert (failed.reward, failed.prediction) == (0.0, None)
     assert "search failed" in failed.reason
     assert scores == {"em": 0.0, "f1": 0.0, "cover_em": 0.0}

@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 ALLOWED = {
     "models": set(),
     "search": {"models"},
-    "rl": {"trajectory", "metrics", "protocol"},
-    "rewards": {"trajectory", "metrics", "protocol", "json_lines"},
+    "rl": {"trajectory", "metrics", "protocol", "rewards"},
+    "rewards": {"trajectory", "metrics", "protocol", "json_lines", "processes"},
 }
 # `run` puts a config's parts together.
 MAY_IMPORT_CONFIG = {
-    *("commands", "train", "policy_update", "evaluation", "plan", "bench"),
+    *("commands", "train", "evaluation", "plan", "bench"),
     *("config", "run", "papers"),
 }
 

@@ -51,13 +51,13 @@ def make_trajectory(
 def test_a_mean_of_parts_weighs_every_token_the_same():
     few = Mean(total=10 * 1.0, weight=10.0)
     many = Mean(total=90 * 0.0, weight=90.0)
-    assert Mean.joined(few, many).value == 0.1  # the mean of means is 0.5
+    assert Mean.merged(few, many).value == 0.1  # the mean of means is 0.5
 
 
 def test_means_join_inside_a_compiled_function():
     @jax.jit
     def join(a, b):
-        return Mean.joined(a, b)
+        return Mean.merged(a, b)
 
     part = Mean(total=jnp.float32(3.0), weight=jnp.float32(4.0))
     assert join(part, part).value == 0.75
@@ -67,7 +67,7 @@ def test_summary_has_a_float_for_each_kind_of_metric():
     summary = metrics.summarise(
         {
             "loss": Mean(total=jnp.float32(1.0), weight=jnp.int32(4)),
-            "logprob_drift/max": Max.joined(Max(value=0.5), Max(value=np.float32(2.0))),
+            "logprob_drift/max": Max.merged(Max(value=0.5), Max(value=np.float32(2.0))),
             "time/update": 1.5,
             "searches/failed": Mean.of([]),
         }
@@ -78,8 +78,8 @@ def test_summary_has_a_float_for_each_kind_of_metric():
 
 
 def test_a_nan_is_not_lost_in_a_maximum():
-    assert math.isnan(Max.joined(Max(value=math.nan), Max(value=1.0)).value)
-    assert math.isnan(Max.joined(Max(value=1.0), Max(value=math.nan)).value)
+    assert math.isnan(Max.merged(Max(value=math.nan), Max(value=1.0)).value)
+    assert math.isnan(Max.merged(Max(value=1.0), Max(value=math.nan)).value)
 
 
 def test_trajectory_metrics_by_hand():

@@ -21,11 +21,12 @@ from jaxsearch.bench.workload import Workload, read_workload
 from jaxsearch.models.hf_config import to_hf_config
 from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.models.transformer import Transformer
+from jaxsearch.rl.batching import microbatches
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
+from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.rollout.budgets import row_buckets
-from jaxsearch.trajectory import TrainRow, microbatches
 
 _OPTIMIZER = OptimizerConfig()
 _OBJECTIVE_SETTINGS = ("clip_low", "clip_high")
@@ -43,13 +44,15 @@ def finished_rows(workload: Workload) -> list[TrainRow]:
         authors = [np.zeros(workload.prompt_len, bool)]
         for length in turns:
             authors += [np.ones(length, bool), np.zeros(workload.observation_len, bool)]
-        is_policy = np.concatenate(authors[:-1])
+        loss_mask = np.concatenate(authors[:-1])
+        uniform = np.full(len(loss_mask), -math.log(vocab_size), np.float32)
         rows.append(
             TrainRow(
-                tokens=rng.integers(vocab_size, size=len(is_policy), dtype=np.int32),
-                is_policy=is_policy,
-                old_logprobs=np.full(len(is_policy), -math.log(vocab_size), np.float32),
-                advantage=float(rng.normal()),
+                tokens=rng.integers(vocab_size, size=len(loss_mask), dtype=np.int32),
+                loss_mask=loss_mask,
+                behavior_logprobs=uniform,
+                sampling_logprobs=uniform,
+                advantages=float(rng.normal()),
             )
         )
     return rows
@@ -92,10 +95,10 @@ class Engine:
         np.savez(
             folder / "rows.npz",
             lengths=[len(row.tokens) for row in self.rows],
-            advantages=[row.advantage for row in self.rows],
+            advantages=[row.advantages for row in self.rows],
             **{
                 name: np.concatenate([row._asdict()[name] for row in self.rows])
-                for name in ("tokens", "is_policy", "old_logprobs")
+                for name in ("tokens", "loss_mask", "behavior_logprobs")
             },
         )
 

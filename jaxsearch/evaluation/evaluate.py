@@ -9,15 +9,11 @@ from jaxsearch import processes
 from jaxsearch.data.formats import Question
 from jaxsearch.env.search import Observer
 from jaxsearch.models.transformer import Params
+from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.trajectory import Status, Trajectory
-
-# A retriever that is away neither pays nor excuses: the question counts as wrong.
-_SEARCH_FAILED = Outcome(
-    reward=0.0, parts={}, reason="its search failed", prediction=None
-)
+from jaxsearch.trajectory import Trajectory
 
 # Apart from the stages of training, which count from 0.
 EVALUATION_STAGE = 1_000_000
@@ -37,48 +33,6 @@ class Evaluation:
     trajectories: list[Trajectory]
     outcomes: list[Outcome]
     scores: list[dict[str, float]]
-
-
-def judge(
-    trajectories: Sequence[Trajectory], task: Task
-) -> tuple[list[Outcome], list[dict[str, float]]]:
-    """Reward and answer metrics of each trajectory; 0 for one whose search failed.
-
-    Errors: RewardError if the recipe's reward fails; it names the question.
-    """
-    outcomes = [
-        _SEARCH_FAILED
-        if t.status is Status.TOOL_FAILED
-        else task.judged(
-            t.segments,
-            t.golden_answers,
-            has_ended=t.has_ended,
-            whose=f"question {t.question_id!r}, answer {t.sample_index}",
-        )
-        for t in trajectories
-    ]
-    scores = [
-        task.metrics(outcome.prediction, t.golden_answers)
-        for outcome, t in zip(outcomes, trajectories, strict=True)
-    ]
-    return outcomes, scores
-
-
-def gather_judged(
-    trajectories: Sequence[Trajectory],
-    outcomes: Sequence[Outcome],
-    scores: Sequence[dict[str, float]],
-) -> tuple[list[Trajectory], list[Outcome], list[dict[str, float]]]:
-    """Of all processes together, in the order of the question stream, then of samples.
-
-    From here on every process goes on with the same values, so that whatever is
-    computed over the whole batch (advantages, microbatches, metrics) is the same in
-    one process and in many.
-    """
-    own = list(zip(trajectories, outcomes, scores, strict=True))
-    judged = [one for part in processes.all_gather_objects(own) for one in part]
-    judged.sort(key=lambda one: (one[0].prompt_index, one[0].sample_index))
-    return tuple(list(column) for column in zip(*judged, strict=True))
 
 
 def evaluate(
@@ -106,9 +60,7 @@ def evaluate(
         stage=EVALUATION_STAGE,
         temperature=temperature,
     )
-    trajectories, outcomes, scores = gather_judged(
-        trajectories, *judge(trajectories, task)
-    )
+    trajectories, outcomes, scores = gather_judged(judge(trajectories, task))
     groups: dict[str, list[int]] = defaultdict(list)
     for i, question in enumerate(questions):
         if "hops" in question.metadata:

@@ -56,7 +56,7 @@ class HeldOut:
         started = time.perf_counter()
         found = evaluate(
             run.sampler,
-            run.rollout_params(params)[0],
+            run.rollout_params(params),
             run.inputs.heldout,
             observer or run.heldout_observer,
             run.task,

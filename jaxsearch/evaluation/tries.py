@@ -10,9 +10,10 @@ from jaxsearch import json_lines, processes
 from jaxsearch.config import RLStage
 from jaxsearch.data.formats import Question
 from jaxsearch.data.selection import Call, Try, next_calls
-from jaxsearch.evaluation.evaluate import EVALUATION_STAGE, judge
+from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import count_bar
+from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Status, Trajectory
@@ -77,7 +78,7 @@ class Tries:
         self._run = run
         self._stage = stage
         self._task = task_named(stage.task)
-        self._rollout_params, _ = run.rollout_params(params)
+        self._rollout_params = run.rollout_params(params)
         self._questions = questions
         self._criterion = criterion
         self._path = path
@@ -159,7 +160,7 @@ class Tries:
         return sorted(found, key=lambda one: (one.prompt_index, one.number))
 
     def _judged(self, trajectories: Sequence[Trajectory]) -> list[Try]:
-        outcomes, scores = judge(trajectories, self._task)
+        _, outcomes, scores = judge(trajectories, self._task)
         right, at_least = self._criterion.right, self._criterion.at_least
         return [
             Try(

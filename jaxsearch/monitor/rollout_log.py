@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch import json_lines
-from jaxsearch.metrics import Judgement
+from jaxsearch.metrics import OutcomeLike
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 FILE_NAME = re.compile(r"step_(\d{6,})\.jsonl\.gz")
@@ -24,7 +24,8 @@ class LoggedRollout:
       sample_index: index of the sample in the group of that question.
       total_len: tokens of the row, prompt included.
       policy_len: of those, sampled by the policy.
-      advantage: None where it was not written, or the update left the rollout out.
+      advantage: one value, or one per policy turn; None where it was not written, or
+        the update left the rollout out.
     """
 
     question_id: str
@@ -41,7 +42,7 @@ class LoggedRollout:
     parts: Mapping[str, float]
     reason: str
     prediction: str | None
-    advantage: float | None
+    advantage: float | list[float] | None
 
 
 def rollout_path(run_folder: Path, step: int) -> Path:
@@ -61,9 +62,9 @@ def rollout_files(run_folder: Path) -> dict[int, Path]:
 def write_rollouts(
     path: Path,
     trajectories: Sequence[Trajectory],
-    outcomes: Sequence[Judgement],
+    outcomes: Sequence[OutcomeLike],
     *,
-    advantages: Sequence[float | None] | None = None,
+    advantages: Sequence[float | list[float] | None] | None = None,
 ) -> None:
     """Writes one line for each trajectory; the same ones give the same bytes.
 
@@ -102,7 +103,7 @@ def read_rollouts(path: Path) -> list[LoggedRollout]:
 
 
 def _record(
-    trajectory: Trajectory, outcome: Judgement, advantage: float | None
+    trajectory: Trajectory, outcome: OutcomeLike, advantage: float | list[float] | None
 ) -> dict[str, Any]:
     return {
         "id": trajectory.question_id,
@@ -120,7 +121,7 @@ def _record(
         "parts": {name: float(value) for name, value in outcome.parts.items()},
         "reason": outcome.reason,
         "prediction": outcome.prediction,
-        "advantage": None if advantage is None else float(advantage),
+        "advantage": advantage,
     }
 
 

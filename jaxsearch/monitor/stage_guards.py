@@ -17,7 +17,7 @@ _NUM_SHOWN = 10  # ids of questions in an error
 
 
 @dataclasses.dataclass(kw_only=True)
-class Watch:
+class StageGuards:
     """The guards of a stage as it goes on.
 
     All that decides a metric is in `lines`, which are those of metrics.jsonl: a run
@@ -53,7 +53,7 @@ class Watch:
         return excluded.values | found
 
     @property
-    def is_notable(self) -> bool:
+    def should_log_rollouts(self) -> bool:
         """Whether the rollouts of the last step should be there to be read."""
         return bool(self.notices) or self.lines[-1]["step"] in self.question_ids
 

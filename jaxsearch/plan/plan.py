@@ -19,7 +19,7 @@ from jaxsearch.plan.machine import Machine, open_machine
 from jaxsearch.plan.measured import Measured, TooLargeError
 from jaxsearch.plan.programs import GRADIENT, compiled_parts, computed_parts
 from jaxsearch.plan.suggest import suggestion
-from jaxsearch.plan.training import rows_of_batch
+from jaxsearch.rl.batching import num_batch_rows
 from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.rollout.layout import AXIS, RULES
 from jaxsearch.rollout.shapes import Shapes
@@ -105,7 +105,7 @@ def update_work(
     _, trained = split(network.lora, network.shapes)
     return UpdateWork(
         architecture=network.architecture,
-        rows=rows_of_batch(stage, row_len, sizes["data"] * sizes["fsdp"]),
+        rows=num_batch_rows(stage.max_tokens, row_len, sizes["data"] * sizes["fsdp"]),
         row_len=row_len,
         **sizes,
         itemsize=jnp.dtype(network.dtype).itemsize,

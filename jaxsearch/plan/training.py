@@ -14,17 +14,12 @@ from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import placed
+from jaxsearch.rl.batching import TrainBatch, batch_shapes, num_batch_rows
 from jaxsearch.rl.update import TrainState, Updater
 from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.run.build import make_updater, param_shardings
-from jaxsearch.trajectory import TrainBatch
 
 Lowered = Any  # jax.stages.Lowered
-
-
-def rows_of_batch(stage: RLStage, row_len: int, row_multiple: int) -> int:
-    """Rows of a microbatch, as `trajectory.microbatches` cuts them."""
-    return max(1, stage.max_tokens // (row_len * row_multiple)) * row_multiple
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,20 +73,10 @@ class Training:
     @property
     def batch(self) -> TrainBatch:
         row_len = row_buckets(self.config.rollout.max_len)[-1]
-        rows = rows_of_batch(self.stage, row_len, meshes.row_multiple(self.mesh))
-        place = meshes.row_sharding(self.mesh)
-
-        def column(dtype: Any, *more: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((rows, *more), dtype, sharding=place)
-
-        return TrainBatch(
-            tokens=column(jnp.int32, row_len),
-            segments=column(jnp.int32, row_len),
-            is_policy=column(jnp.bool_, row_len),
-            old_logprobs=column(jnp.float32, row_len),
-            advantages=column(jnp.float32, row_len),
-            weights=column(jnp.float32, row_len),
+        num_rows = num_batch_rows(
+            self.stage.max_tokens, row_len, meshes.row_multiple(self.mesh)
         )
+        return batch_shapes(num_rows, row_len, meshes.row_sharding(self.mesh))
 
     def accumulate(self) -> Lowered:
         """The gradient of one microbatch."""

@@ -5,7 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
+
+from jaxsearch.rl.credit import requires
 
 
 def group_relative(
@@ -88,6 +90,7 @@ def leave_one_out(
     return _where_signal(scaled, rewards, counted, is_finite)
 
 
+@requires(min_group_size=1)
 def plain_reward(
     rewards: Float[Array, "Q G"],
     is_kept: Bool[Array, "Q G"] | None = None,
@@ -101,20 +104,6 @@ def plain_reward(
     """
     counted, _ = _checked(rewards, is_kept, smallest_group=1)
     return jnp.where(counted["where"], rewards, 0.0)
-
-
-def overlong_penalty(
-    lengths: Int[Array, "*rollouts"], *, max_len: int, buffer: int
-) -> Float[Array, "*rollouts"]:
-    """0 up to max_len - buffer tokens, then down to -1 at max_len, in reward units.
-
-    Rollouts feel the end of their budget before it cuts them off.
-
-    Source: DAPO (arXiv:2503.14476), equation 13 ("soft overlong punishment"). Its
-    lengths are of responses; here they are of whole rows, which is what the budget
-    bounds.
-    """
-    return -jnp.clip((lengths - (max_len - buffer)) / buffer, 0.0, 1.0)
 
 
 def _checked(

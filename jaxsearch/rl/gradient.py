@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
+from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
-from jaxsearch.trajectory import TrainBatch
 
 Params = Any  # pytree of arrays
 # (frozen | params, tokens [M T], segments [M T]) -> hidden states [M T D]
@@ -60,7 +60,7 @@ class Gradient:
         params: Params,
         tokens: Int[Array, "M T"],
         segments: Int[Array, "M T"],
-        is_policy: Bool[Array, "M T"],
+        loss_mask: Bool[Array, "M T"],
     ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
         """Log-probs and entropies of the tokens that count; 0 elsewhere."""
         params = frozen | params
@@ -70,7 +70,7 @@ class Gradient:
         temperature = jnp.float32(self.temperature)
         head = self.head(params)
         return policy_logprobs(
-            hidden, head, tokens, is_policy, temperature, self.places
+            hidden, head, tokens, loss_mask, temperature, self.places
         )
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -78,7 +78,7 @@ class Gradient:
         self, frozen: Params, params: Params, batch: TrainBatch
     ) -> Float[Array, "M T"]:
         """Log-probs of the batch's policy tokens under `frozen | params`."""
-        rows = (batch.tokens, batch.segments, batch.is_policy)
+        rows = (batch.tokens, batch.segments, batch.loss_mask)
         return self.logprobs(frozen, params, *rows)[0]
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=4)
@@ -91,7 +91,7 @@ class Gradient:
         batch: TrainBatch,
     ):
         """`sums` plus this batch's gradients of the summed loss; its metrics."""
-        rows = (batch.tokens, batch.segments, batch.is_policy)
+        rows = (batch.tokens, batch.segments, batch.loss_mask)
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(frozen, reference_params, *rows)
@@ -101,8 +101,8 @@ class Gradient:
         def total_loss(params):
             logprobs, entropy = self.logprobs(frozen, params, *rows)
             losses, metrics = self.objective(logprobs, entropy, reference, batch)
-            total = jnp.sum(losses * batch.weights, where=batch.is_policy)
-            weight = jnp.sum(batch.weights, where=batch.is_policy)
+            total = jnp.sum(losses * batch.weights, where=batch.loss_mask)
+            weight = jnp.sum(batch.weights, where=batch.loss_mask)
             return total, {**metrics, "loss": Mean(total, weight)}
 
         grads, metrics = jax.grad(total_loss, has_aux=True)(params)

@@ -27,13 +27,13 @@ def policy_logprobs(
     hidden: Float[Array, "M T D"],
     head: Float[Array, "V D"],
     tokens: Int[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     temperature: Float[Array, ""],
     places: HeadSharding | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
-    Both are 0 where not is_policy, and nothing of those positions is read: neither
+    Both are 0 where not loss_mask, and nothing of those positions is read: neither
     values nor gradients depend on them, be they NaN. A token is predicted from the
     hidden state of the position before it; position 0 cannot be a policy token.
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
@@ -50,7 +50,7 @@ def policy_logprobs(
     def by_parts(x: Array) -> Array:
         return x.reshape(num_parts, -1, *x.shape[2:])
 
-    targets, is_target = tokens[:, 1:], is_policy[:, 1:]
+    targets, is_target = tokens[:, 1:], loss_mask[:, 1:]
     states, ids, is_read = map(by_parts, (hidden[:, :-1], targets, is_target))
     scores = _scored(states, head, ids, is_read, temperature, places)
     pad = ((0, 0), (1, 0))

@@ -10,45 +10,45 @@ _MAX_LOG_RATIO = 20.0  # exp of more may overflow, and its gradient then be NaN
 def token_log_ratio(
     logprobs: Float[Array, "M T"],
     old_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     segments: Int[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """log p / p_old of each token; 0 where not is_policy. PPO's and GRPO's."""
+    """log p / p_old of each token; 0 where not loss_mask. PPO's and GRPO's."""
     # Replaced before exp: an inf in a branch that `where` drops still sends NaN
     # back through its gradient.
-    return jnp.where(is_policy, logprobs - old_logprobs, 0.0)
+    return jnp.where(loss_mask, logprobs - old_logprobs, 0.0)
 
 
 def sequence_log_ratio(
     logprobs: Float[Array, "M T"],
     old_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     segments: Int[Array, "M T"],
 ) -> Float[Array, "M T"]:
     """The mean of log p / p_old over a rollout's policy tokens, at each of them.
 
-    0 where not is_policy. `segments` says which rollout of its row a token is of.
+    0 where not loss_mask. `segments` says which rollout of its row a token is of.
 
     Source: Zheng et al. 2025, GSPO (arXiv:2507.18071), equation 7.
     """
-    log_ratio = token_log_ratio(logprobs, old_logprobs, is_policy, segments)
+    log_ratio = token_log_ratio(logprobs, old_logprobs, loss_mask, segments)
     num_segments = segments.shape[1] + 1
 
-    def mean_of_own(log_ratio, is_policy, segments):
+    def mean_of_own(log_ratio, loss_mask, segments):
         total = jax.ops.segment_sum(log_ratio, segments, num_segments)
         weight = jax.ops.segment_sum(
-            is_policy.astype(total.dtype), segments, num_segments
+            loss_mask.astype(total.dtype), segments, num_segments
         )
         return (total / jnp.maximum(weight, 1.0))[segments]
 
-    mean = jax.vmap(mean_of_own)(log_ratio, is_policy, segments)
-    return jnp.where(is_policy, mean, 0.0)
+    mean = jax.vmap(mean_of_own)(log_ratio, loss_mask, segments)
+    return jnp.where(loss_mask, mean, 0.0)
 
 
 def clipped_policy_loss(
     log_ratio: Float[Array, "M T"],
     advantages: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     *,
     clip_low: float,
     clip_high: float,
@@ -56,7 +56,7 @@ def clipped_policy_loss(
 ) -> tuple[Float[Array, "M T"], Bool[Array, "M T"]]:
     """-min(r A, clip(r, 1 - low, 1 + high) A) with r = p / p_old, and where it clips.
 
-    0 where not is_policy. The log-ratio is held within -20..20, as in verl (ReSearch's
+    0 where not loss_mask. The log-ratio is held within -20..20, as in verl (ReSearch's
     code has no bound). `max_ratio` bounds r for negative advantages too, which the
     clip leaves unbounded: a token far off-policy then cannot outweigh all others.
 
@@ -65,59 +65,59 @@ def clipped_policy_loss(
     paper's. max_ratio: dual clip, Ye et al. 2019 (arXiv:1912.09729).
     """
     bounded = jnp.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
-    ratio = jnp.exp(jnp.where(is_policy, bounded, 0.0))
+    ratio = jnp.exp(jnp.where(loss_mask, bounded, 0.0))
     clipped = jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
     if max_ratio is not None:
         ratio = jnp.minimum(ratio, max_ratio)
     losses = -jnp.minimum(ratio * advantages, clipped * advantages)
-    is_clipped = is_policy & (clipped * advantages < ratio * advantages)
-    return jnp.where(is_policy, losses, 0.0), is_clipped
+    is_clipped = loss_mask & (clipped * advantages < ratio * advantages)
+    return jnp.where(loss_mask, losses, 0.0), is_clipped
 
 
 def kl_k1(
     logprobs: Float[Array, "M T"],
     ref_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
     """log p / p_ref: an unbiased estimate of KL, of either sign.
 
-    0 where not is_policy. It belongs into a reward (`reward_kl_weight`): as a loss its
+    0 where not loss_mask. It belongs into a reward (`reward_kl_weight`): as a loss its
     expected gradient is 0.
 
     Source: Schulman 2020, "Approximating KL divergence", estimator k1.
     """
-    return jnp.where(is_policy, logprobs - ref_logprobs, 0.0)
+    return jnp.where(loss_mask, logprobs - ref_logprobs, 0.0)
 
 
 def kl_k2(
     logprobs: Float[Array, "M T"],
     ref_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
     """(log p / p_ref)^2 / 2: a biased estimate whose gradient is that of KL.
 
-    0 where not is_policy.
+    0 where not loss_mask.
 
     Source: Schulman 2020, as above, estimator k2.
     """
-    return 0.5 * jnp.square(kl_k1(logprobs, ref_logprobs, is_policy))
+    return 0.5 * jnp.square(kl_k1(logprobs, ref_logprobs, loss_mask))
 
 
 def kl_k3(
     logprobs: Float[Array, "M T"],
     ref_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     *,
     bound: float = 10.0,
 ) -> Float[Array, "M T"]:
     """exp(d) - d - 1 with d = ref - policy: an unbiased, non-negative estimate of KL.
 
-    0 where not is_policy; clamped to `bound` a token, as ReSearch's code does (a token
+    0 where not loss_mask; clamped to `bound` a token, as ReSearch's code does (a token
     beyond it has no gradient).
 
     Source: Schulman 2020, "Approximating KL divergence", estimator k3.
     """
-    difference = -kl_k1(logprobs, ref_logprobs, is_policy)
+    difference = -kl_k1(logprobs, ref_logprobs, loss_mask)
     # More is clamped below anyway; without this bound it could overflow first.
     difference = jnp.minimum(difference, _MAX_LOG_RATIO)
     return jnp.clip(jnp.exp(difference) - difference - 1.0, -bound, bound)
@@ -126,38 +126,38 @@ def kl_k3(
 def kl_abs(
     logprobs: Float[Array, "M T"],
     ref_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """|log p / p_ref|, as verl offers it; 0 where not is_policy."""
-    return jnp.abs(kl_k1(logprobs, ref_logprobs, is_policy))
+    """|log p / p_ref|, as verl offers it; 0 where not loss_mask."""
+    return jnp.abs(kl_k1(logprobs, ref_logprobs, loss_mask))
 
 
 def kl_k1_straight(
     logprobs: Float[Array, "M T"],
     ref_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
     """The value of k1 with the gradient of k2. Source: verl, "k1+"."""
-    return _straight(kl_k1, logprobs, ref_logprobs, is_policy)
+    return _straight(kl_k1, logprobs, ref_logprobs, loss_mask)
 
 
 def kl_k3_straight(
     logprobs: Float[Array, "M T"],
     ref_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
     """The value of k3 with the gradient of k2. Source: verl, "k3+"."""
-    return _straight(kl_k3, logprobs, ref_logprobs, is_policy)
+    return _straight(kl_k3, logprobs, ref_logprobs, loss_mask)
 
 
-def _straight(estimate, logprobs, ref_logprobs, is_policy):
-    value = jax.lax.stop_gradient(estimate(logprobs, ref_logprobs, is_policy))
-    slope = kl_k2(logprobs, ref_logprobs, is_policy)
+def _straight(estimate, logprobs, ref_logprobs, loss_mask):
+    value = jax.lax.stop_gradient(estimate(logprobs, ref_logprobs, loss_mask))
+    slope = kl_k2(logprobs, ref_logprobs, loss_mask)
     return value + slope - jax.lax.stop_gradient(slope)
 
 
 def imitation(
-    logprobs: Float[Array, "M T"], is_policy: Bool[Array, "M T"]
+    logprobs: Float[Array, "M T"], loss_mask: Bool[Array, "M T"]
 ) -> Float[Array, "M T"]:
-    """-log p of the demonstrated token; 0 where not is_policy."""
-    return jnp.where(is_policy, -logprobs, 0.0)
+    """-log p of the demonstrated token; 0 where not loss_mask."""
+    return jnp.where(loss_mask, -logprobs, 0.0)

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsearch.metrics import Max, Mean
+from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.losses import (
     clipped_policy_loss,
     imitation,
     kl_k3,
     token_log_ratio,
 )
-from jaxsearch.trajectory import TrainBatch
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss per token, 0 where not is_policy, and sums to watch."""
+    """A loss per token, 0 where not loss_mask, and sums to watch."""
 
     @property
     def needs_reference(self) -> bool:
@@ -51,10 +51,10 @@ class PolicyObjective:
     max_ratio: float | None = None
     """Dual clip: p / p_old counts at most so much for negative advantages too."""
     log_ratio: Callable[..., Any] = token_log_ratio
-    """(logprobs, old_logprobs, is_policy, segments) -> log p / p_old [M T]; of
+    """(logprobs, old_logprobs, loss_mask, segments) -> log p / p_old [M T]; of
     `losses`: token_log_ratio, or sequence_log_ratio (GSPO)."""
     kl: Callable[..., Any] = kl_k3
-    """(logprobs, ref_logprobs, is_policy) -> KL a token [M T]; of `losses`: kl_k3,
+    """(logprobs, ref_logprobs, loss_mask) -> KL a token [M T]; of `losses`: kl_k3,
     kl_k2, kl_k1, kl_abs, kl_k1_straight, kl_k3_straight."""
     kl_weight: float = 0.001
     """Of KL to the policy as the stage began, in the loss; 0: there is no reference."""
@@ -84,17 +84,17 @@ class PolicyObjective:
         return self.kl_weight > 0
 
     def __call__(self, logprobs, entropy, ref_logprobs, batch):
-        is_policy = batch.is_policy
+        loss_mask = batch.loss_mask
         losses, is_clipped = clipped_policy_loss(
-            self.log_ratio(logprobs, batch.old_logprobs, is_policy, batch.segments),
+            self.log_ratio(logprobs, batch.old_logprobs, loss_mask, batch.segments),
             batch.advantages,
-            is_policy,
+            loss_mask,
             clip_low=self.clip_low,
             clip_high=self.clip_high,
             max_ratio=self.max_ratio,
         )
-        drift = jnp.where(is_policy, jnp.abs(logprobs - batch.old_logprobs), 0.0)
-        weight = jnp.sum(is_policy, dtype=jnp.float32)
+        drift = jnp.where(loss_mask, jnp.abs(logprobs - batch.old_logprobs), 0.0)
+        weight = jnp.sum(loss_mask, dtype=jnp.float32)
         metrics = {
             "entropy": Mean(jnp.sum(entropy), weight),
             "clip_fraction": Mean(jnp.sum(is_clipped, dtype=jnp.float32), weight),
@@ -103,7 +103,7 @@ class PolicyObjective:
         }
         losses -= self.entropy_weight * entropy
         if self.needs_reference:
-            kl = self.kl(logprobs, ref_logprobs, is_policy)
+            kl = self.kl(logprobs, ref_logprobs, loss_mask)
             losses += self.kl_weight * kl
             metrics["kl"] = Mean(jnp.sum(kl), weight)
         return losses, metrics
@@ -118,6 +118,6 @@ class ImitationObjective:
         return False
 
     def __call__(self, logprobs, entropy, ref_logprobs, batch):
-        weight = jnp.sum(batch.is_policy, dtype=jnp.float32)
+        weight = jnp.sum(batch.loss_mask, dtype=jnp.float32)
         metrics = {"entropy": Mean(jnp.sum(entropy), weight)}
-        return imitation(logprobs, batch.is_policy), metrics
+        return imitation(logprobs, batch.loss_mask), metrics

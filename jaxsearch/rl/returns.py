@@ -15,14 +15,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 def discounted_returns(
     token_rewards: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     segments: Int[Array, "M T"],
     *,
     gamma: float = 1.0,
 ) -> Float[Array, "M T"]:
     """The sum of a token's reward and of those after it in its rollout.
 
-    Each policy token further on is discounted by gamma; 0 where not is_policy.
+    Each policy token further on is discounted by gamma; 0 where not loss_mask.
 
     Source: REINFORCE++ (arXiv:2501.03262). verl carries the sum past observations as
     here; ReSearch's code starts anew before each, which cuts what was written before
@@ -37,14 +37,14 @@ def discounted_returns(
         return (here, segment), jnp.where(is_counted, here, 0.0)
 
     start = (jnp.zeros_like(token_rewards[:, 0]), segments[:, -1])
-    columns = (token_rewards.T, is_policy.T, segments.T)
+    columns = (token_rewards.T, loss_mask.T, segments.T)
     _, returns = jax.lax.scan(step, start, columns, reverse=True)
     return returns.T
 
 
 def whitened(
     values: Sequence[Float[Array, "_ _"]],
-    is_policy: Sequence[Bool[Array, "_ _"]],
+    loss_mask: Sequence[Bool[Array, "_ _"]],
     *,
     ddof: int = 0,
     least_variance: float = 1e-8,
@@ -52,13 +52,13 @@ def whitened(
 ) -> list[Float[Array, "_ _"]]:
     """All policy tokens of all microbatches brought to mean 0 and variance 1.
 
-    0 where not is_policy. `ddof` is taken from their number in the variance. The
+    0 where not loss_mask. `ddof` is taken from their number in the variance. The
     defaults are R1-Searcher's code; verl's takes 1 and adds 1e-8 to the variance, so in
     both equal values become 0. Sums are taken over all devices and processes.
 
     Source: REINFORCE++ (arXiv:2501.03262).
     """
-    pairs = list(zip(values, is_policy, strict=True))
+    pairs = list(zip(values, loss_mask, strict=True))
     parts = [run_blocking(_total, x, mask) for x, mask in pairs]
     total, weight = (sum(part[i] for part in parts) for i in (0, 1))
     mean = total / jnp.maximum(weight, 1.0)
@@ -95,7 +95,7 @@ def _scaled(x: Array, mask: Array, mean: Array, scale: Array) -> Array:
 def importance(
     logprobs: Float[Array, "M T"],
     sampled_logprobs: Float[Array, "M T"],
-    is_policy: Bool[Array, "M T"],
+    loss_mask: Bool[Array, "M T"],
     *,
     max_weight: ArrayLike,
 ) -> Float[Array, "M T"]:
@@ -107,5 +107,5 @@ def importance(
     Source: truncated importance sampling, Yao et al. 2025, "Your efficient RL framework
     secretly brings you off-policy RL training".
     """
-    ratio = jnp.exp(jnp.where(is_policy, logprobs - sampled_logprobs, 0.0))
+    ratio = jnp.exp(jnp.where(loss_mask, logprobs - sampled_logprobs, 0.0))
     return jnp.minimum(ratio, max_weight)

@@ -12,10 +12,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxsearch.metrics import Max, Mean
+from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.gradient import Forward, Gradient, Params
 from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
-from jaxsearch.trajectory import TrainBatch
+
+Metrics = dict[str, Any]  # name -> Mean, Max or scalar, on the device
 
 
 class TrainState(NamedTuple):
@@ -160,7 +162,7 @@ class Updater:
     def gradient_sums(
         self, state: TrainState, microbatches: Iterable[TrainBatch]
     ) -> tuple[Params, dict[str, Mean | Max]]:
-        """Gradients of the summed (not yet divided) loss, and the joined metrics.
+        """Gradients of the summed (not yet divided) loss, and the merged metrics.
 
         The gradient of the mean is this over `metrics["loss"].weight`. Sums are kept
         in float32 at least.
@@ -171,10 +173,10 @@ class Updater:
         sums = jax.tree.map(_zeros, state.params)
         metrics = None
         for batch in microbatches:
-            sums, part = self.gradient.accumulate(
+            sums, found = self.gradient.accumulate(
                 self.frozen, state.params, state.reference, sums, batch
             )
-            metrics = part if metrics is None else joined(metrics, part)
+            metrics = found if metrics is None else merge_metrics(metrics, found)
         if metrics is None:
             raise ValueError("an update needs at least one microbatch, got none")
         return sums, metrics
@@ -185,13 +187,13 @@ def _zeros(param: Array) -> Array:
 
 
 @jax.jit
-def joined(
+def merge_metrics(
     first: dict[str, Mean | Max], second: dict[str, Mean | Max]
 ) -> dict[str, Mean | Max]:
-    """Metrics of two parts as those of the whole, on the device."""
+    """Metrics over the tokens of both arguments, computed on the device."""
     return {
-        name: Max(jnp.maximum(part.value, second[name].value))
-        if isinstance(part, Max)
-        else Mean.joined(part, second[name])
-        for name, part in first.items()
+        name: Max(jnp.maximum(metric.value, second[name].value))
+        if isinstance(metric, Max)
+        else Mean.merged(metric, second[name])
+        for name, metric in first.items()
     }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +200,9 @@ class Run:
     def param_shardings(self) -> Any:
         return param_shardings(self.transformer, self.mesh)
 
-    def rollout_params(self, params: Params) -> tuple[Params, float]:
-        """Parameters in the layout of rollouts, and the seconds it took."""
-        started = time.perf_counter()
-        rollout_params = self.weight_sync(params)
-        return jax.block_until_ready(rollout_params), time.perf_counter() - started
+    def rollout_params(self, params: Params) -> Params:
+        """Parameters in the layout of rollouts; waits until they are there."""
+        return jax.block_until_ready(self.weight_sync(params))
 
     @functools.cached_property
     def replicas(self) -> tuple[jax.sharding.Mesh, ...]:

@@ -24,6 +24,12 @@ class Progress:
     stage_step: int
     stream: dict[str, Any] | None
 
+    def after_step(self, *, stream: dict[str, Any] | None) -> "Progress":
+        """Progress one step later."""
+        return dataclasses.replace(
+            self, step=self.step + 1, stage_step=self.stage_step + 1, stream=stream
+        )
+
 
 class Checkpoints:
     """The checkpoints of a run's folder, written in the background.

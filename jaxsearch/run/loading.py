@@ -87,7 +87,7 @@ def load_run(
     )
     run = open_anywhere(config)
     params = latest_params(run) if is_run(model) else run.initial_params()
-    return run, run.rollout_params(params)[0]
+    return run, run.rollout_params(params)
 
 
 def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:

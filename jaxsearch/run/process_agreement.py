@@ -26,7 +26,7 @@ def check_same(here: Any, name: str) -> None:
             )
 
 
-def num_own_questions(stage: RLStage) -> int:
+def questions_per_process(stage: RLStage) -> int:
     """Questions of a step for this process.
 
     Errors: ValueError if the processes cannot take equally many.

@@ -40,8 +40,8 @@ def test_rows_are_those_that_the_script_leaves_behind(write):
     assert [len(row.tokens) for row in rows] == workload.row_lens == LENGTHS
     for row, (first, second, third) in zip(rows, TINY["turn_lens"], strict=True):
         authors = "p" * 6 + "s" * first + "o" * 5 + "s" * second + "o" * 5 + "s" * third
-        assert row.is_policy.tolist() == [author == "s" for author in authors]
-    assert len({row.advantage for row in rows}) == len(rows)
+        assert row.loss_mask.tolist() == [author == "s" for author in authors]
+    assert len({row.advantages for row in rows}) == len(rows)
 
 
 def test_flops_are_those_of_the_architecture(monkeypatch, write):
@@ -81,7 +81,7 @@ def test_a_peer_gets_the_same_policy_and_rows(write, tmp_path, monkeypatch):
         "folder = Path(sys.argv[1])\n"
         "rows = np.load(folder / 'rows.npz')\n"
         f"assert rows['lengths'].tolist() == {LENGTHS}\n"
-        "assert rows['is_policy'].sum() == 85\n"
+        "assert rows['loss_mask'].sum() == 85\n"
         "settings = json.loads((folder / 'update.json').read_text())\n"
         "assert settings['clip_low'] == 0.2 and settings['dtype'] == 'float32'\n"
         "assert (folder / 'model.safetensors').is_file()\n"

@@ -15,17 +15,22 @@ from jaxsearch.config import RunConfig
 from jaxsearch.metrics import summarise, trajectory_metrics
 from jaxsearch.monitor.guards import Excluded, GuardConfig, mark_excluded
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
-from jaxsearch.monitor.stage_guards import Watch
+from jaxsearch.monitor.stage_guards import StageGuards
 from jaxsearch.monitor.writers import read_metrics
-from jaxsearch.policy_update import advantages_of
+from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.run.config_record import identity, resolved
 from jaxsearch.run.folder import read_run_config
 from jaxsearch.run.overrides import overridden
-from jaxsearch.run.train_rows import train_rows
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import Status
-from tests.test_dropped_rollouts import gradient, make_trajectory, outcome, stage_of
+from tests.test_dropped_rollouts import (
+    estimate,
+    gradient,
+    kept_rows,
+    make_trajectory,
+    outcome,
+)
 from tests.test_train import untimed
 from tests.tiny import tiny_config
 
@@ -60,24 +65,22 @@ def whitened(rewards, is_kept):
     return jnp.where(is_kept, (rewards - mean) / std, 0.0)
 
 
-def rows_of(trajectories, outcomes, stage):
-    advantages = advantages_of(trajectories, outcomes, stage)
-    return [row for row in train_rows(trajectories, advantages) if row is not None]
+def rows_of(trajectories, outcomes, estimator=group_relative):
+    return kept_rows(trajectories, estimate(trajectories, outcomes, estimator))
 
 
-@pytest.mark.parametrize("advantage", [stage_of(4).advantage, whitened])
+@pytest.mark.parametrize("advantage", [group_relative, whitened])
 def test_an_update_is_as_if_a_group_that_is_not_finite_had_never_been(advantage):
     trajectories, outcomes = three_groups()
-    stage = dataclasses.replace(stage_of(4), advantage=advantage)
     kept, excluded = mark_excluded(trajectories, GuardConfig())
     assert [t.is_excluded for t in kept] == [False] * 4 + [True] * 4 + [False] * 4
     assert excluded.question_ids == ["q1"]
     assert excluded.values == {"groups_non_finite": 1.0}
-    rows = rows_of(kept, outcomes, stage)
+    rows = rows_of(kept, outcomes, advantage)
     others = [0, 1, 2, 3, 8, 9, 10, 11]
     without = [trajectories[i] for i in others]
-    expected = rows_of(without, [outcomes[i] for i in others], stage)
-    assert [r.advantage for r in rows] == [r.advantage for r in expected]
+    expected = rows_of(without, [outcomes[i] for i in others], advantage)
+    assert [r.advantages for r in rows] == [r.advantages for r in expected]
     assert len(rows) == 7
     for got, want in zip(
         jax.tree.leaves(gradient(rows)),
@@ -101,7 +104,7 @@ def test_such_a_group_is_in_the_update_if_that_is_wished():
     trajectories, outcomes = three_groups()
     kept, excluded = mark_excluded(trajectories, GuardConfig(drops_non_finite=False))
     assert not any(t.is_excluded for t in kept) and excluded == NOTHING
-    rows = rows_of(kept, outcomes, stage_of(4))
+    rows = rows_of(kept, outcomes)
     assert any(not np.isfinite(x).all() for x in jax.tree.leaves(gradient(rows)))
 
 
@@ -119,7 +122,7 @@ def test_rollouts_out_of_length_are_left_out_where_that_is_wished():
     kept, excluded = mark_excluded(trajectories, GuardConfig(drops_overlong=True))
     assert [t.is_kept for t in kept] == [True, False, True, False]
     assert excluded.values == {"groups_non_finite": 0.0, "rollouts_overlong": 1.0}
-    advantages = advantages_of(kept, outcomes, stage_of(4))
+    advantages = estimate(kept, outcomes)
     assert advantages[1] is None and advantages[3] is None
     # Of 1 and 0: +- 0.5 over a sample std of 0.7071.
     assert advantages[0] == pytest.approx(0.7071, abs=1e-3) == -advantages[2]
@@ -164,12 +167,14 @@ def watched(lines, config=None, cut=0):
     """
     config = config or GuardConfig()
     written, notices = [], []
-    watch = Watch(config=config, lines=[])
+    watch = StageGuards(config=config, lines=[])
     for step, line in enumerate(lines, start=1):
         if step == cut + 1:
             # As from the file: what a run has written is all that it goes on from.
             read = [json.loads(json_lines.encode(one)) for one in written]
-            watch = Watch(config=config, lines=[json_lines.restored(r) for r in read])
+            watch = StageGuards(
+                config=config, lines=[json_lines.restored(r) for r in read]
+            )
         added = watch.close_step(step, line, NOTHING)
         written.append({"step": step, "stage": "rl", **line, **added})
         notices += [(step, name) for name in watch.notices]
@@ -296,7 +301,7 @@ def test_steps_whose_searches_all_failed_are_no_measure_of_the_reward():
 
 
 def test_a_notice_says_what_was_seen_and_what_to_look_at():
-    watch = Watch(config=GuardConfig(), lines=[])
+    watch = StageGuards(config=GuardConfig(), lines=[])
     for step, line in enumerate(
         stage_lines(
             searches=steps_of((30, 2.0), (3, 0.25)), drift=steps_of((30, 0.0), (3, 0.5))
@@ -304,7 +309,7 @@ def test_a_notice_says_what_was_seen_and_what_to_look_at():
         start=101,
     ):
         watch.close_step(step, line, NOTHING)
-    assert watch.is_notable and not watch.failure
+    assert watch.should_log_rollouts and not watch.failure
     assert watch.notices["searches"].startswith(
         "alarm searches, step 133: searches a question 0.25, at their best 2 (medians "
         "of 5 steps), while the reward holds at 0.5; usual remedies: "
@@ -313,7 +318,7 @@ def test_a_notice_says_what_was_seen_and_what_to_look_at():
     assert all("rollouts of step 133" in text for text in watch.notices.values())
     assert all("\n" not in text for text in watch.notices.values())
     watch.close_step(134, watch.lines[-1], NOTHING)
-    assert not watch.is_notable and watch.lines[-1]["alarm/searches"] == 1.0
+    assert not watch.should_log_rollouts and watch.lines[-1]["alarm/searches"] == 1.0
 
 
 # ---------------------------------------------------------------------- what ends a run
@@ -321,11 +326,11 @@ def test_a_notice_says_what_was_seen_and_what_to_look_at():
 
 def test_groups_that_stay_non_finite_end_a_run():
     [line] = stage_lines(reward=[0.5])
-    watch = Watch(config=GuardConfig(max_non_finite=3), lines=[])
+    watch = StageGuards(config=GuardConfig(max_non_finite=3), lines=[])
     for step, num in enumerate([1, 1, 0, 2, 1, 1], start=61):
         ids = [f"q{step}{n}" for n in range(num)]
         watch.close_step(step, line, Excluded({"groups_non_finite": float(num)}, ids))
-        assert watch.is_notable == bool(num)
+        assert watch.should_log_rollouts == bool(num)
         assert bool(watch.failure) == (step == 66)
     assert "each of steps 64 to 66 were not finite" in watch.failure
     assert "(questions q640, q641, q650, q660)" in watch.failure
@@ -335,13 +340,13 @@ def test_groups_that_stay_non_finite_end_a_run():
 
     # What was before the run was stopped counts; whose it was is not known any more.
     lines = [json_lines.restored(one) for one in watch.lines[:5]]
-    resumed = Watch(config=GuardConfig(max_non_finite=3), lines=lines)
+    resumed = StageGuards(config=GuardConfig(max_non_finite=3), lines=lines)
     resumed.close_step(66, line, Excluded({"groups_non_finite": 1.0}, ["q660"]))
     assert "steps 64 to 66" in resumed.failure and "(questions q660)" in resumed.failure
 
 
 def test_an_alarm_ends_a_run_where_that_is_wished():
-    watch = Watch(config=GuardConfig(stop_on_alarm=True), lines=[])
+    watch = StageGuards(config=GuardConfig(stop_on_alarm=True), lines=[])
     failures = []
     for step, line in enumerate(stage_lines(drift=steps_of((2, 0.0), (5, 0.5))), 1):
         watch.close_step(step, line, NOTHING)

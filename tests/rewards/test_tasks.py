@@ -12,7 +12,7 @@ import pytest
 
 from jaxsearch.commands.main import COMMANDS, main
 from jaxsearch.config import RLStage
-from jaxsearch.evaluation.evaluate import judge
+from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import TASKS, RewardError, task_named
 from jaxsearch.trajectory import Segment, Status, Trajectory

@@ -16,9 +16,9 @@ from jaxsearch.rl.aggregation import (
     sequence_sum,
     token_mean,
 )
-from jaxsearch.rl.critic import adapted_kl_weight, gae, value_loss
 from jaxsearch.rl.losses import clipped_policy_loss, sequence_log_ratio, token_log_ratio
 from jaxsearch.rl.returns import discounted_returns, whitened
+from tests.rl.critic import adapted_kl_weight, gae, value_loss
 
 COUNTED_ELSEWHERE = {
     "research_grpo_advantage",  # test_advantages
@@ -238,13 +238,13 @@ def test_dual_clip_with_every_aggregation(vectors):
         weights, divisor = in_float64(VERL_MODES[mode], num_tokens, mask.shape[1])
 
         def total(logprobs, given=given, mask=mask, weights=weights, divisor=divisor):
-            is_policy = jnp.asarray(mask)
+            loss_mask = jnp.asarray(mask)
             ones = jnp.ones(mask.shape, jnp.int32)
             old = jnp.asarray(given["old_log_prob"])
             losses, is_clipped = clipped_policy_loss(
-                token_log_ratio(logprobs, old, is_policy, ones),
+                token_log_ratio(logprobs, old, loss_mask, ones),
                 jnp.asarray(given["advantages"]),
-                is_policy,
+                loss_mask,
                 clip_low=given["cliprange_low"],
                 clip_high=given["cliprange_high"],
                 max_ratio=given["clip_ratio_c"],
@@ -265,13 +265,13 @@ def test_r1_searchers_policy_loss(vectors):
         weights, divisor = in_float64(sequence_mean, mask.sum(axis=1))
 
         def total(logprobs, given=given, mask=mask, weights=weights, divisor=divisor):
-            is_policy = jnp.asarray(mask)
+            loss_mask = jnp.asarray(mask)
             ones = jnp.ones(mask.shape, jnp.int32)
             old = jnp.asarray(given["old_log_probs"])
             losses, _ = clipped_policy_loss(
-                token_log_ratio(logprobs, old, is_policy, ones),
+                token_log_ratio(logprobs, old, loss_mask, ones),
                 jnp.asarray(given["advantages"]),
-                is_policy,
+                loss_mask,
                 clip_low=given["clip_eps"],
                 clip_high=given["clip_eps"],
             )
@@ -582,20 +582,20 @@ def test_losses_of_trl(vectors):
             weights=weights,
             divisor=divisor,
         ):
-            is_policy = jnp.asarray(mask)
+            loss_mask = jnp.asarray(mask)
             ones = jnp.ones(mask.shape, jnp.int32)
             old = jnp.asarray(given["old_per_token_logps"])
             losses, _ = clipped_policy_loss(
-                level(logprobs, old, is_policy, ones),
+                level(logprobs, old, loss_mask, ones),
                 jnp.broadcast_to(jnp.asarray(given["advantages"])[:, None], mask.shape),
-                is_policy,
+                loss_mask,
                 clip_low=given["epsilon_low"],
                 clip_high=given["epsilon_high"],
                 max_ratio=given["delta"],
             )
             if given["beta"]:
                 reference = jnp.asarray(given["ref_per_token_logps"])
-                kl = kinds.kl_k3(logprobs, reference, is_policy, bound=np.inf)
+                kl = kinds.kl_k3(logprobs, reference, loss_mask, bound=np.inf)
                 losses += given["beta"] * kl
             return aggregated(losses, mask, weights, divisor), None
 

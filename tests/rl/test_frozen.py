@@ -22,11 +22,11 @@ from jaxsearch.models.adapters import split
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Transformer
+from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.run.fingerprint import fingerprint
-from jaxsearch.trajectory import TrainBatch
 
 VOCAB = 56
 LORA = LoRAConfig(rank=2, alpha=4.0)
@@ -62,12 +62,14 @@ def params():
 @pytest.fixture(scope="module")
 def batch():
     rng = np.random.default_rng(0)
-    is_policy = rng.random((8, 12)) < 0.5
-    is_policy[:, 0] = False
+    loss_mask = rng.random((8, 12)) < 0.5
+    loss_mask[:, 0] = False
     return TrainBatch(
         tokens=rng.integers(0, VOCAB, (8, 12), dtype=np.int32),
         segments=np.ones((8, 12), np.int32),
-        is_policy=is_policy,
+        loss_mask=loss_mask,
+        behavior_logprobs=np.zeros((8, 12), np.float32),
+        sampling_logprobs=np.zeros((8, 12), np.float32),
         old_logprobs=rng.uniform(-5, -3, (8, 12)).astype(np.float32),
         advantages=rng.normal(size=(8, 12)).astype(np.float32),
         weights=np.ones((8, 12), np.float32),

@@ -19,13 +19,13 @@ M, T, D, V = 3, 13, 8, 17
 AXES = (AxisType.Auto,) * 3
 
 
-def full_logprobs(hidden, head, tokens, is_policy, temperature):
+def full_logprobs(hidden, head, tokens, loss_mask, temperature):
     """The same by a softmax over all positions, for autodiff to derive."""
     logps = jax.nn.log_softmax(hidden[:, :-1] @ head.T / temperature, axis=-1)
     chosen = jnp.take_along_axis(logps, tokens[:, 1:, None], axis=-1)[..., 0]
     entropy = -jnp.sum(jnp.exp(logps) * logps, axis=-1)
     pad = ((0, 0), (1, 0))
-    return tuple(jnp.where(is_policy, jnp.pad(x, pad), 0.0) for x in (chosen, entropy))
+    return tuple(jnp.where(loss_mask, jnp.pad(x, pad), 0.0) for x in (chosen, entropy))
 
 
 def inputs(seed, dtype=jnp.float32):
@@ -38,12 +38,12 @@ def inputs(seed, dtype=jnp.float32):
     )
 
 
-def value_and_grads(function, hidden, head, tokens, is_policy, temperature, weights):
+def value_and_grads(function, hidden, head, tokens, loss_mask, temperature, weights):
     """A scalar of both outputs, its gradients, and the outputs."""
 
     @jax.jit
     def scalar(hidden, head):
-        outputs = function(hidden, head, tokens, is_policy, jnp.float32(temperature))
+        outputs = function(hidden, head, tokens, loss_mask, jnp.float32(temperature))
         return sum(
             jnp.sum(w * x) for w, x in zip(weights, outputs, strict=True)
         ), outputs
@@ -52,16 +52,16 @@ def value_and_grads(function, hidden, head, tokens, is_policy, temperature, weig
 
 
 def mask(kind):
-    is_policy = np.random.default_rng(7).random((M, T)) < 0.4
+    loss_mask = np.random.default_rng(7).random((M, T)) < 0.4
     if kind == "all":
-        is_policy[:] = True
+        loss_mask[:] = True
     if kind == "none":
-        is_policy[:] = False
+        loss_mask[:] = False
     if kind == "one row without":  # and one of a single token, the last
-        is_policy[0] = False
-        is_policy[1] = np.arange(T) == T - 1
-    is_policy[:, 0] = False
-    return jnp.asarray(is_policy)
+        loss_mask[0] = False
+        loss_mask[1] = np.arange(T) == T - 1
+    loss_mask[:, 0] = False
+    return jnp.asarray(loss_mask)
 
 
 # Positions of a chunk, of all 36: 2, 15 (3 chunks, the last one short), 12, 36.
@@ -99,13 +99,13 @@ def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk
     )
     keys = jax.random.split(jax.random.key(5), 4)
     # The rows of one device hold policy tokens only, those of another one none.
-    is_policy = np.random.default_rng(3).random((8, T)) < 0.4
-    is_policy[:2], is_policy[2:4], is_policy[:, 0] = True, False, False
+    loss_mask = np.random.default_rng(3).random((8, T)) < 0.4
+    loss_mask[:2], loss_mask[2:4], loss_mask[:, 0] = True, False, False
     args = (
         jax.random.normal(keys[0], (8, T, D)),
         jax.random.normal(keys[1], (24, D)),
         jax.random.randint(keys[2], (8, T), 0, 24),
-        jnp.asarray(is_policy),
+        jnp.asarray(loss_mask),
         0.7,
         jax.random.uniform(keys[3], (2, 8, T)),
     )
@@ -145,10 +145,10 @@ def test_even_choice_by_hand():
 def test_positions_that_do_not_count_are_not_read():
     """NaN hidden states before retrieved tokens reach no value and no gradient."""
     hidden, head, tokens, weights = inputs(3)
-    is_policy = mask("random")
-    is_read = jnp.pad(is_policy[:, 1:], ((0, 0), (0, 1)))
+    loss_mask = mask("random")
+    is_read = jnp.pad(loss_mask[:, 1:], ((0, 0), (0, 1)))
     poisoned = jnp.where(is_read[..., None], hidden, jnp.nan)
-    args = (head, tokens, is_policy, 1.0, weights)
+    args = (head, tokens, loss_mask, 1.0, weights)
     grads, outputs = value_and_grads(policy_logprobs, poisoned, *args)
     clean_grads, clean = value_and_grads(policy_logprobs, hidden, *args)
     for got, want in zip(outputs + grads, clean + clean_grads, strict=True):
@@ -194,13 +194,13 @@ def test_nothing_of_all_positions_times_vocabulary_exists(monkeypatch):
     rows, row_len, width, vocab = 2, 32, 4, 64
     hidden, head = jnp.ones((rows, row_len, width)), jnp.ones((vocab, width))
     tokens = jnp.ones((rows, row_len), jnp.int32)
-    is_policy = tokens.at[:, 0].set(0) > 0
+    loss_mask = tokens.at[:, 0].set(0) > 0
 
     def gradient(function):
         def scalar(hidden, head):
             return sum(
                 jnp.sum(x)
-                for x in function(hidden, head, tokens, is_policy, jnp.float32(1.0))
+                for x in function(hidden, head, tokens, loss_mask, jnp.float32(1.0))
             )
 
         return jax.grad(scalar, argnums=(0, 1))

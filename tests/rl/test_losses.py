@@ -20,20 +20,20 @@ from jaxsearch.rl.losses import (
 CLIP = {"clip_low": 0.2, "clip_high": 0.2}
 
 
-def log_ratio(logprobs, old_logprobs, is_policy):
-    segments = jnp.ones(is_policy.shape, jnp.int32)
-    return token_log_ratio(logprobs, old_logprobs, is_policy, segments)
+def log_ratio(logprobs, old_logprobs, loss_mask):
+    segments = jnp.ones(loss_mask.shape, jnp.int32)
+    return token_log_ratio(logprobs, old_logprobs, loss_mask, segments)
 
 
 def policy_loss_of(given):
     """Total loss, where it is clipped, and the gradient."""
 
     def total(logprobs):
-        is_policy = jnp.asarray(given["eos_mask"] > 0)
+        loss_mask = jnp.asarray(given["eos_mask"] > 0)
         losses, is_clipped = clipped_policy_loss(
-            log_ratio(logprobs, jnp.asarray(given["old_log_prob"]), is_policy),
+            log_ratio(logprobs, jnp.asarray(given["old_log_prob"]), loss_mask),
             jnp.asarray(given["advantages"]),
-            is_policy,
+            loss_mask,
             clip_low=given["cliprange"],
             clip_high=given["cliprange"],
         )
@@ -128,13 +128,13 @@ def test_kl_by_hand():
 
 @pytest.mark.parametrize("poison", [math.inf, -math.inf, math.nan])
 def test_what_does_not_count_changes_neither_value_nor_gradient(poison):
-    is_policy = jnp.array([[False, True, False, True]])
+    loss_mask = jnp.array([[False, True, False, True]])
 
     def total(logprobs, old, advantages, reference):
-        ratio = log_ratio(logprobs, old, is_policy)
-        losses, _ = clipped_policy_loss(ratio, advantages, is_policy, **CLIP)
-        losses += kl_k3(logprobs, reference, is_policy)
-        return jnp.sum(losses + imitation(logprobs, is_policy))
+        ratio = log_ratio(logprobs, old, loss_mask)
+        losses, _ = clipped_policy_loss(ratio, advantages, loss_mask, **CLIP)
+        losses += kl_k3(logprobs, reference, loss_mask)
+        return jnp.sum(losses + imitation(logprobs, loss_mask))
 
     clean = (
         row(-1.0, -2.0, -3.0, -4.0),
@@ -142,13 +142,13 @@ def test_what_does_not_count_changes_neither_value_nor_gradient(poison):
         row(1.0, 2.0, 3.0, -4.0),
         row(-1.2, -2.2, -3.2, -4.2),
     )
-    poisoned = tuple(jnp.where(is_policy, x, poison) for x in clean)
+    poisoned = tuple(jnp.where(loss_mask, x, poison) for x in clean)
     want, want_grad = jax.value_and_grad(total)(*clean)
     got, grad = jax.value_and_grad(total)(*poisoned)
     assert got == want
     np.testing.assert_array_equal(grad, want_grad)
-    assert (grad[~is_policy] == 0.0).all()
-    assert (grad[is_policy] != 0.0).all()
+    assert (grad[~loss_mask] == 0.0).all()
+    assert (grad[loss_mask] != 0.0).all()
 
 
 @pytest.mark.parametrize("distance", [150.0, -150.0])
@@ -156,11 +156,11 @@ def test_a_ratio_that_overflows_is_clipped_like_any_other(distance):
     """exp(150) is inf in float32; a clipped token has gradient 0, not inf * 0 = NaN."""
 
     def total(logprobs):
-        is_policy = jnp.ones((1, 1), bool)
+        loss_mask = jnp.ones((1, 1), bool)
         losses, _ = clipped_policy_loss(
-            log_ratio(logprobs, row(-200.0), is_policy),
+            log_ratio(logprobs, row(-200.0), loss_mask),
             row(math.copysign(1.0, distance)),
-            is_policy,
+            loss_mask,
             **CLIP,
         )
         kl = kl_k3(logprobs, row(-200.0), jnp.ones((1, 1), bool))

@@ -8,17 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rl.objectives import ImitationObjective, Objective, PolicyObjective
-from jaxsearch.trajectory import TrainBatch
 
 
-def batch_of(is_policy, *, old_logprobs=0.0, advantages=0.0):
-    shape = is_policy.shape
+def batch_of(loss_mask, *, old_logprobs=0.0, advantages=0.0):
+    shape = loss_mask.shape
     return TrainBatch(
         tokens=jnp.zeros(shape, jnp.int32),
         segments=jnp.ones(shape, jnp.int32),
-        is_policy=jnp.asarray(is_policy),
+        loss_mask=jnp.asarray(loss_mask),
+        behavior_logprobs=jnp.zeros(shape, jnp.float32),
+        sampling_logprobs=jnp.zeros(shape, jnp.float32),
         old_logprobs=jnp.broadcast_to(jnp.asarray(old_logprobs, jnp.float32), shape),
         advantages=jnp.broadcast_to(jnp.asarray(advantages, jnp.float32), shape),
         weights=jnp.ones(shape, jnp.float32),
@@ -47,11 +49,11 @@ def actor_loss(logits, given):
         jnp.pad(logits, ((0, 0), (0, 1), (0, 0))),
         jnp.eye(logits.shape[-1]),
         shifted("responses").astype(jnp.int32),
-        batch.is_policy,
+        batch.loss_mask,
         jnp.float32(given["temperature"]),
     )
     losses, metrics = objective(logprobs, entropy, shifted("ref_log_prob"), batch)
-    return jnp.sum(losses) / jnp.sum(batch.is_policy), metrics
+    return jnp.sum(losses) / jnp.sum(batch.loss_mask), metrics
 
 
 def test_actor_loss_from_logits_to_gradient_is_that_of_the_reference(vectors):
@@ -80,8 +82,8 @@ def test_actor_loss_from_logits_to_gradient_is_that_of_the_reference(vectors):
 
 def test_metrics_count_policy_tokens_only():
     """Two of four tokens count: ratios 1 and 2 with advantage 1, clip at 1.2."""
-    is_policy = np.array([[False, True, True, False]])
-    batch = batch_of(is_policy, old_logprobs=-2.0, advantages=1.0)
+    loss_mask = np.array([[False, True, True, False]])
+    batch = batch_of(loss_mask, old_logprobs=-2.0, advantages=1.0)
     logprobs = jnp.array([[9.0, -2.0, -2.0 + math.log(2), 9.0]])
     entropy = jnp.array([[0.0, 1.0, 2.0, 0.0]])
     objective = PolicyObjective(kl_weight=0.0, entropy_weight=0.5)

@@ -12,15 +12,18 @@ import pytest
 from jaxsearch.config import RLStage
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise
-from jaxsearch.policy_update import PolicyUpdate, advantages_of, apply_overlong_penalty
+from jaxsearch.rewards.judge import Judged
+from jaxsearch.rewards.shaping import apply_overlong_penalty
 from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
 from jaxsearch.rl.aggregation import fixed_length, sequence_mean
+from jaxsearch.rl.batching import microbatches
 from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.rows import rollout_row, unmasked
 from jaxsearch.rl.update import begin_stage
 from jaxsearch.run.build import open_run
-from jaxsearch.run.train_rows import with_observations
-from jaxsearch.trajectory import Status, TrainRow, microbatches
-from tests.test_dropped_rollouts import make_trajectory, outcome
+from jaxsearch.run.updates import make_policy_update
+from jaxsearch.trajectory import Status
+from tests.test_dropped_rollouts import estimate, make_trajectory, outcome
 from tests.tiny import tiny_config
 
 REWARDS = (1.0, 0.0, 0.5, 0.0, 0.2, 0.8, 0.1, 0.1, 0.0, 1.0, 1.0, 0.7)
@@ -69,8 +72,10 @@ def begun(run, stage):
 
 def learned(run, stage, rollouts):
     updater, state = begun(run, stage)
-    update = PolicyUpdate(run=run, stage=stage, updater=updater)
-    state, metrics, advantages = update(state, *rollouts)
+    update = make_policy_update(run, stage, updater)
+    trajectories, outcomes = rollouts
+    advantages = estimate(trajectories, outcomes, stage.advantage, stage.group_size)
+    state, metrics = update(state, trajectories, advantages)
     return jax.device_get(state.params), summarise(metrics), advantages
 
 
@@ -105,8 +110,7 @@ def assert_moved_alike(found, wanted, start):
 
 
 def row_of(trajectory, weight=1.0):
-    t = trajectory
-    return TrainRow(t.tokens, t.is_policy, t.logprobs, 0.0, weight)
+    return rollout_row(trajectory)._replace(weight=weight)
 
 
 def flat(trajectory, advantage):
@@ -211,7 +215,7 @@ def test_truncated_importance(run, rollouts):
     rows, weights = [], []
     for (t, a), logprobs in zip(kept, own, strict=True):
         weight = np.minimum(np.exp(logprobs - t.sampling_logprobs), 2.0)
-        row = row_of(t)._replace(old_logprobs=logprobs.astype(np.float32))
+        row = row_of(t)._replace(behavior_logprobs=logprobs.astype(np.float32))
         rows.append((row, a * weight))
         weights.append(weight[t.is_policy])
     weights = np.concatenate(weights)
@@ -241,18 +245,21 @@ def test_unmasked_control_counts_observations(run, rollouts):
     ]
     rows = []
     for t, a in kept:
-        row = with_observations(row_of(t), t.prompt_len)
-        everything = dataclasses.replace(t, is_policy=row.is_policy)
+        row = unmasked(row_of(t), t.prompt_len)
+        everything = dataclasses.replace(t, is_policy=row.loss_mask)
         [own] = logprobs_under(run, stage, lambda state: state.params, [everything])
-        rows.append((row._replace(old_logprobs=own.astype(np.float32)), flat(t, a)))
+        rows.append(
+            (row._replace(behavior_logprobs=own.astype(np.float32)), flat(t, a))
+        )
     start = jax.device_get(run.initial_params())
     assert_moved_alike(found, by_hand(run, stage, [(rows, None)]), start)
 
 
 def test_rollouts_near_their_budget_lose_reward(rollouts):
     trajectories, outcomes = rollouts
-    shaped = apply_overlong_penalty(trajectories, outcomes, max_len=11, buffer=4)
-    advantages = advantages_of(trajectories, shaped, stage_of(advantage=plain_reward))
+    judged = Judged(trajectories, outcomes, [{}] * len(outcomes))
+    shaped = apply_overlong_penalty(judged, max_len=11, buffer=4).outcomes
+    advantages = estimate(trajectories, shaped, plain_reward, group_size=3)
     for t, before, o, a in zip(*rollouts, shaped, advantages, strict=True):
         lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
         assert o.reward == pytest.approx(before.reward - lost)

@@ -24,10 +24,11 @@ from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl import head as head_module
 from jaxsearch.rl.advantages import group_relative
+from jaxsearch.rl.batching import TrainBatch, microbatches
 from jaxsearch.rl.objectives import ImitationObjective, PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
+from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import Updater, begin_stage
-from jaxsearch.trajectory import TrainBatch, TrainRow, microbatches
 from tests.segments import whole_rows
 
 VOCAB = 48
@@ -57,12 +58,14 @@ def toy_updater(objective, optimizer=OPTIMIZER, **options):
 
 def toy_batch(seed=0, shape=(4, 12)):
     rng = np.random.default_rng(seed)
-    is_policy = rng.random(shape) < 0.5
-    is_policy[:, 0] = False
+    loss_mask = rng.random(shape) < 0.5
+    loss_mask[:, 0] = False
     return TrainBatch(
         tokens=rng.integers(0, VOCAB, shape, dtype=np.int32),
         segments=np.ones(shape, np.int32),
-        is_policy=is_policy,
+        loss_mask=loss_mask,
+        behavior_logprobs=np.zeros(shape, np.float32),
+        sampling_logprobs=np.zeros(shape, np.float32),
         old_logprobs=rng.uniform(-5, -3, shape).astype(np.float32),
         advantages=rng.normal(size=shape).astype(np.float32),
         weights=np.ones(shape, np.float32),
@@ -108,13 +111,15 @@ def provenance():
     The hidden states are the parameters, so that each position has its own.
     """
     row_len, length = len(PROVENANCE), len(PROVENANCE) - 3
-    is_policy = np.array([author in "sSE" for author in PROVENANCE])
+    loss_mask = np.array([author in "sSE" for author in PROVENANCE])
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, VOCAB, (2, row_len), dtype=np.int32)
     batch = TrainBatch(
         tokens=tokens,
         segments=whole_rows([length, 0], row_len),
-        is_policy=np.stack([is_policy, np.zeros(row_len, bool)]),
+        loss_mask=np.stack([loss_mask, np.zeros(row_len, bool)]),
+        behavior_logprobs=np.zeros((2, row_len), np.float32),
+        sampling_logprobs=np.zeros((2, row_len), np.float32),
         old_logprobs=np.full((2, row_len), -3.9, np.float32),
         advantages=np.ones((2, row_len), np.float32),
         weights=np.ones((2, row_len), np.float32),
@@ -139,7 +144,7 @@ def test_only_sampled_tokens_send_a_gradient_and_each_of_them_does(provenance):
     grads, metrics = mean_gradient(updater, state, [batch])
     sizes = np.abs(grads["hidden"]).sum(-1)
     # A token is predicted from the position before it.
-    is_read = np.pad(batch.is_policy[:, 1:], ((0, 0), (0, 1)))
+    is_read = np.pad(batch.loss_mask[:, 1:], ((0, 0), (0, 1)))
     assert (sizes[~is_read] == 0.0).all()
     assert (sizes[is_read] > 0.0).all()
     # The stop tag and the end token, which the policy sampled, are among them.
@@ -153,14 +158,14 @@ def test_what_others_wrote_is_read_nowhere(provenance, poison):
     """Log-probs, advantages, hidden states and reference of all other positions."""
     updater, state, batch = provenance
     want, want_metrics = mean_gradient(updater, state, [batch])
-    is_read = np.pad(batch.is_policy[:, 1:], ((0, 0), (0, 1)))[..., None]
+    is_read = np.pad(batch.loss_mask[:, 1:], ((0, 0), (0, 1)))[..., None]
     hidden = {
         name: {**params, "hidden": jnp.where(is_read, params["hidden"], poison)}
         for name, params in (("params", state.params), ("reference", state.reference))
     }
     poisoned = batch._replace(
-        old_logprobs=np.where(batch.is_policy, batch.old_logprobs, poison),
-        advantages=np.where(batch.is_policy, batch.advantages, poison),
+        old_logprobs=np.where(batch.loss_mask, batch.old_logprobs, poison),
+        advantages=np.where(batch.loss_mask, batch.advantages, poison),
     )
     got, metrics = mean_gradient(updater, state._replace(**hidden), [poisoned])
     jax.tree.map(np.testing.assert_array_equal, got, want)
@@ -176,14 +181,14 @@ def test_imitation_is_cross_entropy_of_the_demonstrated_tokens():
         losses = optax.softmax_cross_entropy_with_integer_labels(
             logits, batch.tokens[:, 1:]
         )
-        return jnp.mean(losses, where=batch.is_policy[:, 1:])
+        return jnp.mean(losses, where=batch.loss_mask[:, 1:])
 
     state = begin_stage(params, OPTIMIZER, needs_reference=False)
     grads, metrics = mean_gradient(toy_updater(ImitationObjective()), state, [batch])
     loss, want = jax.jit(jax.value_and_grad(cross_entropy))(params)
     assert_same_gradient(grads, want)
     np.testing.assert_allclose(metrics["loss"].value, loss, rtol=1e-6)
-    assert metrics["loss"].weight == batch.is_policy.sum()
+    assert metrics["loss"].weight == batch.loss_mask.sum()
 
 
 # ---------------------------------------------------------------- invariance
@@ -208,14 +213,15 @@ def rows():
     made = []
     for i in range(16):
         length = int(rng.integers(5, 33))
-        is_policy = rng.random(length) < (i + 1) / 16
-        is_policy[0], is_policy[-1] = False, True
+        loss_mask = rng.random(length) < (i + 1) / 16
+        loss_mask[0], loss_mask[-1] = False, True
         made.append(
             TrainRow(
                 tokens=rng.integers(0, VOCAB, length, dtype=np.int32),
-                is_policy=is_policy,
-                old_logprobs=rng.uniform(-4.5, -3.0, length).astype(np.float32),
-                advantage=float(rng.normal()),
+                loss_mask=loss_mask,
+                behavior_logprobs=rng.uniform(-4.5, -3.0, length).astype(np.float32),
+                sampling_logprobs=np.zeros(length, np.float32),
+                advantages=float(rng.normal()),
             )
         )
     return made
@@ -261,7 +267,7 @@ def in_microbatches_of_two(rows):
 
 def test_microbatches_differ_in_what_they_weigh(rows):
     """Otherwise a mean of their means would pass below."""
-    weights = [int(batch.is_policy.sum()) for batch in in_microbatches_of_two(rows)]
+    weights = [int(batch.loss_mask.sum()) for batch in in_microbatches_of_two(rows)]
     assert len(weights) == 8
     assert max(weights) > 5 * min(weights)
 
@@ -406,8 +412,8 @@ def test_a_step_is_that_of_a_loop_on_full_logits():
     """Two microbatches of 10 and 90 policy tokens against one loss, all logits."""
     few, many = toy_batch(1, (10, 12)), toy_batch(2, (10, 12))
     for batch, per_row in ((few, 1), (many, 9)):
-        batch.is_policy[:] = np.arange(12) < 1 + per_row
-        batch.is_policy[:, 0] = False
+        batch.loss_mask[:] = np.arange(12) < 1 + per_row
+        batch.loss_mask[:, 0] = False
     rows = joined_rows(few, many)
     temperature = 0.7
 
@@ -434,7 +440,7 @@ def test_a_step_is_that_of_a_loop_on_full_logits():
         log_ratio = logprobs(reference)[0] - chosen
         kl = jnp.exp(log_ratio) - log_ratio - 1
         losses = -surrogate + 0.05 * kl - 0.02 * entropy
-        return jnp.mean(losses, where=rows.is_policy[:, 1:])
+        return jnp.mean(losses, where=rows.loss_mask[:, 1:])
 
     config = OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.05)
     params = toy_params()
@@ -451,7 +457,7 @@ def test_a_step_is_that_of_a_loop_on_full_logits():
     state = begin_stage(toy_params(), optimizer, needs_reference=True)
     state = state._replace(reference=reference)
     halves = [TrainBatch(*(x[part] for x in rows)) for part in (np.s_[:10], np.s_[10:])]
-    assert [int(half.is_policy.sum()) for half in halves] == [10, 90]
+    assert [int(half.loss_mask.sum()) for half in halves] == [10, 90]
     state, metrics = updater.update(state, halves)
 
     np.testing.assert_allclose(metrics["loss"].value, loss, rtol=1e-5)
@@ -477,7 +483,7 @@ def toy_state():
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(toy, poison):
     good, bad = toy_batch(1), toy_batch(2)
-    row, column = np.argwhere(bad.is_policy)[0]
+    row, column = np.argwhere(bad.loss_mask)[0]
     bad.advantages[row, column] = poison
     state, metrics = toy.update(toy_state(), [good])
     assert metrics["skipped"] == 0
@@ -501,7 +507,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(toy, poiso
 
 def test_an_update_without_policy_tokens_is_counted_too(toy):
     batch = toy_batch()
-    batch.is_policy[:] = False
+    batch.loss_mask[:] = False
     state, metrics = toy.update(toy_state(), [batch])
     assert metrics["skipped"] == 1
     jax.tree.map(np.testing.assert_array_equal, host(state.params), host(toy_params()))
@@ -555,7 +561,7 @@ def test_updaters_do_not_share_programs(toy):
 def test_logprobs_are_those_of_the_sampling_temperature(toy):
     batch = toy_batch()
     logprobs = toy.logprobs_of(toy_params(), batch)
-    assert (np.asarray(logprobs)[~batch.is_policy] == 0.0).all()
+    assert (np.asarray(logprobs)[~batch.loss_mask] == 0.0).all()
     with pytest.raises(ValueError, match="temperature must be positive.*got 0"):
         toy_updater(PolicyObjective(), temperature=0.0)
 
@@ -602,7 +608,7 @@ def bandit(reward_of, num_updates=40):
     updater = toy_updater(PolicyObjective(kl_weight=0.0), optimizer)
     state = begin_stage(toy_params(), optimizer, needs_reference=False)
     rng = np.random.default_rng(0)
-    is_policy = np.array([False, True])
+    loss_mask = np.array([False, True])
 
     def probabilities(params):
         params = host(params)
@@ -617,9 +623,10 @@ def bandit(reward_of, num_updates=40):
         rows = [
             TrainRow(
                 tokens=np.array([prompt, token], np.int32),
-                is_policy=is_policy,
-                old_logprobs=np.log(shares[[token, token]]),
-                advantage=float(advantage),
+                loss_mask=loss_mask,
+                behavior_logprobs=np.log(shares[[token, token]]),
+                sampling_logprobs=np.log(shares[[token, token]]),
+                advantages=float(advantage),
             )
             for token, advantage in zip(
                 sampled, group_relative(rewards)[0], strict=True

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.formats import Question
-from jaxsearch.trajectory import Status, TrainRow, microbatches
+from jaxsearch.rl.batching import microbatches
+from jaxsearch.rl.rows import rollout_row
+from jaxsearch.trajectory import Status
 
 
 def same(first, second):
@@ -240,9 +242,9 @@ def test_a_position_given_twice_is_refused(kit, sampler, questions):
 
 
 def test_rows_go_into_training_batches(trajectories):
-    rows = [TrainRow(t.tokens, t.is_policy, t.logprobs, 1.0) for t in trajectories]
+    rows = [rollout_row(t) for t in trajectories]
     batches = list(microbatches(rows, row_lens=[48, 96], max_tokens=960))
-    assert sum(b.is_policy.sum() for b in batches) == sum(
+    assert sum(b.loss_mask.sum() for b in batches) == sum(
         t.is_policy.sum() for t in trajectories
     )
     assert {t.status for t in trajectories} >= {Status.ENDED, Status.OUT_OF_CALLS}

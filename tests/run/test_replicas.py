@@ -17,7 +17,7 @@ def opened(folder, **rollout):
 
 
 def rolled_out(run):
-    rollout_params, _ = run.rollout_params(run.initial_params())
+    rollout_params = run.rollout_params(run.initial_params())
     questions = list(enumerate(run.inputs.heldout[:4]))
     done, _ = run.sampler.run(
         rollout_params,

@@ -24,7 +24,7 @@ def rows_of(folder):
     ends = np.cumsum(arrays["lengths"])[:-1]
     columns = [
         [torch.from_numpy(part) for part in np.split(arrays[name], ends)]
-        for name in ("tokens", "is_policy", "old_logprobs")
+        for name in ("tokens", "loss_mask", "behavior_logprobs")
     ]
     rows = list(zip(*columns, arrays["advantages"].tolist(), strict=True))
     return sorted(rows, key=lambda row: len(row[0]))
@@ -58,7 +58,7 @@ def main(folder):
 
     def loss_of(batch):
         """Clipped policy loss, summed over policy tokens and divided once."""
-        tokens, is_policy, old = (padded([row[i] for row in batch]) for i in range(3))
+        tokens, loss_mask, old = (padded([row[i] for row in batch]) for i in range(3))
         advantages = torch.tensor([[row[3]] for row in batch], device=device)
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             logits = model(tokens.long(), use_cache=False).logits[:, :-1]
@@ -70,7 +70,7 @@ def main(folder):
         ratio = torch.exp(logprobs - old[:, 1:])
         low, high = 1 - settings["clip_low"], 1 + settings["clip_high"]
         losses = -torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
-        return (losses * is_policy[:, 1:]).sum() / num_policy
+        return (losses * loss_mask[:, 1:]).sum() / num_policy
 
     def update():
         total = 0.0

@@ -1,0 +1,75 @@
+"""Rollouts judged by a task: the one place for training, evaluation and selection."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxsearch import processes
+from jaxsearch.metrics import Mean, trajectory_metrics
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.tasks import Task
+from jaxsearch.trajectory import Status, Trajectory
+
+# A question whose search failed counts as wrong: the policy could not answer it.
+_TOOL_FAILED = Outcome(
+    reward=0.0, parts={}, reason="its search failed", prediction=None
+)
+
+
+class Judged(NamedTuple):
+    """Rollouts with their rewards, index by index.
+
+    Attributes:
+      scores: em, f1 and cover_em of each answer.
+    """
+
+    trajectories: list[Trajectory]
+    outcomes: list[Outcome]
+    scores: list[dict[str, float]]
+
+
+def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
+    """The reward and answer metrics of each trajectory; 0 if its search failed.
+
+    Raises:
+      RewardError: if the task's reward function fails; the error names the question.
+    """
+    outcomes = [
+        _TOOL_FAILED
+        if t.status is Status.TOOL_FAILED
+        else task.judged(
+            t.segments,
+            t.golden_answers,
+            has_ended=t.has_ended,
+            whose=f"question {t.question_id!r}, answer {t.sample_index}",
+        )
+        for t in trajectories
+    ]
+    scores = [
+        task.metrics(outcome.prediction, t.golden_answers)
+        for outcome, t in zip(outcomes, trajectories, strict=True)
+    ]
+    return Judged(list(trajectories), outcomes, scores)
+
+
+def gather_judged(judged: Judged) -> Judged:
+    """The judged rollouts of all processes, sorted by prompt, then by sample.
+
+    After this, every process continues with the same values, so that whatever is
+    computed over the whole batch (advantages, microbatches, metrics) is the same with
+    one process as with many.
+    """
+    own = list(zip(*judged, strict=True))
+    rows = [row for part in processes.all_gather_objects(own) for row in part]
+    rows.sort(key=lambda row: (row[0].prompt_index, row[0].sample_index))
+    return Judged(*(list(column) for column in zip(*rows, strict=True)))
+
+
+def judged_metrics(judged: Judged, task: Task) -> dict[str, Mean | float]:
+    """`trajectory_metrics` of judged rollouts."""
+    return trajectory_metrics(
+        judged.trajectories,
+        judged.outcomes,
+        em=[score["em"] for score in judged.scores],
+        f1=[score["f1"] for score in judged.scores],
+        thoughts=[task.protocol.thought(t.segments) for t in judged.trajectories],
+    )

@@ -1,0 +1,117 @@
+"""The updates of one RL step: rows, minibatches, shaping, one update each."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsearch.metrics import Max, Mean
+from jaxsearch.rl.batching import Batching, TrainBatch
+from jaxsearch.rl.credit import Advantage, token_advantages
+from jaxsearch.rl.rows import TrainRow, rollout_row, unmasked
+from jaxsearch.rl.shaping import TokenShaping
+from jaxsearch.rl.update import Metrics, TrainState, Updater, merge_metrics
+from jaxsearch.trajectory import Trajectory
+
+
+class Minibatch(NamedTuple):
+    """The microbatches of one update, and the divisor of their summed loss."""
+
+    batches: list[TrainBatch]
+    divisor: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PolicyUpdate:
+    """The updates of a step of an RL stage, the same ones in every process.
+
+    Attributes:
+      batching: stacks rows and puts them on the devices.
+      shaping: of advantages, token by token.
+      aggregation: (tokens of each rollout [R], max_len) -> (weights [R], divisor).
+      max_len: tokens of the longest rollout that the run allows, for `aggregation`.
+      minibatches_per_step: updates that the step's rollouts are split into.
+      masks_observations: False counts retrieved tokens in the loss too.
+    """
+
+    updater: Updater
+    batching: Batching
+    shaping: TokenShaping
+    aggregation: Callable[..., Any]
+    max_len: int
+    minibatches_per_step: int
+    masks_observations: bool = True
+
+    def __call__(
+        self,
+        state: TrainState,
+        trajectories: Sequence[Trajectory],
+        advantages: Sequence[Advantage],
+    ) -> tuple[TrainState, Metrics]:
+        """The state after all updates of a step, and their metrics.
+
+        Trajectories come group by group. Each update takes an equal number of them, in
+        order; rollouts without an advantage are left out. What is computed over
+        rollouts (whitening) is computed over the whole step, and the policy that they
+        are compared with (ratio, importance, KL in the reward) is the one that the
+        step began with.
+        """
+        rows = [
+            None if advantage is None else self._row(trajectory, advantage)
+            for trajectory, advantage in zip(trajectories, advantages, strict=True)
+        ]
+        minibatches, metrics = self._shaped(state, self._minibatches(rows))
+        found = []
+        for minibatch in minibatches:
+            state, of_update = self.updater.update(state, *minibatch)
+            found.append(of_update)
+        return state, merge_updates(found) | metrics
+
+    def _row(
+        self, trajectory: Trajectory, advantage: float | Sequence[float]
+    ) -> TrainRow:
+        row = rollout_row(trajectory, token_advantages(trajectory, advantage))
+        return row if self.masks_observations else unmasked(row, trajectory.prompt_len)
+
+    def _minibatches(self, rows: Sequence[TrainRow | None]) -> list[Minibatch]:
+        size = len(rows) // self.minibatches_per_step
+        return [
+            self._minibatch([r for r in rows[start : start + size] if r is not None])
+            for start in range(0, len(rows), size)
+        ]
+
+    def _minibatch(self, rows: Sequence[TrainRow]) -> Minibatch:
+        num_tokens = np.asarray([row.loss_mask.sum() for row in rows], np.int64)
+        weights, divisor = self.aggregation(num_tokens, max_len=self.max_len)
+        weighted = [
+            row._replace(weight=weight)
+            for row, weight in zip(rows, weights.tolist(), strict=True)
+        ]
+        return Minibatch(self.batching(weighted), divisor)
+
+    def _shaped(
+        self, state: TrainState, minibatches: Sequence[Minibatch]
+    ) -> tuple[list[Minibatch], Metrics]:
+        batches = [batch for minibatch in minibatches for batch in minibatch.batches]
+        batches, metrics = self.shaping(state, self.updater, batches)
+        remaining = iter(batches)
+        return [
+            minibatch._replace(batches=[next(remaining) for _ in minibatch.batches])
+            for minibatch in minibatches
+        ], metrics
+
+
+def merge_updates(found: Sequence[Metrics]) -> Metrics:
+    """Metrics of a step's updates as one; drift is that before the first of them."""
+    if len(found) == 1:
+        return found[0]
+    means = [{k: v for k, v in m.items() if isinstance(v, Mean | Max)} for m in found]
+    norms = [metrics["grad_norm"] for metrics in found]
+    return {
+        **functools.reduce(merge_metrics, means),
+        **{k: v for k, v in found[0].items() if k.startswith("logprob_drift/")},
+        "grad_norm": Mean(sum(norms), float(len(norms))),
+        "skipped": found[-1]["skipped"],
+    }

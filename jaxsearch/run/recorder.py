@@ -1,0 +1,168 @@
+"""What a run writes while it trains: metrics, rollouts, checkpoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch import processes
+from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.monitor.console import ConsoleWriter
+from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
+from jaxsearch.monitor.stage_guards import StageGuards
+from jaxsearch.monitor.step_record import StepRecord
+from jaxsearch.monitor.writers import (
+    JsonlWriter,
+    TensorBoardWriter,
+    WandbWriter,
+    Writers,
+    cut_back,
+    read_metrics,
+)
+from jaxsearch.rewards.judge import Judged
+from jaxsearch.rl.credit import Advantage
+from jaxsearch.rl.update import TrainState
+from jaxsearch.run.checkpoint import Checkpoints, Progress
+from jaxsearch.run.config_record import resolved
+from jaxsearch.run.process_agreement import check_shared
+
+Stage = SupervisedStage | RLStage
+
+
+class TrainingFailedError(RuntimeError):
+    """A run that cannot continue: gradients or log-probs stay non-finite."""
+
+
+class Recorder:
+    """The run's step count, and the files of its folder that grow with it.
+
+    Where the folder holds a checkpoint, files are cut back to its step.
+
+    Attributes:
+      step: of the whole run, through all stages; the first one is 1.
+      restored: where the newest checkpoint stands; None for a new run.
+    """
+
+    def __init__(self, config: RunConfig):
+        self._config = config
+        self._folder = Path(config.out)
+        self._checkpoints = Checkpoints(self._folder, keep=config.checkpoint.keep)
+        self.restored = self._checkpoints.latest()
+        self.step = self.restored.step if self.restored else 0
+        check_shared(self._folder, self.step)
+        self._writers = Writers([])
+        if processes.is_primary():
+            for name in ("metrics.jsonl", "eval.jsonl"):
+                cut_back(self._folder / name, self.step)
+            self._writers = open_writers(config, restored_step=self.step)
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self._checkpoints.close()
+        self._writers.close()
+
+    def begin_stage(
+        self, number: int, state: TrainState
+    ) -> tuple[TrainState, Progress]:
+        """The restored state and progress of a stage, or `state` at its first step."""
+        if self.restored is None or self.restored.stage != number:
+            return state, Progress(
+                step=self.step, stage=number, stage_step=0, stream=None
+            )
+        return self._checkpoints.restore(self.step, state), self.restored
+
+    def stage_guards(self, stage: RLStage) -> StageGuards:
+        """The guards of a stage, with the metrics of the steps that it has done."""
+        path = self._folder / "metrics.jsonl"
+        lines = []
+        # The primary process has cut the file back; others may still see later lines.
+        if processes.is_primary() and path.exists():
+            lines = [ln for ln in read_metrics(path) if ln["stage"] == stage.name]
+        return StageGuards(
+            config=self._config.guards, lines=processes.broadcast_from_primary(lines)
+        )
+
+    def write_rollouts(
+        self,
+        stage: RLStage,
+        stage_step: int,
+        judged: Judged,
+        advantages: Sequence[Advantage],
+        guards: StageGuards,
+    ) -> None:
+        """Writes the rollouts of the step that is about to end, if they are due."""
+        every = self._config.logging.rollouts_every
+        if not every or not processes.is_primary():
+            return
+        is_last = stage_step == self._config.num_steps(stage)
+        is_due = (stage_step - 1) % every == 0 or is_last
+        if is_due or guards.should_log_rollouts:
+            write_rollouts(
+                rollout_path(self._folder, self.step + 1),
+                judged.trajectories,
+                judged.outcomes,
+                advantages=advantages,
+            )
+
+    def end_step(
+        self,
+        stage: Stage,
+        progress: Progress,
+        state: TrainState,
+        record: StepRecord,
+        guards: StageGuards | None = None,
+    ) -> None:
+        """Saves a checkpoint where one is due, and writes the step's line.
+
+        Args:
+          progress: after this step.
+          guards: of an RL stage; their notices are printed.
+
+        Raises:
+          TrainingFailedError: if an alarm is to stop the run, or too many updates in a
+            row were not finite.
+        """
+        self.step = progress.step
+        num_steps = self._config.num_steps(stage)
+        every = 1 if num_steps < 10 else self._config.checkpoint.every
+        with record.time("time/checkpoint"):
+            if progress.stage_step % every == 0 or progress.stage_step == num_steps:
+                self._checkpoints.save(progress, state)
+        self._writers.write(self.step, stage.name, record.values)
+        if guards is not None:
+            _raise_on_alarm(guards)
+        _check_finite(stage, self.step, int(state.num_skipped))
+
+
+def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
+    """The writers of a run's metrics, as its config names them."""
+    folder = Path(config.out)
+    steps = {stage.name: config.num_steps(stage) for stage in config.stages}
+    writers: list[Any] = [ConsoleWriter(steps), JsonlWriter(folder / "metrics.jsonl")]
+    if config.logging.wandb != "disabled":
+        writers.append(
+            WandbWriter(folder, config=resolved(config), mode=config.logging.wandb)
+        )
+    if config.logging.tensorboard:
+        writers.append(TensorBoardWriter(folder, restored_step=restored_step))
+    return Writers(writers)
+
+
+def _raise_on_alarm(guards: StageGuards) -> None:
+    """Prints the alarms that began with a step."""
+    if processes.is_primary():
+        for notice in guards.notices.values():
+            print(notice, flush=True)
+    if guards.failure:
+        raise TrainingFailedError(guards.failure)
+
+
+def _check_finite(stage: Stage, step: int, num_skipped: int) -> None:
+    if num_skipped < stage.max_skipped:
+        return
+    first = step - (num_skipped - 1) // (stage.num_updates // stage.steps)
+    raise TrainingFailedError(
+        f"stage {stage.name!r}: the gradients of steps {first} to {step} were not "
+        "finite, so nothing was learned from them; lower the learning rate, or look "
+        "at the rollouts of those steps (if every search has failed, see to the "
+        "retriever)"
+    )

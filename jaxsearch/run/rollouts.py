@@ -1,0 +1,86 @@
+"""The rollouts of a training step: sync weights, sample, free the memory."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from jaxsearch import processes
+from jaxsearch.config import RLStage
+from jaxsearch.data.formats import Question
+from jaxsearch.models.transformer import Params
+from jaxsearch.monitor.step_record import StepRecord
+from jaxsearch.rollout.memory import tree_bytes
+from jaxsearch.run.build import Run
+from jaxsearch.trajectory import Trajectory
+
+
+class StageRollouts:
+    """Rolls out a stage's questions with the newest parameters.
+
+    Args:
+      number: of the stage, from 0; part of the rollouts' random keys.
+      frozen: the weights under adapters; {} where all parameters are trained.
+    """
+
+    def __init__(self, run: Run, stage: RLStage, number: int, frozen: Params):
+        self._run = run
+        self._stage = stage
+        self._number = number
+        self._frozen = frozen
+        self._is_warm = False
+
+    def __call__(
+        self,
+        params: Params,
+        questions: Sequence[tuple[int, Question]],
+        record: StepRecord,
+    ) -> list[Trajectory]:
+        """This process's rollouts; records what those of all processes took."""
+        run, stage = self._run, self._stage
+        with self._synced(params, record) as rollout_params:
+            if not self._is_warm:
+                run.sampler.warm_up(rollout_params, stage.group_size)
+                self._is_warm = True
+            num_retries = run.num_retries
+            trajectories, timing = run.sampler.run(
+                rollout_params,
+                questions,
+                run.observer,
+                group_size=stage.group_size,
+                stage=self._number,
+                temperature=stage.temperature,
+            )
+        seconds = {
+            "time/rollout": timing.seconds,
+            "time/search_wait": timing.search_wait,
+        }
+        counts = {
+            "searches/retries": float(run.num_retries - num_retries),
+            "rollouts_restarted": float(timing.num_restarts),
+        }
+        record.add(_over_processes(seconds, counts))
+        return trajectories
+
+    @contextlib.contextmanager
+    def _synced(self, params: Params, record: StepRecord) -> Iterator[Params]:
+        """Parameters in the layout of rollouts, deleted afterwards.
+
+        The slots' cache is freed too: the update needs the memory of both.
+        """
+        run = self._run
+        with record.time("time/publish"):
+            rollout_params = run.rollout_params(self._frozen | params)
+        record.add({"publish_bytes": tree_bytes(rollout_params)})
+        yield rollout_params
+        jax.tree.map(lambda array: array.delete(), rollout_params)
+        run.sampler.free_cache()
+
+
+def _over_processes(
+    seconds: dict[str, float], counts: dict[str, float]
+) -> dict[str, float]:
+    """Seconds of the slowest process, for which the others wait; sums of counts."""
+    gathered = processes.all_gather_objects((seconds, counts))
+    slowest = {key: max(s[key] for s, _ in gathered) for key in seconds}
+    return slowest | {key: sum(c[key] for _, c in gathered) for key in counts}

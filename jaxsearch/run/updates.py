@@ -1,0 +1,67 @@
+"""The update of a stage, put together from a run's parts."""
+
+import functools
+
+from jaxsearch.config import RLStage, SupervisedStage
+from jaxsearch.data.demonstrations import Demonstration
+from jaxsearch.mesh import put_batch, row_multiple
+from jaxsearch.rl.batching import Batching
+from jaxsearch.rl.policy_update import PolicyUpdate
+from jaxsearch.rl.rows import TrainRow, imitation_row
+from jaxsearch.rl.shaping import TokenShaping
+from jaxsearch.rl.update import Updater
+from jaxsearch.run.build import Run
+
+
+def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
+    """Rows of a stage to microbatches on the run's mesh."""
+    return Batching(
+        row_lens=run.row_lens,
+        max_tokens=stage.max_tokens,
+        row_multiple=row_multiple(run.mesh),
+        is_packed=run.config.model.pack_sequences,
+        put=functools.partial(put_batch, run.mesh),
+    )
+
+
+def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpdate:
+    """The updates of an RL step, as the stage configures them."""
+    uses_importance = stage.max_importance is not None
+    return PolicyUpdate(
+        updater=updater,
+        batching=make_batching(run, stage),
+        shaping=TokenShaping(
+            # The sampler has no log-probs of retrieved tokens.
+            recomputes_old_logprobs=uses_importance
+            or not stage.has_masked_observations,
+            reward_kl_weight=stage.reward_kl_weight,
+            whiten_advantages=stage.whiten_advantages,
+            max_importance=stage.max_importance,
+        ),
+        aggregation=stage.aggregation,
+        max_len=run.config.rollout.max_len,
+        minibatches_per_step=stage.minibatches_per_step,
+        masks_observations=stage.has_masked_observations,
+    )
+
+
+def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
+    """The row of a demonstration, its observations written as a search's are.
+
+    Raises:
+      ValueError: if the row is longer than a rollout may be.
+    """
+    tokenizer, protocol = run.inputs.tokenizer, run.inputs.protocol
+    question = demonstration.question.question
+    row = imitation_row(
+        tokenizer.encode_prompt(protocol.prompt(question), protocol.messages(question)),
+        [tokenizer.encode(turn) for turn in demonstration.turns],
+        [run.observer.answer("", found)[0] for found in demonstration.observations],
+        tokenizer.end_id,
+    )
+    if len(row.tokens) > run.config.rollout.max_len:
+        raise ValueError(
+            f"the demonstration of question {demonstration.question.id!r} has "
+            f"{len(row.tokens)} tokens, rollout.max_len is {run.config.rollout.max_len}"
+        )
+    return row
