@@ -28,7 +28,6 @@ from jaxsearch.config import (
     SupervisedStage,
 )
 from jaxsearch.data import sample
-from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -64,7 +63,7 @@ config = RunConfig(
         RLStage(
             name="search",
             steps=100,
-            task=tasks.RESEARCH,
+            task="research",
             questions_per_step=4,
             group_size=5,
             max_tokens=2304,

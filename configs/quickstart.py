@@ -30,7 +30,6 @@ from jaxsearch.config import (
 )
 from jaxsearch.data import quickstart
 from jaxsearch.mesh import MeshShape
-from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -82,7 +81,7 @@ config = RunConfig(
         RLStage(
             name="search",
             steps=150,
-            task=tasks.QUICKSTART,
+            task="quickstart",
             questions_per_step=16,
             group_size=8,
             max_tokens=1024,

@@ -27,7 +27,6 @@ Result     not yet measured
 
 from jaxsearch import papers
 from jaxsearch.mesh import MeshShape
-from jaxsearch.rewards import tasks
 
 config = papers.on_machine(
     papers.r1_searcher(
@@ -36,7 +35,7 @@ config = papers.on_machine(
         stages=(
             papers.r1_searcher_stage(
                 "answer",
-                tasks.R1_SEARCHER_QWEN,
+                "r1_searcher_qwen",
                 num_questions=papers.R1_SEARCHER_STAGE2_QUESTIONS,
                 questions_per_step=64,
                 reward_kl_weight=0.0,

@@ -1,17 +1,103 @@
-"""jaxsearch: language models that learn, by reinforcement alone, to search.
+"""jaxsearch: trains language models, by reinforcement learning, to search.
 
-Glossary. One letter per axis, everywhere:
+The names below are the public API; they are imported when they are first used, so that
+`import jaxsearch` is instant. The training loop is `jaxsearch.train.train`.
 
+    import jaxsearch
+    from jaxsearch.train import train
+
+    config = jaxsearch.read_config("configs/quickstart.py")
+    train(config)
+    run, params = jaxsearch.load_run("runs/quickstart")
+    trajectory, outcome = jaxsearch.ask(run, params, "Who directed the film Bakfel?")
+
+Glossary
+  rollout       what a policy writes for one question, with what its tools return
+  trajectory    a finished rollout: tokens, provenance, log-probs, tool calls
+  turn          what the policy writes until it calls a tool or ends
+  observation   what a tool returns into the context
+  group         the G rollouts of one question
+  task          prompt format, reward and answer normaliser of one system
+  stage         a part of a run with its own optimizer: supervised or RL
+
+Axes: one letter each, everywhere
   Q questions        G answers per question (a group)   B rows (Q * G) or slots
   T tokens in a row  S cache positions                  P passages
   V vocabulary       D model width                      F MLP width
   N query heads      K key/value heads                  H head width
   L layers           R rows named by an index           M rows of a microbatch
 
-Masks are boolean, are called `is_*` or `has_*`, and True means "counts".
-Log-probabilities are in nats. Lengths (`*_len`) are in tokens, times in seconds.
-A *turn* is what the policy writes until it searches or ends; an *observation* is
-what the search puts into its context; a *trajectory* is a whole rollout.
+Masks are boolean, are named `is_*` or `has_*`, and True means "counts".
+
+Units: log-probs and KL are in nats, lengths (`*_len`) in tokens, times in seconds,
+rewards in units of 1.0 for an exact match.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# ruff: noqa: F401 - editors and type checkers read these; `__getattr__` imports them.
+if TYPE_CHECKING:
+    from jaxsearch.config import (
+        CheckpointConfig,
+        DataConfig,
+        EvalConfig,
+        LoggingConfig,
+        ModelConfig,
+        RetrievalConfig,
+        RLStage,
+        RolloutConfig,
+        RunConfig,
+        SupervisedStage,
+    )
+    from jaxsearch.data.dataset import Dataset
+    from jaxsearch.data.formats import Question
+    from jaxsearch.evaluation.ask import ask
+    from jaxsearch.evaluation.results import evaluate_to
+    from jaxsearch.protocol import Protocol
+    from jaxsearch.rewards.outcome import Outcome
+    from jaxsearch.rewards.tasks import Task
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.export import export_run
+    from jaxsearch.run.loading import load_run
+    from jaxsearch.trajectory import Segment, Trajectory
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "CheckpointConfig": "jaxsearch.config",
+    "DataConfig": "jaxsearch.config",
+    "Dataset": "jaxsearch.data.dataset",
+    "EvalConfig": "jaxsearch.config",
+    "LoggingConfig": "jaxsearch.config",
+    "ModelConfig": "jaxsearch.config",
+    "Outcome": "jaxsearch.rewards.outcome",
+    "Protocol": "jaxsearch.protocol",
+    "Question": "jaxsearch.data.formats",
+    "RLStage": "jaxsearch.config",
+    "RetrievalConfig": "jaxsearch.config",
+    "RolloutConfig": "jaxsearch.config",
+    "RunConfig": "jaxsearch.config",
+    "Segment": "jaxsearch.trajectory",
+    "SupervisedStage": "jaxsearch.config",
+    "Task": "jaxsearch.rewards.tasks",
+    "Trajectory": "jaxsearch.trajectory",
+    "ask": "jaxsearch.evaluation.ask",
+    "evaluate_to": "jaxsearch.evaluation.results",
+    "export_run": "jaxsearch.run.export",
+    "load_run": "jaxsearch.run.loading",
+    "read_config": "jaxsearch.run.config_file",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'jaxsearch' has no attribute {name!r}")
+    value = vars(importlib.import_module(_MODULES[name]))[name]
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -21,7 +21,6 @@ from jaxsearch.data import sample
 from jaxsearch.data.dataset import no_dataset
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
-from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_centred, group_relative
 from jaxsearch.rl.aggregation import sequence_mean, token_mean
 from jaxsearch.rl.losses import kl_k3
@@ -88,7 +87,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
         stages=(
             RLStage(
                 name="search",
-                task=tasks.RESEARCH,
+                task="research",
                 steps=2 * (MUSIQUE_QUESTIONS // questions_per_step),
                 questions_per_step=questions_per_step,
                 group_size=5,
@@ -131,7 +130,7 @@ def r1_searcher(
 
 def r1_searcher_stage(
     name: str,
-    task: tasks.Task,
+    task: str,
     *,
     num_questions: int,
     questions_per_step: int,
@@ -186,7 +185,7 @@ def search_r1(path: str) -> RunConfig:
         stages=(
             RLStage(
                 name="search",
-                task=tasks.SEARCH_R1,
+                task="search_r1",
                 steps=num_steps,
                 questions_per_step=512,
                 group_size=5,

@@ -1,54 +1,124 @@
-"""Who may import whom, and what must stay cheap to import."""
+"""Which package may import which, and what must stay cheap to import."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
+import jaxsearch
+
 PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 
-# Part -> what of ours it may import besides itself.
+# Every package and top-level module of jaxsearch -> what it may import besides itself.
 ALLOWED = {
+    # Contracts and shared modules.
+    "json_lines": set(),
+    "processes": set(),
+    "trajectory": set(),
+    "metrics": {"trajectory"},
+    # Parts that work alone.
     "models": set(),
     "search": {"models"},
-    "rl": {"trajectory", "metrics", "protocol", "rewards"},
-    "rewards": {"trajectory", "metrics", "protocol", "json_lines", "processes"},
-}
-# `run` puts a config's parts together.
-MAY_IMPORT_CONFIG = {
-    *("commands", "train", "evaluation", "plan", "bench"),
-    *("config", "run", "papers"),
+    "protocol": {"search", "trajectory"},
+    "data": {"models", "protocol", "search"},
+    "env": {"data", "protocol", "search", "trajectory"},
+    "rewards": {"metrics", "processes", "protocol", "trajectory"},
+    "rl": {"metrics", "rewards", "trajectory"},
+    "mesh": {"models", "rl"},
+    "rollout": {"data", "env", "mesh", "models", "protocol", "search", "trajectory"},
+    "monitor": {"json_lines", "metrics", "protocol", "trajectory"},
+    # The config names the parts; the rest puts them together.
+    "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
+    "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
+    "run": {
+        *("config", "data", "env", "json_lines", "mesh", "metrics", "models"),
+        *("monitor", "processes", "protocol", "rewards", "rl", "rollout", "search"),
+        "trajectory",
+    },
+    "evaluation": {
+        *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
+        *("processes", "protocol", "rewards", "rollout", "run", "search"),
+        "trajectory",
+    },
+    "report": {"json_lines", "monitor", "protocol", "rewards", "trajectory"},
+    "train": {
+        *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
+        *("models", "monitor", "processes", "protocol", "report"),
+        *("rewards", "rl", "rollout", "run", "trajectory"),
+    },
+    "plan": {
+        *("config", "data", "mesh", "models", "rewards", "rl", "rollout", "run"),
+        "trajectory",
+    },
+    "bench": {
+        *("data", "env", "mesh", "models", "protocol", "rl", "rollout", "run"),
+        *("search", "trajectory"),
+    },
+    "commands": {
+        *("bench", "data", "evaluation", "monitor", "plan", "processes", "report"),
+        *("rewards", "run", "search", "train"),
+    },
+    "__main__": {"commands"},
 }
 
 
-def imports_of(path: Path) -> set[str]:
-    """Parts of jaxsearch that a module imports, by the name below `jaxsearch`."""
+def module_name(path: Path) -> str:
+    """`jaxsearch.a.b` of a file; that of a package for its __init__.py."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """Modules of jaxsearch that a file imports, at the top or inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            if node.module == "jaxsearch":
-                names = [f"jaxsearch.{alias.name}" for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        found |= {n.split(".")[1] for n in names if n.startswith("jaxsearch.")}
-    return found
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name in MODULES}
 
 
-def test_parts_import_only_what_they_may():
-    for part, allowed in ALLOWED.items():
-        for path in (PACKAGE / part).rglob("*.py"):
-            extra = imports_of(path) - allowed - {part}
-            assert not extra, f"{path.relative_to(PACKAGE)} imports {sorted(extra)}"
+# The public API imports everything, when it is used.
+IMPORTS = {
+    name: modules_imported_by(path)
+    for name, path in MODULES.items()
+    if name != "jaxsearch"
+}
 
 
-def test_config_stays_at_the_top():
-    for path in PACKAGE.rglob("*.py"):
-        top = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if top not in MAY_IMPORT_CONFIG:
-            assert "config" not in imports_of(path), path.relative_to(PACKAGE)
+def part_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_every_part_imports_only_what_it_may():
+    for name, imported in IMPORTS.items():
+        parts = {part_of(other) for other in imported if other != "jaxsearch"}
+        extra = parts - ALLOWED[part_of(name)] - {part_of(name)}
+        assert not extra, f"{name} imports {sorted(extra)}"
+
+
+def test_the_table_has_every_part_and_no_other():
+    assert set(ALLOWED) == {part_of(name) for name in IMPORTS}
+
+
+def test_the_arrows_between_parts_point_one_way():
+    # Raises CycleError for a cycle.
+    list(graphlib.TopologicalSorter(ALLOWED).static_order())
+    importers = {part for part, allowed in ALLOWED.items() if "commands" in allowed}
+    assert importers == {"__main__"}
+    for part in ("models", "search", "protocol", "rollout", "rewards", "rl", "env"):
+        assert "config" not in ALLOWED[part]
+
+
+def test_no_modules_import_each_other():
+    list(graphlib.TopologicalSorter(IMPORTS).static_order())
 
 
 def test_no_drawer_for_everything():
@@ -73,3 +143,17 @@ def test_the_package_and_its_help_load_nothing_heavy():
 def test_tensorflow_is_nowhere():
     statement = "import jaxsearch.train, jaxsearch.data.question_stream"
     assert "tensorflow" not in loaded_by(statement)
+
+
+def test_the_public_api_is_what_it_says():
+    for name in jaxsearch.__all__:
+        value = vars(jaxsearch).get(name, jaxsearch.__getattr__(name))
+        assert value.__name__ == name
+    assert set(jaxsearch.__all__) <= set(dir(jaxsearch))
+
+
+def test_editors_see_the_public_api():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == jaxsearch._MODULES

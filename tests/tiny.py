@@ -16,7 +16,6 @@ from jaxsearch.config import (
     SupervisedStage,
 )
 from jaxsearch.data import quickstart
-from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -57,7 +56,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             RLStage(
                 name="search",
                 steps=4,
-                task=tasks.QUICKSTART,
+                task="quickstart",
                 questions_per_step=3,
                 group_size=4,
                 max_tokens=512,

@@ -6,9 +6,10 @@ which use the training names again and again for other entities, so that a fact
 about a name is worthless outside of its passage and only reading helps.
 """
 
+import dataclasses
 import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxsearch.data.dataset import Dataset
@@ -23,7 +24,8 @@ from jaxsearch.data.world import (
     make_world,
     vocabulary,
 )
-from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER, Protocol
+from jaxsearch.protocol import R1_SEARCHER, RESEARCH, Protocol
+from jaxsearch.protocol.r1_searcher import BEGIN_QUERY, END_QUERY
 from jaxsearch.search.passages import Passage
 
 NUM_WORLDS = 64
@@ -54,14 +56,36 @@ _COMPARING = (*_READING, "comparison")
 _ALL = (*_COMPARING, "2", "3")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Manner:
+    """How a policy writes a thought with a query, and an answer."""
+
+    search: Callable[[str, str], str]
+    answer: Callable[[str], str]
+
+
+_RESEARCH_MANNER = _Manner(
+    lambda think, query: f" <think> {think} </think> <search> {query} </search>",
+    lambda answer: rf" <answer> \boxed{{ {answer} }} </answer>",
+)
+# After a <think> that the prompt has opened.
+_R1_SEARCHER_MANNER = _Manner(
+    lambda think, query: f" {think} {BEGIN_QUERY} {query} {END_QUERY}",
+    lambda answer: f" </think> <answer> {answer} </answer>",
+)
+_R1_SEARCHER_UNTAGGED = dataclasses.replace(
+    _R1_SEARCHER_MANNER, answer=lambda answer: f" </think> {answer}"
+)
+
+
 def dataset(run_folder: Path | None, seed: int) -> Dataset:
     """Training worlds, the held-out world, and a tokenizer from the former alone."""
-    return _material(seed, QUICKSTART)
+    return _material(seed, RESEARCH)
 
 
 def r1_searcher_dataset(run_folder: Path | None, seed: int) -> Dataset:
     """The same worlds, with a tokenizer that has R1-Searcher's tags."""
-    return _material(seed, QUICKSTART_R1_SEARCHER)
+    return _material(seed, R1_SEARCHER)
 
 
 def _material(seed: int, protocol: Protocol) -> Dataset:
@@ -75,9 +99,10 @@ def _material(seed: int, protocol: Protocol) -> Dataset:
     )
 
 
-def make_tokenizer(worlds: list[World], protocol: Protocol = QUICKSTART) -> Tokenizer:
+def make_tokenizer(worlds: list[World], protocol: Protocol = RESEARCH) -> Tokenizer:
     """The protocol's tags, words and syllables of these worlds."""
-    pieces = [f"▁{piece}" for piece in protocol.vocabulary]
+    box = (r"\boxed{", "}") if protocol is RESEARCH else ()
+    pieces = [f"▁{tag}" for tag in (*protocol.control_tags, *box)]
     return pieces_tokenizer([*pieces, *vocabulary(worlds)])
 
 
@@ -98,12 +123,12 @@ def hasty_demonstrations(seed: int) -> list[Demonstration]:
 
 def r1_searcher_reading(seed: int) -> list[Demonstration]:
     """As `reading_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _READING, 0.0, QUICKSTART_R1_SEARCHER)
+    return _demonstrations(seed, _READING, 0.0, _R1_SEARCHER_MANNER)
 
 
 def r1_searcher_comparing(seed: int) -> list[Demonstration]:
     """As `comparing_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _COMPARING, 0.0, QUICKSTART_R1_SEARCHER)
+    return _demonstrations(seed, _COMPARING, 0.0, _R1_SEARCHER_MANNER)
 
 
 def r1_searcher_hasty(seed: int) -> list[Demonstration]:
@@ -121,7 +146,7 @@ def _r1_searcher_hasty(seed: int, reluctant_share: float) -> list[Demonstration]
         seed,
         _ALL,
         HASTY_SHARE,
-        QUICKSTART_R1_SEARCHER,
+        _R1_SEARCHER_MANNER,
         reluctant_share=reluctant_share,
         untagged_share=UNTAGGED_SHARE,
     )
@@ -183,7 +208,7 @@ def _demonstrations(
     seed: int,
     kinds: Sequence[str],
     hasty_share: float,
-    protocol: Protocol = QUICKSTART,
+    manner: _Manner = _RESEARCH_MANNER,
     reluctant_share: float = 0.0,
     untagged_share: float = 0.0,
 ) -> list[Demonstration]:
@@ -191,14 +216,13 @@ def _demonstrations(
     is_reluctant = random.Random(f"reluctance-{seed}").random
     is_untagged = random.Random(f"untagged-{seed}").random
     return [
-        unsearched(question, protocol)
+        unsearched(question, manner)
         if is_reluctant() < reluctant_share
         else demonstrate(
             question,
             passages,
             num_hops=_num_hops(rng, question, hasty_share),
-            protocol=protocol,
-            is_untagged=is_untagged() < untagged_share,
+            manner=_R1_SEARCHER_UNTAGGED if is_untagged() < untagged_share else manner,
         )
         for world in _demonstration_worlds(seed)
         for passages in [{passage.title: passage for passage in world.passages}]
@@ -219,8 +243,7 @@ def demonstrate(
     passages: dict[str, Passage],
     *,
     num_hops: int,
-    protocol: Protocol = QUICKSTART,
-    is_untagged: bool = False,
+    manner: _Manner = _RESEARCH_MANNER,
 ) -> Demonstration:
     """A search per step, then an answer: the right one after the last step.
 
@@ -229,24 +252,19 @@ def demonstrate(
     Args:
       passages: of the question's world, by title.
       num_hops: steps that are taken, 1 to all.
-      protocol: writes the turns.
-      is_untagged: the answer lacks its tags.
     """
     steps = question.metadata["steps"][:num_hops]
-    turns = [" " + protocol.search_turn(step["think"], step["query"]) for step in steps]
-    found = steps[-1]["found"]
-    if is_untagged:
-        turns.append(f" {protocol.think.close} {found}")
-    else:
-        turns.append(" " + protocol.answer_turn("", found))
+    turns = [manner.search(step["think"], step["query"]) for step in steps]
+    turns.append(manner.answer(steps[-1]["found"]))
     observations = [(passages[step["query"]],) for step in steps]
     return Demonstration(
         question=question, turns=tuple(turns), observations=tuple(observations)
     )
 
 
-def unsearched(question: Question, protocol: Protocol) -> Demonstration:
+def unsearched(question: Question, manner: _Manner) -> Demonstration:
     """An answer without a search: the name that the question begins from."""
     name = question.metadata["steps"][0]["query"]
-    turn = " " + protocol.answer_turn("", name)
-    return Demonstration(question=question, turns=(turn,), observations=())
+    return Demonstration(
+        question=question, turns=(manner.answer(name),), observations=()
+    )

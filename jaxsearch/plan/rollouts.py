@@ -13,6 +13,7 @@ from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import placed
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     on_replica,
@@ -90,7 +91,7 @@ class Rollouts:
     @property
     def table(self) -> jax.ShapeDtypeStruct:
         """Of the stop automaton: a state for each byte of the tags, and two more."""
-        tags = self.stage.task.protocol.stop_tags
+        tags = task_named(self.stage.task).protocol.stop_tags
         num_states = sum(len(tag.encode()) for tag in tags) + 2
         return self._ints(num_states, self.transformer.architecture.vocab_size)
 

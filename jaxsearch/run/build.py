@@ -23,7 +23,7 @@ from jaxsearch.models.adapters import merged
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.row_attention import row_attention
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rewards.tasks import Task
+from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.optimizer import make_optimizer
 from jaxsearch.rl.update import Updater
@@ -175,9 +175,9 @@ class Run:
     transformer: Transformer
     mesh: jax.sharding.Mesh
 
-    @property
+    @functools.cached_property
     def task(self) -> Task:
-        return self.config.task
+        return task_named(self.config.task)
 
     def initial_params(self) -> Params:
         """From the Hugging Face folder, or drawn from the seed; new adapters."""

@@ -14,6 +14,7 @@ from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage, read_passages
@@ -60,10 +61,10 @@ def load_inputs(config: RunConfig) -> Inputs:
             "this run needs a tokenizer: name its folder with --model.tokenizer "
             "(or a whole model with --model.path)"
         )
-    protocol = config.task.protocol
+    protocol = task_named(config.task).protocol
     if template is not None:
         _check_form(template, tokenizer, config.model)
-        protocol = dataclasses.replace(protocol, template=template)
+        protocol = template.in_place_of(protocol)
     heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     if config.data.heldout:
         # Questions from a file are about the run's own corpus.

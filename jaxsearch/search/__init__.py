@@ -1,1 +1,1 @@
-"""Retrieval: passages, encoders and indexes."""
+"""From a query to passages."""

@@ -1,4 +1,4 @@
-"""Tests of `jaxsearch index` through its functions."""
+"""`jaxsearch index`, without the command line."""
 
 import json
 

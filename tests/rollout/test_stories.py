@@ -1,5 +1,6 @@
 """A published checkpoint tells its published story through the slots."""
 
+import dataclasses
 import re
 import struct
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.bench.scripted_sampler import LatentIndex, ScriptedProtocol
+from jaxsearch.bench.scripted_sampler import LatentIndex, scripted_protocol
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer
@@ -23,7 +24,6 @@ from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from tests.hf_folders import read_here, write_folder
-from tests.protocols import changed
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/checkpoints/stories260K"
 BEGIN_ID = 1  # stands before a story, and so also ends one
@@ -142,8 +142,8 @@ def tell(kit, prompts, index, *, stop_tag):
         max_observation_len=40,
         max_searches=99,
     )
-    protocol = changed(
-        ScriptedProtocol(),
+    protocol = dataclasses.replace(
+        scripted_protocol(),
         stop_tags=(stop_tag,),
         render=lambda passages: "".join(p.contents for p in passages),
     )

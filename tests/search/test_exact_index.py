@@ -1,4 +1,4 @@
-"""Tests of exact search, the oracle of other tests, against a plain loop."""
+"""The oracle itself, against a loop that a reader can check."""
 
 import numpy as np
 import pytest
