@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from jaxsearch.mesh import MeshShape
+from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
 from jaxsearch.rewards.tasks import task_named
@@ -67,9 +68,13 @@ class ModelConfig:
     remat: bool = False
     """Recompute each layer in the backward pass from its input alone: less memory, a
     third more time. Else the results of its products are kept."""
-    attention: Literal["auto", "plain", "splash", "cudnn"] = "auto"
-    """In training. Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; auto takes
-    either where it can run, else plain XLA."""
+    attention: RowKernel | None = None
+    """Attention kernel of training and of the prefill of prompts (auto, splash, cudnn,
+    plain or module:NAME). Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; None or
+    auto takes the first of them that can run, else plain XLA."""
+    decode_attention: DecodeKernel | None = None
+    """Attention kernel of decoding, which brings the layout of its cache (auto,
+    tpu_pages, plain or module:NAME). None or auto takes the first that can run."""
     pack_sequences: bool = False
     """In training, rollouts share a row of max_len tokens where they fit; attention
     (not cuDNN's) keeps them apart. The gradient is the same."""

@@ -14,7 +14,9 @@ from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer
-from jaxsearch.mesh import replicated
+from jaxsearch.mesh import platform, replicated
+from jaxsearch.models.decode_kernels import decode_kernel
+from jaxsearch.models.kernels import Target
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout.budgets import Budgets
@@ -142,7 +144,16 @@ def random_policy(
 ) -> tuple[Transformer, dict]:
     """The workload's network, and random weights in its dtype for each replica."""
     dtype = jnp.dtype(workload.dtype)
-    transformer = Transformer(architecture=workload.architecture, dtype=dtype)
+    target = Target(
+        platform=platform(replicas[0]),
+        dtype=dtype,
+        head_width=workload.architecture.head_width,
+    )
+    transformer = Transformer(
+        architecture=workload.architecture,
+        dtype=dtype,
+        decode_kernel=decode_kernel(None, target),
+    )
     devices = np.concatenate([mesh.devices for mesh in replicas])
     init = jax.jit(
         lambda key: transformer.for_rollouts(transformer.init(key)),

@@ -1,6 +1,11 @@
-"""Keys and values kept between calls, in pages that rollouts own."""
+"""Keys and values kept between calls, in pages that rollouts own.
 
-from typing import NamedTuple
+The pages of a layer are stored in a few segments, one after the other, so that a step
+may read only the first of them: a slice of one large array would be copied before each
+product. For the same reason each layer has arrays of its own.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import Array
@@ -8,33 +13,95 @@ from jax.typing import DTypeLike
 
 from jaxsearch.models.architecture import Architecture
 
-NO_PAGE = 2**31 - 1  # beyond every cache: what is written there is dropped
+NO_PAGE = 2**31 - 1  # beyond every cache: writes to it are dropped
+
+
+@runtime_checkable
+class PageLayout(Protocol):
+    """How the pages of one cache segment are stored: a pytree of arrays.
+
+    A decode kernel brings a class of this kind. All arrays have key/value heads as
+    their axis `heads_axis`, over which devices that share a policy split them.
+    """
+
+    @classmethod
+    def zeros(
+        cls,
+        num_pages: int,
+        num_kv_heads: int,
+        head_width: int,
+        page_len: int,
+        dtype: DTypeLike,
+    ) -> "PageLayout":
+        """Pages of zeros."""
+        ...
+
+    @property
+    def num_pages(self) -> int: ...
+
+    @property
+    def page_len(self) -> int:
+        """W, tokens in a page."""
+        ...
+
+    @property
+    def heads_axis(self) -> int: ...
+
+    def write(
+        self, index: Array, offsets: Array, key: Array, value: Array
+    ) -> "PageLayout":
+        """Writes key and value [R T K H] to page index[r, t] at offsets[r, t].
+
+        Writes to pages that are not here are dropped.
+        """
+        ...
+
+    def put(self, index: Array, new: "Pages") -> "PageLayout":
+        """Replaces page index[n] by new page n; pages that are not here are dropped."""
+        ...
+
+    def gather(self, index: Array) -> "Pages":
+        """The pages [R M] in the layout `Pages`; zeros for those that are not here."""
+        ...
 
 
 class Pages(NamedTuple):
-    """N pages of W tokens of one layer: keys [N K H W], values [N K W H].
+    """The layout for XLA: keys [N K H W], values [N K W H] of N pages.
 
-    In this layout both products of decoding read memory in order (positions
-    innermost for keys: on two CPU cores half the time of a step against [W K H]).
+    Both products of decoding read memory in order. With positions innermost for keys a
+    step took half the time of [W K H] on two CPU cores.
     """
 
     keys: Array
     values: Array
+
+    @classmethod
+    def zeros(
+        cls,
+        num_pages: int,
+        num_kv_heads: int,
+        head_width: int,
+        page_len: int,
+        dtype: DTypeLike,
+    ) -> "Pages":
+        N, K, H, W = num_pages, num_kv_heads, head_width, page_len
+        return cls(jnp.zeros((N, K, H, W), dtype), jnp.zeros((N, K, W, H), dtype))
 
     @property
     def num_pages(self) -> int:
         return self.values.shape[0]
 
     @property
-    def heads_axis(self) -> int:
-        return 1
-
-    @property
     def page_len(self) -> int:
         return self.values.shape[2]
 
+    @property
+    def heads_axis(self) -> int:
+        return 1
+
     def write(self, index: Array, offsets: Array, key: Array, value: Array) -> "Pages":
-        # The two indices stand around a slice, so their axes come first: [R T K H].
+        # The two indices are separated by a slice, so their axes come first: [R T K H].
+        key, value = key.astype(self.keys.dtype), value.astype(self.values.dtype)
         return Pages(
             keys=self.keys.at[index, :, :, offsets].set(key, mode="drop"),
             values=self.values.at[index, :, offsets].set(value, mode="drop"),
@@ -47,99 +114,68 @@ class Pages(NamedTuple):
         )
 
     def gather(self, index: Array) -> "Pages":
-        """Zeros where a page is not here."""
         return Pages(
             keys=self.keys.at[index].get(mode="fill", fill_value=0),
             values=self.values.at[index].get(mode="fill", fill_value=0),
         )
 
 
-class KernelPages(NamedTuple):
-    """The same as [K N W H], both: what JAX's paged attention for TPUs reads."""
-
-    keys: Array
-    values: Array
-
-    @property
-    def num_pages(self) -> int:
-        return self.values.shape[1]
-
-    @property
-    def heads_axis(self) -> int:
-        return 0
-
-    @property
-    def page_len(self) -> int:
-        return self.values.shape[2]
-
-    def _heads(self, num_others: int) -> Array:
-        """Every head, before `num_others` axes of other indices.
-
-        Written as `[:, index]`, two heads or more would lie innermost, and XLA would
-        turn the whole cache round for the kernel in every step.
-        """
-        heads = jnp.arange(self.keys.shape[0])
-        return heads.reshape(-1, *(1,) * num_others)
-
-    def write(
-        self, index: Array, offsets: Array, key: Array, value: Array
-    ) -> "KernelPages":
-        new = (jnp.einsum("RTKH->KRTH", key), jnp.einsum("RTKH->KRTH", value))
-        return KernelPages(
-            *(
-                old.at[self._heads(2), index, offsets].set(x, mode="drop")
-                for old, x in zip(self, new, strict=True)
-            )
-        )
-
-    def put(self, index: Array, new: Pages) -> "KernelPages":
-        keys = jnp.einsum("NKHW->KNWH", new.keys)
-        values = jnp.einsum("NKWH->KNWH", new.values)
-        return KernelPages(
-            keys=self.keys.at[self._heads(1), index].set(keys, mode="drop"),
-            values=self.values.at[self._heads(1), index].set(values, mode="drop"),
-        )
-
-    def gather(self, index: Array) -> Pages:
-        """Zeros where a page is not here."""
-        keys, values = (
-            x.at[self._heads(2), index].get(mode="fill", fill_value=0)
-            for x in (self.keys, self.values)
-        )
-        return Pages(
-            keys=jnp.einsum("KRMWH->RMKHW", keys),
-            values=jnp.einsum("KRMWH->RMKWH", values),
-        )
-
-
-# The pages of a layer lie in parts, one after the other, so that a step may read only
-# the first of them: a slice of one large array would be copied before each product
-# (two CPU cores, 100 pages of 128 tokens in 8 layers: 50 ms against 10). For the same
-# reason each layer has arrays of its own.
-LayerCache = tuple[Pages | KernelPages, ...]
+LayerCache = tuple[Any, ...]  # the segments of a layer, each a PageLayout
 Cache = tuple[LayerCache, ...]
+
+
+class PageReads(NamedTuple):
+    """Which cached tokens the rows of a decoding step see, by row and by page.
+
+    Attributes:
+      lengths: tokens that a row sees, its new one included, [R].
+      pages: of each row in order of positions, [R M]; NO_PAGE fills up.
+      owners: row that owns a page, [P]; any row where `num_visible` is 0.
+      num_visible: tokens of a page that its owner sees, from its first one, [P].
+      starts: position of the first token of a page, [P].
+    """
+
+    lengths: Array
+    pages: Array
+    owners: Array
+    num_visible: Array
+    starts: Array
+
+
+def page_reads(
+    lengths: Array, pages: Array, num_pages: int, page_len: int
+) -> PageReads:
+    """What rows of these lengths [R] with these pages [R M] read."""
+    R, M = pages.shape
+    rows = jnp.broadcast_to(jnp.arange(R)[:, None], (R, M))
+    starts = page_len * jnp.arange(M)[None]
+    visible = (lengths[:, None] - starts).clip(0, page_len)
+
+    def by_page(values: Array) -> Array:
+        zeros = jnp.zeros(num_pages, jnp.int32)
+        return zeros.at[pages].set(values, mode="drop")
+
+    starts = by_page(jnp.broadcast_to(starts, (R, M)))
+    return PageReads(lengths, pages, by_page(rows), by_page(visible), starts)
 
 
 def empty_cache(
     architecture: Architecture,
-    part_sizes: tuple[int, ...],
+    segment_sizes: tuple[int, ...],
     page_len: int,
     dtype: DTypeLike,
-    *,
-    is_for_kernel: bool = False,
+    layout: type = Pages,
 ) -> Cache:
-    """Pages of zeros for every layer, `part_sizes` of them in each part."""
-    K, H, W = architecture.num_kv_heads, architecture.head_width, page_len
+    """Pages of zeros for every layer.
 
-    def part(size: int) -> Pages | KernelPages:
-        if is_for_kernel:
-            return KernelPages(*(jnp.zeros((K, size, W, H), dtype) for _ in range(2)))
-        return Pages(
-            jnp.zeros((size, K, H, W), dtype), jnp.zeros((size, K, W, H), dtype)
-        )
-
+    Args:
+      segment_sizes: pages in each segment.
+      layout: a `PageLayout`.
+    """
+    K, H = architecture.num_kv_heads, architecture.head_width
     return tuple(
-        tuple(part(size) for size in part_sizes) for _ in range(architecture.num_layers)
+        tuple(layout.zeros(size, K, H, page_len, dtype) for size in segment_sizes)
+        for _ in range(architecture.num_layers)
     )
 
 
@@ -159,35 +195,33 @@ def write(
 ) -> LayerCache:
     """Writes key and value [R T K H] to page pages[r, t] at offsets[r, t].
 
-    A page beyond the cache is dropped: that is how padding is skipped.
+    Writes to a page beyond the cache are dropped, which is how padding is skipped.
     """
-    key = key.astype(cache[0].keys.dtype)
-    value = value.astype(cache[0].values.dtype)
     return tuple(
-        part.write(index, offsets, key, value)
-        for part, index in zip(cache, _part_indices(cache, pages), strict=True)
+        segment.write(index, offsets, key, value)
+        for segment, index in zip(cache, _segment_indices(cache, pages), strict=True)
     )
 
 
 def put(cache: LayerCache, pages: Array, new: Pages) -> LayerCache:
     """Replaces page pages[n] by new page n; a page beyond the cache is dropped."""
     return tuple(
-        part.put(index, new)
-        for part, index in zip(cache, _part_indices(cache, pages), strict=True)
+        segment.put(index, new)
+        for segment, index in zip(cache, _segment_indices(cache, pages), strict=True)
     )
 
 
 def gather(cache: LayerCache, pages: Array) -> tuple[Array, Array]:
-    """Keys [R K H S] and values [R K S H] of rows whose pages [R M] are named.
+    """Keys [R K H S] and values [R K S H] of rows with the pages [R M].
 
     S = M W. A page beyond the cache reads as zeros.
     """
     R, M = pages.shape
     found = [
-        part.gather(index)
-        for part, index in zip(cache, _part_indices(cache, pages), strict=True)
+        segment.gather(index)
+        for segment, index in zip(cache, _segment_indices(cache, pages), strict=True)
     ]
-    # A page lies in one part only, so the sum is a choice.
+    # A page is in one segment only and zeros in the others, so the sum is a choice.
     keys, values = sum(x.keys for x in found), sum(x.values for x in found)
     K, H, W = keys.shape[2:]
     keys = jnp.einsum("RMKHW->RKHMW", keys).reshape(R, K, H, M * W)
@@ -195,12 +229,12 @@ def gather(cache: LayerCache, pages: Array) -> tuple[Array, Array]:
     return keys, values
 
 
-def _part_indices(cache: LayerCache, pages: Array) -> list[Array]:
-    """For each part the index of a page in it; its size if the page is elsewhere."""
+def _segment_indices(cache: LayerCache, pages: Array) -> list[Array]:
+    """For each segment the index of a page in it; its size if the page is elsewhere."""
     indices, start = [], 0
-    for part in cache:
+    for segment in cache:
         index = pages - start
-        is_here = (index >= 0) & (index < part.num_pages)
-        indices.append(jnp.where(is_here, index, part.num_pages))
-        start += part.num_pages
+        is_here = (index >= 0) & (index < segment.num_pages)
+        indices.append(jnp.where(is_here, index, segment.num_pages))
+        start += segment.num_pages
     return indices

@@ -24,7 +24,9 @@ from jaxsearch.models.adapters import (
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.block import decoder_block, model_norm
 from jaxsearch.models.fused_weights import FusedWeights, fuse, fused_axes
+from jaxsearch.models.kernels import DecodeKernel
 from jaxsearch.models.lora import LoRAConfig, Maps
+from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.models.parameters import Decoder
 from jaxsearch.models.rotary import layer_angles
 from jaxsearch.models.row_attention import RowAttention, plain
@@ -51,7 +53,8 @@ class Transformer:
       dtype: of activations; parameters are cast to it where they are used.
       remat: recompute each block in the backward pass from its input alone, instead
         of keeping the results of its products.
-      attention: over whole rows.
+      attention: over whole rows; see `RowKernel`.
+      decode_kernel: attention of decoding, and the layout of its cache.
       is_packed: rows may hold several segments, which attention keeps apart.
       lora: low-rank updates of some weights. They are stored under `adapters` among
         the parameters, and are all that is trained.
@@ -65,6 +68,7 @@ class Transformer:
     dtype: Any = jnp.float32
     remat: bool = False
     attention: RowAttention = plain
+    decode_kernel: DecodeKernel = PLAIN_PAGES
     is_packed: bool = False
     lora: LoRAConfig = LoRAConfig()
     activation_sharding: ActivationSharding | None = None

@@ -119,7 +119,7 @@ def update_work(
 def rollout_work(config: RunConfig, network: Transformer, backend: str) -> RolloutWork:
     """A replica with every slot full."""
     budgets = rollout_budgets(config.rollout)
-    shapes = Shapes(budgets, network.architecture, backend)
+    shapes = Shapes(budgets, backend)
     row_len, rows = max(shapes.append_rows.items())
     return RolloutWork(
         architecture=network.architecture,

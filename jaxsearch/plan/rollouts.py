@@ -52,7 +52,7 @@ class Rollouts:
     @functools.cached_property
     def shapes(self) -> Shapes:
         budgets = rollout_budgets(self.config.rollout)
-        return Shapes(budgets, self.transformer.architecture, self.backend)
+        return Shapes(budgets, self.backend, self.transformer.decode_kernel)
 
     @functools.cached_property
     def params(self) -> Params:
@@ -64,10 +64,10 @@ class Rollouts:
         def make() -> Slots:
             cache = empty_cache(
                 self.transformer.architecture,
-                self.shapes.part_sizes,
+                self.shapes.segment_sizes,
                 self.shapes.page_len,
                 self.transformer.dtype,
-                is_for_kernel=self.shapes.has_kernel,
+                self.transformer.decode_kernel.layout,
             )
             budgets = self.shapes.budgets
             return empty_slots(budgets.num_slots, budgets.max_len, cache)
@@ -131,7 +131,7 @@ class Rollouts:
             one,
             self._ints(),
             self._ints(),
-            len(self.shapes.part_sizes),
+            len(self.shapes.segment_sizes),
         )
 
     @property

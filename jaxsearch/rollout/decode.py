@@ -23,8 +23,8 @@ from jaxsearch.rollout.slots import (
     Slots,
     append,
     append_observed,
-    put_back,
-    taken,
+    put_rows,
+    take_rows,
 )
 
 
@@ -173,7 +173,7 @@ class Programs:
         temperature: Float[Array, ""],
         num_enough: Int[Array, ""],
         max_steps: Int[Array, ""],
-        num_parts: int,
+        num_segments: int,
     ) -> tuple[Slots, Int[Array, ""]]:
         """Samples in the named slots until `num_enough` stop, or `max_steps` tokens.
 
@@ -204,7 +204,7 @@ class Programs:
                 is_decoding,
                 some.cache,
                 pages,
-                num_parts,
+                num_segments,
             )
             logits = jnp.einsum(
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
@@ -240,9 +240,9 @@ class Programs:
                 turn_len=turn_len, stop_state=stop_state, phase=phase
             )
 
-        some = taken(slots, rows)
+        some = take_rows(slots, rows)
         steps, some = jax.lax.while_loop(is_unfinished, step, (jnp.int32(0), some))
-        return self._in_place(put_back(slots, rows, some)), steps
+        return self._in_place(put_rows(slots, rows, some)), steps
 
     def _in_place(self, slots: Slots) -> Slots:
         """Where `slot_shardings` wants them, so that XLA chooses no other place."""

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsearch import mesh as meshes
-from jaxsearch.models.cache import KernelPages, Pages
+from jaxsearch.models.cache import PageLayout
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.slots import Slots
 
@@ -82,20 +82,19 @@ def slot_shardings(mesh: Mesh | AbstractMesh, slots: Slots) -> Slots:
     """Of slots (or their shapes): the cache by its heads, all else on every device."""
     rest = jax.tree.map(lambda _: whole(mesh), slots._replace(cache=()))
     cache = tuple(
-        tuple(page_shardings(mesh, part) for part in layer) for layer in slots.cache
+        tuple(page_shardings(mesh, segment) for segment in layer)
+        for layer in slots.cache
     )
     return rest._replace(cache=cache)
 
 
-def page_shardings(
-    mesh: Mesh | AbstractMesh, pages: Pages | KernelPages
-) -> Pages | KernelPages:
-    """Of pages: by their heads."""
-    if mesh.size == 1:
-        return type(pages)(whole(mesh), whole(mesh))
-    by_heads = PartitionSpec(*[None] * pages.heads_axis, AXIS)
-    place = NamedSharding(mesh, by_heads)
-    return type(pages)(place, place)
+def page_shardings(mesh: Mesh | AbstractMesh, pages: PageLayout) -> Any:
+    """Shardings of the arrays of pages: by their heads."""
+    sharding = whole(mesh)
+    if mesh.size > 1:
+        by_heads = PartitionSpec(*[None] * pages.heads_axis, AXIS)
+        sharding = NamedSharding(mesh, by_heads)
+    return jax.tree.map(lambda _: sharding, pages)
 
 
 def by_vocabulary(mesh: Mesh | AbstractMesh) -> NamedSharding:

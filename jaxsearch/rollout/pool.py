@@ -18,7 +18,7 @@ from jaxsearch.rollout.layout import (
     whole,
 )
 from jaxsearch.rollout.pages import PageTable
-from jaxsearch.rollout.shapes import shapes_here
+from jaxsearch.rollout.shapes import local_shapes
 from jaxsearch.rollout.slots import Row, Slots, Start, empty_slots
 from jaxsearch.rollout.threads import Stop
 
@@ -53,7 +53,7 @@ class SlotPool:
         self._num_slots = budgets.num_slots
         self._max_len = budgets.max_len
         transformer = programs.transformer
-        self._shapes = shapes_here(budgets, transformer.architecture)
+        self._shapes = local_shapes(budgets, transformer.decode_kernel)
         self._pages = PageTable(
             num_slots=budgets.num_slots,
             num_pages=self._shapes.num_pages,
@@ -64,10 +64,10 @@ class SlotPool:
         def slots() -> Slots:
             cache = empty_cache(
                 transformer.architecture,
-                self._shapes.part_sizes,
+                self._shapes.segment_sizes,
                 self._shapes.page_len,
                 transformer.dtype,
-                is_for_kernel=self._shapes.has_kernel,
+                transformer.decode_kernel.layout,
             )
             return empty_slots(budgets.num_slots, budgets.max_len, cache)
 
@@ -276,7 +276,7 @@ class SlotPool:
             np.float32(temperature),
             np.int32(self._shapes.num_enough),
             np.int32(max_steps),
-            self._shapes.part_ends.index(read_end) + 1,
+            self._shapes.segment_ends.index(read_end) + 1,
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):

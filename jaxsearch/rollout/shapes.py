@@ -1,4 +1,4 @@
-"""The shapes that a sampler's programs are compiled for, and how its cache is cut."""
+"""The shapes that a sampler's programs are compiled for, and its cache segments."""
 
 import functools
 import itertools
@@ -8,43 +8,40 @@ from dataclasses import dataclass
 
 import jax
 
-from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.kernels import DecodeKernel
+from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.rollout.budgets import Budgets, buckets
 
-# Tokens of observations that are fed at once: enough for the products to run near the
-# machine's rate, few enough that a batch is seldom padded with empty rows. Two CPU
-# cores reach three quarters of their best rate at 192 rows; 128 rollouts through 32
-# slots spent 4.6 s on appends with 192, 5.5 with 384, 6.9 with 512. An accelerator
-# needs more rows than that to be busy.
+# Observation tokens that are appended at once: enough for products near the machine's
+# peak rate, few enough that batches are seldom padded with empty rows. Two CPU cores
+# reach three quarters of their best rate at 192; accelerators need more to be busy.
 _APPENDED_TOKENS_ON_CPU = 192
 _APPENDED_TOKENS = 2048
-# As many rows as one stop of decoding brings are appended by a program of their own if
-# the other has so many times more (8 slots, observations of 32 tokens, one rollout in
-# twenty four times as long: 14.7 s of appends without, 5.3 s with).
-_LEAST_SAVING = 2
-# Tokens in a page: few waste little at a row's end, many make larger products. On two
-# CPU cores 64 and 128 did alike; a TPU's lanes are 128 wide.
+# A second append program, with the number of rows that one stop of decoding brings, is
+# compiled if the full batch has at least this many times more rows.
+_MIN_SAVING = 2
+# Tokens in a page: short pages waste little at the end of a row, long ones make larger
+# products. On two CPU cores 64 and 128 were equally fast; a TPU has 128 lanes.
 _PAGE_LEN_ON_CPU = 64
 _PAGE_LEN = 128
-# The cache may be read up to each of these shares of its pages, if all slots decode.
-_PARTS = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-# Decoding is compiled for all slots, and for these shares of them, which read up to
-# fewer ends: a batch that drains need not be computed whole.
+# Shares of its pages up to which the cache may be read if all slots decode.
+_SEGMENT_SHARES = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
+# Decoding is compiled for all slots and for these shares of them, with fewer choices of
+# what is read, so that a batch that drains is not computed as a full one.
 _FEWER_ROWS = (0.25, 0.5)
-_PARTS_OF_FEWER_ROWS = (0.375, 1.0)
-# Below so many tokens of a part, and slots, there is nothing to win and one more
-# program to compile.
-_LEAST_PART_LEN = 1024
-_LEAST_ROWS = 8
+_SEGMENT_SHARES_IF_FEWER = (0.375, 1.0)
+# Smaller segments (in tokens) and fewer rows save nothing and cost one more program.
+_MIN_SEGMENT_LEN = 1024
+_MIN_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Everything that follows from the limits, the network and the kind of device."""
+    """All that follows from the budgets, the kind of device and the decode kernel."""
 
     budgets: Budgets
-    architecture: Architecture
     backend: str  # as `jax.default_backend` names it
+    kernel: DecodeKernel = PLAIN_PAGES
 
     @property
     def page_len(self) -> int:
@@ -54,40 +51,32 @@ class Shapes:
 
     @property
     def num_pages(self) -> int:
-        """Of the whole cache."""
+        """Pages in the whole cache."""
         budgets = self.budgets
         num_pages = budgets.num_slots * -(-budgets.max_len // self.page_len)
         if budgets.cache_len is not None:
             num_pages = min(num_pages, -(-budgets.cache_len // self.page_len))
         return num_pages
 
-    @property
-    def has_kernel(self) -> bool:
-        """Whether JAX's paged attention can run: on TPUs, with heads of whole lanes.
-
-        It reads the pages that rows own, so the cache need not be cut into parts.
-        """
-        return self.backend == "tpu" and self.architecture.head_width % 128 == 0
-
     @functools.cached_property
-    def part_ends(self) -> tuple[int, ...]:
-        """Pages up to which the cache may be read."""
-        parts = (1.0,) if self.has_kernel else _PARTS
-        return _shares(parts, self.num_pages, self._least_part)
+    def segment_ends(self) -> tuple[int, ...]:
+        """Numbers of pages that a step may read from the beginning of the cache."""
+        shares = (1.0,) if self.kernel.reads_owned_pages else _SEGMENT_SHARES
+        return _shares(shares, self.num_pages, self._min_segment)
 
     @property
-    def part_sizes(self) -> tuple[int, ...]:
-        """Pages in each part."""
-        starts = (0, *self.part_ends)
+    def segment_sizes(self) -> tuple[int, ...]:
+        """Pages in each cache segment."""
+        starts = (0, *self.segment_ends)
         return tuple(end - start for start, end in itertools.pairwise(starts))
 
     @functools.cached_property
     def read_ends(self) -> Mapping[int, tuple[int, ...]]:
-        """For each number of rows that may decode, the part ends it may read up to."""
-        of_fewer = _shares(_PARTS_OF_FEWER_ROWS, self.num_pages, self._least_part)
-        ends = tuple(end for end in self.part_ends if end in of_fewer)
-        *fewer, num_slots = _shares(_FEWER_ROWS, self.budgets.num_slots, _LEAST_ROWS)
-        return {**dict.fromkeys(fewer, ends), num_slots: self.part_ends}
+        """For each number of rows that may decode, its choice of `segment_ends`."""
+        wanted = _shares(_SEGMENT_SHARES_IF_FEWER, self.num_pages, self._min_segment)
+        ends = tuple(end for end in self.segment_ends if end in wanted)
+        *fewer, num_slots = _shares(_FEWER_ROWS, self.budgets.num_slots, _MIN_ROWS)
+        return {**dict.fromkeys(fewer, ends), num_slots: self.segment_ends}
 
     @functools.cached_property
     def prompt_lens(self) -> tuple[int, ...]:
@@ -102,40 +91,40 @@ class Shapes:
         rows = {}
         for row_len in buckets(self.budgets.max_observation_len):
             most = min(self.budgets.num_slots, max(1, tokens // row_len))
-            has_fewer = self.num_enough * _LEAST_SAVING <= most
+            has_fewer = self.num_enough * _MIN_SAVING <= most
             rows[row_len] = (self.num_enough, most) if has_fewer else (most,)
         return rows
 
     @property
     def num_enough(self) -> int:
-        """Slots for which decoding stops once they have stopped.
+        """Number of stopped slots at which a call of decode returns.
 
-        Fewer make more calls with emptier appends: of 32 slots 1, 2, 4 and 8 took
-        10.3, 9.5, 9.3 and 9.4 s.
+        Fewer make more calls with emptier appends; with 32 slots, 4 were the fastest.
         """
         return max(1, self.budgets.num_slots // 8)
 
     @functools.cached_property
     def row_pages(self) -> tuple[int, ...]:
-        """Pages of a row that an append may read."""
+        """Numbers of pages per row that an append may read."""
         sizes = buckets(self.budgets.max_len)
         return tuple(sorted({-(-size // self.page_len) for size in sizes}))
 
     @property
-    def _least_part(self) -> int:
-        return -(-_LEAST_PART_LEN // self.page_len)
+    def _min_segment(self) -> int:
+        return -(-_MIN_SEGMENT_LEN // self.page_len)
 
 
-def shapes_here(budgets: Budgets, architecture: Architecture) -> Shapes:
-    """The shapes on the devices that there are."""
-    return Shapes(budgets, architecture, jax.default_backend())
+def local_shapes(budgets: Budgets, kernel: DecodeKernel) -> Shapes:
+    """The shapes for the devices of this process."""
+    return Shapes(budgets, jax.default_backend(), kernel)
 
 
-def _shares(shares: Sequence[float], total: int, least: int) -> tuple[int, ...]:
-    """Each share of the total, but none within `least` of the one before; the total."""
+def _shares(shares: Sequence[float], total: int, spacing: int) -> tuple[int, ...]:
+    """The shares of the total that are at least `spacing` apart, then the total."""
     chosen = []
     for share in shares:
-        part = math.ceil(share * total)
-        if part >= least + (chosen[-1] if chosen else 0) and part + least <= total:
-            chosen.append(part)
+        count = math.ceil(share * total)
+        previous = chosen[-1] if chosen else 0
+        if previous + spacing <= count <= total - spacing:
+            chosen.append(count)
     return (*chosen, total)

@@ -85,7 +85,7 @@ def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:
     )
 
 
-def taken(slots: Slots, rows: Int[Array, " R"]) -> Slots:
+def take_rows(slots: Slots, rows: Int[Array, " R"]) -> Slots:
     """Some of the rows, with the whole cache; a row >= B is free."""
     some = jax.tree.map(
         lambda x: x.at[rows].get(mode="clip"), slots._replace(cache=None)
@@ -96,7 +96,7 @@ def taken(slots: Slots, rows: Int[Array, " R"]) -> Slots:
     )
 
 
-def put_back(slots: Slots, rows: Int[Array, " R"], some: Slots) -> Slots:
+def put_rows(slots: Slots, rows: Int[Array, " R"], some: Slots) -> Slots:
     """The slots with some of their rows as they have become, and the cache."""
     put = jax.tree.map(
         lambda old, new: old.at[rows].set(new, mode="drop"),

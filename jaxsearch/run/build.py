@@ -21,7 +21,9 @@ from jaxsearch.env.retries import RetryingIndex
 from jaxsearch.env.search import Observer
 from jaxsearch.models.adapters import merged
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.row_attention import row_attention
+from jaxsearch.models.decode_kernels import decode_kernel
+from jaxsearch.models.kernels import Target
+from jaxsearch.models.row_kernels import row_attention
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.rl.objectives import Objective
@@ -84,20 +86,22 @@ def make_transformer(
 ) -> Transformer:
     """The network of a config, to be trained on this mesh, without parameters.
 
-    Errors: ValueError for attention that the devices cannot run.
+    Raises:
+      ValueError: for an attention kernel that the devices cannot run.
     """
+    target = Target(
+        platform=meshes.platform(mesh),
+        dtype=model.dtype,
+        head_width=architecture.head_width,
+        has_segments=model.pack_sequences,
+        has_windows=architecture.local_attention is not None,
+    )
     return Transformer(
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
         remat=model.remat,
-        attention=row_attention(
-            model.attention,
-            platform=meshes.platform(mesh),
-            dtype=model.dtype,
-            head_width=architecture.head_width,
-            sharding=meshes.head_sharding(mesh),
-            has_segments=model.pack_sequences,
-        ),
+        attention=row_attention(model.attention, target, meshes.head_sharding(mesh)),
+        decode_kernel=decode_kernel(model.decode_attention, target),
         is_packed=model.pack_sequences,
         lora=model.lora,
         activation_sharding=meshes.activation_sharding(mesh),

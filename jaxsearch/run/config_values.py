@@ -12,6 +12,9 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxsearch.models.decode_kernels import DECODE_KERNELS
+from jaxsearch.models.kernels import DecodeKernel, RowKernel
+from jaxsearch.models.row_kernels import ROW_KERNELS
 from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl import advantages, aggregation, losses
 from jaxsearch.run.old_names import OLD_VALUES
@@ -37,6 +40,8 @@ SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
     collections.abc.Callable: _public_functions(advantages, aggregation, losses),
     Task: TASKS,
     Encoder: {},
+    RowKernel: ROW_KERNELS,
+    DecodeKernel: DECODE_KERNELS,
 }
 
 

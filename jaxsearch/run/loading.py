@@ -155,7 +155,9 @@ def open_anywhere(config: RunConfig) -> Run:
     return open_run(
         dataclasses.replace(
             config,
-            model=dataclasses.replace(config.model, attention="auto"),
+            model=dataclasses.replace(
+                config.model, attention=None, decode_attention=None
+            ),
             mesh=config.mesh if is_there else MeshShape(data=num_devices, fsdp=1),
             rollout=dataclasses.replace(
                 config.rollout, tensor=tensor, replicas=replicas

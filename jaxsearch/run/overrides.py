@@ -2,6 +2,8 @@
 
 import collections.abc
 import sys
+import types
+import typing
 from typing import Any
 
 from jaxsearch.config import RunConfig
@@ -60,9 +62,10 @@ def _registry() -> Any:
 
     @registry.primitive_rule
     def named_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-        if info.type_origin is not None and not _is_callable(info):
-            return None
         kind = value_kind(info.type)
+        is_optional = _is_optional(info, kind)
+        if info.type_origin is not None and not _is_callable(info) and not is_optional:
+            return None
         if kind is None:
             return None
         names = () if _is_callable(info) else tuple(SHORT_NAMES[kind])
@@ -71,11 +74,23 @@ def _registry() -> Any:
             metavar="|".join([*names, "MODULE:NAME"]),
             instance_from_str=lambda words: value_named(words[0], kind),
             # Everything that a config holds here has been checked by its own class.
-            is_instance=lambda value: not isinstance(value, str) and value is not None,
+            is_instance=lambda value: (
+                is_optional if value is None else not isinstance(value, str)
+            ),
             str_from_instance=lambda value: [value_text(value, kind)],
         )
 
     return registry
+
+
+def _is_optional(info: Any, kind: Any) -> bool:
+    """Whether a field holds an object with short names, or None, which is one of them.
+
+    Tyro would read the alternatives of a union one by one, and a dataclass by its
+    fields.
+    """
+    has_none = types.NoneType in typing.get_args(info.type)
+    return has_none and None in SHORT_NAMES.get(kind, {}).values()
 
 
 def _is_callable(info: Any) -> bool:

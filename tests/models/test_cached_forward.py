@@ -1,7 +1,6 @@
 """Keys and values kept in pages: the same hidden states as without a cache."""
 
 import dataclasses
-import functools
 import importlib.util
 import os
 import subprocess
@@ -15,20 +14,30 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxsearch.models import cached_forward as cached
-from jaxsearch.models.attention import (
-    attend,
-    attend_kernel,
-    attend_kernel_by_heads,
-    attend_pages,
-)
+from jaxsearch.models.attention import attend
 from jaxsearch.models.cache import (
     NO_PAGE,
+    PageLayout,
+    PageReads,
     Pages,
     empty_cache,
     gather,
+    page_reads,
     paged,
     put,
     write,
+)
+from jaxsearch.models.decode_kernels import (
+    DECODE_KERNELS,
+    attend_cache,
+    decode_kernel,
+)
+from jaxsearch.models.kernels import Target
+from jaxsearch.models.page_attention import PLAIN_PAGES, attend_pages
+from jaxsearch.models.tpu_page_attention import (
+    TPU_PAGES,
+    TpuPages,
+    attend_tpu_pages,
 )
 from tests.models.test_transformer import LLAMA, QWEN, QWEN3, hidden, make
 
@@ -72,7 +81,7 @@ def test_cached_equals_uncached(architecture):
                 found[row, lens[row] : lens[row] + count] = out[i, :count]
                 lens[row] += count
 
-    def decode(rows, is_fed, num_parts):
+    def decode(rows, is_fed, num_segments):
         nonlocal cache
         fed = tokens[rows, lens[rows]]
         out, cache = step(
@@ -83,7 +92,7 @@ def test_cached_equals_uncached(architecture):
             np.asarray(is_fed),
             cache,
             pages[rows],
-            num_parts,
+            num_segments,
         )
         for i, row in enumerate(rows):
             if is_fed[i]:
@@ -105,8 +114,8 @@ def test_cached_equals_uncached(architecture):
         )
     # Padding was written nowhere: neither behind a row's end nor in the free page.
     for layer in cache:
-        keys = np.concatenate([np.asarray(part.keys) for part in layer])
-        values = np.concatenate([np.asarray(part.values) for part in layer])
+        keys = np.concatenate([np.asarray(segment.keys) for segment in layer])
+        values = np.concatenate([np.asarray(segment.values) for segment in layer])
         assert (keys[14] == 100).all() and (values[14] == 100).all()
         for row, length in enumerate(lens):
             of_row = np.concatenate(list(keys[pages[row]]), axis=-1)
@@ -178,8 +187,11 @@ def scattered(dtype, seed=0, parts=(3, 6, 3)):
     expected = attend(
         query[:, None], jnp.asarray(keys, dtype), jnp.asarray(values, dtype), is_visible
     )
-    paged = (jnp.asarray(x) for x in (owners, visible, pages))
-    return (query, cache, *paged), np.asarray(expected[:, 0], np.float32)
+    starts = np.zeros(sum(parts), np.int32)
+    for row, number in zip(*np.nonzero(pages != NO_PAGE), strict=True):
+        starts[pages[row, number]] = number * W
+    reads = PageReads(*map(jnp.asarray, (lens, pages, owners, visible, starts)))
+    return (query, cache, reads), np.asarray(expected[:, 0], np.float32)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 0.03)])
@@ -187,6 +199,59 @@ def test_attention_to_pages_is_attention_to_rows(dtype, tolerance):
     paged, expected = scattered(jnp.dtype(dtype))
     out = np.asarray(attend_pages(*paged), np.float32)
     np.testing.assert_allclose(out, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_reads_by_page_follow_from_those_by_row():
+    (_, _, reads), _ = scattered(jnp.float32)
+    found = page_reads(reads.lengths, reads.pages, len(reads.owners), W)
+    is_owned = np.asarray(reads.num_visible) > 0
+    np.testing.assert_array_equal(found.num_visible, reads.num_visible)
+    for name in ("owners", "starts"):
+        got, want = getattr(found, name), getattr(reads, name)
+        np.testing.assert_array_equal(got[is_owned], want[is_owned])
+
+
+@pytest.mark.parametrize("window", [1, 3, 4, 7, 100])
+def test_a_window_hides_the_tokens_before_it(window):
+    """Against the same cache with the hidden values changed, and with short rows."""
+    (query, cache, reads), _ = scattered(jnp.float32)
+    keys, values = gather(cache, reads.pages)
+    positions = jnp.arange(keys.shape[3])[None]
+    is_visible = positions < reads.lengths[:, None]
+    is_visible &= positions >= reads.lengths[:, None] - window
+    expected = attend(query[:, None], keys, values, is_visible[:, None])[:, 0]
+    found = attend_pages(query, cache, reads, window)
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+CHOICES = [
+    (None, "cpu", 128, PLAIN_PAGES),
+    (None, "cuda", 128, PLAIN_PAGES),
+    (None, "tpu", 128, TPU_PAGES),
+    (None, "tpu", 64, PLAIN_PAGES),
+    (PLAIN_PAGES, "tpu", 128, PLAIN_PAGES),
+]
+
+
+@pytest.mark.parametrize(("kernel", "where", "width", "expected"), CHOICES)
+def test_the_platform_decides(kernel, where, width, expected):
+    target = Target(platform=where, dtype="bfloat16", head_width=width)
+    assert decode_kernel(kernel, target) is expected
+    assert all(
+        isinstance(known.layout.zeros(1, 1, 2, 2, jnp.float32), PageLayout)
+        for known in DECODE_KERNELS.values()
+        if known is not None
+    )
+
+
+def test_what_cannot_run_is_refused():
+    target = Target(platform="cuda", dtype="bfloat16", head_width=128)
+    with pytest.raises(ValueError, match="'tpu_pages' needs a TPU.* got cuda.*'plain'"):
+        decode_kernel(TPU_PAGES, target)
+    local = dataclasses.replace(target, platform="tpu", has_windows=True)
+    with pytest.raises(ValueError, match="no local layers; got .* and local layers"):
+        decode_kernel(TPU_PAGES, local)
+    assert decode_kernel(None, local) is PLAIN_PAGES
 
 
 def test_the_kernel_for_tpus_attends_to_the_same():
@@ -202,9 +267,7 @@ def test_the_kernel_for_tpus_attends_to_the_same():
     is_owned = np.arange(M)[None] * page_len < np.asarray(lens)[:, None]
     pages = jnp.asarray(np.where(is_owned, pages, NO_PAGE))
     sizes = dataclasses.replace(QWEN, num_heads=N, num_kv_heads=K, head_width=H)
-    (cache, *_) = empty_cache(
-        sizes, (num_pages,), page_len, jnp.bfloat16, is_for_kernel=True
-    )
+    (cache, *_) = empty_cache(sizes, (num_pages,), page_len, jnp.bfloat16, TpuPages)
     # Half of it as a prompt's pages, half of it token by token.
     half = M // 2 * page_len
     prompt = paged(key[:, :half], value[:, :half], page_len)
@@ -221,12 +284,15 @@ def test_the_kernel_for_tpus_attends_to_the_same():
         keys[3], jnp.einsum("SKH->KHS", key[3]), "gathered is what was put"
     )
     mesh = jax.make_mesh((2,), ("tensor",), (AxisType.Auto,), devices=jax.devices()[:2])
-    by_heads = functools.partial(attend_kernel_by_heads, mesh.abstract_mesh)
-    shared = jax.device_put(
-        (query, *cache, lens, pages), NamedSharding(mesh, PartitionSpec())
-    )
+    reads = page_reads(lens, pages, num_pages, page_len)
+
+    def by_heads(query, cache, reads):
+        abstract = mesh.abstract_mesh
+        return attend_cache(TPU_PAGES, abstract, query, cache, reads, None)
+
+    shared = jax.device_put((query, cache, reads), NamedSharding(mesh, PartitionSpec()))
     with pltpu.force_tpu_interpret_mode():
-        found = attend_kernel(query, *cache, lens, pages)
+        found = attend_tpu_pages(query, cache, reads)
         found_by_heads = jax.jit(by_heads)(*shared)
     np.testing.assert_allclose(
         found.astype(np.float32), expected.astype(np.float32), atol=0.03, rtol=0.03
@@ -238,17 +304,16 @@ def test_where_pages_lie_changes_no_bit():
     """In another order, in other parts, with other rows beside them."""
     outs = []
     for seed, parts in ((0, (3, 6, 3)), (0, (12,)), (0, (1, 11))):
-        (query, cache, owners, visible, pages), _ = scattered(jnp.float32, seed, parts)
-        outs.append(np.asarray(attend_pages(query, cache, owners, visible, pages)))
+        (query, cache, reads), _ = scattered(jnp.float32, seed, parts)
+        outs.append(np.asarray(attend_pages(query, cache, reads)))
         turned = jnp.array([2, 0, 1])
         place = jnp.argsort(turned).astype(jnp.int32)
-        outs.append(
-            np.asarray(
-                attend_pages(
-                    query[turned], cache, place[owners], visible, pages[turned]
-                )
-            )[place]
+        other = reads._replace(
+            lengths=reads.lengths[turned],
+            pages=reads.pages[turned],
+            owners=place[reads.owners],
         )
+        outs.append(np.asarray(attend_pages(query[turned], cache, other))[place])
     for out in outs[1:]:
         np.testing.assert_array_equal(out, outs[0])
 
@@ -260,6 +325,7 @@ from jax.experimental import topologies
 from jaxsearch.models import cached_forward as cached
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.cache import empty_cache
+from jaxsearch.models.tpu_page_attention import TPU_PAGES
 from jaxsearch.models.transformer import Transformer
 
 devices = topologies.get_topology_desc(
@@ -270,7 +336,9 @@ sizes = Architecture(
     vocab_size=256, width=256, mlp_width=256, num_layers=2, num_heads=28,
     num_kv_heads=4, head_width=128,
 )
-transformer = Transformer(architecture=sizes, dtype=jnp.bfloat16)
+transformer = Transformer(
+    architecture=sizes, dtype=jnp.bfloat16, decode_kernel=TPU_PAGES
+)
 
 def step(params, tokens, positions, is_fed, cache, pages):
     return cached.step(
@@ -280,7 +348,7 @@ def step(params, tokens, positions, is_fed, cache, pages):
 arguments = jax.eval_shape(lambda: (
     transformer.for_rollouts(transformer.init(jax.random.key(0))),
     jnp.zeros(16, jnp.int32), jnp.zeros(16, jnp.int32), jnp.zeros(16, bool),
-    empty_cache(sizes, (128,), 128, jnp.bfloat16, is_for_kernel=True),
+    empty_cache(sizes, (128,), 128, jnp.bfloat16, TPU_PAGES.layout),
     jnp.zeros((16, 8), jnp.int32),
 ))
 arguments = jax.tree.map(

@@ -15,13 +15,12 @@ from jax.sharding import Mesh
 
 from jaxsearch.mesh import MeshShape, head_sharding, make_mesh, platform
 from jaxsearch.models import row_attention as module
-from jaxsearch.models.row_attention import (
-    PerDevice,
-    cudnn,
-    plain,
-    row_attention,
-    splash,
-)
+from jaxsearch.models import splash_attention
+from jaxsearch.models.cudnn_attention import CUDNN, cudnn
+from jaxsearch.models.kernels import RowKernel, Target
+from jaxsearch.models.row_attention import PLAIN, plain
+from jaxsearch.models.row_kernels import ROW_KERNELS, PerDevice, row_attention
+from jaxsearch.models.splash_attention import SPLASH, splash
 
 B, H = 2, 8
 interpreted = functools.partial(splash, is_interpreted=True)
@@ -34,7 +33,7 @@ def kernel(request, monkeypatch):
     if request.param == "cut":
         monkeypatch.setattr(module, "_WHOLE_LEN", 16)
         monkeypatch.setattr(module, "_BLOCK_LEN", 16)
-    monkeypatch.setattr(module, "_SPLASH_LENS", (128,))
+    monkeypatch.setattr(splash_attention, "_BLOCK_LENS", (128,))
     if request.param == "cudnn" and platform(one_device()) != "cuda":
         # The same arguments, carried out by XLA: their meaning is tested, if not cuDNN.
         attention = jax.nn.dot_product_attention
@@ -191,11 +190,11 @@ def test_a_kernel_that_knows_no_segments_refuses_them():
     query, key, value, _ = inputs(8, 2, 1)
     with pytest.raises(ValueError, match="cannot keep the segments .* use plain"):
         cudnn(query, key, value, segments=jnp.ones((B, 8), jnp.int32))
-    settings = dict(platform="cuda", dtype="bfloat16", head_width=64)
-    settings |= dict(sharding=head_sharding(one_device()), has_segments=True)
-    assert row_attention("auto", **settings) is plain
+    target = Target(platform="cuda", dtype="bfloat16", head_width=64, has_segments=True)
+    sharding = head_sharding(one_device())
+    assert row_attention(None, target, sharding) is plain
     with pytest.raises(ValueError, match="'cudnn' needs .* rows that are not packed"):
-        row_attention("cudnn", **settings)
+        row_attention(CUDNN, target, sharding)
 
 
 def test_a_long_row_keeps_no_scores():
@@ -263,36 +262,64 @@ CHOICES = [
 
 @pytest.mark.parametrize(("name", "where", "dtype", "width", "expected"), CHOICES)
 def test_the_platform_decides(name, where, dtype, width, expected):
-    settings = dict(platform=where, dtype=dtype, head_width=width)
-    one, eight = one_device(), make_mesh(MeshShape(fsdp=8))
-    assert row_attention(name, sharding=head_sharding(one), **settings) is expected
-    spread = row_attention(name, sharding=head_sharding(eight), **settings)
-    again = row_attention(name, sharding=head_sharding(eight), **settings)
-    assert spread == again and hash(spread) == hash(again)
+    target = Target(platform=where, dtype=dtype, head_width=width)
+    kernel, one, eight = (
+        ROW_KERNELS[name],
+        head_sharding(one_device()),
+        head_sharding(make_mesh(MeshShape(fsdp=8))),
+    )
+    assert row_attention(kernel, target, one) is expected
+    per_device = row_attention(kernel, target, eight)
+    again = row_attention(kernel, target, eight)
+    assert per_device == again and hash(per_device) == hash(again)
     if expected is plain:
-        assert spread is plain
+        assert per_device is plain
     else:
-        assert spread == PerDevice(expected, head_sharding(eight))
+        assert per_device == PerDevice(expected, eight)
+
+
+def doubled(*arguments, **settings):
+    """A kernel that a user might bring."""
+    return 2 * plain(*arguments, **settings)
+
+
+def test_a_kernel_of_a_users_own_is_a_value():
+    """It is run as it is, by each device on its own rows, and may refuse a target."""
+    own = RowKernel(name="doubled", attend=doubled)
+    target = Target(platform="cpu", dtype="float32", head_width=H)
+    assert row_attention(own, target, head_sharding(one_device())) is doubled
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
+    per_device = row_attention(own, target, head_sharding(mesh))
+    assert per_device == PerDevice(doubled, head_sharding(mesh))
+    query, key, value, _ = inputs(8, 4, 2, rows=4)
+    np.testing.assert_allclose(
+        jax.jit(per_device)(query, key, value),
+        2 * plain(query, key, value),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    picky = RowKernel(name="picky", attend=doubled, missing=lambda target: "a moon")
+    told = "'picky' needs a moon; got cpu, float32 and heads 8 wide: use 'auto' or 'pl"
+    with pytest.raises(ValueError, match=told):
+        row_attention(picky, target, head_sharding(one_device()))
 
 
 @pytest.mark.parametrize(
-    ("name", "where", "dtype", "width", "told"),
+    ("kernel", "where", "dtype", "width", "told"),
     [
-        ("splash", "cpu", "bfloat16", 128, "'splash' needs a TPU; got cpu"),
-        ("splash", "cuda", "bfloat16", 128, "got cuda"),
-        ("cudnn", "tpu", "bfloat16", 128, "'cudnn' needs an NVIDIA GPU.*got tpu"),
-        ("cudnn", "cuda", "float32", 128, "bfloat16.*got cuda, float32"),
-        ("cudnn", "cuda", "bfloat16", 100, "multiple of 8.*heads 100 wide"),
-        ("flash", "tpu", "bfloat16", 128, "'flash' is unknown; known: .*'splash'"),
+        (SPLASH, "cpu", "bfloat16", 128, "'splash' needs a TPU; got cpu"),
+        (SPLASH, "cuda", "bfloat16", 128, "got cuda.* use 'auto' or 'cudnn' or 'plain"),
+        (CUDNN, "tpu", "bfloat16", 128, "'cudnn' needs an NVIDIA GPU.*got tpu"),
+        (CUDNN, "cuda", "float32", 128, "bfloat16.*got cuda, float32"),
+        (CUDNN, "cuda", "bfloat16", 100, "multiple of 8.*heads 100 wide"),
     ],
 )
-def test_what_cannot_run_is_refused(name, where, dtype, width, told):
-    sharding = head_sharding(one_device())
+def test_what_cannot_run_is_refused(kernel, where, dtype, width, told):
+    target = Target(platform=where, dtype=dtype, head_width=width)
     with pytest.raises(ValueError, match=told) as refused:
-        row_attention(
-            name, platform=where, dtype=dtype, head_width=width, sharding=sharding
-        )
+        row_attention(kernel, target, head_sharding(one_device()))
     assert "\n" not in str(refused.value)
+    assert row_attention(PLAIN, target, head_sharding(one_device())) is plain
 
 
 COMPILED_FOR_A_TPU = """
@@ -300,7 +327,8 @@ import jax, jax.numpy as jnp
 from jax.experimental import topologies
 from jaxsearch.mesh import *
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.models.row_attention import row_attention
+from jaxsearch.models.kernels import Target
+from jaxsearch.models.row_kernels import row_attention
 from jaxsearch.models.transformer import Transformer
 
 chips = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu").devices
@@ -312,8 +340,9 @@ architecture = Architecture(
 transformer = Transformer(
     architecture=architecture, dtype=jnp.bfloat16, remat=True,
     attention=row_attention(
-        "auto", platform=platform(mesh), dtype="bfloat16", head_width=64,
-        sharding=head_sharding(mesh),
+        None,
+        Target(platform=platform(mesh), dtype="bfloat16", head_width=64),
+        head_sharding(mesh),
     ),
 )
 def loss(params, *rows):

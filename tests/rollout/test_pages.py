@@ -55,8 +55,8 @@ def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
     kit, questions, trajectories, monkeypatch
 ):
     """As large samplers do: this one is made to, by parts of two pages."""
-    monkeypatch.setattr(shapes, "_LEAST_PART_LEN", 32)
-    monkeypatch.setattr(shapes, "_LEAST_ROWS", 2)
+    monkeypatch.setattr(shapes, "_MIN_SEGMENT_LEN", 32)
+    monkeypatch.setattr(shapes, "_MIN_ROWS", 2)
     sampler = kit.sampler(8)
     done, timing = sampler.run(
         kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0

@@ -7,7 +7,6 @@ from jaxsearch.mesh import MeshShape, make_mesh, replicated
 from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.shapes import Shapes
-from tests.models.test_transformer import QWEN
 
 
 def run(kit, sampler, questions, *, group_size=4, temperature=1.0, params=None):
@@ -53,7 +52,7 @@ def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expect
         max_observation_len=longest,
         max_searches=2,
     )
-    shapes = Shapes(budgets=budgets, architecture=QWEN, backend="cpu")
+    shapes = Shapes(budgets=budgets, backend="cpu")
     assert shapes.append_rows == expected
 
 

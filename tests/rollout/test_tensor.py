@@ -15,6 +15,7 @@ import pytest
 
 from jaxsearch.mesh import MeshShape, make_mesh, shardings
 from jaxsearch.models.cache import empty_cache
+from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.layout import (
@@ -106,10 +107,11 @@ SIZES = dataclasses.replace(
 )
 
 
-def lowered(devices, sizes=SIZES, dtype=jnp.float32, *, is_for_kernel=False):
+def lowered(devices, sizes=SIZES, dtype=jnp.float32, kernel=PLAIN_PAGES):
     """A call of decode for eight slots, and one of observe, on a replica of devices."""
     [mesh] = replica_meshes(devices, len(devices))
-    network = on_replica(Transformer(architecture=sizes, dtype=dtype), mesh)
+    network = Transformer(architecture=sizes, dtype=dtype, decode_kernel=kernel)
+    network = on_replica(network, mesh)
     programs = Programs(
         transformer=network,
         end_ids=(0,),
@@ -128,12 +130,12 @@ def lowered(devices, sizes=SIZES, dtype=jnp.float32, *, is_for_kernel=False):
     def ids(*shape):
         return jax.ShapeDtypeStruct(shape, jnp.int32)
 
-    # The kernel reads pages by their number, from one array.
-    parts = (64,) if is_for_kernel else (24, 40)
+    # The kernel for TPUs reads pages by their number, from one array.
+    segments = (64,) if kernel.reads_owned_pages else (24, 40)
     slots = jax.eval_shape(
         lambda: empty_slots(
             *(B, S),
-            empty_cache(sizes, parts, W, dtype, is_for_kernel=is_for_kernel),
+            empty_cache(sizes, segments, W, dtype, kernel.layout),
         )
     )
     slots = placed(slots, slot_shardings(mesh, slots))
@@ -143,7 +145,7 @@ def lowered(devices, sizes=SIZES, dtype=jnp.float32, *, is_for_kernel=False):
     decode = Programs.decode.lower(
         programs,
         *(params, slots, ids(B), ids(B, M), ids(5, sizes.vocab_size)),
-        *(jax.ShapeDtypeStruct((), jnp.float32), ids(), ids(), len(parts)),
+        *(jax.ShapeDtypeStruct((), jnp.float32), ids(), ids(), len(segments)),
     )
     observe = Programs.observe.lower(
         programs,
@@ -180,13 +182,14 @@ def test_a_layer_sums_twice_and_neither_weights_nor_cache_move():
 FOR_TPUS = """
 import dataclasses, jax.numpy as jnp
 from jax.experimental import topologies
+from jaxsearch.models.tpu_page_attention import TPU_PAGES
 from tests.rollout.test_tensor import SIZES, collectives, lowered
 
 devices = topologies.get_topology_desc(
     topology_name="v5e:2x2", platform="tpu"
 ).devices
 sizes = dataclasses.replace(SIZES, num_heads=28, num_kv_heads=4, head_width=128)
-for program in lowered(list(devices[:2]), sizes, jnp.bfloat16, is_for_kernel=True):
+for program in lowered(list(devices[:2]), sizes, jnp.bfloat16, TPU_PAGES):
     text = program.compile().as_text()
     print(text.count('custom_call_target="tpu_custom_call"'), len(collectives(text)))
 """
