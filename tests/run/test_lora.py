@@ -128,7 +128,7 @@ def test_a_policy_is_evaluated_and_exported_with_its_adapters_merged(whole, tmp_
         served,
     )
     before = plain.for_rollouts(split(LORA, run.initial_params())[0])
-    old, new = (np.asarray(x["blocks"][0]["down"]) for x in (before, again))
+    old, new = (np.asarray(x["blocks"][0]["mlp"]["down"]) for x in (before, again))
     assert np.abs(old - new).max() > 1e-4
 
 
