@@ -81,6 +81,16 @@ class ModelConfig:
     lora: LoRAConfig = LoRAConfig()
     """Train low-rank updates of the weights in place of the weights."""
 
+    def __post_init__(self):
+        for name in ("attention", "decode_attention"):
+            value = vars(self)[name]
+            if isinstance(value, str):
+                raise ValueError(
+                    f"model.{name} is a kernel, not a name: got {value!r}; leave it "
+                    "out for the automatic choice, or import one, as in `from "
+                    "jaxsearch.models.row_attention import PLAIN`"
+                )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
