@@ -11,9 +11,9 @@ from jaxsearch.plan.machine import Machine
 from jaxsearch.plan.measured import Measured, measured
 from jaxsearch.plan.rollouts import Rollouts
 from jaxsearch.plan.training import Training
-from jaxsearch.rl.head import chunk_width
+from jaxsearch.rl.head import max_chunks
 from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.run.build import make_transformer
+from jaxsearch.run.build import make_transformer, rollout_budgets
 
 # By their names in a plan. An update is `gradient` for each microbatch, then `step`.
 GRADIENT, STEP, PREFILL, APPEND, DECODE = (
@@ -37,7 +37,8 @@ def compiled_parts(
     sizes = dict(mesh.shape)
     rows, row_len = training.batch.tokens.shape
     num_positions = rows // meshes.row_multiple(mesh) * (row_len - 1)
-    width = chunk_width(1, num_positions, architecture.vocab_size // sizes["tensor"])
+    # As if every token counted in the loss.
+    num_chunks = max_chunks(num_positions, architecture.vocab_size // sizes["tensor"])
     rollout = config.rollout
     replica = replica_meshes(machine.local, rollout.tensor, rollout.replicas)[0]
     rollouts = Rollouts(
@@ -49,8 +50,6 @@ def compiled_parts(
     )
     shared = dict(replica.shape)
     print(f"{architecture.num_parameters:,} parameters, {sizes}", file=sys.stderr)
-    # As if every token were the policy's.
-    num_chunks = -(-num_positions // width)
     # The short ones first: what is wrong shows early.
     return {
         STEP: measured(STEP, training.apply, sizes),
@@ -68,10 +67,10 @@ def computed_parts(
 ) -> Parts:
     """The same by arithmetic, where no compiler is at hand: what they must take."""
     num_devices = update.data * update.fsdp * update.tensor
-    budgets = config.rollout
     state, params = update.state_bytes, rollout.params_bytes
     sums = update.sums_bytes
-    prompts = -(-budgets.num_slots // stage.group_size) * budgets.max_prompt_len
+    num_prompts = rollout_budgets(config.rollout).num_prompts(stage.group_size)
+    prompt_tokens = num_prompts * config.rollout.max_prompt_len
 
     def part(
         held: float, extra: float, flops: float, accessed: float, received: float = 0.0
@@ -94,7 +93,7 @@ def computed_parts(
             update.least_received,
         ),
         STEP: part(state + sums, 0.0, 0.0, 2 * state + sums),
-        PREFILL: part(params, 0.0, rollout.append_flops(prompts), params),
+        PREFILL: part(params, 0.0, rollout.append_flops(prompt_tokens), params),
         APPEND: part(held, 0.0, rollout.append_flops(rollout.append_tokens), params),
         DECODE: part(
             held,

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from jaxsearch.config import RLStage, RunConfig
-from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import placed
 from jaxsearch.rewards.tasks import task_named
@@ -22,10 +21,10 @@ from jaxsearch.rollout.layout import (
     slot_shardings,
     whole,
 )
-from jaxsearch.rollout.sampling import TopKTopP
-from jaxsearch.rollout.shapes import Shapes
-from jaxsearch.rollout.slots import Slots, empty_slots
-from jaxsearch.run.build import rollout_budgets
+from jaxsearch.rollout.shapes import Shapes, initial_slots
+from jaxsearch.rollout.slots import Slots
+from jaxsearch.rollout.stop import num_stop_states
+from jaxsearch.run.build import rollout_budgets, rollout_programs
 
 Lowered = Any  # jax.stages.Lowered
 
@@ -61,17 +60,7 @@ class Rollouts:
 
     @functools.cached_property
     def slots(self) -> Slots:
-        def make() -> Slots:
-            cache = empty_cache(
-                self.transformer.architecture,
-                self.shapes.segment_sizes,
-                self.shapes.page_len,
-                self.transformer.dtype,
-                self.transformer.decode_kernel.layout,
-            )
-            budgets = self.shapes.budgets
-            return empty_slots(budgets.num_slots, budgets.max_len, cache)
-
+        make = functools.partial(initial_slots, self.shapes, self.transformer)
         shapes = jax.eval_shape(make)
         return placed(shapes, slot_shardings(self.mesh, shapes))
 
@@ -90,9 +79,8 @@ class Rollouts:
 
     @property
     def table(self) -> jax.ShapeDtypeStruct:
-        """Of the stop automaton: a state for each byte of the tags, and two more."""
-        tags = task_named(self.stage.task).protocol.stop_tags
-        num_states = sum(len(tag.encode()) for tag in tags) + 2
+        """The stop table of the stage's protocol."""
+        num_states = num_stop_states(task_named(self.stage.task).protocol.stop_tags)
         return self._ints(num_states, self.transformer.architecture.vocab_size)
 
     def prefill(self) -> Lowered:
@@ -119,14 +107,13 @@ class Rollouts:
     def decode(self) -> Lowered:
         """A step of all slots."""
         budgets = self.shapes.budgets
-        num_pages = -(-budgets.max_len // self.shapes.page_len)
         one = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole)
         return Programs.decode.lower(
             self._programs,
             self.params,
             self.slots,
             self._ints(budgets.num_slots),
-            self._ints(budgets.num_slots, num_pages),
+            self._ints(budgets.num_slots, self.shapes.row_pages[-1]),
             self.table,
             one,
             self._ints(),
@@ -136,20 +123,14 @@ class Rollouts:
 
     @property
     def _prompt_rows(self) -> Sequence[jax.ShapeDtypeStruct]:
-        num_prompts = -(-self.shapes.budgets.num_slots // self.stage.group_size)
+        num_prompts = self.shapes.budgets.num_prompts(self.stage.group_size)
         row_len = self.shapes.prompt_lens[-1]
         return self._ints(num_prompts, row_len), self._ints(num_prompts)
 
     @property
     def _programs(self) -> Programs:
-        rollout = self.config.rollout
-        return Programs(
-            transformer=self.transformer,
-            end_ids=(0,),
-            max_turn_len=rollout.max_turn_len,
-            truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
-            seed=self.config.seed,
-        )
+        # Any end id will do: the shapes of the programs do not depend on it.
+        return rollout_programs(self.config, self.transformer, end_ids=(0,))
 
     @property
     def _whole(self) -> NamedSharding:

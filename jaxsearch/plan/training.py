@@ -15,7 +15,7 @@ from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import placed
 from jaxsearch.rl.batching import TrainBatch, batch_shapes, num_batch_rows
-from jaxsearch.rl.update import TrainState, Updater
+from jaxsearch.rl.update import TrainState, Updater, initial_state
 from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.run.build import make_updater, param_shardings
 
@@ -53,21 +53,26 @@ class Training:
     def state(self) -> TrainState:
         trained, optimizer = self.params[1], self.updater.optimizer
         on_all = meshes.replicated(self.mesh)
-        opt_state = optax.tree_map_params(
-            optimizer,
-            lambda x, param: placed(x, param.sharding),
-            jax.eval_shape(optimizer.init, trained),
+        state = jax.eval_shape(
+            functools.partial(
+                initial_state,
+                optimizer=optimizer,
+                needs_reference=self.stage.needs_reference,
+            ),
             trained,
-            transform_non_params=lambda x: placed(x, on_all),
         )
-        count = jax.ShapeDtypeStruct((), jnp.int32, sharding=on_all)
-        needs_reference = self.stage.needs_reference
-        return TrainState(
+        return state._replace(
             params=trained,
-            opt_state=opt_state,
-            reference=trained if needs_reference else {},
-            num_updates=count,
-            num_skipped=count,
+            opt_state=optax.tree_map_params(
+                optimizer,
+                lambda x, param: placed(x, param.sharding),
+                state.opt_state,
+                trained,
+                transform_non_params=lambda x: placed(x, on_all),
+            ),
+            reference=trained if state.reference else {},
+            num_updates=placed(state.num_updates, on_all),
+            num_skipped=placed(state.num_skipped, on_all),
         )
 
     @property

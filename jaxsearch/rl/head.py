@@ -64,6 +64,11 @@ def chunk_width(num_rows: int, row_len: int, vocab_size: int) -> int:
     return min(row_len, max(1, positions // num_rows))
 
 
+def max_chunks(row_len: int, vocab_size: int) -> int:
+    """Chunks that one row of a device takes if all of its tokens count."""
+    return -(-row_len // chunk_width(1, row_len, vocab_size))
+
+
 class _Chunks(NamedTuple):
     """Where the positions that count go: first in their row, then cut in columns.
 

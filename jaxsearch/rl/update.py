@@ -48,14 +48,23 @@ def begin_stage(
     Everything lies where the parameters lie. `params` are taken over, not copied:
     the first update donates them, and reading them after it is an error.
     """
-    scalars = (optimizer.init(params), jnp.int32(0), jnp.int32(0))
-    opt_state, num_updates, num_skipped = _beside(params, scalars)
+    state = initial_state(params, optimizer, needs_reference=needs_reference)
+    return _beside(params, state)
+
+
+def initial_state(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    *,
+    needs_reference: bool,
+) -> TrainState:
+    """The state before the first update, wherever JAX puts its arrays."""
     return TrainState(
         params=params,
-        opt_state=opt_state,
+        opt_state=optimizer.init(params),
         reference=jax.tree.map(jnp.copy, params) if needs_reference else {},
-        num_updates=num_updates,
-        num_skipped=num_skipped,
+        num_updates=jnp.int32(0),
+        num_skipped=jnp.int32(0),
     )
 
 

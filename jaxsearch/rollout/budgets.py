@@ -52,6 +52,10 @@ class Budgets:
                 f"got {self.cache_len}"
             )
 
+    def num_prompts(self, group_size: int) -> int:
+        """Prompts that are prefilled together: enough for a group to fill each slot."""
+        return -(-self.num_slots // group_size)
+
 
 def buckets(limit: int) -> tuple[int, ...]:
     """The limit and its halves, smallest first: the shapes that get compiled."""

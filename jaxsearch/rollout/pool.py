@@ -1,5 +1,6 @@
 """The slots as the host sees them: ragged lists in, fixed shapes on the device."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
@@ -7,7 +8,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsearch.data.tokenizer import pad_rows
-from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.transformer import Params
 from jaxsearch.rollout.budgets import Budgets, bucket_of
 from jaxsearch.rollout.decode import Programs, Prompts
@@ -18,8 +18,8 @@ from jaxsearch.rollout.layout import (
     whole,
 )
 from jaxsearch.rollout.pages import PageTable
-from jaxsearch.rollout.shapes import local_shapes
-from jaxsearch.rollout.slots import Row, Slots, Start, empty_slots
+from jaxsearch.rollout.shapes import initial_slots, local_shapes
+from jaxsearch.rollout.slots import Row, Start
 from jaxsearch.rollout.threads import Stop
 
 # A slot is given so much of a page beyond what it holds: it decides for how long
@@ -50,6 +50,7 @@ class SlotPool:
         self._param_places = rollout_shardings(mesh, programs.transformer)
         self._table = jax.device_put(table, whole(mesh))
         self._pad_id = pad_id
+        self._budgets = budgets
         self._num_slots = budgets.num_slots
         self._max_len = budgets.max_len
         transformer = programs.transformer
@@ -61,16 +62,7 @@ class SlotPool:
             max_len=budgets.max_len,
         )
 
-        def slots() -> Slots:
-            cache = empty_cache(
-                transformer.architecture,
-                self._shapes.segment_sizes,
-                self._shapes.page_len,
-                transformer.dtype,
-                transformer.decode_kernel.layout,
-            )
-            return empty_slots(budgets.num_slots, budgets.max_len, cache)
-
+        slots = functools.partial(initial_slots, self._shapes, transformer)
         # Made where they are: the first device has no room for those of all.
         places = slot_shardings(mesh, jax.eval_shape(slots))
         self._make_slots = jax.jit(slots, out_shardings=places)
@@ -112,7 +104,7 @@ class SlotPool:
 
     def num_prompts(self, group_size: int) -> int:
         """Prompts that are prefilled together: enough to fill every slot."""
-        return -(-self._num_slots // group_size)
+        return self._budgets.num_prompts(group_size)
 
     def prefill(
         self, params: Params, prompts: Sequence[Sequence[int]], group_size: int

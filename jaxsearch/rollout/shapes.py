@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import jax
 
+from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.kernels import DecodeKernel
 from jaxsearch.models.page_attention import PLAIN_PAGES
+from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.budgets import Budgets, buckets
+from jaxsearch.rollout.slots import Slots, empty_slots
 
 # Observation tokens that are appended at once: enough for products near the machine's
 # peak rate, few enough that batches are seldom padded with empty rows. Two CPU cores
@@ -128,3 +131,15 @@ def _shares(shares: Sequence[float], total: int, spacing: int) -> tuple[int, ...
         if previous + spacing <= count <= total - spacing:
             chosen.append(count)
     return (*chosen, total)
+
+
+def initial_slots(shapes: Shapes, transformer: Transformer) -> Slots:
+    """Free slots and an empty cache, in these shapes."""
+    cache = empty_cache(
+        transformer.architecture,
+        shapes.segment_sizes,
+        shapes.page_len,
+        transformer.dtype,
+        transformer.decode_kernel.layout,
+    )
+    return empty_slots(shapes.budgets.num_slots, shapes.budgets.max_len, cache)

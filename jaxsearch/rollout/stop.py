@@ -48,6 +48,11 @@ def stop_table(
     return table
 
 
+def num_stop_states(stop_tags: Sequence[str]) -> int:
+    """Rows of the `stop_table` of these tags, for any tokenizer."""
+    return len(_byte_automaton([tag.encode() for tag in stop_tags]))
+
+
 def _byte_automaton(tags: list[bytes]) -> Int[np.ndarray, "states 256"]:
     prefixes = {b""}
     for tag in tags:

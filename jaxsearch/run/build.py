@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,25 @@ def rollout_budgets(rollout: RolloutConfig) -> Budgets:
     )
 
 
+def rollout_programs(
+    config: RunConfig, transformer: Transformer, end_ids: Sequence[int]
+) -> Programs:
+    """The device programs of a config's rollouts.
+
+    Args:
+      transformer: as it runs on a replica.
+      end_ids: of the tokenizer.
+    """
+    rollout = config.rollout
+    return Programs(
+        transformer=transformer,
+        end_ids=tuple(end_ids),
+        max_turn_len=rollout.max_turn_len,
+        truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
+        seed=config.seed,
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """A config with its inputs, network, indexes and compiled programs."""
@@ -227,12 +247,8 @@ class Run:
     def sampler(self) -> Sampler:
         config, inputs = self.config, self.inputs
         rollout = config.rollout
-        programs = Programs(
-            transformer=self.rollout_transformer,
-            end_ids=inputs.tokenizer.end_ids,
-            max_turn_len=rollout.max_turn_len,
-            truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
-            seed=config.seed,
+        programs = rollout_programs(
+            config, self.rollout_transformer, inputs.tokenizer.end_ids
         )
         budgets = rollout_budgets(rollout)
         table = stop_table(
