@@ -7,39 +7,22 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.families.family import TreePath
+from jaxsearch.models.families.table import family_of
 from jaxsearch.models.transformer import Params
-
-TreePath = tuple[str, ...]
-
-_LAYER: dict[TreePath, str] = {
-    ("attention_norm", "scale"): "input_layernorm.weight",
-    ("projections", "query"): "self_attn.q_proj.weight",
-    ("projections", "query_bias"): "self_attn.q_proj.bias",
-    ("projections", "query_norm", "scale"): "self_attn.q_norm.weight",
-    ("projections", "key"): "self_attn.k_proj.weight",
-    ("projections", "key_bias"): "self_attn.k_proj.bias",
-    ("projections", "key_norm", "scale"): "self_attn.k_norm.weight",
-    ("projections", "value"): "self_attn.v_proj.weight",
-    ("projections", "value_bias"): "self_attn.v_proj.bias",
-    ("projections", "out"): "self_attn.o_proj.weight",
-    ("mlp_norm", "scale"): "post_attention_layernorm.weight",
-    ("mlp", "gate"): "mlp.gate_proj.weight",
-    ("mlp", "up"): "mlp.up_proj.weight",
-    ("mlp", "down"): "mlp.down_proj.weight",
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of the files, and which part of which parameter it is.
+    """One tensor of the files, and the part of a parameter that it holds.
 
-    The file's tensor has the same values in the same order as that part: only heads
-    and their width are one axis there, as torch's linear maps have it.
+    Both have the same values in the same order; in the file heads and their width are
+    one axis, as in torch's linear layers.
     """
 
     name: str
     path: TreePath
-    layer: int | None  # of a parameter that is stacked over layers
+    layer: int | None  # for a parameter that is stacked over layers
     shape: tuple[int, ...]  # of our part
     file_shape: tuple[int, ...]
 
@@ -57,10 +40,10 @@ def entries(architecture: Architecture, shapes: Params) -> Iterator[Entry]:
     for path, name in outside.items():
         shape = at(shapes, path).shape
         yield Entry(name, path, None, shape, shape)
+    names = family_of(architecture).layer_names
+    names = {path: name for path, name in names.items() if _has(shapes, path)}
     for layer in range(architecture.num_layers):
-        for path, name in _LAYER.items():
-            if not _has(architecture, path):
-                continue
+        for path, name in names.items():
             path = ("blocks", *path)
             shape = at(shapes, path).shape[1:]
             name = f"model.layers.{layer}.{name}"
@@ -78,17 +61,19 @@ def to_hf(
 
 
 def at(tree: Any, path: TreePath) -> Any:
-    """What stands there in a nested dict."""
+    """The value at a path of a nested dict."""
     for key in path:
         tree = tree[key]
     return tree
 
 
-def _has(architecture: Architecture, path: TreePath) -> bool:
-    if path[1].endswith("_bias"):
-        return architecture.has_qkv_bias
-    if path[0] == "projections" and path[-1] == "scale":
-        return architecture.has_qk_norm
+def _has(shapes: Params, path: TreePath) -> bool:
+    """Whether the blocks have a parameter."""
+    tree = shapes["blocks"]
+    for key in path:
+        if key not in tree:
+            return False
+        tree = tree[key]
     return True
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from jaxsearch.config import RunConfig
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.families.table import PUBLISHED_SIZES
 from jaxsearch.models.hub import local_folder
-from jaxsearch.models.known_sizes import ARCHITECTURES
 from jaxsearch.run.build import sized_architecture
 from jaxsearch.run.policy import padded_vocab, read_architecture
 
@@ -28,8 +28,8 @@ def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
         return _of_random_weights(config)
     if Path(name).is_dir():
         return read_architecture(name), f"{name}/config.json"
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name], "the table of published sizes (models/known.py)"
+    if name in PUBLISHED_SIZES:
+        return PUBLISHED_SIZES[name], "the table of published sizes (models/families)"
     try:
         folder = local_folder(name, "model", ("config.json",))
     except ValueError as error:

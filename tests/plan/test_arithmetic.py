@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.families.table import PUBLISHED_SIZES
 from jaxsearch.models.hf_config import from_hf_config
-from jaxsearch.models.known_sizes import ARCHITECTURES
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 from jaxsearch.plan.chips import chip_of, topology
 from jaxsearch.plan.suggest import suggestion
@@ -40,7 +40,7 @@ UPDATE = UpdateWork(
     remat=False,
     has_reference=False,
 )
-SEVEN = ARCHITECTURES["Qwen/Qwen2.5-7B-Instruct"]
+SEVEN = PUBLISHED_SIZES["Qwen/Qwen2.5-7B-Instruct"]
 
 
 def test_products_of_an_update_are_three_times_a_forward_pass():
@@ -146,9 +146,9 @@ def test_what_does_not_fit_is_answered_with_what_would():
     assert not suggestion(update, rollout, memory_bytes=2**30, **sizes)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", PUBLISHED_SIZES)
 def test_published_sizes_are_those_of_the_models_own_files(name):
     file = CONFIGS / f"{name.split('/')[1]}.config.json"
     if not file.is_file():
         pytest.skip(f"{file} is not there")
-    assert ARCHITECTURES[name] == from_hf_config(json.loads(file.read_text()))
+    assert PUBLISHED_SIZES[name] == from_hf_config(json.loads(file.read_text()))

@@ -1,0 +1,173 @@
+"""A model family as a value, and the readers that families share."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxsearch.models.architecture import Architecture, RopeScaling
+
+HFConfig = dict[str, Any]  # the fields of a config.json
+TreePath = tuple[str, ...]
+
+# Parameters of a block -> names of tensors after `model.layers.N.`, as in Llama files.
+LLAMA_LAYER_NAMES: Mapping[TreePath, str] = {
+    ("attention_norm", "scale"): "input_layernorm.weight",
+    ("projections", "query"): "self_attn.q_proj.weight",
+    ("projections", "query_bias"): "self_attn.q_proj.bias",
+    ("projections", "query_norm", "scale"): "self_attn.q_norm.weight",
+    ("projections", "key"): "self_attn.k_proj.weight",
+    ("projections", "key_bias"): "self_attn.k_proj.bias",
+    ("projections", "key_norm", "scale"): "self_attn.k_norm.weight",
+    ("projections", "value"): "self_attn.v_proj.weight",
+    ("projections", "value_bias"): "self_attn.v_proj.bias",
+    ("projections", "out"): "self_attn.o_proj.weight",
+    ("mlp_norm", "scale"): "post_attention_layernorm.weight",
+    ("mlp", "gate"): "mlp.gate_proj.weight",
+    ("mlp", "up"): "mlp.up_proj.weight",
+    ("mlp", "down"): "mlp.down_proj.weight",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """One Hugging Face model type.
+
+    Attributes:
+      model_type: of config.json.
+      class_name: of the model in transformers.
+      read: the architecture that a config.json describes. It raises ValueError for an
+        option that changes the network in a way that the block does not support.
+      write: the inverse; model type, class and dtype are added by the caller. Fields
+        of an architecture that the family does not have may be ignored.
+      layer_names: parameters of a block -> names of tensors after `model.layers.N.`.
+        Parameters that an architecture does not have are skipped.
+      sizes: published models, as their own config.json on the Hub gives them, so that a
+        run can be planned without a network. Loading reads the file itself.
+    """
+
+    model_type: str
+    class_name: str
+    read: Callable[[HFConfig], Architecture]
+    write: Callable[[Architecture], HFConfig]
+    layer_names: Mapping[TreePath, str] = dataclasses.field(
+        default_factory=lambda: LLAMA_LAYER_NAMES
+    )
+    sizes: Mapping[str, Architecture] = dataclasses.field(default_factory=dict)
+
+
+def required(config: HFConfig, name: str) -> Any:
+    """The value of a field.
+
+    Raises:
+      ValueError: if the field is missing.
+    """
+    if name not in config:
+        raise ValueError(f"config.json has no field {name!r}")
+    return config[name]
+
+
+def refuse_options(config: HFConfig, supported: Mapping[str, Any]) -> None:
+    """Checks options that change the network in a way that is not built here.
+
+    Args:
+      supported: the only supported value of each option; absent and null pass.
+
+    Raises:
+      ValueError: naming the first other value.
+    """
+    for name, value in supported.items():
+        if config.get(name) not in (None, value):
+            raise ValueError(
+                f"{name} = {config[name]!r} is not supported for "
+                f"{config['model_type']}; only {value!r} is"
+            )
+
+
+def refuse_local_layers(config: HFConfig) -> None:
+    """Raises ValueError for layers with any other than full attention."""
+    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
+    if kinds:
+        raise ValueError(
+            f"layer_types {sorted(kinds)} are not supported for "
+            f"{config['model_type']}; only full attention is, no sliding-window "
+            "attention"
+        )
+
+
+def read_sizes(config: HFConfig) -> dict[str, Any]:
+    """Keywords of `Architecture` that have the same names in every family.
+
+    Files of transformers 4 have `rope_theta` and `rope_scaling` as separate fields,
+    those of transformers 5 have both in `rope_parameters`.
+    """
+    width, num_heads = (
+        required(config, "hidden_size"),
+        required(config, "num_attention_heads"),
+    )
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return {
+        "vocab_size": required(config, "vocab_size"),
+        "width": width,
+        "mlp_width": required(config, "intermediate_size"),
+        "num_layers": required(config, "num_hidden_layers"),
+        "num_heads": num_heads,
+        "num_kv_heads": config.get("num_key_value_heads") or num_heads,
+        "head_width": config.get("head_dim") or width // num_heads,
+        "rope_theta": float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
+        "rope_scaling": read_rope_scaling(rope),
+        "norm_eps": config.get("rms_norm_eps", 1e-6),
+        "has_tied_head": config.get("tie_word_embeddings", False),
+        "max_positions": config.get("max_position_embeddings"),
+    }
+
+
+def write_sizes(architecture: Architecture) -> HFConfig:
+    """The inverse of `read_sizes`, in the layout of transformers 4."""
+    return {
+        "vocab_size": architecture.vocab_size,
+        "hidden_size": architecture.width,
+        "intermediate_size": architecture.mlp_width,
+        "num_hidden_layers": architecture.num_layers,
+        "num_attention_heads": architecture.num_heads,
+        "num_key_value_heads": architecture.num_kv_heads,
+        "head_dim": architecture.head_width,
+        "rope_theta": architecture.rope_theta,
+        "rope_scaling": write_rope_scaling(architecture.rope_scaling),
+        "rms_norm_eps": architecture.norm_eps,
+        "max_position_embeddings": architecture.max_positions,
+        "tie_word_embeddings": architecture.has_tied_head,
+    }
+
+
+def read_rope_scaling(rope: HFConfig) -> RopeScaling | None:
+    """The scaling that `rope_scaling` or `rope_parameters` describes.
+
+    Raises:
+      ValueError: for any other than Llama 3's or none.
+    """
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise ValueError(
+            f"rope scaling {kind!r} is not supported; only 'llama3' and none are"
+        )
+    return RopeScaling(
+        factor=float(required(rope, "factor")),
+        low_freq_factor=float(required(rope, "low_freq_factor")),
+        high_freq_factor=float(required(rope, "high_freq_factor")),
+        original_len=int(required(rope, "original_max_position_embeddings")),
+    )
+
+
+def write_rope_scaling(scaling: RopeScaling | None) -> HFConfig | None:
+    """The inverse of `read_rope_scaling`."""
+    if scaling is None:
+        return None
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_len,
+    }
