@@ -1,1 +1,1 @@
-"""From a query to passages."""
+"""Retrieval: passages, encoders and indexes."""

@@ -1,9 +1,8 @@
-"""How a model's vectors are meant: as its own configuration or an option says.
+"""Settings of a BERT encoder, from its sentence-transformers files or from options.
 
-The configuration is that of sentence-transformers: `modules.json` lists what follows
-the network, `1_Pooling/config.json` says how tokens become a vector, and
-`config_sentence_transformers.json` may hold the prompts of queries and passages.
-Nothing is concluded from the name of a model or of a folder.
+`modules.json` lists the modules after the network, `1_Pooling/config.json` states how
+tokens become one vector, and `config_sentence_transformers.json` may contain prompts
+for queries and passages. Nothing is inferred from the name of a model or a folder.
 """
 
 import dataclasses
@@ -16,7 +15,7 @@ from jaxsearch.models.bert import POOLINGS
 from jaxsearch.search.encoder_options import EncoderOptions
 
 DTYPES = ("float32", "bfloat16")
-# Names of prompts, the first that is there counts, as in sentence-transformers.
+# The first of these names that a model has is used, as in sentence-transformers.
 _QUERY_PROMPTS = ("query",)
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")
 _POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
@@ -24,13 +23,13 @@ _POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """All that decides a vector besides weights and tokenizer."""
+    """The settings that decide a vector, besides weights and tokenizer."""
 
     pooling: str  # one of POOLINGS
-    is_normalised: bool  # whether vectors have length 1
+    is_normalised: bool  # whether vectors are scaled to length 1
     query_prefix: str
     passage_prefix: str
-    max_len: int  # tokens, [CLS] and [SEP] included; the rest of a text is cut off
+    max_len: int  # in tokens, with [CLS] and [SEP]; longer texts are truncated
     dtype: str = "float32"  # of activations, one of DTYPES
 
     def __post_init__(self):
@@ -41,7 +40,7 @@ class EncoderSettings:
                     f"encoder {name} {value!r} is not supported; expected one of "
                     f"{', '.join(known)}"
                 )
-        # [CLS], [SEP] and something between them.
+        # [CLS], [SEP] and at least one token between them.
         if self.max_len < 3:
             raise ValueError(f"encoder max_len must be at least 3, got {self.max_len}")
 
@@ -49,21 +48,24 @@ class EncoderSettings:
 def read_settings(
     folder: Path, options: EncoderOptions, *, max_positions: int, tokenizer_len: int
 ) -> EncoderSettings:
-    """The settings of a model's folder, where no option says otherwise.
+    """Reads the settings of a model's folder; options take precedence.
 
     Args:
-      max_positions: longest row of the network.
-      tokenizer_len: longest row that the tokenizer names, if the configuration
-        names none.
+      folder: the model's folder.
+      options: settings of the user.
+      max_positions: longest row of the network, in tokens.
+      tokenizer_len: longest row of the tokenizer, used if the configuration states
+        none.
 
-    Errors: ValueError names the file and what is not supported in it, or the options
-    to give where the model does not say.
+    Raises:
+      ValueError: if a file has an unsupported setting, or if the model does not state
+        a setting; the message names the file, or the option to give.
     """
     pooling, is_normalised = options.pooling, options.is_normalised
     modules = _modules(folder)
     if modules is None and None in (pooling, is_normalised):
         raise ValueError(
-            f"encoder folder {folder} has no modules.json, so nothing says how its "
+            f"encoder folder {folder} has no modules.json, which would state how its "
             "vectors are made: give --pooling mean or --pooling cls, and --normalize "
             "or --no-normalize"
         )
@@ -88,7 +90,7 @@ def read_settings(
 
 
 def _modules(folder: Path) -> dict[str, str] | None:
-    """Kind of each module -> its folder; None where there is no modules.json."""
+    """Maps the kind of each module to its folder; None without a modules.json."""
     path = folder / "modules.json"
     if not path.is_file():
         return None
@@ -105,7 +107,7 @@ def _modules(folder: Path) -> dict[str, str] | None:
     ):
         raise ValueError(
             f"{path}: modules {list(found)} are not supported; expected Transformer, "
-            "Pooling and perhaps Normalize"
+            "Pooling and optionally Normalize"
         )
     return found
 
@@ -115,7 +117,7 @@ def _pooling(folder: Path, module: str) -> str:
     config = _read_object(path, "give --pooling mean or --pooling cls")
     if not config.get("include_prompt", True):
         raise ValueError(f"{path}: include_prompt false is not supported")
-    # Older files have a flag for each kind.
+    # Older files have one flag per kind of pooling.
     flags = [k for k, v in config.items() if k.startswith("pooling_mode_") and v]
     found = config.get(
         "pooling_mode", [_POOLING_FLAGS.get(flag, flag) for flag in flags]
@@ -132,7 +134,7 @@ def _pooling(folder: Path, module: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Prompts:
-    """The prompts of a model, by name; none where it has no such file."""
+    """The prompts of a model by name; empty if the model has no file for them."""
 
     path: Path
     texts: Mapping[str, Any]
@@ -144,17 +146,18 @@ class _Prompts:
         return cls(path, _read_object(path).get("prompts") or {})
 
     def first_of(self, names: Sequence[str], option: str) -> str:
-        """The text of the first name that is there; "" where no prompts are.
+        """Returns the prompt with the first known name; "" if there are no prompts.
 
-        Errors: ValueError where there are prompts, but none of these.
+        Raises:
+          ValueError: if there are prompts, but none with these names.
         """
         for name in names:
             if name in self.texts:
                 return self.texts[name] or ""
         if self.texts:
             raise ValueError(
-                f"{self.path}: the prompts {sorted(self.texts)} have none named "
-                f"{' or '.join(names)}: give {option}, which may be empty"
+                f"{self.path}: expected a prompt named {' or '.join(names)}, found "
+                f"{sorted(self.texts)}: give {option}, which may be empty"
             )
         return ""
 
@@ -164,16 +167,16 @@ def _max_len(folder: Path, max_positions: int, tokenizer_len: int) -> int:
     config = _read_object(path) if path.is_file() else {}
     if config.get("do_lower_case"):
         raise ValueError(
-            f"{path}: do_lower_case is not supported; expected false (a tokenizer has "
-            "its own)"
+            f"{path}: do_lower_case is not supported; expected false (the tokenizer "
+            "lowercases)"
         )
     found = config.get("max_seq_length")
     if found is None:
         return min(max_positions, tokenizer_len)
     if not isinstance(found, int) or not 3 <= found <= max_positions:
         raise ValueError(
-            f"{path}: max_seq_length must lie in 3..{max_positions}, the positions of "
-            f"the network, got {found!r}"
+            f"{path}: max_seq_length must be in 3..{max_positions} (the network's "
+            f"longest row), got {found!r}"
         )
     return found
 

@@ -1,17 +1,26 @@
-"""The tokenizer of an encoder's folder."""
+"""The tokenizer of a BERT encoder's folder."""
 
 from pathlib import Path
 from typing import Any
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
-    """The folder's `tokenizers.Tokenizer`, and the longest row that it names.
+    """Reads a tokenizer that adds [CLS] and [SEP] to each text.
 
-    Errors: ValueError names the folder, and what is missing or does not fit.
+    Args:
+      folder: the model's folder.
+      vocab_size: rows of the network's embedding.
+
+    Returns:
+      The `tokenizers.Tokenizer`, and the longest row that it allows, in tokens.
+
+    Raises:
+      ValueError: if the folder has no fast tokenizer, or one that does not fit the
+        network.
     """
     from transformers import AutoTokenizer
 
-    # Without either, transformers makes one that knows no word.
+    # Without either file, transformers makes a tokenizer with an empty vocabulary.
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise ValueError(
             f"encoder folder {folder} has neither tokenizer.json nor vocab.txt"
@@ -24,7 +33,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
     if not fast.is_fast:
         raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
     tokenizer = fast.backend_tokenizer
-    # A tokenizer.json may have been saved with either.
+    # A tokenizer.json may have been saved with padding or truncation on.
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if len(tokenizer.encode("").ids) != 2:

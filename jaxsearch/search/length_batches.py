@@ -1,4 +1,4 @@
-"""Rows of many lengths in few shapes: which go together, and in what shape."""
+"""Batches of rows of similar length, in a small set of shapes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,18 +8,18 @@ from jaxtyping import Int32
 
 
 class Batch(NamedTuple):
-    """Rows that are computed together, as [num_rows, row_len]."""
+    """Rows that are computed together, in the shape [num_rows, row_len]."""
 
-    members: list[int]  # positions of the rows among all; at most num_rows
+    members: list[int]  # indices of the rows; at most num_rows of them
     num_rows: int
     row_len: int
 
 
 def row_lens(max_len: int) -> tuple[int, ...]:
-    """Lengths that programs exist for, up to max_len.
+    """Row lengths for which programs are compiled, up to max_len.
 
-    Multiples of 8 up to 128, of 16 up to 256, of 32 up to 512, and so on: from 64 on
-    at most an eighth of a row is padding.
+    They are multiples of 8 up to 128, of 16 up to 256, of 32 up to 512, and so on, so
+    that from 64 tokens on at most an eighth of a row is padding.
     """
     lens, step = [], 8
     while not lens or lens[-1] < max_len:
@@ -32,10 +32,16 @@ def row_lens(max_len: int) -> tuple[int, ...]:
 def batches_of_tokens(
     lengths: Sequence[int], max_len: int, *, num_tokens: int, row_multiple: int
 ) -> list[Batch]:
-    """Batches of rows of like length, the longest first.
+    """Batches of about equally many tokens, the longest rows first.
 
-    Full ones hold about `num_tokens` tokens, padding included. The last one holds
-    what is left, in a number of rows that is a power of two times `row_multiple`.
+    The last batch contains the remaining rows. Its number of rows is a power of two
+    times `row_multiple`.
+
+    Args:
+      lengths: tokens per row.
+      max_len: the largest length.
+      num_tokens: tokens of a full batch, padding included.
+      row_multiple: the number of rows of each batch is a multiple of this.
     """
     sizes = np.array(row_lens(max_len))
     order = np.argsort(-np.array(lengths), kind="stable").tolist()
@@ -55,7 +61,7 @@ def batches_of_tokens(
 def batches_by_length(
     lengths: Sequence[int], max_len: int, *, num_rows: int
 ) -> list[Batch]:
-    """Batches of `num_rows` rows, each in the shape of its own length."""
+    """Batches of `num_rows` rows; the shape of a row depends on its own length only."""
     sizes = np.array(row_lens(max_len))
     own = sizes[np.searchsorted(sizes, np.array(lengths, int))]
     found = []
@@ -71,7 +77,7 @@ def batches_by_length(
 def padded(
     rows: Sequence[Sequence[int]], batch: Batch
 ) -> tuple[Int32[np.ndarray, "B T"], Int32[np.ndarray, " B"]]:
-    """Ids in the shape of the batch, and the length of each row; 0 for none."""
+    """Returns ids padded to the shape of the batch, and row lengths (0 if unused)."""
     ids = np.zeros((batch.num_rows, batch.row_len), np.int32)
     lengths = np.zeros(batch.num_rows, np.int32)
     for i, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Passages, and the files they come from."""
+"""Passages, and the corpus files that contain them."""
 
 import dataclasses
 import gzip
@@ -32,15 +32,18 @@ def read_passages(path: str | Path) -> list[Passage]:
 
     JSONL lines are `{"id", "contents"}` or `{"id", "title", "text"}`; the second
     becomes the first with `contents = '"{title}"\\n{text}'`. TSV lines are
-    `id<TAB>text`, and the text is kept as it stands, so it is its own title.
-    Blank lines are skipped; whatever else does not fit is a ValueError that names
-    the file and the line.
+    `id<TAB>text`; the text is kept unchanged, so its first line is the title. Blank
+    lines are skipped.
+
+    Raises:
+      ValueError: if the file is missing, empty, damaged or malformed; the message names
+        the file and the line.
     """
     path = Path(path)
     if not path.name.endswith(CORPUS_SUFFIXES):
         raise ValueError(
             f"{path}: expected a corpus named *{', *'.join(CORPUS_SUFFIXES)}, got "
-            f"{path.name!r}; rename it to say what it holds"
+            f"{path.name!r}; rename the file by its format"
         )
     is_tsv = path.name.endswith((".tsv", ".tsv.gz"))
     passages = []
@@ -61,7 +64,11 @@ def read_passages(path: str | Path) -> list[Passage]:
 
 
 def write_passages(passages: Sequence[Passage], path: str | Path) -> None:
-    """Writes `{"id", "contents"}` lines to a .jsonl or .jsonl.gz file."""
+    """Writes `{"id", "contents"}` lines to a .jsonl or .jsonl.gz file.
+
+    Raises:
+      ValueError: if the path has another suffix.
+    """
     path = Path(path)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"{path}: passages are written as .jsonl or .jsonl.gz")
@@ -70,7 +77,7 @@ def write_passages(passages: Sequence[Passage], path: str | Path) -> None:
         for passage in passages
     )
     if path.suffix == ".gz":
-        # No name and no time inside: the same passages always make the same bytes.
+        # Without a name and a time stamp, the same passages give the same bytes.
         with (
             path.open("wb") as file,
             gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream,
@@ -82,11 +89,11 @@ def write_passages(passages: Sequence[Passage], path: str | Path) -> None:
 
 
 def corpus_fingerprint(passages: Sequence[Passage]) -> str:
-    """32 hex digits that change with any id, any text and the order of passages."""
+    """Hash (32 hex digits) of all ids and texts, in their order."""
     digest = hashlib.sha256()
     for passage in passages:
         for field in (passage.id.encode(), passage.contents.encode()):
-            # The length keeps ("ab", "c") and ("a", "bc") apart.
+            # The length makes ("ab", "c") differ from ("a", "bc").
             digest.update(len(field).to_bytes(8, "little"))
             digest.update(field)
     return digest.hexdigest()[:32]
@@ -139,7 +146,7 @@ def _from_json(line: str, where: str) -> Passage:
         raise ValueError(f'{where}: expected a non-empty "id"')
     if "contents" in fields:
         return Passage(id=id_, contents=_string(fields, "contents", where))
-    # A line break inside a title would make the rest of it look like text.
+    # The first line of `contents` is the title, so a title must not have line breaks.
     title = " ".join(_string(fields, "title", where).split())
     text = _string(fields, "text", where)
     return Passage(id=id_, contents=f'"{title}"\n{text}')
@@ -161,7 +168,7 @@ def _string(fields: dict, name: str, where: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f'{where}: field "{name}" holds half of a surrogate pair at character '
-            f"{error.start}, which is no text"
+            f'{where}: field "{name}" contains half of a surrogate pair at character '
+            f"{error.start}, which is not valid text"
         ) from error
     return value

@@ -1,4 +1,4 @@
-"""`jaxsearch index`, without the command line."""
+"""Tests of `jaxsearch index` through its functions."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A tiny BERT encoder's folder, as sentence-transformers writes one."""
+"""The folder of a tiny BERT encoder, as sentence-transformers writes it."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ MAX_LEN = 48
 
 
 def write_folder(folder: Path, words: list[str], seed: int = 0) -> None:
-    """Random weights; every word is a token, other text is cut into letters."""
+    """Writes random weights, and a vocabulary of these words and single letters."""
     pieces = [*LETTERS, *(f"##{letter}" for letter in LETTERS), "query", "passage"]
     vocabulary = list(dict.fromkeys([*SPECIALS, *pieces, *words]))
     architecture = BertArchitecture(
@@ -33,7 +33,7 @@ def write_folder(folder: Path, words: list[str], seed: int = 0) -> None:
 
     def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         noise = rng.normal(size=leaf.shape).astype(np.float32)
-        # Norms near 1 and small biases, or all texts would have much the same vector.
+        # With norms near 1 and small biases, different texts get different vectors.
         if path[-1].key == "scale":
             return 1 + noise / 10
         return noise / (10 if path[-1].key == "bias" else 4)

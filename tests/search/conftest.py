@@ -1,4 +1,4 @@
-"""An invented corpus, and the real one where it is at hand."""
+"""Fixtures: an invented corpus, and a real one where it is available."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def encoder(passages) -> TfidfEncoder:
 
 @pytest.fixture(scope="session")
 def queries(passages) -> list[str]:
-    """Titles, and words out of the middle of passages."""
+    """Titles, and words from the middle of passages."""
     titles = [passage.title for passage in passages[::7]]
     return titles + [" ".join(p.text.split()[4:9]) for p in passages[3::11]]
 

@@ -1,4 +1,4 @@
-"""A BERT encoder: what becomes of texts, its folder, and indexes built with it."""
+"""Tests of the BERT encoder: vectors, folders, and indexes built with it."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ def encoder(folder):
 
 @pytest.fixture(scope="module")
 def texts(passages):
-    """Of one word to many more than fit, none of them sorted."""
+    """Texts of one word up to more than fit, in random order."""
     rng = np.random.default_rng(0)
     words = " ".join(p.text for p in passages[:50]).split()
     return [" ".join(rng.choice(words, size=n)) for n in rng.integers(1, 60, size=90)]
@@ -48,7 +48,7 @@ def texts(passages):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """128 tokens on all eight devices together."""
+    """Sets batches of 128 tokens over all eight devices."""
     monkeypatch.setattr(encoder_forward, "CPU_TOKENS", 16)
 
 
@@ -149,7 +149,7 @@ def test_nothing_compiles_after_warm_up(caplog, folder, texts, small_batches):
             encoder.encode_queries(texts[start : start + 9])
         encoder.encode_passages(as_passages(texts[::-1]))
         assert len(compiled()) == before
-        # The count would show it: sixteen rows of eight were never needed before.
+        # The count can change: a batch of sixteen rows of eight is a new shape.
         encoder.encode_passages(as_passages(["ka"] * 40))
         assert len(compiled()) > before
 
@@ -254,7 +254,7 @@ def test_an_index_folder_holds_its_encoder(folder, encoder, passages, tmp_path):
     other = TfidfEncoder.fit(passages, dims=32)
     with pytest.raises(ValueError, match="built with another encoder"):
         load_index(tmp_path / "index", encoder=other)
-    # Its encoder serves another corpus as it is.
+    # The saved encoder can be used for another corpus.
     again = build_index_folder(
         corpus=tmp_path / "corpus.jsonl",
         encoder=str(tmp_path / "index" / "encoder"),
@@ -277,7 +277,7 @@ def test_options_without_effect_are_refused(folder, encoder, passages, tmp_path)
 
 @pytest.fixture
 def broken(folder, tmp_path):
-    """A copy of the model to break, and the words that build an index with it."""
+    """A copy of the model to damage, and the command that builds an index with it."""
     words = (folder / "vocab.txt").read_text().split()[5:]
     write_folder(tmp_path / "model", words)
     write_passages([Passage(id="a", contents="ka mo")], tmp_path / "corpus.jsonl")

@@ -1,4 +1,4 @@
-"""What a model says about its vectors, in the old files and the new, or an option."""
+"""Tests of encoder settings: from older and newer files, and from options."""
 
 import json
 
@@ -18,7 +18,7 @@ MODULES = [
 @pytest.fixture
 def write(tmp_path):
     def write(**files):
-        """Files by their names, `/` spelled `__`, without `.json`."""
+        """Writes files given by name, without `.json` and with `__` for `/`."""
         for name, content in files.items():
             path = tmp_path / f"{name.replace('__', '/')}.json"
             path.parent.mkdir(exist_ok=True)
@@ -126,7 +126,7 @@ def test_nothing_is_guessed_where_nothing_is_said(write):
     write(config_sentence_transformers={"prompts": {"retrieval": "r: "}})
     given = {"pooling": "cls", "is_normalised": True}
     with pytest.raises(
-        ValueError, match=r"\['retrieval'\].*query: give --query-prefix"
+        ValueError, match=r"named query, found \['retrieval'\]: give --query-prefix"
     ):
         read(folder, **given)
     with pytest.raises(ValueError, match="document or passage .*give --passage-prefix"):
@@ -159,9 +159,9 @@ def test_nothing_is_guessed_where_nothing_is_said(write):
         ({"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case is not"),
         (
             {"sentence_bert_config": {"max_seq_length": 513}},
-            "sentence_bert_config.json: max_seq_length must lie in 3..512, .* got 513",
+            "sentence_bert_config.json: max_seq_length must be in 3..512 .* got 513",
         ),
-        ({"sentence_bert_config": {"max_seq_length": "9"}}, "must lie .* got '9'"),
+        ({"sentence_bert_config": {"max_seq_length": "9"}}, "must be in .* got '9'"),
         ({"config_sentence_transformers": "{"}, "transformers.json: not JSON"),
     ],
 )

@@ -1,4 +1,4 @@
-"""An encoder of the user's own, given by value, and saved indexes that need it."""
+"""Tests of an encoder given by value, and of saved indexes that need it."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The oracle itself, against a loop that a reader can check."""
+"""Tests of exact search, the oracle of other tests, against a plain loop."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A saved index is complete, fits, or is refused in one line."""
+"""Tests of index folders: incomplete or mismatched ones are refused in one line."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_what_is_written(folder, passages, encoder):
     assert manifest["scorer"] == {"name": "brute_force"}
     assert "passages.jsonl.gz" in manifest["files"]
     assert not [path for path in folder.rglob("*") if path.suffix == ".pkl"]
-    # Nothing is left of the folder that it was written in.
+    # The temporary folder that the index was written to is gone.
     assert [path.name for path in folder.parent.iterdir()] == ["index"]
 
 

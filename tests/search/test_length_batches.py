@@ -1,4 +1,4 @@
-"""Every row in one batch, in few shapes, with little padding."""
+"""Tests of length batches: each row once, few shapes, little padding."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_the_last_batch_has_a_power_of_two_of_rows():
         (16, 16, 8),
         (5, 8, 8),
     ]
-    # 12 rows fit, which is no power of two: 11 are not given 16.
+    # 12 rows fit, which is not a power of two: 11 rows are not padded to 16.
     [last] = batches_of_tokens([8] * 11, 8, num_tokens=96, row_multiple=1)
     assert last.num_rows == 12
 

@@ -1,4 +1,4 @@
-"""A real encoder: all-MiniLM-L6-v2, against transformers on PyTorch."""
+"""Tests of all-MiniLM-L6-v2 against transformers on PyTorch."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.passages import Passage
 
-# Questions beside sentences that answer them without their words.
+# Questions, and sentences that answer them in other words.
 PAIRS = {
     "Who wrote Hamlet?": "The tragedy of the Danish prince is a play by Shakespeare.",
     "How tall is the highest mountain?": "Everest rises 8,849 metres above sea level.",

@@ -1,4 +1,4 @@
-"""Corpus files, good and bad."""
+"""Tests of reading and writing corpus files."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ def test_same_passages_make_same_bytes(tmp_path):
     write_passages(PASSAGES, tmp_path / "b.jsonl.gz")
     first, second = (tmp_path / f"{name}.jsonl.gz" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
-    # Bytes 4 to 8 of a gzip file are its time.
+    # Bytes 4 to 8 of a gzip file are its time stamp.
     assert first.read_bytes()[4:8] == bytes(4)
 
 

@@ -1,4 +1,4 @@
-"""ScaNN against exact search, and what its own interface gets wrong."""
+"""Tests of ScaNN against exact search, and of pitfalls of ScaNN's own interface."""
 
 import concurrent.futures
 import random
@@ -54,7 +54,7 @@ def test_brute_force_equals_exact(brute, exact, queries, k):
     assert brute.scorer == BruteForce()
     found, expected = brute.search(queries, k), exact.search(queries, k)
     np.testing.assert_allclose(scores(found), scores(expected), atol=2e-6)
-    # Passages are the same wherever their scores differ by more than rounding.
+    # Passages agree wherever their scores differ by more than rounding.
     for some, others, values in zip(
         ids(found), ids(expected), scores(expected), strict=True
     ):
@@ -66,7 +66,7 @@ def test_brute_force_equals_exact(brute, exact, queries, k):
 def test_tree_recall_is_095_or_more(tree, exact, queries):
     found, expected = tree.search(queries, 5), exact.search(queries, 5)
     assert recall(scores(found), scores(expected)) >= 0.95
-    # What was found is scored in full, not by its compressed form.
+    # Hits have exact scores, not those of their compressed vectors.
     exact_scores = [
         {hit.passage.id: hit.score for hit in hits}
         for hits in exact.search(queries, 600)
@@ -90,7 +90,7 @@ def test_a_query_does_not_depend_on_its_batch(request, name, queries):
 
 @pytest.mark.parametrize("name", ["brute", "tree"])
 def test_raw_scores_do_not_depend_on_the_batch(request, name, encoder, queries):
-    # Before rounding: one bit is enough to turn a near tie.
+    # Compared before rounding, because one bit can decide a near tie.
     index = request.getfixturevalue(name)
     vectors = encoder.encode_queries(queries)
     _, whole = index._nearest(vectors, 5)
@@ -163,7 +163,7 @@ def test_ties_go_to_the_lower_position():
 def test_near_ties_go_to_the_lower_position():
     class Rounded(TfidfEncoder):
         def encode_passages(self, passages):
-            # As if summed in other orders: the last passages score a little higher.
+            # As if sums had another order: later passages score a little higher.
             noise = 1 + 3e-8 * np.arange(len(passages), dtype=np.float32)
             return super().encode_passages(passages) * noise[:, None]
 
@@ -183,7 +183,7 @@ def test_real_corpus_with_a_calibrated_tree(wiki, monkeypatch):
     index = ScannIndex.build(wiki, encoder)
     assert index.scorer.num_leaves == 77  # floor(sqrt(6000))
     assert index.scorer.leaves_to_search > 1
-    # Titles other than those that the number of leaves was chosen on.
+    # Titles other than those used to choose the number of leaves.
     titles = [passage.title for passage in wiki[11::29]]
     found, expected = index.search(titles, 5), ExactIndex(wiki, encoder)
     assert recall(scores(found), scores(expected.search(titles, 5))) >= 0.95
@@ -225,7 +225,7 @@ def test_bad_builds(passages, encoder):
 
 def test_recall_by_hand():
     exact_scores = np.array([[0.9, 0.5], [0.8, 0.7]])
-    # First row: one of two. Second: both, one of them tied with the true second.
+    # First row: one of two found. Second row: both, one tied with the true second.
     found = np.array([[0.9, np.nan], [0.8, 0.7 - 1e-7]])
     assert recall(found, exact_scores) == 0.75
 
@@ -238,7 +238,7 @@ def test_platform_decides_the_kind(passages, encoder):
 
 
 class Overlapping:
-    """A searcher that counts how many calls of it are under way at most."""
+    """A searcher that records the largest number of concurrent calls."""
 
     def __init__(self, searcher):
         self.searcher, self.num_now, self.most = searcher, 0, 0
@@ -253,7 +253,7 @@ class Overlapping:
 
 
 def test_threads_that_search_at_once_take_turns(passages, encoder, exact, queries):
-    """The replicas of a rollout do; ScaNN has all its threads for each call."""
+    """Replicas of a rollout search concurrently; each call uses all of the threads."""
     index = ScannIndex.build(passages, encoder, num_threads=2)
     expected = index.search(queries, 5)
     overlapping = index._searcher = Overlapping(index._searcher)

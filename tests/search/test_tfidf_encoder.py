@@ -1,4 +1,4 @@
-"""TF-IDF, projected: what is kept, and that it is always the same."""
+"""Tests of projected TF-IDF vectors: accuracy and reproducibility."""
 
 import json
 import subprocess
@@ -129,7 +129,7 @@ def test_dims_must_fit_the_projection(passages, dims):
 
 
 def test_a_corpus_without_words_is_refused():
-    with pytest.raises(ValueError, match="none of the 1 passages holds a word"):
+    with pytest.raises(ValueError, match="none of the 1 passages contains a word"):
         TfidfEncoder.fit([Passage(id="a", contents="... !")], dims=64)
 
 
