@@ -28,6 +28,7 @@ from jaxsearch.config import (
     SupervisedStage,
 )
 from jaxsearch.data import sample
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -63,7 +64,7 @@ config = RunConfig(
         RLStage(
             name="search",
             steps=100,
-            task="research",
+            task=tasks.RESEARCH,
             questions_per_step=4,
             group_size=5,
             max_tokens=2304,

@@ -30,6 +30,7 @@ from jaxsearch.config import (
 )
 from jaxsearch.data import quickstart
 from jaxsearch.mesh import MeshShape
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -81,7 +82,7 @@ config = RunConfig(
         RLStage(
             name="search",
             steps=150,
-            task="quickstart",
+            task=tasks.QUICKSTART,
             questions_per_step=16,
             group_size=8,
             max_tokens=1024,

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from jaxsearch.config import DataConfig, RLStage, RunConfig
 from jaxsearch.data import quickstart
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_centred
 
 names = runpy.run_path(str(Path(__file__).with_name("quickstart.py")))
@@ -34,7 +35,7 @@ warm_up = names["warm_up"]
 retrieve = dataclasses.replace(
     search,
     name="retrieve",
-    task="quickstart_r1_searcher_stage1",
+    task=tasks.QUICKSTART_R1_SEARCHER_STAGE1,
     steps=40,
     # At 1e-3 it unlearns in ten steps whatever is not paid here: reading, second hops.
     optimizer=dataclasses.replace(
@@ -44,7 +45,7 @@ retrieve = dataclasses.replace(
 answer: RLStage = dataclasses.replace(
     search,
     name="answer",
-    task="quickstart_r1_searcher_stage2",
+    task=tasks.QUICKSTART_R1_SEARCHER_STAGE2,
     steps=110,
     advantage=group_centred,
     whiten_advantages=True,

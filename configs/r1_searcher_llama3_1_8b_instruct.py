@@ -33,6 +33,7 @@ Result     not yet measured
 
 from jaxsearch import papers
 from jaxsearch.mesh import MeshShape
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_relative
 
 config = papers.on_machine(
@@ -42,7 +43,7 @@ config = papers.on_machine(
         stages=(
             papers.r1_searcher_stage(
                 "search",
-                "r1_searcher_llama_stage1",
+                tasks.R1_SEARCHER_LLAMA_STAGE1,
                 num_questions=papers.R1_SEARCHER_STAGE1_QUESTIONS,
                 questions_per_step=15,
                 reward_kl_weight=1e-4,
@@ -51,7 +52,7 @@ config = papers.on_machine(
             ),
             papers.r1_searcher_stage(
                 "answer",
-                "r1_searcher_llama_stage2",
+                tasks.R1_SEARCHER_LLAMA_STAGE2,
                 num_questions=papers.R1_SEARCHER_STAGE2_QUESTIONS,
                 questions_per_step=65,
                 reward_kl_weight=1e-4,

@@ -27,6 +27,7 @@ Result     not yet measured
 
 from jaxsearch import papers
 from jaxsearch.mesh import MeshShape
+from jaxsearch.rewards import tasks
 
 config = papers.on_machine(
     papers.r1_searcher(
@@ -35,7 +36,7 @@ config = papers.on_machine(
         stages=(
             papers.r1_searcher_stage(
                 "answer",
-                "r1_searcher_qwen",
+                tasks.R1_SEARCHER_QWEN,
                 num_questions=papers.R1_SEARCHER_STAGE2_QUESTIONS,
                 questions_per_step=64,
                 reward_kl_weight=0.0,

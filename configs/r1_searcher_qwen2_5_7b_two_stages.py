@@ -31,6 +31,7 @@ Result     not yet measured
 
 from jaxsearch import papers
 from jaxsearch.mesh import MeshShape
+from jaxsearch.rewards import tasks
 
 config = papers.on_machine(
     papers.r1_searcher(
@@ -39,14 +40,14 @@ config = papers.on_machine(
         stages=(
             papers.r1_searcher_stage(
                 "search",
-                "r1_searcher_stage1",
+                tasks.R1_SEARCHER_STAGE1,
                 num_questions=papers.R1_SEARCHER_STAGE1_QUESTIONS,
                 questions_per_step=64,
                 reward_kl_weight=0.0,
             ),
             papers.r1_searcher_stage(
                 "answer",
-                "r1_searcher_stage2",
+                tasks.R1_SEARCHER_STAGE2,
                 num_questions=papers.R1_SEARCHER_STAGE2_QUESTIONS,
                 questions_per_step=64,
                 reward_kl_weight=0.0,

@@ -9,7 +9,7 @@ from jaxsearch.mesh import MeshShape
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
-from jaxsearch.rewards.tasks import task_named
+from jaxsearch.rewards.tasks import RESEARCH, Task
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.aggregation import token_mean
 from jaxsearch.rl.credit import requirements_of
@@ -20,10 +20,19 @@ from jaxsearch.search.encoder import Encoder
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
     """Errors: ValueError naming the first field that is smaller, or not finite."""
-    values = dataclasses.asdict(owner)
+    values = vars(owner)
     for name in names:
         if not smallest <= values[name] < math.inf:
             raise ValueError(f"{name} must be at least {smallest}, got {values[name]}")
+
+
+def _check_task(task: Any) -> None:
+    """Raises: ValueError: if a stage has no Task."""
+    if not isinstance(task, Task):
+        raise ValueError(
+            "a stage's task is a Task, such as jaxsearch.rewards.tasks.RESEARCH, got "
+            f"{task!r:.80}; a task of that name is task_named({task!r:.80})"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,9 +232,9 @@ class SupervisedStage:
     """seed -> list of Demonstration."""
     steps: int
     """Updates; one each."""
-    task: str = "research"
-    """By whose protocol demonstrations are written, in a run without an RL stage; else
-    it is that of the RL stages."""
+    task: Task = RESEARCH
+    """Its protocol frames the demonstrations, in a run without an RL stage; in a run
+    with RL stages theirs does."""
     batch_size: int = 32
     """Demonstrations per update."""
     max_tokens: int = 16_384
@@ -236,7 +245,7 @@ class SupervisedStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
-        task_named(self.task)
+        _check_task(self.task)
 
     @property
     def num_updates(self) -> int:
@@ -250,8 +259,9 @@ class RLStage:
     name: str
     steps: int
     """Each of new rollouts."""
-    task: str = "research"
-    """Protocol, reward and normaliser by name (see `jaxsearch score --help`)."""
+    task: Task = RESEARCH
+    """Protocol, reward and normaliser: a value of `rewards.tasks` or one's own; on the
+    command line a name (see `jaxsearch score --help`) or package.module:NAME."""
     questions: str = ""
     """File of this stage's own questions, unless data.questions names one for all."""
     questions_per_step: int = 256
@@ -317,7 +327,7 @@ class RLStage:
                 f"and by objective.kl_weight ({self.objective.kl_weight}); set one of "
                 "them to 0"
             )
-        task_named(self.task)
+        _check_task(self.task)
 
     @property
     def num_updates(self) -> int:
@@ -398,11 +408,11 @@ class RunConfig:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"stages need distinct names, at least one; got {names}")
-        tasks = {s.task for s in self.stages if isinstance(s, RLStage)}
-        protocols = {task_named(name).protocol.name for name in tasks}
-        if len(protocols) > 1:
+        protocols = [s.task.protocol for s in self.stages if isinstance(s, RLStage)]
+        if any(protocol != protocols[0] for protocol in protocols):
             raise ValueError(
-                f"the stages of a run share one protocol, got {sorted(protocols)}"
+                "the RL stages of a run share one protocol, got "
+                f"{[protocol.name for protocol in protocols]}"
             )
         for stage in self.stages:
             if isinstance(stage, RLStage):
@@ -419,8 +429,8 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
     @property
-    def task(self) -> str:
-        """The recipe that held-out questions are judged by: the last RL stage's."""
+    def task(self) -> Task:
+        """The task that held-out questions are judged by: the last RL stage's."""
         tasks = [s.task for s in self.stages if isinstance(s, RLStage)]
         return tasks[-1] if tasks else self.stages[-1].task
 

@@ -21,6 +21,7 @@ from jaxsearch.data import sample
 from jaxsearch.data.dataset import no_dataset
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_centred, group_relative
 from jaxsearch.rl.aggregation import sequence_mean, token_mean
 from jaxsearch.rl.losses import kl_k3
@@ -87,7 +88,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
         stages=(
             RLStage(
                 name="search",
-                task="research",
+                task=tasks.RESEARCH,
                 steps=2 * (MUSIQUE_QUESTIONS // questions_per_step),
                 questions_per_step=questions_per_step,
                 group_size=5,
@@ -130,7 +131,7 @@ def r1_searcher(
 
 def r1_searcher_stage(
     name: str,
-    task: str,
+    task: tasks.Task,
     *,
     num_questions: int,
     questions_per_step: int,
@@ -185,7 +186,7 @@ def search_r1(path: str) -> RunConfig:
         stages=(
             RLStage(
                 name="search",
-                task="search_r1",
+                task=tasks.SEARCH_R1,
                 steps=num_steps,
                 questions_per_step=512,
                 group_size=5,

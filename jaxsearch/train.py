@@ -24,7 +24,6 @@ from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.judge import gather_judged, judge, judged_metrics
 from jaxsearch.rewards.shaping import apply_overlong_penalty
-from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rl.credit import estimate_advantages
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
@@ -190,7 +189,7 @@ class RLStep:
     ):
         self._config = run.config
         self._stage = stage
-        self._task = task_named(stage.task)
+        self._task = stage.task
         self._questions = QuestionStream(
             open_questions(
                 run.inputs.questions[stage.name], Path(run.config.out) / "questions"

@@ -8,6 +8,7 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_centred, group_relative
 from jaxsearch.rl.aggregation import sequence_mean, token_mean
 from jaxsearch.rl.losses import kl_k3
@@ -113,7 +114,7 @@ def test_research(name, model, prompt):
     assert (config.model.path, config.model.prompt) == (model, prompt)
     assert config.retrieval.num_passages == 5 and config.rollout.max_len == 8192
     [stage] = config.stages
-    assert stage.task == "research"
+    assert stage.task is tasks.RESEARCH
     assert (stage.questions_per_step, stage.group_size, stage.steps) == (256, 5, 154)
     assert stage.minibatches_per_step == 1 and stage.temperature == 1.0
     assert stage.advantage is group_relative and stage.aggregation is token_mean
@@ -136,7 +137,7 @@ def test_search_r1(name, model):
     assert (rollout.max_searches, rollout.max_turn_len) == (4, 500)
     assert rollout.max_observation_len == 500 and rollout.has_reminder
     [stage] = config.stages
-    assert stage.task == "search_r1"
+    assert stage.task is tasks.SEARCH_R1
     assert (stage.questions_per_step, stage.group_size, stage.steps) == (512, 5, 1005)
     # Mini-batches of 256 rollouts.
     assert (
@@ -159,7 +160,7 @@ def check_verl(stage):
 
 
 @pytest.mark.parametrize(
-    ("name", "tasks", "questions", "steps", "kl"),
+    ("name", "task_names", "questions", "steps", "kl"),
     [
         ("r1_searcher_qwen2_5_7b", ["r1_searcher_qwen"], [64], [127], 0.0),
         (
@@ -178,7 +179,7 @@ def check_verl(stage):
         ),
     ],
 )
-def test_r1_searcher(name, tasks, questions, steps, kl):
+def test_r1_searcher(name, task_names, questions, steps, kl):
     config = read(name)
     is_llama = "llama" in name
     assert config.model.prompt == ("chat" if is_llama else "base")
@@ -187,7 +188,7 @@ def test_r1_searcher(name, tasks, questions, steps, kl):
     assert (rollout.max_searches, rollout.max_turn_len) == (8, 512)
     assert rollout.top_p == 0.95 and rollout.top_k is None
     stages = config.stages
-    assert [stage.task for stage in stages] == tasks
+    assert [stage.task.name for stage in stages] == task_names
     assert [stage.questions_per_step for stage in stages] == questions
     assert [stage.steps for stage in stages] == steps
     for stage in stages:
@@ -216,5 +217,5 @@ def test_small_ones_need_one_accelerator_and_no_corpus(size):
     assert not (config.data.questions or config.retrieval.index)
     assert dataclasses.astuple(config.mesh) == (1, None, 1)
     [stage] = config.stages
-    assert isinstance(stage, RLStage) and stage.task == "research"
+    assert isinstance(stage, RLStage) and stage.task is tasks.RESEARCH
     assert "not yet run" in docstring(f"small_qwen2_5_{size}")

@@ -16,6 +16,7 @@ from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.protocol import QUICKSTART
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.outcome import Outcome
@@ -154,7 +155,8 @@ def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
     failed = ToolCall(
         query="b", passage_ids=(), has_failed=True, failure="nobody there"
     )
-    print_trajectory(dataclasses.replace(one, tool_calls=(*one.tool_calls, failed)))
+    whole = dataclasses.replace(one, tool_calls=(*one.tool_calls, failed))
+    print_trajectory(whole, QUICKSTART)
     shown = capsys.readouterr().out
     assert "fails  b: nobody there" in shown and "(search_failed)" in shown
     assert shown.count("fails") == 1

@@ -16,6 +16,7 @@ from jaxsearch.config import (
     SupervisedStage,
 )
 from jaxsearch.data import quickstart
+from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
@@ -56,7 +57,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             RLStage(
                 name="search",
                 steps=4,
-                task="quickstart",
+                task=tasks.QUICKSTART,
                 questions_per_step=3,
                 group_size=4,
                 max_tokens=512,

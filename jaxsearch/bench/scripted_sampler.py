@@ -1,5 +1,6 @@
 """The real sampler with its turns cut where a workload says."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ from jaxsearch.mesh import platform, replicated
 from jaxsearch.models.decode_kernels import decode_kernel
 from jaxsearch.models.kernels import Target
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.protocol import Protocol
+from jaxsearch.protocol import Protocol, TagPair, xml_tags
 from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
 from jaxsearch.rollout.episode import Sampler
@@ -26,6 +27,7 @@ from jaxsearch.rollout.records import Rollout
 from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from jaxsearch.trajectory import Segment
 
 _NO_ID = -1  # no sampled id equals it: turns end where the script says
 
@@ -47,20 +49,45 @@ def words_tokenizer(vocab_size: int) -> Tokenizer:
     return pieces_tokenizer([f"▁w{i}" for i in range(vocab_size - 2)])
 
 
-def scripted_protocol() -> Protocol:
-    """Words in, words out: nothing is added around a prompt or an observation."""
-    return Protocol(
-        name="scripted",
-        stop_tags=("w0",),
-        control_tags=(),
-        messages=lambda question: [],
-        prompt=lambda question: question,
-        query=lambda turn: turn,
-        result_open="",
-        render=lambda passages: "".join(f" {p.text}" for p in passages),
-        result_close="",
-        has_answer=lambda segments: False,
-    )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScriptedProtocol(Protocol):
+    """Words in, words out: nothing is added around a prompt or an observation.
+
+    The script ends turns, so the tags mean nothing and are deleted from nowhere.
+    """
+
+    name: str = "scripted"
+    think: TagPair = xml_tags("think")
+    search: TagPair = xml_tags("search")
+    answer: TagPair = xml_tags("answer")
+    result_open: str = xml_tags("result").open
+    result_close: str = xml_tags("result").close
+    stop_tags = ("w0",)
+    control_tags = ()
+
+    def default_prompt(self, question: str) -> str:
+        return question
+
+    def default_messages(self, question: str) -> list[dict[str, str]]:
+        return []
+
+    def query(self, turn_text: str) -> str:
+        return turn_text
+
+    def render(self, passages: Sequence[Passage]) -> str:
+        return "".join(f" {passage.text}" for passage in passages)
+
+    def framed(self, body: str) -> str:
+        return body
+
+    def has_answer(self, segments: Sequence[Segment]) -> bool:
+        return False
+
+    def search_turn(self, thought: str, query: str) -> str:
+        return query
+
+    def answer_turn(self, thought: str, answer: str) -> str:
+        return answer
 
 
 def scripted_questions(workload: Workload) -> list[tuple[int, Question]]:
@@ -119,7 +146,7 @@ def scripted_sampler(
     return Sampler(
         programs,
         budgets,
-        scripted_protocol(),
+        ScriptedProtocol(),
         words_tokenizer(vocab_size),
         counting_table(longest, vocab_size),
         turn_state=turn_state,
@@ -131,7 +158,7 @@ def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
     """Observations of `observation_len` tokens, after the workload's latency."""
     return Observer(
         index=LatentIndex(workload.observation_len, workload.retrieval_latency_s),
-        protocol=scripted_protocol(),
+        protocol=ScriptedProtocol(),
         tokenizer=tokenizer,
         num_passages=1,
         max_observation_len=workload.observation_len,

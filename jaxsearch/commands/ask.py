@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         prompt_template=args.prompt_template,
     )
     trajectory, outcome = ask(policy_run, params, args.question)
-    print_trajectory(trajectory)
+    print_trajectory(trajectory, policy_run.inputs.protocol)
     return {
         "answer": outcome.prediction,
         "searches": [call.query for call in trajectory.tool_calls],

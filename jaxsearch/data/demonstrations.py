@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 
 from jaxsearch.data.formats import Question
+from jaxsearch.protocol import RESEARCH, Protocol
 from jaxsearch.search.passages import Passage
 
 _FIRST = (
@@ -31,10 +32,13 @@ class Demonstration:
     """One answered question, in the order in which it was written.
 
     Attributes:
-      turns: what the policy writes. A turn after an observation begins with a
-        space, as ReSearch's policies write it.
+      turns: the texts of the policy. A turn after an observation begins with a space,
+        as ReSearch's policies write it.
       observations: the passages found after each turn but the last; the caller
         renders them.
+
+    Raises:
+      ValueError: if there is not one observation fewer than turns.
     """
 
     question: Question
@@ -55,25 +59,24 @@ def demonstrate(
     searches: Sequence[tuple[str, tuple[Passage, ...]]],
     *,
     rng: random.Random,
+    protocol: Protocol = RESEARCH,
 ) -> Demonstration:
     """Searches for each query in turn, then gives the first golden answer.
 
     Args:
       searches: (query, passages found), in the order of the searches.
       rng: picks the wording of the thoughts.
+      protocol: writes the turns.
     """
     turns = []
     for query, _ in searches:
         thought = rng.choice(_NEXT if turns else _FIRST).format(title=query)
         space = " " if turns else ""
-        turns.append(f"{space}<think> {thought} </think> <search> {query} </search>")
+        turns.append(space + protocol.search_turn(thought, query))
     answer = question.golden_answers[0]
     thought = rng.choice(_LAST).format(answer=answer)
     space = " " if turns else ""
-    turns.append(
-        f"{space}<think> {thought} </think> "
-        rf"<answer> The final answer is \[ \boxed{{{answer}}} \] </answer>"
-    )
+    turns.append(space + protocol.answer_turn(thought, answer))
     return Demonstration(
         question=question,
         turns=tuple(turns),

@@ -6,10 +6,9 @@ which use the training names again and again for other entities, so that a fact
 about a name is worthless outside of its passage and only reading helps.
 """
 
-import dataclasses
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsearch.data.dataset import Dataset
@@ -24,8 +23,7 @@ from jaxsearch.data.world import (
     make_world,
     vocabulary,
 )
-from jaxsearch.protocol import R1_SEARCHER, RESEARCH, Protocol
-from jaxsearch.protocol.r1_searcher import BEGIN_QUERY, END_QUERY
+from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER, Protocol
 from jaxsearch.search.passages import Passage
 
 NUM_WORLDS = 64
@@ -56,36 +54,14 @@ _COMPARING = (*_READING, "comparison")
 _ALL = (*_COMPARING, "2", "3")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Manner:
-    """How a policy writes a thought with a query, and an answer."""
-
-    search: Callable[[str, str], str]
-    answer: Callable[[str], str]
-
-
-_RESEARCH_MANNER = _Manner(
-    lambda think, query: f" <think> {think} </think> <search> {query} </search>",
-    lambda answer: rf" <answer> \boxed{{ {answer} }} </answer>",
-)
-# After a <think> that the prompt has opened.
-_R1_SEARCHER_MANNER = _Manner(
-    lambda think, query: f" {think} {BEGIN_QUERY} {query} {END_QUERY}",
-    lambda answer: f" </think> <answer> {answer} </answer>",
-)
-_R1_SEARCHER_UNTAGGED = dataclasses.replace(
-    _R1_SEARCHER_MANNER, answer=lambda answer: f" </think> {answer}"
-)
-
-
 def dataset(run_folder: Path | None, seed: int) -> Dataset:
     """Training worlds, the held-out world, and a tokenizer from the former alone."""
-    return _material(seed, RESEARCH)
+    return _material(seed, QUICKSTART)
 
 
 def r1_searcher_dataset(run_folder: Path | None, seed: int) -> Dataset:
     """The same worlds, with a tokenizer that has R1-Searcher's tags."""
-    return _material(seed, R1_SEARCHER)
+    return _material(seed, QUICKSTART_R1_SEARCHER)
 
 
 def _material(seed: int, protocol: Protocol) -> Dataset:
@@ -99,10 +75,9 @@ def _material(seed: int, protocol: Protocol) -> Dataset:
     )
 
 
-def make_tokenizer(worlds: list[World], protocol: Protocol = RESEARCH) -> Tokenizer:
+def make_tokenizer(worlds: list[World], protocol: Protocol = QUICKSTART) -> Tokenizer:
     """The protocol's tags, words and syllables of these worlds."""
-    box = (r"\boxed{", "}") if protocol is RESEARCH else ()
-    pieces = [f"▁{tag}" for tag in (*protocol.control_tags, *box)]
+    pieces = [f"▁{piece}" for piece in protocol.vocabulary]
     return pieces_tokenizer([*pieces, *vocabulary(worlds)])
 
 
@@ -123,12 +98,12 @@ def hasty_demonstrations(seed: int) -> list[Demonstration]:
 
 def r1_searcher_reading(seed: int) -> list[Demonstration]:
     """As `reading_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _READING, 0.0, _R1_SEARCHER_MANNER)
+    return _demonstrations(seed, _READING, 0.0, QUICKSTART_R1_SEARCHER)
 
 
 def r1_searcher_comparing(seed: int) -> list[Demonstration]:
     """As `comparing_demonstrations`, with R1-Searcher's tags."""
-    return _demonstrations(seed, _COMPARING, 0.0, _R1_SEARCHER_MANNER)
+    return _demonstrations(seed, _COMPARING, 0.0, QUICKSTART_R1_SEARCHER)
 
 
 def r1_searcher_hasty(seed: int) -> list[Demonstration]:
@@ -146,7 +121,7 @@ def _r1_searcher_hasty(seed: int, reluctant_share: float) -> list[Demonstration]
         seed,
         _ALL,
         HASTY_SHARE,
-        _R1_SEARCHER_MANNER,
+        QUICKSTART_R1_SEARCHER,
         reluctant_share=reluctant_share,
         untagged_share=UNTAGGED_SHARE,
     )
@@ -208,7 +183,7 @@ def _demonstrations(
     seed: int,
     kinds: Sequence[str],
     hasty_share: float,
-    manner: _Manner = _RESEARCH_MANNER,
+    protocol: Protocol = QUICKSTART,
     reluctant_share: float = 0.0,
     untagged_share: float = 0.0,
 ) -> list[Demonstration]:
@@ -216,13 +191,14 @@ def _demonstrations(
     is_reluctant = random.Random(f"reluctance-{seed}").random
     is_untagged = random.Random(f"untagged-{seed}").random
     return [
-        unsearched(question, manner)
+        unsearched(question, protocol)
         if is_reluctant() < reluctant_share
         else demonstrate(
             question,
             passages,
             num_hops=_num_hops(rng, question, hasty_share),
-            manner=_R1_SEARCHER_UNTAGGED if is_untagged() < untagged_share else manner,
+            protocol=protocol,
+            is_untagged=is_untagged() < untagged_share,
         )
         for world in _demonstration_worlds(seed)
         for passages in [{passage.title: passage for passage in world.passages}]
@@ -243,7 +219,8 @@ def demonstrate(
     passages: dict[str, Passage],
     *,
     num_hops: int,
-    manner: _Manner = _RESEARCH_MANNER,
+    protocol: Protocol = QUICKSTART,
+    is_untagged: bool = False,
 ) -> Demonstration:
     """A search per step, then an answer: the right one after the last step.
 
@@ -252,19 +229,24 @@ def demonstrate(
     Args:
       passages: of the question's world, by title.
       num_hops: steps that are taken, 1 to all.
+      protocol: writes the turns.
+      is_untagged: the answer lacks its tags.
     """
     steps = question.metadata["steps"][:num_hops]
-    turns = [manner.search(step["think"], step["query"]) for step in steps]
-    turns.append(manner.answer(steps[-1]["found"]))
+    turns = [" " + protocol.search_turn(step["think"], step["query"]) for step in steps]
+    found = steps[-1]["found"]
+    if is_untagged:
+        turns.append(f" {protocol.think.close} {found}")
+    else:
+        turns.append(" " + protocol.answer_turn("", found))
     observations = [(passages[step["query"]],) for step in steps]
     return Demonstration(
         question=question, turns=tuple(turns), observations=tuple(observations)
     )
 
 
-def unsearched(question: Question, manner: _Manner) -> Demonstration:
+def unsearched(question: Question, protocol: Protocol) -> Demonstration:
     """An answer without a search: the name that the question begins from."""
     name = question.metadata["steps"][0]["query"]
-    return Demonstration(
-        question=question, turns=(manner.answer(name),), observations=()
-    )
+    turn = " " + protocol.answer_turn("", name)
+    return Demonstration(question=question, turns=(turn,), observations=())

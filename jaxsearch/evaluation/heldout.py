@@ -78,7 +78,7 @@ class HeldOut:
             flush=True,
         )
         for trajectory in found.trajectories[:num_printed]:
-            print_trajectory(trajectory)
+            print_trajectory(trajectory, run.inputs.protocol)
 
 
 def summary(run_folder: Path) -> dict[str, float | str]:

@@ -19,7 +19,9 @@ from jaxsearch.data.selection import (
     tries_line,
 )
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
+from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.config_record import difference, identity
+from jaxsearch.run.config_values import recorded
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
 from jaxsearch.run.old_names import with_new_names
@@ -131,7 +133,7 @@ def _settings(
         digest.update(f"{line}\n".encode())
     settings = {
         "questions": {"n": len(questions), "digest": digest.hexdigest()[:16]},
-        "recipe": stage.task,
+        "recipe": recorded(stage.task, Task),
         "temperature": stage.temperature,
         "call_size": call_size(stage),
         **{name: fields[name] for name in ("seed", "model", "retrieval", "rollout")},

@@ -14,7 +14,6 @@ from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import count_bar
 from jaxsearch.rewards.judge import judge
-from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Status, Trajectory
 
@@ -77,7 +76,7 @@ class Tries:
         """
         self._run = run
         self._stage = stage
-        self._task = task_named(stage.task)
+        self._task = stage.task
         self._rollout_params = run.rollout_params(params)
         self._questions = questions
         self._criterion = criterion

@@ -1,21 +1,24 @@
-"""A trajectory on the terminal: who wrote what, at a glance."""
+"""A trajectory on the terminal: one line for every thought, query, passage, answer."""
 
+import itertools
 import re
 
+from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.display import Block, SpanKind
 from jaxsearch.trajectory import Trajectory
 
-# Each part has a label besides its colour, for those who cannot see the colour.
-_PARTS = {
-    "think": ("thinks", "cyan"),
-    "search": ("searches", "bold yellow"),
-    "answer": ("answers", "bold green"),
+# Each line has a label besides its colour, for those who cannot see the colour.
+_STYLES = {
+    SpanKind.THINK: "cyan",
+    SpanKind.SEARCH: "bold yellow",
+    SpanKind.RESULT: "grey50",
+    SpanKind.ANSWER: "bold green",
+    SpanKind.OTHER: "magenta",
 }
-_PART = re.compile(r"<(think|search|answer)>(.*?)(?:</\1>|$)", re.DOTALL)
-
 _END = re.compile(r"<[^<>\s]*>\s*$")
 
 
-def print_trajectory(trajectory: Trajectory) -> None:
+def print_trajectory(trajectory: Trajectory, protocol: Protocol) -> None:
     """Prints the question, then a line for every thought, query, passage, answer."""
     from rich.console import Console
     from rich.text import Text
@@ -26,22 +29,34 @@ def print_trajectory(trajectory: Trajectory) -> None:
         console.print(Text(f"  {label:>9}  ", "dim"), Text(text.strip(), style), sep="")
 
     console.print(Text(trajectory.question, "bold"))
-    for segment in trajectory.segments:
-        if not segment.is_policy:
-            line("reads", re.sub(r"</?result>", "", segment.text), "grey50")
-            continue
-        rest = 0
-        for part in _PART.finditer(segment.text):
-            if loose := segment.text[rest : part.start()].strip():
-                line("writes", loose, "magenta")
-            label, style = _PARTS[part[1]]
-            line(label, part[2], style)
-            rest = part.end()
-        # What is left is the end token, unless the policy wrote on after its answer.
-        if loose := _END.sub("", segment.text[rest:]).strip():
-            line("writes", loose, "magenta")
-    for search in trajectory.tool_calls:
-        if search.has_failed:
-            line("fails", f"{search.query}: {search.failure}", "red")
+    for block in protocol.blocks(trajectory.segments):
+        for kind, text in _lines(block):
+            line(kind.verb, text, _STYLES[kind])
+    for call in trajectory.tool_calls:
+        if call.has_failed:
+            line("fails", f"{call.query}: {call.failure}", "red")
     golden = " or ".join(trajectory.golden_answers)
     line("expected", f"{golden} ({trajectory.status})", "dim")
+
+
+def _lines(block: Block) -> list[tuple[SpanKind, str]]:
+    """The texts of a block by author, each with what it is to a reader.
+
+    Text that the search wrote is read, and passages that the policy wrote itself are
+    written, with their tags.
+    """
+    found = []
+    for is_policy, group in itertools.groupby(block.pieces, lambda p: p.is_policy):
+        pieces = list(group)
+        kind = block.kind if is_policy else SpanKind.RESULT
+        if is_policy and kind is SpanKind.RESULT:
+            kind = SpanKind.OTHER
+            text = "".join(piece.text for piece in pieces)
+        else:
+            text = "".join(piece.text for piece in pieces if not piece.is_tag)
+        if kind is SpanKind.OTHER:
+            # The end token, unless the policy wrote on after its answer.
+            text = _END.sub("", text)
+        if text.strip():
+            found.append((kind, text))
+    return found

@@ -12,7 +12,6 @@ from jax.sharding import Mesh, NamedSharding
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import placed
-from jaxsearch.rewards.tasks import task_named
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     on_replica,
@@ -80,7 +79,7 @@ class Rollouts:
     @property
     def table(self) -> jax.ShapeDtypeStruct:
         """The stop table of the stage's protocol."""
-        num_states = num_stop_states(task_named(self.stage.task).protocol.stop_tags)
+        num_states = num_stop_states(self.stage.task.protocol.stop_tags)
         return self._ints(num_states, self.transformer.architecture.vocab_size)
 
     def prefill(self) -> Lowered:

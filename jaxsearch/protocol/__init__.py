@@ -2,20 +2,21 @@
 
 from jaxsearch.protocol.contract import Protocol
 from jaxsearch.protocol.quickstart import QUICKSTART, QUICKSTART_R1_SEARCHER
-from jaxsearch.protocol.r1_searcher import R1_SEARCHER
-from jaxsearch.protocol.research import EMPTY_RESULT, RESEARCH
-from jaxsearch.protocol.search_r1 import SEARCH_R1
-from jaxsearch.protocol.spans import answer_in, policy_runs, policy_text
+from jaxsearch.protocol.r1_searcher import R1_SEARCHER, R1Searcher
+from jaxsearch.protocol.research import RESEARCH, ReSearch
+from jaxsearch.protocol.search_r1 import SEARCH_R1, SearchR1
+from jaxsearch.protocol.tags import TagPair, xml_tags
 
 __all__ = [
-    "EMPTY_RESULT",
     "QUICKSTART",
     "QUICKSTART_R1_SEARCHER",
     "R1_SEARCHER",
     "RESEARCH",
     "SEARCH_R1",
     "Protocol",
-    "answer_in",
-    "policy_runs",
-    "policy_text",
+    "R1Searcher",
+    "ReSearch",
+    "SearchR1",
+    "TagPair",
+    "xml_tags",
 ]

@@ -1,54 +1,158 @@
-"""What a protocol is, whatever its tags."""
+"""The contract that every protocol keeps: all that depends on tags, in one object."""
 
+import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from jaxsearch.protocol.spans import outside, policy_runs
+from jaxsearch.protocol.display import Block, SpanKind, blocks
+from jaxsearch.protocol.spans import first_span, policy_runs, without_spans
+from jaxsearch.protocol.tags import TagPair, check_tags
+from jaxsearch.protocol.template import PromptTemplate
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
 
-def never_last(turn_text: str) -> bool:
-    """For protocols whose rollouts end with an end token alone."""
-    return False
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How a policy asks, how passages come back, what an answer looks like.
+class Protocol(abc.ABC):
+    """The text contract between a policy, its search and its reward.
+
+    The tags are fields; prompts, parsing, observations, the forgery check, display and
+    demonstrations follow from them. A protocol with other tags is `with_tags(...)` or
+    `dataclasses.replace(...)` of an existing one; another format is a subclass that
+    overrides methods, in most cases `render` alone.
 
     Attributes:
-      stop_tags: strings that end a turn; the search runs when one is written, unless
-        the turn `is_last`.
-      control_tags: strings deleted from retrieved text.
-      spoken_tags: opening and closing tag of each kind of text that is no thought: of
-        queries and of answers.
-      messages: question -> chat messages, for tokenizers with a chat template.
-      prompt: question -> prompt text, for tokenizers without one.
-      query: text of one turn -> what the policy asks for; "" when it asks nothing.
-      result_open, result_close: stand around what a search brought.
-      render: passages -> the text between them. Whoever puts it into a context
-        strips control tags from it once more: two passages may hold half a tag each.
-      has_answer: segments -> whether the policy wrote a well-formed answer.
-      is_last: text of a turn that ended with a stop tag -> whether the rollout ends
-        with it, as if by an end token.
-      reminder: what a policy may read, in place of a result, after a turn that asked
-        nothing; "" for none.
+      think, search, answer: tags of thoughts, queries and the final answer. The
+        closing tag of a query ends a turn, and the search runs.
+      result_open, result_close: the tags of an observation, with the white space that
+        stands around them in the context.
+      calls: tags of calls of further tools; each closing tag ends a turn too.
+      template: a prompt in place of the protocol's own.
+
+    Raises:
+      ValueError: if tags are empty, have white space in them or contain one another.
     """
 
     name: str
-    stop_tags: tuple[str, ...]
-    control_tags: tuple[str, ...]
-    messages: Callable[[str], list[dict[str, str]]]
-    prompt: Callable[[str], str]
-    query: Callable[[str], str]
+    think: TagPair
+    search: TagPair
+    answer: TagPair
     result_open: str
-    render: Callable[[Sequence[Passage]], str]
     result_close: str
-    has_answer: Callable[[Sequence[Segment]], bool]
-    is_last: Callable[[str], bool] = never_last
-    reminder: str = ""
-    spoken_tags: tuple[tuple[str, str], ...] = ()
+    calls: tuple[TagPair, ...] = ()
+    template: PromptTemplate | None = None
+
+    def __post_init__(self):
+        pairs = {
+            "think": self.think,
+            "search": self.search,
+            "result": self.result,
+            "answer": self.answer,
+        }
+        further = {f"calls[{i}]": pair for i, pair in enumerate(self.calls)}
+        check_tags(self.name, pairs | further)
+
+    # ------------------------------------------------------------------------- tags
+
+    @property
+    def result(self) -> TagPair:
+        """The tags of an observation, without the white space around them."""
+        return TagPair(self.result_open.strip(), self.result_close.strip())
+
+    @property
+    def pairs(self) -> tuple[tuple[SpanKind, TagPair], ...]:
+        """All tags, with the purpose of their spans."""
+        return (
+            (SpanKind.THINK, self.think),
+            (SpanKind.SEARCH, self.search),
+            (SpanKind.RESULT, self.result),
+            (SpanKind.ANSWER, self.answer),
+            *((SpanKind.SEARCH, pair) for pair in self.calls),
+        )
+
+    @property
+    def control_tags(self) -> tuple[str, ...]:
+        """Strings that are deleted from retrieved text."""
+        return tuple(tag for _, pair in self.pairs for tag in pair)
+
+    @property
+    def stop_tags(self) -> tuple[str, ...]:
+        """Strings that end a turn."""
+        return (self.search.close, *(pair.close for pair in self.calls))
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Strings for which a small vocabulary needs pieces of its own."""
+        return self.control_tags
+
+    def with_tags(
+        self,
+        *,
+        think: TagPair | None = None,
+        search: TagPair | None = None,
+        result: TagPair | None = None,
+        answer: TagPair | None = None,
+    ) -> "Protocol":
+        """The same protocol with other tags; white space around results stays."""
+        result = result or self.result
+        return dataclasses.replace(
+            self,
+            think=think or self.think,
+            search=search or self.search,
+            answer=answer or self.answer,
+            result_open=self.result_open.replace(self.result.open, result.open),
+            result_close=self.result_close.replace(self.result.close, result.close),
+        )
+
+    # ---------------------------------------------------------------------- prompts
+
+    def prompt(self, question: str) -> str:
+        """The prompt as text, for tokenizers without a chat template."""
+        if self.template is not None:
+            return self.template.fill_text(question)
+        return self.default_prompt(question)
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """The prompt as chat messages, for tokenizers with a chat template."""
+        if self.template is not None:
+            return self.template.fill_messages(question)
+        return self.default_messages(question)
+
+    @abc.abstractmethod
+    def default_prompt(self, question: str) -> str:
+        """`prompt` where no template replaces it."""
+
+    @abc.abstractmethod
+    def default_messages(self, question: str) -> list[dict[str, str]]:
+        """`messages` where no template replaces them."""
+
+    # ------------------------------------------------------------------------ turns
+
+    @abc.abstractmethod
+    def query(self, turn_text: str) -> str:
+        """The query of a turn; "" if the turn asks nothing."""
+
+    def is_last(self, turn_text: str) -> bool:
+        """Whether a turn that a stop tag has ended also ends the rollout.
+
+        The default is False: rollouts end with an end token alone.
+        """
+        return False
+
+    @property
+    def reminder(self) -> str:
+        """Text in place of a result after a turn that asked nothing; "" for none."""
+        return ""
+
+    # ----------------------------------------------------------------- observations
+
+    @abc.abstractmethod
+    def render(self, passages: Sequence[Passage]) -> str:
+        """The text between the tags of a result.
+
+        The caller deletes control tags from it once more, because two passages may
+        hold half a tag each.
+        """
 
     def framed(self, body: str) -> str:
         """A rendered text as it enters the context."""
@@ -58,13 +162,63 @@ class Protocol:
         """The observation of passages that hold no control tags."""
         return self.framed(self.render(passages))
 
+    # ---------------------------------------------------------------------- judging
+
+    @property
+    def placeholder(self) -> str:
+        """Text in place of each observation in a text that is judged.
+
+        The spaces keep the ends of two turns from joining into a tag.
+        """
+        return f" {self.result.open}{self.result.close} "
+
+    def judged_text(self, segments: Sequence[Segment]) -> str:
+        """The text of the policy, with a placeholder for each observation."""
+        runs = policy_runs(segments)
+        return "".join(self.placeholder if run is None else run for run in runs)
+
+    def is_forged(self, segments: Sequence[Segment]) -> bool:
+        """Whether the policy itself wrote a tag of a result."""
+        return any(
+            tag in run for run in policy_runs(segments) if run for tag in self.result
+        )
+
+    def has_answer(self, segments: Sequence[Segment]) -> bool:
+        """Whether the policy wrote exactly one answer, in one turn."""
+        text = self.judged_text(segments)
+        answer = first_span(text, self.answer)
+        return (
+            answer is not None
+            and all(text.count(tag) == 1 for tag in self.answer)
+            and self.placeholder not in answer
+        )
+
     def thought(self, segments: Sequence[Segment]) -> str:
-        """What the policy wrote besides queries and answers, words with single spaces.
+        """The policy's text besides calls and answers, words with single spaces.
 
         Control tags are deleted; an end token counts as it is spelled.
         """
-        runs = (run for run in policy_runs(segments) if run is not None)
-        text = " ".join(outside(run, self.spoken_tags) for run in runs)
+        runs = [run for run in policy_runs(segments) if run is not None]
+        for pair in (self.search, *self.calls, self.answer):
+            # Spaces, so that the rest does not join into a tag.
+            runs = [without_spans(run, pair, joint=" ") for run in runs]
+        text = " ".join(runs)
         for tag in self.control_tags:
             text = text.replace(tag, " ")
         return " ".join(text.split())
+
+    # ---------------------------------------------------------------------- display
+
+    def blocks(self, segments: Sequence[Segment]) -> list[Block]:
+        """A rollout cut by purpose, for readers."""
+        return blocks(segments, self.pairs)
+
+    # --------------------------------------------------------------- demonstrations
+
+    @abc.abstractmethod
+    def search_turn(self, thought: str, query: str) -> str:
+        """A turn of a demonstration that thinks and then searches."""
+
+    @abc.abstractmethod
+    def answer_turn(self, thought: str, answer: str) -> str:
+        """The last turn of a demonstration; without a thought if it is empty."""

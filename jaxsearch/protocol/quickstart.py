@@ -7,38 +7,57 @@ vocabulary of whole words with a leading space, which has no newline.
 import dataclasses
 from collections.abc import Sequence
 
-from jaxsearch.protocol.r1_searcher import (
-    BEGIN_DOCUMENTS,
-    END_DOCUMENTS,
-    R1_SEARCHER,
-)
-from jaxsearch.protocol.research import RESEARCH
+from jaxsearch.protocol.r1_searcher import R1Searcher
+from jaxsearch.protocol.research import ReSearch
 from jaxsearch.search.passages import Passage
 
 
-def _one_line_render(passages: Sequence[Passage]) -> str:
+def one_line(passages: Sequence[Passage]) -> str:
     """Texts without titles, exactly one space around every word."""
     words = (word for passage in passages for word in passage.text.split())
     return " ".join(["", *words, ""])
 
 
-QUICKSTART = dataclasses.replace(
-    RESEARCH,
-    name="quickstart",
-    messages=lambda question: [{"role": "user", "content": question}],
-    prompt=lambda question: question,
-    render=_one_line_render,
-)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuickstartReSearch(ReSearch):
+    """ReSearch's protocol on one line, without instructions."""
 
-QUICKSTART_R1_SEARCHER = dataclasses.replace(
-    R1_SEARCHER,
-    name="quickstart_r1_searcher",
-    messages=lambda question: [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": "<think>"},
-    ],
-    prompt=lambda question: f"{question} <think>",
-    result_open=f" {BEGIN_DOCUMENTS}",
-    render=_one_line_render,
-    result_close=END_DOCUMENTS,
-)
+    name: str = "quickstart"
+
+    def default_messages(self, question: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": question}]
+
+    def default_prompt(self, question: str) -> str:
+        return question
+
+    def render(self, passages: Sequence[Passage]) -> str:
+        return one_line(passages)
+
+    def answer_turn(self, thought: str, answer: str) -> str:
+        """The box alone, its braces words of their own."""
+        return self._after_thought(thought, rf"\boxed{{ {answer} }}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuickstartR1Searcher(R1Searcher):
+    """R1-Searcher's protocol on one line, without instructions."""
+
+    name: str = "quickstart_r1_searcher"
+    result_open: str = " <|begin_of_documents|>"
+    result_close: str = "<|end_of_documents|>"
+
+    def default_messages(self, question: str) -> list[dict[str, str]]:
+        return [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": self.think.open},
+        ]
+
+    def default_prompt(self, question: str) -> str:
+        return f"{question} {self.think.open}"
+
+    def render(self, passages: Sequence[Passage]) -> str:
+        return one_line(passages)
+
+
+QUICKSTART = QuickstartReSearch()
+QUICKSTART_R1_SEARCHER = QuickstartR1Searcher()

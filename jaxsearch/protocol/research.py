@@ -1,85 +1,104 @@
 """ReSearch's protocol."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from jaxsearch.protocol.contract import Protocol
-from jaxsearch.protocol.spans import answer_in, holds_one_answer, policy_text
+from jaxsearch.protocol.spans import first_span
+from jaxsearch.protocol.tags import TagPair, xml_tags
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
-# Stands for an observation in a text that is judged. Its spaces keep the ends of
-# two turns from joining into a tag.
-EMPTY_RESULT = " <result></result> "
-
-_INSTRUCTIONS = (
-    "You answer questions and can consult a search tool while you work. Put your "
-    "reasoning between <think> and </think>. If a fact is missing, write one query "
-    "between <search> and </search>: the tool then replies with passages between "
-    "<result> and </result>, which you never write yourself. Reason again about what "
-    "came back, and repeat this as many times as the question needs. As soon as you "
-    "know the answer, finish with one short sentence between <answer> and </answer> "
-    "whose answer, and nothing else, stands in \\boxed{}, like this: "
-    "<answer> It is \\boxed{the answer} </answer>"
-)
+BOX = ("\\boxed{", "}")
 
 
-def _messages(question: str) -> list[dict[str, str]]:
-    """Instructions as the system message, the question alone as the user's.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReSearch(Protocol):
+    """Thoughts, queries and a boxed answer, each between tags of its own.
 
-    Source: ReSearch, chat form. The tags and the roles are the source's; the wording
-    is ours, so a published checkpoint needs its own template.
+    The tags and roles are those of ReSearch. The wording of the prompt is ours, so a
+    published checkpoint needs its own template.
     """
-    return [
-        {"role": "system", "content": _INSTRUCTIONS},
-        {"role": "user", "content": question},
-    ]
+
+    name: str = "research"
+    think: TagPair = xml_tags("think")
+    search: TagPair = xml_tags("search")
+    answer: TagPair = xml_tags("answer")
+    result_open: str = " <result>"
+    result_close: str = "</result>"
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return (*self.control_tags, *BOX)
+
+    @property
+    def instructions(self) -> str:
+        think, search, result, answer = (
+            f"{pair.open} and {pair.close}"
+            for pair in (self.think, self.search, self.result, self.answer)
+        )
+        example = f"{self.answer.open} It is \\boxed{{the answer}} {self.answer.close}"
+        return (
+            "You answer questions and can consult a search tool while you work. Put "
+            f"your reasoning between {think}. If a fact is missing, write one query "
+            f"between {search}: the tool then replies with passages between {result}, "
+            "which you never write yourself. Reason again about what came back, and "
+            "repeat this as many times as the question needs. As soon as you know the "
+            f"answer, finish with one short sentence between {answer} whose answer, "
+            f"and nothing else, stands in \\boxed{{}}, like this: {example}"
+        )
+
+    def default_messages(self, question: str) -> list[dict[str, str]]:
+        """Instructions as the system message, the question alone as the user's.
+
+        Source: ReSearch, chat form.
+        """
+        return [
+            {"role": "system", "content": self.instructions},
+            {"role": "user", "content": question},
+        ]
+
+    def default_prompt(self, question: str) -> str:
+        """The same instructions as text that a base model continues."""
+        return f"{self.instructions}\n\nQuestion: {question}\nReply:"
+
+    def query(self, turn_text: str) -> str:
+        """The text between the last closing tag and the opening tag before it.
+
+        Source: ReSearch, rollout loop. There the last opening tag of the whole turn is
+        taken, so an opening tag in the same token as the stop tag empties the query;
+        here the query stands before the stop tag.
+        """
+        before_stop, stop_tag, _ = turn_text.rpartition(self.search.close)
+        _, open_tag, query = before_stop.rpartition(self.search.open)
+        return query.strip() if stop_tag and open_tag else ""
+
+    def render(self, passages: Sequence[Passage]) -> str:
+        """Whole contents, a blank line between passages.
+
+        Source: ReSearch, rollout loop.
+        """
+        contents = "\n\n".join(passage.contents for passage in passages).strip()
+        return f"\n{contents}\n"
+
+    def has_answer(self, segments: Sequence[Segment]) -> bool:
+        """Whether there is exactly one answer, in one turn, with a box in it."""
+        answer = first_span(self.judged_text(segments), self.answer) or ""
+        return all(brace in answer for brace in BOX) and super().has_answer(segments)
+
+    def search_turn(self, thought: str, query: str) -> str:
+        return (
+            f"{self.think.open} {thought} {self.think.close} "
+            f"{self.search.open} {query} {self.search.close}"
+        )
+
+    def answer_turn(self, thought: str, answer: str) -> str:
+        boxed = rf"\[ \boxed{{{answer}}} \]"
+        return self._after_thought(thought, f"The final answer is {boxed}")
+
+    def _after_thought(self, thought: str, answer: str) -> str:
+        thoughts = f"{self.think.open} {thought} {self.think.close} " if thought else ""
+        return f"{thoughts}{self.answer.open} {answer} {self.answer.close}"
 
 
-def _prompt(question: str) -> str:
-    """The same instructions as text that a base model continues."""
-    return f"{_INSTRUCTIONS}\n\nQuestion: {question}\nReply:"
-
-
-def _query(turn_text: str) -> str:
-    """The text between the last </search> and the <search> before it, stripped.
-
-    Source: ReSearch, rollout loop. There the last <search> of the whole turn is
-    taken, so an opening tag in the same token as the stop tag empties the query; here
-    the query is what stands before the stop tag.
-    """
-    before_stop, stop_tag, _ = turn_text.rpartition("</search>")
-    _, open_tag, query = before_stop.rpartition("<search>")
-    return query.strip() if stop_tag and open_tag else ""
-
-
-def _render(passages: Sequence[Passage]) -> str:
-    """Whole contents, a blank line between passages. Source: ReSearch, rollout loop."""
-    contents = "\n\n".join(passage.contents for passage in passages).strip()
-    return f"\n{contents}\n"
-
-
-def _has_answer(segments: Sequence[Segment]) -> bool:
-    """Whether there is exactly one answer, in one turn, with a box in it."""
-    text = policy_text(segments, EMPTY_RESULT)
-    answer = answer_in(text) or ""
-    has_box = "\\boxed{" in answer and "}" in answer
-    return has_box and holds_one_answer(text, EMPTY_RESULT)
-
-
-RESEARCH = Protocol(
-    name="research",
-    stop_tags=("</search>",),
-    control_tags=tuple(
-        tag
-        for name in ("think", "search", "result", "answer")
-        for tag in (f"<{name}>", f"</{name}>")
-    ),
-    spoken_tags=(("<search>", "</search>"), ("<answer>", "</answer>")),
-    messages=_messages,
-    prompt=_prompt,
-    query=_query,
-    result_open=" <result>",
-    render=_render,
-    result_close="</result>",
-    has_answer=_has_answer,
-)
+RESEARCH = ReSearch()

@@ -1,79 +1,62 @@
-"""What the policy wrote of a rollout, and where its answer stands."""
+"""Text of the policy, and the spans between tags in it.
+
+Every search is a plain find: a lazy regular expression is quadratic in a text of many
+opening tags and no closing one.
+"""
 
 import itertools
 from collections.abc import Sequence
 
+from jaxsearch.protocol.tags import TagPair
 from jaxsearch.trajectory import Segment
 
 
 def policy_runs(segments: Sequence[Segment]) -> list[str | None]:
-    """Policy text in order, neighbours joined; None where the search spoke."""
+    """Policy text in order, neighbours joined; None in place of each observation."""
     return [
         "".join(segment.text for segment in run) if is_policy else None
         for is_policy, run in itertools.groupby(segments, lambda s: s.is_policy)
     ]
 
 
-def policy_text(segments: Sequence[Segment], observation: str) -> str:
-    """What the policy wrote, with `observation` in place of each that it read.
-
-    It must keep the ends of two turns from joining into a tag.
-    """
-    runs = policy_runs(segments)
-    return "".join(observation if run is None else run for run in runs)
-
-
-def answer_in(text: str) -> str | None:
-    """What stands between the first <answer> and the next </answer>, if both are there.
-
-    Plain finds, not a lazy regular expression: that one is quadratic in a text of
-    many opening tags and no closing one.
-    """
-    start = text.find("<answer>")
-    end = text.find("</answer>", start)
+def first_span(text: str, tags: TagPair) -> str | None:
+    """The text between the first opening tag and the closing tag after it, if any."""
+    start = text.find(tags.open)
+    end = text.find(tags.close, start)
     if start < 0 or end < 0:
         return None
-    return text[start + len("<answer>") : end]
+    return text[start + len(tags.open) : end]
 
 
-def holds_one_answer(text: str, observation: str) -> bool:
-    """Whether there is exactly one answer, without an observation in it."""
-    answer = answer_in(text)
-    return (
-        answer is not None
-        and text.count("<answer>") == text.count("</answer>") == 1
-        and observation not in answer
-    )
-
-
-def outside(text: str, tags: Sequence[tuple[str, str]]) -> str:
-    """The text without what stands between two tags of a pair, with the tags.
-
-    A tag that opens and is never closed takes nothing with it.
-    """
-    for opening, closing in tags:
-        kept, end = [], 0
-        while (start := text.find(opening, end)) >= 0:
-            close = text.find(closing, start)
-            if close < 0:
-                break
-            kept.append(text[end:start])
-            end = close + len(closing)
-        # Spaces, so that what is left does not join into a tag.
-        text = " ".join([*kept, text[end:]])
-    return text
-
-
-def last_answer_in(text: str) -> str | None:
-    """What stands in the last <answer> that closes; each opens after the one before.
+def last_span(text: str, tags: TagPair) -> str | None:
+    """The last span that closes; each opens after the one before it has closed.
 
     Source: Search-R1, reward_score/qa_em.py, where a lazy regular expression does it.
     """
-    answer, end = None, 0
-    while (start := text.find("<answer>", end)) >= 0:
-        start += len("<answer>")
-        close = text.find("</answer>", start)
+    spans = closed_spans(text, tags)
+    return spans[-1] if spans else None
+
+
+def closed_spans(text: str, tags: TagPair) -> list[str]:
+    """The text of every span that closes, in order."""
+    spans, end = [], 0
+    while (start := text.find(tags.open, end)) >= 0:
+        start += len(tags.open)
+        close = text.find(tags.close, start)
         if close < 0:
             break
-        answer, end = text[start:close], close + len("</answer>")
-    return answer
+        spans.append(text[start:close])
+        end = close + len(tags.close)
+    return spans
+
+
+def without_spans(text: str, tags: TagPair, joint: str) -> str:
+    """The text with `joint` in place of every span that closes and its tags."""
+    kept, end = [], 0
+    while (start := text.find(tags.open, end)) >= 0:
+        close = text.find(tags.close, start)
+        if close < 0:
+            break
+        kept.append(text[end:start])
+        end = close + len(tags.close)
+    return joint.join([*kept, text[end:]])

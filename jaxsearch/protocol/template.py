@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from jaxsearch.protocol.contract import Protocol
-
 PLACE = "{question}"
 
 
@@ -26,16 +24,12 @@ class PromptTemplate:
         """What a tokenizer is told to make of prompts."""
         return "chat" if self.is_chat else "base"
 
-    def in_place_of(self, protocol: Protocol) -> Protocol:
-        """The protocol with this prompt; tags and all else stay."""
-        return dataclasses.replace(
-            protocol, prompt=self._filled, messages=self._filled_messages
-        )
-
-    def _filled(self, question: str) -> str:
+    def fill_text(self, question: str) -> str:
+        """The prompt as text."""
         return self.text.replace(PLACE, question)
 
-    def _filled_messages(self, question: str) -> list[dict[str, str]]:
+    def fill_messages(self, question: str) -> list[dict[str, str]]:
+        """The prompt as chat messages."""
         return [
             {**message, "content": message["content"].replace(PLACE, question)}
             for message in self.messages

@@ -9,8 +9,11 @@ import numpy as np
 from jaxsearch import json_lines
 from jaxsearch.monitor.rollout_log import LoggedRollout, read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.protocol import Protocol
 from jaxsearch.report import page as report_page
 from jaxsearch.report import trajectories
+from jaxsearch.rewards.tasks import Task
+from jaxsearch.run.config_values import restored
 
 MAX_FILES = 9  # step files of rollouts on the page
 MAX_ROLLOUTS = 48  # of one file
@@ -27,7 +30,7 @@ class Sample(NamedTuple):
 def write_report(run_folder: Path) -> Path:
     """Writes the page of a run, whatever the run has so far; returns its path."""
     config = _read_config(run_folder)
-    sample = _sample(run_folder)
+    sample = _sample(run_folder, _protocol(config))
     text = report_page.page(
         name=run_folder.resolve().name,
         config=config,
@@ -64,13 +67,34 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return read_metrics(path) if path.exists() else []
 
 
-def _sample(run_folder: Path) -> Sample:
+def _protocol(config: dict[str, Any]) -> Protocol | str:
+    """The protocol of a run by its recorded config, or why there is none.
+
+    The stages of a run share one; a record of an older version names it "recipe".
+    """
+    stages = [s for s in config.get("stages", []) if s.get("kind") == "RLStage"]
+    if not stages:
+        return "config.json has no stage with a task"
+    record = stages[-1].get("task", stages[-1].get("recipe"))
+    try:
+        task = restored(record, Task)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"the task of config.json cannot be read: {error}"
+    if not isinstance(task, Task):
+        return f"config.json names no task, but {record!r:.80}"
+    return task.protocol
+
+
+def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
     """First, last and evenly spaced files; of each, its best and worst rollouts."""
     files = list(rollout_files(run_folder).items())
     if not files:
         return Sample([], [])
     chosen = np.unique(np.linspace(0, len(files) - 1, MAX_FILES).round().astype(int))
     articles, notes = [], []
+    if isinstance(protocol, str):
+        notes.append(f"Thoughts, queries and answers are not marked: {protocol}.")
+        protocol = None
     if len(chosen) < len(files):
         notes.append(
             f"{len(chosen)} of {len(files)} step files are here: the first, the last "
@@ -80,7 +104,8 @@ def _sample(run_folder: Path) -> Sample:
     for index in chosen:
         step, path = files[index]
         rollouts = read_rollouts(path)
-        shown = _shown(rollouts, step=step, max_bytes=MAX_BYTES // len(chosen))
+        max_bytes = MAX_BYTES // len(chosen)
+        shown = _shown(rollouts, protocol, step=step, max_bytes=max_bytes)
         articles += shown
         num_left_out += len(rollouts) - len(shown)
     if num_left_out:
@@ -92,7 +117,13 @@ def _sample(run_folder: Path) -> Sample:
     return Sample(articles, notes)
 
 
-def _shown(rollouts: list[LoggedRollout], *, step: int, max_bytes: int) -> list[str]:
+def _shown(
+    rollouts: list[LoggedRollout],
+    protocol: Protocol | None,
+    *,
+    step: int,
+    max_bytes: int,
+) -> list[str]:
     """Articles within the limits, the extremes of reward first, in stream order."""
     by_reward = sorted(range(len(rollouts)), key=lambda i: -rollouts[i].reward)
     # From both ends to the middle: best, worst, second best, second worst, ...
@@ -103,7 +134,7 @@ def _shown(rollouts: list[LoggedRollout], *, step: int, max_bytes: int) -> list[
     kept: dict[int, str] = {}
     num_bytes = 0
     for index in order:
-        text = trajectories.article(rollouts[index], step=step)
+        text = trajectories.article(rollouts[index], protocol, step=step)
         size = len(text.encode("utf-8", errors="replace"))
         if len(kept) < MAX_ROLLOUTS and num_bytes + size <= max_bytes:
             kept[index] = text

@@ -1,7 +1,8 @@
 r"""R1-Searcher's rewards: the paper's two stages, and the three of its code.
 
 A rollout comes as segments with provenance or, in the functions named `*_text`, as one
-text. The response begins after the <think> that the prompt has opened.
+text. The response begins inside the thoughts, which the prompt has opened. The tags
+are those of the protocol.
 
 - Segments: only the policy is judged. Every observation counts as one well-formed
   block with a passage, whatever it holds (the code punishes a search that finds
@@ -16,6 +17,7 @@ reward_server_llama_stage1.py and reward_server_llama_stage2.py.
 import dataclasses
 from collections.abc import Sequence
 
+from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.answers import (
     cover_em,
     f1,
@@ -44,46 +46,67 @@ _QWEN_END, _LLAMA_END = "<|endoftext|>", "<|eot_id|>"
 
 
 def r1_searcher_stage1(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """0.5 for any search and 0.5 for good format; the answer earns nothing.
 
     Format as in `r1_searcher_stage2`. The end token changes nothing in any of these.
     """
     require_golden_answers(golden_answers)
-    return _paper_stage1(read_segments(segments))
+    return _paper_stage1(read_segments(segments, protocol))
 
 
 def r1_searcher_stage1_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_stage1` for a text without provenance."""
-    return _paper_stage1(read_text(response))
+    return _paper_stage1(read_text(response, protocol))
 
 
 def r1_searcher_stage2(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """F1, and -2 for bad format.
 
-    The paper's rules are words, and this is our reading of them: one </think>, then
-    one <answer> and its end; queries between their tags, each followed by documents,
-    none without a query; no tag inside the answer; nothing unreadable, which is
-    U+FFFD or, as in the code, a Chinese character outside documents.
+    The paper's rules are words, and this is our reading of them: one end of the
+    thoughts, then one answer between its tags; queries between their tags, each
+    followed by documents, none without a query; no tag inside the answer; nothing
+    unreadable, which is U+FFFD or, as in the code, a Chinese character outside
+    documents.
     """
     require_golden_answers(golden_answers)
-    return _paper_stage2(read_segments(segments), golden_answers)
+    return _paper_stage2(read_segments(segments, protocol), golden_answers)
 
 
 def r1_searcher_stage2_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_stage2` for a text without provenance."""
-    return _paper_stage2(read_text(response), golden_answers)
+    return _paper_stage2(read_text(response, protocol), golden_answers)
 
 
 def r1_searcher_qwen(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """F1, and -2 for bad format, as the code that trained Qwen without stage 1.
 
@@ -91,53 +114,73 @@ def r1_searcher_qwen(
     ten words, or one that names a query or documents.
     """
     require_golden_answers(golden_answers)
-    reading = read_segments(segments)
+    reading = read_segments(segments, protocol)
     return _by_f1(reading, golden_answers, qwen_fault(reading), QWEN_PENALTY)
 
 
 def r1_searcher_qwen_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_qwen` for a text without provenance, equal to the reference."""
-    reading = read_text(response + _QWEN_END * has_ended)
+    reading = read_text(response + _QWEN_END * has_ended, protocol)
     outcome = _by_f1(reading, golden_answers, qwen_fault(reading), QWEN_PENALTY)
     return dataclasses.replace(outcome, findings=reading.findings)
 
 
 def r1_searcher_llama_stage1(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """1 for all golden tokens in the answer, else -1; 0.5 for searches, 0.5 for format.
 
     The paper's stage 1 has no reward for answers.
     """
     require_golden_answers(golden_answers)
-    return _llama_stage1(read_segments(segments), golden_answers)
+    return _llama_stage1(read_segments(segments, protocol), golden_answers)
 
 
 def r1_searcher_llama_stage1_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_llama_stage1` for one text, equal to the reference."""
-    reading = read_text(response + _LLAMA_END * has_ended)
+    reading = read_text(response + _LLAMA_END * has_ended, protocol)
     outcome = _llama_stage1(reading, golden_answers)
     return dataclasses.replace(outcome, findings=reading.findings)
 
 
 def r1_searcher_llama_stage2(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """F1, and -1 for bad format (the paper: -2)."""
     require_golden_answers(golden_answers)
-    reading = read_segments(segments)
+    reading = read_segments(segments, protocol)
     return _by_f1(reading, golden_answers, code_fault(reading), LLAMA_PENALTY)
 
 
 def r1_searcher_llama_stage2_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_llama_stage2` for one text, equal to the reference."""
-    reading = read_text(response + _LLAMA_END * has_ended)
+    reading = read_text(response + _LLAMA_END * has_ended, protocol)
     outcome = _by_f1(reading, golden_answers, code_fault(reading), LLAMA_PENALTY)
     return dataclasses.replace(outcome, findings=reading.findings)
 
@@ -165,9 +208,9 @@ def _llama_stage1(reading: Reading, golden_answers: Sequence[str]) -> Outcome:
     is_right = prediction is not None and cover_em(
         prediction, golden_answers, normalise_r1_searcher
     )
-    counts = tag_counts(reading.text)
+    counts = tag_counts(reading.text, reading.protocol)
     has_searched = len(counts) == 1 and counts != {0} and not reading.fault
-    fault = reading.fault or reply_fault(reading.text)
+    fault = reading.fault or reply_fault(reading.text, reading.protocol)
     parts = {
         "answer": 1.0 if is_right else -1.0,
         "retrieval": RETRIEVAL_REWARD if has_searched else 0.0,

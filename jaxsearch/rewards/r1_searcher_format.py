@@ -1,46 +1,35 @@
-"""What a rollout under R1-Searcher's protocol says, and what is wrong with its form."""
+"""A rollout under R1-Searcher's rules as they read it, and the faults in its form.
+
+The tags are those of the protocol.
+"""
 
 import dataclasses
 import re
 from collections.abc import Sequence
 
-from jaxsearch.protocol.r1_searcher import (
-    BEGIN_DOCUMENTS,
-    BEGIN_QUERY,
-    EMPTY_DOCUMENTS,
-    END_DOCUMENTS,
-    END_QUERY,
-)
-from jaxsearch.protocol.spans import policy_runs, policy_text
+from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.spans import policy_runs, without_spans
 from jaxsearch.trajectory import Segment
 
 MAX_ANSWER_WORDS = 10
 
-_COUNTED = (
-    f"{BEGIN_DOCUMENTS}\n",
-    f"{END_DOCUMENTS}\n\n",
-    BEGIN_QUERY,
-    END_QUERY,
-    BEGIN_DOCUMENTS,
-    END_DOCUMENTS,
-    f"{BEGIN_DOCUMENTS}\n(1)",
-)
-_TAG = re.compile(r"<\|(?:begin|end)_of_(?:query|documents)\|>")
-_SEARCH = [BEGIN_QUERY, END_QUERY, BEGIN_DOCUMENTS, END_DOCUMENTS]
 _IDEOGRAPH = re.compile("[\u4e00-\u9fff]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a rollout says.
+    """A rollout as the rules read it.
 
     Attributes:
-      text: what is judged.
-      extracted: what the code takes for the answer, answer tags or not.
-      fault: what only provenance can tell, "" if nothing is wrong.
-      num_searches: that were answered.
+      protocol: whose tags count.
+      text: the text that is judged.
+      extracted: the text that the reference takes for the answer, with or without
+        answer tags.
+      fault: a fault that only provenance shows, "" if there is none.
+      num_searches: searches that were answered.
     """
 
+    protocol: Protocol
     text: str
     extracted: str
     fault: str
@@ -48,124 +37,145 @@ class Reading:
 
     @property
     def prediction(self) -> str | None:
-        """The answer, where both its tags are there."""
-        has_tags = "<answer>" in self.text and "</answer>" in self.text
+        """The answer, if both its tags are there."""
+        has_tags = all(tag in self.text for tag in self.protocol.answer)
         return self.extracted if has_tags else None
 
     @property
     def findings(self) -> dict[str, str]:
-        """The code logs what it extracts as the prediction, answer tags or not."""
+        """The reference logs the extracted text as the prediction in any case."""
         return {"prediction": self.extracted}
 
 
-def read_segments(segments: Sequence[Segment]) -> Reading:
-    runs = policy_runs(segments)
-    text = policy_text(segments, EMPTY_DOCUMENTS)
-    is_forged = any(
-        tag in run for run in runs if run for tag in (BEGIN_DOCUMENTS, END_DOCUMENTS)
-    )
+def read_segments(segments: Sequence[Segment], protocol: Protocol) -> Reading:
+    """A rollout with provenance: only the policy is judged."""
+    text = protocol.judged_text(segments)
+    is_forged = protocol.is_forged(segments)
     fault = "document tags written by the policy" if is_forged else ""
     # Only the last turn's part of an answer that an observation interrupts is read.
-    _, observation, last_part = _extracted(text).rpartition(EMPTY_DOCUMENTS.strip())
-    if observation and "<answer>" in text and not fault:
+    whole = _extracted(text, protocol)
+    _, observation, last_part = whole.rpartition(protocol.placeholder.strip())
+    if observation and protocol.answer.open in text and not fault:
         fault = "search inside the answer"
     return Reading(
+        protocol=protocol,
         text=text,
         extracted=last_part.strip(),
         fault=fault,
-        num_searches=runs.count(None),
+        num_searches=policy_runs(segments).count(None),
     )
 
 
-def read_text(response: str) -> Reading:
+def read_text(response: str, protocol: Protocol) -> Reading:
+    """A text without provenance, judged as by the reference."""
+    tags, search = _tags(response, protocol), _search(protocol)
     return Reading(
+        protocol=protocol,
         text=response,
-        extracted=_extracted(response),
+        extracted=_extracted(response, protocol),
         fault="",
-        num_searches=_num_searches(response),
+        # Queries in their tags that documents follow.
+        num_searches=sum(tags[i : i + 4] == search for i in range(len(tags))),
     )
 
 
-def _extracted(text: str) -> str:
-    """From the last <answer> to the next </answer>, or as much of that as there is."""
-    return text.rpartition("<answer>")[2].partition("</answer>")[0].strip()
+def _extracted(text: str, protocol: Protocol) -> str:
+    """From the last opening tag of an answer to the next closing one.
+
+    Without one of them, as much of that as there is.
+    """
+    _, _, after = text.rpartition(protocol.answer.open)
+    return after.partition(protocol.answer.close)[0].strip()
 
 
-def _num_searches(text: str) -> int:
-    """Queries in their tags that documents follow."""
-    tags = _TAG.findall(text)
-    return sum(tags[i : i + 4] == _SEARCH for i in range(len(tags)))
+def _search(protocol: Protocol) -> list[str]:
+    """The tags of a search and its documents, in order."""
+    return [*protocol.search, *protocol.result]
 
 
-def _outside_documents(text: str) -> str:
-    """The text without its closed document blocks."""
-    kept, end = [], 0
-    while (start := text.find(BEGIN_DOCUMENTS, end)) >= 0:
-        close = text.find(END_DOCUMENTS, start)
-        if close < 0:
-            break
-        kept.append(text[end:start])
-        end = close + len(END_DOCUMENTS)
-    return "".join([*kept, text[end:]])
+def _tags(text: str, protocol: Protocol) -> list[str]:
+    """The tags of searches and documents in a text, in order."""
+    return re.findall("|".join(map(re.escape, _search(protocol))), text)
 
 
-def tag_counts(text: str) -> set[int]:
-    """How often what a search and its result must hold is there: one number, if good.
+def tag_counts(text: str, protocol: Protocol) -> set[int]:
+    """Numbers of each part of a search and its result: one number, if they match.
 
     A block of documents counts only with its line breaks and a first number.
     """
-    return {text.count(piece) for piece in _COUNTED}
+    open_tag, close_tag = protocol.result
+    pieces = (
+        f"{open_tag}\n",
+        f"{close_tag}\n\n",
+        *_search(protocol),
+        f"{open_tag}\n(1)",
+    )
+    return {text.count(piece) for piece in pieces}
 
 
-def reply_fault(text: str) -> str:
+def reply_fault(text: str, protocol: Protocol) -> str:
     """Whether the thoughts end once and there is one answer, in whatever order."""
-    if "<think>" in text or text.count("</think>") != 1:
-        return "thoughts must end with one </think>, without another <think>"
-    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
-        return "there must be one <answer> and one </answer>"
+    think, answer = protocol.think, protocol.answer
+    if think.open in text or text.count(think.close) != 1:
+        return f"thoughts must end with one {think.close}, without another {think.open}"
+    if any(text.count(tag) != 1 for tag in answer):
+        return f"there must be one {answer.open} and one {answer.close}"
     return ""
 
 
 def code_fault(reading: Reading) -> str:
-    text = reading.text
+    """The rules that all three reward servers of the code share."""
+    text, protocol = reading.text, reading.protocol
     if reading.fault:
         return reading.fault
-    if len(tag_counts(text)) > 1:
+    if len(tag_counts(text, protocol)) > 1:
         return "query and document tags do not match"
-    if fault := reply_fault(text):
+    if fault := reply_fault(text, protocol):
         return fault
-    if _IDEOGRAPH.search(_outside_documents(text)):
+    if _IDEOGRAPH.search(without_spans(text, protocol.result, joint="")):
         return "Chinese characters outside documents"
     return ""
 
 
 def qwen_fault(reading: Reading) -> str:
+    """The rules of the code that trained Qwen."""
+    protocol = reading.protocol
     if fault := code_fault(reading):
         return fault
     if "assistant" in reading.text or "Assistant" in reading.text:
         return "the word assistant"
-    if "begin_of_query" in reading.extracted or (
-        "begin_of_documents" in reading.extracted
-    ):
+    names = (_bare(protocol.search.open), _bare(protocol.result.open))
+    if any(name in reading.extracted for name in names):
         return "query or documents inside the answer"
     if len(reading.extracted.split()) > MAX_ANSWER_WORDS:
         return f"answer of more than {MAX_ANSWER_WORDS} words"
     return ""
 
 
+def _bare(tag: str) -> str:
+    """The name in a tag that stands between bars: the code looks for names alone.
+
+    Any other tag as it is: its name may be a word of a good answer.
+    """
+    has_bars = tag.startswith("<|") and tag.endswith("|>")
+    return tag.removeprefix("<|").removesuffix("|>") if has_bars else tag
+
+
 def paper_fault(reading: Reading) -> str:
-    text = reading.text
-    if fault := reading.fault or reply_fault(text):
+    """The paper's rules as `rewards.r1_searcher` reads them."""
+    text, protocol = reading.text, reading.protocol
+    think, answer = protocol.think, protocol.answer
+    if fault := reading.fault or reply_fault(text, protocol):
         return fault
-    if not text.find("</think>") < text.find("<answer>") < text.find("</answer>"):
-        return "expected </think>, then <answer>, then </answer>"
-    tags = _TAG.findall(text)
-    num_searches, rest = divmod(len(tags), len(_SEARCH))
-    if rest or tags != _SEARCH * num_searches:
+    if not text.find(think.close) < text.find(answer.open) < text.find(answer.close):
+        return f"expected {think.close}, then {answer.open}, then {answer.close}"
+    tags, search = _tags(text, protocol), _search(protocol)
+    num_searches, rest = divmod(len(tags), len(search))
+    if rest or tags != search * num_searches:
         return "a query must stand between its tags, and documents follow each"
-    if _TAG.search(reading.extracted) or "</think>" in reading.extracted:
+    if _tags(reading.extracted, protocol) or think.close in reading.extracted:
         return "tags inside the answer"
-    outside = _outside_documents(text)
+    outside = without_spans(text, protocol.result, joint="")
     if "\ufffd" in outside or _IDEOGRAPH.search(outside):
         return "unreadable or Chinese characters outside documents"
     return ""

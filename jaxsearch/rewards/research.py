@@ -1,12 +1,13 @@
-"""ReSearch's rewards: its code's and its equation 2, one function a kind of input.
+"""ReSearch's rewards: its code's and its equation 2, one function per kind of input.
 
 A rollout comes as segments with provenance (`research`, `research_paper`) or, from a
-file that has lost it, as one text (`research_text`, `research_paper_text`).
+file that has lost it, as one text (`research_text`, `research_paper_text`). The tags
+are those of the protocol.
 
-- Segments: only the policy is judged. Every observation counts as one empty
-  <result></result>, whatever it holds, so no passage can earn or break anything. A
-  result tag written by the policy is a forgery and bad format, and an answer
-  must not be interrupted by an observation. The reference accepts both.
+- Segments: only the policy is judged. Every observation counts as one empty result,
+  whatever it holds, so no passage can earn or break anything. A result tag written by
+  the policy is a forgery and bad format, and an answer must not be interrupted by an
+  observation. The reference accepts both.
 - One text: tags are judged wherever they stand, exactly as the reference does.
 
 Source: ReSearch, reward_score/re_search.py (compute_score), and equation 2 of
@@ -16,7 +17,8 @@ arXiv:2503.19470.
 import dataclasses
 from collections.abc import Sequence
 
-from jaxsearch.protocol import EMPTY_RESULT, answer_in, policy_runs, policy_text
+from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.spans import first_span
 from jaxsearch.rewards.answers import (
     f1,
     last_boxed,
@@ -38,7 +40,11 @@ class _Reading:
 
 
 def research(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """F1, or 0.1 where F1 is 0; 0 for bad format or without the end token.
 
@@ -46,94 +52,107 @@ def research(
     Without the end token there is no prediction either, as in its evaluation.
     """
     require_golden_answers(golden_answers)
-    return _code_rule(_read_segments(segments), golden_answers, has_ended)
+    return _code_rule(_read_segments(segments, protocol), golden_answers, has_ended)
 
 
 def research_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`research` for a text without provenance, equal to the reference.
 
     An empty list of golden answers gives F1 0, as there.
     """
-    return _code_rule(_read_text(response), golden_answers, has_ended)
+    return _code_rule(_read_text(response, protocol), golden_answers, has_ended)
 
 
 def research_paper(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """F1 if it is not 0, whatever the format; else 0.1 for good format, else 0.
 
     The equation does not mention the end token, so `has_ended` changes nothing.
     """
     require_golden_answers(golden_answers)
-    return _paper_rule(_read_segments(segments), golden_answers)
+    return _paper_rule(_read_segments(segments, protocol), golden_answers)
 
 
 def research_paper_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`research_paper` for a text without provenance."""
-    return _paper_rule(_read_text(response), golden_answers)
+    return _paper_rule(_read_text(response, protocol), golden_answers)
 
 
-def _read_segments(segments: Sequence[Segment]) -> _Reading:
-    text = policy_text(segments, EMPTY_RESULT)
-    is_forged = any(
-        "<result>" in run or "</result>" in run
-        for run in policy_runs(segments)
-        if run is not None
+def _read_segments(segments: Sequence[Segment], protocol: Protocol) -> _Reading:
+    text = protocol.judged_text(segments)
+    fault = (
+        "result tags written by the policy"
+        if protocol.is_forged(segments)
+        else _format_fault(text, protocol)
     )
-    fault = "result tags written by the policy" if is_forged else _format_fault(text)
-    answer = answer_in(text)
+    answer = first_span(text, protocol.answer)
     if answer is None:
         return _Reading(fault=fault, prediction=None)
     # A box that opens before an observation and closes after it would hold what the
     # search found, so only the last turn's part of the answer is read.
-    _, observation, last_part = answer.rpartition(EMPTY_RESULT)
+    _, observation, last_part = answer.rpartition(protocol.placeholder)
     if observation and not fault:
         fault = "search inside the answer"
     return _Reading(fault=fault, prediction=last_boxed(last_part))
 
 
-def _read_text(response: str) -> _Reading:
-    answer = answer_in(response)
+def _read_text(response: str, protocol: Protocol) -> _Reading:
+    answer = first_span(response, protocol.answer)
     return _Reading(
-        fault=_format_fault(response),
+        fault=_format_fault(response, protocol),
         prediction=None if answer is None else last_boxed(answer),
     )
 
 
-def _format_fault(text: str) -> str:
+def _format_fault(text: str, protocol: Protocol) -> str:
     """The first rule of the reference that `text` breaks, in its words; "" if none."""
-    if text.count("<think>") != text.count("</think>"):
-        return "<think> </think> not paired"
-    if "<think>" not in text:
-        return "<think> or </think> not found"
-    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
-        return "<answer> or </answer> not found"
-    if fault := _search_fault(text):
+    think, answer_tags = protocol.think, protocol.answer
+    if text.count(think.open) != text.count(think.close):
+        return f"{think.open} {think.close} not paired"
+    if think.open not in text:
+        return f"{think.open} or {think.close} not found"
+    if any(text.count(tag) != 1 for tag in answer_tags):
+        return f"{answer_tags.open} or {answer_tags.close} not found"
+    if fault := _search_fault(text, protocol):
         return fault
-    answer = answer_in(text)
+    answer = first_span(text, answer_tags)
     if answer is None:
-        return "<answer> must be before </answer>"
+        return f"{answer_tags.open} must be before {answer_tags.close}"
     if "\\boxed{" not in answer or "}" not in answer:
         return "answer is missing \\boxed{} format"
     return ""
 
 
-def _search_fault(text: str) -> str:
+def _search_fault(text: str, protocol: Protocol) -> str:
     """Whether each search closes, then has a result; the next is sought after that."""
-    search = text.find("<search>")
+    tags, result_tags = protocol.search, protocol.result
+    search = text.find(tags.open)
     while search >= 0:
-        search_end = text.find("</search>", search)
-        result = text.find("<result>", search)
-        result_end = text.find("</result>", max(result, search))
+        search_end = text.find(tags.close, search)
+        result = text.find(result_tags.open, search)
+        result_end = text.find(result_tags.close, max(result, search))
         if min(search_end, result, result_end) < 0:
             return "search/result tags are incomplete"
         if not search_end < result < result_end:
             return "search/result tags are nested in the wrong order"
-        search = text.find("<search>", result_end)
+        search = text.find(tags.open, result_end)
     return ""
 
 

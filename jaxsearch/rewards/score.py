@@ -27,26 +27,32 @@ def score_file(
     """Judges each line of a JSONL file (gz too) and returns the summary.
 
     A line has `golden_answers` and one of `prediction` (answer metrics only),
-    `segments` (only what the policy wrote is judged) or `response` (the whole text is
-    judged as the recipe's reference does). `prediction` wins over the other two, except
-    beside a `reward`: such a line was judged before and is judged anew.
-    `ended` is needed with the latter two where the recipe depends on it. A line
-    without any golden answer, where the recipe's reference judges such, has metrics 0,
-    is counted, and stays out of every mean; else it is an error.
+    `segments` (only the text of the policy is judged) or `response` (the whole text is
+    judged as the task's reference does). `prediction` wins over the other two, unless
+    the line also has a `reward`: it has been judged before and is judged again.
+    `ended` is needed with the latter two if the task depends on it. A line without any
+    golden answer has metrics 0, is counted and stays out of every mean if the task's
+    reference judges it; else it is an error.
 
     Args:
       path: the file; blank lines in it are passed over.
-      recipe_name: a recipe, which skips lines that name another one, or "auto", which
-        takes the recipe that each line names.
-      out: a new file for the judged lines: their input and what was found. It is not
-        created if any line is malformed.
+      task_name: a task, which skips lines that name another one, or "auto", which
+        takes the task that each line names in its field "task" (or "recipe", the name
+        of that field in earlier versions).
+      out: a new file for the judged lines: their input and the fields that were found.
+        It is not created if any line is malformed.
 
     Returns:
-      `n` lines judged and `skipped`; `num_without_golden_answers`; of the others `em`,
-      `f1` and `cover_em` as means, and `mean_reward` over the `num_rewards` that have
-      one, None where there is nothing to average; and, if lines carry `expected`, how
-      many are `equal` and `unequal`, every field of it compared, and `unequal_ids`, the
-      first `MAX_UNEQUAL_IDS` of the latter that have one.
+      The number `n` of lines judged and of those `skipped`;
+      `num_without_golden_answers`; over the others the means `em`, `f1` and `cover_em`,
+      and `mean_reward` over the `num_rewards` that have one, None if there is nothing
+      to average; and, if lines carry `expected`, how many are `equal` and `unequal`,
+      every field of it compared, and `unequal_ids`, the first `MAX_UNEQUAL_IDS` of the
+      latter that have one.
+
+    Raises:
+      ValueError: if the file or the task cannot be read, a line is malformed, or no
+        line is left to judge; names the line.
     """
     if task_name != "auto":
         task_named(task_name)
@@ -56,17 +62,18 @@ def score_file(
     judged: list[tuple[Line, Line]] = []
     skipped = 0
     for where, line in _lines(path):
-        if task_name != "auto" and line.get("recipe") not in (None, task_name):
-            skipped += 1
-            continue
         try:
+            named = _task_of(line)
+            if task_name != "auto" and named not in (None, task_name):
+                skipped += 1
+                continue
             judged.append((line, _judge(line, task_name)))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if not judged:
         raise ValueError(
-            f"{path}: no line to judge with recipe {task_name!r}; {skipped} lines "
-            "name another recipe: give that one, or 'auto'"
+            f"{path}: no line to judge with task {task_name!r}; {skipped} lines "
+            "name another task: give that one, or 'auto'"
         )
 
     if out is not None:
@@ -104,9 +111,25 @@ def _parsed(raw: bytes, where: str) -> Line:
     return line
 
 
+def _task_of(line: Line) -> str | None:
+    """The task that a line names, if any."""
+    names = [_field(line, key, str) for key in ("task", "recipe") if key in line]
+    if len(set(names)) > 1:
+        raise ValueError(
+            f"got task {names[0]!r} and recipe {names[1]!r}; both name the task of "
+            "the line: keep one"
+        )
+    return names[0] if names else None
+
+
 def _judge(line: Line, task_name: str) -> Line:
     """The fields that the output line has beyond its input."""
-    task = task_named(_field(line, "recipe", str) if task_name == "auto" else task_name)
+    if task_name == "auto":
+        named = _task_of(line)
+        if named is None:
+            raise ValueError("'task' is missing; add it as a string")
+        task_name = named
+    task = task_named(task_name)
     golden_answers = _field(line, "golden_answers", list)
     if not all(isinstance(gold, str) for gold in golden_answers):
         raise ValueError(f"expected strings in golden_answers, got {golden_answers!r}")
@@ -132,7 +155,7 @@ def _judge(line: Line, task_name: str) -> Line:
         found |= dict.fromkeys(_METRICS, 0.0)
     if unknown := _field({"expected": {}} | line, "expected", dict).keys() - found:
         raise ValueError(
-            f"expected names {sorted(unknown)}, recipe {task.name!r} finds "
+            f"expected names {sorted(unknown)}, task {task.name!r} finds "
             f"{sorted(found)}"
         )
     return found

@@ -1,24 +1,26 @@
 """Search-R1's rewards: exact match, and exact match with format.
 
 A rollout comes as segments with provenance or, in the functions named `*_text`, as one
-text: the whole of it is judged as the reference does.
+text: the whole of it is judged as the reference does. The tags are those of the
+protocol.
 
-- Segments: only the policy is judged. Every observation counts as one empty
-  <information></information>. An <information> tag written by the policy is a forgery
-  and bad format, and an answer holds no observation.
+- Segments: only the policy is judged. Every observation counts as one empty result. A
+  result tag written by the policy is a forgery and bad format, and an answer holds no
+  observation.
 - In both, a rollout without an answer has none. In the reference it gets the example
-  in the prompt ("Beijing"), which is the last <answer> of prompt and response; the
-  rule there that no answer earns nothing is never reached.
+  in the prompt ("Beijing"), which is the last answer of prompt and response; the rule
+  there that no answer earns nothing is never reached.
 
 Source: Search-R1, verl/utils/reward_score/qa_em.py and qa_em_format.py (v0.3).
 """
 
 import dataclasses
+import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from jaxsearch.protocol.search_r1 import EMPTY_INFORMATION
-from jaxsearch.protocol.spans import last_answer_in, policy_runs, policy_text
+from jaxsearch.protocol import Protocol, TagPair
+from jaxsearch.protocol.spans import closed_spans, last_span
 from jaxsearch.rewards.answers import (
     exact_match,
     normalise_research,
@@ -32,20 +34,6 @@ FORMAT_REWARD = 0.2  # of a valid sequence
 BAD_FORMAT_REWARD = 0.1  # of a wrong answer in an invalid one
 # What v0.3's scripts set to 0 and its vectors try besides.
 RETRIEVAL_REWARD = 0.1
-
-_TAG = re.compile(r"</?(?:think|search|information|answer)>")
-# After each tag: which may follow.
-_NEXT = {
-    "": {"<think>"},
-    "<think>": {"</think>"},
-    "</think>": {"<search>", "<answer>"},
-    "<search>": {"</search>"},
-    "</search>": {"<information>"},
-    "<information>": {"</information>"},
-    "</information>": {"<think>"},
-    "<answer>": {"</answer>"},
-    "</answer>": set(),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,21 +51,29 @@ class _Reading:
 
 
 def search_r1(
-    segments: Sequence[Segment], golden_answers: Sequence[str], *, has_ended: bool
+    segments: Sequence[Segment],
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """1 if the last answer is a golden one, else 0. The end changes nothing."""
     require_golden_answers(golden_answers)
-    return _exact(_read_segments(segments), golden_answers)
+    return _exact(_read_segments(segments, protocol), golden_answers)
 
 
 def search_r1_text(
-    response: str, golden_answers: Sequence[str], *, has_ended: bool
+    response: str,
+    golden_answers: Sequence[str],
+    *,
+    has_ended: bool,
+    protocol: Protocol,
 ) -> Outcome:
     """`search_r1` for a text without provenance, equal to the reference.
 
     An empty list of golden answers gives 0, as there.
     """
-    reading = _read_text(response)
+    reading = _read_text(response, protocol)
     return _with_findings(_exact(reading, golden_answers), reading, golden_answers)
 
 
@@ -86,6 +82,7 @@ def search_r1_format(
     golden_answers: Sequence[str],
     *,
     has_ended: bool,
+    protocol: Protocol,
     retrieval_reward: float = 0.0,
 ) -> Outcome:
     """A right answer earns 1 in a valid sequence and 0.8 in another; a wrong one 0.2
@@ -99,7 +96,8 @@ def search_r1_format(
         a golden answer; only results count, not what the policy writes.
     """
     require_golden_answers(golden_answers)
-    return _with_format(_read_segments(segments), golden_answers, retrieval_reward)
+    reading = _read_segments(segments, protocol)
+    return _with_format(reading, golden_answers, retrieval_reward)
 
 
 def search_r1_format_text(
@@ -107,65 +105,81 @@ def search_r1_format_text(
     golden_answers: Sequence[str],
     *,
     has_ended: bool,
+    protocol: Protocol,
     retrieval_reward: float = 0.0,
 ) -> Outcome:
     """`search_r1_format` for a text without provenance, equal to the reference."""
-    reading = _read_text(response)
+    reading = _read_text(response, protocol)
     outcome = _with_format(reading, golden_answers, retrieval_reward)
     return _with_findings(outcome, reading, golden_answers)
 
 
-def _read_segments(segments: Sequence[Segment]) -> _Reading:
-    runs = policy_runs(segments)
-    text = policy_text(segments, EMPTY_INFORMATION)
-    is_forged = any(
-        tag in run for run in runs if run for tag in ("<information>", "</information>")
-    )
-    answer = last_answer_in(text)
-    return _Reading(
+def _read_segments(segments: Sequence[Segment], protocol: Protocol) -> _Reading:
+    text = protocol.judged_text(segments)
+    answer = last_span(text, protocol.answer)
+    if answer is not None:
         # Of an answer that an observation interrupts, only the last part is read.
-        prediction=None if answer is None else _last_part(answer),
-        fault="information written by the policy" if is_forged else _fault(text),
+        answer = answer.rpartition(protocol.result.close)[2].strip()
+    return _Reading(
+        prediction=answer,
+        fault=(
+            "information written by the policy"
+            if protocol.is_forged(segments)
+            else _fault(text, protocol)
+        ),
         retrieved=tuple(s.text for s in segments if not s.is_policy),
     )
 
 
-def _last_part(answer: str) -> str:
-    return answer.rpartition("</information>")[2].strip()
-
-
-def _read_text(response: str) -> _Reading:
-    answer = last_answer_in(response)
+def _read_text(response: str, protocol: Protocol) -> _Reading:
+    answer = last_span(response, protocol.answer)
     return _Reading(
         prediction=None if answer is None else answer.strip(),
-        fault=_fault(response),
-        retrieved=tuple(_blocks(response)),
+        fault=_fault(response, protocol),
+        retrieved=tuple(closed_spans(response, protocol.result)),
     )
 
 
-def _blocks(text: str) -> Iterable[str]:
-    """What stands in each <information> that closes."""
-    end = 0
-    while (start := text.find("<information>", end)) >= 0:
-        start += len("<information>")
-        end = text.find("</information>", start)
-        if end < 0:
-            break
-        yield text[start:end]
+class _Grammar:
+    """Which tag may follow which in a valid sequence."""
+
+    def __init__(
+        self, think: TagPair, search: TagPair, result: TagPair, answer: TagPair
+    ):
+        tags = (*think, *search, *result, *answer)
+        self.tag = re.compile("|".join(map(re.escape, tags)))
+        self.closing = {pair.close for pair in (think, search, result, answer)}
+        self.followers: Mapping[str, set[str]] = {
+            "": {think.open},
+            think.open: {think.close},
+            think.close: {search.open, answer.open},
+            search.open: {search.close},
+            search.close: {result.open},
+            result.open: {result.close},
+            result.close: {think.open},
+            answer.open: {answer.close},
+            answer.close: set(),
+        }
 
 
-def _fault(text: str) -> str:
+_grammar = functools.lru_cache(maxsize=16)(_Grammar)
+
+
+def _fault(text: str, protocol: Protocol) -> str:
     """The first thing that does not belong where it stands; "" if nothing."""
+    grammar = _grammar(
+        protocol.think, protocol.search, protocol.result, protocol.answer
+    )
     before, end = "", 0
-    for tag in _TAG.finditer(text):
+    for tag in grammar.tag.finditer(text):
         between = text[end : tag.start()]
-        if between.strip() and (not before or before.startswith("</")):
+        if between.strip() and (not before or before in grammar.closing):
             return f"text outside the tags after {before or 'the start'}"
-        if tag.group() not in _NEXT[before]:
+        if tag.group() not in grammar.followers[before]:
             return f"{tag.group()} after {before or 'the start'}"
         before, end = tag.group(), tag.end()
-    if before != "</answer>":
-        return f"the last tag is {before or 'missing'}, not </answer>"
+    if before != protocol.answer.close:
+        return f"the last tag is {before or 'missing'}, not {protocol.answer.close}"
     return "text after the answer" if text[end:].strip() else ""
 
 

@@ -26,7 +26,7 @@ from jaxsearch.models.decode_kernels import decode_kernel
 from jaxsearch.models.kernels import Target
 from jaxsearch.models.row_kernels import row_attention
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rewards.tasks import Task, task_named
+from jaxsearch.rewards.tasks import Task
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.optimizer import make_optimizer
 from jaxsearch.rl.update import Updater
@@ -199,9 +199,9 @@ class Run:
     transformer: Transformer
     mesh: jax.sharding.Mesh
 
-    @functools.cached_property
+    @property
     def task(self) -> Task:
-        return task_named(self.config.task)
+        return self.config.task
 
     def initial_params(self) -> Params:
         """From the Hugging Face folder, or drawn from the seed; new adapters."""

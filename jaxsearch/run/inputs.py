@@ -14,7 +14,6 @@ from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
-from jaxsearch.rewards.tasks import task_named
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.index import Index
 from jaxsearch.search.passages import Passage, read_passages
@@ -61,10 +60,10 @@ def load_inputs(config: RunConfig) -> Inputs:
             "this run needs a tokenizer: name its folder with --model.tokenizer "
             "(or a whole model with --model.path)"
         )
-    protocol = task_named(config.task).protocol
+    protocol = config.task.protocol
     if template is not None:
         _check_form(template, tokenizer, config.model)
-        protocol = template.in_place_of(protocol)
+        protocol = dataclasses.replace(protocol, template=template)
     heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     if config.data.heldout:
         # Questions from a file are about the run's own corpus.

@@ -20,7 +20,7 @@ from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
-from jaxsearch.rewards.tasks import task_named
+from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.fingerprint import fingerprint
@@ -63,7 +63,7 @@ def load_run(
         config = read_run_config(Path(model))
     else:
         _check_model_folder(model)
-        config = _config_of(model, task or "research")
+        config = _config_of(model, task_named(task or "research"))
     if questions:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, heldout=questions)
@@ -73,9 +73,9 @@ def load_run(
             config, retrieval=with_index(config.retrieval, index)
         )
     if task:
-        task_named(task)
+        chosen = task_named(task)
         stages = tuple(
-            dataclasses.replace(s, task=task) if isinstance(s, RLStage) else s
+            dataclasses.replace(s, task=chosen) if isinstance(s, RLStage) else s
             for s in config.stages
         )
         config = dataclasses.replace(config, stages=stages)
@@ -198,7 +198,7 @@ def _check_model_folder(model: str) -> None:
         raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
 
 
-def _config_of(model: str, task: str) -> RunConfig:
+def _config_of(model: str, task: Task) -> RunConfig:
     """A config that only evaluates."""
     stage: Any = RLStage(name="none", steps=1, task=task)
     return RunConfig(

@@ -39,7 +39,7 @@ def test_help_is_quick(capsys):
 def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "jaxsearch", "score", "--recipe", "x", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "unknown recipe 'x'" in done.stderr
+    assert done.returncode == 2 and "unknown task 'x'" in done.stderr
 
 
 def test_no_command_shows_the_help(capsys):
@@ -127,8 +127,20 @@ def test_values_are_checked_where_they_are_given():
         RolloutConfig(num_slots=0)
     with pytest.raises(ValueError, match="group_size must be at least 2, got 1"):
         RLStage(name="x", steps=1, group_size=1)
-    with pytest.raises(ValueError, match="recipe"):
-        RLStage(name="x", steps=1, task="serach")
+
+
+def test_a_stage_whose_task_is_a_name_is_refused_in_one_line():
+    # Without the type checks of the tests, which come before the config's own.
+    program = (
+        "from jaxsearch.config import RLStage; "
+        "RLStage(name='x', steps=1, task='serach')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: a stage's task is a Task, such as jaxsearch.")
+    assert "got 'serach'" in last
 
 
 def test_short_demonstrations_take_two_searches_at_most():

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.protocol import (
-    EMPTY_RESULT,
-    QUICKSTART,
-    RESEARCH,
-    answer_in,
-    policy_text,
-)
+from jaxsearch.protocol import QUICKSTART, RESEARCH
+from jaxsearch.protocol.spans import first_span
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
@@ -135,11 +130,12 @@ def test_only_one_whole_answer_of_the_policy_counts(segments, has_answer):
     assert RESEARCH.has_answer(segments) is has_answer
 
 
-def test_policy_text_holds_nothing_that_the_policy_did_not_write():
+def test_the_judged_text_holds_nothing_that_the_search_wrote():
     segments = [policy("a"), observed("b"), observed("c"), policy("d"), policy("e")]
-    assert policy_text(segments, EMPTY_RESULT) == f"a{EMPTY_RESULT}de"
+    assert RESEARCH.judged_text(segments) == "a <result></result> de"
 
 
 def test_the_answer_is_the_first_that_closes():
-    assert answer_in("</answer><answer>a<answer>b</answer>c</answer>") == "a<answer>b"
-    assert answer_in("</answer> <answer>") is None
+    text = "</answer><answer>a<answer>b</answer>c</answer>"
+    assert first_span(text, RESEARCH.answer) == "a<answer>b"
+    assert first_span("</answer> <answer>", RESEARCH.answer) is None

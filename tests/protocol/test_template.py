@@ -27,9 +27,9 @@ def write(tmp_path):
 def test_a_text_is_taken_to_the_letter(write):
     text = "Say \\boxed{x} or {y}.\n\nQ: {question}\nAgain: {question} <think>"
     template = read_template(write("prompt.txt", text + "\n"))
-    protocol = template.in_place_of(R1_SEARCHER)
+    protocol = dataclasses.replace(R1_SEARCHER, template=template)
     assert protocol.prompt("Who?") == text.replace("{question}", "Who?")
-    assert protocol.render == R1_SEARCHER.render
+    assert protocol.control_tags == R1_SEARCHER.control_tags
     assert read_template(write("two.txt", text + "\n\n")).text == text + "\n"
 
 
@@ -40,7 +40,8 @@ def test_messages_are_those_of_the_file(write):
         {"role": "assistant", "content": "<think>"},
     ]
     template = read_template(write("chat.json", messages))
-    filled = template.in_place_of(R1_SEARCHER).messages("{question}?")
+    protocol = dataclasses.replace(R1_SEARCHER, template=template)
+    filled = protocol.messages("{question}?")
     assert [m["content"] for m in filled] == [
         "Answer {briefly}.",
         "Q: {question}?",

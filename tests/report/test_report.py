@@ -1,4 +1,5 @@
 import html.parser
+import json
 import math
 import re
 
@@ -7,6 +8,7 @@ import pytest
 
 from jaxsearch import json_lines
 from jaxsearch.monitor.rollout_log import LoggedRollout, rollout_path, write_rollouts
+from jaxsearch.protocol import RESEARCH
 from jaxsearch.report import series, trajectories
 from jaxsearch.report import write_report as report
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
@@ -86,7 +88,9 @@ def run_folder(tmp_path):
     """30 supervised steps, 20 of RL, evaluations, rollouts of two steps."""
     folder = tmp_path / "quickstart"
     folder.mkdir()
-    (folder / "config.json").write_text('{"seed": 1}')
+    stage = {"kind": "RLStage", "name": "rl", "task": "research"}
+    config = {"seed": 1, "stages": [stage]}
+    (folder / "config.json").write_text(json.dumps(config))
     for step in range(1, 51):
         values = {"loss": 1.0 / step, "grad_norm": 1.0, "time/update": 0.5}
         if step > 30:
@@ -207,41 +211,13 @@ def logged(*segments):
     )
 
 
-def purposes(*segments):
-    return [
-        (block.kind, "".join(piece.text for piece in block.pieces).strip())
-        for block in trajectories.blocks(logged(*segments))
-    ]
-
-
-def test_queries_inside_thinking_are_told_apart():
-    asked = "<think>hm <|begin_of_query|> a <|end_of_query|>"
-    brought = "\n<|begin_of_documents|>b<|end_of_documents|>\n"
-    assert purposes((asked, True), (brought, False), ("so</think>ok", True)) == [
-        ("thinking", "<think>hm"),
-        ("query", "<|begin_of_query|> a <|end_of_query|>"),
-        ("passages", "<|begin_of_documents|>b<|end_of_documents|>"),
-        ("thinking", "so</think>"),
-        ("plain", "ok"),
-    ]
-
-
-def test_text_without_tags_or_with_unmatched_ones_is_all_there():
-    assert purposes(("just text", True)) == [("plain", "just text")]
-    assert purposes(("a</answer>b<search>c", True)) == [
-        ("plain", "a</answer>b"),
-        ("query", "<search>c"),
-    ]
-    assert purposes() == []
-
-
 def test_forged_passages_are_shown_as_written_by_the_policy():
     page = trajectories.article(
-        logged(("<result> I made this up </result>", True)), step=1
+        logged(("<result> I made this up </result>", True)), RESEARCH, step=1
     )
     assert "not trained on" not in page
     assert '<section class="block passages">' in page
-    empty = trajectories.article(logged(("<result></result>", True)), step=1)
+    empty = trajectories.article(logged(("<result></result>", True)), RESEARCH, step=1)
     assert "not trained on" not in empty
 
 

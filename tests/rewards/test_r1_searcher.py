@@ -36,7 +36,7 @@ def observed(text):
 
 
 def judged(name, segments, golds=GOLDS):
-    return task_named(name).reward(segments, golds, has_ended=True)
+    return task_named(name).judged(segments, golds, has_ended=True, whose="?")
 
 
 @pytest.mark.parametrize("name", CODE)
@@ -44,8 +44,11 @@ def test_all_texts_are_judged_as_by_the_reference(name):
     vectors = [v for v in VECTORS if v["recipe"] == name]
     assert len(vectors) == CODE[name]
     for vector in vectors:
-        outcome = task_named(name).reward_of_text(
-            vector["response"], vector["golden_answers"], has_ended=vector["ended"]
+        outcome = task_named(name).judged_text(
+            vector["response"],
+            vector["golden_answers"],
+            has_ended=vector["ended"],
+            whose="?",
         )
         expected = vector["expected"]
         assert outcome.reward == pytest.approx(expected["reward"], abs=1e-12), vector
@@ -55,8 +58,8 @@ def test_all_texts_are_judged_as_by_the_reference(name):
 
 def test_a_text_without_answer_tags_has_no_prediction():
     """The code logs the whole text as one; it earns nothing there either."""
-    outcome = task_named("r1_searcher_qwen").reward_of_text(
-        "It is Paris", GOLDS, has_ended=True
+    outcome = task_named("r1_searcher_qwen").judged_text(
+        "It is Paris", GOLDS, has_ended=True, whose="?"
     )
     assert outcome.prediction is None
     assert outcome.findings == {"prediction": "It is Paris<|endoftext|>"}
@@ -146,21 +149,21 @@ def test_hand_values(segments, rewards):
     ],
 )
 def test_the_paper_s_format(text, reason):
-    outcome = task_named("r1_searcher_stage2").reward_of_text(
-        text, GOLDS, has_ended=True
+    outcome = task_named("r1_searcher_stage2").judged_text(
+        text, GOLDS, has_ended=True, whose="?"
     )
     assert reason in outcome.reason
     assert outcome.parts["format"] == -2.0
-    stage1 = task_named("r1_searcher_stage1").reward_of_text(
-        text, GOLDS, has_ended=True
+    stage1 = task_named("r1_searcher_stage1").judged_text(
+        text, GOLDS, has_ended=True, whose="?"
     )
     assert stage1.parts["format"] == 0.0
 
 
 def test_the_paper_does_not_punish_a_search_that_finds_nothing():
     nothing = DOCUMENTS.replace("(1)Paris   A city.\n", "None")
-    outcome = task_named("r1_searcher_stage2").reward_of_text(
-        QUERY + nothing + ANSWER, GOLDS, has_ended=True
+    outcome = task_named("r1_searcher_stage2").judged_text(
+        QUERY + nothing + ANSWER, GOLDS, has_ended=True, whose="?"
     )
     assert outcome.reward == 1.0
 

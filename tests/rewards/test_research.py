@@ -1,5 +1,6 @@
 """Rewards: equal to the reference on texts, blind to retrieved text on segments."""
 
+import functools
 import gzip
 import json
 import math
@@ -9,15 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.rewards.research import (
-    research,
-    research_paper,
-    research_paper_text,
-    research_text,
-)
-from jaxsearch.rewards.tasks import task_named
+from jaxsearch.protocol import RESEARCH
+from jaxsearch.rewards import research as rules
+from jaxsearch.rewards.tasks import QUICKSTART
 from jaxsearch.trajectory import Segment
 
+research, research_text, research_paper, research_paper_text = (
+    functools.partial(rule, protocol=RESEARCH)
+    for rule in (
+        rules.research,
+        rules.research_text,
+        rules.research_paper,
+        rules.research_paper_text,
+    )
+)
 VECTORS = [
     json.loads(line)
     for line in gzip.open(
@@ -193,7 +199,7 @@ def test_a_rollout_without_golden_answers_is_refused(rule):
 
 
 def test_quickstart_judges_words_with_spaces_around_them():
-    task = task_named("quickstart")
+    task = QUICKSTART
     turn = " <think> x </think> <search> Arlen </search>"
     assert task.protocol.query(turn) == "Arlen"
     segments = [
@@ -202,7 +208,7 @@ def test_quickstart_judges_words_with_spaces_around_them():
         policy(" <think> y </think> <answer> \\boxed{ Tolrus } </answer>"),
     ]
     assert task.protocol.has_answer(segments)
-    outcome = task.reward(segments, ["Tolrus"], has_ended=True)
+    outcome = task.judged(segments, ["Tolrus"], has_ended=True, whose="this test")
     assert (outcome.reward, outcome.prediction) == (1.0, " Tolrus ")
     assert task.metrics(outcome.prediction, ["Tolrus"])["em"] == 1.0
 

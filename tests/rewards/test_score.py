@@ -188,18 +188,19 @@ def test_judged_lines_are_judged_anew(write, tmp_path):
     assert score_file(write(former), "research")["mean_reward"] == 1.0
 
 
-def test_lines_of_other_recipes_are_skipped_and_auto_takes_each_its_own(write):
+@pytest.mark.parametrize("key", ["task", "recipe"])
+def test_lines_of_other_tasks_are_skipped_and_auto_takes_each_its_own(write, key):
     bad_format = LINE | {"response": RIGHT.replace("<think>", "")}
     path = write(
-        bad_format | {"recipe": "research"},
-        bad_format | {"recipe": "research_paper"},
+        bad_format | {key: "research"},
+        bad_format | {key: "research_paper"},
     )
     assert score_file(path, "auto")["mean_reward"] == 0.5
     summary = score_file(path, "research")
     assert (summary["n"], summary["skipped"], summary["mean_reward"]) == (1, 1, 0.0)
-    with pytest.raises(ValueError, match="2 lines name another recipe"):
+    with pytest.raises(ValueError, match="2 lines name another task"):
         score_file(path, "quickstart")
-    assert score_file(write(LINE), "quickstart")["n"] == 1  # names no recipe
+    assert score_file(write(LINE), "quickstart")["n"] == 1  # names no task
 
 
 def test_the_end_is_optional_where_it_changes_nothing(write):
@@ -241,10 +242,14 @@ def test_a_malformed_line_is_named_and_nothing_is_written(
     assert not out.exists()
 
 
-def test_auto_needs_a_known_recipe_on_every_line(write):
-    with pytest.raises(ValueError, match="line 1: 'recipe' is missing"):
+def test_auto_needs_a_known_task_on_every_line(write):
+    with pytest.raises(ValueError, match="line 1: 'task' is missing"):
         score_file(write(LINE), "auto")
-    with pytest.raises(ValueError, match="line 1: unknown recipe 'reserch'"):
-        score_file(write(LINE | {"recipe": "reserch"}), "auto")
-    with pytest.raises(ValueError, match="unknown recipe 'reserch'"):
+    with pytest.raises(ValueError, match="line 1: unknown task 'reserch'"):
+        score_file(write(LINE | {"task": "reserch"}), "auto")
+    with pytest.raises(ValueError, match="line 1: 'recipe' must be a string, got 3"):
+        score_file(write(LINE | {"recipe": 3}), "auto")
+    with pytest.raises(ValueError, match="line 1: got task 'a' and recipe 'b'"):
+        score_file(write(LINE | {"task": "a", "recipe": "b"}), "research")
+    with pytest.raises(ValueError, match="unknown task 'reserch'"):
         score_file(write(LINE), "reserch")

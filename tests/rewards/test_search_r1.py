@@ -1,5 +1,6 @@
 """Search-R1's rewards: equal to its code on texts, the policy's alone on segments."""
 
+import functools
 import gzip
 import json
 import math
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.protocol import SEARCH_R1
-from jaxsearch.rewards.search_r1 import search_r1, search_r1_format, search_r1_text
+from jaxsearch.rewards import search_r1 as rules
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
+search_r1, search_r1_text, search_r1_format = (
+    functools.partial(rule, protocol=SEARCH_R1)
+    for rule in (rules.search_r1, rules.search_r1_text, rules.search_r1_format)
+)
 DATA = Path(__file__).parents[1] / "data" / "conformance_rewards_others.jsonl.gz"
 VECTORS = [json.loads(line) for line in gzip.open(DATA)]
 VECTORS = [v for v in VECTORS if v["recipe"] == "search_r1"]
@@ -43,14 +48,18 @@ def test_all_texts_are_judged_as_by_the_reference():
     for vector in VECTORS:
         golds = vector["golden_answers"]
         expected = vector["expected"] | LETTERS_FOR_ANSWERS.get(vector["case"], {})
-        outcome = exact.reward_of_text(vector["response"], golds, has_ended=False)
+        outcome = exact.judged_text(
+            vector["response"], golds, has_ended=False, whose=vector["id"]
+        )
         found = {
             **outcome.findings,
             "em": exact.metrics(outcome.prediction, golds)["em"],
         }
         assert found == pytest.approx(expected), vector["id"]
         assert outcome.reward == expected["em"]
-        other = with_format.reward_of_text(vector["response"], golds, has_ended=False)
+        other = with_format.judged_text(
+            vector["response"], golds, has_ended=False, whose=vector["id"]
+        )
         assert other.reward == pytest.approx(expected["format_v03"])
         assert math.fsum(other.parts.values()) == pytest.approx(other.reward)
 

@@ -1,4 +1,4 @@
-"""Recipes are found by name, and only by a name that exists."""
+"""Tasks by name, and only by a name that exists; tasks of one's own."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from jaxsearch.rewards.tasks import TASKS, RewardError, task_named
 from jaxsearch.trajectory import Segment, Status, Trajectory
 
 
-def test_every_recipe_is_found_under_its_own_name():
+def test_every_task_is_found_under_its_own_name():
     assert list(TASKS) == [
         *("research", "research_paper"),
         *("r1_searcher_stage1", "r1_searcher_stage2"),
@@ -34,7 +34,7 @@ def test_every_recipe_is_found_under_its_own_name():
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match="did you mean research_paper"):
         task_named("reserch_paper")
-    with pytest.raises(ValueError, match="The recipes are research, "):
+    with pytest.raises(ValueError, match="The tasks are research, "):
         task_named("zzz")
 
 
@@ -44,7 +44,7 @@ def test_no_prediction_scores_nothing_even_against_an_empty_golden_answer():
     assert task.metrics("the", ["the"])["em"] == 1.0
 
 
-def own_recipe(monkeypatch, reward):
+def own_task(monkeypatch, reward):
     task = dataclasses.replace(
         task_named("research"), name="own", reward=reward, reward_of_text=reward
     )
@@ -54,11 +54,11 @@ def own_recipe(monkeypatch, reward):
     return task
 
 
-def test_one_s_own_recipe_is_found_where_it_is_defined(monkeypatch, tmp_path):
-    task = own_recipe(monkeypatch, task_named("search_r1").reward)
+def test_one_s_own_task_is_found_where_it_is_defined(monkeypatch, tmp_path):
+    task = own_task(monkeypatch, task_named("search_r1").reward)
     assert task_named("own_rewards:OWN") is task
-    assert RLStage(name="rl", steps=1, task="own_rewards:OWN").task
-    with pytest.raises(ValueError, match="expected a Recipe called other .* function"):
+    assert RLStage(name="rl", steps=1, task=task).task is task
+    with pytest.raises(ValueError, match="expected a Task called other .* function"):
         task_named("own_rewards:other")
     with pytest.raises(ValueError, match="called nothing in own_rewards, got NoneType"):
         task_named("own_rewards:nothing")
@@ -101,8 +101,8 @@ def rollout():
     ],
 )
 def test_a_reward_that_fails_is_named_and_never_a_silent_0(monkeypatch, made, message):
-    task = own_recipe(monkeypatch, lambda *_, **__: made())
-    whose = "; in the reward of question 'q7', answer 2 by recipe 'own'$"
+    task = own_task(monkeypatch, lambda *_, **__: made())
+    whose = "; in the reward of question 'q7', answer 2 by task 'own'$"
     with pytest.raises(RewardError, match=f"{message}.*{whose}"):
         judge([rollout()], task)
 
@@ -111,7 +111,7 @@ def test_a_reward_that_fails_is_named_and_never_a_silent_0(monkeypatch, made, me
     "rollout", [{"segments": [{"text": "x", "is_policy": True}]}, {"response": "x"}]
 )
 def test_the_command_names_line_and_reward(monkeypatch, capsys, tmp_path, rollout):
-    own_recipe(monkeypatch, lambda *_, **__: {}["score"])
+    own_task(monkeypatch, lambda *_, **__: {}["score"])
     line = {**rollout, "golden_answers": ["Paris"], "ended": True}
     (tmp_path / "in.jsonl").write_text(json.dumps(line))
     path = str(tmp_path / "in.jsonl")
@@ -134,17 +134,17 @@ def test_a_module_that_cannot_be_imported_is_named(monkeypatch, tmp_path, text):
 def test_where_a_command_judges_rollouts_its_line_names_the_question(
     monkeypatch, capsys
 ):
-    task = own_recipe(monkeypatch, lambda *_, **__: outcome(math.nan))
+    task = own_task(monkeypatch, lambda *_, **__: outcome(math.nan))
     failing = dataclasses.replace(
         COMMANDS["doctor"], run=lambda _: judge([rollout()], task)
     )
     monkeypatch.setitem(COMMANDS, "doctor", failing)
     assert main(["doctor"]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
-    assert words.endswith("; in the reward of question 'q7', answer 2 by recipe 'own'")
+    assert words.endswith("; in the reward of question 'q7', answer 2 by task 'own'")
 
 
-def test_the_help_of_score_names_every_recipe(capsys):
+def test_the_help_of_score_names_every_task(capsys):
     with pytest.raises(SystemExit):
         main(["score", "--help"])
     assert TASKS.keys() <= set(re.findall(r"\w+", capsys.readouterr().out))

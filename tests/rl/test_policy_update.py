@@ -12,6 +12,7 @@ import pytest
 from jaxsearch.config import RLStage
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.metrics import summarise
+from jaxsearch.rewards import tasks
 from jaxsearch.rewards.judge import Judged
 from jaxsearch.rewards.shaping import apply_overlong_penalty
 from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
@@ -51,7 +52,7 @@ def stage_of(**changes):
     options = dict(
         name="search",
         steps=1,
-        task="quickstart",
+        task=tasks.QUICKSTART,
         questions_per_step=4,
         group_size=3,
         max_tokens=256,

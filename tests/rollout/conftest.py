@@ -1,6 +1,5 @@
 """A policy of random weights that searches often: its stop tag is in many pieces."""
 
-import dataclasses
 import hashlib
 import logging
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.protocols import changed
 from tests.segments import whole_rows
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
@@ -54,7 +54,7 @@ def random_params(transformer):
 def kit():
     """Tokenizer, protocol, network and parameters, and how to make the rest."""
     tokenizer = pieces_tokenizer(["▁" + word for word in WORDS] + PIECES)
-    protocol = dataclasses.replace(
+    protocol = changed(
         QUICKSTART, stop_tags=("go",), query=lambda turn: turn.partition("go")[0]
     )
     architecture = Architecture(

@@ -1,7 +1,5 @@
 """How rollouts end."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from jaxsearch.data.formats import Question
 from jaxsearch.rollout.budgets import bucket_of, buckets
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Status
+from tests.protocols import changed
 
 
 def ask(text, id="q"):
@@ -64,7 +63,7 @@ def test_a_search_beyond_the_last_allowed_ends_the_row_there(kit, trajectories):
 
 
 def test_a_last_turn_ends_the_rollout_without_a_search(kit):
-    protocol = dataclasses.replace(kit.protocol, is_last=lambda turn: "red" in turn)
+    protocol = changed(kit.protocol, is_last=lambda turn: "red" in turn)
     done = run(kit, kit.sampler(16, protocol=protocol))
     stopped = [t for t in done if t.tokens[-1] != kit.tokenizer.end_id and t.has_ended]
     assert stopped
@@ -176,7 +175,7 @@ def test_other_errors_reach_the_caller_and_the_sampler_survives(
 
 def test_answered_needs_a_well_formed_answer_and_an_end(kit):
     """Here a turn that holds "one" is well-formed."""
-    protocol = dataclasses.replace(
+    protocol = changed(
         kit.protocol,
         has_answer=lambda segments: any(
             "one" in s.text for s in segments if s.is_policy

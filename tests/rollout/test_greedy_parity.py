@@ -7,8 +7,8 @@ import pytest
 
 from jaxsearch.bench.scripted_sampler import (
     LatentIndex,
+    ScriptedProtocol,
     counting_table,
-    scripted_protocol,
     words_tokenizer,
 )
 from jaxsearch.data.formats import Question
@@ -71,7 +71,7 @@ def greedy_rollouts(folder, first_turns):
     """One rollout for each prompt; the turns but the last are of the given lengths."""
     transformer = Transformer(architecture=read_architecture(str(folder)))
     params = read_here(folder, transformer)
-    tokenizer, protocol = words_tokenizer(VOCAB_SIZE), scripted_protocol()
+    tokenizer, protocol = words_tokenizer(VOCAB_SIZE), ScriptedProtocol()
     longest = LIMITS.max_turn_len
     programs = Programs(
         transformer=transformer,

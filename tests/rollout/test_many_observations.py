@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxsearch.bench.scripted_sampler import (
+    ScriptedProtocol,
     counting_table,
-    scripted_protocol,
     words_tokenizer,
 )
 from jaxsearch.data.formats import Question
@@ -91,7 +91,7 @@ def kit(request):
         transformer.shapes,
     )
     served = jax.jit(transformer.for_rollouts)(params)
-    tokenizer, protocol = words_tokenizer(ARCHITECTURE.vocab_size), scripted_protocol()
+    tokenizer, protocol = words_tokenizer(ARCHITECTURE.vocab_size), ScriptedProtocol()
     longest = LIMITS.max_turn_len
     programs = Programs(
         transformer=transformer,

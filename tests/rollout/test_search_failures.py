@@ -1,6 +1,5 @@
 """A retriever that misbehaves in the middle of rollouts, on real threads."""
 
-import dataclasses
 import signal
 import threading
 import time
@@ -12,6 +11,7 @@ from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.env.retries import RetryingIndex
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Status, ToolCall
+from tests.protocols import changed
 
 
 class UnsteadyIndex:
@@ -192,7 +192,7 @@ def test_the_words_of_a_failure_stand_in_the_frame_of_passages(kit):
 
 
 def test_the_words_of_a_failure_obey_a_protocol_and_a_budget(kit):
-    protocol = dataclasses.replace(kit.protocol, control_tags=("nothing",))
+    protocol = changed(kit.protocol, control_tags=("nothing",))
     text, search = failed_search(kit, protocol=protocol)
     assert " The search failed: was looked up. " in text
     assert search.num_deleted_tags == 1 and not search.is_truncated

@@ -1,6 +1,5 @@
 """A published checkpoint tells its published story through the slots."""
 
-import dataclasses
 import re
 import struct
 from pathlib import Path
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.bench.scripted_sampler import LatentIndex, scripted_protocol
+from jaxsearch.bench.scripted_sampler import LatentIndex, ScriptedProtocol
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import Observer
@@ -24,6 +23,7 @@ from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from tests.hf_folders import read_here, write_folder
+from tests.protocols import changed
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/checkpoints/stories260K"
 BEGIN_ID = 1  # stands before a story, and so also ends one
@@ -142,8 +142,8 @@ def tell(kit, prompts, index, *, stop_tag):
         max_observation_len=40,
         max_searches=99,
     )
-    protocol = dataclasses.replace(
-        scripted_protocol(),
+    protocol = changed(
+        ScriptedProtocol(),
         stop_tags=(stop_tag,),
         render=lambda passages: "".join(p.contents for p in passages),
     )

@@ -102,7 +102,7 @@ def test_a_task_is_recorded_by_name():
 def test_a_task_without_a_name_is_recorded_with_its_fields():
     task = dataclasses.replace(OWN_TASK, uses_end=False)
     record, again = through_json(task, Task)
-    assert record["object"] == "jaxsearch.rewards.tasks:Task"
+    assert record["object"] == "jaxsearch.rewards.contract:Task"
     assert again == task
 
 

@@ -1,0 +1,62 @@
+"""Tags: the strings that open and close a span of a rollout."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class TagPair:
+    """The opening and the closing tag of one kind of span, in this order."""
+
+    open: str
+    close: str
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.open, self.close))
+
+
+def xml_tags(name: str) -> TagPair:
+    """`<name>` and `</name>`."""
+    return TagPair(f"<{name}>", f"</{name}>")
+
+
+def bar_tags(name: str) -> TagPair:
+    """`<|begin_of_name|>` and `<|end_of_name|>`."""
+    return TagPair(f"<|begin_of_{name}|>", f"<|end_of_{name}|>")
+
+
+def check_tags(owner: str, pairs: Mapping[str, TagPair]) -> None:
+    """Checks that the tags of a protocol can be told apart in a text.
+
+    Args:
+      owner: the name of the protocol, for the error.
+      pairs: the tags by the name of their field.
+
+    Raises:
+      ValueError: if a field is no TagPair, a tag is empty or has white space in it, or
+        one tag is contained in another.
+    """
+    for name, pair in pairs.items():
+        if not isinstance(pair, TagPair):
+            raise ValueError(
+                f"protocol {owner!r}: {name} must be a TagPair, got "
+                f'{pair!r:.80}; write TagPair("<opening tag>", "<closing tag>")'
+            )
+    named = [
+        (f"{name}.{side}", tag)
+        for name, pair in pairs.items()
+        for side, tag in (("open", pair.open), ("close", pair.close))
+    ]
+    for name, tag in named:
+        if not tag or tag.split() != [tag]:
+            raise ValueError(
+                f"protocol {owner!r}: {name} must be one tag without white space in "
+                f"it, got {tag!r}; text around passages belongs into render"
+            )
+    for (name, tag), (other_name, other) in itertools.permutations(named, 2):
+        if tag in other:
+            raise ValueError(
+                f"protocol {owner!r}: {name} ({tag!r}) is contained in {other_name} "
+                f"({other!r}); choose tags that cannot be confused"
+            )

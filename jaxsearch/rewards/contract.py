@@ -1,0 +1,183 @@
+"""A task: the protocol of a system, its reward and its normaliser."""
+
+import dataclasses
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.protocol import Protocol
+from jaxsearch.rewards.answers import Normalise, cover_em, exact_match, f1
+from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.trajectory import Segment
+
+# A turn of a demonstration, which a protocol must be able to read.
+_THOUGHT, _QUERY, _ANSWER = "a thought", "a query", "an answer"
+
+
+class RewardError(ValueError):
+    """A reward function raised, or returned something that is no Outcome."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A protocol, its reward and its normaliser, checked when they are put together.
+
+    A task of one's own is a value in any importable module; most differ from an
+    existing one in a field or two: `dataclasses.replace(RESEARCH, name="mine", ...)`.
+
+    Attributes:
+      reward: (segments, golden_answers, *, has_ended, protocol) -> Outcome; judges the
+        policy by the tags of the protocol.
+      reward_of_text: (response, golden_answers, *, has_ended, protocol) -> Outcome;
+        judges a text without provenance as the reference does.
+      uses_end: whether the reward depends on `has_ended`.
+      normalise: text -> text, for `metrics`.
+
+    Raises:
+      ValueError: if a field is not of its kind, a reward cannot take these arguments,
+        or the parts of the protocol contradict one another.
+    """
+
+    name: str
+    protocol: Protocol
+    reward: Callable[..., Outcome]
+    reward_of_text: Callable[..., Outcome]
+    uses_end: bool
+    normalise: Normalise
+
+    def __post_init__(self):
+        if not isinstance(self.protocol, Protocol):
+            raise ValueError(
+                f"task {self.name!r}: protocol must be a Protocol, such as "
+                f"jaxsearch.protocol.RESEARCH, got {self.protocol!r:.80}"
+            )
+        for field in ("reward", "reward_of_text", "normalise"):
+            if not callable(vars(self)[field]):
+                raise ValueError(
+                    f"task {self.name!r}: {field} must be a function, got "
+                    f"{vars(self)[field]!r:.80}"
+                )
+        for field, first in (("reward", "segments"), ("reward_of_text", "response")):
+            _check_reward(self.name, field, first, vars(self)[field])
+        _check_protocol(self.name, self.protocol)
+
+    def judged(
+        self,
+        segments: Sequence[Segment],
+        golden_answers: Sequence[str],
+        *,
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        """`reward` of a rollout.
+
+        Raises:
+          RewardError: if the reward failed; names `whose` rollout it was.
+        """
+        return self._outcome(self.reward, segments, golden_answers, has_ended, whose)
+
+    def judged_text(
+        self,
+        response: str,
+        golden_answers: Sequence[str],
+        *,
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        """`reward_of_text` of a response.
+
+        Raises:
+          RewardError: if the reward failed; names `whose` response it was.
+        """
+        return self._outcome(
+            self.reward_of_text, response, golden_answers, has_ended, whose
+        )
+
+    def _outcome(
+        self,
+        reward: Callable[..., Outcome],
+        judged: str | Sequence[Segment],
+        golden_answers: Sequence[str],
+        has_ended: bool,
+        whose: str,
+    ) -> Outcome:
+        try:
+            outcome = reward(
+                judged, golden_answers, has_ended=has_ended, protocol=self.protocol
+            )
+        except Exception as error:  # a user's function may raise anything
+            raise RewardError(
+                f"{error_text(error)}; in the reward of {whose} by task {self.name!r}"
+            ) from error
+        if not isinstance(outcome, Outcome):
+            raise RewardError(
+                f"a reward must be an Outcome, got {outcome!r:.80}; in the reward of "
+                f"{whose} by task {self.name!r}"
+            )
+        return outcome
+
+    def metrics(
+        self, prediction: str | None, golden_answers: Sequence[str]
+    ) -> dict[str, float]:
+        """`em`, `f1` and `cover_em` in 0..1; all 0 if there is no prediction."""
+        if prediction is None:
+            return {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
+        return {
+            "em": exact_match(prediction, golden_answers, self.normalise),
+            "f1": f1(prediction, golden_answers, self.normalise),
+            "cover_em": cover_em(prediction, golden_answers, self.normalise),
+        }
+
+
+def error_text(error: Exception) -> str:
+    """The text of an error of this package; of others also their kind and place."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    is_ours = Path(at.filename).is_relative_to(Path(__file__).parents[1])
+    if is_ours and isinstance(error, ValueError):
+        return str(error)
+    return (
+        f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
+    )
+
+
+def _check_reward(task: str, field: str, first: str, reward: Any) -> None:
+    """Raises: ValueError: if the reward cannot be called as a task calls it."""
+    signature = inspect.signature(reward)
+    try:
+        signature.bind((), (), has_ended=True, protocol=None)
+    except TypeError as error:
+        raise ValueError(
+            f"task {task!r}: {field} is called with ({first}, golden_answers, *, "
+            f"has_ended, protocol), but takes {signature}: {error}"
+        ) from None
+
+
+def _check_protocol(task: str, protocol: Protocol) -> None:
+    """Raises: ValueError: if a protocol cannot read what it writes itself."""
+
+    def refuse(problem: str) -> ValueError:
+        return ValueError(f"task {task!r}: protocol {protocol.name!r}: {problem}")
+
+    turn = protocol.search_turn(_THOUGHT, _QUERY)
+    if not protocol.stop_tags or not turn.endswith(protocol.stop_tags):
+        raise refuse(
+            f"search_turn writes {turn!r}, which ends with none of the stop tags "
+            f"{protocol.stop_tags}"
+        )
+    if protocol.query(turn) != _QUERY or protocol.is_last(turn):
+        raise refuse(
+            f"search_turn writes {turn!r}, which asks for {protocol.query(turn)!r} and "
+            f"{'ends' if protocol.is_last(turn) else 'does not end'} the rollout; "
+            f"expected a query for {_QUERY!r}"
+        )
+    answer = protocol.answer_turn(_THOUGHT, _ANSWER)
+    if not protocol.has_answer([Segment(text=answer, is_policy=True)]):
+        raise refuse(f"answer_turn writes {answer!r}, in which has_answer finds none")
+    frame = protocol.framed("")
+    for tag in (*protocol.stop_tags, *protocol.result):
+        if tag not in protocol.control_tags:
+            raise refuse(f"{tag!r} is not among control_tags: a passage could hold it")
+    if not all(tag in frame for tag in protocol.result):
+        raise refuse(f"framed writes {frame!r} without the tags {protocol.result}")
