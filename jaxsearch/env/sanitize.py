@@ -11,7 +11,7 @@ def strip_tags(text: str, control_tags: Sequence[str]) -> tuple[str, int]:
     """The text without any control tag, and how many were deleted.
 
     Tags are literal and case-sensitive. What a deletion brings together is looked at
-    again: `<sea<search>rch>` loses two tags. Of tags that overlap, the one that ends
+    again: `<a<ask>sk>` loses two tags `<ask>`. Of tags that overlap, the one that ends
     first is deleted; of those that end together, the longest.
 
     Takes time linear in the text: it is read once by an automaton whose state after

@@ -54,7 +54,7 @@ def _lines(block: Block) -> list[tuple[SpanKind, str]]:
             text = "".join(piece.text for piece in pieces)
         else:
             text = "".join(piece.text for piece in pieces if not piece.is_tag)
-        if kind is SpanKind.OTHER:
+        if block.kind is SpanKind.OTHER:
             # The end token, unless the policy wrote on after its answer.
             text = _END.sub("", text)
         if text.strip():
