@@ -41,7 +41,7 @@ ALLOWED = {
         *("processes", "protocol", "rewards", "rollout", "run", "search"),
         "trajectory",
     },
-    "report": {"json_lines", "monitor", "protocol", "rewards", "trajectory"},
+    "report": {"json_lines", "monitor", "protocol", "rewards", "run", "trajectory"},
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
