@@ -134,7 +134,7 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def head_sharding(mesh: Mesh) -> NamedSharding:
+def attention_sharding(mesh: Mesh) -> NamedSharding:
     """Rows and heads of [B T N H] spread as a batch and the weights of heads are."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
 
@@ -148,7 +148,7 @@ def activation_sharding(mesh: Mesh) -> ActivationSharding | None:
     )
 
 
-def head_places(mesh: Mesh, head: NamedSharding) -> HeadSharding | None:
+def head_sharding(mesh: Mesh, head: NamedSharding) -> HeadSharding | None:
     """How devices share the head [V D] that is stored so; None on one device."""
     return HeadSharding(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
 

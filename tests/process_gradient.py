@@ -13,7 +13,7 @@ from jaxsearch import processes
 from jaxsearch.mesh import (
     MeshShape,
     activation_sharding,
-    head_places,
+    head_sharding,
     make_mesh,
     put_batch,
     replicated,
@@ -65,7 +65,7 @@ def main(data: int, fsdp: int, tensor: int, path: str) -> None:
         head=transformer.head,
         objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.01),
         optimizer=make_optimizer(OptimizerConfig(learning_rate=1e-3), 10),
-        places=head_places(mesh, places[transformer.head_name]),
+        head_sharding=head_sharding(mesh, places[transformer.head_name]),
     )
     params = jax.jit(transformer.init, out_shardings=places)(jax.random.key(0))
     state = begin_stage(params, updater.optimizer, needs_reference=True)

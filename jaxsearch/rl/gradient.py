@@ -36,7 +36,7 @@ class Gradient:
       forward: whole rows to hidden states.
       head: frozen | params -> [V D].
       temperature: of the sampler.
-      places: where rows and the head lie (`mesh.head_places`), None on one device.
+      head_sharding: where rows and the head lie (`mesh.head_sharding`), None on one device.
         Hidden states are held to it: without it XLA may gather every row to every
         device where parameters are sharded over the same devices, which gives the
         same numbers but none of the memory and time.
@@ -46,7 +46,7 @@ class Gradient:
     head: Callable[[Params], Float[Array, "V D"]]
     objective: Objective
     temperature: float = 1.0
-    places: HeadSharding | None = None
+    head_sharding: HeadSharding | None = None
 
     def __post_init__(self):
         if not self.temperature > 0:
@@ -65,12 +65,12 @@ class Gradient:
         """Log-probs and entropies of the tokens that count; 0 elsewhere."""
         params = frozen | params
         hidden = self.forward(params, tokens, segments)
-        if self.places is not None:
-            hidden = jax.lax.with_sharding_constraint(hidden, self.places.rows)
+        if self.head_sharding is not None:
+            hidden = jax.lax.with_sharding_constraint(hidden, self.head_sharding.rows)
         temperature = jnp.float32(self.temperature)
         head = self.head(params)
         return policy_logprobs(
-            hidden, head, tokens, loss_mask, temperature, self.places
+            hidden, head, tokens, loss_mask, temperature, self.head_sharding
         )
 
     @functools.partial(jax.jit, static_argnums=0)

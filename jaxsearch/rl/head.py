@@ -29,7 +29,7 @@ def policy_logprobs(
     tokens: Int[Array, "M T"],
     loss_mask: Bool[Array, "M T"],
     temperature: Float[Array, ""],
-    places: HeadSharding | None = None,
+    head_sharding: HeadSharding | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | what is before it) and the entropy there, in nats.
 
@@ -39,20 +39,20 @@ def policy_logprobs(
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
     a constant: no gradient flows into it.
 
-    With `places` each device scores its own rows, against its part of the vocabulary.
+    With `head_sharding` each device scores its own rows, against its part of the vocabulary.
     Positions are brought together within what a device has, and never across.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
 
-    num_parts = 1 if places is None else places.num_parts(tokens)
+    num_parts = 1 if head_sharding is None else head_sharding.num_parts(tokens)
 
     def by_parts(x: Array) -> Array:
         return x.reshape(num_parts, -1, *x.shape[2:])
 
     targets, is_target = tokens[:, 1:], loss_mask[:, 1:]
     states, ids, is_read = map(by_parts, (hidden[:, :-1], targets, is_target))
-    scores = _scored(states, head, ids, is_read, temperature, places)
+    scores = _scored(states, head, ids, is_read, temperature, head_sharding)
     pad = ((0, 0), (1, 0))
     logprobs, entropy = (jnp.pad(x.reshape(targets.shape), pad) for x in scores)
     return logprobs, entropy
@@ -89,16 +89,19 @@ class _Chunks(NamedTuple):
 
     @classmethod
     def of(
-        cls, is_target: Bool[Array, "M T"], vocab_size: int, places: HeadSharding | None
+        cls,
+        is_target: Bool[Array, "M T"],
+        vocab_size: int,
+        head_sharding: HeadSharding | None,
     ) -> "_Chunks":
         M, T = is_target.shape
         width = chunk_width(M, T, vocab_size)
         order = jnp.argsort(~is_target, axis=1, stable=True)
         num_chunks = -(-jnp.max(jnp.sum(is_target, axis=1)) // width)
-        if places is not None:
+        if head_sharding is not None:
             # As often on every device: all wait for the last one anyway, and none
             # may be asked for a sum over the vocabulary when another has left.
-            num_chunks = _joined(jax.lax.pmax, num_chunks, places.row_axes)
+            num_chunks = _joined(jax.lax.pmax, num_chunks, head_sharding.row_axes)
         return cls(
             order=order,
             inverse=jnp.argsort(order, axis=1),
@@ -172,23 +175,23 @@ def _joined(join: Callable[..., Any], x: Any, axis: Axes) -> Any:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _scored(hidden, head, targets, is_target, temperature, places):
-    return _forward(hidden, head, targets, is_target, temperature, places)[0]
+def _scored(hidden, head, targets, is_target, temperature, head_sharding):
+    return _forward(hidden, head, targets, is_target, temperature, head_sharding)[0]
 
 
-def _forward(hidden, head, targets, is_target, temperature, places):
+def _forward(hidden, head, targets, is_target, temperature, head_sharding):
     given = (hidden, head, targets, is_target, temperature)
-    if places is None:
+    if head_sharding is None:
         logprobs, entropy, *kept = _scores(*given)
         return (logprobs, entropy), (*given, *kept)
-    rows, whole = places.rows.spec, places.whole.spec
+    rows, whole = head_sharding.rows.spec, head_sharding.whole.spec
     # Gathered once, for the backward pass too: that follows soon.
-    head = jax.lax.with_sharding_constraint(head, places.head)
-    head = jax.lax.with_sharding_constraint(head, places.whole)
+    head = jax.lax.with_sharding_constraint(head, head_sharding.head)
+    head = jax.lax.with_sharding_constraint(head, head_sharding.whole)
     given = (hidden, head, targets, is_target, temperature)
     scores = jax.shard_map(
-        functools.partial(_scores, places=places),
-        mesh=places.rows.mesh,
+        functools.partial(_scores, head_sharding=head_sharding),
+        mesh=head_sharding.rows.mesh,
         in_specs=(rows, whole, rows, rows, PartitionSpec()),
         out_specs=(rows,) * 4,
         check_vma=False,
@@ -197,15 +200,15 @@ def _forward(hidden, head, targets, is_target, temperature, places):
     return (logprobs, entropy), (*given, *kept)
 
 
-def _scores(hidden, head, targets, is_target, temperature, places=None):
+def _scores(hidden, head, targets, is_target, temperature, head_sharding=None):
     """Log-probs and entropies of one device's rows.
 
     And for the backward pass, chunk by chunk: entropies, and logs of the totals.
     """
-    chunks = _Chunks.of(is_target, head.shape[0], places)
+    chunks = _Chunks.of(is_target, head.shape[0], head_sharding)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
-    vocab_axis = None if places is None else places.vocab_axis
+    vocab_axis = None if head_sharding is None else head_sharding.vocab_axis
 
     def body(i, carry):
         logits = _logits(chunks.cut(states, i), head, temperature)
@@ -227,31 +230,31 @@ def _scores(hidden, head, targets, is_target, temperature, places=None):
     return logprobs, entropy, scores[1], log_totals
 
 
-def _backward(places, saved, cotangents):
-    if places is None:
+def _backward(head_sharding, saved, cotangents):
+    if head_sharding is None:
         hidden_grad, head_grad = _gradients(saved, cotangents)
         return hidden_grad, head_grad, None, None, None
-    rows, whole = places.rows.spec, places.whole.spec
+    rows, whole = head_sharding.rows.spec, head_sharding.whole.spec
     gradients = jax.shard_map(
-        functools.partial(_gradients, places=places),
-        mesh=places.rows.mesh,
+        functools.partial(_gradients, head_sharding=head_sharding),
+        mesh=head_sharding.rows.mesh,
         in_specs=((rows, whole, rows, rows, PartitionSpec(), rows, rows), (rows, rows)),
-        out_specs=(rows, places.head.spec),
+        out_specs=(rows, head_sharding.head.spec),
         check_vma=False,
     )
     hidden_grad, head_grad = gradients(saved, cotangents)
     return hidden_grad, head_grad, None, None, None
 
 
-def _gradients(saved, cotangents, places=None):
+def _gradients(saved, cotangents, head_sharding=None):
     """Of the hidden states of one device's rows, and of its part of the head."""
     hidden, head, targets, is_target, temperature, entropies, log_totals = saved
-    chunks = _Chunks.of(is_target, head.shape[0], places)
+    chunks = _Chunks.of(is_target, head.shape[0], head_sharding)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
     # Zero beyond the positions that count: what a chunk holds of them adds nothing.
     of_logprobs, of_entropy = (chunks.pack(ct, is_target) for ct in cotangents)
-    vocab_axis = None if places is None else places.vocab_axis
+    vocab_axis = None if head_sharding is None else head_sharding.vocab_axis
 
     def body(i, carry):
         states_grad, head_grad = carry
@@ -279,7 +282,9 @@ def _gradients(saved, cotangents, places=None):
     states_grad, head_grad = jax.lax.fori_loop(0, chunks.num_chunks, body, start)
     hidden_grad = _joined(jax.lax.psum, chunks.unpack(states_grad), vocab_axis)
     head_grad = head_grad.astype(head.dtype)
-    return hidden_grad, head_grad if places is None else places.summed(head_grad)
+    return hidden_grad, head_grad if head_sharding is None else head_sharding.summed(
+        head_grad
+    )
 
 
 _scored.defvjp(_forward, _backward)

@@ -99,7 +99,7 @@ class Updater:
     objective: Objective
     optimizer: optax.GradientTransformation
     temperature: float = 1.0
-    places: HeadSharding | None = None
+    head_sharding: HeadSharding | None = None
     frozen: Params = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -109,7 +109,7 @@ class Updater:
             head=self.head,
             objective=self.objective,
             temperature=self.temperature,
-            places=self.places,
+            head_sharding=self.head_sharding,
         )
 
     def __post_init__(self):

@@ -101,7 +101,9 @@ def make_transformer(
         architecture=architecture,
         dtype=jnp.dtype(model.dtype),
         remat=model.remat,
-        attention=row_attention(model.attention, target, meshes.head_sharding(mesh)),
+        attention=row_attention(
+            model.attention, target, meshes.attention_sharding(mesh)
+        ),
         decode_kernel=decode_kernel(model.decode_attention, target),
         is_packed=model.pack_sequences,
         lora=model.lora,
@@ -152,7 +154,7 @@ def make_updater(
         objective=objective,
         optimizer=make_optimizer(stage.optimizer, stage.num_updates),
         temperature=temperature,
-        places=meshes.head_places(mesh, head),
+        head_sharding=meshes.head_sharding(mesh, head),
         frozen=frozen,
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from jaxsearch.mesh import MeshShape, head_sharding, make_mesh, platform
+from jaxsearch.mesh import MeshShape, attention_sharding, make_mesh, platform
 from jaxsearch.models import row_attention as module
 from jaxsearch.models import splash_attention
 from jaxsearch.models.cudnn_attention import CUDNN, cudnn
@@ -191,7 +191,7 @@ def test_a_kernel_that_knows_no_segments_refuses_them():
     with pytest.raises(ValueError, match="cannot keep the segments .* use plain"):
         cudnn(query, key, value, segments=jnp.ones((B, 8), jnp.int32))
     target = Target(platform="cuda", dtype="bfloat16", head_width=64, has_segments=True)
-    sharding = head_sharding(one_device())
+    sharding = attention_sharding(one_device())
     assert row_attention(None, target, sharding) is plain
     with pytest.raises(ValueError, match="'cudnn' needs .* rows that are not packed"):
         row_attention(CUDNN, target, sharding)
@@ -228,8 +228,8 @@ def test_what_a_long_row_cannot_see_is_not_read(monkeypatch, window):
 def test_each_device_runs_the_kernel_on_its_rows_and_heads():
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
     given = inputs(128, 4, 2, rows=4)
-    spread = PerDevice(interpreted, head_sharding(mesh))
-    placed = jax.device_put(given, head_sharding(mesh))
+    spread = PerDevice(interpreted, attention_sharding(mesh))
+    placed = jax.device_put(given, attention_sharding(mesh))
     # A row of each device in two segments, cut elsewhere in each.
     segments = 1 + (jnp.arange(128)[None] >= jnp.array([[20], [50], [64], [127]]))
     by_segments = (
@@ -241,7 +241,7 @@ def test_each_device_runs_the_kernel_on_its_rows_and_heads():
 
 def compare(results, expected, mesh):
     for got, want in zip(results, expected, strict=True):
-        assert got.sharding.is_equivalent_to(head_sharding(mesh), got.ndim)
+        assert got.sharding.is_equivalent_to(attention_sharding(mesh), got.ndim)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
@@ -265,8 +265,8 @@ def test_the_platform_decides(name, where, dtype, width, expected):
     target = Target(platform=where, dtype=dtype, head_width=width)
     kernel, one, eight = (
         ROW_KERNELS[name],
-        head_sharding(one_device()),
-        head_sharding(make_mesh(MeshShape(fsdp=8))),
+        attention_sharding(one_device()),
+        attention_sharding(make_mesh(MeshShape(fsdp=8))),
     )
     assert row_attention(kernel, target, one) is expected
     per_device = row_attention(kernel, target, eight)
@@ -287,10 +287,10 @@ def test_a_kernel_of_a_users_own_is_a_value():
     """It is run as it is, by each device on its own rows, and may refuse a target."""
     own = RowKernel(name="doubled", attend=doubled)
     target = Target(platform="cpu", dtype="float32", head_width=H)
-    assert row_attention(own, target, head_sharding(one_device())) is doubled
+    assert row_attention(own, target, attention_sharding(one_device())) is doubled
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-    per_device = row_attention(own, target, head_sharding(mesh))
-    assert per_device == PerDevice(doubled, head_sharding(mesh))
+    per_device = row_attention(own, target, attention_sharding(mesh))
+    assert per_device == PerDevice(doubled, attention_sharding(mesh))
     query, key, value, _ = inputs(8, 4, 2, rows=4)
     np.testing.assert_allclose(
         jax.jit(per_device)(query, key, value),
@@ -301,7 +301,7 @@ def test_a_kernel_of_a_users_own_is_a_value():
     picky = RowKernel(name="picky", attend=doubled, missing=lambda target: "a moon")
     told = "'picky' needs a moon; got cpu, float32 and heads 8 wide: use 'auto' or 'pl"
     with pytest.raises(ValueError, match=told):
-        row_attention(picky, target, head_sharding(one_device()))
+        row_attention(picky, target, attention_sharding(one_device()))
 
 
 @pytest.mark.parametrize(
@@ -317,9 +317,9 @@ def test_a_kernel_of_a_users_own_is_a_value():
 def test_what_cannot_run_is_refused(kernel, where, dtype, width, told):
     target = Target(platform=where, dtype=dtype, head_width=width)
     with pytest.raises(ValueError, match=told) as refused:
-        row_attention(kernel, target, head_sharding(one_device()))
+        row_attention(kernel, target, attention_sharding(one_device()))
     assert "\n" not in str(refused.value)
-    assert row_attention(PLAIN, target, head_sharding(one_device())) is plain
+    assert row_attention(PLAIN, target, attention_sharding(one_device())) is plain
 
 
 COMPILED_FOR_A_TPU = """
@@ -342,7 +342,7 @@ transformer = Transformer(
     attention=row_attention(
         None,
         Target(platform=platform(mesh), dtype="bfloat16", head_width=64),
-        head_sharding(mesh),
+        attention_sharding(mesh),
     ),
 )
 def loss(params, *rows):

@@ -13,7 +13,7 @@ import pytest
 from jaxsearch.mesh import (
     MeshShape,
     activation_sharding,
-    head_places,
+    head_sharding,
     make_mesh,
     put_batch,
     shardings,
@@ -190,7 +190,7 @@ def test_eight_devices_change_nothing(params, batch, compilations):
         forward=dataclasses.replace(
             TRANSFORMER, activation_sharding=activation_sharding(mesh)
         ).hidden,
-        places=head_places(mesh, places[TRANSFORMER.head_name]),
+        head_sharding=head_sharding(mesh, places[TRANSFORMER.head_name]),
     )
     state = begin_stage(trained, OPTIMIZER, needs_reference=True)
     rows = put_batch(mesh, batch)

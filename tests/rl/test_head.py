@@ -109,7 +109,7 @@ def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk
         0.7,
         jax.random.uniform(keys[3], (2, 8, T)),
     )
-    spread = functools.partial(policy_logprobs, places=places)
+    spread = functools.partial(policy_logprobs, head_sharding=places)
     grads, outputs = value_and_grads(spread, *args)
     expected_grads, expected = value_and_grads(full_logprobs, *args)
     for got, want in zip(outputs + grads, expected + expected_grads, strict=True):

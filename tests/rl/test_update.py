@@ -14,7 +14,7 @@ import pytest
 from jaxsearch.mesh import (
     MeshShape,
     activation_sharding,
-    head_places,
+    head_sharding,
     make_mesh,
     put_batch,
     row_multiple,
@@ -344,7 +344,7 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
         forward=dataclasses.replace(
             TRANSFORMER, activation_sharding=activation_sharding(mesh)
         ).hidden,
-        places=head_places(mesh, places["embedding"]),
+        head_sharding=head_sharding(mesh, places["embedding"]),
     )
     # Through the host: what is put from a device may share its memory, and is donated.
     params, reference = (
@@ -400,7 +400,7 @@ def test_no_device_holds_every_row_where_parameters_are_sharded():
     batch = put_batch(mesh, toy_batch(shape=(16, 12)))
     objective = PolicyObjective(kl_weight=0.0)
     loose = toy_updater(objective)
-    held = toy_updater(objective, places=head_places(mesh, places["head"]))
+    held = toy_updater(objective, head_sharding=head_sharding(mesh, places["head"]))
     assert arrays_of_all_rows(loose, state, batch)  # what the constraint is for
     assert not arrays_of_all_rows(held, state, batch)
 
