@@ -36,10 +36,10 @@ class Gradient:
       forward: whole rows to hidden states.
       head: frozen | params -> [V D].
       temperature: of the sampler.
-      head_sharding: where rows and the head lie (`mesh.head_sharding`), None on one device.
-        Hidden states are held to it: without it XLA may gather every row to every
-        device where parameters are sharded over the same devices, which gives the
-        same numbers but none of the memory and time.
+      head_sharding: of rows and the head (`mesh.head_sharding`); None on one device.
+        It also constrains hidden states: otherwise XLA may gather all rows on every
+        device where parameters are sharded over the same devices, with the same
+        result but without the savings in memory and time.
     """
 
     forward: Forward

@@ -39,8 +39,8 @@ def policy_logprobs(
     Float32 throughout the softmax; `temperature` divides the logits and is taken as
     a constant: no gradient flows into it.
 
-    With `head_sharding` each device scores its own rows, against its part of the vocabulary.
-    Positions are brought together within what a device has, and never across.
+    With `head_sharding` each device computes its own rows against its shard of the
+    vocabulary. Positions are packed within a device, never across devices.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
