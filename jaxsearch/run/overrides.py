@@ -16,20 +16,25 @@ from jaxsearch.run.config_values import (
 from jaxsearch.run.old_names import new_path
 
 
-def overridden(config: RunConfig, overrides: list[str], name: str) -> RunConfig:
+def overridden(config: RunConfig, overrides: list[str], prog: str) -> RunConfig:
     """The config with `--field value` overrides; --help lists every field.
 
     A field that holds a function or an object takes a short name or
     `package.module:NAME`. Names of fields that were renamed still work, with a line on
     standard error. Exits with status 2, naming near ones, for an unknown field or a
     malformed value.
+
+    Args:
+      config: the config as its file has it.
+      overrides: words of the command line.
+      prog: the command up to the overrides, for messages.
     """
     import tyro
 
     return tyro.cli(
         RunConfig,
-        prog=f"jaxsearch train {name}",
-        description=f"Overrides for {name}.",
+        prog=prog,
+        description="Fields of the config, with their present values as defaults.",
         default=config,
         args=[_with_new_name(word) for word in overrides],
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),

@@ -1,5 +1,7 @@
 """The command: what it refuses, in one line, with exit status 2."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 import time
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.commands.main import main
+from jaxsearch.commands import main as main_module
+from jaxsearch.commands.main import COMMANDS, main
 from jaxsearch.config import RLStage, RolloutConfig
 from jaxsearch.data import sample
 from jaxsearch.run.config_file import read_config
@@ -34,6 +37,66 @@ def test_help_is_quick(capsys):
     assert "quickstart.py" in capsys.readouterr().out
     # Not a timing of the machine: loading jax takes longer than this.
     assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(capsys, name):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: jaxsearch {name}")
+    assert COMMANDS[name].description.strip().splitlines()[0] in shown
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_help_after_a_config_lists_its_fields(capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, QUICKSTART, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: jaxsearch {command} ")
+    assert "--rollout.max-len" in shown
+
+
+def test_options_may_stand_after_the_config(capsys):
+    words = ["--no-compile", "--seed", "3", "--topology", "h200:8", "--json"]
+    assert main(["plan", QUICKSTART, *words]) == 0
+    assert json.loads(capsys.readouterr().out)["devices"] == 8
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "status", "said"),
+    [
+        ("doctor", ValueError("bad\ninput"), 2, "jaxsearch doctor: bad input"),
+        ("doctor", KeyboardInterrupt(), 130, "jaxsearch doctor: interrupted"),
+        (
+            "train",
+            KeyboardInterrupt(),
+            130,
+            "jaxsearch train: interrupted; the same command resumes where it stopped",
+        ),
+    ],
+)
+def test_exit_status(capsys, monkeypatch, command, error, status, said):
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(main_module, "_is_ours", lambda error: True)
+    failing = dataclasses.replace(COMMANDS[command], run=run)
+    monkeypatch.setitem(COMMANDS, command, failing)
+    assert main([command, *[QUICKSTART] * (command == "train")]) == status
+    assert capsys.readouterr().err.splitlines() == [said]
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    def run(args):
+        raise ValueError("from a library")
+
+    failing = dataclasses.replace(COMMANDS["doctor"], run=run)
+    monkeypatch.setitem(COMMANDS, "doctor", failing)
+    with pytest.raises(ValueError, match="from a library"):
+        main(["doctor"])
 
 
 def test_the_package_runs_as_a_module():
