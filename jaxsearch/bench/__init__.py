@@ -1,0 +1,1 @@
+"""Benchmarks: measured speed, rooflines, and other engines on the same work."""

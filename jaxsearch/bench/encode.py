@@ -1,4 +1,4 @@
-"""`jaxsearch bench encode`: texts to vectors, beside the limit and beside peers."""
+"""`jaxsearch bench encode`: encoding texts with a BERT encoder."""
 
 import contextlib
 import statistics
@@ -21,35 +21,36 @@ from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.passages import Passage
 
-# Of the products whose rate makes the limit: as many as fill the processor.
-_LIMIT_TOKENS = 4096
+_TOKENS = 4096  # rows of the measured products: enough to fill the processor
 
 
-def bench_encode(
-    workload: str, *, repeats: int, peers: dict[str, str]
-) -> dict[str, Any]:
-    """Medians of `repeats` runs after one that warms up; peers take turns with ours.
+def bench_encode(source: str, *, repeats: int, peers: dict[str, str]) -> dict[str, Any]:
+    """Returns medians of `repeats` runs after a warm-up; engines take turns.
 
-    Everything from texts to vectors on the host is timed, the tokenizer too.
+    The time includes everything from texts to vectors on the host, tokenization too.
 
     Args:
-      peers: name of a peer -> the Python that has it. It reads the same folder.
+      source: a workload file, or the name of a packaged workload.
+      repeats: number of measured runs.
+      peers: the Python interpreter of each peer, by its name. Peers read the same
+        model folder.
 
-    Errors: ValueError for a workload or a peer that cannot be used.
+    Raises:
+      ValueError: if the workload or a peer cannot be used.
     """
     if repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {repeats}")
-    script = read_encode_workload(workload)
+    workload = read_encode_workload(source)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        script.write(folder)
+        workload.write(folder)
         others = {}
         for name, python in peers.items():
             others[name] = Peer(name, python, folder, known=ENCODERS)
             stack.callback(others[name].close)
-        encoder = read_bert_encoder(str(folder), EncoderOptions(dtype=script.dtype))
+        encoder = read_bert_encoder(str(folder), EncoderOptions(dtype=workload.dtype))
         passages = [
-            Passage(id=str(i), contents=text) for i, text in enumerate(script.texts)
+            Passage(id=str(i), contents=text) for i, text in enumerate(workload.texts)
         ]
         say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
         vectors = encoder.encode_passages(passages)
@@ -68,7 +69,7 @@ def bench_encode(
                 took = ", ".join(f"{name} {r[-1]:.2f} s" for name, r in runs.items())
                 say(f"run {number + 1}/{repeats}: {took}")
     ours = runs.pop("jaxsearch")
-    seconds, num_tokens = statistics.median(ours), sum(script.lengths)
+    seconds, num_tokens = statistics.median(ours), sum(workload.lengths)
     for name, times in runs.items():
         median = statistics.median(times)
         result[name] |= {
@@ -77,7 +78,7 @@ def bench_encode(
             "tokens_per_s": num_tokens / median,
             "times_slower": median / seconds,
         }
-    return _summary(script, ours, len(compiled)) | result
+    return _summary(workload, ours, len(compiled)) | result
 
 
 def _summary(
@@ -112,24 +113,24 @@ def _summary(
 
 
 def phases(sizes: BertArchitecture, dtype: str, lengths: list[int]) -> dict[str, Work]:
-    """The products of all tokens and of all pairs of tokens, at their own rates.
+    """Work of the linear layers and of attention, at the measured rates of one device.
 
-    Nothing is padded, and norms, GELU, softmax, copies and the tokenizer cost
-    nothing. Rates are those of one device; several share the work.
+    Padding, norms, GELU, softmax, copies and the tokenizer are not counted. The work is
+    divided by the number of devices.
     """
     D, F, L = sizes.width, sizes.mlp_width, sizes.num_layers
     shapes = ((D, 3 * D), (D, D), (D, F), (F, D))
-    products = [Product(_LIMIT_TOKENS, *shape, L) for shape in shapes]
-    calls = sum(lengths) / _LIMIT_TOKENS / jax.local_device_count()
+    products = [Product(_TOKENS, *shape, L) for shape in shapes]
+    calls = sum(lengths) / _TOKENS / jax.local_device_count()
     linear = Work(
         calls=calls,
-        flops=sum(p.flops for p in products) * sum(lengths) / _LIMIT_TOKENS,
+        flops=sum(p.flops for p in products) * sum(lengths) / _TOKENS,
         seconds=calls * sum(product_seconds(p, dtype) for p in products),
     )
-    # A token's row is as long as the mean over tokens, not over texts.
+    # Mean row length over tokens, not over texts.
     num_pairs = sum(length**2 for length in lengths)
     row_len = round(num_pairs / sum(lengths))
-    rows = max(1, _LIMIT_TOKENS // row_len)
+    rows = max(1, _TOKENS // row_len)
     calls = num_pairs / (rows * row_len**2) / jax.local_device_count()
     attention = Work(
         calls=calls,
@@ -149,5 +150,5 @@ def _attention_seconds(
 
 
 def _difference(folder: Path, vectors: Float32[np.ndarray, "n dims"]) -> float:
-    """Largest difference between our vectors and those that a peer left behind."""
+    """Largest difference between our vectors and those that a peer wrote."""
     return float(np.abs(np.load(folder / "vectors.npy") - vectors).max())

@@ -1,4 +1,4 @@
-"""Texts of given lengths and an encoder, so that engines can be compared."""
+"""Workloads of `bench encode`: an encoder with random weights and random texts."""
 
 import dataclasses
 import functools
@@ -21,9 +21,9 @@ _NUM_ADDED = 2  # [CLS] and [SEP] around each text
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodeWorkload:
-    """Texts whose lengths are spread evenly over their logarithm.
+    """A model and the lengths of texts, whose logarithms are evenly spaced.
 
-    Lengths are in tokens, [CLS] and [SEP] included.
+    Lengths are in tokens, with [CLS] and [SEP].
     """
 
     model: dict[str, Any]  # a Hugging Face config
@@ -32,7 +32,7 @@ class EncodeWorkload:
     num_texts: int
     shortest: int
     longest: int
-    batch_size: int  # texts that a peer computes at once
+    batch_size: int  # texts per batch of a peer
 
     def __post_init__(self):
         for name, known in (("pooling", tuple(POOLINGS)), ("dtype", DTYPES)):
@@ -48,8 +48,8 @@ class EncodeWorkload:
             )
         if self.longest > self.architecture.max_positions:
             raise ValueError(
-                f"longest is {self.longest}, the model ends at "
-                f"{self.architecture.max_positions}"
+                f"longest is {self.longest}, expected at most the model's "
+                f"{self.architecture.max_positions} positions"
             )
 
     @functools.cached_property
@@ -66,7 +66,7 @@ class EncodeWorkload:
 
     @functools.cached_property
     def texts(self) -> list[str]:
-        """Random words, of which each is a token."""
+        """Random words; each word is one token."""
         rng = np.random.default_rng(1)
         num_words = self.architecture.vocab_size - len(_SPECIALS)
         return [
@@ -75,7 +75,7 @@ class EncodeWorkload:
         ]
 
     def write(self, folder: Path) -> None:
-        """The model's folder as sentence-transformers has it, the texts beside it."""
+        """Writes a sentence-transformers folder of the model, and the texts."""
         bert = Bert(
             architecture=self.architecture,
             pooling=POOLINGS[self.pooling],
@@ -112,9 +112,11 @@ class EncodeWorkload:
 
 
 def read_encode_workload(name: str) -> EncodeWorkload:
-    """A workload file, or one of those in the package by its name.
+    """Reads a workload file, or a packaged workload by its name.
 
-    Errors: ValueError names the file and what is wrong with it.
+    Raises:
+      ValueError: if there is no such workload, or the file is malformed; the message
+        names the file.
     """
     packaged = _PACKAGED / f"{name}.json"
     path = packaged if packaged.is_file() else Path(name)

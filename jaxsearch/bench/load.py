@@ -1,4 +1,4 @@
-"""How fast a Hugging Face folder becomes parameters, and with how much memory."""
+"""`jaxsearch bench load`: time and memory of loading a Hugging Face folder."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.run.policy import read_architecture, read_params
 
-# Qwen2.5-1.5B: 3.09 GB in bfloat16. Fewer or more layers make other sizes.
+# Qwen2.5-1.5B: 3.09 GB in bfloat16. Other sizes have fewer or more layers.
 _SHAPES = Architecture(
     vocab_size=151_936,
     width=1536,
@@ -38,14 +38,19 @@ _PIECE_BYTES = 1 << 26
 
 
 def bench_load(model: str, *, gigabytes: float, repeats: int) -> dict[str, Any]:
-    """Loads a folder as its files have it, and in float32, beside a plain copy.
+    """Measures loading in the stored dtype and in float32, compared with a plain copy.
 
-    The yardstick is the rate at which the same files are read and copied into new
-    memory. Every load runs in a process of its own, compilation included; all files
-    are in the page cache. Medians of `repeats`.
+    The reference is the rate at which the same files are read and copied into new
+    memory. Every load runs in a new process, including compilation. All files are in
+    the page cache. The results are medians.
 
     Args:
-      model: a folder; empty: one with random weights is made, used and removed.
+      model: a Hugging Face folder; empty: a temporary one with random weights.
+      gigabytes: size of the temporary folder.
+      repeats: number of measured loads per dtype.
+
+    Raises:
+      ValueError: if the folder cannot be read, or an argument is too small.
     """
     if repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {repeats}")
@@ -70,7 +75,7 @@ def _write(folder: Path, gigabytes: float) -> None:
     rng = np.random.default_rng(0)
 
     def stack(shape: tuple[int, ...]) -> np.ndarray:
-        """One random layer, as often as there are layers, without the memory."""
+        """One random layer, broadcast to all layers without using their memory."""
         layer = rng.integers(0, 2**14, shape[1:], np.uint16)
         return np.broadcast_to(layer.view(ml_dtypes.bfloat16), shape)
 
@@ -81,8 +86,8 @@ def _write(folder: Path, gigabytes: float) -> None:
         "embedding": embedding(shapes["embedding"].shape),
         "norm": {"scale": embedding(shapes["norm"]["scale"].shape)},
         "blocks": {
-            part: {name: stack(leaf.shape) for name, leaf in leaves.items()}
-            for part, leaves in shapes["blocks"].items()
+            module: {name: stack(leaf.shape) for name, leaf in leaves.items()}
+            for module, leaves in shapes["blocks"].items()
         },
     }
     config = to_hf_config(architecture, max_positions=0, dtype="bfloat16")
@@ -127,7 +132,7 @@ def _measured(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def _copy(files: list[Path]) -> float:
-    """Seconds to read the files and copy them into new memory."""
+    """Returns the seconds to read the files and copy them into new memory."""
     piece = np.empty(_PIECE_BYTES, np.uint8)
     started, kept = time.perf_counter(), []
     for path in files:
@@ -142,20 +147,20 @@ def _copy(files: list[Path]) -> float:
 
 
 def _load(folder: str, dtype: str) -> dict[str, float]:
-    """Runs in a process of its own."""
+    """Measures one load; called in a new process."""
     import jax
     import jax.numpy as jnp
 
     transformer = Transformer(architecture=read_architecture(folder))
     mesh = make_mesh(MeshShape())
-    places = shardings(mesh, transformer.logical_axes, transformer.shapes)
+    param_shardings = shardings(mesh, transformer.logical_axes, transformer.shapes)
     jnp.zeros(1).block_until_ready()
     before = host_peak_bytes()
     started = time.perf_counter()
-    params = read_params(folder, transformer, places, jnp.dtype(dtype))
+    params = read_params(folder, transformer, param_shardings, jnp.dtype(dtype))
     seconds = time.perf_counter() - started
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    # Where the host is the device, it has the parameters themselves too.
+    # If the host is the device, its memory contains the parameters as well.
     on_host = size if jax.default_backend() == "cpu" else 0
     return {
         "seconds": seconds,

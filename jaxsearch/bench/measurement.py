@@ -13,7 +13,7 @@ import jax
 
 @contextlib.contextmanager
 def compilations() -> Iterator[list[str]]:
-    """Collects what is compiled while it is open."""
+    """Yields a list that receives one item per compilation inside the block."""
     events: list[str] = []
 
     def listen(event: str, duration: float, **_) -> None:
@@ -28,7 +28,7 @@ def compilations() -> Iterator[list[str]]:
 
 
 def peak_bytes() -> int:
-    """Most bytes in use on the device so far; of the process where it is the host."""
+    """Peak of bytes in use on the first device; of the process if that is the host."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"]
@@ -36,15 +36,15 @@ def peak_bytes() -> int:
 
 
 def host_peak_bytes() -> int:
-    """Most memory of this process so far."""
+    """Peak of this process's memory, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # What getrusage says begins with the peak of the process that started this.
+        # getrusage would start from the peak of the parent process.
         found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
         return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def say(text: str) -> None:
-    """One line of progress, with the time, on stderr."""
+    """Prints a line of progress with the time of day to standard error."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

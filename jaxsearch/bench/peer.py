@@ -1,4 +1,4 @@
-"""Another engine in an environment of its own, run a workload at a time."""
+"""Peers: other engines, each in its own Python environment and process."""
 
 import json
 import subprocess
@@ -8,29 +8,37 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 _SCRIPTS = Path(__file__).parent / "peers"
-# Peers by what they can do, each with its script.
+# Scripts of the peers, by the kind of work that they do.
 SAMPLERS = {"transformers": "transformers_peer.py", "tunix": "tunix_peer.py"}
 ENCODERS = {"sentence-transformers": "sentence_transformers_peer.py"}
 TRAINERS = {"transformers": "transformers_update_peer.py"}
 
 
 class Measured(NamedTuple):
-    """One run of an engine."""
+    """The measurement of one run.
+
+    Attributes:
+      policy_tokens: tokens sampled, or trained on by an update.
+      answer: everything that the engine reported.
+    """
 
     seconds: float
     policy_tokens: int
-    said: dict[str, Any]  # all of its answer
+    answer: dict[str, Any]
 
 
 class Peer:
-    """A process of the peer's Python that answers every request with one run.
+    """A process of the peer's Python, which runs the workload once per request.
 
     Args:
-      workload: what its script is given: a file, or the folder of a model.
-      known: the peers that can do this kind of work, and their scripts.
+      name: a key of `known`.
+      python: the Python interpreter of an environment with the peer installed.
+      workload: argument of the peer's script: a file, or the folder of a model.
+      known: the peers for this kind of work, and their scripts.
 
-    Errors: ValueError for an unknown peer or no such Python; RuntimeError, with the
-    end of what it wrote, when the process dies.
+    Raises:
+      ValueError: if the peer is unknown or the interpreter does not exist.
+      RuntimeError: if the process ends; the message has the end of its output.
     """
 
     def __init__(
@@ -41,7 +49,9 @@ class Peer:
         known: Mapping[str, str] = SAMPLERS,
     ):
         if name not in known:
-            raise ValueError(f"unknown peer {name!r}; known: {', '.join(known)}")
+            raise ValueError(
+                f"unknown peer {name!r}; expected one of {', '.join(known)}"
+            )
         if not Path(python).is_file():
             raise ValueError(
                 f"--peer-python {python} is not a file; name the Python of an "
@@ -59,7 +69,7 @@ class Peer:
         self._answer()
 
     def run(self) -> Measured:
-        """Runs the workload once; the process sleeps otherwise."""
+        """Runs the workload once; the process is idle between runs."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write("run\n")
@@ -80,7 +90,7 @@ class Peer:
     def _answer(self) -> dict:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            # A peer's libraries may print before it does.
+            # The peer's libraries may print other lines.
             if line.startswith("{"):
                 return json.loads(line)
         self._fail()

@@ -1,4 +1,4 @@
-"""`jaxsearch bench rollout`: a workload through the sampler, beside its limit."""
+"""`jaxsearch bench rollout`: the scripted rollouts of a workload."""
 
 import contextlib
 import dataclasses
@@ -23,12 +23,14 @@ from jaxsearch.trajectory import Trajectory
 
 
 class ScriptedRollouts:
-    """The sampler with everything that a workload needs, compiled.
+    """The sampler, compiled and ready to run a workload.
 
     Args:
-      replicas: that share the rollouts, each with the workload's slots.
+      workload: lengths, model and slots.
+      replicas: devices that share the rollouts, each with the workload's slots.
 
-    Errors: ValueError if there are fewer devices.
+    Raises:
+      ValueError: if there are fewer devices than replicas.
     """
 
     def __init__(self, workload: Workload, replicas: int = 1):
@@ -41,17 +43,18 @@ class ScriptedRollouts:
         self._sampler.warm_up(self._params, workload.group_size)
 
     def run(self, *, is_profiled: bool = False) -> Timing:
-        """Every rollout once.
+        """Runs every rollout once.
 
-        Errors: RuntimeError if they are not as long as the script says.
+        Raises:
+          RuntimeError: if a rollout does not have its scripted length.
         """
         trajectories, timing = self.rollouts(is_profiled=is_profiled)
         if [len(t.tokens) for t in trajectories] != self.workload.row_lens:
-            raise RuntimeError("the rollouts differ from the script of the workload")
+            raise RuntimeError("the rollouts do not have the lengths of the workload")
         return timing
 
     def rollouts(self, *, is_profiled: bool = False) -> tuple[list[Trajectory], Timing]:
-        """What the sampler makes of the workload, and how long it took."""
+        """Returns the trajectories of the workload and the time they took."""
         return self._sampler.run(
             self._params,
             self._questions,
@@ -64,7 +67,7 @@ class ScriptedRollouts:
 
 
 def bench_rollout(
-    workload: str,
+    source: str,
     *,
     repeats: int,
     slots: int | None = None,
@@ -72,18 +75,23 @@ def bench_rollout(
     replicas: int = 1,
     peers: dict[str, str],
 ) -> dict[str, Any]:
-    """Medians of `repeats` runs after one that warms up; peers take turns with ours.
+    """Returns medians of `repeats` runs after a warm-up; engines take turns.
 
     Args:
-      slots, latency: in place of the workload's own (peers keep to the file).
-      replicas: devices that share the rollouts (peers have one).
-      peers: name of a peer -> the Python that has it.
+      source: a workload file, or the name of a packaged workload.
+      repeats: number of measured runs.
+      slots: slots per replica; None means those of the workload.
+      latency: seconds per search; None means that of the workload.
+      replicas: devices that share the rollouts.
+      peers: the Python interpreter of each peer, by its name. A peer runs the workload
+        unchanged on one device.
 
-    Errors: ValueError for a workload or a peer that cannot be used.
+    Raises:
+      ValueError: if the workload or a peer cannot be used.
     """
     if repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {repeats}")
-    script = read_workload(workload)
+    workload = read_workload(source)
     changes = {"slots": slots, "retrieval_latency_s": latency}
     given = {name: value for name, value in changes.items() if value is not None}
     if (given or replicas != 1) and peers:
@@ -92,13 +100,13 @@ def bench_rollout(
         )
     if replicas < 1:
         raise ValueError(f"--replicas must be at least 1, got {replicas}")
-    script = dataclasses.replace(script, **given)
+    workload = dataclasses.replace(workload, **given)
     with contextlib.ExitStack() as stack:
         others = {}
         for name, python in peers.items():
-            others[name] = Peer(name, python, workload_path(workload))
+            others[name] = Peer(name, python, workload_path(source))
             stack.callback(others[name].close)
-        ours = ScriptedRollouts(script, replicas)
+        ours = ScriptedRollouts(workload, replicas)
         say(f"warming up: jaxsearch{''.join(f', {name}' for name in others)}")
         ours.run()
         for peer in others.values():
@@ -115,7 +123,7 @@ def bench_rollout(
                     seconds[name].append(peer.run().seconds)
                     say(f"run {number + 1}/{repeats}: {name} {seconds[name][-1]:.2f} s")
         profile = ours.run(is_profiled=True)
-        return _summary(script, replicas, timings, profile, seconds, len(compiled))
+        return _summary(workload, replicas, timings, profile, seconds, len(compiled))
 
 
 def _summary(

@@ -1,4 +1,4 @@
-"""What a workload needs at least: its matrix products, at this machine's own rates."""
+"""Roofline for a workload: the time of its matrix products at measured rates."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ _REPEATS = 7
 
 
 class Product(NamedTuple):
-    """[rows, inner] x [inner, outer], `count` times with other weights each time."""
+    """A product [rows, inner] x [inner, outer], done with `count` different weights."""
 
     rows: int
     inner: int
@@ -27,27 +27,28 @@ class Product(NamedTuple):
 
 
 class Work(NamedTuple):
-    """One phase: how often its products are done, and what they cost at best."""
+    """The cost of one phase; FLOPs and seconds are those of all of its calls."""
 
     calls: float
-    flops: float  # of all calls
-    seconds: float  # of all calls, at the measured rates
+    flops: float
+    seconds: float  # at the measured rates
 
 
 def phases(workload: Workload) -> dict[str, Work]:
-    """Prefill, append and decode, each at the rate of its own product shapes.
+    """Work of prefill, append and decode, at the measured rates of their shapes.
 
-    All slots are busy in every step, a prompt is prefilled once a group, and an
-    observation is fed alone (with the last sampled token before it). Norms, rotary,
-    softmax, sampling and copies cost nothing here.
+    It is assumed that all slots are busy in every step, that a prompt is prefilled once
+    per group, and that an observation is appended without recomputing the tokens before
+    it. Norms, rotary embeddings, softmax, sampling and copies are not counted.
     """
     sizes, slots = workload.architecture, workload.slots
     num_turns, T = workload.num_turns, workload.observation_len
     prompts = min(-(-slots // workload.group_size), workload.num_questions)
     num_searches = workload.num_rollouts * (num_turns - 1)
     mean_len = sum(workload.row_lens) / workload.num_rollouts
-    # A row grows evenly: a sampled token sees half of the finished row, and so does
-    # an observation; a prompt token sees half of the prompt.
+    # Rows grow at a constant rate, so a sampled token or an observation attends to
+    # about half of the finished row after the prompt, and a prompt token to half of
+    # the prompt.
     context = max(1, round((workload.prompt_len + mean_len) / 2))
     work = {
         "prefill": (
@@ -77,7 +78,7 @@ def phases(workload: Workload) -> dict[str, Work]:
 
 
 def block_products(sizes: Architecture, rows: int) -> list[Product]:
-    """The products of all blocks for `rows` tokens, without attention and head."""
+    """Products of all blocks for `rows` tokens, without attention and head."""
     D, L, heads = sizes.width, sizes.num_layers, sizes.num_heads * sizes.head_width
     kv = 2 * sizes.num_kv_heads * sizes.head_width
     return [
@@ -98,10 +99,10 @@ def _work(sizes: Architecture, dtype: str, calls: float, products, attended) -> 
 
 
 def product_seconds(product: Product, dtype: str) -> float:
-    """Measured, all `count` of them."""
+    """Measures the time of all `count` products."""
     x = jnp.ones((product.rows, product.inner), dtype)
-    # As many matrices as there are layers: one alone would stay in the processor's
-    # cache, where a model's weights don't.
+    # One matrix per layer: a single one would stay in the processor's cache, where the
+    # weights of a model do not fit.
     weights = [
         jnp.ones((product.outer, product.inner), dtype) for _ in range(product.count)
     ]
@@ -130,7 +131,7 @@ def _attention_seconds(
 
 
 def median_seconds(function, *args) -> float:
-    """Of a jitted function that has compiled and been warmed up."""
+    """Median time of a jitted function, after a call that compiles it."""
     jax.block_until_ready(function(*args))
     seconds = []
     for _ in range(_REPEATS):

@@ -1,4 +1,4 @@
-"""The real sampler with its turns cut where a workload says."""
+"""The sampler of training, with turns that end where a workload says."""
 
 import dataclasses
 import time
@@ -29,11 +29,11 @@ from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
-_NO_ID = -1  # no sampled id equals it: turns end where the script says
+_NO_ID = -1  # equals no sampled id, so that turns have their scripted lengths
 
 
 class LatentIndex:
-    """Answers every query with the same passage, after a given time."""
+    """An index that returns the same passage for every query, after a delay."""
 
     def __init__(self, num_words: int, latency_s: float):
         self._passage = Passage(id="0", contents="\n" + " ".join(["w7"] * num_words))
@@ -45,15 +45,15 @@ class LatentIndex:
 
 
 def words_tokenizer(vocab_size: int) -> Tokenizer:
-    """A token a word, so that lengths in words are lengths in tokens."""
+    """A tokenizer with one token per word, so that lengths in words are in tokens."""
     return pieces_tokenizer([f"▁w{i}" for i in range(vocab_size - 2)])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScriptedProtocol(Protocol):
-    """Words in, words out: nothing is added around a prompt or an observation.
+    """A protocol that adds no text around a prompt or an observation.
 
-    The script ends turns, so the tags mean nothing and are deleted from nowhere.
+    Turns have scripted lengths, so its tags are unused and deleted from nothing.
     """
 
     name: str = "scripted"
@@ -91,7 +91,7 @@ class ScriptedProtocol(Protocol):
 
 
 def scripted_questions(workload: Workload) -> list[tuple[int, Question]]:
-    """One question of `prompt_len` words for each group, all different."""
+    """One random question of `prompt_len` words per group."""
     rng = np.random.default_rng(0)
     words = rng.integers(
         workload.architecture.vocab_size - 2,
@@ -111,7 +111,7 @@ def scripted_questions(workload: Workload) -> list[tuple[int, Question]]:
 
 
 def counting_table(max_turn_len: int, vocab_size: int) -> Int[np.ndarray, "states V"]:
-    """The automaton that counts tokens, whatever they are; the last state is full."""
+    """Table of an automaton that counts tokens; the last state ends the turn."""
     states = np.minimum(np.arange(1, max_turn_len + 2), max_turn_len)
     return np.tile(states[:, None].astype(np.int32), (1, vocab_size))
 
@@ -119,7 +119,7 @@ def counting_table(max_turn_len: int, vocab_size: int) -> Int[np.ndarray, "state
 def scripted_sampler(
     workload: Workload, transformer: Transformer, replicas: Sequence[Mesh]
 ) -> Sampler:
-    """The sampler of training, with a table that counts in place of stop tags."""
+    """The sampler of training, with a counting table instead of that of stop tags."""
     longest = workload.max_turn_len
 
     def turn_state(rollout: Rollout) -> int:
@@ -139,7 +139,7 @@ def scripted_sampler(
         max_prompt_len=workload.prompt_len,
         max_turn_len=longest + 1,
         max_observation_len=workload.observation_len,
-        # The stop after the last allowed search is the end of the rollout.
+        # A stop after the last allowed search ends the rollout.
         max_searches=workload.num_turns - 1,
     )
     vocab_size = transformer.architecture.vocab_size
@@ -155,7 +155,7 @@ def scripted_sampler(
 
 
 def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
-    """Observations of `observation_len` tokens, after the workload's latency."""
+    """Observations of `observation_len` tokens after the workload's latency."""
     return Observer(
         index=LatentIndex(workload.observation_len, workload.retrieval_latency_s),
         protocol=ScriptedProtocol(),
@@ -169,7 +169,7 @@ def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
 def random_policy(
     workload: Workload, replicas: Sequence[Mesh]
 ) -> tuple[Transformer, dict]:
-    """The workload's network, and random weights in its dtype for each replica."""
+    """The workload's network, and random weights in its dtype on each replica."""
     dtype = jnp.dtype(workload.dtype)
     target = Target(
         platform=platform(replicas[0]),

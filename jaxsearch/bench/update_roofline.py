@@ -1,4 +1,4 @@
-"""What an update needs at least: its matrix products, at this machine's own rates."""
+"""Roofline for an update: the time of its matrix products at measured rates."""
 
 import jax
 import jax.numpy as jnp
@@ -7,24 +7,22 @@ from jaxsearch.bench.roofline import Product, Work, block_products, median_secon
 from jaxsearch.bench.workload import Workload
 from jaxsearch.models.architecture import Architecture
 
-# Rows of the products whose rate makes the limit, and the size of the matrices whose
-# rate counts as the device's peak.
-_LIMIT_TOKENS = 2048
-_PEAK_SIZE = 4096
+_TOKENS = 2048  # rows of the measured products
+_PEAK_SIZE = 4096  # size of the square matrices whose rate counts as the peak
 
 
 def phases(workload: Workload) -> dict[str, Work]:
-    """Blocks, attention and head, forward and backward, each at its own rate.
+    """Work of blocks, attention and head, forward and backward.
 
-    The products of real tokens alone, each once: nothing is padded or computed again
-    in the backward pass, attention computes what its causal mask keeps, and the head
-    is applied to policy tokens. Norms, rotary, softmax, the optimizer and copies cost
-    nothing here.
+    Each product is counted once, at the measured rate of its shape, for real tokens
+    only: no padding, no recomputation in the backward pass, attention on unmasked pairs
+    only, and the head on policy tokens only. Norms, rotary embeddings, softmax, the
+    optimizer and copies are not counted.
     """
     sizes, dtype = workload.architecture, workload.dtype
     tokens = sum(workload.row_lens)
-    blocks = block_products(sizes, _LIMIT_TOKENS)
-    head = Product(_LIMIT_TOKENS, sizes.width, sizes.vocab_size, 1)
+    blocks = block_products(sizes, _TOKENS)
+    head = Product(_TOKENS, sizes.width, sizes.vocab_size, 1)
     mean_len = round(tokens / workload.num_rollouts)
     num_pairs = sum(n * (n + 1) // 2 for n in workload.row_lens)
     of_pairs = 3 * 4 * sizes.num_heads * sizes.head_width * sizes.num_layers
@@ -42,13 +40,13 @@ def phases(workload: Workload) -> dict[str, Work]:
 
 
 def peak_rate(dtype: str) -> float:
-    """FLOP/s of the product of two large square matrices."""
+    """Measured FLOP/s of the product of two large square matrices."""
     x = jnp.ones((_PEAK_SIZE, _PEAK_SIZE), dtype)
     return 2 * _PEAK_SIZE**3 / median_seconds(jax.jit(jnp.matmul), x, x)
 
 
 def _products(products: list[Product], tokens: int, dtype: str) -> Work:
-    calls = tokens / _LIMIT_TOKENS
+    calls = tokens / _TOKENS
     return Work(
         calls=calls,
         flops=3 * calls * sum(product.flops for product in products),
@@ -57,7 +55,7 @@ def _products(products: list[Product], tokens: int, dtype: str) -> Work:
 
 
 def _trained_seconds(product: Product, dtype: str) -> float:
-    """Measured: the product and the two of its backward pass, with each weight."""
+    """Measures a product and the two products of its backward pass."""
     x = jnp.ones((product.rows, product.inner), dtype)
     of_y = jnp.ones((product.rows, product.outer), dtype)
     weight = jnp.ones((product.outer, product.inner), dtype)
@@ -72,7 +70,7 @@ def _trained_seconds(product: Product, dtype: str) -> float:
 
 
 def _attention_seconds(sizes: Architecture, dtype: str, row_len: int) -> float:
-    """Measured: the two products of a row and the four of its backward pass."""
+    """Measures the two products of a row's attention and the four of its backward."""
     K, H, T = sizes.num_kv_heads, sizes.head_width, row_len
     grouped = T * sizes.num_heads // K
     query = jnp.ones((K, grouped, H), dtype)

@@ -1,4 +1,4 @@
-"""A workload: rollouts of given turn lengths, so that engines can be compared."""
+"""Workloads of `bench rollout` and `bench update`: rollouts of given turn lengths."""
 
 import dataclasses
 import functools
@@ -14,10 +14,10 @@ _PACKAGED = Path(__file__).parent / "workloads"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Scripted rollouts: rollout i belongs to question i // group_size.
+    """Scripted rollouts: a model, and the length of every turn.
 
-    Lengths are in tokens. After every turn but the last, one observation of
-    `observation_len` tokens is appended.
+    Lengths are in tokens. Rollout i belongs to question i // group_size. After every
+    turn but the last, one observation of `observation_len` tokens is appended.
     """
 
     model: dict[str, Any]  # a Hugging Face config
@@ -46,7 +46,7 @@ class Workload:
                 f"x group_size = {self.num_rollouts}"
             )
         if len({len(turns) for turns in self.turn_lens}) != 1:
-            raise ValueError("every rollout of turn_lens must have as many turns")
+            raise ValueError("all rollouts of turn_lens must have equally many turns")
         if not self.turn_lens[0] or min(map(min, self.turn_lens)) < 1:
             raise ValueError("every turn of turn_lens must have at least one token")
         if self.temperature <= 0 or not 0 < self.top_p <= 1:
@@ -71,12 +71,12 @@ class Workload:
 
     @property
     def policy_tokens(self) -> int:
-        """Sampled tokens of all rollouts."""
+        """Number of sampled tokens of all rollouts."""
         return sum(map(sum, self.turn_lens))
 
     @property
     def row_lens(self) -> list[int]:
-        """Tokens of each finished rollout."""
+        """Length of each finished rollout."""
         rest = self.prompt_len + (self.num_turns - 1) * self.observation_len
         return [rest + sum(turns) for turns in self.turn_lens]
 
@@ -86,9 +86,10 @@ class Workload:
 
 
 def workload_path(name: str) -> Path:
-    """The file, or the one in the package that goes by this name.
+    """Returns the path of a workload file, or of a packaged workload by its name.
 
-    Errors: ValueError when there is neither.
+    Raises:
+      ValueError: if there is neither.
     """
     packaged = _PACKAGED / f"{name}.json"
     path = packaged if packaged.is_file() else Path(name)
@@ -99,9 +100,11 @@ def workload_path(name: str) -> Path:
 
 
 def read_workload(name: str) -> Workload:
-    """A workload file, or one of those in the package by its name.
+    """Reads a workload file, or a packaged workload by its name.
 
-    Errors: ValueError names the file and what is wrong with it.
+    Raises:
+      ValueError: if there is no such workload, or the file is malformed; the message
+        names the file.
     """
     path = workload_path(name)
     try:
@@ -117,7 +120,9 @@ def read_workload(name: str) -> Workload:
         isinstance(turns, list) and all(isinstance(n, int) for n in turns)
         for turns in fields["turn_lens"]
     ):
-        raise ValueError(f"{path}: turn_lens must be lists of numbers, one a rollout")
+        raise ValueError(
+            f"{path}: turn_lens must be a list of one list of numbers per rollout"
+        )
     turn_lens = tuple(tuple(turns) for turns in fields["turn_lens"])
     kept = {name: fields[name] for name in wanted} | {"turn_lens": turn_lens}
     try:

@@ -69,14 +69,14 @@ def test_flops_are_those_of_the_architecture(monkeypatch, write):
     # Two for each weight of a block's matrices: qkv, out, up, down.
     weights = 2 * (3 * 16 * 16 + 16 * 16 + 2 * 16 * 24)
     assert work["linear"].flops == 16 * 2 * weights
-    assert work["linear"].seconds == 4 * 16 / encode._LIMIT_TOKENS
+    assert work["linear"].seconds == 4 * 16 / encode._TOKENS
     # Two products of two operations, of the width, for each pair of tokens.
     assert work["attention"].flops == 2 * 4 * 16 * (9 + 25 + 64)
     assert Product(3, 5, 7, 2).flops == 2 * 3 * 5 * 7 * 2
 
 
 def test_the_summary_says_what_was_done(monkeypatch, write):
-    monkeypatch.setattr(encode, "_LIMIT_TOKENS", 64)
+    monkeypatch.setattr(encode, "_TOKENS", 64)
     result = bench_encode(write(), repeats=2, peers={})
     assert result["tokens"] == sum(read_encode_workload(write()).lengths)
     assert result["workload"] == {"texts": 21, "shortest": 4, "longest": 36}
@@ -106,7 +106,7 @@ def test_a_peer_gets_the_same_model_and_texts(write, tmp_path, monkeypatch):
         "    print(json.dumps({'seconds': 2.5, 'tokens': 21}), flush=True)\n"
     )
     monkeypatch.setattr("jaxsearch.bench.peer._SCRIPTS", scripts)
-    monkeypatch.setattr(encode, "_LIMIT_TOKENS", 64)
+    monkeypatch.setattr(encode, "_TOKENS", 64)
     peers = {"sentence-transformers": sys.executable}
     result = bench_encode(write(), repeats=2, peers=peers)
     peer = result["sentence-transformers"]
@@ -123,7 +123,7 @@ def test_a_peer_gets_the_same_model_and_texts(write, tmp_path, monkeypatch):
         ({"num_texts": 0}, "must be at least 1"),
         ({"shortest": 2}, "expected 2 < shortest <= longest, got 2 and 36"),
         ({"shortest": 37}, "got 37 and 36"),
-        ({"longest": 41}, "longest is 41, the model ends at 40"),
+        ({"longest": 41}, "longest is 41, expected at most the model's 40"),
         ({"pooling": "max"}, "pooling must be one of"),
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"model": {"model_type": "t5"}}, "model_type 't5'"),

@@ -1,4 +1,4 @@
-"""A scripted workload goes through the real sampler, and is measured as it says."""
+"""Tests of `bench rollout`: scripted rollouts through the real sampler."""
 
 import json
 import sys
@@ -69,9 +69,9 @@ def test_every_turn_is_as_long_as_the_script_says(rollouts):
         assert [*runs, length] == turns
         assert len(trajectory.tool_calls) == 2
         assert (trajectory.logprobs[trajectory.is_policy] < 0).all()
-    assert timing.num_prefilled == 3 * 6  # once a group
+    assert timing.num_prefilled == 3 * 6  # once per group
     assert timing.num_observed == 6 * 2 * 5
-    # No fewer steps than the slots allow, no more than one rollout after the other.
+    # At least as many steps as full slots need, at most as many as one slot needs.
     assert sum(map(sum, TINY["turn_lens"])) / 4 <= timing.num_steps
     assert timing.num_steps <= sum(map(sum, TINY["turn_lens"]))
 
@@ -82,7 +82,7 @@ def test_the_summary_says_what_was_done(write):
     assert result["prefill_tokens"] == 18
     assert result["recompilations"] == 0
     assert len(result["runs"]) == 2
-    # How near is the machine's affair: products as small as these are mostly noise.
+    # The fraction itself depends on the machine: such small products are mostly noise.
     limit_seconds = sum(phase["seconds"] for phase in result["limit"].values())
     assert result["limit_fraction"] == pytest.approx(limit_seconds / result["seconds"])
     assert set(result["limit"]) == {"prefill", "append", "decode"}
@@ -91,7 +91,7 @@ def test_the_summary_says_what_was_done(write):
     assert 0 < sum(spent) < result["profile"]["all"]
     slow = bench_rollout(write(), repeats=1, latency=0.2, slots=6, peers={})
     assert slow["workload"]["slots"] == 6
-    # All slots wait for the same two searches.
+    # All slots wait for the same two searches, 0.2 s each.
     assert slow["seconds"] > 0.4
     assert slow["search_wait_fraction"] > 0.5
 
@@ -101,7 +101,7 @@ def test_replicas_share_the_rollouts(write):
     assert (result["replicas"], result["recompilations"]) == (2, 0)
     assert result["policy_tokens"] == 85
     assert result["observation_tokens"] == 6 * 2 * 5
-    # The second of three groups is cut, and its prompt read by both.
+    # The second of three groups is split, and both replicas prefill its prompt.
     assert result["prefill_tokens"] == 4 * 6
     assert 0 < result["slots_busy"] <= 1
 
@@ -110,7 +110,7 @@ def test_flops_are_those_of_the_architecture(write):
     workload = read_workload(write())
     sizes = workload.architecture
     per_token = sum(p.flops for p in roofline.block_products(sizes, 1))
-    # Two for each weight of the blocks' matrices: qkv, out, gate and up, down.
+    # Two FLOPs per weight of the blocks' matrices: qkv, out, gate and up, down.
     weights = 2 * (32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 32 * 48)
     assert per_token == 2 * weights
     work = roofline.phases(workload)
@@ -135,7 +135,7 @@ def test_the_table_counts_whatever_is_sampled():
 
 
 def test_a_peer_runs_in_its_own_process(write, tmp_path, monkeypatch):
-    """The protocol between us, with a peer that samples nothing."""
+    """Tests the exchange with a peer process that samples nothing."""
     scripts = tmp_path / "peers"
     scripts.mkdir()
     (scripts / "turns.py").write_text(
@@ -160,9 +160,9 @@ def test_a_peer_runs_in_its_own_process(write, tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"turn_lens": [[1, 2]] * 5}, "turn_lens has 5 rollouts, expected"),
-        ({"turn_lens": [[1, 2]] * 5 + [[1]]}, "as many turns"),
+        ({"turn_lens": [[1, 2]] * 5 + [[1]]}, "equally many turns"),
         ({"turn_lens": [[1, 0]] * 6}, "at least one token"),
-        ({"turn_lens": "many"}, "lists of numbers"),
+        ({"turn_lens": "many"}, "list of one list of numbers"),
         ({"slots": 0}, "slots must be a positive number, got 0"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"retrieval_latency_s": -1}, "must not be negative"),

@@ -1,4 +1,4 @@
-"""One update on a workload's finished rollouts, measured as the workload says."""
+"""Tests of `bench update`: one update on a workload's finished rollouts."""
 
 import importlib.util
 import json
@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxsearch.bench import update
-from jaxsearch.bench import update_roofline as update_limit
-from jaxsearch.bench.update import bench_update, finished_rows
+from jaxsearch.bench import update_roofline
+from jaxsearch.bench.synthetic_update import SyntheticUpdate, finished_rows
+from jaxsearch.bench.update import bench_update
 from jaxsearch.bench.workload import read_workload
 from jaxsearch.commands.main import main
 from tests.bench.test_rollout import TINY
@@ -30,8 +30,8 @@ def write(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_products(monkeypatch):
-    monkeypatch.setattr(update_limit, "_LIMIT_TOKENS", 64)
-    monkeypatch.setattr(update_limit, "_PEAK_SIZE", 64)
+    monkeypatch.setattr(update_roofline, "_TOKENS", 64)
+    monkeypatch.setattr(update_roofline, "_PEAK_SIZE", 64)
 
 
 def test_rows_are_those_that_the_script_leaves_behind(write):
@@ -45,13 +45,13 @@ def test_rows_are_those_that_the_script_leaves_behind(write):
 
 
 def test_flops_are_those_of_the_architecture(monkeypatch, write):
-    monkeypatch.setattr(update_limit, "median_seconds", lambda *_: 1.0)
-    work = update_limit.phases(read_workload(write()))
-    # Six for each weight of the blocks' matrices and token: forward, and twice back.
+    monkeypatch.setattr(update_roofline, "median_seconds", lambda *_: 1.0)
+    work = update_roofline.phases(read_workload(write()))
+    # Six FLOPs per weight and token: two forward and four backward.
     weights = 2 * (32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 32 * 48)
     assert work["blocks"].flops == 6 * weights * sum(LENGTHS)
     assert work["head"].flops == 6 * 32 * 64 * 85
-    # Two products of 2 x 32 operations for each pair, two layers, and twice back.
+    # Two products of 2 x 32 FLOPs per pair in two layers; the backward doubles them.
     num_pairs = sum(n * (n + 1) / 2 for n in LENGTHS)
     assert work["attention"].flops == 3 * 2 * 2 * 32 * 2 * num_pairs
 
@@ -63,7 +63,7 @@ def test_the_summary_says_what_was_done(write):
     assert result["tokens_per_s"] == result["tokens"] / result["seconds"]
     assert len(result["runs"]) == 2 and result["recompilations"] == 0
     assert set(result["limit"]) == {"blocks", "attention", "head"}
-    # How near is the machine's affair: products as small as these are mostly noise.
+    # The fraction itself depends on the machine: such small products are mostly noise.
     limit_seconds = sum(phase["seconds"] for phase in result["limit"].values())
     assert result["limit_fraction"] == pytest.approx(limit_seconds / result["seconds"])
     assert 0 < result["model_flops_utilization"] < 1
@@ -73,7 +73,7 @@ def test_the_summary_says_what_was_done(write):
 
 
 def test_a_peer_gets_the_same_policy_and_rows(write, tmp_path, monkeypatch):
-    """The protocol between us, with a peer that learns nothing."""
+    """Tests the exchange with a peer process that computes nothing."""
     scripts = tmp_path / "peers"
     scripts.mkdir()
     (scripts / "transformers_update_peer.py").write_text(
@@ -103,7 +103,7 @@ def test_a_peer_gets_the_same_policy_and_rows(write, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_pytorch_finds_the_same_loss_and_gradient(write):
-    """Full logits, another framework: the whole update but for Adam, end to end."""
+    """Compares the update before Adam with PyTorch's, which uses full logits."""
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             pytest.skip("needs PyTorch (extra: parity)")
@@ -131,6 +131,6 @@ def test_bad_usage_is_one_line_and_exit_2(write, capsys):
 
 
 def test_microbatches_have_the_shapes_of_a_run(write):
-    engine = update.Engine(read_workload(write()), 96)
-    shapes = {batch.tokens.shape for batch in engine.batches}
+    update = SyntheticUpdate(read_workload(write()), 96)
+    shapes = {batch.tokens.shape for batch in update.batches}
     assert shapes == {(3, 30), (2, 41)}

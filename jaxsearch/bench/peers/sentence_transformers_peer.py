@@ -1,4 +1,4 @@
-"""sentence-transformers on an encoding workload. Run by the Python that has it."""
+"""Peer: sentence-transformers on an encoding workload; run by its own Python."""
 
 import json
 import sys

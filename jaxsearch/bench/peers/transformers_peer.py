@@ -1,6 +1,6 @@
-"""transformers' `generate` on a workload. Run by the Python that has it.
+"""Peer: `generate` of transformers on a rollout workload; run by its own Python.
 
-Rows are padded on the left; every turn prefills its whole history again.
+Rows are padded on the left, and every turn prefills its whole history again.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""One update with transformers and PyTorch. Run by the Python that has them.
+"""Peer: one update with transformers and PyTorch; run by its own Python.
 
-The same weights, rows, loss, clipping and AdamW as ours; logits of every position, as
-the model returns them. Rows are sorted by length and padded on the right, where causal
+Weights, rows, loss, clipping and AdamW are the same as ours. The model returns logits
+for every position. Rows are sorted by length and padded on the right, where causal
 attention needs no mask.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-_ROWS_AT_ONCE = 8  # of 2, 4, 8 and 16 the fastest on two cores
+_ROWS_AT_ONCE = 8  # the fastest of 2, 4, 8 and 16 on two cores
 
 
 def rows_of(folder):
-    """Tensors of each row, the shortest row first."""
+    """Returns the tensors of each row, the shortest row first."""
     arrays = dict(np.load(folder / "rows.npz"))
     ends = np.cumsum(arrays["lengths"])[:-1]
     columns = [

@@ -1,6 +1,6 @@
-"""google-tunix's sampler on a workload. Run by the Python that has it.
+"""Peer: the sampler of google-tunix on a rollout workload; run by its own Python.
 
-Rows are padded on the left; every turn prefills its whole history again.
+Rows are padded on the left, and every turn prefills its whole history again.
 """
 
 import json
@@ -14,11 +14,11 @@ from tunix.generate.tokenizer_adapter import TokenizerAdapter
 from tunix.models.qwen2.model import ModelConfig, Qwen2
 from turns import longest_history, serve
 
-_NO_ID = -1  # never sampled: the script says when a turn ends
+_NO_ID = -1  # never sampled, so that turns have their scripted lengths
 
 
 class Ids:
-    """Ids as text and back; id 0 pads."""
+    """A tokenizer whose text is the ids themselves; id 0 pads."""
 
     def encode(self, text, **kwargs):
         return [int(word) for word in text.split()]
@@ -75,7 +75,7 @@ def main(path):
             out = sampler(
                 [" ".join(map(str, row)) for row in rows],
                 max_generation_steps=num_tokens,
-                # One shape a turn: lengths of a turn differ little between batches.
+                # One shape per turn: its lengths differ little between batches.
                 max_prompt_length=min(n for n in histories if n >= longest),
                 temperature=workload["temperature"],
                 top_p=workload["top_p"],

@@ -1,6 +1,6 @@
-"""A workload as a sampler without search sees it: whole histories, turn by turn.
+"""A rollout workload for a sampler without search: whole histories, turn by turn.
 
-Runs in the Python of a peer, so it imports nothing but NumPy.
+It runs in the Python of a peer and imports only NumPy.
 """
 
 import json
@@ -11,10 +11,10 @@ import numpy as np
 
 
 def serve(name, generate, workload):
-    """Says that it is ready, then runs the workload once for every line it is sent.
+    """Prints a line when ready, then runs the workload once per line of input.
 
-    `generate(rows, num_tokens)` samples num_tokens ids after each row of ids; all
-    rows of a batch go on together. Each run prints one JSON line.
+    Each run prints one JSON line. `generate(rows, num_tokens)` samples num_tokens ids
+    after each row of ids.
     """
     print(json.dumps({"peer": name}), flush=True)
     for _ in sys.stdin:
@@ -25,7 +25,7 @@ def serve(name, generate, workload):
 
 
 def run(generate, workload):
-    """Every rollout, in batches of `slots`; a turn lasts until its slowest row."""
+    """Runs all rollouts in batches of `slots`; a turn lasts until its longest row."""
     rng = np.random.default_rng(0)
     vocab_size = workload["model"]["vocab_size"]
     group_size, slots = workload["group_size"], workload["slots"]
@@ -50,6 +50,6 @@ def run(generate, workload):
 
 
 def longest_history(workload, turn):
-    """Tokens of the longest history that this turn, counted from 0, starts from."""
+    """Length of the longest history before this turn, counted from 0."""
     sampled = max(sum(turns[:turn]) for turns in workload["turn_lens"])
     return workload["prompt_len"] + turn * workload["observation_len"] + sampled
