@@ -267,7 +267,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
     assert evaluations["empty_index"]["num_search_failed"] == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "the search failed: no answer to" in page
-    assert "search failed" in page and "rollouts dropped" in page
+    assert "search failed" in page and "Excluded from updates" in page
     assert "with a failed search" in page
     results = evaluate_to(
         tmp_path / "eval",

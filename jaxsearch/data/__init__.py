@@ -1,1 +1,1 @@
-"""Questions, tokenizers and worlds: what a run is made of."""
+"""Data: questions, tokenizers, demonstrations and generated worlds."""

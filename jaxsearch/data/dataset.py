@@ -1,4 +1,4 @@
-"""What a run is made of where no file is named."""
+"""Datasets: the questions and passages of a run whose config names no files."""
 
 import dataclasses
 from pathlib import Path
@@ -10,11 +10,14 @@ from jaxsearch.search.passages import Passage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Questions and passages to train on, and others to be judged on.
+    """Questions and passages for training and for evaluation.
 
     Attributes:
-      tokenizer: None where the user must name one.
-      heldout_passages: what is searched for held-out questions; empty: `passages`.
+      questions: training questions.
+      passages: the corpus that is searched during training.
+      tokenizer: None if the config must name one.
+      heldout: evaluation questions.
+      heldout_passages: the corpus for held-out questions; empty means `passages`.
     """
 
     questions: list[Question]
@@ -25,5 +28,5 @@ class Dataset:
 
 
 def no_dataset(run_folder: Path | None, seed: int) -> Dataset:
-    """For runs whose questions and passages are the user's to name."""
+    """An empty dataset, for runs whose config names its questions and passages."""
     return Dataset(questions=[], passages=[])

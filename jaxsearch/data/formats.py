@@ -1,6 +1,6 @@
-"""Questions, and the files that users already have them in.
+"""Questions, and readers for the file formats in which they are distributed.
 
-A record's format is told by its fields, so a file may mix formats:
+The format of a record is recognised by its fields, so a file may mix formats:
 
   FlashRAG      `id`, `question`, `golden_answers`, optional `metadata`
   R1-Searcher   `idx`, `question`, `answer` (a string or a list)
@@ -19,12 +19,13 @@ from jaxsearch.data.records import read_records
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question and every answer that counts as right.
+    """A question and all answers that count as right.
 
     Attributes:
       id: unique within a set of questions.
+      question: the text.
       golden_answers: at least one; the first is the preferred spelling.
-      metadata: JSON values; `supporting_titles` names the pages that answer it.
+      metadata: JSON values; `supporting_titles` lists the pages that answer it.
     """
 
     id: str
@@ -34,7 +35,12 @@ class Question:
 
 
 def read_questions(path: str | pathlib.Path) -> list[Question]:
-    """The questions of a file, in its order; ValueError at the first bad record."""
+    """Reads the questions of a file, in their order.
+
+    Raises:
+      ValueError: if the file is missing, unreadable or empty, or at the first malformed
+        record; the message says where.
+    """
     questions = []
     seen: dict[str, str] = {}
     for where, fields in read_records(pathlib.Path(path)):
@@ -47,13 +53,13 @@ def read_questions(path: str | pathlib.Path) -> list[Question]:
         seen[question.id] = where
         questions.append(question)
     if not questions:
-        raise ValueError(f"{path}: holds no questions; expected at least one")
+        raise ValueError(f"{path}: expected at least one question, the file has none")
     return questions
 
 
 @dataclasses.dataclass(frozen=True)
 class _Record:
-    """One JSON object and where it stands; reading a field checks its type."""
+    """A JSON object and its place in a file; reading a field checks its type."""
 
     where: str
     fields: dict
@@ -82,7 +88,7 @@ class _Record:
 
     def id(self, name: str) -> str:
         value = self.fields.get(name)
-        # A bool is an int to isinstance, and no id.
+        # isinstance would accept a bool as an int.
         return str(value) if type(value) is int else self.text(name)
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -153,11 +159,11 @@ def _original_metadata(record: _Record) -> dict:
 
 
 def _question_of_verl(record: _Record) -> Question:
-    """A row of verl's layout, which ReSearch and Search-R1 fill differently.
+    """Converts a row of verl's layout, as written by ReSearch or Search-R1.
 
-    Search-R1 counts its rows from 0 in every source data set, so the source is
-    part of the id; where there is no question column the question is what follows
-    the last `Question:` of the prompt.
+    Search-R1 numbers its rows from 0 in every source dataset, so the source becomes
+    part of the id. Without a question column, the question is the text after the last
+    `Question:` of the prompt.
     """
     fields = record.fields
     truth = record.object("reward_model")

@@ -1,13 +1,14 @@
-"""Tokenizers made from a list of pieces, for generated texts and for benchmarks."""
+"""Tokenizers made from a list of pieces, for generated texts and benchmarks."""
 
 from jaxsearch.data.tokenizer import Tokenizer
 
 
 def pieces_tokenizer(pieces: list[str], *, end: str = "</s>") -> Tokenizer:
-    """A tokenizer that cuts each word into the fewest of the given pieces.
+    """Makes a tokenizer that splits each word into the fewest of the given pieces.
 
-    A piece that begins a word starts with "▁" (the space before it). Ids follow
-    the order of `pieces`; the end token and the unknown piece come first.
+    A piece at the start of a word starts with "▁", the space before the word. Id 0 is
+    the end token and id 1 the unknown piece; the other ids follow the order of
+    `pieces`.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers

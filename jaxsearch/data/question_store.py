@@ -1,6 +1,6 @@
-"""Questions on disk as ArrayRecord, and the endless stream a run draws from.
+"""Questions stored on disk as ArrayRecord, for random access.
 
-No TensorFlow: TensorFlow Datasets writes and reads ArrayRecord without it.
+TensorFlow Datasets writes and reads ArrayRecord without importing TensorFlow.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ import tensorflow_datasets as tfds
 
 from jaxsearch.data.formats import Question, read_questions
 
-# Part of the fingerprint: raise it when the stored features change, so that a
-# cache written by older code is not read as if it were new.
+# Part of the fingerprint. Increase it when the stored features change, so that a cache
+# in the old layout is not read.
 _LAYOUT = 1
 
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Does nothing: TFDS would ask a public bucket about our private data."""
+        """Does nothing; TFDS would look up the data's name in a public bucket."""
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes a list of questions, row i of the data source being question i."""
+    """Writes a list of questions; row i of the data source is question i."""
 
     name = "questions"
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS would look beside this file for checksums of downloads, with a package
-    # (importlib_resources) that it does not install on recent Pythons.
+    # Otherwise TFDS looks for checksums of downloads next to this file, with a package
+    # (importlib_resources) that it does not install for recent Python versions.
     code_path = None
 
     def __init__(self, questions: Sequence[Question], data_dir: str):
@@ -52,7 +52,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return _Info(
             builder=self,
             features=tfds.features.FeaturesDict(features),
-            # TFDS otherwise stores examples in the order of their hashed keys.
+            # Otherwise TFDS stores examples in the order of their hashed keys.
             disable_shuffling=True,
         )
 
@@ -66,10 +66,10 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 class QuestionSource:
-    """Random access to stored questions, in the order they were given in.
+    """Random access to stored questions, in their original order.
 
     Attributes:
-      fingerprint: hex digest of the questions, their order included.
+      fingerprint: hash of the questions and their order.
     """
 
     def __init__(self, directory: pathlib.Path, fingerprint: str):
@@ -92,10 +92,13 @@ class QuestionSource:
 def open_questions(
     questions: str | pathlib.Path | Sequence[Question], cache_dir: str | pathlib.Path
 ) -> QuestionSource:
-    """The questions of a file or a list, stored once under a local cache folder.
+    """Opens the questions of a file or a list, stored once in a cache folder.
 
-    The stored copy is found again by the fingerprint of its content, so a changed
-    file is stored anew and an equal one is reused wherever it lies.
+    The stored copy is identified by a fingerprint of its content: a changed file is
+    stored again, and an equal file is reused regardless of its path.
+
+    Raises:
+      ValueError: if there are no questions, or two with the same id.
     """
     if isinstance(questions, str | pathlib.Path):
         questions = read_questions(questions)
@@ -114,7 +117,7 @@ def open_questions(
 
 
 def read_all(source: QuestionSource) -> list[Question]:
-    """Every question once, in the order they were given in: for evaluation."""
+    """Returns all questions in their original order, for evaluation."""
     return [source[row] for row in range(len(source))]
 
 
@@ -127,9 +130,9 @@ def _fingerprint(questions: Sequence[Question]) -> str:
 
 
 def _store(questions: Sequence[Question], directory: pathlib.Path) -> None:
-    """Writes beside `directory` and renames, so that it is whole once it exists."""
+    """Writes to a temporary folder and renames it, so that `directory` is complete."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    # TFDS reports on stdout, which belongs to the command's own output.
+    # TFDS prints to standard output, which is for the output of the command.
     tfds.disable_progress_bar()
     with (
         tempfile.TemporaryDirectory(prefix=".storing-", dir=directory.parent) as folder,
@@ -140,6 +143,6 @@ def _store(questions: Sequence[Question], directory: pathlib.Path) -> None:
         try:
             os.rename(builder.data_path, directory)
         except OSError:
-            # Another process was first; what it stored is equal to ours.
+            # Another process has already stored the same questions.
             if not directory.exists():
                 raise

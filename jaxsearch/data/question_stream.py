@@ -1,4 +1,4 @@
-"""The endless stream of questions that a run draws from."""
+"""The endless stream of training questions."""
 
 import grain
 
@@ -7,14 +7,17 @@ from jaxsearch.data.question_store import QuestionSource
 
 
 class QuestionStream:
-    """Every question once per epoch, in a new order each epoch, without end.
+    """Draws every question once per epoch, in a new order in each epoch.
 
-    A process draws every `process_count`-th element of one global order, so the
-    processes together draw every question once per epoch, and nothing is dropped
-    where an epoch does not divide by processes or batches.
+    Each process draws every `process_count`-th element of one global order. Together
+    the processes draw every question once per epoch, also if the number of questions
+    is not divisible by the number of processes or the batch size.
 
     Attributes:
-      iterator: the Grain iterator that holds the position of this process.
+      iterator: the Grain iterator, which keeps the position of this process.
+
+    Raises:
+      ValueError: if process_index is not in 0..process_count - 1.
     """
 
     def __init__(
@@ -34,39 +37,40 @@ class QuestionStream:
         self._process_count = process_count
         elements = (
             grain.MapDataset.source(source)
-            # Not `shuffle(seed)`: it adds the epoch to the seed, and the second
-            # epoch of seed 0 would be the first of seed 1.
+            # Not `shuffle(seed)`, which adds the epoch to the seed: the second epoch of
+            # seed 0 would equal the first epoch of seed 1.
             .seed(seed)
             .shuffle()
             .repeat()
             .map_with_index(lambda prompt_index, question: (prompt_index, question))
             .slice(slice(process_index, None, process_count))
         )
-        # Reading takes microseconds, so threads would buy nothing.
+        # Reading takes microseconds, so threads would not help.
         in_this_thread = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         self.iterator = iter(elements.to_iter_dataset(in_this_thread))
 
     def next_batch(self, num_questions: int) -> list[tuple[int, Question]]:
-        """The next (prompt_index, question) pairs of this process.
+        """Returns the next (prompt_index, question) pairs of this process.
 
-        The index counts the elements of the global order from 0 and is never
-        drawn again, in no epoch and by no other process.
+        The index is the position in the global order, counted from 0. It is unique over
+        all epochs and processes.
         """
         return [next(self.iterator) for _ in range(num_questions)]
 
     def state(self) -> dict:
-        """What `restore` needs to go on from here, as JSON values.
+        """The state for `restore`, as JSON values.
 
-        Where the processes have drawn equally many, it is the same on all of them.
+        It is equal on all processes if they have drawn equally many questions.
         """
         num_drawn = self.iterator.get_state()["next_index"]
         return self._identity | {"position": num_drawn * self._process_count}
 
     def restore(self, state: dict) -> None:
-        """Goes on from a saved state of the same questions and seed.
+        """Continues from a saved state.
 
-        Errors: ValueError for others, or if what all processes drew together cannot be
-        shared out evenly among those that there are now.
+        Raises:
+          ValueError: if the state is of other questions or another seed, or if the
+            number of questions drawn is not divisible by the number of processes.
         """
         for name, here in self._identity.items():
             if state[name] != here:

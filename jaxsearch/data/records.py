@@ -1,4 +1,4 @@
-"""Records of a file on disk, each with the words that say where it stands."""
+"""Reads JSON objects from JSONL, JSON and parquet files, with their places."""
 
 import gzip
 import json
@@ -11,10 +11,13 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
 
 def read_records(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
-    """Yields (place, object) for each object of a JSONL, JSON or parquet file.
+    """Yields (place, object) for each object of a file.
 
-    The place names file and line, for errors. JSON may be one array or, as in
-    JSONL, one object a line; blank lines are skipped. Parquet needs pyarrow.
+    The place, for errors, names the file and the line. JSON may be one array or, as in
+    JSONL, one object per line; blank lines are skipped. Parquet needs pyarrow.
+
+    Raises:
+      ValueError: if the file is missing, has another suffix, or is malformed.
     """
     if not path.name.endswith(SUFFIXES):
         raise ValueError(
@@ -44,7 +47,7 @@ def _json_values(path: pathlib.Path) -> Iterator[tuple[str, object]]:
         for number, record in enumerate(array, start=1):
             yield f"{path}, item {number}", record
         return
-    # Not splitlines: U+2028 and its like are legal inside a JSON string.
+    # splitlines would also split at U+2028 and others, which JSON strings may contain.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -54,7 +57,7 @@ def _json_values(path: pathlib.Path) -> Iterator[tuple[str, object]]:
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{where}: malformed JSON: {error.msg} (column {error.colno}); "
-                "expected one object a line"
+                "expected one object per line"
             ) from error
         yield where, record
 
@@ -91,7 +94,7 @@ def _parquet_rows(path: pathlib.Path) -> Iterator[tuple[str, object]]:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: not a readable parquet file ({reason})") from error
     for number, row in enumerate(rows, start=1):
-        # A column that other rows have is None here: the field is absent.
+        # None means that this row does not have the column.
         yield (
             f"{path}, row {number}",
             {name: value for name, value in row.items() if value is not None},

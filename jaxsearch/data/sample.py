@@ -1,7 +1,7 @@
-"""The packaged sample: real questions, and the passages that answer them.
+"""The packaged sample: real questions, and passages that answer them.
 
-Small enough to ship, and real enough that retrieval can fail: most passages
-support none of the questions. `sample/ATTRIBUTION.md` says where both come from.
+Most of the passages support none of the questions, so that retrieval can fail. The
+sources are listed in `sample/ATTRIBUTION.md`.
 """
 
 import dataclasses
@@ -18,26 +18,28 @@ from jaxsearch.search.passages import Passage, read_passages
 
 
 def sample_questions_path() -> pathlib.Path:
-    """A FlashRAG file of HotpotQA and MuSiQue training questions."""
+    """Path of a FlashRAG file of HotpotQA and MuSiQue training questions."""
     return _packaged("questions.jsonl.gz")
 
 
 def sample_passages_path() -> pathlib.Path:
-    """A corpus that holds every page those questions are supported by."""
+    """Path of a corpus with all supporting pages of those questions."""
     return _packaged("passages.jsonl.gz")
 
 
 def demonstrations(
     questions: Sequence[Question], passages: Sequence[Passage], *, seed: int
 ) -> list[Demonstration]:
-    """One templated demonstration per question, in the order of the questions.
+    """Makes one templated demonstration per question.
 
-    Every supporting title is searched for once and finds all its passages. A
-    title that the question or an earlier observation names goes first, so that a
-    demonstration asks, where it can, for what the policy could know by then;
-    otherwise `metadata.supporting_titles` sets the order.
+    Each supporting title is searched for once, and the search finds all passages with
+    that title. Titles named in the question or in an earlier observation come first,
+    because the policy could know them at that point; otherwise they follow the order
+    of `metadata.supporting_titles`. The wording depends only on the seed and the id of
+    the question.
 
-    The wording depends on the seed and the question's id alone.
+    Raises:
+      ValueError: if a question has no supporting titles, or one without passages.
     """
     by_title: dict[str, list[Passage]] = defaultdict(list)
     for passage in passages:
@@ -48,8 +50,8 @@ def demonstrations(
         missing = [title for title in titles if title not in by_title]
         if missing or not titles:
             raise ValueError(
-                f"question {question.id}: expected metadata.supporting_titles that "
-                f"the passages hold, got {titles!r}, of which missing {missing!r}; "
+                f"question {question.id}: expected metadata.supporting_titles that are "
+                f"titles of passages, got {titles!r}, missing {missing!r}; "
                 "demonstrate only questions whose supporting pages are in the corpus"
             )
         searches = [
@@ -77,7 +79,7 @@ def _reading_order(
 
 
 def _is_named(title: str, text: str) -> bool:
-    """Whether text names a page; a qualifier such as "(band)" is not needed."""
+    """Whether the text names a page, with or without a qualifier like "(band)"."""
     return title.partition(" (")[0].casefold() in text.casefold()
 
 
@@ -88,7 +90,7 @@ def _packaged(name: str) -> pathlib.Path:
 
 
 def dataset(run_folder: pathlib.Path, seed: int) -> Dataset:
-    """The packaged questions and passages; the tokenizer is the user's to name."""
+    """The packaged questions and passages; the config must name a tokenizer."""
     return Dataset(
         questions=read_questions(sample_questions_path()),
         passages=read_passages(sample_passages_path()),
@@ -96,7 +98,7 @@ def dataset(run_folder: pathlib.Path, seed: int) -> Dataset:
 
 
 def dataset_with_heldout(run_folder: pathlib.Path, seed: int) -> Dataset:
-    """The same, with every sixth question held out; they search the same passages."""
+    """The packaged dataset with every sixth question held out."""
     whole = dataset(run_folder, seed)
     return dataclasses.replace(
         whole,
@@ -106,9 +108,9 @@ def dataset_with_heldout(run_folder: pathlib.Path, seed: int) -> Dataset:
 
 
 def short_demonstrations(seed: int) -> list[Demonstration]:
-    """Demonstrations of packaged questions that take at most two searches.
+    """Demonstrations of the packaged questions with at most two searches.
 
-    They are the same whatever questions a run trains on.
+    They do not depend on the questions that a run trains on.
     """
     found = dataset(pathlib.Path(), seed)
     made = demonstrations(found.questions, found.passages, seed=seed)

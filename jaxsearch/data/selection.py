@@ -1,8 +1,8 @@
-"""Questions by difficulty: the number of tries until a policy is right.
+"""Selection of questions by difficulty: the number of tries until a policy is right.
 
-R1-Searcher (arXiv:2503.05592) sorts its training questions so, by rollouts of
-Qwen2.5-7B-Instruct: easy below 10, medium 10 to 20, difficult above 20. Here is what
-can be said without a policy: who is tried next, who is kept, and the counts.
+R1-Searcher (arXiv:2503.05592) sorts its training questions by rollouts of
+Qwen2.5-7B-Instruct: easy below 10, medium 10 to 20, difficult above 20. This module has
+the parts that need no policy: which questions to try next, which to keep, and counts.
 """
 
 import dataclasses
@@ -18,12 +18,15 @@ NEVER = "never"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Try:
-    """One answer to a question, judged.
+    """One judged answer to a question.
 
     Attributes:
-      prompt_index: index of its question among all, from 0.
-      number: of the try among those of its question, from 1.
-      num_failed: of its searches, those that the retriever did not answer.
+      prompt_index: index of the question, from 0.
+      number: number of the try among those of its question, from 1.
+      is_right: whether the answer is right.
+      num_searches: searches made.
+      num_failed: searches that the retriever did not answer.
+      prediction: the extracted answer, if any.
     """
 
     prompt_index: int
@@ -40,7 +43,7 @@ class Call:
 
     Attributes:
       prompt_indices: indices of the questions.
-      numbers: of the tries, the same for all of them.
+      numbers: numbers of the tries, the same for all of the questions.
     """
 
     prompt_indices: tuple[int, ...]
@@ -49,11 +52,13 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difficulty:
-    """What became of one question.
+    """The result for one question.
 
     Attributes:
-      tries_until_right: number of the first try that was right; None: none was.
-      tries: up to that one, or all; later ones, made in the same call, do not count.
+      question: the question.
+      tries_until_right: number of the first right try; None if no try was right.
+      tries: the tries up to the first right one. Later tries of the same call do not
+        count.
     """
 
     question: Question
@@ -63,14 +68,16 @@ class Difficulty:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Which questions to keep, out of so many tries each.
+    """Which questions to keep.
 
     Attributes:
-      tries: made at most.
-      min_tries: kept are questions that took at least so many.
-      max_tries: and at most so many; None: those that were never right as well.
+      tries: largest number of tries per question.
+      min_tries: keep questions that took at least this many tries.
+      max_tries: keep questions that took at most this many tries; None also keeps
+        questions that were never right.
 
-    Errors: ValueError for bounds that tell nothing apart or keep nothing.
+    Raises:
+      ValueError: if the bounds are impossible or keep nothing.
     """
 
     tries: int
@@ -82,24 +89,24 @@ class Bounds:
             raise ValueError(f"--tries must be at least 1, got {self.tries}")
         if not 1 <= self.min_tries <= self.tries + 1:
             raise ValueError(
-                f"--min-tries must be in 1..{self.tries + 1}, got {self.min_tries}: "
-                f"of {self.tries} tries, {self.tries + 1} or more means never right"
+                f"--min-tries must be in 1..{self.tries + 1}, got {self.min_tries}; "
+                f"with {self.tries} tries, {self.tries + 1} means never right"
             )
         if self.max_tries is None:
             return
         if self.max_tries < self.min_tries:
             raise ValueError(
                 f"--max-tries ({self.max_tries}) is less than --min-tries "
-                f"({self.min_tries}): that keeps nothing"
+                f"({self.min_tries}), which keeps no question"
             )
         if self.max_tries > self.tries:
             raise ValueError(
-                f"--max-tries ({self.max_tries}) is more than the {self.tries} --tries "
-                "that are made; leave it out to keep what was never right too"
+                f"--max-tries ({self.max_tries}) is more than --tries ({self.tries}); "
+                "leave it out to also keep questions that were never right"
             )
 
     def is_kept(self, tries_until_right: int | None) -> bool:
-        """Whether to keep a question that was right at this try, or never (None)."""
+        """Whether to keep a question first right at this try (None: never right)."""
         if tries_until_right is None:
             return self.max_tries is None
         most = self.tries if self.max_tries is None else self.max_tries
@@ -109,15 +116,18 @@ class Bounds:
 def next_calls(
     unsolved: Sequence[int], *, num_tried: int, tries: int, call_size: int
 ) -> list[Call]:
-    """Calls that try every unsolved question again, after `num_tried` tries each.
+    """Returns calls that try every unsolved question again.
 
-    While the questions fill a call, each is tried once: no try is made in vain. The
-    last few are tried several times at once, or most slots would stand empty; by
-    powers of two, since each number has programs of its own to compile.
+    As long as the questions fill a call, each is tried once, so that no try is wasted.
+    The last few questions are tried several times per call, because most slots would
+    be empty otherwise; the number of tries is a power of two, because each number needs
+    its own compiled programs.
 
     Args:
-      tries: of each question at most.
-      call_size: rollouts of a call.
+      unsolved: indices of the questions.
+      num_tried: tries per question so far.
+      tries: largest number of tries per question.
+      call_size: rollouts per call.
     """
     num_at_once = 1
     most = min(call_size // max(len(unsolved), 1), tries - num_tried)
@@ -134,7 +144,7 @@ def next_calls(
 def difficulties(
     questions: Sequence[Question], tries: Iterable[Try]
 ) -> list[Difficulty]:
-    """Of each question, in their order; tries may come in any."""
+    """Returns the difficulty of each question; tries may be in any order."""
     by_prompt: dict[int, list[Try]] = defaultdict(list)
     for one in tries:
         by_prompt[one.prompt_index].append(one)
@@ -150,7 +160,7 @@ def difficulties(
 
 
 def counts(found: Sequence[Difficulty], bounds: Bounds) -> dict[str, Any]:
-    """How many questions took how many tries, and how many of them are kept."""
+    """Counts the questions by tries until right, and those that are kept."""
     taken = Counter(one.tries_until_right for one in found)
     num_searches = [t.num_searches for one in found for t in one.tries]
     return {
@@ -177,9 +187,9 @@ def tries_line(one: Difficulty) -> dict[str, Any]:
 
 
 def question_line(one: Difficulty) -> dict[str, Any]:
-    """One line of `selected.jsonl`: FlashRAG's format, which every reader here takes.
+    """One line of `selected.jsonl`, in FlashRAG's format.
 
-    The number of tries is added to the question's own metadata.
+    The number of tries is added to the question's metadata.
     """
     question = one.question
     return {

@@ -1,4 +1,4 @@
-"""Text to ids and back, with the exact bytes of every id."""
+"""Tokenizers: text to ids and back, with the exact bytes of every id."""
 
 import functools
 import hashlib
@@ -12,26 +12,26 @@ import numpy as np
 from jaxsearch.data.token_bytes import byte_level, sentencepiece
 from jaxsearch.models.hub import TOKENIZER, local_folder
 
-# What transformers 4 and 5 call a tokenizer that is its tokenizer.json and no more.
+# Class names in transformers 4 and 5 of a tokenizer defined by tokenizer.json alone.
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 class Tokenizer:
     """A Hugging Face fast tokenizer whose ids have known bytes.
 
-    Ids are the truth here: `decode` joins bytes, so it is exact over any cut.
+    `decode` joins the bytes of the ids, so it is exact however the ids are split.
 
     Args:
       backend: a `transformers.PreTrainedTokenizerFast`, byte-level (Qwen, Llama 3)
-        or with "▁" for a space (SentencePiece style, byte fallback included).
-      folder: where it was read from, if anywhere; named in errors.
-      end_token: that a row is ended with; empty: the tokenizer's own.
-      other_end_ids: tokens that end a row too, if they are sampled.
-      prompt: "chat" renders prompts with the chat template, "base" takes them as
-        plain text, "auto" is chat where there is a template.
+        or with "▁" for a space (SentencePiece style, with byte fallback).
+      folder: where it was read from, for error messages.
+      end_token: the token that ends a row; empty means the tokenizer's own.
+      other_end_ids: further ids that end a row when they are sampled.
+      prompt: "chat" renders prompts with the chat template, "base" uses them as plain
+        text, and "auto" is "chat" if there is a template.
 
-    Errors: ValueError if it has no such end token or no template, or no bytes can be
-    told.
+    Raises:
+      ValueError: if there is no end token, or no template for prompt="chat".
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Tokenizer:
             end_id = backend.get_vocab().get(end_token)
             if end_id is None:
                 raise ValueError(
-                    f"tokenizer {folder} has no token {end_token!r}, which was to end "
-                    f"rows; its own is {backend.eos_token!r}"
+                    f"tokenizer {folder} has no token {end_token!r} to end rows with; "
+                    f"its own end token is {backend.eos_token!r}"
                 )
         if end_id is None:
             raise ValueError(
@@ -62,10 +62,10 @@ class Tokenizer:
             )
         self.backend = backend
         self.end_id: int = end_id
-        # Of what ends a row, the first is what demonstrations end with.
+        # Demonstrations end with the first of these.
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys((end_id, *other_end_ids)))
         self._prompt = prompt
-        # Padding is never read (lengths are explicit), so any id serves.
+        # Padding is never read, because lengths are explicit, so any id will do.
         has_pad = backend.pad_token_id is not None
         self.pad_id: int = backend.pad_token_id if has_pad else self.end_id
         self.unknown_id: int | None = backend.unk_token_id
@@ -77,14 +77,18 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Reads a local folder, or a Hub id through its cache.
 
-        A row ends with the tokenizer's end token (or `end_token`), and with any other
-        that the folder's generation_config.json names, as in transformers and vLLM.
+        Rows end with the tokenizer's end token and, as in transformers and vLLM, with
+        the other end tokens of generation_config.json; or with `end_token` only, if it
+        is given.
+
+        Raises:
+          ValueError: if there is no fast tokenizer, or it has no end token.
         """
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         local = local_folder(folder, "tokenizer", TOKENIZER)
-        # A tokenizer of no family says so. AutoTokenizer goes by the model beside it
-        # instead, and would read ours in a qwen2 folder as Qwen's.
+        # AutoTokenizer chooses the class by the model in the folder: it would read a
+        # plain tokenizer in a qwen2 folder as a Qwen tokenizer.
         config = _json(local / "tokenizer_config.json")
         is_plain = config.get("tokenizer_class") in _PLAIN_CLASSES
         loader = PreTrainedTokenizerFast if is_plain else AutoTokenizer
@@ -113,22 +117,23 @@ class Tokenizer:
         return self._prompt != "base" and self.backend.chat_template is not None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text, special tokens recognised, none added."""
+        """Ids of the text. Special tokens are recognised, but none are added."""
         return self.backend.encode(text, add_special_tokens=False)
 
     def decode(self, ids) -> str:
         """Text of the ids; bytes that are not UTF-8 become U+FFFD.
 
-        An id beyond the vocabulary (embeddings are often padded) has no bytes.
+        Ids beyond the vocabulary, which a padded embedding can produce, have no bytes.
         """
         pieces = (self.id_bytes[i] for i in ids if i < self.num_ids)
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def encode_prompt(self, text: str, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of the prompt: the messages under the chat template, or the text.
+        """Ids of the prompt: the messages in the chat template, or the plain text.
 
-        A last message of the assistant's is the beginning of its reply. It is put
-        after the rendered prompt as it stands: templates trim and close messages.
+        If the last message is the assistant's, it is the start of the reply. It is
+        appended to the rendered prompt unchanged, because templates strip and close
+        messages.
         """
         if not self.has_chat_prompt:
             return self.encode(text)
@@ -142,7 +147,7 @@ class Tokenizer:
 
     @functools.cached_property
     def id_bytes(self) -> list[bytes]:
-        """The exact bytes of every id; b"" where the vocabulary has a hole."""
+        """The exact bytes of every id; b"" for ids that the vocabulary skips."""
         table = [b""] * self.num_ids
         added = {i: t.content for i, t in self.backend.added_tokens_decoder.items()}
         is_byte_level = "ByteLevel" in json.dumps(
@@ -155,7 +160,7 @@ class Tokenizer:
 
     @property
     def special_strings(self) -> tuple[str, ...]:
-        """Texts of special tokens: none may enter a context from a passage."""
+        """Texts of special tokens, which must not enter a context from a passage."""
         return tuple(
             token.content
             for i, token in self.backend.added_tokens_decoder.items()
@@ -164,16 +169,16 @@ class Tokenizer:
 
     @functools.cached_property
     def special_ids(self) -> frozenset[int]:
-        """Ids of special tokens, the end token among them."""
+        """Ids of special tokens, including the end tokens."""
         added = self.backend.added_tokens_decoder.items()
         return frozenset([*self.end_ids, *(i for i, t in added if t.special)])
 
     @property
     def special_config(self) -> dict[str, Any]:
-        """Ids of the begin, end and padding tokens, as Hugging Face configs have them.
+        """Ids of begin, end and padding tokens, in the form of Hugging Face configs.
 
-        Generation stops at any of several end tokens. Where a tokenizer has no padding
-        token, its end token is named.
+        Generation stops at any of the end tokens. Without a padding token, the padding
+        id is that of the end token.
         """
         ends = self.end_ids if len(self.end_ids) > 1 else self.end_id
         return {
@@ -184,7 +189,7 @@ class Tokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of every id's bytes, the end tokens and the prompt's template."""
+        """Hash of the bytes of all ids, the end tokens and the prompt template."""
         digest = hashlib.sha256()
         for piece in self.id_bytes:
             digest.update(len(piece).to_bytes(4, "big") + piece)
@@ -193,9 +198,9 @@ class Tokenizer:
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and its companions, as transformers reads them.
+        """Writes the files that transformers reads, with the end tokens.
 
-        What ends a row is in generation_config.json.
+        End tokens are in generation_config.json.
         """
         self.backend.save_pretrained(folder)
         ids = json.dumps(self.special_config, indent=2)
@@ -211,7 +216,7 @@ def pad_rows(rows: list[list[int]], row_len: int, pad_id: int) -> np.ndarray:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What a JSON file of a folder holds; nothing if there is no such file."""
+    """Content of a JSON file; empty if the file does not exist."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:

@@ -1,10 +1,9 @@
 """A generated encyclopedia of invented people, places, companies, films and books.
 
-Nothing in it can be known beforehand: names are random syllables, and no name of
-one world occurs in another. One passage per entity, questions of one to three hops
-and comparisons, in the manner of 2WikiMultiHopQA (Ho et al. 2020, arXiv:2011.01060).
-A comparison asks for an attribute of the winner, never for its name or for yes or
-no, so that guessing earns nothing.
+No model can know its facts, because names are random syllables. There is one passage
+per entity, with questions of one to three hops and comparisons in the style of
+2WikiMultiHopQA (Ho et al. 2020, arXiv:2011.01060). A comparison asks for an attribute
+of the winner, never for its name or for yes or no, so that guessing earns nothing.
 """
 
 import dataclasses
@@ -25,23 +24,23 @@ _VOWELS = "aeiou"
 _SYLLABLES_PER_SIDE = 112  # 12,544 names
 
 
-# 2WikiMultiHopQA has about as many comparisons as chains; fewer one-hop questions
-# keep the start low, since those need no chain at all.
+# 2WikiMultiHopQA has about as many comparisons as chains. Here one-hop questions are
+# few, so that the score before training is low: they need no chain of searches.
 QUESTION_SHARES = {"1": 0.2, "2": 0.4, "3": 0.2, "comparison": 0.2}
-# A year is one of twelve, so asking for it is good practice but a poor test.
+# There are only twelve years, so questions about years are for practice, not tests.
 PRACTICE_SHARES = {"1": 0.3, "year": 0.1, "2": 0.2, "3": 0.2, "comparison": 0.2}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class World:
-    """One encyclopedia with its questions."""
+    """An encyclopedia and questions about it."""
 
     passages: tuple[Passage, ...]
     questions: tuple[Question, ...]
 
 
 def make_names(rng: random.Random) -> list[str]:
-    """All names there are, shuffled: two syllables each."""
+    """Returns all possible names, of two syllables each, in random order."""
     syllables = [a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS]
     rng.shuffle(syllables)
     firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]
@@ -59,11 +58,14 @@ def make_world(
     prefix: str,
     shares: Mapping[str, float] = QUESTION_SHARES,
 ) -> World:
-    """A world of entities with these names.
+    """Makes a world whose entities have the given names.
 
     Args:
-      prefix: of the ids of its passages and questions.
-      shares: of the kinds of questions.
+      rng: source of randomness.
+      names: one per entity.
+      num_questions: number of different questions.
+      prefix: prefix of the ids of passages and questions.
+      shares: share of each kind of question.
     """
     kinds = [
         kind
@@ -99,7 +101,7 @@ def make_world(
 def _facts(
     rng: random.Random, name: str, kind: str, by_kind: dict[str, list[str]]
 ) -> dict[str, str]:
-    """A value for every relation; an entity never points to itself or twice to one."""
+    """Draws a value for every relation, never the entity itself or a value twice."""
     facts: dict[str, str] = {}
     for relation in KINDS[kind].relations:
         pool = YEARS if relation.target == "year" else by_kind[relation.target]
@@ -113,10 +115,10 @@ def _sentence(entity: Entity) -> str:
 
 
 def vocabulary(worlds: list[World]) -> list[str]:
-    """Pieces for a tokenizer, from the words of these worlds and nothing else.
+    """Pieces for a tokenizer, from the words of these worlds.
 
-    Words of several worlds are whole pieces; those of one world are names, each
-    cut into its two syllables. "▁" marks the space before a word.
+    Words that occur in several worlds become whole pieces. Words of one world are
+    names, which are split into their two syllables. "▁" is the space before a word.
     """
     counts: dict[str, int] = {}
     for world in worlds:

@@ -13,7 +13,7 @@ def _mention(entity: Entity) -> str:
 def chain_question(
     rng: random.Random, entities: dict[str, Entity], num_hops: int, id: str
 ) -> Question:
-    """A question that follows `num_hops` relations, none of them back to its start."""
+    """Makes a question that follows `num_hops` relations through different entities."""
     while True:
         start = rng.choice(list(entities.values()))
         nouns, names = [], [start.name]
@@ -57,10 +57,10 @@ def year_question(rng: random.Random, entities: dict[str, Entity], id: str) -> Q
 def comparison_question(
     rng: random.Random, entities: dict[str, Entity], id: str
 ) -> Question:
-    """Asks for an attribute of the older or newer of two entities of a kind.
+    """Makes a question about an attribute of the older or newer of two entities.
 
-    Its last step looks the winner up again: what was read last is what a reader
-    finds most easily.
+    The last step searches for the winner again, because a policy reads the latest
+    passage most reliably.
     """
     kind = rng.choice([kind for kind, rule in KINDS.items() if rule.is_comparable])
     members = [e for e in entities.values() if e.kind == kind]
@@ -75,7 +75,7 @@ def comparison_question(
     wanted = rng.choice(("older", "newer"))
     is_first = (years[0] < years[1]) == (wanted == "older")
     winner = first if is_first else second
-    # Which one wins is said before its name: one decision, then a plain copy.
+    # The thought says which one wins before naming it: first a decision, then a copy.
     place = "first" if is_first else "second"
     who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
     return Question(
@@ -99,8 +99,9 @@ def comparison_question(
 
 
 def _step(thought: str, query: str, found: str) -> dict[str, str]:
-    """A turn of a demonstration, and what its passage says about what was missing.
+    """A step of a demonstration: thought, query, and the fact found in the passage.
 
-    A thought begins with what the last passage said, then says what is missing.
+    A thought starts with the fact from the last passage and ends with the fact that is
+    still missing.
     """
     return {"think": thought, "query": query, "found": found}

@@ -7,20 +7,20 @@ YEARS = tuple(str(year) for year in range(1880, 2000, 10))
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
-    """One fact about an entity: its name in questions, and the kind it points to."""
+    """A relation from an entity to another entity or a year."""
 
-    noun: str
-    target: str  # kind of entity, or "year"
+    noun: str  # its name in questions
+    target: str  # kind of the other entity, or "year"
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of entity: share of a world, sentence of its passage, its relations."""
+    """A kind of entity."""
 
-    share: float
-    sentence: str
+    share: float  # of the entities of a world
+    sentence: str  # text of its passage
     relations: tuple[Relation, ...]
-    mention: str  # how a question names such an entity
+    mention: str  # how questions refer to an entity of this kind
     is_comparable: bool = False
 
 
@@ -72,6 +72,8 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Entity:
+    """An entity and its facts."""
+
     name: str
     kind: str
     facts: dict[str, str]  # relation noun -> name of an entity, or a year

@@ -1,1 +1,1 @@
-"""What watches a run: guards, console, metrics writers, logs of rollouts."""
+"""Monitoring of a run: guards, console, metrics writers and logs of rollouts."""

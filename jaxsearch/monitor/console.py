@@ -1,4 +1,4 @@
-"""A run on the terminal: a line for every step, under a bar for the stage."""
+"""Terminal output of a run: one line per step, and progress bars."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ LINES_UNDER_A_HEADER = 25
 
 
 def step_seconds(values: Mapping[str, float]) -> float:
-    """Seconds of a step: the sum of `time/*`, of which search_wait is in rollout."""
+    """Seconds of a step: the sum of `time/*` without search_wait, part of rollout."""
     return sum(
         value
         for key, value in values.items()
@@ -33,7 +33,11 @@ def step_seconds(values: Mapping[str, float]) -> float:
 
 @contextlib.contextmanager
 def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal; call what it gives with new bytes."""
+    """Shows a progress bar on standard error, if that is a terminal.
+
+    Yields:
+      A function to be called with the number of new bytes.
+    """
     from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -43,7 +47,7 @@ def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def count_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """The same of things that are counted, with the time that they have left."""
+    """Same as `byte_bar` for counted items, with elapsed and remaining time."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -75,14 +79,14 @@ def _bar(title: str, total: int, *columns: Any) -> Iterator[Callable[[int], None
 
 
 class ConsoleWriter:
-    """One aligned line a step, and on a terminal a bar with the time left.
+    """Prints one aligned line per step, and on a terminal a bar with remaining time.
 
-    A column is there when the stage measures it. Written to anything but a
-    terminal, the lines are plain text and there is no bar.
+    Columns without a value in the stage are omitted. If the output is not a terminal,
+    the lines are plain text without a bar.
 
     Args:
-      stage_steps: steps of each stage, in order; steps are counted over all stages.
-      stream: standard output when not given.
+      stage_steps: number of steps of each stage, in order.
+      stream: output stream; None means standard output.
     """
 
     def __init__(
@@ -153,7 +157,7 @@ class ConsoleWriter:
                 expand=True,
             )
             self._progress.start()
-        # A resumed stage begins where it was left, or its speed would be absurd.
+        # A resumed stage starts from its step, or its speed would be far too high.
         self._task = self._progress.add_task(
             stage, total=self._stage_steps[stage], completed=stage_step - 1
         )
@@ -176,7 +180,7 @@ class ConsoleWriter:
         return self._stage_steps[self._stage]
 
     def _print(self, line: str, style: str | None = None) -> None:
-        # Text wider than the window is not cut: a log keeps whole lines.
+        # soft_wrap keeps lines wider than the terminal complete, for logs.
         self._console.print(line, style=style, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""A step's rollouts on disk, to be read again: `rollouts/step_000010.jsonl.gz`."""
+"""Files of a step's rollouts, `rollouts/step_000010.jsonl.gz`: writing and reading."""
 
 import dataclasses
 import gzip
@@ -19,13 +19,15 @@ FILE_NAME = re.compile(r"step_(\d{6,})\.jsonl\.gz")
 class LoggedRollout:
     """A trajectory and its judgement as text, without token ids.
 
+    Lengths are in tokens.
+
     Attributes:
       prompt_index: index of its question in the question stream.
       sample_index: index of the sample in the group of that question.
-      total_len: tokens of the row, prompt included.
-      policy_len: of those, sampled by the policy.
-      advantage: one value, or one per policy turn; None where it was not written, or
-        the update left the rollout out.
+      total_len: length of the row, prompt included.
+      policy_len: tokens sampled by the policy.
+      advantage: one value, or one per policy turn; None if it was not written, or if
+        the rollout was excluded from the update.
     """
 
     question_id: str
@@ -46,12 +48,12 @@ class LoggedRollout:
 
 
 def rollout_path(run_folder: Path, step: int) -> Path:
-    """Where the rollouts of `step` are."""
+    """Path of the file with the rollouts of a step."""
     return run_folder / "rollouts" / f"step_{step:06d}.jsonl.gz"
 
 
 def rollout_files(run_folder: Path) -> dict[int, Path]:
-    """The run's files of rollouts by step, in order; other files are passed over."""
+    """Returns the run's rollout files by step, in order; ignores other files."""
     found = {}
     for path in (run_folder / "rollouts").glob("*.jsonl.gz"):
         if match := FILE_NAME.fullmatch(path.name):
@@ -66,10 +68,10 @@ def write_rollouts(
     *,
     advantages: Sequence[float | list[float] | None] | None = None,
 ) -> None:
-    """Writes one line for each trajectory; the same ones give the same bytes.
+    """Writes one line per trajectory; equal trajectories give equal bytes.
 
-    `jaxsearch score` reads these lines: they carry `segments`, `golden_answers` and
-    `ended`.
+    The lines have `segments`, `golden_answers` and `ended`, as read by
+    `jaxsearch score`.
     """
     written = [None] * len(trajectories) if advantages is None else advantages
     lines = [
@@ -83,13 +85,18 @@ def write_rollouts(
 
 
 def read_rollouts(path: Path) -> list[LoggedRollout]:
-    """The rollouts of one file; the error of a malformed line names its place."""
+    """Reads the rollouts of one file.
+
+    Raises:
+      ValueError: if the file is damaged or a line is malformed; the message names the
+        file and the line.
+    """
     try:
         text = gzip.decompress(path.read_bytes()).decode()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not a whole gzip file ({error})") from error
     rollouts = []
-    # Not splitlines: a question may hold other line separators than JSON's.
+    # splitlines would also split at other line separators, which texts may contain.
     lines = text.removesuffix("\n").split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         record = json_lines.parse_line(line, path, number)
@@ -141,7 +148,7 @@ def _logged(record: dict[str, Any]) -> LoggedRollout:
         status=Status(record["status"]),
         total_len=record["total_len"],
         policy_len=record["policy_len"],
-        # Only numbers are restored: a prediction may read "NaN".
+        # Only numbers are restored, because a prediction may be the text "NaN".
         reward=json_lines.restored(record["reward"]),
         parts=json_lines.restored(record["parts"]),
         reason=record["reason"],
@@ -151,5 +158,5 @@ def _logged(record: dict[str, Any]) -> LoggedRollout:
 
 
 def _either(record: dict[str, Any], name: str, old_name: str) -> Any:
-    """A value under its name, or under the name that it had in earlier versions."""
+    """Returns a value by its name, or by its name in earlier versions."""
     return record[old_name if old_name in record else name]

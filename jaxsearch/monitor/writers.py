@@ -1,6 +1,6 @@
-"""Where a step's numbers go: a file, Weights & Biases, TensorBoard.
+"""Writers of metrics: to a file, Weights & Biases and TensorBoard.
 
-Steps count from 1 over the whole run, through all of its stages.
+Steps are counted from 1 over all stages of a run.
 """
 
 import secrets
@@ -13,14 +13,14 @@ from jaxsearch import json_lines
 
 @runtime_checkable
 class Writer(Protocol):
-    """Somewhere to put a step's numbers."""
+    """A destination for the metrics of each step."""
 
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None: ...
     def close(self) -> None: ...
 
 
 class Writers:
-    """Several writers as one."""
+    """A writer that forwards to several writers."""
 
     def __init__(self, writers: Sequence[Writer]):
         self._writers = tuple(writers)
@@ -35,7 +35,7 @@ class Writers:
 
 
 class JsonlWriter:
-    """Appends one object a step; each is on disk before the next step begins."""
+    """Appends one JSON object per step; it is on disk before the next step begins."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -44,14 +44,16 @@ class JsonlWriter:
         json_lines.append_line(self._path, {"step": step, "stage": stage, **values})
 
     def close(self) -> None:
-        """Nothing is held open between steps."""
+        """Does nothing, because the file is not kept open between steps."""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` or `eval.jsonl`, non-finite numbers included.
+    """Reads the lines of `metrics.jsonl` or `eval.jsonl`, with non-finite numbers.
 
-    A last line that a killed run left unfinished is left out; any other malformed
-    line is a ValueError that names the file and the line.
+    An incomplete last line, left by a killed run, is ignored.
+
+    Raises:
+      ValueError: if any other line is malformed; the message names file and line.
     """
     lines = [json_lines.restored(line) for line in json_lines.read_lines(path)]
     for number, line in enumerate(lines, start=1):
@@ -61,10 +63,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drops the lines after `step`, and a torn last one, or leaves the file whole.
+    """Drops the lines after `step` and an incomplete last line, atomically.
 
-    For a run that resumes: `step` is the restored one. No file is no error: a run
-    may have been stopped before it measured anything.
+    Used by a run that resumes from `step`. A missing file is not an error, because a
+    run may have been stopped before its first measurement.
     """
     if not path.exists():
         return
@@ -73,10 +75,10 @@ def cut_back(path: Path, step: int) -> None:
 
 
 class WandbWriter:
-    """One Weights & Biases run for one run folder, resumed or not.
+    """Writes to one Weights & Biases run per run folder, also after resuming.
 
-    The id is kept in the folder's `wandb_id`. Offline, every resumption leaves a
-    folder of its own under `wandb/`; `wandb sync` joins them by that id.
+    The id of the W&B run is stored in the folder's `wandb_id`. In offline mode each
+    resumption has its own folder under `wandb/`; `wandb sync` joins them by the id.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class WandbWriter:
             project=project,
             name=run_folder.resolve().name,
             id=id_file.read_text().strip(),
-            # Offline there is no run to ask for, and W&B warns when asked.
+            # Offline there is no run to look up, and W&B would warn.
             resume="allow" if is_online else None,
             dir=run_folder,
             config=dict(config),
@@ -105,7 +107,7 @@ class WandbWriter:
             # W&B's capture of the terminal would break the progress bar.
             settings=wandb.Settings(console="off", silent=not is_online),
         )
-        # W&B's own step may not go back, ours does when a run resumes.
+        # W&B's own step cannot decrease, but this step does when a run resumes.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
@@ -116,10 +118,14 @@ class WandbWriter:
 
 
 class TensorBoardWriter:
-    """Scalars for TensorBoard in the run folder's `tensorboard/`.
+    """Writes scalars for TensorBoard to the run folder's `tensorboard/`.
 
     Args:
-      restored_step: what TensorBoard has after this step is hidden; 0 for a new run.
+      run_folder: the run's folder.
+      restored_step: TensorBoard hides older events after this step; 0 for a new run.
+
+    Raises:
+      ValueError: if tensorboardX is not installed.
     """
 
     def __init__(self, run_folder: Path, *, restored_step: int = 0):

@@ -1,4 +1,4 @@
-"""The charts of a run, from its metrics and its evaluations."""
+"""Charts of a run, made from its metrics and its evaluations."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ import numpy as np
 from jaxsearch.report.plots import NOT_PLOTTED_ALONE, PLOTS, Plot
 from jaxsearch.report.series import MARKERS, Chart, Curve, Series, Stage
 
-MAX_POINTS = 600  # a curve; more steps are averaged in bins
+MAX_POINTS = 600  # per curve; more steps are averaged in bins
 
 
 def stages_of(metrics: Sequence[Mapping[str, Any]]) -> list[Stage]:
-    """The run's stages, in order, with their first and last step."""
+    """Returns the stages in order, with their first and last measured steps."""
     steps: dict[str, list[int]] = {}
     for line in metrics:
         steps.setdefault(line["stage"], []).append(line["step"])
@@ -23,7 +23,7 @@ def stages_of(metrics: Sequence[Mapping[str, Any]]) -> list[Stage]:
 def charts(
     metrics: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
 ) -> list[Chart]:
-    """Every chart that has something to show; no metric of the run is left out."""
+    """Makes all charts that have data; every metric of the run is in one of them."""
     lines = [_with_decode_time(line) for line in metrics]
     drawn = {key for plot in PLOTS for key in plot.lines.values()}
     others = [
@@ -31,15 +31,15 @@ def charts(
         for key in dict.fromkeys(key for line in lines for key in line)
         if key not in drawn and key not in NOT_PLOTTED_ALONE
     ]
-    parts = [key for key in others if key.startswith("reward/")]
-    parts_plot = Plot(
-        title="Parts of the reward",
-        unit="mean of a step",
-        lines={key.removeprefix("reward/"): key for key in parts},
+    terms = [key for key in others if key.startswith("reward/")]
+    terms_plot = Plot(
+        title="Reward terms",
+        unit="mean per step",
+        lines={key.removeprefix("reward/"): key for key in terms},
     )
-    plots = [PLOTS[0], parts_plot, *PLOTS[1:]]
+    plots = [PLOTS[0], terms_plot, *PLOTS[1:]]
     plots += [
-        Plot(title=key, unit="", lines={key: key}) for key in others if key not in parts
+        Plot(title=key, unit="", lines={key: key}) for key in others if key not in terms
     ]
     return [chart for plot in plots for chart in _charts(plot, lines, evaluations)]
 
@@ -66,9 +66,9 @@ def _charts(
             for key in plot.lines.values()
         )
     ]
-    parts = [[name] for name in measured] if plot.is_by_stage else [measured]
+    stage_sets = [[name] for name in measured] if plot.is_by_stage else [measured]
     found = []
-    for names in parts:
+    for names in stage_sets:
         series = _series(plot, lines, names)
         if plot.evaluation:
             series += _evaluation_series(plot.evaluation, evaluations)

@@ -1,4 +1,4 @@
-"""The report's section on guards: what they kept from updates, and their alarms."""
+"""The report's section on guards: rollouts kept out of updates, and alarms."""
 
 import html
 import itertools
@@ -9,7 +9,7 @@ from jaxsearch.monitor.guards import SIGNALS
 from jaxsearch.report.series import number_text
 from jaxsearch.report.tables import empty
 
-# Metric -> what its number counts. A guard that is off writes none.
+# Labels of the counts, by metric. A guard that is off writes no count.
 COUNTS: Mapping[str, str] = {
     "groups_non_finite": "groups with log-probs that are not finite",
     "rollouts_overlong": "rollouts out of length",
@@ -18,41 +18,41 @@ COUNTS: Mapping[str, str] = {
 
 
 class Episode(NamedTuple):
-    """Steps in a row at which an alarm was on."""
+    """Consecutive steps at which an alarm was on."""
 
     alarm: str
     lines: list[Mapping[str, Any]]
 
 
 def episodes(metrics: Sequence[Mapping[str, Any]]) -> list[Episode]:
-    """All alarms of a run, in the order in which they began."""
+    """Returns all alarms of a run, in the order in which they began."""
     found = [episode for name in SIGNALS for episode in _episodes_of(name, metrics)]
     return sorted(found, key=lambda episode: episode.lines[0]["step"])
 
 
 def _episodes_of(name: str, metrics: Sequence[Mapping[str, Any]]) -> list[Episode]:
-    def place(line: Mapping[str, Any]) -> tuple[str, bool]:
+    def stage_and_alarm(line: Mapping[str, Any]) -> tuple[str, bool]:
         return line["stage"], line.get(f"alarm/{name}") == 1.0
 
     return [
         Episode(name, list(lines))
-        for (_, is_on), lines in itertools.groupby(metrics, place)
+        for (_, is_on), lines in itertools.groupby(metrics, stage_and_alarm)
         if is_on
     ]
 
 
-def section(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Which guards were on, what they left out, and a table of the alarms."""
+def guards_section(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Counts of excluded rollouts, and a table of alarms, for the guards that ran."""
     keys = {key for line in metrics for key in line}
     watched = [name for name in SIGNALS if f"alarm/{name}" in keys]
     counted = [key for key in COUNTS if key in keys]
     if not (watched or counted):
-        return empty("No guard was on: this run has no RL step yet, or none of them.")
+        return empty("No guard was on: the run has no RL step yet, or has no guards.")
     excluded = "".join(
         f"<li>{_count(key, metrics)}: {COUNTS[key]}</li>" for key in counted
     )
     return (
-        '<p class="note">Left out of updates:</p>'
+        '<p class="note">Excluded from updates:</p>'
         f"<ul>{excluded}</ul>{_alarms(watched, metrics)}"
     )
 
@@ -74,7 +74,7 @@ def _alarms(watched: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str
         f'{note}<div class="scroll"><table class="alarms"><thead><tr>'
         '<th scope="col">alarm</th><th scope="col">stage</th>'
         '<th scope="col">from step</th><th scope="col">steps</th>'
-        '<th scope="col">what was seen then</th>'
+        '<th scope="col">values at that step</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -90,7 +90,7 @@ def _row(episode: Episode, metrics: Sequence[Mapping[str, Any]]) -> str:
         if key in line
     ]
     if before:
-        seen += f" (highest of a step before: {number_text(max(before))})"
+        seen += f" (highest in earlier steps: {number_text(max(before))})"
     seen += f"; reward {number_text(first['reward/mean'])}"
     return (
         f'<tr><th scope="row">{episode.alarm}</th>'

@@ -1,4 +1,4 @@
-"""The report's page: headline, curves, tables, trajectories, configuration."""
+"""The HTML page of the report: results, curves, tables, trajectories, config."""
 
 import html
 import json
@@ -22,20 +22,24 @@ def page(
     articles: Sequence[str],
     notes: Sequence[str],
 ) -> str:
-    """One self-contained HTML page: it loads nothing and sends nothing.
+    """Makes a self-contained HTML page: it loads nothing and sends nothing.
 
     Args:
+      name: title of the page.
+      config: content of config.json.
+      metrics: lines of metrics.jsonl.
+      evaluations: lines of eval.jsonl.
       articles: trajectories as HTML.
-      notes: what the reader of the trajectories must know, as text.
+      notes: remarks about the choice of trajectories, as text.
     """
     sections = {
-        "Results": tables.results(evaluations),
-        "Curves": _curves(metrics, evaluations),
-        "Hops": tables.hops(evaluations),
-        "Endings": tables.endings(metrics),
-        "Guards": guards.section(metrics),
-        "Trajectories": _trajectories(articles, notes),
-        "Configuration": _configuration(config),
+        "Results": tables.results_section(evaluations),
+        "Curves": _curves_section(metrics, evaluations),
+        "Hops": tables.hops_section(evaluations),
+        "Endings": tables.endings_section(metrics),
+        "Guards": guards.guards_section(metrics),
+        "Trajectories": _trajectories_section(articles, notes),
+        "Configuration": _configuration_section(config),
     }
     links = "".join(f'<a href="#{key.lower()}">{key}</a>' for key in sections)
     body = "".join(
@@ -109,7 +113,7 @@ def _alarm(metrics: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _curves(
+def _curves_section(
     metrics: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
 ) -> str:
     found = charts.charts(metrics, evaluations)
@@ -119,31 +123,31 @@ def _curves(
     text = (
         '<p class="note">Thin lines: every step. Thick lines: a centred mean over a '
         "fifteenth of the stage. Areas: that mean, stacked. Markers: evaluations. "
-        "Dashed verticals: a stage begins. Point at a curve, or focus it and use the "
-        "arrow keys, for values."
+        "Dashed vertical lines: start of a stage. Point at a curve for values, or "
+        "focus it and use the arrow keys."
     )
     longest = max((stage.last - stage.first + 1 for stage in stages), default=0)
     if longest > charts.MAX_POINTS:
         width = math.ceil(longest / charts.MAX_POINTS)
-        text += f" Long stages are averaged over up to {width} steps a point."
+        text += f" Each point of a long stage is a mean over up to {width} steps."
     if not any("reward/mean" in line for line in metrics):
         text += " This run has no RL step."
     drawn = "".join(svg.draw(chart, stages) for chart in found)
     return f'{text}</p><div class="charts">{drawn}</div>'
 
 
-def _trajectories(articles: Sequence[str], notes: Sequence[str]) -> str:
-    said = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+def _trajectories_section(articles: Sequence[str], notes: Sequence[str]) -> str:
+    remarks = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     if not articles:
-        return said + tables.empty("No trajectory to read: rollouts/ has none.")
+        return remarks + tables.empty("No trajectories: rollouts/ is empty or missing.")
     options = "".join(
         f'<option value="{status}">{status.replace("_", " ")}</option>'
         for status in Status
     )
-    return f"""{said}
+    return f"""{remarks}
 <div class="legend-text" aria-label="Legend">
 <span class="policy">written by the policy, trained on</span>
-<span class="masked">put there by the search, not trained on</span>
+<span class="masked">inserted by a tool, not trained on</span>
 <code class="tag">&lt;tag&gt;</code>
 </div>
 <form id="filters" hidden>
@@ -163,6 +167,6 @@ def _trajectories(articles: Sequence[str], notes: Sequence[str]) -> str:
 <div id="reader">{"".join(articles)}</div></div>"""
 
 
-def _configuration(config: Mapping[str, Any]) -> str:
+def _configuration_section(config: Mapping[str, Any]) -> str:
     text = html.escape(json.dumps(config, indent=2, ensure_ascii=False))
     return f"<details><summary>config.json</summary><pre>{text}</pre></details>"

@@ -1,4 +1,4 @@
-"""Which charts a run's report has, as a table."""
+"""Table of the charts in a run's report."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,12 +9,15 @@ from jaxsearch.trajectory import Status
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A chart to draw where there is something to draw.
+    """A chart, drawn if the run has any of its metrics.
 
     Attributes:
-      lines: label -> key of the metric.
-      evaluation: key of the evaluations drawn as dots; none when empty.
-      is_by_stage: a chart for each stage, for values whose scales differ.
+      title: heading of the chart.
+      unit: unit of its values.
+      lines: keys of the metrics, by label.
+      evaluation: key of the evaluations that are drawn as markers; empty for none.
+      is_stacked: whether the metrics are drawn as stacked areas.
+      is_by_stage: whether each stage has its own chart, because scales differ.
     """
 
     title: str
@@ -26,7 +29,7 @@ class Plot:
 
 
 PLOTS = (
-    Plot(title="Reward", unit="mean of a step", lines={"reward": "reward/mean"}),
+    Plot(title="Reward", unit="mean per step", lines={"reward": "reward/mean"}),
     Plot(
         title="Exact match",
         unit="share of answers",
@@ -41,7 +44,7 @@ PLOTS = (
         evaluation="searches_per_question",
     ),
     Plot(
-        title="Searches that brought less",
+        title="Searches with problems",
         unit="share of searches",
         lines={
             "failed": "searches/failed",
@@ -50,32 +53,32 @@ PLOTS = (
         },
     ),
     Plot(
-        title="Retriever's failures",
-        unit="number a step",
-        lines={"tried again": "searches/retries"},
+        title="Retries of searches",
+        unit="per step",
+        lines={"retries": "searches/retries"},
     ),
     Plot(
-        title="Left out of updates",
-        unit="number a step",
+        title="Excluded from updates",
+        unit="per step",
         lines={
-            "rollouts dropped": "rollouts_dropped",
-            "of these, out of length": "rollouts_overlong",
+            "rollouts": "rollouts_dropped",
+            "of these, too long": "rollouts_overlong",
             "groups not finite": "groups_non_finite",
         },
     ),
     Plot(
         title="Length",
-        unit="tokens a trajectory",
+        unit="tokens per trajectory",
         lines={
             "written by the policy": "len/policy",
             "retrieved": "len/observation",
-            "all, prompt included": "len/total",
+            "total, with prompt": "len/total",
         },
     ),
     Plot(
         title="Thought",
-        unit="characters a trajectory",
-        lines={"besides queries and answers": "len/think"},
+        unit="characters per trajectory",
+        lines={"without queries and answers": "len/think"},
     ),
     Plot(
         title="Policy tokens",
@@ -90,22 +93,22 @@ PLOTS = (
     ),
     Plot(
         title="Spread of rewards",
-        unit="std in a group",
+        unit="std per group",
         lines={"std": "reward/group_std"},
     ),
     Plot(
         title="Groups without signal",
-        unit="rewards all equal, share",
+        unit="share with equal rewards",
         lines={"groups": "groups_without_signal"},
     ),
     Plot(
         title="Tags deleted from passages",
-        unit="a trajectory",
+        unit="per trajectory",
         lines={"tags": "tags_deleted"},
     ),
     Plot(title="Loss", unit="", lines={"loss": "loss"}, is_by_stage=True),
-    Plot(title="KL from the reference", unit="nats a token", lines={"kl": "kl"}),
-    Plot(title="Entropy", unit="nats a token", lines={"entropy": "entropy"}),
+    Plot(title="KL from the reference", unit="nats per token", lines={"kl": "kl"}),
+    Plot(title="Entropy", unit="nats per token", lines={"entropy": "entropy"}),
     Plot(
         title="Gradient norm",
         unit="before clipping",
@@ -124,7 +127,7 @@ PLOTS = (
     ),
     Plot(
         title="Speed",
-        unit="tokens a second",
+        unit="tokens per second",
         lines={"all": "tokens_per_s/total", "policy": "tokens_per_s/policy"},
     ),
     Plot(
@@ -141,7 +144,7 @@ PLOTS = (
         is_by_stage=True,
     ),
 )
-# These are in charts that are made from others, in a table, or are no metrics.
+# Keys without a chart of their own: used in derived charts or tables, or not metrics.
 NOT_PLOTTED_ALONE = (
     *("time/rollout", "step", "stage"),
     *(f"alarm/{name}" for name in SIGNALS),

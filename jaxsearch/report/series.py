@@ -1,4 +1,4 @@
-"""What a chart shows: named series of values by step, and how they are read."""
+"""Series of values by step, and their preparation for a chart."""
 
 import dataclasses
 import math
@@ -10,14 +10,14 @@ MARKERS = ("circle", "diamond", "square", "triangle", "plus", "wedge")
 
 
 class Curve(NamedTuple):
-    """Values of one stage, by step; NaN where there is none."""
+    """Values of one stage by step; a missing value is NaN."""
 
     steps: np.ndarray
     values: np.ndarray
 
 
 class Stage(NamedTuple):
-    """A stage of the run and its first and last measured step."""
+    """A stage of the run, with its first and last measured steps."""
 
     name: str
     first: int
@@ -29,9 +29,10 @@ class Series:
     """One named quantity.
 
     Attributes:
-      curves: one for each stage, so that nothing is drawn or averaged across stages.
-      colour: index into the page's colours.
-      marker: drawn as dots of this shape in place of a line.
+      label: its name in the legend.
+      curves: one per stage, so that nothing is connected or averaged across stages.
+      colour: index into the colours of the page.
+      marker: shape of its markers; None draws lines.
     """
 
     label: str
@@ -42,7 +43,7 @@ class Series:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Series on the same axes; stacked ones are drawn as areas on each other."""
+    """Series on common axes, as lines and markers or as stacked areas."""
 
     title: str
     unit: str
@@ -51,10 +52,10 @@ class Chart:
 
 
 def smoothed(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Centred running mean over finite values, and the width of its window.
+    """Returns a centred running mean over finite values, and its window width.
 
-    The window is a fifteenth of the curve, cut at its ends; a curve too short for
-    a window of 3 is returned as it is, with window 1.
+    The window is a fifteenth of the curve and is shorter at its ends. A curve too short
+    for a window of 3 is returned unchanged, with window 1.
     """
     window = 2 * (len(values) // 30) + 1
     if window < 3:
@@ -68,7 +69,7 @@ def smoothed(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
-    """About `num` round numbers (1, 2 or 5 times a power of ten) in [low, high]."""
+    """About `num` multiples of 1, 2 or 5 times a power of ten in [low, high]."""
     raw = (high - low) / num
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
@@ -77,7 +78,7 @@ def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
 
 
 def number_text(value: float | int) -> str:
-    """A number as short as a label needs it, in plain digits where they are few."""
+    """Formats a number for a label, in scientific notation only if it is extreme."""
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         return f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-")
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""Curves as inline SVG: lines, dots and stacked areas over the steps of a run."""
+"""Charts as inline SVG: lines, markers and stacked areas over the steps of a run."""
 
 import html
 import json
@@ -20,7 +20,7 @@ from jaxsearch.report.svg_axes import (
 
 
 def draw(chart: Chart, stages: Sequence[Stage]) -> str:
-    """A `<figure>`: title, axes with labelled ticks, stages, series, legend."""
+    """Draws a `<figure>` with title, axes, stage marks, series and legend."""
     axes = axes_of(chart)
     parts = [grid(axes), stage_marks(axes, stages)]
     if chart.is_stacked:
@@ -74,7 +74,7 @@ def _areas(axes: Axes, series: Sequence[Series]) -> str:
 
 
 def marker_shape(marker: str, x: float | int, y: float | int) -> str:
-    """The SVG of one marker of `MARKERS`, centred at (x, y)."""
+    """Draws a marker of `MARKERS`, centred at (x, y)."""
     shapes = {
         "circle": "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0",
         "diamond": "m0-5.5l5.5 5.5l-5.5 5.5l-5.5-5.5z",
@@ -87,8 +87,8 @@ def marker_shape(marker: str, x: float | int, y: float | int) -> str:
 
 
 def _legend(chart: Chart) -> str:
-    is_told_by_title = len(chart.series) == 1 and chart.series[0].marker is None
-    if is_told_by_title and not chart.is_stacked:
+    title_suffices = len(chart.series) == 1 and chart.series[0].marker is None
+    if title_suffices and not chart.is_stacked:
         return ""
     words = ['<ul class="legend">']
     for one in chart.series:
@@ -106,7 +106,7 @@ def _legend(chart: Chart) -> str:
 
 
 def _hover_data(axes: Axes, chart: Chart) -> str:
-    """Values by step for the page's script: JSON, gaps as null."""
+    """Values by step as JSON for the script of the page; gaps are null."""
     rows: dict[float, list[float | None]] = {}
     for index, series in enumerate(chart.series):
         for curve in series.curves:

@@ -11,12 +11,12 @@ from jaxsearch.report.series import Chart, Series, Stage, number_text, smoothed,
 
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 22, 24
-CHARACTER = 7  # width of one in a label, at most
+CHARACTER = 7  # upper bound of a label character's width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axes:
-    """What part of the plane a drawing shows."""
+    """Ranges of a chart's axes, and their mapping to SVG coordinates."""
 
     x_low: float
     x_high: float
@@ -67,7 +67,7 @@ def axes_of(chart: Chart) -> Axes:
 
 
 def stacks(series: Sequence[Series]) -> list[list[np.ndarray]]:
-    """Cumulative smoothed values: of each series, of each stage."""
+    """Cumulative smoothed values, by series and stage."""
     below = [np.zeros(len(curve.steps)) for curve in series[0].curves]
     stacks = []
     for one in series:

@@ -1,4 +1,4 @@
-"""The report's tables: evaluations, hops, and how trajectories ended."""
+"""Sections of the report with tables: results, hops and endings."""
 
 import html
 import math
@@ -13,26 +13,26 @@ HEADLINE = {
     "after_rl_sampled": "After RL, sampled",
     "empty_index": "After RL, empty index",
 }
-# Column -> key of an evaluation, format.
+# Key of the evaluation and format, by column.
 COLUMNS = {
     "step": ("step", "d"),
     "n": ("n", "d"),
     "exact match": ("em", ".3f"),
     "F1": ("f1", ".3f"),
     "cover match": ("cover_em", ".3f"),
-    "searches a question": ("searches_per_question", ".2f"),
+    "searches per question": ("searches_per_question", ".2f"),
     "with a failed search": ("num_search_failed", "d"),
     "temperature": ("temperature", ".1f"),
 }
 
 
 def empty(text: str) -> str:
-    """A box that says what is missing."""
+    """A box with a message in place of missing content."""
     return f'<p class="empty">{html.escape(text)}</p>'
 
 
 def _latest(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The last evaluation of each name; the headline's names come first."""
+    """Returns the last evaluation of each name, those of HEADLINE first."""
     last = {line["name"]: line for line in evaluations}
     names = [*(name for name in HEADLINE if name in last)]
     names += [name for name in last if name not in HEADLINE]
@@ -40,7 +40,7 @@ def _latest(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, 
 
 
 def _interval(share: float | int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share seen in n questions."""
+    """Wilson's 95 % interval of a share observed in n questions."""
     z = 1.96
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = (
@@ -49,8 +49,8 @@ def _interval(share: float | int, n: int) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def results(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """Cards of the headline evaluations, and a table of the latest of each name."""
+def results_section(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Cards of the headline evaluations, and a table of all latest evaluations."""
     if not evaluations:
         return empty("No evaluation yet: eval.jsonl is empty or missing.")
     latest = _latest(evaluations)
@@ -82,7 +82,7 @@ def _card(title: str, line: Mapping[str, Any]) -> str:
         f'<div class="bar" aria-hidden="true"><i style="width:{100 * em:.1f}%"></i>'
         f'<u style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></u></div>'
         f"<p>exact match, {n} questions<br>95 % interval {low:.3f} – {high:.3f}<br>"
-        f"{searches} searches a question</p></div>"
+        f"{searches} searches per question</p></div>"
     )
 
 
@@ -94,11 +94,11 @@ def _number(value: float | int | None, form: str) -> str:
     return "–" if value is None else f"{value:{form}}"
 
 
-def hops(evaluations: Sequence[Mapping[str, Any]]) -> str:
-    """Exact match by number of hops, a column for each evaluation."""
+def hops_section(evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Exact match by number of hops, with one column per evaluation."""
     latest = {k: v for k, v in _latest(evaluations).items() if v.get("by_hops")}
     if not latest:
-        return empty("No evaluation counts its questions by hops.")
+        return empty("No evaluation has results by hops.")
     # Numbers before names ("comparison"); "10" sorts after "9".
     counts = sorted(
         {hop for line in latest.values() for hop in line["by_hops"]},
@@ -113,7 +113,7 @@ def hops(evaluations: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         '<p class="note">Exact match of the latest evaluations, by the number of '
-        'facts that a question chains, or its kind.</p><div class="scroll">'
+        'facts in a question\'s chain, or its kind.</p><div class="scroll">'
         '<table class="bars">'
         f'<thead><tr><th scope="col">hops</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
@@ -136,11 +136,11 @@ def _bar(share: float | int) -> str:
     )
 
 
-def endings(metrics: Sequence[Mapping[str, Any]]) -> str:
+def endings_section(metrics: Sequence[Mapping[str, Any]]) -> str:
     """Shares of statuses in the first and the last tenth of the RL steps."""
     lines = [line for line in metrics if f"status/{Status.ANSWERED}" in line]
     if not lines:
-        return empty("No rollout measured: this run has no RL step yet.")
+        return empty("No rollouts measured: this run has no RL step yet.")
     num = max(1, len(lines) // 10)
     rows = ""
     for status in Status:

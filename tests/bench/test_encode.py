@@ -1,4 +1,4 @@
-"""Texts of given lengths through the encoder, measured as the workload says."""
+"""Tests of `bench encode`: texts of given lengths through the encoder."""
 
 import json
 import sys
@@ -66,11 +66,11 @@ def test_flops_are_those_of_the_architecture(monkeypatch, write):
     workload = read_encode_workload(write())
     lengths = [3, 5, 8]
     work = phases(workload.architecture, "float32", lengths)
-    # Two for each weight of a block's matrices: qkv, out, up, down.
+    # Two FLOPs per weight of a block's matrices: qkv, out, up, down.
     weights = 2 * (3 * 16 * 16 + 16 * 16 + 2 * 16 * 24)
     assert work["linear"].flops == 16 * 2 * weights
     assert work["linear"].seconds == 4 * 16 / encode._TOKENS
-    # Two products of two operations, of the width, for each pair of tokens.
+    # Two products per pair of tokens, each with two FLOPs per dimension of the width.
     assert work["attention"].flops == 2 * 4 * 16 * (9 + 25 + 64)
     assert Product(3, 5, 7, 2).flops == 2 * 3 * 5 * 7 * 2
 
@@ -82,7 +82,7 @@ def test_the_summary_says_what_was_done(monkeypatch, write):
     assert result["workload"] == {"texts": 21, "shortest": 4, "longest": 36}
     assert len(result["runs"]) == 2 and result["recompilations"] == 0
     assert result["tokens_per_s"] == result["tokens"] / result["seconds"]
-    # How near is the machine's affair: products as small as these are mostly noise.
+    # The fraction itself depends on the machine: such small products are mostly noise.
     limit_seconds = sum(phase["seconds"] for phase in result["limit"].values())
     assert result["limit_fraction"] == pytest.approx(limit_seconds / result["seconds"])
     assert set(result["limit"]) == {"linear", "attention"}
@@ -90,7 +90,7 @@ def test_the_summary_says_what_was_done(monkeypatch, write):
 
 
 def test_a_peer_gets_the_same_model_and_texts(write, tmp_path, monkeypatch):
-    """The protocol between us, with a peer that returns vectors of zeros."""
+    """Tests the exchange with a peer process that returns vectors of zeros."""
     scripts = tmp_path / "peers"
     scripts.mkdir()
     (scripts / "sentence_transformers_peer.py").write_text(
@@ -113,7 +113,7 @@ def test_a_peer_gets_the_same_model_and_texts(write, tmp_path, monkeypatch):
     assert (peer["seconds"], peer["runs"]) == (2.5, [2.5, 2.5])
     assert peer["tokens_per_s"] == result["tokens"] / 2.5
     assert peer["times_slower"] == 2.5 / result["seconds"]
-    # Our vectors have length 1: their largest number lies between these.
+    # Our vectors have length 1, so their largest entry is between these bounds.
     assert 0.25 <= peer["max_difference"] <= 1.0
 
 

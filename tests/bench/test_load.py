@@ -1,4 +1,4 @@
-"""The bench of loading: every figure is there, and counts what it says."""
+"""Tests of `bench load`: its figures are present and consistent."""
 
 import jax
 import pytest
@@ -36,7 +36,7 @@ def test_a_folder_is_loaded_as_it_is_and_in_float32(tmp_path):
         assert found["copy_fraction"] == pytest.approx(
             result["copy_seconds"] / found["seconds"]
         )
-        # That of the process itself, not of the one that started it.
+        # The peak of the process itself, not of its parent.
         assert 0 < found["extra_host_bytes"] < 1e9
 
 

@@ -51,7 +51,7 @@ def test_flops_are_those_of_the_architecture(monkeypatch, write):
     weights = 2 * (32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 32 * 48)
     assert work["blocks"].flops == 6 * weights * sum(LENGTHS)
     assert work["head"].flops == 6 * 32 * 64 * 85
-    # Two products of 2 x 32 FLOPs per pair in two layers; the backward doubles them.
+    # Two products of 2 x 32 FLOPs per pair in two layers, times three with backward.
     num_pairs = sum(n * (n + 1) / 2 for n in LENGTHS)
     assert work["attention"].flops == 3 * 2 * 2 * 32 * 2 * num_pairs
 

@@ -15,7 +15,7 @@ def write(path, *records):
 
 
 def error_of(path):
-    """The message of the ValueError, checked to be one line that names the file."""
+    """Returns the message of the ValueError: one line that names the file."""
     with pytest.raises(ValueError) as caught:
         read_questions(path)
     message = str(caught.value)
@@ -269,7 +269,7 @@ def test_record_that_is_no_object(tmp_path):
 def test_file_without_questions(tmp_path, content):
     path = tmp_path / "q.json"
     path.write_text(content)
-    assert "holds no questions" in error_of(path)
+    assert "expected at least one question" in error_of(path)
 
 
 def test_missing_file(tmp_path):

@@ -1,4 +1,4 @@
-"""Which questions are tried, which are kept, and what is counted."""
+"""Tests of the selection of questions by difficulty."""
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_many_questions_are_tried_once_a_round():
 
 def test_the_last_questions_are_tried_several_times_at_once():
     [call] = next_calls([5, 7], num_tried=3, tries=20, call_size=19)
-    # Eight times two fit into 19; sixteen times two do not.
+    # Two questions fit into 19 rollouts eight times, but not sixteen times.
     assert (call.prompt_indices, list(call.numbers)) == ((5, 7), list(range(4, 12)))
     [call] = next_calls([5], num_tried=14, tries=20, call_size=100)
     assert list(call.numbers) == [15, 16, 17, 18]  # of the six that are left
@@ -105,7 +105,7 @@ def test_bounds_keep(least, most, kept):
         ({"tries": 0}, "--tries must be at least 1, got 0"),
         ({"tries": 3, "min_tries": 0}, "must be in 1..4, got 0"),
         ({"tries": 3, "min_tries": 5}, "must be in 1..4, got 5"),
-        ({"tries": 3, "min_tries": 3, "max_tries": 2}, "that keeps nothing"),
+        ({"tries": 3, "min_tries": 3, "max_tries": 2}, "keeps no question"),
         ({"tries": 3, "max_tries": 4}, "more than the 3 --tries"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Ids, their bytes, and special tokens."""
+"""Tests of tokenizers: ids, their bytes, and special tokens."""
 
 import random
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_decode_is_the_inverse_of_encode(tokenizer):
 
 
 def test_bytes_of_ids_are_those_of_the_text(tokenizer):
-    """Token by token: what is joined is exactly the UTF-8 of the text, cut anywhere."""
+    """The joined bytes of any ids are exactly the UTF-8 of the text."""
     for text in TEXTS:
         ids = tokenizer.encode(text)
         pieces = [tokenizer.id_bytes[i] for i in ids]
@@ -111,7 +111,7 @@ def test_pieces_are_cut_into_the_fewest():
 
 @pytest.mark.parametrize("model_type", ["qwen2", "llama"])
 def test_pieces_survive_saving_beside_a_model(tmp_path, model_type):
-    """AutoTokenizer would go by the model's type, and lose every piece."""
+    """AutoTokenizer would choose the class by the model type, and lose all pieces."""
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     tokenizer = pieces_tokenizer(WORDS)
     tokenizer.save(tmp_path)
@@ -174,7 +174,9 @@ def test_rows_end_as_the_folder_or_the_caller_says(tmp_path):
     assert Tokenizer.load(str(tmp_path / "again")).end_ids == loaded.end_ids
     chosen = Tokenizer.load(str(tmp_path), end_token="▁blue")
     assert chosen.end_ids == (3,)
-    with pytest.raises(ValueError, match="no token 'stop', .* its own is '</s>'"):
+    with pytest.raises(
+        ValueError, match="no token 'stop', .* its own end token is '</s>'"
+    ):
         Tokenizer.load(str(tmp_path), end_token="stop")
     generation.write_text("{")
     with pytest.raises(ValueError, match="generation_config.json: not JSON"):

@@ -1,4 +1,4 @@
-"""The generated encyclopedia: disjoint, answerable, and worthless to guess in."""
+"""Tests of the generated world: disjoint names, answerable, no gain from guessing."""
 
 import random
 
@@ -48,7 +48,7 @@ def test_no_answer_stands_in_its_question(dataset):
 
 
 def test_following_the_passages_gives_the_answer(dataset):
-    """The oracle: read the named passage, take what the relation points to."""
+    """Answers by reading the named passage, as an oracle for the questions."""
     sentences = {p.title: p.text for p in dataset.heldout_passages}
     for question in dataset.heldout:
         steps = question.metadata["steps"]
@@ -181,6 +181,6 @@ def test_most_demonstrations_stop_too_early():
     complete = [
         d for d in several if len(d.turns) == len(d.question.metadata["steps"]) + 1
     ]
-    # Two steps are completed with probability 0.4, three with 0.16, in equal parts
-    # of which comparisons (three steps) and three hops make two thirds.
+    # Two steps are completed with probability 0.4 and three with 0.16; two thirds of
+    # these questions (comparisons and three hops) have three steps.
     assert 0.2 < len(complete) / len(several) < 0.28

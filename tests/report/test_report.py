@@ -25,7 +25,7 @@ class Outcome:
 
 
 class Parsed(html.parser.HTMLParser):
-    """Elements of a page, with their text and the depth at which they stand."""
+    """Collects the elements of a page, with their text and depth."""
 
     def __init__(self, text):
         super().__init__()
@@ -285,7 +285,7 @@ def test_a_large_run_stays_a_small_page(run_folder):
     assert len(text.encode()) < 5_000_000
     assert "9 of 14 step files are here" in text
     assert "trajectories of these files are left out" in text
-    assert "averaged over up to 5 steps a point" in text
+    assert "a mean over up to 5 steps" in text
     rewards = {
         attrs["data-reward"]
         for attrs in Parsed(text).classed("article", "trajectory")
@@ -313,7 +313,7 @@ def test_a_run_that_has_nothing_yet_still_has_a_page(tmp_path):
 
 
 def guarded_lines(folder, **alarms):
-    """RL steps 51 on, one for each value, in which guards were on."""
+    """Appends RL steps from 51 on with guards, one per alarm value."""
     for number in range(len(next(iter(alarms.values())))):
         line = {"step": 51 + number, "stage": "rl", "reward/mean": 0.5}
         line |= {"searches/mean": 2.0 - 0.25 * number, "len/think": 90.0}
@@ -330,18 +330,20 @@ def test_alarms_and_what_was_left_out_are_told(run_folder):
     drift, searches = [0.0] * 6, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
     guarded_lines(run_folder, searches=searches, drift=drift)
     page = read_page(run_folder)
-    told = guards_of(page)
-    assert "<b>1</b>, in 1 of 6 steps: groups with log-probs that are not fin" in told
-    assert "<b>24</b>, in 6 of 6 steps: rollouts in all" in told
-    assert "rollouts out of length" not in told  # that guard was off
-    assert "Alarms that were on: drift, searches." in told
-    rows = re.findall(r'<th scope="row">(.*?)</tr>', told)
+    section = guards_of(page)
+    assert (
+        "<b>1</b>, in 1 of 6 steps: groups with log-probs that are not fin" in section
+    )
+    assert "<b>24</b>, in 6 of 6 steps: rollouts in all" in section
+    assert "rollouts out of length" not in section  # that guard was off
+    assert "Alarms that were on: drift, searches." in section
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', section)
     cells = [re.sub("<[^>]*>", "|", row).replace("||", "|").split("|") for row in rows]
-    seen = "searches a question: 1.5 (highest of a step before: 2); reward 0.5"
+    seen = "searches a question: 1.5 (highest in earlier steps: 2); reward 0.5"
     assert cells[0][:5] == ["searches", "rl", "53", "2", seen]
     assert [cell[2:4] for cell in cells] == [["53", "2"], ["56", "1"]]
     titles = re.findall(r"<figcaption>(.*?) ?<small>", page)
-    assert {"Thought", "Left out of updates"} <= set(titles)
+    assert {"Thought", "Excluded from updates"} <= set(titles)
     assert not any("alarm" in title for title in titles)
 
 
