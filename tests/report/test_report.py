@@ -301,7 +301,7 @@ def test_a_run_that_has_nothing_yet_still_has_a_page(tmp_path):
         "No evaluation yet",
         "No step measured yet",
         "no RL step yet",
-        "No trajectory to read",
+        "No trajectories: ",
     ):
         assert sentence in text
     json_lines.append_line(
