@@ -1,16 +1,17 @@
-"""What two runs of one config differ in, as one in one process and one in several.
+"""Compares two runs of one config, for example in one process and in several.
 
     JAXSEARCH_CPU_DEVICES=2 bash launch/local_processes.sh 1 CONFIG --out runs/one
     bash launch/local_processes.sh 2 CONFIG --out runs/two
     python launch/compare_runs.py runs/one runs/two
 
-Both have two devices. With one device and two, sums are taken in another order, and
-a long warm-up carries their rounding on until some rollouts differ.
-Prints how many rollouts of the first RL step are the same, and for each metric the
-largest difference over all steps, times apart. Exit status 1 if rollouts of that step
-differ, or a metric of the first five RL steps does by more than a thousandth of it
-(by more than 1e-5, where it is near zero): among more than two devices processes may
-sum in another order too, and every update carries the rounding on.
+Both runs above have two devices. With another number of devices, sums are taken in
+another order, and a long warm-up amplifies the rounding until some rollouts differ.
+
+Prints how many rollouts of the first RL step are equal, and the largest difference of
+each metric over the first five RL steps (times excluded). Exits with status 1 if
+rollouts of the first step differ, or if a metric differs by more than a thousandth of
+its value (near zero: by more than 1e-5). With more than two devices, several processes
+may also sum in another order.
 """
 
 import itertools
@@ -27,7 +28,7 @@ NOT_COMPARED = ("time/", "tokens_per_s/", "logprob_drift/")
 
 
 def sampled(run: Path) -> list[tuple]:
-    """Who sampled what in the first RL step."""
+    """Prompt index, sample index and segments of the rollouts of the first RL step."""
     files = rollout_files(run)
     if not files:
         sys.exit(f"{run} has no rollouts: set --logging.rollouts-every 1")
@@ -38,6 +39,7 @@ def sampled(run: Path) -> list[tuple]:
 
 
 def rl_steps(run: Path) -> list[dict]:
+    """Metrics of the first RL steps."""
     lines = read_metrics(run / "metrics.jsonl")
     return [line for line in lines if "reward/mean" in line][:NUM_STEPS]
 
@@ -46,11 +48,11 @@ def main(first: Path, second: Path) -> int:
     ours, theirs = sampled(first), sampled(second)
     same = sum(a == b for a, b in zip(ours, theirs, strict=False))
     print(
-        f"rollouts of the first RL step: {same} of {len(ours)} and {len(theirs)} same"
+        f"rollouts of the first RL step: {same} of {len(ours)} and {len(theirs)} equal"
     )
     is_alike = same == len(ours) == len(theirs)
     steps = list(itertools.zip_longest(rl_steps(first), rl_steps(second), fillvalue={}))
-    print(f"metrics of {len(steps)} RL steps: largest difference, and where")
+    print(f"metrics of {len(steps)} RL steps: largest difference, and its step")
     for key in steps[0][0]:
         pairs = [(a.get(key), b.get(key)) for a, b in steps]
         if key.startswith(NOT_COMPARED) or isinstance(pairs[0][0], str):

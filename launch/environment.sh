@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: a virtual environment with jaxsearch in it.
-# JAXSEARCH_VENV names its folder; PYTHON names the interpreter it is made with.
+# Sourced by the scripts of this folder: a virtual environment with jaxsearch in it.
+# JAXSEARCH_VENV is its folder, PYTHON the interpreter that creates it.
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${JAXSEARCH_VENV:-$here/.venv}"
@@ -8,7 +8,7 @@ venv="${JAXSEARCH_VENV:-$here/.venv}"
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
-    # A shim may exist for a version that is not installed, so it must run.
+    # A shim may exist for a version that is not installed, so run it.
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
         2>/dev/null; then
       echo "$candidate"
@@ -19,15 +19,15 @@ find_python() {
   return 1
 }
 
-# install EXTRAS: makes the environment, or brings it up to date.
+# install EXTRAS: creates or updates the environment.
 install() {
   local extras="$1" python
   if [ ! -x "$venv/bin/python" ]; then
     python="$(find_python)" || exit 1
-    echo "making $venv with $("$python" --version)"
+    echo "creating $venv with $("$python" --version)"
     "$python" -m venv "$venv" || exit 1
   fi
-  # The stamp saves the minute that pip takes to find that nothing is to do.
+  # The stamp saves the minute that pip needs to find nothing to do.
   local stamp="$venv/.jaxsearch-$extras"
   if [ ! -e "$stamp" ] || [ "$here/pyproject.toml" -nt "$stamp" ]; then
     echo "installing jaxsearch[$extras]"
@@ -37,8 +37,8 @@ install() {
   fi
 }
 
-# fetch_python: names a newer Python where the machine's own is too old, as on Cloud
-# TPU VMs.
+# fetch_python: sets PYTHON to a newer Python if the machine's own is too old, as on
+# Cloud TPU VMs.
 fetch_python() {
   if find_python >/dev/null 2>&1; then return; fi
   python3 -m pip install --quiet --user uv || exit 1
@@ -47,14 +47,14 @@ fetch_python() {
   export PYTHON
 }
 
-# forget_processes: what another launcher left in the environment would make this run
-# wait for processes that never come.
+# forget_processes: unsets variables of another launcher, which would make this run wait
+# for processes that never start.
 forget_processes() {
   unset JAXSEARCH_COORDINATOR JAXSEARCH_NUM_PROCESSES JAXSEARCH_PROCESS_ID \
     JAXSEARCH_LOCAL_DEVICES JAXSEARCH_DISTRIBUTED
 }
 
-# quoted WORD...: one line that a shell reads as these words.
+# quoted WORD...: prints one line that a shell splits into these words.
 quoted() {
   local word line=""
   for word in "$@"; do
@@ -68,7 +68,7 @@ quoted() {
   echo "$line"
 }
 
-# run WORD...: runs the command, or only prints it where dry_run is set.
+# run WORD...: runs the command, or prints it if dry_run is set.
 run() {
   if [ -n "${dry_run:-}" ]; then
     quoted "$@"
@@ -77,13 +77,13 @@ run() {
   fi
 }
 
-# usage: the comment at the head of the script, on stderr; ends it with status 2.
+# usage: prints the comment at the head of the script on stderr, exits with status 2.
 usage() {
   sed -n -e '/^#SBATCH/d' -e '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
   exit 2
 }
 
-# CPU unless the user says otherwise and the machine has something better.
+# CPU, unless JAX_PLATFORMS is set or the machine has an accelerator.
 if [ -z "${JAX_PLATFORMS:-}" ] && ! command -v nvidia-smi >/dev/null 2>&1 \
     && [ ! -e /dev/accel0 ] && [ ! -e /dev/vfio/0 ]; then
   export JAX_PLATFORMS=cpu

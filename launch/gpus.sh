@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Trains on the NVIDIA GPUs of this machine; one process drives them all:
+# Trains on the NVIDIA GPUs of this machine, with one process for all of them:
 #
 #   bash launch/gpus.sh [--dry-run] [--gpus 0,1] CONFIG [arguments of jaxsearch train]
 #
-# --gpus takes the numbers that nvidia-smi shows. JAX takes nine tenths of a GPU's
-# memory, or XLA_PYTHON_CLIENT_MEM_FRACTION of it.
+# --gpus takes the numbers that nvidia-smi shows. JAX reserves nine tenths of a GPU's
+# memory; XLA_PYTHON_CLIENT_MEM_FRACTION sets another share.
 set -euo pipefail
-# Without a GPU this is to fail, not to go on slowly on the CPU (which is named for
-# what stays on the host).
+# Fails without a GPU instead of training slowly on the CPU, which is listed for the
+# work that stays on the host.
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cuda,cpu}"
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -31,7 +31,7 @@ if [ -z "$dry_run" ]; then
   fi
   install "${JAXSEARCH_EXTRAS:-cuda}"
 fi
-# PCI_BUS_ID: CUDA's own numbers, fastest first, are not those of nvidia-smi.
+# PCI_BUS_ID: nvidia-smi's order. By default CUDA numbers the fastest GPU first.
 run env CUDA_DEVICE_ORDER=PCI_BUS_ID ${gpus:+"CUDA_VISIBLE_DEVICES=$gpus"} \
   "XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}" \
   "JAX_PLATFORMS=$JAX_PLATFORMS" "$venv/bin/jaxsearch" train "$@"

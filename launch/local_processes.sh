@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Trains with several processes on this machine's CPU, joined by JAX's own runtime as
-# the machines of a cluster are:
+# Trains with several processes on this machine's CPU, connected by JAX's runtime like
+# the machines of a cluster:
 #
 #   bash launch/local_processes.sh [--dry-run] N CONFIG [arguments of jaxsearch train]
 #
-# Each has one device, which uses all cores; JAXSEARCH_CPU_DEVICES=4 makes it four
-# virtual ones, to try a mesh (slower: their collectives share the cores). Process 0
-# writes here, the others to files. When a process dies, the others cannot go on, and
-# JAX aborts them once its heartbeat has been missing for a while. This script says
-# which one died first and why, stops those that still run after JAXSEARCH_GRACE_S
-# seconds (60), and ends with status 2 if the input was bad, else 1.
-# The same command goes on from the last checkpoint.
+# Each process has one device, which uses all cores. JAXSEARCH_CPU_DEVICES=4 gives it
+# four virtual ones, to try a mesh; their collectives share the cores, so this is
+# slower. Process 0 writes to this terminal, the others to files. When a process dies,
+# the others cannot continue, and JAX aborts them after its heartbeat has been missing
+# for a while. This script reports which process died first and why, stops those still
+# running after JAXSEARCH_GRACE_S seconds (60), and exits with status 2 for bad input,
+# else 1. The same command resumes from the last checkpoint.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -38,7 +38,7 @@ with socket.socket() as s:
   logs="$(mktemp -d "${TMPDIR:-/tmp}/jaxsearch.XXXXXX")"
 fi
 
-# words_of I: the command of process I, as the array `words`.
+# words_of I ARGUMENT...: sets the array `words` to the command of process I.
 words_of() {
   words=(
     env JAX_PLATFORMS=cpu PYTHONUNBUFFERED=1
@@ -57,7 +57,7 @@ if [ -n "$dry_run" ]; then
   exit
 fi
 
-# Bash announces killed jobs on stderr by itself, so while it watches them, that is closed.
+# Bash reports killed jobs on stderr, which is therefore closed while it watches them.
 exec 3>&2
 say() { echo "$@" >&3; }
 
@@ -65,7 +65,7 @@ pids=()
 statuses=()
 running() { [ -z "${statuses[$1]}" ]; }
 
-# signal_all NAME: to every process that runs, and to what it has started.
+# signal_all NAME: sends a signal to every running process and its children.
 signal_all() {
   local i
   for ((i = 0; i < ${#pids[@]}; i++)); do
@@ -73,17 +73,17 @@ signal_all() {
   done
 }
 
-# interrupted SIGNAL STATUS: passes it on, waits a little, and ends with that status.
+# interrupted SIGNAL STATUS: forwards the signal, waits a little, exits with the status.
 # shellcheck disable=SC2329
 interrupted() {
   trap '' INT TERM HUP
   signal_all "$1"
-  # JAX's runtime may take a SIGTERM for a notice of preemption, and go on.
+  # JAX's runtime may treat SIGTERM as a notice of preemption, and continue.
   local until=$((SECONDS + 10))
   while [ -n "$(jobs -rp)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
   signal_all KILL
   wait
-  say "interrupted; the same command goes on from the last checkpoint"
+  say "interrupted; the same command resumes from the last checkpoint"
   exit "$2"
 }
 trap 'interrupted INT 130' INT
@@ -92,7 +92,7 @@ trap 'interrupted HUP 129' HUP
 
 for ((i = 0; i < num; i++)); do
   words_of "$i" "$@"
-  # Groups of their own, so that what a process has started ends with it.
+  # A process group each, so that the children of a process end with it.
   set -m
   if [ "$i" = 0 ]; then
     "${words[@]}" </dev/null &
@@ -108,7 +108,7 @@ done
 first_status=0
 deadline=0
 
-# report I STATUS: how a process died, and for the first one its last lines.
+# report I STATUS: prints how a process died, and the last lines of the first one.
 report() {
   local why=""
   if [ "$2" = 2 ]; then
@@ -146,7 +146,7 @@ watch() {
     if [ "$first_status" != 0 ] && [ "$SECONDS" -ge "$deadline" ]; then
       for ((i = 0; i < num; i++)); do
         if running "$i"; then
-          say "process $i of $num still ran $grace s later and is stopped"
+          say "process $i of $num was still running $grace s later and is stopped"
         fi
       done
       signal_all KILL
@@ -162,7 +162,7 @@ case "$first_status" in
   0) exit 0 ;;
   2) exit 2 ;;
   *)
-    say "the same command goes on from the last checkpoint"
+    say "the same command resumes from the last checkpoint"
     exit 1
     ;;
 esac

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets everything up and runs the tests. --fast leaves out those over ten seconds, --all
-# takes in those that run for minutes; other arguments go to pytest.
+# Installs jaxsearch and runs the tests. --fast leaves out tests of more than ten
+# seconds, --all includes those of several minutes; other arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install "${JAXSEARCH_EXTRAS:-dev}"
@@ -14,7 +14,8 @@ case "${1:-}" in
   --all) shift ;;
   *) set -- -m "not long" "$@" ;;
 esac
-"$venv/bin/ruff" format --check jaxsearch tests configs
-"$venv/bin/ruff" check jaxsearch tests configs
-# Two files at a time: most tests compile, on one core. More would need more memory.
+"$venv/bin/ruff" format --check jaxsearch tests configs launch
+"$venv/bin/ruff" check jaxsearch tests configs launch
+# Two files at a time: most tests compile, which uses one core; more workers would need
+# more memory.
 exec "$venv/bin/python" -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

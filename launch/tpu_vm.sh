@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Trains on a slice of Cloud TPU VMs, spot ones too: asks for it as a queued resource,
-# installs on all workers, trains on all of them, and starts again where that ends
-# early; a slice that was preempted is asked for anew. On your own machine:
+# Trains on a slice of Cloud TPU VMs, spot ones too: requests it as a queued resource,
+# installs and trains on all workers, and starts again if that ends early; a preempted
+# slice is requested again. On your own machine:
 #
 #   bash launch/tpu_vm.sh [--dry-run] --name NAME --zone ZONE --type v6e-16 [--spot] \
 #     --nfs SERVER:/SHARE [--setup COMMAND] [--cache gs://BUCKET/xla] [--retries 3] \
 #     CONFIG [arguments of jaxsearch train]
 #
 # All workers write to one run folder, and a spot slice's disks are lost with it, so a
-# shared folder is mounted at /mnt/jaxsearch: --nfs names one (Filestore, say); in its
-# place, --setup is a command that mounts something else there on each worker. (A bucket
-# through gcsfuse needs a hierarchical namespace: checkpoints are finished by renaming a
-# folder.) The run is /mnt/jaxsearch/runs/NAME, the logs /mnt/jaxsearch/logs/NAME;
-# --cache keeps compiled programs in a bucket, else they are in the shared folder.
+# shared folder is mounted at /mnt/jaxsearch. --nfs names it (Filestore, for example);
+# alternatively --setup is a command that mounts something else there on each worker. A
+# bucket through gcsfuse needs a hierarchical namespace, because checkpoints are
+# finished by renaming a folder. The run is /mnt/jaxsearch/runs/NAME, the logs are in
+# /mnt/jaxsearch/logs/NAME. --cache keeps compiled programs in a bucket instead of the
+# shared folder.
 #
 # Needs gcloud with a project, and its key in the agent (ssh-add
-# ~/.ssh/google_compute_engine). What is committed here is what runs there. A failure on
-# a healthy slice is tried again --retries times; bad input (status 2) is not. The slice
-# stays when the run ends: the last line says how to delete it.
+# ~/.ssh/google_compute_engine). The workers run the commit that is checked out here. A
+# failure on a healthy slice is retried --retries times; bad input (status 2) is not.
+# The slice stays after the run: the last line shows the command that deletes it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -55,7 +56,7 @@ case "$type" in
 esac
 shared=/mnt/jaxsearch
 if [ -n "$nfs" ]; then
-  # A fresh machine may still be updating itself, and holds the package lock.
+  # A fresh machine may still be updating itself and hold the package lock.
   setup="sudo apt-get -o DPkg::Lock::Timeout=600 install -y -q nfs-common &&\
  sudo mkdir -p $shared &&\
  (mountpoint -q $shared || sudo mount -t nfs $(quoted "$nfs") $shared) &&\
@@ -71,13 +72,13 @@ create() {
     "--accelerator-type=$type" "--runtime-version=$runtime" ${spot:+--spot}
 }
 
-# on_all COMMAND: on every worker, ended when the machine has not answered for 2 minutes.
+# on_all COMMAND: runs it on every worker; ends when one does not answer for 2 minutes.
 on_all() {
   run "${vm[@]}" ssh "$name" "--zone=$zone" --worker=all --command="$1" \
     --ssh-flag=-oServerAliveInterval=30 --ssh-flag=-oServerAliveCountMax=4
 }
 
-# state: of the request, such as ACTIVE; empty where there is none.
+# state: prints the state of the request, such as ACTIVE; nothing if there is none.
 state() {
   "${queued[@]}" describe "$name" "--zone=$zone" '--format=value(state.state)' \
     2>/dev/null || true
@@ -89,7 +90,7 @@ is_healthy() {
       2>/dev/null)" = READY ]
 }
 
-# have_slice: returns when there is one, having asked for it or for another one.
+# have_slice: requests a slice if necessary, returns when there is one.
 have_slice() {
   local now refusals=0
   if [ -n "$dry_run" ]; then
@@ -99,10 +100,10 @@ have_slice() {
   fi
   while ! is_healthy; do
     now="$(state)"
-    echo "$(date +%T) $name is ${now:-not there}" >&2
+    echo "$(date +%T) $name is ${now:-not requested}" >&2
     case "$now" in
       "") create || refusals=$((refusals + 1)) ;;
-      # An active request whose machines are not ready was preempted a moment ago.
+      # An active request whose machines are not ready was just preempted.
       ACTIVE | SUSPENDING | SUSPENDED | FAILED) "${delete[@]}" || true ;;
     esac
     if [ "$refusals" -gt "$retries" ]; then
@@ -144,7 +145,7 @@ while :; do
   else
     status=1
   fi
-  # A preemption takes a moment to show.
+  # The state of a preempted slice changes with a delay.
   sleep 60
   if is_healthy; then
     failures=$((failures + 1))
@@ -152,11 +153,11 @@ while :; do
     if [ "$failures" -gt "$retries" ]; then break; fi
   else
     failures=0
-    echo "the slice is gone; asking for another, to go on from the last checkpoint" >&2
+    echo "the slice is gone; requesting another, continues from the last checkpoint" >&2
   fi
 done
 if [ -n "$dry_run" ]; then
-  echo "# where the slice was preempted, this, and all of the above again:"
+  echo "# if the slice was preempted, this, and all of the above again:"
   run "${delete[@]}"
 fi
 echo "when the slice is no longer needed: $(quoted "${delete[@]}")" >&2

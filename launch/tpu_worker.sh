@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What launch/tpu_vm.sh runs on every worker of a TPU slice:
+# Trains on one worker of a TPU slice; launch/tpu_vm.sh runs it on every worker:
 #
 #   bash launch/tpu_worker.sh LOGS CONFIG [arguments of jaxsearch train]
 #
-# Output goes to LOGS/<host>.log, worker 0's to the terminal too. A worker that fails
-# says so, with its last lines.
+# Output goes to LOGS/<host>.log, that of worker 0 to the terminal too. A worker that
+# fails prints its last lines.
 set -euo pipefail
 export JAX_PLATFORMS=tpu,cpu PYTHONUNBUFFERED=1
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -13,15 +13,15 @@ mkdir -p "$1"
 log="$1/$(hostname).log"
 shift
 
-# A connection that broke may have left a process that holds the TPU.
+# A broken connection may have left a process that holds the TPU.
 pid_file="$HOME/.jaxsearch.pid"
 if old="$(cat "$pid_file" 2>/dev/null)" &&
   grep -qs jaxsearch "/proc/$old/cmdline"; then
   kill -KILL "$old"
 fi
 
-# The machine's own view of its slice counts: variables left from a slice that was
-# replaced make the start wait for workers that are gone. JAX then asks the machine.
+# Variables of a replaced slice would make the start wait for workers that are gone.
+# Without them JAX asks the machine.
 forget_processes
 unset MEGASCALE_COORDINATOR_ADDRESS MEGASCALE_NUM_SLICES MEGASCALE_SLICE_ID
 unset TPU_WORKER_HOSTNAMES TPU_WORKER_ID TPU_PROCESS_ADDRESSES

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Trains on a GKE cluster that XPK manages; nothing is to be built or written by hand:
-# XPK adds this repository to an image with Python and starts that on every worker.
+# Trains on a GKE cluster that XPK manages. XPK adds this repository to an image with
+# Python and starts it on every worker; there is nothing to build.
 #
 #   bash launch/xpk.sh [--dry-run] --cluster CLUSTER --name NAME --type v6e-16 \
 #     --storage STORAGE --out DIR [--project P] [--zone Z] [--slices 1] \
 #     [--restarts 20] [--cache gs://BUCKET/xla] CONFIG [arguments of jaxsearch train]
 #
-# STORAGE is one that `xpk storage attach` has made known, Filestore say, and DIR a
-# folder in it: all workers write to one run folder, and a restarted run goes on from the
-# checkpoints there. XPK restarts what was killed (status 127 and above: preempted, out
-# of memory, aborted because another process was lost), not what failed by itself.
+# STORAGE was attached with `xpk storage attach` (Filestore, for example), and DIR is a
+# folder in it: all workers write to one run folder, and a restarted run continues from
+# the checkpoints there. XPK restarts killed processes (status 127 and above: preempted,
+# out of memory, aborted because another process was lost), not failed ones.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -43,7 +43,7 @@ if [ -z "$dry_run" ]; then
     echo "xpk is not installed: pip install xpk" >&2
     exit 2
   fi
-  # What is committed, and no environment or runs that lie beside it.
+  # The commit alone, without environments and runs in the working tree.
   sources="$(mktemp -d "${TMPDIR:-/tmp}/jaxsearch.XXXXXX")"
   trap 'rm -rf "$sources"' EXIT
   git -C "$here" archive --format=tar HEAD | tar -x -C "$sources"

@@ -1,4 +1,4 @@
-"""A machine without clouds: few tools on its PATH, and an environment of stubs."""
+"""A machine with few tools on its PATH and a virtual environment of stubs."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ TOOLS = (
     *("hostname", "mkdir", "mktemp", "rm", "sed", "sleep", "sort", "tail", "tar"),
     *("tee", "touch", "wc"),
 )
-# A `jaxsearch` that shows what reached it, and ends as STATUS says.
+# A `jaxsearch` that prints its arguments and variables, and exits with STATUS.
 SHOWS = r"""
 env | grep -E '^(JAX|XLA|CUDA|MEGASCALE|TPU_)' | sort
 echo "words: $*"
@@ -25,13 +25,17 @@ RUNS = f'exec {sys.executable} -m jaxsearch "$@"'
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where the scripts of launch/ run; `folder` is its home and holds all it has."""
+    """Where the scripts of launch/ run.
+
+    Attributes:
+      folder: its home, with its tools and its virtual environment.
+    """
 
     folder: Path
 
     @property
     def variables(self) -> dict[str, str]:
-        """All that a script finds in its environment."""
+        """The whole environment of a script."""
         python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         return {
             "PATH": str(self.folder / "tools"),
@@ -42,13 +46,13 @@ class Machine:
         }
 
     def tool(self, name: str, text: str) -> None:
-        """Puts a bash script on the PATH, in place of the tool of that name."""
+        """Puts a bash script on the PATH, instead of the tool of that name."""
         _write_script(self.folder / "tools" / name, text)
 
     def launch(
         self, script: str, *words: str, **variables: str
     ) -> subprocess.CompletedProcess:
-        """A script of launch/, run to its end in the repository."""
+        """Runs a script of launch/ in the repository to its end."""
         return subprocess.run(
             ["bash", str(ROOT / "launch" / script), *words],
             cwd=ROOT,
@@ -68,7 +72,7 @@ class Machine:
 
 
 def make_machine(folder: Path, jaxsearch: str) -> Machine:
-    """One with everyday tools only, and with that script as `jaxsearch`."""
+    """A machine with everyday tools only, and this script as `jaxsearch`."""
     (folder / "tools").mkdir()
     for name in TOOLS:
         found = shutil.which(name)
@@ -77,7 +81,7 @@ def make_machine(folder: Path, jaxsearch: str) -> Machine:
     (folder / "venv" / "bin").mkdir(parents=True)
     _write_script(folder / "venv/bin/python", f'exec {sys.executable} "$@"')
     _write_script(folder / "venv/bin/jaxsearch", jaxsearch)
-    # By these stamps launch/environment.sh knows what is installed.
+    # Stamps of launch/environment.sh for installed extras.
     for extras in ("", "cuda", "tpu"):
         (folder / "venv" / f".jaxsearch-{extras}").touch()
     return Machine(folder)

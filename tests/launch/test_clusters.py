@@ -1,4 +1,4 @@
-"""What is run on clusters, with stubs in place of their tools."""
+"""The launch scripts of clusters, with stubs instead of the clusters' tools."""
 
 import signal
 import subprocess
@@ -8,15 +8,15 @@ import pytest
 from tests.launch.machine import SHOWS, make_machine
 
 CONFIG = "configs/quickstart.py"
-# Variables that another launcher, or a slice that is gone, has left behind.
+# Variables left by another launcher, or by a slice that is gone.
 STALE = {
     "JAXSEARCH_COORDINATOR": "gone:1",
     "JAXSEARCH_PROCESS_ID": "3",
     "MEGASCALE_NUM_SLICES": "3",
     "TPU_WORKER_HOSTNAMES": "gone",
 }
-# Keeps the state of one request, and says what was asked of it. The runs end as the
-# words of ENDS say, one after the other: "preempted", or an exit status.
+# Keeps the state of one request and records its calls. The words of ENDS are the ends
+# of the runs, in order: "preempted", or an exit status.
 GCLOUD = r"""
 echo "$*" >>"$HOME/calls"
 case "$*" in
@@ -63,7 +63,7 @@ def machine(tmp_path):
 
 
 def run_on_slices(machine, ends: str, *words: str):
-    """tpu_vm.sh, and what it asked of gcloud: create, delete and train, in order."""
+    """Runs tpu_vm.sh; returns its calls of gcloud: create, delete, train, in order."""
     machine.tool("gcloud", GCLOUD)
     done = machine.launch(
         *("tpu_vm.sh", "--name", "n", "--zone", "z", "--type", "v6e-16", "--spot"),

@@ -1,26 +1,33 @@
-"""The script of the README's experiments: its variants, and the tables it prints."""
+"""launch/experiments.py: its variants, and the tables it prints."""
 
+import dataclasses
+import json
 import runpy
 from pathlib import Path
 
 import pytest
 
 from jaxsearch.config import RLStage, SupervisedStage
+from jaxsearch.data.quickstart import large_world
 from jaxsearch.rl.advantages import group_centred, leave_one_out
 from jaxsearch.run.config_record import difference, resolved
+from tests.tiny import tiny_config
 
-SCRIPT = Path(__file__).parents[2] / "launch" / "experiments.py"
+LAUNCH = Path(__file__).parents[2] / "launch"
 
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        # Python puts a script's own folder on its path, runpy does not.
+        patch.syspath_prepend(LAUNCH)
+        return runpy.run_path(str(LAUNCH / "experiments.py"))
 
 
 def rl_stages(script, name):
     variant = script["VARIANTS"][name]
     config = script["read"](variant.config)
-    return variant.changed(tuple(s for s in config.stages if isinstance(s, RLStage)))
+    return variant.change(tuple(s for s in config.stages if isinstance(s, RLStage)))
 
 
 def warm_up(script, config):
@@ -28,7 +35,7 @@ def warm_up(script, config):
     return resolved([s for s in stages if isinstance(s, SupervisedStage)])
 
 
-def test_variants_differ_in_what_is_compared_alone(script):
+def test_variants_differ_only_in_what_is_compared(script):
     [grpo] = rl_stages(script, "grpo")
     [baseline] = rl_stages(script, "reinforce_pp_baseline")
     [rloo] = rl_stages(script, "rloo")
@@ -42,10 +49,28 @@ def test_variants_differ_in_what_is_compared_alone(script):
     assert difference(resolved(alone), resolved(answer)).startswith("steps is 150")
 
 
-def test_runs_that_are_compared_share_a_warm_up(script):
+def test_compared_runs_share_a_warm_up(script):
     for config, origin in script["WARM_UPS"].items():
         assert warm_up(script, config) == warm_up(script, origin)
     assert {v.config for v in script["VARIANTS"].values()} == set(script["WARM_UPS"])
+
+
+@pytest.mark.slow
+def test_a_variant_trains_and_transfers(script, tmp_path):
+    """The whole script for one variant, of a tiny policy and few steps."""
+    script["main"].__globals__["read"] = lambda name: tiny_config(tmp_path)
+    warm, run = tmp_path / "warm_up", tmp_path / "two_hop-0"
+    script["warm_up"]("quickstart", 0, warm)
+    large = large_world(0)
+    few = dataclasses.replace(large, questions=large.questions[:4])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxsearch.data.quickstart.large_world", lambda seed: few)
+        script["reinforce"]("two_hop", 0, run, warm / "policy")
+    found = script["results"](tmp_path, [0], ["two_hop"])
+    assert found["two_hop"]["0"]["large_world"]["n"] == 4
+    questions = (tmp_path / "two_hop-0.questions.jsonl").read_text().splitlines()
+    hops = {json.loads(line)["metadata"]["hops"] for line in questions}
+    assert hops == {"2"}
 
 
 def test_tables_show_medians_over_seeds(script):

@@ -1,4 +1,4 @@
-"""Every script of launch/: sound, refusing wrong words, printing what it would run."""
+"""Every script of launch/: syntax, refused arguments, and the output of --dry-run."""
 
 import shutil
 import subprocess
@@ -49,7 +49,7 @@ def test_scripts_are_clean_for_shellcheck():
         ("xpk.sh", (*XPK, CONFIG)),
     ],
 )
-def test_wrong_words_show_the_usage(machine, script, words):
+def test_wrong_arguments_show_the_usage(machine, script, words):
     done = machine.launch(script, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert " CONFIG " in done.stderr and "[arguments of" in done.stderr

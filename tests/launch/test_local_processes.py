@@ -1,4 +1,4 @@
-"""launch/local_processes.sh with real processes: what it starts, and how they end."""
+"""launch/local_processes.sh with real processes: their start and their end."""
 
 import json
 import os
@@ -92,10 +92,10 @@ def test_a_killed_process_is_named_and_the_others_are_stopped(machine, dying):
         assert lines[place + 1] == "  said by process 1"
     # JAX aborts the other one, if it has noticed by then.
     other = f"process {1 - dying} of 2 "
-    stopped = f"{other}still ran 6 s later and is stopped"
+    stopped = f"{other}was still running 6 s later and is stopped"
     aborted = f"then {other}ended with status 134 (killed by SIGABRT)"
     assert (stopped in lines) != (aborted in lines)
-    assert lines[-1] == "the same command goes on from the last checkpoint"
+    assert lines[-1] == "the same command resumes from the last checkpoint"
     assert not is_alive(machine, 1 - dying)
 
 
@@ -104,7 +104,7 @@ def test_bad_input_ends_with_status_2(machine):
     assert done.returncode == 2
     assert "nowhere.py does not exist" in done.stderr
     assert "ended with status 2 (bad usage or bad input)" in done.stderr
-    assert "goes on" not in done.stderr
+    assert "resumes" not in done.stderr
 
 
 def test_a_launcher_that_is_ended_ends_its_processes(machine):
@@ -120,5 +120,5 @@ def test_a_launcher_that_is_ended_ends_its_processes(machine):
         launcher.send_signal(signal.SIGTERM)
         _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 143
-    assert b"interrupted; the same command resumes" in said
+    assert b"interrupted; the same command resumes from" in said
     assert not is_alive(machine, 0) and not is_alive(machine, 1)

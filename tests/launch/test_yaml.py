@@ -1,4 +1,4 @@
-"""The YAML files of launch/: valid for their readers, and right in what they run."""
+"""The YAML files of launch/: their schemas, and the commands that they run."""
 
 import re
 import string
@@ -39,7 +39,7 @@ SKYPILOT = {
 
 @pytest.fixture(scope="module")
 def jobset():
-    """What `kubectl` is handed."""
+    """The input of `kubectl`."""
     head, body = JOBSET.split("apiVersion:", 1)
     assert all(line.startswith("#") for line in head.splitlines())
     return yaml.safe_load("apiVersion:" + string.Template(body).substitute(VARIABLES))
