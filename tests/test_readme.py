@@ -16,6 +16,7 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_lines
+from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable
@@ -86,11 +87,11 @@ def configs(monkeypatch):
     Training only records its config, `plan` computes without compiling, and an index
     with an encoder from the Hub is not built.
     """
-    from jaxsearch.commands import index
     from jaxsearch.plan import plan
+    from jaxsearch.search import build
 
     found: list[RunConfig] = []
-    real_plan, real_build = plan.plan, index.build
+    real_plan, real_build = plan.plan, build.build_index_folder
 
     def record(config):
         found.append(config)
@@ -104,7 +105,7 @@ def configs(monkeypatch):
 
     monkeypatch.setattr("jaxsearch.train.train", record)
     monkeypatch.setattr(plan, "plan", plan_by_arithmetic)
-    monkeypatch.setattr(index, "build", build_by_words)
+    monkeypatch.setattr(build, "build_index_folder", build_by_words)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     return found
 
@@ -172,11 +173,12 @@ def test_the_readme_s_config_loads(home):
 
 
 @pytest.mark.slow
-def test_the_readme_s_advantage_trains(home):
+def test_the_readme_s_task_and_advantage_train(home):
     mine = importlib.import_module("mine")
+    task = replace(mine.FRUGAL, protocol=QUICKSTART)
     config = tiny_config(Path("runs/mine"), warmup_steps=1, steps=1)
     read, search = config.stages
-    search = replace(search, advantage=mine.above_the_mean)
+    search = replace(search, task=task, advantage=mine.above_the_mean)
     found = train(replace(config, stages=(read, search)))
     assert found["run"] == "runs/mine"
 
@@ -186,7 +188,7 @@ def test_the_readme_s_reward_charges_for_results(home):
     text = "<think> a </think> <answer> \\boxed{b} </answer>"
     segments = (
         Segment(text="<think> q </think> <search> a </search>", is_policy=True),
-        Segment(text=" <result> b </result>", is_policy=False),
+        Segment(text=" <tool_response> b </tool_response>", is_policy=False),
         Segment(text=text, is_policy=True),
     )
     outcome = mine.FRUGAL.judged(segments, ("b",), has_ended=True, whose="a test")
