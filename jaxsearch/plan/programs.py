@@ -11,7 +11,7 @@ from jaxsearch.plan.machine import Machine
 from jaxsearch.plan.measured import Measured, measured
 from jaxsearch.plan.rollouts import Rollouts
 from jaxsearch.plan.training import Training
-from jaxsearch.rl.head import max_chunks
+from jaxsearch.rl.head_chunks import max_chunks
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.run.build import make_transformer, rollout_budgets
 

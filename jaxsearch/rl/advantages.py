@@ -1,4 +1,4 @@
-"""From rewards to advantages, one a rollout. Free functions of arrays."""
+"""Advantage estimators: from rewards to one advantage per rollout."""
 
 from typing import Any
 
@@ -19,26 +19,28 @@ def group_relative(
 ) -> Float[Array, "Q G"]:
     """GRPO: standardises each reward within its group, (r - mean) / (std + eps).
 
-    `std` is the sample standard deviation (divides by G - 1), as ReSearch's code
-    computes it; `group_relative_population` takes the other. A group whose rewards
-    are all equal has advantage exactly 0: it carries no signal, where the source
-    leaves rounding noise divided by eps. The source gives a group of one its raw
-    reward; here that is an error.
+    `std` is the sample standard deviation (divides by G - 1), as in ReSearch's code;
+    `group_relative_population` uses the population standard deviation. A group whose
+    rewards are all equal has advantage exactly 0, because it carries no signal;
+    ReSearch's code leaves rounding noise divided by eps. That code also gives a group
+    of one its raw reward; here that is an error.
 
-    A group of which some are not kept is as if it had only the others: mean and std
-    are theirs (G is their number), and a single one that is left carries no signal.
+    Answers that are not kept do not count: mean and std are those of the others, and
+    if a single one is left it carries no signal.
 
     Source: Shao et al. 2024, DeepSeekMath, section 4.1 (arXiv:2402.03300), which
     names neither the kind of std nor eps; ReSearch (arXiv:2503.19470) uses eps 1e-6.
 
     Args:
       rewards: one scalar per answer, in reward units (1.0 = exact match).
-      is_kept: answers that count, the rest get 0; None: all.
+      is_kept: answers that count; the others get 0. None: all answers count.
       eps: added to std, in reward units.
+      ddof: subtracted from G in the variance; 1 for the sample variance.
 
-    Errors: ValueError for groups of one, and for a reward that counts and is not
-    finite (the group is named); inside a compiled function, where values cannot be
-    looked at, such a group gets NaN throughout.
+    Raises:
+      ValueError: if groups have one answer, or a reward that counts is not finite; the
+        error names the group. Inside a compiled function, where values cannot be
+        checked, all answers of that group get NaN.
     """
     counted, is_finite = _checked(rewards, is_kept)
     scaled = _centred(rewards, counted) / (rewards.std(ddof=ddof, **counted) + eps)
@@ -49,9 +51,10 @@ def group_relative_population(
     rewards: Float[Array, "Q G"],
     is_kept: Bool[Array, "Q G"] | None = None,
 ) -> Float[Array, "Q G"]:
-    """`group_relative` by the population's standard deviation (divides by G).
+    """`group_relative` with the population standard deviation (divides by G).
 
-    sqrt(G / (G - 1)) times as large. DeepSeekMath's text names neither.
+    Its values are sqrt(G / (G - 1)) times those of `group_relative`. DeepSeekMath's
+    text does not say which of the two it uses.
     """
     return group_relative(rewards, is_kept, ddof=0)
 
@@ -60,10 +63,11 @@ def group_centred(
     rewards: Float[Array, "Q G"],
     is_kept: Bool[Array, "Q G"] | None = None,
 ) -> Float[Array, "Q G"]:
-    """r - mean of its group: Dr. GRPO's, and the baseline of REINFORCE++-baseline.
+    """r - mean of its group: Dr. GRPO, and the baseline of REINFORCE++-baseline.
 
-    An easy or a hard question, where rewards are nearly equal, is not blown up. Groups
-    without signal, answers that do not count and errors are as in `group_relative`.
+    Without the division by std, very easy and very hard questions, whose rewards are
+    nearly equal, are not amplified. Groups without signal, answers that do not count
+    and errors are as in `group_relative`.
 
     Source: Dr. GRPO (arXiv:2503.20783), section 3.2; R1-Searcher's code
     ("reinforce_baseline"), which then normalises over all tokens
@@ -77,7 +81,7 @@ def leave_one_out(
     rewards: Float[Array, "Q G"],
     is_kept: Bool[Array, "Q G"] | None = None,
 ) -> Float[Array, "Q G"]:
-    """RLOO: r - mean of the others of its group, G / (G - 1) times `group_centred`.
+    """RLOO: r - mean of the other answers; G / (G - 1) times `group_centred`.
 
     Groups without signal, answers that do not count and errors are as in
     `group_relative`.
@@ -95,14 +99,15 @@ def plain_reward(
     rewards: Float[Array, "Q G"],
     is_kept: Bool[Array, "Q G"] | None = None,
 ) -> Float[Array, "Q G"]:
-    """The reward itself: REINFORCE++, whose baseline is the mean over all tokens.
+    """The reward itself, as in REINFORCE++.
 
-    It wants `whiten_advantages`. A group of equal rewards does carry signal
-    here: it is measured against the other groups. Errors as in `group_relative`.
+    Use it with `whiten_advantages`, which makes the mean over all tokens of the step
+    the baseline. A group of equal rewards does carry signal here, compared with the
+    other groups. Errors are as in `group_relative`.
 
     Source: REINFORCE++ (arXiv:2501.03262).
     """
-    counted, _ = _checked(rewards, is_kept, smallest_group=1)
+    counted, _ = _checked(rewards, is_kept, min_group_size=1)
     return jnp.where(counted["where"], rewards, 0.0)
 
 
@@ -110,12 +115,12 @@ def _checked(
     rewards: Float[Array, "Q G"],
     is_kept: Bool[Array, "Q G"] | None,
     *,
-    smallest_group: int = 2,
+    min_group_size: int = 2,
 ) -> tuple[dict[str, Any], Bool[Array, "Q 1"]]:
-    """How to reduce a group to those that count; which groups are finite."""
-    if rewards.shape[1] < smallest_group:
+    """Arguments that reduce a group to the answers that count; finite groups."""
+    if rewards.shape[1] < min_group_size:
         raise ValueError(
-            f"a group needs at least {smallest_group} answers, got {rewards.shape[1]}"
+            f"a group needs at least {min_group_size} answers, got {rewards.shape[1]}"
         )
     if is_kept is None:
         is_kept = jnp.ones(rewards.shape, bool)
@@ -140,8 +145,8 @@ def _where_signal(
     counted: dict[str, Any],
     is_finite: Bool[Array, "Q 1"],
 ) -> Float[Array, "Q G"]:
-    """Exactly 0 for groups of equal rewards, and for answers that do not count."""
-    # Of no reward the largest is -inf and the smallest inf, of one they are equal.
+    """Advantages; exactly 0 in groups of equal rewards and where not counted."""
+    # The maximum of an empty set is -inf and its minimum inf; of one they are equal.
     largest = rewards.max(initial=-jnp.inf, **counted)
     has_signal = largest > rewards.min(initial=jnp.inf, **counted)
     is_used = counted["where"] & (has_signal | ~is_finite)

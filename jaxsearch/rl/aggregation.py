@@ -1,8 +1,8 @@
-"""How the losses of tokens become one number: a weight a token, then one division.
+"""Aggregation of token losses: a weight per token, then one division.
 
-Each function takes the policy tokens of every rollout of an update, [R], and returns
-the weight of each token of a rollout, [R], and what the weighted sum is divided by.
-They see the whole update, so that its cut into microbatches changes nothing.
+Each function takes the number of tokens that count in every rollout of an update, [R],
+and returns the weight of the tokens of each rollout, [R], and the divisor of the
+weighted sum. It sees the whole update, so the split into microbatches does not matter.
 """
 
 import numpy as np
@@ -12,15 +12,15 @@ Weights = tuple[Float[np.ndarray, " R"], float]
 
 
 def token_mean(num_tokens: Int[np.ndarray, " R"], *, max_len: int) -> Weights:
-    """Every token of the update counts alike: long rollouts count for more.
+    """Every token of the update has equal weight; long rollouts weigh more.
 
-    Source: DAPO (arXiv:2503.14476), section 3.3; so do ReSearch's and Search-R1's code.
+    Source: DAPO (arXiv:2503.14476), section 3.3; also ReSearch's and Search-R1's code.
     """
     return np.ones(len(num_tokens), np.float32), float(num_tokens.sum())
 
 
 def sequence_mean(num_tokens: Int[np.ndarray, " R"], *, max_len: int) -> Weights:
-    """Every rollout counts alike, its tokens by their mean; none without tokens.
+    """Every rollout with tokens has equal weight: the mean of token means.
 
     Source: GRPO (arXiv:2402.03300), equation 3; R1-Searcher's code.
     """
@@ -29,17 +29,18 @@ def sequence_mean(num_tokens: Int[np.ndarray, " R"], *, max_len: int) -> Weights
 
 
 def sequence_sum(num_tokens: Int[np.ndarray, " R"], *, max_len: int) -> Weights:
-    """The sum of each rollout's losses, meaned over rollouts with tokens.
+    """The mean, over rollouts with tokens, of the sum of token losses.
 
-    The gradient of REINFORCE as it is derived: of a rollout's log-probability.
+    This is the textbook REINFORCE gradient, of a rollout's log-probability.
     """
     return np.ones(len(num_tokens), np.float32), float((num_tokens > 0).sum())
 
 
 def fixed_length(num_tokens: Int[np.ndarray, " R"], *, max_len: int) -> Weights:
-    """The sum of all losses over rollouts times `max_len`, whatever their lengths.
+    """The sum of all losses divided by rollouts times `max_len`.
 
-    No rollout is paid for being short or long.
+    The divisor does not depend on lengths, so neither short nor long answers are
+    favoured.
 
     Source: Dr. GRPO (arXiv:2503.20783), section 3.2; max_len is the run's
     `rollout.max_len`.

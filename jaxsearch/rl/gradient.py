@@ -1,4 +1,4 @@
-"""The gradient of an objective over one microbatch, not yet divided."""
+"""The gradient of an objective, summed over one microbatch."""
 
 import dataclasses
 import functools
@@ -24,13 +24,13 @@ Forward = Callable[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """The gradient of an objective as a compiled program; equal ones share it.
+    """The gradient of an objective as a compiled program; equal instances share it.
 
-    Parameters may be sharded (`mesh.shardings`); batches are then best put on the
-    same mesh (`mesh.put_batch`).
+    Where parameters are sharded (`mesh.shardings`), put batches on the same mesh
+    (`mesh.put_batch`).
 
-    A network may read more than is trained: `frozen` and `params` are then dicts of
-    different keys. No gradient of what is frozen is computed or kept.
+    A network may read more parameters than are trained: `frozen` and `params` are then
+    dicts with different keys. No gradient of `frozen` is computed.
 
     Attributes:
       forward: whole rows to hidden states.
@@ -62,7 +62,7 @@ class Gradient:
         segments: Int[Array, "M T"],
         loss_mask: Bool[Array, "M T"],
     ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
-        """Log-probs and entropies of the tokens that count; 0 elsewhere."""
+        """Log-probs and entropies of the tokens that count; 0 at other positions."""
         params = frozen | params
         hidden = self.forward(params, tokens, segments)
         if self.head_sharding is not None:
@@ -77,7 +77,7 @@ class Gradient:
     def logprobs_of(
         self, frozen: Params, params: Params, batch: TrainBatch
     ) -> Float[Array, "M T"]:
-        """Log-probs of the batch's policy tokens under `frozen | params`."""
+        """Log-probs under `frozen | params` of the tokens that count."""
         rows = (batch.tokens, batch.segments, batch.loss_mask)
         return self.logprobs(frozen, params, *rows)[0]
 
@@ -90,12 +90,12 @@ class Gradient:
         sums: Params,
         batch: TrainBatch,
     ):
-        """`sums` plus this batch's gradients of the summed loss; its metrics."""
+        """`sums` plus the gradient of the batch's summed loss, and the metrics."""
         rows = (batch.tokens, batch.segments, batch.loss_mask)
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(frozen, reference_params, *rows)
-            # One pass after the other: side by side they need twice the memory.
+            # Forces one pass after the other; both at once need twice the memory.
             reference, params = jax.lax.optimization_barrier((reference, params))
 
         def total_loss(params):

@@ -1,4 +1,4 @@
-"""Where hidden states and the head lie on a mesh."""
+"""Sharding of the language-model head and of the hidden states it is applied to."""
 
 import dataclasses
 from typing import Any
@@ -7,28 +7,28 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-Axes = str | tuple[str, ...] | None  # of a mesh; None: nothing is spread
+Axes = str | tuple[str, ...] | None  # of a mesh; None: not sharded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadSharding:
-    """Where hidden states and the head lie on a mesh.
+    """How devices share hidden states and the head.
 
-    Every device works through the positions of its own rows by itself. Were the loop
-    over chunks left to XLA, it would sum the gradient of the whole head over all
-    devices after every chunk.
+    Every device computes the positions of its own rows. If the loop over chunks were
+    left to XLA, it would sum the gradient of the whole head over all devices after
+    every chunk.
 
     Attributes:
-      rows: of hidden states and tokens [M T ...]; only their first axis is spread.
-      head: of the head [V D] as it is stored. Its width is gathered once, and the sum
-        of the devices' gradients goes back into it.
+      rows: of hidden states and tokens [M T ...]; only their first axis is sharded.
+      head: of the head [V D] as it is stored. Its width is gathered once for a pass,
+        and the sum of the devices' gradients is sharded again.
     """
 
     rows: NamedSharding
     head: NamedSharding
 
-    def num_parts(self, rows: Array) -> int:
-        """That rows are spread over."""
+    def num_row_shards(self, rows: Array) -> int:
+        """Shards of the first axis of `rows`."""
         return len(rows) // self.rows.shard_shape(rows.shape)[0]
 
     @property
@@ -41,11 +41,11 @@ class HeadSharding:
 
     @property
     def whole(self) -> NamedSharding:
-        """Of the head as it is read: only its vocabulary is spread."""
+        """Sharding of the head as it is read: only its vocabulary is sharded."""
         return NamedSharding(self.head.mesh, PartitionSpec(self.vocab_axis, None))
 
-    def summed(self, head_grad: Float[Array, "V D"]) -> Float[Array, "V d"]:
-        """The sum over all rows' devices, each with its own part of the width."""
+    def sum_over_rows(self, head_grad: Float[Array, "V D"]) -> Float[Array, "V d"]:
+        """The sum over all devices' rows, each device with its shard of the width."""
         width_axis = self._head_axes[1]
         if width_axis is not None:
             head_grad = jax.lax.psum_scatter(

@@ -1,10 +1,10 @@
-"""Losses per token, as free functions of arrays. Sums and divisions come later."""
+"""Losses per token. `gradient` sums them, and `update` divides the sum."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_MAX_LOG_RATIO = 20.0  # exp of more may overflow, and its gradient then be NaN
+_MAX_LOG_RATIO = 20.0  # exp of more may overflow, with NaN in the gradient
 
 
 def token_log_ratio(
@@ -13,9 +13,9 @@ def token_log_ratio(
     loss_mask: Bool[Array, "M T"],
     segments: Int[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """log p / p_old of each token; 0 where not loss_mask. PPO's and GRPO's."""
-    # Replaced before exp: an inf in a branch that `where` drops still sends NaN
-    # back through its gradient.
+    """log p / p_old of each token, as in PPO and GRPO; 0 where not loss_mask."""
+    # Replaced before exp: an inf in a branch that `where` drops still gives NaN in the
+    # gradient.
     return jnp.where(loss_mask, logprobs - old_logprobs, 0.0)
 
 
@@ -25,23 +25,23 @@ def sequence_log_ratio(
     loss_mask: Bool[Array, "M T"],
     segments: Int[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """The mean of log p / p_old over a rollout's policy tokens, at each of them.
+    """The mean of log p / p_old over the rollout's tokens, at each of its tokens.
 
-    0 where not loss_mask. `segments` says which rollout of its row a token is of.
+    0 where not loss_mask. `segments` is the rollout of its row that a token is in.
 
     Source: Zheng et al. 2025, GSPO (arXiv:2507.18071), equation 7.
     """
     log_ratio = token_log_ratio(logprobs, old_logprobs, loss_mask, segments)
     num_segments = segments.shape[1] + 1
 
-    def mean_of_own(log_ratio, loss_mask, segments):
+    def segment_mean(log_ratio, loss_mask, segments):
         total = jax.ops.segment_sum(log_ratio, segments, num_segments)
         weight = jax.ops.segment_sum(
             loss_mask.astype(total.dtype), segments, num_segments
         )
         return (total / jnp.maximum(weight, 1.0))[segments]
 
-    mean = jax.vmap(mean_of_own)(log_ratio, loss_mask, segments)
+    mean = jax.vmap(segment_mean)(log_ratio, loss_mask, segments)
     return jnp.where(loss_mask, mean, 0.0)
 
 
@@ -56,9 +56,9 @@ def clipped_policy_loss(
 ) -> tuple[Float[Array, "M T"], Bool[Array, "M T"]]:
     """-min(r A, clip(r, 1 - low, 1 + high) A) with r = p / p_old, and where it clips.
 
-    0 where not loss_mask. The log-ratio is held within -20..20, as in verl (ReSearch's
-    code has no bound). `max_ratio` bounds r for negative advantages too, which the
-    clip leaves unbounded: a token far off-policy then cannot outweigh all others.
+    0 where not loss_mask. The log-ratio is clipped to -20..20, as in verl (ReSearch's
+    code has no bound). `max_ratio` also bounds r for negative advantages, which the
+    clip leaves unbounded, so that a token far off-policy cannot outweigh all others.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7; one bound each side
     as in DAPO (arXiv:2503.14476, "clip-higher": 0.2 and 0.28); equal bounds are the
@@ -81,7 +81,7 @@ def kl_k1(
 ) -> Float[Array, "M T"]:
     """log p / p_ref: an unbiased estimate of KL, of either sign.
 
-    0 where not loss_mask. It belongs into a reward (`reward_kl_weight`): as a loss its
+    0 where not loss_mask. Use it in the reward (`reward_kl_weight`): as a loss, its
     expected gradient is 0.
 
     Source: Schulman 2020, "Approximating KL divergence", estimator k1.
@@ -112,13 +112,13 @@ def kl_k3(
 ) -> Float[Array, "M T"]:
     """exp(d) - d - 1 with d = ref - policy: an unbiased, non-negative estimate of KL.
 
-    0 where not loss_mask; clamped to `bound` a token, as ReSearch's code does (a token
-    beyond it has no gradient).
+    0 where not loss_mask. Clipped to `bound` per token, as in ReSearch's code; a token
+    beyond it has no gradient.
 
     Source: Schulman 2020, "Approximating KL divergence", estimator k3.
     """
     difference = -kl_k1(logprobs, ref_logprobs, loss_mask)
-    # More is clamped below anyway; without this bound it could overflow first.
+    # Larger values are clipped below anyway; without this, exp could overflow first.
     difference = jnp.minimum(difference, _MAX_LOG_RATIO)
     return jnp.clip(jnp.exp(difference) - difference - 1.0, -bound, bound)
 
@@ -128,7 +128,7 @@ def kl_abs(
     ref_logprobs: Float[Array, "M T"],
     loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """|log p / p_ref|, as verl offers it; 0 where not loss_mask."""
+    """|log p / p_ref|, an option of verl; 0 where not loss_mask."""
     return jnp.abs(kl_k1(logprobs, ref_logprobs, loss_mask))
 
 
@@ -137,7 +137,10 @@ def kl_k1_straight(
     ref_logprobs: Float[Array, "M T"],
     loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """The value of k1 with the gradient of k2. Source: verl, "k1+"."""
+    """The value of k1 with the gradient of k2.
+
+    Source: verl, "k1+".
+    """
     return _straight(kl_k1, logprobs, ref_logprobs, loss_mask)
 
 
@@ -146,7 +149,10 @@ def kl_k3_straight(
     ref_logprobs: Float[Array, "M T"],
     loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """The value of k3 with the gradient of k2. Source: verl, "k3+"."""
+    """The value of k3 with the gradient of k2.
+
+    Source: verl, "k3+".
+    """
     return _straight(kl_k3, logprobs, ref_logprobs, loss_mask)
 
 

@@ -1,4 +1,4 @@
-"""Adam's moments in bfloat16: half the memory of the optimizer's state."""
+"""Adam with moments in bfloat16, which halves the memory of the optimizer state."""
 
 from typing import Any
 
@@ -9,13 +9,12 @@ from jaxtyping import Array, BFloat16, Float32, UInt16
 
 
 def scale_by_bfloat16_adam(b1: float, b2: float) -> optax.GradientTransformation:
-    """`optax.scale_by_adam` with both moments kept in bfloat16, computed in float32.
+    """`optax.scale_by_adam` with moments stored in bfloat16, computed in float32.
 
-    They are rounded up or down at random, with the odds that keep their mean. Rounded
-    to the nearest, a second moment would stand still: with b2 = 0.999 a step moves it
-    by up to a thousandth, and bfloat16's numbers lie four to eight thousandths apart.
-    The random bits come from the number of the step alone, so that a run that resumes
-    draws the same ones.
+    They are rounded stochastically, without bias. Rounded to nearest, a second moment
+    would not move: with b2 = 0.999 a step changes it by up to a thousandth, while
+    neighbouring bfloat16 numbers are four to eight thousandths apart. The random bits
+    depend on the step number alone, so a resumed run draws the same ones.
     """
 
     def init(params: Any) -> optax.ScaleByAdamState:
@@ -29,8 +28,8 @@ def scale_by_bfloat16_adam(b1: float, b2: float) -> optax.GradientTransformation
         count = optax.safe_increment(state.count)
         key = jax.random.fold_in(jax.random.key(0), count)
         leaves, tree = jax.tree.flatten(grads)
-        moved = [
-            _moved(jax.random.fold_in(key, i), *moments, b1, b2, count)
+        results = [
+            _adam_step(jax.random.fold_in(key, i), *moments, b1, b2, count)
             for i, moments in enumerate(
                 zip(
                     leaves,
@@ -40,33 +39,37 @@ def scale_by_bfloat16_adam(b1: float, b2: float) -> optax.GradientTransformation
                 )
             )
         ]
-        steps, mu, nu = (tree.unflatten(x) for x in zip(*moved, strict=True))
+        steps, mu, nu = (tree.unflatten(x) for x in zip(*results, strict=True))
         return steps, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
     return optax.GradientTransformation(init, update)
 
 
-def _moved(
+def _adam_step(
     key: Array, grad: Array, mu: Array, nu: Array, b1: float, b2: float, count: Array
 ) -> tuple[Array, Array, Array]:
-    """Step, and both moments after it, of one parameter."""
+    """The step of one parameter, and both moments after it."""
     mean = b1 * mu.astype(jnp.float32) + (1 - b1) * grad
     square = b2 * nu.astype(jnp.float32) + (1 - b2) * grad**2
     step = mean / (1 - b1**count)
     step /= jnp.sqrt(square / (1 - b2**count)) + 1e-8
-    # One draw of 32 bits serves both.
+    # The halves of one 32-bit draw round the two moments.
     bits = jax.random.bits(key, grad.shape, jnp.uint32)
     low, high = (bits & 0xFFFF).astype(jnp.uint16), (bits >> 16).astype(jnp.uint16)
-    return step, rounded(mean, low), rounded(square, high)
+    return (
+        step,
+        round_stochastically(mean, low),
+        round_stochastically(square, high),
+    )
 
 
-def rounded(
+def round_stochastically(
     x: Float32[Array, "*axes"], bits: UInt16[Array, "*axes"]
 ) -> BFloat16[Array, "*axes"]:
-    """x up or down to a bfloat16, up as often as x lies near the upper one.
+    """x rounded up or down to bfloat16 at random, so that the mean is x.
 
-    The lower half of a float32's bits is what bfloat16 cuts off; a random number added
-    to it carries into the upper half with just that probability.
+    bfloat16 drops the lower 16 bits of a float32. Adding 16 random bits to them carries
+    into the upper half with the probability that x should be rounded up.
     """
     whole = jax.lax.bitcast_convert_type(x, jnp.uint32) + bits.astype(jnp.uint32)
     upper = whole & jnp.uint32(0xFFFF0000)

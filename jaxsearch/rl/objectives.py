@@ -1,4 +1,4 @@
-"""What an update minimises: losses of a batch with what is worth watching."""
+"""Objectives: the losses that an update minimises, with their metrics."""
 
 import dataclasses
 import math
@@ -20,11 +20,11 @@ from jaxsearch.rl.losses import (
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss per token, 0 where not loss_mask, and sums to watch."""
+    """A loss per token, 0 where not loss_mask, and metrics as sums."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether reference log-probs are read at all; they are zeros if not."""
+        """Whether reference log-probs are computed; they are zeros if not."""
         ...
 
     def __call__(
@@ -40,26 +40,26 @@ class Objective(Protocol):
 class PolicyObjective:
     """Clipped policy loss + KL to the reference - entropy bonus.
 
-    Source: ReSearch (arXiv:2503.19470): KL (k3) in the loss, weight 0.001; entropy
-    0.001 is what its code runs with, the paper does not mention it.
+    Source: ReSearch (arXiv:2503.19470): KL (k3) in the loss, with weight 0.001. Its
+    code also has an entropy bonus of 0.001, which the paper does not mention.
     """
 
     clip_low: float = 0.2
-    """p / p_old counts from 1 - clip_low on, for negative advantages."""
+    """Lower bound 1 - clip_low of p / p_old, for negative advantages."""
     clip_high: float = 0.2
-    """And up to 1 + clip_high, for positive ones; 0.28 is DAPO's clip-higher."""
+    """Upper bound 1 + clip_high, for positive ones; DAPO's clip-higher is 0.28."""
     max_ratio: float | None = None
-    """Dual clip: p / p_old counts at most so much for negative advantages too."""
+    """Dual clip: upper bound of p / p_old for negative advantages; None: no bound."""
     log_ratio: Callable[..., Any] = token_log_ratio
-    """(logprobs, old_logprobs, loss_mask, segments) -> log p / p_old [M T]; of
-    `losses`: token_log_ratio, or sequence_log_ratio (GSPO)."""
+    """(logprobs, old_logprobs, loss_mask, segments) -> log p / p_old [M T];
+    `rl.losses` has token_log_ratio and sequence_log_ratio (GSPO)."""
     kl: Callable[..., Any] = kl_k3
-    """(logprobs, ref_logprobs, loss_mask) -> KL a token [M T]; of `losses`: kl_k3,
-    kl_k2, kl_k1, kl_abs, kl_k1_straight, kl_k3_straight."""
+    """(logprobs, ref_logprobs, loss_mask) -> KL per token [M T]; `rl.losses` has
+    kl_k3, kl_k2, kl_k1, kl_abs, kl_k1_straight and kl_k3_straight."""
     kl_weight: float = 0.001
-    """Of KL to the policy as the stage began, in the loss; 0: there is no reference."""
+    """Weight in the loss of KL to the policy at the start of the stage; 0: none."""
     entropy_weight: float = 0.0
-    """Of the entropy bonus."""
+    """Weight of the entropy bonus."""
 
     def __post_init__(self):
         if not (0 < self.clip_low < 1 and 0 < self.clip_high < math.inf):
@@ -111,7 +111,7 @@ class PolicyObjective:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImitationObjective:
-    """-log p of demonstrated policy tokens."""
+    """-log p of the demonstrations' tokens that count."""
 
     @property
     def needs_reference(self) -> bool:

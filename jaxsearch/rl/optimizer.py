@@ -1,4 +1,4 @@
-"""AdamW with warm-up and a bound on the gradient's norm."""
+"""AdamW with warm-up, cosine decay and clipping by the gradient norm."""
 
 import dataclasses
 import math
@@ -12,16 +12,16 @@ from jaxsearch.rl.moments import scale_by_bfloat16_adam
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW. Steps are updates of the stage."""
+    """AdamW. Steps are the updates of a stage."""
 
     learning_rate: float = 1e-6
     warmup_steps: int = 0  # linear, from 0
-    final_share: float = 1.0  # of the peak, at the last step; a cosine between
+    final_share: float = 1.0  # of the peak, at the last step; cosine in between
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    moments: Literal["float32", "bfloat16"] = "float32"  # how both are kept
+    moments: Literal["float32", "bfloat16"] = "float32"  # dtype they are stored in
 
     def __post_init__(self):
         if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0):
@@ -47,10 +47,11 @@ def learning_rate(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
 
     Steps are 0 .. num_updates - 1. With W = max(warmup_steps, 1), step 0 has
     peak / W (the first update already moves), step W - 1 the peak, the last step
-    `final_share` of it, and so has every step beyond. A stage that is no longer
-    than its warm-up only rises.
+    `final_share` of it, as has every later step. In a stage that is no longer than
+    its warm-up, the rate only rises.
 
-    Errors: ValueError if there is no update.
+    Raises:
+      ValueError: if num_updates is less than 1.
     """
     if num_updates < 1:
         raise ValueError(f"num_updates must be at least 1, got {num_updates}")
@@ -71,14 +72,14 @@ def learning_rate(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
 def make_optimizer(
     config: OptimizerConfig, num_updates: int
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW on the schedule over `num_updates` updates.
+    """Clipping by global norm, then AdamW on a schedule over `num_updates` updates.
 
-    Weight decay reaches every parameter, norms and biases included, as in ReSearch.
+    Weight decay applies to every parameter, norms and biases included, as in ReSearch.
     """
     kinds = {"float32": optax.scale_by_adam, "bfloat16": scale_by_bfloat16_adam}
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        # AdamW, as optax.adamw puts it together.
+        # The same parts as optax.adamw.
         optax.chain(
             kinds[config.moments](config.beta1, config.beta2),
             optax.add_decayed_weights(config.weight_decay),

@@ -1,7 +1,7 @@
-"""From one advantage a rollout to one a token: KL in the reward, normalisation.
+"""Quantities per token that shape advantages: returns, whitening, importance.
 
-Tokens that the policy did not sample take no part: their reward is 0, what comes after
-them is carried past them, and no mean counts them.
+Tokens that do not count take no part: their reward is 0, returns are carried past
+them, and no mean includes them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ def discounted_returns(
     *,
     gamma: float = 1.0,
 ) -> Float[Array, "M T"]:
-    """The sum of a token's reward and of those after it in its rollout.
+    """The sum of a token's reward and the rewards after it in its rollout.
 
-    Each policy token further on is discounted by gamma; 0 where not loss_mask.
+    Rewards are discounted by gamma per later token that counts; 0 where not loss_mask.
 
-    Source: REINFORCE++ (arXiv:2501.03262). verl carries the sum past observations as
-    here; ReSearch's code starts anew before each, which cuts what was written before
-    the last search off from the reward: left out as a defect.
+    Source: REINFORCE++ (arXiv:2501.03262). verl carries the sum past observations, as
+    here. ReSearch's code restarts it before each, so that tokens before the last search
+    get none of the reward; that is treated as a defect and not reproduced.
     """
 
     def step(carry: tuple[Array, Array], column: Any) -> tuple[Any, Array]:
@@ -47,32 +47,37 @@ def whitened(
     loss_mask: Sequence[Bool[Array, "_ _"]],
     *,
     ddof: int = 0,
-    least_variance: float = 1e-8,
+    min_variance: float = 1e-8,
     added_variance: float = 0.0,
 ) -> list[Float[Array, "_ _"]]:
-    """All policy tokens of all microbatches brought to mean 0 and variance 1.
+    """Values with mean 0 and variance 1 over the tokens of all microbatches.
 
-    0 where not loss_mask. `ddof` is taken from their number in the variance. The
-    defaults are R1-Searcher's code; verl's takes 1 and adds 1e-8 to the variance, so in
-    both equal values become 0. Sums are taken over all devices and processes.
+    0 where not loss_mask. Sums are over all devices and processes. The defaults are
+    those of R1-Searcher's code; verl has ddof 1 and adds 1e-8 to the variance. With
+    either, equal values become 0.
 
     Source: REINFORCE++ (arXiv:2501.03262).
+
+    Args:
+      ddof: subtracted from the number of tokens in the variance.
+      min_variance: lower bound of the variance.
+      added_variance: added to it.
     """
     pairs = list(zip(values, loss_mask, strict=True))
-    parts = [run_blocking(_total, x, mask) for x, mask in pairs]
-    total, weight = (sum(part[i] for part in parts) for i in (0, 1))
+    sums = [run_blocking(_total, x, mask) for x, mask in pairs]
+    total, weight = (sum(one[i] for one in sums) for i in (0, 1))
     mean = total / jnp.maximum(weight, 1.0)
     squares = sum(run_blocking(_squares, x, mask, mean) for x, mask in pairs)
     variance = squares / jnp.maximum(weight - ddof, 1.0)
-    scale = jax.lax.rsqrt(jnp.maximum(variance, least_variance) + added_variance)
+    scale = jax.lax.rsqrt(jnp.maximum(variance, min_variance) + added_variance)
     return [_scaled(x, mask, mean, scale) for x, mask in pairs]
 
 
 def run_blocking(program: Callable[..., Any], *arguments: Any) -> Any:
-    """What the program returns, computed.
+    """The program's results, after waiting for them.
 
-    Of programs that sum over processes and do not depend on each other, two may run at
-    once, and in another order in another process: then each waits for the other.
+    Two programs that reduce over processes and do not depend on each other may run in
+    a different order in each process, and then wait for each other forever.
     """
     return jax.block_until_ready(program(*arguments))
 
@@ -94,18 +99,18 @@ def _scaled(x: Array, mask: Array, mean: Array, scale: Array) -> Array:
 
 def importance(
     logprobs: Float[Array, "M T"],
-    sampled_logprobs: Float[Array, "M T"],
+    sampling_logprobs: Float[Array, "M T"],
     loss_mask: Bool[Array, "M T"],
     *,
     max_weight: ArrayLike,
 ) -> Float[Array, "M T"]:
-    """min(p / q, max_weight): what a token of q counts as one of p; 1 elsewhere.
+    """Importance weights min(p / q, max_weight); 1 where not loss_mask.
 
-    p is the policy as the trainer computes it, q what the sampler drew from: its
-    arithmetic may differ, and its top-p or top-k cut does.
+    p is the policy as the trainer computes it, and q the distribution that the sampler
+    drew from, which differs by rounding and by top-k or top-p truncation.
 
     Source: truncated importance sampling, Yao et al. 2025, "Your efficient RL framework
     secretly brings you off-policy RL training".
     """
-    ratio = jnp.exp(jnp.where(loss_mask, logprobs - sampled_logprobs, 0.0))
+    ratio = jnp.exp(jnp.where(loss_mask, logprobs - sampling_logprobs, 0.0))
     return jnp.minimum(ratio, max_weight)

@@ -21,13 +21,13 @@ Metrics = dict[str, Any]  # name -> Mean, Max or scalar, on the device
 
 
 class TrainState(NamedTuple):
-    """Everything of an update that outlives it.
+    """Training state that persists between updates.
 
     Attributes:
-      params: what is trained, and no more.
-      reference: what `params` were when KL began to be measured; {} where it is not.
-      num_updates: applied in this stage.
-      num_skipped: non-finite updates in a row.
+      params: the trained parameters only.
+      reference: `params` at the start of the stage, for KL; {} if KL is not measured.
+      num_updates: updates applied in this stage.
+      num_skipped: consecutive updates skipped because they were not finite.
     """
 
     params: Params
@@ -43,13 +43,13 @@ def begin_stage(
     *,
     needs_reference: bool,
 ) -> TrainState:
-    """A fresh optimizer; the reference is a copy of the parameters as they are.
+    """The state at the start of a stage: a fresh optimizer, and a new reference.
 
-    Everything lies where the parameters lie. `params` are taken over, not copied:
-    the first update donates them, and reading them after it is an error.
+    Everything is on the devices of the parameters. `params` are not copied: the first
+    update donates them, and reading them afterwards is an error.
     """
     state = initial_state(params, optimizer, needs_reference=needs_reference)
-    return _beside(params, state)
+    return _on_devices_of(params, state)
 
 
 def initial_state(
@@ -58,7 +58,7 @@ def initial_state(
     *,
     needs_reference: bool,
 ) -> TrainState:
-    """The state before the first update, wherever JAX puts its arrays."""
+    """The state before the first update, on JAX's default device where new."""
     return TrainState(
         params=params,
         opt_state=optimizer.init(params),
@@ -68,30 +68,33 @@ def initial_state(
     )
 
 
-def _beside(params: Params, tree: Any) -> Any:
-    """`tree` with what is not on the devices of `params` yet put onto all of them.
+def _on_devices_of(params: Params, tree: Any) -> Any:
+    """`tree` with its uncommitted arrays replicated over the devices of `params`.
 
-    What an optimizer makes in the shape of a parameter is sharded like it already;
-    a counter left on one device would be moved by the first update and compile the
-    second one anew.
+    Arrays that an optimizer makes in the shape of a parameter are sharded like it
+    already. A counter left on one device would be moved by the first update, and the
+    second one would be compiled again.
     """
     first = jax.tree.leaves(params)[0]
     if not first.committed:
         return tree
-    place = first.sharding
-    if isinstance(place, NamedSharding):
-        place = NamedSharding(place.mesh, PartitionSpec())
-    return jax.tree.map(lambda x: x if x.committed else jax.device_put(x, place), tree)
+    sharding = first.sharding
+    if isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda x: x if x.committed else jax.device_put(x, sharding), tree
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Updater:
-    """Gradient, sum and step. The fields not told of here are those of `Gradient`.
+    """Sums gradients over microbatches and applies the optimizer.
 
-    The program of the step belongs to one Updater: keep it for a stage.
+    The compiled step belongs to one Updater: keep it for a stage.
 
     Attributes:
-      frozen: parameters that the network reads beside the trained ones.
+      forward, head, objective, temperature, head_sharding: as in `Gradient`.
+      frozen: parameters that the network reads but that are not trained.
     """
 
     forward: Forward
@@ -113,10 +116,10 @@ class Updater:
         )
 
     def __post_init__(self):
-        _ = self.gradient  # so that what does not fit is said here
+        _ = self.gradient  # checks the fields now
 
     def logprobs_of(self, params: Params, batch: TrainBatch) -> Float[Array, "M T"]:
-        """Log-probs of the batch's policy tokens under `frozen | params`."""
+        """Log-probs under `frozen | params` of the tokens that count."""
         return self.gradient.logprobs_of(self.frozen, params, batch)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -150,14 +153,19 @@ class Updater:
     ) -> tuple[TrainState, dict[str, Mean | Max | Array]]:
         """One optimizer step on the weighted sum of all tokens' losses / divisor.
 
-        Without a divisor it is the sum of the weights: the step is on their mean.
+        An update whose gradient is not finite is skipped and counted; without any token
+        that counts, the gradient is 0 / 0. The metric `skipped` is the number of
+        consecutive skipped updates, this one included.
 
-        A gradient that is not finite (that of no policy token at all is 0 / 0)
-        changes nothing and is counted: `skipped` is the number of such updates in a
-        row, this one included. The state given is donated; the metrics are not part
-        of the new one and may be read at any time.
+        Args:
+          state: donated.
+          divisor: None for the sum of the weights, which makes the loss a mean.
 
-        Errors: ValueError if there is no microbatch.
+        Returns:
+          The new state and the metrics, which may be read at any time.
+
+        Raises:
+          ValueError: if there is no microbatch.
         """
         sums, metrics = self.gradient_sums(state, microbatches)
         if divisor is not None:
@@ -173,12 +181,13 @@ class Updater:
     ) -> tuple[Params, dict[str, Mean | Max]]:
         """Gradients of the summed (not yet divided) loss, and the merged metrics.
 
-        The gradient of the mean is this over `metrics["loss"].weight`. Sums are kept
-        in float32 at least.
+        The gradient of the mean is this divided by `metrics["loss"].weight`. Sums are
+        kept in float32 at least.
 
-        Errors: ValueError if there is no microbatch.
+        Raises:
+          ValueError: if there is no microbatch.
         """
-        # Zeros to begin with, so that the first microbatch needs no other program.
+        # Starting from zeros, the first microbatch runs the same program as the others.
         sums = jax.tree.map(_zeros, state.params)
         metrics = None
         for batch in microbatches:

@@ -42,7 +42,7 @@ COUNTED_HERE = {
 
 
 # How verl normalises; the defaults are R1-Searcher's.
-VERL = {"ddof": 1, "least_variance": 0.0, "added_variance": 1e-8}
+VERL = {"ddof": 1, "min_variance": 0.0, "added_variance": 1e-8}
 
 
 def test_no_function_of_the_reference_is_left_out(vectors):

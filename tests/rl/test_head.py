@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsearch.rl import head as head_module
+from jaxsearch.rl import head_chunks
 from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rl.head_sharding import HeadSharding
 
@@ -79,7 +79,7 @@ def mask(kind):
 def test_values_and_gradients_are_those_of_full_logits(
     monkeypatch, kind, chunk, temperature
 ):
-    monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", chunk)
+    monkeypatch.setattr(head_chunks, "_CHUNK_POSITIONS", chunk)
     hidden, head, tokens, weights = inputs(1)
     args = (hidden, head, tokens, mask(kind), temperature, weights)
     grads, outputs = value_and_grads(policy_logprobs, *args)
@@ -91,7 +91,7 @@ def test_values_and_gradients_are_those_of_full_logits(
 @pytest.mark.parametrize("chunk", [5, 2048])
 def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk):
     """Rows over two axes, the vocabulary over a third, the width stored in parts."""
-    monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", chunk)
+    monkeypatch.setattr(head_chunks, "_CHUNK_POSITIONS", chunk)
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), AXES)
     place = functools.partial(NamedSharding, mesh)
     places = HeadSharding(
@@ -118,7 +118,7 @@ def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk
 
 
 def test_entropy_gradient_alone_is_that_of_full_logits(monkeypatch):
-    monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", 15)
+    monkeypatch.setattr(head_chunks, "_CHUNK_POSITIONS", 15)
     hidden, head, tokens, weights = inputs(2)
     weights = weights.at[0].set(0.0)
     args = (hidden, head, tokens, mask("random"), 0.8, weights)
@@ -190,7 +190,7 @@ def largest_array(function, *args):
 
 
 def test_nothing_of_all_positions_times_vocabulary_exists(monkeypatch):
-    monkeypatch.setattr(head_module, "_CHUNK_POSITIONS", 8)
+    monkeypatch.setattr(head_chunks, "_CHUNK_POSITIONS", 8)
     rows, row_len, width, vocab = 2, 32, 4, 64
     hidden, head = jnp.ones((rows, row_len, width)), jnp.ones((vocab, width))
     tokens = jnp.ones((rows, row_len), jnp.int32)

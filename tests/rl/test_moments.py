@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxsearch.mesh import MeshShape, make_mesh, shardings
-from jaxsearch.rl.moments import rounded, scale_by_bfloat16_adam
+from jaxsearch.rl.moments import round_stochastically, scale_by_bfloat16_adam
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 
 
@@ -16,7 +16,7 @@ def test_rounding_keeps_the_mean_and_gives_the_neighbours():
     bits = jnp.arange(2**16, dtype=jnp.uint16)
     for k in range(9):
         x = jnp.full(bits.shape, -(1 + k / 1024), jnp.float32)
-        found = np.asarray(rounded(x, bits).astype(jnp.float32))
+        found = np.asarray(round_stochastically(x, bits).astype(jnp.float32))
         assert set(found) <= {-1.0, -(1 + 8 / 1024)}
         np.testing.assert_allclose(found.mean(), x[0], rtol=1e-7)
 
@@ -24,7 +24,7 @@ def test_rounding_keeps_the_mean_and_gives_the_neighbours():
 def test_what_bfloat16_holds_is_left_as_it_is():
     x = jnp.array([0.0, 1.0, -2.5, 3e38, 1e-30]).astype(jnp.bfloat16)
     bits = jnp.full(x.shape, 0xFFFF, jnp.uint16)
-    np.testing.assert_array_equal(rounded(x.astype(jnp.float32), bits), x)
+    np.testing.assert_array_equal(round_stochastically(x.astype(jnp.float32), bits), x)
 
 
 def test_a_second_moment_goes_on_moving():

@@ -22,7 +22,7 @@ from jaxsearch.mesh import (
 )
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rl import head as head_module
+from jaxsearch.rl import head_chunks
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.batching import TrainBatch, microbatches
 from jaxsearch.rl.objectives import ImitationObjective, PolicyObjective
@@ -241,7 +241,7 @@ def transformer():
     params, reference = (init(jax.random.key(seed)) for seed in (0, 1))
     state = begin_stage(params, OPTIMIZER, needs_reference=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head_module, "_CHUNK_POSITIONS", 96)
+        patch.setattr(head_chunks, "_CHUNK_POSITIONS", 96)
         yield updater, state._replace(reference=reference)
 
 
