@@ -22,7 +22,7 @@ class OutcomeLike(Protocol):
     @property
     def reward(self) -> float: ...
     @property
-    def parts(self) -> Mapping[str, float]: ...
+    def terms(self) -> Mapping[str, float]: ...
     @property
     def reason(self) -> str: ...
     @property
@@ -139,16 +139,16 @@ def _reward_metrics(
     outcomes: Sequence[OutcomeLike],
     is_judged: Sequence[bool],
 ) -> dict[str, Mean]:
-    parts: dict[str, list[float]] = {}
+    terms: dict[str, list[float]] = {}
     groups: dict[int, list[float]] = {}
     for one, outcome, counts in zip(trajectories, outcomes, is_judged, strict=True):
         group = groups.setdefault(one.prompt_index, [])
         if one.is_kept:
             group.append(outcome.reward)
         if counts:
-            for name, value in outcome.parts.items():
-                parts.setdefault(name, []).append(value)
-    if reserved := {"mean", "group_std"} & parts.keys():
+            for name, value in outcome.terms.items():
+                terms.setdefault(name, []).append(value)
+    if reserved := {"mean", "group_std"} & terms.keys():
         raise ValueError(
             f"a reward part may not be called {sorted(reserved)}: "
             "reward/mean and reward/group_std are taken"
@@ -157,7 +157,7 @@ def _reward_metrics(
     return {
         "reward/mean": Mean.of(list(itertools.compress(rewards, is_judged))),
         "reward/group_std": Mean.of([float(np.std(g)) for g in groups.values() if g]),
-        **{f"reward/{name}": Mean.of(values) for name, values in parts.items()},
+        **{f"reward/{name}": Mean.of(values) for name, values in terms.items()},
         "groups_without_signal": Mean.of([len(set(g)) < 2 for g in groups.values()]),
     }
 

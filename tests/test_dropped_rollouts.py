@@ -66,7 +66,7 @@ def make_trajectory(rng, prompt_index, sample_index, status=Status.ENDED, text="
 
 
 def outcome(reward):
-    return Outcome(reward=reward, parts={}, reason="", prediction=None)
+    return Outcome(reward=reward, terms={}, reason="", prediction=None)
 
 
 def estimate(trajectories, outcomes, estimator=group_relative, group_size=4):

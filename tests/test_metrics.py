@@ -20,9 +20,9 @@ from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 
 class Outcome:
-    def __init__(self, reward, **parts):
+    def __init__(self, reward, **terms):
         self.reward = reward
-        self.parts = parts
+        self.terms = terms
         self.reason = "because"
         self.prediction = None
 

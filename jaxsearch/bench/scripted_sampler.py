@@ -77,7 +77,7 @@ class ScriptedProtocol(Protocol):
     def render(self, passages: Sequence[Passage]) -> str:
         return "".join(f" {passage.text}" for passage in passages)
 
-    def framed(self, body: str) -> str:
+    def frame(self, body: str) -> str:
         return body
 
     def has_answer(self, segments: Sequence[Segment]) -> bool:

@@ -56,15 +56,15 @@ _ALL = (*_COMPARING, "2", "3")
 
 def dataset(run_folder: Path | None, seed: int) -> Dataset:
     """Training worlds, the held-out world, and a tokenizer from the former alone."""
-    return _material(seed, QUICKSTART)
+    return _dataset(seed, QUICKSTART)
 
 
 def r1_searcher_dataset(run_folder: Path | None, seed: int) -> Dataset:
     """The same worlds, with a tokenizer that has R1-Searcher's tags."""
-    return _material(seed, QUICKSTART_R1_SEARCHER)
+    return _dataset(seed, QUICKSTART_R1_SEARCHER)
 
 
-def _material(seed: int, protocol: Protocol) -> Dataset:
+def _dataset(seed: int, protocol: Protocol) -> Dataset:
     heldout, worlds = _worlds(seed)
     return Dataset(
         questions=[question for world in worlds for question in world.questions],
@@ -191,7 +191,7 @@ def _demonstrations(
     is_reluctant = random.Random(f"reluctance-{seed}").random
     is_untagged = random.Random(f"untagged-{seed}").random
     return [
-        unsearched(question, protocol)
+        answer_without_search(question, protocol)
         if is_reluctant() < reluctant_share
         else demonstrate(
             question,
@@ -245,7 +245,7 @@ def demonstrate(
     )
 
 
-def unsearched(question: Question, protocol: Protocol) -> Demonstration:
+def answer_without_search(question: Question, protocol: Protocol) -> Demonstration:
     """An answer without a search: the name that the question begins from."""
     name = question.metadata["steps"][0]["query"]
     turn = " " + protocol.answer_turn("", name)

@@ -126,7 +126,7 @@ class Observer:
         body, num_deleted = strip_tags(
             self.protocol.render(passages), self._banned_strings
         )
-        ids = self.tokenizer.encode(self.protocol.framed(body))
+        ids = self.tokenizer.encode(self.protocol.frame(body))
         kept = [i for i in ids if i not in self._banned_ids]
         return kept, num_deleted + len(ids) - len(kept)
 

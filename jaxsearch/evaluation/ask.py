@@ -30,7 +30,7 @@ def ask(run: Run, params: Params, question: str) -> tuple[Trajectory, Outcome]:
         stage=EVALUATION_STAGE,
         temperature=0.0,
     )
-    outcome = run.task.judged(
+    outcome = run.task.judge(
         trajectory.segments,
         asked.golden_answers,
         has_ended=trajectory.has_ended,

@@ -41,7 +41,7 @@ class LoggedRollout:
     total_len: int
     policy_len: int
     reward: float
-    parts: Mapping[str, float]
+    terms: Mapping[str, float]
     reason: str
     prediction: str | None
     advantage: float | list[float] | None
@@ -125,7 +125,7 @@ def _record(
         "total_len": len(trajectory.tokens),
         "policy_len": int(trajectory.is_policy.sum()),
         "reward": float(outcome.reward),
-        "parts": {name: float(value) for name, value in outcome.parts.items()},
+        "parts": {name: float(value) for name, value in outcome.terms.items()},
         "reason": outcome.reason,
         "prediction": outcome.prediction,
         "advantage": advantage,
@@ -150,7 +150,7 @@ def _logged(record: dict[str, Any]) -> LoggedRollout:
         policy_len=record["policy_len"],
         # Only numbers are restored, because a prediction may be the text "NaN".
         reward=json_lines.restored(record["reward"]),
-        parts=json_lines.restored(record["parts"]),
+        terms=json_lines.restored(record["parts"]),
         reason=record["reason"],
         prediction=record["prediction"],
         advantage=json_lines.restored(record["advantage"]),

@@ -154,13 +154,13 @@ class Protocol(abc.ABC):
         hold half a tag each.
         """
 
-    def framed(self, body: str) -> str:
+    def frame(self, body: str) -> str:
         """A rendered text as it enters the context."""
         return f"{self.result_open}{body}{self.result_close}"
 
     def observation(self, passages: Sequence[Passage]) -> str:
         """The observation of passages that hold no control tags."""
-        return self.framed(self.render(passages))
+        return self.frame(self.render(passages))
 
     # ---------------------------------------------------------------------- judging
 
@@ -172,7 +172,7 @@ class Protocol(abc.ABC):
         """
         return f" {self.result.open}{self.result.close} "
 
-    def judged_text(self, segments: Sequence[Segment]) -> str:
+    def policy_text(self, segments: Sequence[Segment]) -> str:
         """The text of the policy, with a placeholder for each observation."""
         runs = policy_runs(segments)
         return "".join(self.placeholder if run is None else run for run in runs)
@@ -185,7 +185,7 @@ class Protocol(abc.ABC):
 
     def has_answer(self, segments: Sequence[Segment]) -> bool:
         """Whether the policy wrote exactly one answer, in one turn."""
-        text = self.judged_text(segments)
+        text = self.policy_text(segments)
         answer = first_span(text, self.answer)
         return (
             answer is not None

@@ -83,7 +83,7 @@ class ReSearch(Protocol):
 
     def has_answer(self, segments: Sequence[Segment]) -> bool:
         """Whether there is exactly one answer, in one turn, with a box in it."""
-        answer = first_span(self.judged_text(segments), self.answer) or ""
+        answer = first_span(self.policy_text(segments), self.answer) or ""
         return all(brace in answer for brace in BOX) and super().has_answer(segments)
 
     def search_turn(self, thought: str, query: str) -> str:

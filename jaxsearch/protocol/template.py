@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-PLACE = "{question}"
+PLACEHOLDER = "{question}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,12 @@ class PromptTemplate:
 
     def fill_text(self, question: str) -> str:
         """The prompt as text."""
-        return self.text.replace(PLACE, question)
+        return self.text.replace(PLACEHOLDER, question)
 
     def fill_messages(self, question: str) -> list[dict[str, str]]:
         """The prompt as chat messages."""
         return [
-            {**message, "content": message["content"].replace(PLACE, question)}
+            {**message, "content": message["content"].replace(PLACEHOLDER, question)}
             for message in self.messages
         ]
 
@@ -56,9 +56,10 @@ def read_template(path: str) -> PromptTemplate:
     else:
         template = PromptTemplate(text="", messages=_messages(text, path))
         parts = [message["content"] for message in template.messages]
-    if not any(PLACE in part for part in parts):
+    if not any(PLACEHOLDER in part for part in parts):
         raise ValueError(
-            f"prompt template {path} has no {PLACE}: write it where the question goes"
+            f"prompt template {path} has no {PLACEHOLDER}; write it where the question "
+            "goes"
         )
     return template
 

@@ -33,7 +33,7 @@ def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> 
     facts = {
         "Gold": f'<span class="gold">{gold}</span>',
         "Predicted": f"<q>{escape(answer)}</q>",
-        "Reward": f"<b>{number_text(rollout.reward)}</b> {_parts(rollout)}",
+        "Reward": f"<b>{number_text(rollout.reward)}</b> {_terms(rollout)}",
         "Reason": escape(rollout.reason),
         "Ended": _words(rollout.status),
         "Tokens": f"{rollout.policy_len} of {rollout.total_len} written by the policy",
@@ -79,12 +79,12 @@ def _piece(piece: Piece) -> str:
     return f'<span class="masked" title="not trained on">{text}</span>'
 
 
-def _parts(rollout: LoggedRollout) -> str:
-    parts = [
+def _terms(rollout: LoggedRollout) -> str:
+    terms = [
         f"<span>{html.escape(name)} {number_text(value)}</span>"
-        for name, value in rollout.parts.items()
+        for name, value in rollout.terms.items()
     ]
-    return f'<span class="parts">{"".join(parts)}</span>' if parts else ""
+    return f'<span class="parts">{"".join(terms)}</span>' if terms else ""
 
 
 def _searches(searches: tuple[ToolCall, ...]) -> str:

@@ -63,7 +63,7 @@ class Task:
             _check_reward(self.name, field, first, vars(self)[field])
         _check_protocol(self.name, self.protocol)
 
-    def judged(
+    def judge(
         self,
         segments: Sequence[Segment],
         golden_answers: Sequence[str],
@@ -78,7 +78,7 @@ class Task:
         """
         return self._outcome(self.reward, segments, golden_answers, has_ended, whose)
 
-    def judged_text(
+    def judge_text(
         self,
         response: str,
         golden_answers: Sequence[str],
@@ -175,9 +175,9 @@ def _check_protocol(task: str, protocol: Protocol) -> None:
     answer = protocol.answer_turn(_THOUGHT, _ANSWER)
     if not protocol.has_answer([Segment(text=answer, is_policy=True)]):
         raise refuse(f"answer_turn writes {answer!r}, in which has_answer finds none")
-    frame = protocol.framed("")
+    frame = protocol.frame("")
     for tag in (*protocol.stop_tags, *protocol.result):
         if tag not in protocol.control_tags:
             raise refuse(f"{tag!r} is not among control_tags: a passage could hold it")
     if not all(tag in frame for tag in protocol.result):
-        raise refuse(f"framed writes {frame!r} without the tags {protocol.result}")
+        raise refuse(f"frame writes {frame!r} without the tags {protocol.result}")

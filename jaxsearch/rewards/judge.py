@@ -11,7 +11,7 @@ from jaxsearch.trajectory import Status, Trajectory
 
 # A question whose search failed counts as wrong: the policy could not answer it.
 _TOOL_FAILED = Outcome(
-    reward=0.0, parts={}, reason="its search failed", prediction=None
+    reward=0.0, terms={}, reason="its search failed", prediction=None
 )
 
 
@@ -36,7 +36,7 @@ def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
     outcomes = [
         _TOOL_FAILED
         if t.status is Status.TOOL_FAILED
-        else task.judged(
+        else task.judge(
             t.segments,
             t.golden_answers,
             has_ended=t.has_ended,

@@ -10,8 +10,8 @@ class Outcome:
     """What a rollout earned, and why.
 
     Attributes:
-      reward: the sum of `parts`.
-      parts: by name, in reward units.
+      reward: the sum of `terms`.
+      terms: by name, in reward units.
       reason: why, in words.
       prediction: the answer given, not normalised, whatever it earned; None when
         there is none that can be read.
@@ -22,7 +22,7 @@ class Outcome:
     """
 
     reward: float
-    parts: dict[str, float]
+    terms: dict[str, float]
     reason: str
     prediction: str | None
     findings: Mapping[str, float | str | bool | None] = dataclasses.field(
@@ -30,11 +30,11 @@ class Outcome:
     )
 
     def __post_init__(self):
-        for value in (self.reward, *self.parts.values()):
+        for value in (self.reward, *self.terms.values()):
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(
-                    f"a reward and its parts must be finite numbers of Python's, got "
-                    f"{self.reward!r} and {self.parts} (reason: {self.reason!r})"
+                    f"a reward and its terms must be finite numbers of Python's, got "
+                    f"{self.reward!r} and {self.terms} (reason: {self.reason!r})"
                 )
         if not isinstance(self.prediction, str | None):
             raise ValueError(

@@ -26,12 +26,12 @@ from jaxsearch.rewards.answers import (
 )
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.r1_searcher_format import (
-    Reading,
+    ParsedRollout,
     code_fault,
     paper_fault,
+    parse_segments,
+    parse_text,
     qwen_fault,
-    read_segments,
-    read_text,
     reply_fault,
     tag_counts,
 )
@@ -57,7 +57,7 @@ def r1_searcher_stage1(
     Format as in `r1_searcher_stage2`. The end token changes nothing in any of these.
     """
     require_golden_answers(golden_answers)
-    return _paper_stage1(read_segments(segments, protocol))
+    return _paper_stage1(parse_segments(segments, protocol))
 
 
 def r1_searcher_stage1_text(
@@ -68,7 +68,7 @@ def r1_searcher_stage1_text(
     protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_stage1` for a text without provenance."""
-    return _paper_stage1(read_text(response, protocol))
+    return _paper_stage1(parse_text(response, protocol))
 
 
 def r1_searcher_stage2(
@@ -87,7 +87,7 @@ def r1_searcher_stage2(
     documents.
     """
     require_golden_answers(golden_answers)
-    return _paper_stage2(read_segments(segments, protocol), golden_answers)
+    return _paper_stage2(parse_segments(segments, protocol), golden_answers)
 
 
 def r1_searcher_stage2_text(
@@ -98,7 +98,7 @@ def r1_searcher_stage2_text(
     protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_stage2` for a text without provenance."""
-    return _paper_stage2(read_text(response, protocol), golden_answers)
+    return _paper_stage2(parse_text(response, protocol), golden_answers)
 
 
 def r1_searcher_qwen(
@@ -114,8 +114,8 @@ def r1_searcher_qwen(
     ten words, or one that names a query or documents.
     """
     require_golden_answers(golden_answers)
-    reading = read_segments(segments, protocol)
-    return _by_f1(reading, golden_answers, qwen_fault(reading), QWEN_PENALTY)
+    parsed = parse_segments(segments, protocol)
+    return _by_f1(parsed, golden_answers, qwen_fault(parsed), QWEN_PENALTY)
 
 
 def r1_searcher_qwen_text(
@@ -126,9 +126,9 @@ def r1_searcher_qwen_text(
     protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_qwen` for a text without provenance, equal to the reference."""
-    reading = read_text(response + _QWEN_END * has_ended, protocol)
-    outcome = _by_f1(reading, golden_answers, qwen_fault(reading), QWEN_PENALTY)
-    return dataclasses.replace(outcome, findings=reading.findings)
+    parsed = parse_text(response + _QWEN_END * has_ended, protocol)
+    outcome = _by_f1(parsed, golden_answers, qwen_fault(parsed), QWEN_PENALTY)
+    return dataclasses.replace(outcome, findings=parsed.findings)
 
 
 def r1_searcher_llama_stage1(
@@ -143,7 +143,7 @@ def r1_searcher_llama_stage1(
     The paper's stage 1 has no reward for answers.
     """
     require_golden_answers(golden_answers)
-    return _llama_stage1(read_segments(segments, protocol), golden_answers)
+    return _llama_stage1(parse_segments(segments, protocol), golden_answers)
 
 
 def r1_searcher_llama_stage1_text(
@@ -154,9 +154,9 @@ def r1_searcher_llama_stage1_text(
     protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_llama_stage1` for one text, equal to the reference."""
-    reading = read_text(response + _LLAMA_END * has_ended, protocol)
-    outcome = _llama_stage1(reading, golden_answers)
-    return dataclasses.replace(outcome, findings=reading.findings)
+    parsed = parse_text(response + _LLAMA_END * has_ended, protocol)
+    outcome = _llama_stage1(parsed, golden_answers)
+    return dataclasses.replace(outcome, findings=parsed.findings)
 
 
 def r1_searcher_llama_stage2(
@@ -168,8 +168,8 @@ def r1_searcher_llama_stage2(
 ) -> Outcome:
     """F1, and -1 for bad format (the paper: -2)."""
     require_golden_answers(golden_answers)
-    reading = read_segments(segments, protocol)
-    return _by_f1(reading, golden_answers, code_fault(reading), LLAMA_PENALTY)
+    parsed = parse_segments(segments, protocol)
+    return _by_f1(parsed, golden_answers, code_fault(parsed), LLAMA_PENALTY)
 
 
 def r1_searcher_llama_stage2_text(
@@ -180,38 +180,38 @@ def r1_searcher_llama_stage2_text(
     protocol: Protocol,
 ) -> Outcome:
     """`r1_searcher_llama_stage2` for one text, equal to the reference."""
-    reading = read_text(response + _LLAMA_END * has_ended, protocol)
-    outcome = _by_f1(reading, golden_answers, code_fault(reading), LLAMA_PENALTY)
-    return dataclasses.replace(outcome, findings=reading.findings)
+    parsed = parse_text(response + _LLAMA_END * has_ended, protocol)
+    outcome = _by_f1(parsed, golden_answers, code_fault(parsed), LLAMA_PENALTY)
+    return dataclasses.replace(outcome, findings=parsed.findings)
 
 
-def _paper_stage1(reading: Reading) -> Outcome:
-    fault = paper_fault(reading)
-    retrieval = RETRIEVAL_REWARD if reading.num_searches else 0.0
+def _paper_stage1(parsed: ParsedRollout) -> Outcome:
+    fault = paper_fault(parsed)
+    retrieval = RETRIEVAL_REWARD if parsed.num_searches else 0.0
     good_format = 0.0 if fault else FORMAT_REWARD
-    searches = f"{reading.num_searches} searches"
+    searches = f"{parsed.num_searches} searches"
     return Outcome(
         reward=retrieval + good_format,
-        parts={"retrieval": retrieval, "format": good_format},
+        terms={"retrieval": retrieval, "format": good_format},
         reason=f"{searches}, bad format: {fault}" if fault else searches,
-        prediction=reading.prediction,
+        prediction=parsed.prediction,
     )
 
 
-def _paper_stage2(reading: Reading, golden_answers: Sequence[str]) -> Outcome:
-    return _by_f1(reading, golden_answers, paper_fault(reading), PAPER_PENALTY)
+def _paper_stage2(parsed: ParsedRollout, golden_answers: Sequence[str]) -> Outcome:
+    return _by_f1(parsed, golden_answers, paper_fault(parsed), PAPER_PENALTY)
 
 
-def _llama_stage1(reading: Reading, golden_answers: Sequence[str]) -> Outcome:
+def _llama_stage1(parsed: ParsedRollout, golden_answers: Sequence[str]) -> Outcome:
     require_golden_answers(golden_answers)
-    prediction = reading.prediction
+    prediction = parsed.prediction
     is_right = prediction is not None and cover_em(
         prediction, golden_answers, normalise_r1_searcher
     )
-    counts = tag_counts(reading.text, reading.protocol)
-    has_searched = len(counts) == 1 and counts != {0} and not reading.fault
-    fault = reading.fault or reply_fault(reading.text, reading.protocol)
-    parts = {
+    counts = tag_counts(parsed.text, parsed.protocol)
+    has_searched = len(counts) == 1 and counts != {0} and not parsed.fault
+    fault = parsed.fault or reply_fault(parsed.text, parsed.protocol)
+    terms = {
         "answer": 1.0 if is_right else -1.0,
         "retrieval": RETRIEVAL_REWARD if has_searched else 0.0,
         "format": 0.0 if fault else FORMAT_REWARD,
@@ -222,25 +222,25 @@ def _llama_stage1(reading: Reading, golden_answers: Sequence[str]) -> Outcome:
         f"bad format: {fault}" if fault else "good format",
     ]
     return Outcome(
-        reward=sum(parts.values()),
-        parts=parts,
+        reward=sum(terms.values()),
+        terms=terms,
         reason="; ".join(words),
         prediction=prediction,
     )
 
 
 def _by_f1(
-    reading: Reading, golden_answers: Sequence[str], fault: str, penalty: float
+    parsed: ParsedRollout, golden_answers: Sequence[str], fault: str, penalty: float
 ) -> Outcome:
     require_golden_answers(golden_answers)
-    prediction = reading.prediction
+    prediction = parsed.prediction
     answer_f1 = 0.0
     if prediction is not None:
         answer_f1 = f1(prediction, golden_answers, normalise_r1_searcher)
     found = f"f1 {answer_f1:.4g}" if prediction is not None else "no answer"
     return Outcome(
         reward=answer_f1 + penalty if fault else answer_f1,
-        parts={"f1": answer_f1, "format": penalty if fault else 0.0},
+        terms={"f1": answer_f1, "format": penalty if fault else 0.0},
         reason=f"{found}; bad format: {fault}" if fault else found,
         prediction=prediction,
     )

@@ -17,7 +17,7 @@ _IDEOGRAPH = re.compile("[\u4e00-\u9fff]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
+class ParsedRollout:
     """A rollout as the rules read it.
 
     Attributes:
@@ -47,9 +47,9 @@ class Reading:
         return {"prediction": self.extracted}
 
 
-def read_segments(segments: Sequence[Segment], protocol: Protocol) -> Reading:
+def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRollout:
     """A rollout with provenance: only the policy is judged."""
-    text = protocol.judged_text(segments)
+    text = protocol.policy_text(segments)
     is_forged = protocol.is_forged(segments)
     fault = "document tags written by the policy" if is_forged else ""
     # Only the last turn's part of an answer that an observation interrupts is read.
@@ -57,7 +57,7 @@ def read_segments(segments: Sequence[Segment], protocol: Protocol) -> Reading:
     _, observation, last_part = whole.rpartition(protocol.placeholder.strip())
     if observation and protocol.answer.open in text and not fault:
         fault = "search inside the answer"
-    return Reading(
+    return ParsedRollout(
         protocol=protocol,
         text=text,
         extracted=last_part.strip(),
@@ -66,10 +66,10 @@ def read_segments(segments: Sequence[Segment], protocol: Protocol) -> Reading:
     )
 
 
-def read_text(response: str, protocol: Protocol) -> Reading:
+def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
     """A text without provenance, judged as by the reference."""
     tags, search = _tags(response, protocol), _search(protocol)
-    return Reading(
+    return ParsedRollout(
         protocol=protocol,
         text=response,
         extracted=_extracted(response, protocol),
@@ -123,11 +123,11 @@ def reply_fault(text: str, protocol: Protocol) -> str:
     return ""
 
 
-def code_fault(reading: Reading) -> str:
+def code_fault(parsed: ParsedRollout) -> str:
     """The rules that all three reward servers of the code share."""
-    text, protocol = reading.text, reading.protocol
-    if reading.fault:
-        return reading.fault
+    text, protocol = parsed.text, parsed.protocol
+    if parsed.fault:
+        return parsed.fault
     if len(tag_counts(text, protocol)) > 1:
         return "query and document tags do not match"
     if fault := reply_fault(text, protocol):
@@ -137,17 +137,17 @@ def code_fault(reading: Reading) -> str:
     return ""
 
 
-def qwen_fault(reading: Reading) -> str:
+def qwen_fault(parsed: ParsedRollout) -> str:
     """The rules of the code that trained Qwen."""
-    protocol = reading.protocol
-    if fault := code_fault(reading):
+    protocol = parsed.protocol
+    if fault := code_fault(parsed):
         return fault
-    if "assistant" in reading.text or "Assistant" in reading.text:
+    if "assistant" in parsed.text or "Assistant" in parsed.text:
         return "the word assistant"
     names = (_bare(protocol.search.open), _bare(protocol.result.open))
-    if any(name in reading.extracted for name in names):
+    if any(name in parsed.extracted for name in names):
         return "query or documents inside the answer"
-    if len(reading.extracted.split()) > MAX_ANSWER_WORDS:
+    if len(parsed.extracted.split()) > MAX_ANSWER_WORDS:
         return f"answer of more than {MAX_ANSWER_WORDS} words"
     return ""
 
@@ -161,11 +161,11 @@ def _bare(tag: str) -> str:
     return tag.removeprefix("<|").removesuffix("|>") if has_bars else tag
 
 
-def paper_fault(reading: Reading) -> str:
+def paper_fault(parsed: ParsedRollout) -> str:
     """The paper's rules as `rewards.r1_searcher` reads them."""
-    text, protocol = reading.text, reading.protocol
+    text, protocol = parsed.text, parsed.protocol
     think, answer = protocol.think, protocol.answer
-    if fault := reading.fault or reply_fault(text, protocol):
+    if fault := parsed.fault or reply_fault(text, protocol):
         return fault
     if not text.find(think.close) < text.find(answer.open) < text.find(answer.close):
         return f"expected {think.close}, then {answer.open}, then {answer.close}"
@@ -173,7 +173,7 @@ def paper_fault(reading: Reading) -> str:
     num_searches, rest = divmod(len(tags), len(search))
     if rest or tags != search * num_searches:
         return "a query must stand between its tags, and documents follow each"
-    if _tags(reading.extracted, protocol) or think.close in reading.extracted:
+    if _tags(parsed.extracted, protocol) or think.close in parsed.extracted:
         return "tags inside the answer"
     outside = without_spans(text, protocol.result, joint="")
     if "\ufffd" in outside or _IDEOGRAPH.search(outside):

@@ -32,7 +32,7 @@ GOOD_FORMAT_REWARD = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Reading:
+class _Parsed:
     """`fault` is what is wrong with the format, "" if nothing is."""
 
     fault: str
@@ -52,7 +52,7 @@ def research(
     Without the end token there is no prediction either, as in its evaluation.
     """
     require_golden_answers(golden_answers)
-    return _code_rule(_read_segments(segments, protocol), golden_answers, has_ended)
+    return _code_rule(_parse_segments(segments, protocol), golden_answers, has_ended)
 
 
 def research_text(
@@ -66,7 +66,7 @@ def research_text(
 
     An empty list of golden answers gives F1 0, as there.
     """
-    return _code_rule(_read_text(response, protocol), golden_answers, has_ended)
+    return _code_rule(_parse_text(response, protocol), golden_answers, has_ended)
 
 
 def research_paper(
@@ -81,7 +81,7 @@ def research_paper(
     The equation does not mention the end token, so `has_ended` changes nothing.
     """
     require_golden_answers(golden_answers)
-    return _paper_rule(_read_segments(segments, protocol), golden_answers)
+    return _paper_rule(_parse_segments(segments, protocol), golden_answers)
 
 
 def research_paper_text(
@@ -92,11 +92,11 @@ def research_paper_text(
     protocol: Protocol,
 ) -> Outcome:
     """`research_paper` for a text without provenance."""
-    return _paper_rule(_read_text(response, protocol), golden_answers)
+    return _paper_rule(_parse_text(response, protocol), golden_answers)
 
 
-def _read_segments(segments: Sequence[Segment], protocol: Protocol) -> _Reading:
-    text = protocol.judged_text(segments)
+def _parse_segments(segments: Sequence[Segment], protocol: Protocol) -> _Parsed:
+    text = protocol.policy_text(segments)
     fault = (
         "result tags written by the policy"
         if protocol.is_forged(segments)
@@ -104,18 +104,18 @@ def _read_segments(segments: Sequence[Segment], protocol: Protocol) -> _Reading:
     )
     answer = first_span(text, protocol.answer)
     if answer is None:
-        return _Reading(fault=fault, prediction=None)
+        return _Parsed(fault=fault, prediction=None)
     # A box that opens before an observation and closes after it would hold what the
     # search found, so only the last turn's part of the answer is read.
     _, observation, last_part = answer.rpartition(protocol.placeholder)
     if observation and not fault:
         fault = "search inside the answer"
-    return _Reading(fault=fault, prediction=last_boxed(last_part))
+    return _Parsed(fault=fault, prediction=last_boxed(last_part))
 
 
-def _read_text(response: str, protocol: Protocol) -> _Reading:
+def _parse_text(response: str, protocol: Protocol) -> _Parsed:
     answer = first_span(response, protocol.answer)
-    return _Reading(
+    return _Parsed(
         fault=_format_fault(response, protocol),
         prediction=None if answer is None else last_boxed(answer),
     )
@@ -157,27 +157,27 @@ def _search_fault(text: str, protocol: Protocol) -> str:
 
 
 def _code_rule(
-    reading: _Reading, golden_answers: Sequence[str], has_ended: bool
+    parsed: _Parsed, golden_answers: Sequence[str], has_ended: bool
 ) -> Outcome:
-    prediction = reading.prediction if has_ended else None
-    if reading.fault:
-        return _nothing(f"bad format: {reading.fault}", prediction)
+    prediction = parsed.prediction if has_ended else None
+    if parsed.fault:
+        return _no_reward(f"bad format: {parsed.fault}", prediction)
     if not has_ended:
-        return _nothing("over length", prediction)
+        return _no_reward("over length", prediction)
     if prediction is None:
-        return _nothing("find box error", prediction)
+        return _no_reward("find box error", prediction)
     return _by_f1(prediction, golden_answers)
 
 
-def _paper_rule(reading: _Reading, golden_answers: Sequence[str]) -> Outcome:
-    prediction = reading.prediction
+def _paper_rule(parsed: _Parsed, golden_answers: Sequence[str]) -> Outcome:
+    prediction = parsed.prediction
     # A box that cannot be read holds no answer, so it is not the equation's format.
-    fault = reading.fault or ("find box error" if prediction is None else "")
+    fault = parsed.fault or ("find box error" if prediction is None else "")
     if prediction is not None:
         outcome = _by_f1(prediction, golden_answers)
-        if outcome.parts["f1"] > 0.0 or not fault:
+        if outcome.terms["f1"] > 0.0 or not fault:
             return outcome
-    return _nothing(f"bad format: {fault}", prediction)
+    return _no_reward(f"bad format: {fault}", prediction)
 
 
 def _by_f1(prediction: str, golden_answers: Sequence[str]) -> Outcome:
@@ -187,22 +187,22 @@ def _by_f1(prediction: str, golden_answers: Sequence[str]) -> Outcome:
     if answer_f1 > 0.0:
         return Outcome(
             reward=answer_f1,
-            parts={"format": 0.0, "f1": answer_f1},
+            terms={"format": 0.0, "f1": answer_f1},
             reason=f"correct answer, get f1 score: {answer_f1}",
             prediction=prediction,
         )
     return Outcome(
         reward=GOOD_FORMAT_REWARD,
-        parts={"format": GOOD_FORMAT_REWARD, "f1": 0.0},
+        terms={"format": GOOD_FORMAT_REWARD, "f1": 0.0},
         reason=f"wrong answer but good format: {prediction}",
         prediction=prediction,
     )
 
 
-def _nothing(reason: str, prediction: str | None) -> Outcome:
+def _no_reward(reason: str, prediction: str | None) -> Outcome:
     return Outcome(
         reward=0.0,
-        parts={"format": 0.0, "f1": 0.0},
+        terms={"format": 0.0, "f1": 0.0},
         reason=reason,
         prediction=prediction,
     )

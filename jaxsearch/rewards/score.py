@@ -144,7 +144,7 @@ def _judge(line: Line, task_name: str) -> Line:
         prediction = outcome.prediction
         found = {
             "reward": outcome.reward,
-            "parts": outcome.parts,
+            "parts": outcome.terms,
             "reason": outcome.reason,
             "prediction": prediction,
             **outcome.findings,
@@ -166,7 +166,7 @@ def _outcome(line: Line, task: Task, golden_answers: list[str]) -> Outcome:
     has_ended = is_told and _field(line, "ended", bool)
     if "segments" not in line:
         response = _field(line, "response", str)
-        return task.judged_text(
+        return task.judge_text(
             response, golden_answers, has_ended=has_ended, whose="this line"
         )
     if "response" in line:
@@ -178,7 +178,7 @@ def _outcome(line: Line, task: Task, golden_answers: list[str]) -> Outcome:
         text = _field(segment, "text", str)
         is_policy = _field(segment, "is_policy", bool)
         segments.append(Segment(text=text, is_policy=is_policy))
-    return task.judged(segments, golden_answers, has_ended=has_ended, whose="this line")
+    return task.judge(segments, golden_answers, has_ended=has_ended, whose="this line")
 
 
 def _field(line: Line, name: str, kind: type) -> Any:

@@ -37,7 +37,7 @@ RETRIEVAL_REWARD = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Reading:
+class _Parsed:
     """What a rollout says.
 
     Attributes:
@@ -59,7 +59,7 @@ def search_r1(
 ) -> Outcome:
     """1 if the last answer is a golden one, else 0. The end changes nothing."""
     require_golden_answers(golden_answers)
-    return _exact(_read_segments(segments, protocol), golden_answers)
+    return _exact(_parse_segments(segments, protocol), golden_answers)
 
 
 def search_r1_text(
@@ -73,8 +73,8 @@ def search_r1_text(
 
     An empty list of golden answers gives 0, as there.
     """
-    reading = _read_text(response, protocol)
-    return _with_findings(_exact(reading, golden_answers), reading, golden_answers)
+    parsed = _parse_text(response, protocol)
+    return _with_findings(_exact(parsed, golden_answers), parsed, golden_answers)
 
 
 def search_r1_format(
@@ -96,8 +96,8 @@ def search_r1_format(
         a golden answer; only results count, not what the policy writes.
     """
     require_golden_answers(golden_answers)
-    reading = _read_segments(segments, protocol)
-    return _with_format(reading, golden_answers, retrieval_reward)
+    parsed = _parse_segments(segments, protocol)
+    return _with_format(parsed, golden_answers, retrieval_reward)
 
 
 def search_r1_format_text(
@@ -109,18 +109,18 @@ def search_r1_format_text(
     retrieval_reward: float = 0.0,
 ) -> Outcome:
     """`search_r1_format` for a text without provenance, equal to the reference."""
-    reading = _read_text(response, protocol)
-    outcome = _with_format(reading, golden_answers, retrieval_reward)
-    return _with_findings(outcome, reading, golden_answers)
+    parsed = _parse_text(response, protocol)
+    outcome = _with_format(parsed, golden_answers, retrieval_reward)
+    return _with_findings(outcome, parsed, golden_answers)
 
 
-def _read_segments(segments: Sequence[Segment], protocol: Protocol) -> _Reading:
-    text = protocol.judged_text(segments)
+def _parse_segments(segments: Sequence[Segment], protocol: Protocol) -> _Parsed:
+    text = protocol.policy_text(segments)
     answer = last_span(text, protocol.answer)
     if answer is not None:
         # Of an answer that an observation interrupts, only the last part is read.
         answer = answer.rpartition(protocol.result.close)[2].strip()
-    return _Reading(
+    return _Parsed(
         prediction=answer,
         fault=(
             "information written by the policy"
@@ -131,9 +131,9 @@ def _read_segments(segments: Sequence[Segment], protocol: Protocol) -> _Reading:
     )
 
 
-def _read_text(response: str, protocol: Protocol) -> _Reading:
+def _parse_text(response: str, protocol: Protocol) -> _Parsed:
     answer = last_span(response, protocol.answer)
-    return _Reading(
+    return _Parsed(
         prediction=None if answer is None else answer.strip(),
         fault=_fault(response, protocol),
         retrieved=tuple(closed_spans(response, protocol.result)),
@@ -189,79 +189,79 @@ def _has_golden_answer(blocks: Iterable[str], golden_answers: Sequence[str]) -> 
     )
 
 
-def _is_right(reading: _Reading, golden_answers: Sequence[str]) -> bool:
+def _is_right(parsed: _Parsed, golden_answers: Sequence[str]) -> bool:
     return (
-        reading.prediction is not None
+        parsed.prediction is not None
         and bool(golden_answers)
-        and exact_match(reading.prediction, golden_answers, normalise_research) == 1.0
+        and exact_match(parsed.prediction, golden_answers, normalise_research) == 1.0
     )
 
 
-def _exact(reading: _Reading, golden_answers: Sequence[str]) -> Outcome:
-    is_right = _is_right(reading, golden_answers)
+def _exact(parsed: _Parsed, golden_answers: Sequence[str]) -> Outcome:
+    is_right = _is_right(parsed, golden_answers)
     return Outcome(
         reward=float(is_right),
-        parts={"answer": float(is_right)},
-        reason=_answer_words(reading, is_right),
-        prediction=reading.prediction,
+        terms={"answer": float(is_right)},
+        reason=_answer_words(parsed, is_right),
+        prediction=parsed.prediction,
     )
 
 
-def _format_parts(
-    reading: _Reading, is_right: bool, golden_answers: Sequence[str], retrieval: float
+def _format_terms(
+    parsed: _Parsed, is_right: bool, golden_answers: Sequence[str], retrieval: float
 ) -> dict[str, float]:
-    parts = {"answer": 0.0, "format": 0.0, "retrieval": 0.0}
+    terms = {"answer": 0.0, "format": 0.0, "retrieval": 0.0}
     if is_right:
-        parts["answer"] = 1.0 - FORMAT_REWARD
-    if not reading.fault:
-        parts["format"] = FORMAT_REWARD
-        if not is_right and _has_golden_answer(reading.retrieved, golden_answers):
-            parts["retrieval"] = retrieval
-    elif reading.prediction is not None and not is_right:
-        parts["format"] = BAD_FORMAT_REWARD
-    return parts
+        terms["answer"] = 1.0 - FORMAT_REWARD
+    if not parsed.fault:
+        terms["format"] = FORMAT_REWARD
+        if not is_right and _has_golden_answer(parsed.retrieved, golden_answers):
+            terms["retrieval"] = retrieval
+    elif parsed.prediction is not None and not is_right:
+        terms["format"] = BAD_FORMAT_REWARD
+    return terms
 
 
 def _with_format(
-    reading: _Reading, golden_answers: Sequence[str], retrieval_reward: float
+    parsed: _Parsed, golden_answers: Sequence[str], retrieval_reward: float
 ) -> Outcome:
-    is_right = _is_right(reading, golden_answers)
-    parts = _format_parts(reading, is_right, golden_answers, retrieval_reward)
-    words = _answer_words(reading, is_right)
+    is_right = _is_right(parsed, golden_answers)
+    terms = _format_terms(parsed, is_right, golden_answers, retrieval_reward)
+    words = _answer_words(parsed, is_right)
     return Outcome(
-        reward=sum(parts.values()),
-        parts=parts,
-        reason=f"{words}; bad format: {reading.fault}" if reading.fault else words,
-        prediction=reading.prediction,
+        reward=sum(terms.values()),
+        terms=terms,
+        reason=f"{words}; bad format: {parsed.fault}" if parsed.fault else words,
+        prediction=parsed.prediction,
     )
 
 
-def _answer_words(reading: _Reading, is_right: bool) -> str:
-    if reading.prediction is None:
+def _answer_words(parsed: _Parsed, is_right: bool) -> str:
+    if parsed.prediction is None:
         return "no answer"
     return "right answer" if is_right else "wrong answer"
 
 
 def _with_findings(
-    outcome: Outcome, reading: _Reading, golden_answers: Sequence[str]
+    outcome: Outcome, parsed: _Parsed, golden_answers: Sequence[str]
 ) -> Outcome:
     """The outcome with what the reference's other rewards and checks would say."""
-    is_right = _is_right(reading, golden_answers)
-    has_part = reading.prediction is not None and bool(golden_answers)
+    is_right = _is_right(parsed, golden_answers)
+    has_part = parsed.prediction is not None and bool(golden_answers)
     rewards = {
-        name: sum(_format_parts(reading, is_right, golden_answers, part).values())
+        name: sum(_format_terms(parsed, is_right, golden_answers, part).values())
         for name, part in (
             ("format_v03", 0.0),
             (f"format_retrieval_{RETRIEVAL_REWARD}", RETRIEVAL_REWARD),
         )
     }
     findings = {
-        "subem": sub_em(reading.prediction, golden_answers, normalise_research)
+        "subem": sub_em(parsed.prediction, golden_answers, normalise_research)
         if has_part
         else 0.0,
-        "extracted": reading.prediction,
-        "valid": not reading.fault,
-        "retrieval_correct": _has_golden_answer(reading.retrieved, golden_answers),
+        "extracted": parsed.prediction,
+        "valid": not parsed.fault,
+        "retrieval_correct": _has_golden_answer(parsed.retrieved, golden_answers),
         **rewards,
     }
     return dataclasses.replace(outcome, findings=findings)

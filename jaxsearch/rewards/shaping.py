@@ -27,7 +27,7 @@ def apply_overlong_penalty(judged: Judged, *, max_len: int, buffer: int) -> Judg
         dataclasses.replace(
             outcome,
             reward=outcome.reward + cost,
-            parts={**outcome.parts, "overlong": cost},
+            terms={**outcome.terms, "overlong": cost},
         )
         for outcome, cost in zip(
             judged.outcomes, np.asarray(costs).tolist(), strict=True

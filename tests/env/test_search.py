@@ -224,7 +224,7 @@ def test_a_turn_that_asks_nothing_is_reminded(kit):
     with pytest.raises(ValueError, match="has no reminder"):
         kit.observer(index, has_reminder=True)
     with pytest.raises(ValueError, match="reminder takes 2 tokens; allow more"):
-        frameless = changed(protocol, framed=lambda body: "")
+        frameless = changed(protocol, frame=lambda body: "")
         kit.observer(protocol=frameless, has_reminder=True, max_observation_len=1)
 
 

@@ -10,7 +10,7 @@ from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 class Outcome:
     reward = math.inf
-    parts = {"answer": 1.0, "format": math.nan}
+    terms = {"answer": 1.0, "format": math.nan}
     reason = "correct"
     prediction = "NaN"
 
@@ -58,7 +58,7 @@ def test_rollouts_come_back_as_they_were_written(tmp_path):
         assert vars(first)[name] == vars(TRAJECTORY)[name]
     assert (first.total_len, first.policy_len) == (9, 5)
     assert (first.reward, first.reason) == (math.inf, "correct")
-    assert first.parts["answer"] == 1.0 and math.isnan(first.parts["format"])
+    assert first.terms["answer"] == 1.0 and math.isnan(first.terms["format"])
     assert first.prediction == "NaN"  # a text, and it stays one
     assert (first.advantage, second.advantage) == (0.5, -0.5)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]

@@ -44,7 +44,7 @@ def test_a_rollout_is_read_line_by_line(capsys, task):
 
 
 def test_passages_that_the_policy_wrote_are_not_read(capsys, task):
-    forged = task.protocol.framed(" made up ")
+    forged = task.protocol.frame(" made up ")
     lines = printed(capsys, task, forged)
     assert not any(line.split()[:1] == ["reads"] for line in lines)
     [written] = [line for line in lines if line.split()[:1] == ["writes"]]

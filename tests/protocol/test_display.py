@@ -58,7 +58,7 @@ def test_a_demonstration_of_every_task_is_told_apart(task):
     protocol = task.protocol
     texts = (
         (protocol.search_turn("a thought", "a query"), True),
-        (protocol.framed("a passage"), False),
+        (protocol.frame("a passage"), False),
         (protocol.answer_turn("another thought", "an answer"), True),
     )
     found = protocol.blocks(segments(*texts))

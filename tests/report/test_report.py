@@ -19,7 +19,7 @@ HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(2)
 class Outcome:
     def __init__(self, reward, text="Tolrus"):
         self.reward = reward
-        self.parts = {"answer": reward}
+        self.terms = {"answer": reward}
         self.reason = text
         self.prediction = text
 
@@ -204,7 +204,7 @@ def logged(*segments):
         total_len=1,
         policy_len=1,
         reward=0.0,
-        parts={},
+        terms={},
         reason="",
         prediction=None,
         advantage=None,

@@ -36,7 +36,7 @@ def observed(text):
 
 
 def judged(name, segments, golds=GOLDS):
-    return task_named(name).judged(segments, golds, has_ended=True, whose="?")
+    return task_named(name).judge(segments, golds, has_ended=True, whose="?")
 
 
 @pytest.mark.parametrize("name", CODE)
@@ -44,7 +44,7 @@ def test_all_texts_are_judged_as_by_the_reference(name):
     vectors = [v for v in VECTORS if v["recipe"] == name]
     assert len(vectors) == CODE[name]
     for vector in vectors:
-        outcome = task_named(name).judged_text(
+        outcome = task_named(name).judge_text(
             vector["response"],
             vector["golden_answers"],
             has_ended=vector["ended"],
@@ -53,12 +53,12 @@ def test_all_texts_are_judged_as_by_the_reference(name):
         expected = vector["expected"]
         assert outcome.reward == pytest.approx(expected["reward"], abs=1e-12), vector
         assert outcome.findings["prediction"] == expected["prediction"], vector["id"]
-        assert math.fsum(outcome.parts.values()) == pytest.approx(outcome.reward)
+        assert math.fsum(outcome.terms.values()) == pytest.approx(outcome.reward)
 
 
 def test_a_text_without_answer_tags_has_no_prediction():
     """The code logs the whole text as one; it earns nothing there either."""
-    outcome = task_named("r1_searcher_qwen").judged_text(
+    outcome = task_named("r1_searcher_qwen").judge_text(
         "It is Paris", GOLDS, has_ended=True, whose="?"
     )
     assert outcome.prediction is None
@@ -149,20 +149,20 @@ def test_hand_values(segments, rewards):
     ],
 )
 def test_the_paper_s_format(text, reason):
-    outcome = task_named("r1_searcher_stage2").judged_text(
+    outcome = task_named("r1_searcher_stage2").judge_text(
         text, GOLDS, has_ended=True, whose="?"
     )
     assert reason in outcome.reason
-    assert outcome.parts["format"] == -2.0
-    stage1 = task_named("r1_searcher_stage1").judged_text(
+    assert outcome.terms["format"] == -2.0
+    stage1 = task_named("r1_searcher_stage1").judge_text(
         text, GOLDS, has_ended=True, whose="?"
     )
-    assert stage1.parts["format"] == 0.0
+    assert stage1.terms["format"] == 0.0
 
 
 def test_the_paper_does_not_punish_a_search_that_finds_nothing():
     nothing = DOCUMENTS.replace("(1)Paris   A city.\n", "None")
-    outcome = task_named("r1_searcher_stage2").judged_text(
+    outcome = task_named("r1_searcher_stage2").judge_text(
         QUERY + nothing + ANSWER, GOLDS, has_ended=True, whose="?"
     )
     assert outcome.reward == 1.0

@@ -78,7 +78,7 @@ def test_all_texts_are_judged_as_by_the_reference():
         expected = vector["expected"]
         assert outcome.reward == expected["reward"], vector["id"]
         assert outcome.reason == expected["reason"], vector["id"]
-        assert math.fsum(outcome.parts.values()) == outcome.reward
+        assert math.fsum(outcome.terms.values()) == outcome.reward
 
 
 def test_well_formed_rollouts_are_judged_alike_with_and_without_provenance():
@@ -112,10 +112,10 @@ def test_hand_values():
     rollout = [policy(SEARCH), observed(CLEAN), policy(ANSWER)]
     right = research(rollout, GOLDS, has_ended=True)
     assert (right.reward, right.prediction) == (1.0, "Paris")
-    assert right.parts == {"format": 0.0, "f1": 1.0}
+    assert right.terms == {"format": 0.0, "f1": 1.0}
 
     wrong = research(rollout, ["Oslo"], has_ended=True)
-    assert (wrong.reward, wrong.parts) == (0.1, {"format": 0.1, "f1": 0.0})
+    assert (wrong.reward, wrong.terms) == (0.1, {"format": 0.1, "f1": 0.0})
 
     cut = research(rollout, GOLDS, has_ended=False)
     assert (cut.reward, cut.reason, cut.prediction) == (0.0, "over length", None)
@@ -189,7 +189,7 @@ def test_equation_two(text, golds, reward, has_ended):
     of_text = research_paper_text(text, golds, has_ended=has_ended)
     of_segments = research_paper([policy(text)], golds, has_ended=has_ended)
     assert of_text.reward == of_segments.reward == reward
-    assert math.fsum(of_text.parts.values()) == reward
+    assert math.fsum(of_text.terms.values()) == reward
 
 
 @pytest.mark.parametrize("rule", [research, research_paper])
@@ -208,7 +208,7 @@ def test_quickstart_judges_words_with_spaces_around_them():
         policy(" <think> y </think> <answer> \\boxed{ Tolrus } </answer>"),
     ]
     assert task.protocol.has_answer(segments)
-    outcome = task.judged(segments, ["Tolrus"], has_ended=True, whose="this test")
+    outcome = task.judge(segments, ["Tolrus"], has_ended=True, whose="this test")
     assert (outcome.reward, outcome.prediction) == (1.0, " Tolrus ")
     assert task.metrics(outcome.prediction, ["Tolrus"])["em"] == 1.0
 

@@ -48,7 +48,7 @@ def test_all_texts_are_judged_as_by_the_reference():
     for vector in VECTORS:
         golds = vector["golden_answers"]
         expected = vector["expected"] | LETTERS_FOR_ANSWERS.get(vector["case"], {})
-        outcome = exact.judged_text(
+        outcome = exact.judge_text(
             vector["response"], golds, has_ended=False, whose=vector["id"]
         )
         found = {
@@ -57,11 +57,11 @@ def test_all_texts_are_judged_as_by_the_reference():
         }
         assert found == pytest.approx(expected), vector["id"]
         assert outcome.reward == expected["em"]
-        other = with_format.judged_text(
+        other = with_format.judge_text(
             vector["response"], golds, has_ended=False, whose=vector["id"]
         )
         assert other.reward == pytest.approx(expected["format_v03"])
-        assert math.fsum(other.parts.values()) == pytest.approx(other.reward)
+        assert math.fsum(other.terms.values()) == pytest.approx(other.reward)
 
 
 def test_no_answer_is_no_answer():

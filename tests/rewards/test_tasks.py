@@ -66,8 +66,8 @@ def test_one_s_own_task_is_found_where_it_is_defined(monkeypatch, tmp_path):
         task_named("nowhere:OWN")
 
 
-def outcome(reward, **parts):
-    return Outcome(reward=reward, parts=parts, reason="why", prediction=None)
+def outcome(reward, **terms):
+    return Outcome(reward=reward, terms=terms, reason="why", prediction=None)
 
 
 def rollout():

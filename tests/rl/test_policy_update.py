@@ -264,7 +264,7 @@ def test_rollouts_near_their_budget_lose_reward(rollouts):
     for t, before, o, a in zip(*rollouts, shaped, advantages, strict=True):
         lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
         assert o.reward == pytest.approx(before.reward - lost)
-        assert o.parts["overlong"] == pytest.approx(-lost)
+        assert o.terms["overlong"] == pytest.approx(-lost)
         assert a == (pytest.approx(o.reward) if t.is_kept else None)
     assert {len(t.tokens) for t in trajectories} >= {7, 9, 11}
 
