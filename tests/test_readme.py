@@ -11,15 +11,22 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_lines
+from jaxsearch.models.row_attention import PLAIN
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rewards.tasks import TASKS
+from jaxsearch.rl.credit import StepRollouts
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable
+from jaxsearch.search.indexes import build_index
+from jaxsearch.search.passages import read_passages
 from jaxsearch.train import train
 from jaxsearch.trajectory import Segment
 from tests.tiny import tiny_config
@@ -64,9 +71,10 @@ def home(tmp_path_factory):
     replace_lines(home / "corpus.jsonl", passages)
     question = {"id": "q", "question": "What is page 3 about?"}
     replace_lines(home / "questions.jsonl", [question | {"golden_answers": ["word3"]}])
-    for block in blocks(README, "python"):
-        if name := file_name(block):
-            (home / name).write_text(block)
+    for path in (README, *FOLDER_READMES):
+        for block in blocks(path, "python"):
+            if name := file_name(block):
+                (home / name).write_text(block)
     with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(home)
         yield home
@@ -193,6 +201,45 @@ def test_the_readme_s_reward_charges_for_results(home):
     )
     outcome = mine.FRUGAL.judge(segments, ("b",), has_ended=True, whose="a test")
     assert outcome.reward == pytest.approx(0.95)
+
+
+def test_the_advantage_of_a_turn(home):
+    last_turn = importlib.import_module("last_turn")
+    rewards, is_kept = jnp.array([[1.0, 0.0]]), jnp.ones((1, 2), bool)
+    rollouts = StepRollouts((), (), np.array([[2, 1]], np.int32))
+    advantages = last_turn.credit_last_turn(rewards, is_kept, rollouts)
+    half = 0.5**0.5
+    np.testing.assert_allclose(advantages, [[[0, half], [-half, 0]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_the_attention_kernel(home, window):
+    kernel = importlib.import_module("my_attention").JAX_NN
+    heads = jax.random.normal(jax.random.key(0), (3, 2, 16, 4, 8))
+    arguments = heads[0], heads[1, :, :, :2], heads[2, :, :, :2], window
+    expected = PLAIN.attend(*arguments)
+    np.testing.assert_allclose(kernel.attend(*arguments), expected, atol=1e-5)
+
+
+def test_the_encoder(home):
+    encoder = importlib.import_module("trigrams").TRIGRAMS
+    passages = read_passages("corpus.jsonl")
+    [hits] = build_index(passages, encoder).search(["about word17"], 1)
+    assert hits[0].passage.title == "Page 17"
+
+
+def test_the_table_of_values_names_fields_and_files(home, capsys):
+    rows = re.findall(r"^\| .* \| (.*) \| (`.*\.py`) \|$", README.read_text(), re.M)
+    assert len(rows) >= 6
+    with pytest.raises(SystemExit):
+        main(["train", "configs/research_qwen2_5_7b.py", "--help"])
+    shown = capsys.readouterr().out
+    for fields, contracts in rows:
+        for field in re.findall(r"`([\w.]+\.\w+)`", fields):
+            option = f"--{field.replace('N', '0').replace('_', '-')}"
+            assert field.startswith("models/") or option in shown, field
+        for contract in re.findall(r"`(\S+\.py)`", contracts):
+            assert (ROOT / "jaxsearch" / contract).exists(), contract
 
 
 def test_options_of_the_command_table_exist(capsys):
