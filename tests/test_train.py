@@ -174,7 +174,10 @@ def no_passages(run_folder, seed):
             "stage 'search' has no questions: .* --data.questions, or .*stages.1",
         ),
         (DataConfig(source=no_passages), "nothing to search: .* --retrieval.corpus"),
-        (DataConfig(source=lambda *_: None), "functions of a config must live"),
+        (
+            DataConfig(source=lambda *_: None),
+            "functions of a config must live in an importable",
+        ),
         (
             DataConfig(source=quickstart.dataset, questions="nowhere.jsonl"),
             "nowhere.jsonl",

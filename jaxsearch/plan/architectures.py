@@ -7,7 +7,7 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.families.table import PUBLISHED_SIZES
 from jaxsearch.models.hub import local_folder
-from jaxsearch.run.build import sized_architecture
+from jaxsearch.run.network import sized_architecture
 from jaxsearch.run.policy import padded_vocab, read_architecture
 
 # Of Qwen2.5's embedding: what random weights get where no tokenizer is named.

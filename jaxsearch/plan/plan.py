@@ -23,7 +23,8 @@ from jaxsearch.rl.batching import num_batch_rows
 from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.rollout.layout import AXIS, RULES
 from jaxsearch.rollout.shapes import Shapes
-from jaxsearch.run.build import param_shardings, rollout_budgets
+from jaxsearch.run.network import param_shardings
+from jaxsearch.run.sampler import rollout_budgets
 
 
 def plan(

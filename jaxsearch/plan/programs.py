@@ -13,7 +13,8 @@ from jaxsearch.plan.rollouts import Rollouts
 from jaxsearch.plan.training import Training
 from jaxsearch.rl.head_chunks import max_chunks
 from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.run.build import make_transformer, rollout_budgets
+from jaxsearch.run.network import make_transformer
+from jaxsearch.run.sampler import rollout_budgets
 
 # By their names in a plan. An update is `gradient` for each microbatch, then `step`.
 GRADIENT, STEP, PREFILL, APPEND, DECODE = (

@@ -23,7 +23,7 @@ from jaxsearch.rollout.layout import (
 from jaxsearch.rollout.shapes import Shapes, initial_slots
 from jaxsearch.rollout.slots import Slots
 from jaxsearch.rollout.stop import num_stop_states
-from jaxsearch.run.build import rollout_budgets, rollout_programs
+from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 
 Lowered = Any  # jax.stages.Lowered
 

@@ -17,7 +17,8 @@ from jaxsearch.plan.sharded_shapes import placed
 from jaxsearch.rl.batching import TrainBatch, batch_shapes, num_batch_rows
 from jaxsearch.rl.update import TrainState, Updater, initial_state
 from jaxsearch.rollout.budgets import row_buckets
-from jaxsearch.run.build import make_updater, param_shardings
+from jaxsearch.run.network import param_shardings
+from jaxsearch.run.updater import make_updater
 
 Lowered = Any  # jax.stages.Lowered
 

@@ -69,13 +69,19 @@ def value_named(text: str, kind: Any) -> Any:
     """The value with a short name of this kind, or at `module:qualname`.
 
     Raises:
-      ValueError: if there is no such name, or nothing can be imported from there.
+      ValueError: if there is no such name, it cannot be imported, or it is no value
+        of this kind.
     """
     names = SHORT_NAMES.get(kind, {})
     if text in names:
         return names[text]
     if ":" in text:
-        return imported(text)
+        value = imported(text)
+        if dataclasses.is_dataclass(kind) and not isinstance(value, kind):
+            raise ValueError(
+                f"expected {text} to be a {kind.__name__}, got {type(value).__name__}"
+            )
+        return value
     near = difflib.get_close_matches(text, names)
     hint = f" (near it: {', '.join(near)})" if near else ""
     raise ValueError(
@@ -93,12 +99,12 @@ def imported(name: str) -> Any:
     module, _, qualname = name.partition(":")
     try:
         return operator.attrgetter(qualname)(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a user's module may raise anything
         raise ValueError(
-            f"{name} of a config cannot be imported ({error}); the objects and "
-            "functions of a config must live in an importable module, so that a run's "
-            "folder can name them"
-        ) from None
+            f"{name} of a config cannot be imported ({type(error).__name__}: {error}); "
+            "the objects and functions of a config must live in an importable module, "
+            "so that a run's folder can name them"
+        ) from error
 
 
 def short_name(value: Any, kind: Any) -> str:

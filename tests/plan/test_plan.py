@@ -18,7 +18,7 @@ from jaxsearch.plan.plan import plan
 from jaxsearch.plan.sharded_shapes import device_bytes
 from jaxsearch.plan.text import as_text
 from jaxsearch.plan.training import Training
-from jaxsearch.run.build import make_transformer
+from jaxsearch.run.network import make_transformer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

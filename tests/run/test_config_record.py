@@ -212,3 +212,23 @@ def test_an_unknown_function_is_refused_on_the_command_line(capsys, value, messa
         overridden(read_config(QUICKSTART), words, "quickstart.py")
     assert stopped.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_users_module_that_fails_is_one_line(capsys, tmp_path, monkeypatch):
+    (tmp_path / "failing_module.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["--stages.3.task", "failing_module:TASK"]
+    with pytest.raises(SystemExit) as stopped:
+        overridden(read_config(QUICKSTART), words, "quickstart.py")
+    assert stopped.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "failing_module:TASK" in said and "ZeroDivisionError" in said
+
+
+def test_a_value_of_another_kind_is_refused(capsys):
+    words = ["--stages.3.task", "jaxsearch.rl.losses:kl_k3"]
+    with pytest.raises(SystemExit) as stopped:
+        overridden(read_config(QUICKSTART), words, "quickstart.py")
+    assert stopped.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "to be a Task, got function" in said

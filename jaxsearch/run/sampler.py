@@ -1,0 +1,43 @@
+"""What a config's rollouts are made of: budgets and device programs."""
+
+from collections.abc import Sequence
+
+from jaxsearch.config import RolloutConfig, RunConfig
+from jaxsearch.models.transformer import Transformer
+from jaxsearch.rollout.budgets import Budgets
+from jaxsearch.rollout.decode import Programs
+from jaxsearch.rollout.sampling import TopKTopP
+
+
+def rollout_budgets(rollout: RolloutConfig) -> Budgets:
+    """The budgets of a config's rollouts."""
+    return Budgets(
+        num_slots=rollout.num_slots,
+        max_len=rollout.max_len,
+        max_prompt_len=rollout.max_prompt_len,
+        max_turn_len=rollout.max_turn_len,
+        max_observation_len=rollout.max_observation_len,
+        max_searches=rollout.max_searches,
+        search_calls=rollout.search_calls,
+        cache_len=rollout.cache_len,
+    )
+
+
+def rollout_programs(
+    config: RunConfig, transformer: Transformer, end_ids: Sequence[int]
+) -> Programs:
+    """The device programs of a config's rollouts.
+
+    Args:
+      config: its rollout settings and seed are used.
+      transformer: the network as it runs on a replica.
+      end_ids: tokens that end a row.
+    """
+    rollout = config.rollout
+    return Programs(
+        transformer=transformer,
+        end_ids=tuple(end_ids),
+        max_turn_len=rollout.max_turn_len,
+        truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
+        seed=config.seed,
+    )
