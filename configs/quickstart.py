@@ -36,7 +36,7 @@ from jaxsearch.rl.optimizer import OptimizerConfig
 
 
 def warm_up(name, demonstrations, steps, learning_rate) -> SupervisedStage:
-    """A stage of imitation; all share their optimizer but for the learning rate."""
+    """An imitation stage; these stages differ in data, length and learning rate."""
     return SupervisedStage(
         name=name,
         demonstrations=demonstrations,
@@ -87,8 +87,8 @@ config = RunConfig(
             group_size=8,
             max_tokens=1024,
             objective=PolicyObjective(kl_weight=0.0),
-            # High enough to show what the mask is for: at 3e-4 the unmasked control
-            # learns too, only worse.
+            # High enough to show the effect of the mask: at 3e-4 the unmasked control
+            # learns too, only less.
             optimizer=OptimizerConfig(
                 learning_rate=1e-3,
                 warmup_steps=5,
@@ -98,7 +98,7 @@ config = RunConfig(
             ),
         ),
     ),
-    mesh=MeshShape(data=None, fsdp=1),  # so small that parts would only be gathered
+    mesh=MeshShape(data=None, fsdp=1),  # too small to shard
     eval=EvalConfig(every=10, num_printed=3),
     logging=LoggingConfig(rollouts_every=20),
     checkpoint=CheckpointConfig(every=50),

@@ -37,7 +37,7 @@ retrieve = dataclasses.replace(
     name="retrieve",
     task=tasks.QUICKSTART_R1_SEARCHER_STAGE1,
     steps=40,
-    # At 1e-3 it unlearns in ten steps whatever is not paid here: reading, second hops.
+    # At 1e-3 it unlearns within ten steps what is not paid here: reading, second hops.
     optimizer=dataclasses.replace(
         search.optimizer, learning_rate=2e-4, final_share=1.0
     ),

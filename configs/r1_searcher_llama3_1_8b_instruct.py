@@ -62,5 +62,5 @@ config = papers.on_machine(
     mesh=MeshShape(),
     num_slots=48,
     full_slots=32,
-    rows_at_once=8,  # one for every GPU
+    rows_at_once=8,  # one per GPU
 )

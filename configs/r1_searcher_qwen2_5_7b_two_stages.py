@@ -57,5 +57,5 @@ config = papers.on_machine(
     mesh=MeshShape(),
     num_slots=64,
     full_slots=48,
-    rows_at_once=8,  # one for every GPU
+    rows_at_once=8,  # one per GPU
 )

@@ -30,5 +30,5 @@ config = papers.on_machine(
     mesh=MeshShape(tensor=4),
     tensor=4,
     num_slots=80,  # the 1,280 rollouts of a step, on 16 hosts
-    rows_at_once=16,  # one for every four chips
+    rows_at_once=16,  # one per four chips
 )

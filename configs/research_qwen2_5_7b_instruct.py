@@ -29,6 +29,6 @@ config = papers.on_machine(
     mesh=MeshShape(tensor=4),
     tensor=4,
     num_slots=64,
-    full_slots=24,  # 36 are all that fit
-    rows_at_once=4,  # one for every four chips
+    full_slots=24,  # 36 would fit
+    rows_at_once=4,  # one per four chips
 )

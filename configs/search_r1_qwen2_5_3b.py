@@ -29,5 +29,5 @@ config = papers.on_machine(
     papers.search_r1("Qwen/Qwen2.5-3B"),
     mesh=MeshShape(),
     num_slots=128,
-    rows_at_once=16,  # two for every GPU
+    rows_at_once=16,  # two per GPU
 )

@@ -30,5 +30,5 @@ config = papers.on_machine(
     mesh=MeshShape(),
     num_slots=128,
     full_slots=64,
-    rows_at_once=8,  # one for every GPU
+    rows_at_once=8,  # one per GPU
 )

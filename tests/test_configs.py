@@ -1,4 +1,4 @@
-"""Every file of configs/: planned as it is, with the numbers of its paper."""
+"""Every file of configs/: it fits its machine and has the numbers of its paper."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from jaxsearch.run.config_file import read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-# Those that name a model of a paper, and the machine that their docstring names.
+# Configs with a paper's model -> the machine that their docstring names.
 MACHINES = {
     "research_qwen2_5_7b": "v5e:4x4",
     "research_qwen2_5_7b_instruct": "v5e:4x4",
@@ -61,7 +61,7 @@ def test_a_run_fits_the_machine_that_it_names(capsys, monkeypatch, name):
     assert found["fits"], found["reasons"]
     assert found["slots_that_fit"] > 0
     config = read(name)
-    # The cache has room for what fits, not for more.
+    # The cache is not larger than the slots that fit.
     cache_len = config.rollout.cache_len
     if cache_len is not None:
         assert cache_len // config.rollout.max_len <= found["slots_that_fit"]
@@ -149,7 +149,7 @@ def test_search_r1(name, model):
 
 
 def check_verl(stage):
-    """What ReSearch's and Search-R1's code take from verl."""
+    """The settings of verl that ReSearch and Search-R1 share."""
     objective, optimizer = stage.objective, stage.optimizer
     assert (objective.clip_low, objective.clip_high) == (0.2, 0.2)
     assert objective.kl is kl_k3
@@ -201,7 +201,7 @@ def test_r1_searcher(name, task_names, questions, steps, kl):
         assert (optimizer.learning_rate, optimizer.final_share) == (2e-6, 0.1)
         assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.95)
         assert (optimizer.weight_decay, optimizer.warmup_steps) == (0.0, 0)
-    # Llama's first stage alone standardises within groups.
+    # Only Llama's first stage standardises within groups.
     is_grpo = [is_llama and i == 0 for i in range(len(stages))]
     assert [stage.advantage is group_relative for stage in stages] == is_grpo
     assert [stage.advantage is group_centred for stage in stages] == [
