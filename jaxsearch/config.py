@@ -1,4 +1,7 @@
-"""A run as frozen values. Every default of a run is here and nowhere else."""
+"""The configuration of a run, as frozen dataclasses that are checked when built.
+
+Every default of a run stands here and nowhere else.
+"""
 
 import dataclasses
 import math
@@ -19,7 +22,11 @@ from jaxsearch.search.encoder import Encoder
 
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
-    """Errors: ValueError naming the first field that is smaller, or not finite."""
+    """Checks that fields are finite and not too small.
+
+    Raises:
+      ValueError: naming the first field that is.
+    """
     values = vars(owner)
     for name in names:
         if not smallest <= values[name] < math.inf:
@@ -27,7 +34,11 @@ def _at_least(owner: Any, smallest: int, *names: str) -> None:
 
 
 def _check_task(task: Any) -> None:
-    """Raises: ValueError: if a stage has no Task."""
+    """Checks the task of a stage.
+
+    Raises:
+      ValueError: if it is not a Task.
+    """
     if not isinstance(task, Task):
         raise ValueError(
             "a stage's task is a Task, such as jaxsearch.rewards.tasks.RESEARCH, got "
@@ -37,46 +48,47 @@ def _check_task(task: Any) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The policy: from a Hugging Face folder, or from random weights."""
+    """The policy: a Hugging Face model, or a network with random weights."""
 
     path: str = ""
-    """Hugging Face folder with config.json and safetensors; empty: random weights."""
+    """Hugging Face folder or Hub id; empty for random weights."""
     tokenizer: str = ""
-    """Tokenizer folder or Hub id; empty: that of `path`, or of the run's material."""
+    """Tokenizer folder or Hub id; empty for the one of `path`, or of data.source."""
     end_token: str = ""
-    """Ends a row; empty: the tokenizer's own, and those that the folder's
-    generation_config.json names besides."""
+    """Token that ends a row; empty for the tokenizer's own and those in the folder's
+    generation_config.json."""
     prompt: Literal["auto", "chat", "base"] = "auto"
-    """chat: under the tokenizer's template; base: plain text, as for a model that was
-    not tuned to chat; auto: chat if there is a template."""
+    """chat uses the tokenizer's chat template; base uses plain text, for models that
+    were not tuned to chat; auto uses chat if there is a template."""
     prompt_template: str = ""
-    """File with {question} in it, in place of the recipe's prompt: chat messages if it
-    is named *.json, else the whole prompt as text; empty: the recipe's own."""
+    """File with a prompt that contains {question} and replaces the task's: chat
+    messages if it is named *.json, else plain text; empty for the task's own."""
     width: int = 128
-    """D. The sizes from here on count only without `path`."""
+    """D, model width. This and the following sizes are used only without `path`."""
     mlp_width: int = 256
-    """F."""
+    """F, width of the MLP."""
     num_layers: int = 2
-    """L."""
+    """L, decoder blocks."""
     num_heads: int = 4
     """N, query heads."""
     num_kv_heads: int = 4
-    """K, key/value heads; divides num_heads."""
+    """K, key/value heads; must divide num_heads."""
     head_width: int = 32
-    """H, even."""
+    """H, width of a head; must be even."""
     rope_theta: float = 10_000.0
-    """Base of the rotary wavelengths; small for short rows."""
+    """Base of the rotary wavelengths; a small base suits short rows."""
     has_qkv_bias: bool = True
-    """Qwen2 has it, Qwen3 and Llama do not."""
+    """Bias of the query, key and value projections, as in Qwen2."""
     has_qk_norm: bool = False
-    """Qwen3 has it: queries and keys are normalised."""
+    """Normalisation of queries and keys, as in Qwen3."""
     has_tied_head: bool = True
-    """Whether the head is the embedding."""
+    """Whether the output head shares the embedding's weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations. Parameters and optimizer are float32."""
+    """dtype of activations. Parameters are float32 in training."""
     remat: bool = False
-    """Recompute each layer in the backward pass from its input alone: less memory, a
-    third more time. Else the results of its products are kept."""
+    """Rematerialisation: recompute each layer from its input in the backward pass, for
+    less memory and about a third more time. Without it the results of each layer's
+    matrix products are kept."""
     attention: RowKernel | None = None
     """Attention kernel of training and of the prefill of prompts (auto, splash, cudnn,
     plain or module:NAME). Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; None or
@@ -85,10 +97,10 @@ class ModelConfig:
     """Attention kernel of decoding, which brings the layout of its cache (auto,
     tpu_pages, plain or module:NAME). None or auto takes the first that can run."""
     pack_sequences: bool = False
-    """In training, rollouts share a row of max_len tokens where they fit; attention
-    (not cuDNN's) keeps them apart. The gradient is the same."""
+    """Pack several short rollouts into one row of max_len tokens in training. Attention
+    keeps them apart (cuDNN's cannot); the gradient is the same."""
     lora: LoRAConfig = LoRAConfig()
-    """Train low-rank updates of the weights in place of the weights."""
+    """Low-rank adapters to train instead of the weights; rank 0 for none."""
 
     def __post_init__(self):
         for name in ("attention", "decode_attention"):
@@ -103,24 +115,24 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Questions. Files: FlashRAG JSONL (gz too) and the formats of `data.formats`."""
+    """Questions. Files may have any of the formats of `data.formats`."""
 
     source: Callable[..., Any]
-    """(run folder, seed) -> Material: what the run uses where no file is named."""
+    """(run folder, seed) -> Dataset, which is used for everything without a file."""
     questions: str = ""
-    """File of training questions, for every RL stage."""
+    """File of training questions for all RL stages; empty for those of `source`."""
     heldout: str = ""
-    """File of questions to evaluate on."""
+    """File of questions to evaluate on; empty for those of `source`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """Where passages come from."""
+    """Passages, and how they are searched."""
 
     corpus: str = ""
-    """File of passages; its index is built once and kept in the run folder."""
+    """File of passages. Their index is built once and kept in the run's folder."""
     index: str = ""
-    """Folder of an index (`jaxsearch index build`), in place of a corpus."""
+    """Folder of an index made by `jaxsearch index build`, instead of a corpus."""
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
@@ -129,15 +141,15 @@ class RetrievalConfig:
     an encoder of your own: a `search.encoder.Encoder`, or a function that makes one
     from the passages. An index built with your own encoder needs it again to open."""
     dims: int = 1024
-    """Width of TF-IDF vectors, for an index that is built here."""
+    """Width of TF-IDF vectors in an index that is built here."""
     query_device: Literal["host", "accelerator"] = "host"
-    """Where a BERT encoder computes queries: the host's CPU, while the accelerator
-    decodes, or the accelerator, between its calls."""
+    """Where a BERT encoder computes queries: on the host's CPU while the accelerator
+    decodes, or on the accelerator between its decode calls."""
     attempts: int = 3
-    """Tries of a batch of queries before its search has failed: an error, no answer
-    in time, or a wrong number of results fails a try."""
+    """Tries per batch of queries before the search counts as failed. A try fails by an
+    error, a timeout or a wrong number of results."""
     timeout_s: float = 60.0
-    """Seconds that a try may take."""
+    """Seconds that each try may take."""
 
     def __post_init__(self):
         _at_least(self, 1, "num_passages", "dims", "attempts")
@@ -147,33 +159,32 @@ class RetrievalConfig:
             )
         if self.corpus and self.index:
             raise ValueError(
-                "retrieval.corpus and retrieval.index exclude each other: name one "
+                "retrieval.corpus and retrieval.index exclude each other: give one "
                 f"(got {self.corpus!r} and {self.index!r})"
             )
         is_named = isinstance(self.encoder, str)
         if self.index and is_named and self.encoder != "tfidf":
             raise ValueError(
                 "retrieval.encoder is for an index that is built here, "
-                f"retrieval.index has its own: name one (got {self.encoder!r} and "
+                f"retrieval.index has its own: give one (got {self.encoder!r} and "
                 f"{self.index!r})"
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """Budgets and sampling. Lengths are in tokens."""
+    """Budgets and sampling of rollouts. Lengths are in tokens."""
 
     num_slots: int = 64
-    """Rollouts in flight in each replica (of which a process has as many as its devices
-    hold)."""
+    """Slots per replica: rollouts that are in flight at the same time."""
     max_len: int = 1024
-    """Prompt, turns and observations together."""
+    """Budget of a whole rollout: prompt, turns and observations."""
     max_prompt_len: int = 256
-    """A longer prompt is an error."""
+    """Budget of a prompt; a longer one is an error before the run starts."""
     max_turn_len: int = 256
-    """Between two observations."""
+    """Budget of a turn: what the policy writes between two observations."""
     max_observation_len: int = 512
-    """A longer observation is cut and counted."""
+    """Budget of an observation; a longer one is truncated and counted."""
     max_searches: int = 4
     """Per rollout; asking once more ends it."""
     search_calls: int = 1
@@ -182,24 +193,25 @@ class RolloutConfig:
     0 takes results as they come in, for slow retrievers, and prompts as there is room.
     """
     cache_len: int | None = None
-    """Tokens that the KV cache of a replica holds for all slots; None: max_len each.
-    Most rollouts are far shorter than max_len, so a smaller cache holds more slots;
-    when it is full, the youngest rollout starts again later, with the same result."""
+    """Tokens that the KV cache of a replica holds for all slots together; None for
+    max_len per slot. Most rollouts are far shorter than max_len, so that a smaller
+    cache serves more slots. When it is full, the youngest rollout is restarted later,
+    with the same result."""
     on_search_failure: Literal["drop", "observe"] = "drop"
-    """What becomes of rollouts whose search failed. drop: they end and are left out of
-    the update; observe: the policy reads that the search failed, and goes on."""
+    """Handling of rollouts whose search failed: drop ends them and leaves them out of
+    the update; observe tells the policy that the search failed and continues."""
     has_reminder: bool = False
-    """A turn that stops without a query is answered with the protocol's reminder of
-    how to ask, if it has one (Search-R1), in place of a search for nothing."""
+    """Answer a turn that stops without a query with the protocol's reminder of how to
+    search, if it has one (Search-R1's does), instead of an empty search."""
     top_k: int | None = None
-    """Sample among the k most likely tokens; None: all."""
+    """Sample among the k most likely tokens; None for all."""
     top_p: float | None = None
-    """Sample among the most likely tokens of that mass; None: all."""
+    """Sample among the most likely tokens of this total probability; None for all."""
     tensor: int = 1
-    """Devices that share one copy of the policy in rollouts: a replica."""
+    """Devices per replica, which hold one copy of the policy together."""
     replicas: int | None = None
-    """Copies of the policy that roll out side by side in each process; None: as many
-    as its devices hold."""
+    """Replicas per process, which roll out in parallel; None for as many as the devices
+    of a process allow."""
 
     def __post_init__(self):
         _at_least(
@@ -225,23 +237,23 @@ class RolloutConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SupervisedStage:
-    """Imitation of demonstrations; observations are masked."""
+    """Supervised learning from demonstrations; observations get no loss."""
 
     name: str
     demonstrations: Callable[..., Any]
-    """seed -> list of Demonstration."""
+    """(seed) -> list of Demonstration."""
     steps: int
-    """Updates; one each."""
+    """Steps, of one update each."""
     task: Task = RESEARCH
-    """Its protocol frames the demonstrations, in a run without an RL stage; in a run
-    with RL stages theirs does."""
+    """Task whose protocol frames the demonstrations in a run without RL stages. In a
+    run with RL stages it is their protocol."""
     batch_size: int = 32
     """Demonstrations per update."""
     max_tokens: int = 16_384
-    """Padded tokens of a microbatch."""
+    """Padded tokens per microbatch."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, warmup_steps=10)
     max_skipped: int = 5
-    """Non-finite updates in a row after which the run stops."""
+    """Consecutive non-finite updates after which the run stops."""
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
@@ -249,27 +261,28 @@ class SupervisedStage:
 
     @property
     def num_updates(self) -> int:
+        """Updates of the whole stage, which its schedule spans."""
         return self.steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RLStage:
-    """Rollout, reward, advantage, update."""
+    """Reinforcement learning: rollout, reward, advantage, update."""
 
     name: str
     steps: int
-    """Each of new rollouts."""
+    """Steps, each with new rollouts."""
     task: Task = RESEARCH
-    """Protocol, reward and normaliser: a value of `rewards.tasks` or one's own; on the
+    """Protocol, reward and normaliser: a value of `rewards.tasks` or your own. On the
     command line a name (see `jaxsearch score --help`) or package.module:NAME."""
     questions: str = ""
-    """File of this stage's own questions, unless data.questions names one for all."""
+    """File of questions for this stage alone; data.questions overrides it."""
     questions_per_step: int = 256
-    """Q."""
+    """Q, questions per step."""
     group_size: int = 5
     """G, answers per question."""
     temperature: float = 1.0
-    """Of sampling, and of the log-probs in the loss."""
+    """Temperature of sampling, and of the log-probs in the loss."""
     advantage: Callable[..., Any] = group_relative
     """(rewards [Q G], is_kept [Q G]) -> advantages [Q G], or one per policy turn
     [Q G turns]; values of rollouts that are not kept are ignored. `rl.advantages` has
@@ -277,33 +290,33 @@ class RLStage:
     REINFORCE++-baseline), leave_one_out (RLOO) and plain_reward (REINFORCE++);
     `rl.credit` describes how to write another."""
     whiten_advantages: bool = False
-    """Bring the advantages of all policy tokens of a step to mean 0 and variance 1, as
-    REINFORCE++ does, with a baseline or without."""
+    """Normalise the advantages of all policy tokens of a step to mean 0 and variance 1,
+    as REINFORCE++ does."""
     reward_kl_weight: float = 0.0
-    """Of KL (k1) to the policy as the stage began, taken from the rewards token by
-    token; objective.kl_weight must be 0 then."""
+    """Weight of the KL (k1) to the policy at the start of the stage, subtracted from
+    the reward of each token. Requires objective.kl_weight to be 0."""
     overlong_buffer: int = 0
-    """Rollouts lose reward over the last so many tokens of rollout.max_len, 1 at its
-    end (DAPO); 0: none."""
+    """DAPO's overlong penalty: it grows from 0 to 1 over this many tokens before
+    rollout.max_len; 0 for none."""
     max_importance: float | None = None
-    """Truncated importance sampling: the trainer computes the log-probs of what was
-    sampled anew, and a token counts as often as its policy would have drawn it against
-    the sampler, with its top-k or top-p cut; at most so often (2 is usual)."""
+    """Truncated importance sampling: each token is weighted by its probability under
+    the trainer divided by that under the sampler's (truncated) distribution, clipped at
+    this value (2 is usual). The trainer recomputes the log-probs. None for none."""
     minibatches_per_step: int = 1
-    """The step's rollouts are shared out to so many updates, question by question, one
-    after the other; a group may end in the next update."""
+    """Number of minibatches, of one update each, that a step's rollouts are split into,
+    in the order of the questions. A group may span two minibatches."""
     objective: PolicyObjective = PolicyObjective()
     aggregation: Callable[..., Any] = token_mean
-    """(policy tokens of each rollout [R], max_len) -> (weight of a token's loss [R],
-    what their sum is divided by). Of `rl.aggregation`: token_mean, sequence_mean,
-    sequence_sum, fixed_length (Dr. GRPO)."""
+    """(policy tokens per rollout [R], max_len) -> (weight per token of each rollout
+    [R], divisor of the weighted sum). `rl.aggregation` has token_mean, sequence_mean,
+    sequence_sum and fixed_length (Dr. GRPO)."""
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384
-    """Padded tokens of a microbatch."""
+    """Padded tokens per microbatch."""
     has_masked_observations: bool = True
-    """False trains on retrieved tokens too: a control that is meant to fail."""
+    """False trains on retrieved tokens too, as a control that is expected to fail."""
     max_skipped: int = 5
-    """Non-finite updates in a row after which the run stops."""
+    """Consecutive non-finite updates after which the run stops."""
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
@@ -331,11 +344,12 @@ class RLStage:
 
     @property
     def num_updates(self) -> int:
+        """Updates of the whole stage, which its schedule spans."""
         return self.steps * self.minibatches_per_step
 
     @property
     def needs_reference(self) -> bool:
-        """Whether KL to the policy as the stage began is measured."""
+        """Whether KL to the policy at the start of the stage is measured."""
         return self.objective.needs_reference or self.reward_kl_weight > 0
 
 
@@ -344,11 +358,11 @@ class EvalConfig:
     """Evaluation on held-out questions, if there are any."""
 
     every: int = 0
-    """RL steps between evaluations; 0: only before the first and after the last."""
+    """RL steps between evaluations; 0 for only before the first and after the last."""
     limit: int = 0
-    """Questions; 0: all."""
+    """Number of questions, from the first; 0 for all."""
     num_printed: int = 0
-    """Trajectories printed at the end."""
+    """Trajectories to print after the last step."""
 
     def __post_init__(self):
         _at_least(self, 0, "every", "limit", "num_printed")
@@ -356,12 +370,14 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
-    """What is written besides metrics.jsonl, eval.jsonl and the console."""
+    """Outputs in addition to metrics.jsonl, eval.jsonl and the console."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
+    """Weights & Biases: offline writes into the run's folder."""
     tensorboard: bool = False
+    """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10
-    """Steps between files of rollouts; 0: none."""
+    """Steps between files of rollouts; 0 for none."""
 
     def __post_init__(self):
         _at_least(self, 0, "rollouts_every")
@@ -369,12 +385,12 @@ class LoggingConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When the run can be taken up again."""
+    """Checkpoints, from which a run resumes."""
 
     every: int = 10
-    """Steps. Stages of fewer than 10 steps save every step."""
+    """Steps between checkpoints; stages of fewer than 10 steps save every step."""
     keep: int = 2
-    """Checkpoints that are kept, the latest first."""
+    """Number of newest checkpoints to keep."""
 
     def __post_init__(self):
         _at_least(self, 1, "every", "keep")
@@ -382,27 +398,27 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One run: its policy, data, retrieval, rollouts and stages."""
+    """A run: policy, data, retrieval, rollouts and stages."""
 
     model: ModelConfig
     data: DataConfig
     retrieval: RetrievalConfig = RetrievalConfig()
     rollout: RolloutConfig = RolloutConfig()
     stages: tuple[SupervisedStage | RLStage, ...]
-    """Carried out in order, each with a fresh optimizer."""
+    """Stages, run in order, each with a new optimizer."""
     guards: GuardConfig = GuardConfig()
     eval: EvalConfig = EvalConfig()
     logging: LoggingConfig = LoggingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     mesh: MeshShape = MeshShape()
     seed: int = 0
-    """Of everything: worlds, weights, order of questions, sampling."""
+    """Seed of everything: worlds, weights, order of questions, sampling."""
     steps: int | None = None
-    """At most so many steps in each RL stage; schedules keep their full length."""
+    """Limit on the steps of each RL stage, or None. Schedules keep their length."""
     warmup_steps: int | None = None
-    """At most so many steps in each supervised stage, likewise."""
+    """The same for each supervised stage."""
     out: str = ""
-    """Run folder; empty: runs/<name of the config file>."""
+    """The run's folder; empty for runs/<name of the config file>."""
 
     def __post_init__(self):
         names = [stage.name for stage in self.stages]
@@ -435,7 +451,7 @@ class RunConfig:
         return tasks[-1] if tasks else self.stages[-1].task
 
     def num_steps(self, stage: SupervisedStage | RLStage) -> int:
-        """Steps of a stage under the limits of this run."""
+        """Steps of a stage, limited by `steps` or `warmup_steps`."""
         is_rl = isinstance(stage, RLStage)
         limit = self.steps if is_rl else self.warmup_steps
         return stage.steps if limit is None else min(stage.steps, limit)
