@@ -1,12 +1,14 @@
 """`jaxsearch index`: builds an index, searches it, checks it."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
 
 if TYPE_CHECKING:
+    from jaxsearch.search.encoder import Encoder, EncoderFactory
     from jaxsearch.search.encoder_options import Report
 
 _DESCRIPTION = """\
@@ -39,6 +41,11 @@ examples:
         sub.add_argument(
             "-k", type=int, default=5, help="passages per query (default: 5)"
         )
+        sub.add_argument(
+            "--encoder",
+            metavar="MODULE:NAME",
+            help="encoder of your own, if the index was built with it",
+        )
         if action == "search":
             sub.add_argument("query", metavar="QUERY", help="the query, in quotes")
 
@@ -58,7 +65,8 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
         "--encoder",
         default="tfidf",
         help="tfidf; or a folder or Hub id of a BERT encoder with safetensors (E5, "
-        "BGE, GTE, MiniLM); or the encoder/ folder of an index (default: tfidf)",
+        "BGE, GTE, MiniLM); or the encoder/ folder of an index; or package.module:NAME "
+        "of an encoder of your own (default: tfidf)",
     )
     build.add_argument(
         "--dims", type=int, metavar="N", help="width of TF-IDF vectors (default: 1024)"
@@ -90,11 +98,26 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "build":
         return _build(args)
+    encoder = _given(args.encoder) if args.encoder else None
+    if isinstance(encoder, str):
+        raise ValueError(
+            f"--encoder {encoder}: expected package.module:NAME of the encoder that "
+            "the index was built with; any other encoder is in the index"
+        )
     if args.action == "search":
-        return search_once(args.folder, args.query, args.k)
+        return search_once(args.folder, args.query, args.k, encoder)
     from jaxsearch.search.index_check import check_index
 
-    return check_index(args.folder, k=args.k)
+    return check_index(args.folder, k=args.k, encoder=encoder)
+
+
+def _given(encoder: str) -> "str | Encoder | EncoderFactory":
+    """The object at `package.module:NAME`; any other text is a name or a folder."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", encoder):
+        return encoder
+    from jaxsearch.run.config_values import imported
+
+    return imported(encoder)
 
 
 def _build(args: argparse.Namespace) -> dict[str, Any]:
@@ -116,7 +139,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         task = progress.add_task("", total=len(STAGES))
         return build_index_folder(
             corpus=args.corpus,
-            encoder=args.encoder,
+            encoder=_given(args.encoder),
             out=args.out,
             options=options,
             dims=args.dims,
@@ -139,11 +162,16 @@ def _reporter(progress: Any) -> "Report":
     return report
 
 
-def search_once(folder: str | Path, query: str, k: int = 5) -> dict[str, Any]:
+def search_once(
+    folder: str | Path,
+    query: str,
+    k: int = 5,
+    encoder: "Encoder | EncoderFactory | None" = None,
+) -> dict[str, Any]:
     """The hits of one query, as the command prints them."""
     from jaxsearch.search.indexes import load_index
 
-    [hits] = load_index(folder).search([query], k)
+    [hits] = load_index(folder, encoder=encoder).search([query], k)
     return {
         "query": query,
         "hits": [

@@ -1,4 +1,4 @@
-"""A run as one HTML page, to read and to show: `report.html` in its folder."""
+"""Writes the report of a run, `report.html` in its folder."""
 
 import json
 from pathlib import Path
@@ -16,19 +16,26 @@ from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.config_values import restored
 
 MAX_FILES = 9  # step files of rollouts on the page
-MAX_ROLLOUTS = 48  # of one file
-MAX_BYTES = 3_000_000  # of all trajectories on the page, as HTML
+MAX_ROLLOUTS = 48  # trajectories per file
+MAX_BYTES = 3_000_000  # size of all trajectories on the page, as HTML
 
 
 class Sample(NamedTuple):
-    """The trajectories of the page, and what was left out to keep it small."""
+    """The trajectories of the page, and notes about those that were left out."""
 
     articles: list[str]
     notes: list[str]
 
 
 def write_report(run_folder: Path) -> Path:
-    """Writes the page of a run, whatever the run has so far; returns its path."""
+    """Writes the page of a finished or unfinished run.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      ValueError: if the folder is not a run folder, or one of its files is malformed.
+    """
     config = _read_config(run_folder)
     sample = _sample(run_folder, _protocol(config))
     text = report_page.page(
@@ -40,7 +47,7 @@ def write_report(run_folder: Path) -> Path:
         notes=sample.notes,
     )
     path = run_folder / "report.html"
-    # A lone surrogate may stand in a text that a policy cut in the middle.
+    # Text that a policy ended inside a character may contain a lone surrogate.
     json_lines.replace_file(path, text.encode("utf-8", errors="replace"))
     return path
 
@@ -68,9 +75,10 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _protocol(config: dict[str, Any]) -> Protocol | str:
-    """The protocol of a run by its recorded config, or why there is none.
+    """Returns the protocol of a run's task, or the reason why it is not known.
 
-    The stages of a run share one; a record of an older version names it "recipe".
+    The stages of a run share one protocol. Records of earlier versions call the task
+    "recipe".
     """
     stages = [s for s in config.get("stages", []) if s.get("kind") == "RLStage"]
     if not stages:
@@ -86,7 +94,7 @@ def _protocol(config: dict[str, Any]) -> Protocol | str:
 
 
 def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
-    """First, last and evenly spaced files; of each, its best and worst rollouts."""
+    """Chooses evenly spaced files, and the best and worst rollouts of each."""
     files = list(rollout_files(run_folder).items())
     if not files:
         return Sample([], [])
@@ -97,8 +105,8 @@ def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
         protocol = None
     if len(chosen) < len(files):
         notes.append(
-            f"{len(chosen)} of {len(files)} step files are here: the first, the last "
-            "and some evenly between them."
+            f"The page shows {len(chosen)} of {len(files)} step files: the first, the "
+            "last, and evenly spaced files between them."
         )
     num_left_out = 0
     for index in chosen:
@@ -112,7 +120,7 @@ def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
         notes.append(
             f"To keep the page small, {num_left_out} trajectories of these files are "
             "left out; the best and the worst of each file by reward are kept. "
-            "All are in the run's rollouts/."
+            "The run's rollouts/ has all of them."
         )
     return Sample(articles, notes)
 
@@ -124,7 +132,10 @@ def _shown(
     step: int,
     max_bytes: int,
 ) -> list[str]:
-    """Articles within the limits, the extremes of reward first, in stream order."""
+    """Returns articles within the limits, in stream order.
+
+    The best and the worst rollouts by reward are chosen first.
+    """
     by_reward = sorted(range(len(rollouts)), key=lambda i: -rollouts[i].reward)
     # From both ends to the middle: best, worst, second best, second worst, ...
     order = [

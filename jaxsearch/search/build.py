@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoder_options import EncoderOptions, Report, no_report
-from jaxsearch.search.encoders import NO_OPTIONS, encoder_named
+from jaxsearch.search.encoders import NO_OPTIONS, encoder_given, encoder_named
 from jaxsearch.search.index_check import describe_index
 from jaxsearch.search.index_folder import check_is_free
 from jaxsearch.search.indexes import build_index
@@ -23,7 +24,7 @@ STAGES = (
 def build_index_folder(
     *,
     corpus: str | Path,
-    encoder: str,
+    encoder: str | Encoder | EncoderFactory,
     out: str | Path,
     options: EncoderOptions = NO_OPTIONS,
     dims: int | None = None,
@@ -36,7 +37,8 @@ def build_index_folder(
 
     Args:
       corpus: any file that `read_passages` reads.
-      encoder: name of the encoder, as in `encoder_named`.
+      encoder: name of the encoder, as in `encoder_named`; or an encoder of your own,
+        as in `encoder_given`, which takes none of the options.
       out: folder to write; it must be empty or not exist.
       options: settings of a BERT encoder.
       dims: width of TF-IDF vectors.
@@ -54,9 +56,17 @@ def build_index_folder(
     on_stage(STAGES[0])
     passages = read_passages(corpus)
     on_stage(STAGES[1])
-    fitted = encoder_named(
-        encoder, passages, options=options, dims=dims, seed=seed, report=report
-    )
+    if isinstance(encoder, str):
+        fitted = encoder_named(
+            encoder, passages, options=options, dims=dims, seed=seed, report=report
+        )
+    elif options.given or dims is not None:
+        raise ValueError(
+            f"an encoder given by value takes no {', '.join(options.given) or 'dims'}: "
+            "it has its own settings"
+        )
+    else:
+        fitted = encoder_given(encoder, passages)
     on_stage(STAGES[2])
     index = build_index(passages, fitted, num_threads=num_threads)
     on_stage(STAGES[3])

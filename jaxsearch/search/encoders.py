@@ -105,7 +105,8 @@ def load_encoder(
         raise ValueError(
             f"{folder} was built with the encoder {source}, which is not part of "
             "jaxsearch and cannot be loaded from a folder: give the encoder by value, "
-            "in RetrievalConfig(encoder=...) or load_index(..., encoder=...)"
+            "with RetrievalConfig(encoder=...), load_index(..., encoder=...) or "
+            "--encoder package.module:NAME"
         )
     if name == TfidfEncoder.name:
         return TfidfEncoder.load(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsearch.search.encoder import SavableEncoder
+from jaxsearch.search.encoder import Encoder, EncoderFactory, SavableEncoder
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import Hit
 from jaxsearch.search.indexes import load_index
@@ -22,7 +22,12 @@ MIN_SENTENCE_WORDS = 5
 
 
 def check_index(
-    folder: str | Path, *, num_queries: int = 200, k: int = 5, seed: int = 0
+    folder: str | Path,
+    *,
+    num_queries: int = 200,
+    k: int = 5,
+    seed: int = 0,
+    encoder: Encoder | EncoderFactory | None = None,
 ) -> dict[str, Any]:
     """Recall of a saved index against exact search, and its latency.
 
@@ -30,13 +35,20 @@ def check_index(
     share of the k best scores that the index finds. Latencies are in milliseconds and
     include the encoding of the queries.
 
+    Args:
+      folder: the index.
+      num_queries: number of queries, at least 2.
+      k: passages per query.
+      seed: seed of the choice of queries.
+      encoder: the encoder, if the index was built with one given by value.
+
     Raises:
       ValueError: for fewer than two queries, a folder that holds no index, or an
         encoder that was fitted on another corpus.
     """
     if num_queries < 2:
         raise ValueError(f"num_queries must be >= 2, got {num_queries}")
-    index = load_index(folder)
+    index = load_index(folder, encoder=encoder)
     queries = sample_queries(index.passages, num_queries, seed=seed)
     is_exact = isinstance(index, ExactIndex)
     exact = index if is_exact else ExactIndex(index.passages, index.encoder)
@@ -116,8 +128,9 @@ def _recall(
     pairs = [pair for pair in zip(found, expected, strict=True) if pair[1]]
     if not pairs:
         raise ValueError(
-            f"the encoder knows no word of {len(queries)} queries taken from the "
-            "passages: it was fitted on another corpus; build with `--encoder tfidf`"
+            f"none of {len(queries)} queries from the passages has a word in the "
+            "encoder's vocabulary, which is that of another corpus; build with "
+            "`--encoder tfidf`"
         )
     return float(np.mean([recall(*map(_scores, pair)) for pair in pairs]))
 

@@ -283,7 +283,7 @@ def test_a_large_run_stays_a_small_page(run_folder):
         write_rollouts(rollout_path(run_folder, step), rollouts, outcomes)
     text = read_page(run_folder)
     assert len(text.encode()) < 5_000_000
-    assert "9 of 14 step files are here" in text
+    assert "9 of 14 step files" in text
     assert "trajectories of these files are left out" in text
     assert "a mean over up to 5 steps" in text
     rewards = {

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
-from jaxsearch.commands.index import search_once
+from jaxsearch.commands.main import main
 from jaxsearch.search.encoder import Encoder, save_encoder
 from jaxsearch.search.encoders import encoder_given, load_encoder
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.indexes import build_index, load_index
+from jaxsearch.search.passages import write_passages
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from tests.search.letter_encoder import LetterEncoder, letters_of
 
@@ -75,7 +76,25 @@ def test_an_encoder_of_this_package_saves_itself(tmp_path, encoder):
     assert load_encoder(tmp_path / "encoder").fingerprint == encoder.fingerprint
 
 
-def test_the_command_says_that_the_encoder_is_missing(tmp_path, passages):
-    ExactIndex(passages, LetterEncoder()).save(tmp_path / "index")
-    with pytest.raises(ValueError, match="give the encoder by value"):
-        search_once(tmp_path / "index", "ka")
+def test_the_command_builds_and_searches_with_an_encoder_of_ones_own(
+    tmp_path, passages, capsys
+):
+    write_passages(passages, tmp_path / "corpus.jsonl")
+    index, name = str(tmp_path / "index"), "tests.search.letter_encoder:letters_of"
+    build = ["index", "build", "--corpus", str(tmp_path / "corpus.jsonl")]
+    assert main([*build, "--out", index, "--encoder", name, "--json"]) == 0
+    for action in (["search", index, passages[3].contents], ["check", index]):
+        assert main(["index", *action, "--json", "--encoder", name]) == 0
+    assert '"recall": 1.0' in capsys.readouterr().out
+    other = ["--encoder", "tests.search.letter_encoder:LETTERS"]
+    for words, message in (
+        (["search", index, "ka"], "give the encoder by value"),
+        (["search", index, "ka", "--encoder", "tfidf"], "expected package.module:NAME"),
+        (["check", index, *other], "built with another encoder"),
+    ):
+        assert main(["index", *words]) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error and "\n" not in error
+    refused = [*build, "--out", index + "2", *other, "--pooling", "cls"]
+    assert main(refused) == 2
+    assert "takes no pooling" in capsys.readouterr().err
