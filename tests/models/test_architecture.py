@@ -7,7 +7,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxsearch.models.architecture import Architecture, RopeScaling
+from jaxsearch.models.architecture import (
+    Architecture,
+    LocalAttention,
+    RopeScaling,
+)
+from jaxsearch.models.convert import entries
+from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.hf_config import from_hf_config, to_hf_config
 from jaxsearch.models.transformer import Transformer
 
@@ -33,6 +39,18 @@ SCALED = dataclasses.replace(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=16
     ),
 )
+GEMMA3 = dataclasses.replace(
+    QWEN3,
+    has_post_norms=True,
+    norm_scale_offset=1.0,
+    activation=gelu_tanh,
+    embedding_scale=8**0.5,
+    query_scale=168**-0.5,
+    local_attention=LocalAttention(
+        window=5, is_local=(True, False, True), rope_theta=1e4
+    ),
+)
+ALL = [TINY, LLAMA, QWEN3, SCALED, GEMMA3]
 
 
 def config_of(name):
@@ -41,19 +59,19 @@ def config_of(name):
     return json.loads((CONFIGS / f"{name}.config.json").read_text())
 
 
-@pytest.mark.parametrize("architecture", [TINY, LLAMA, QWEN3, SCALED])
+@pytest.mark.parametrize("architecture", ALL)
 def test_num_parameters_is_exact(architecture):
     leaves = jax.tree.leaves(Transformer(architecture=architecture).shapes)
     assert architecture.num_parameters == sum(leaf.size for leaf in leaves)
 
 
-@pytest.mark.parametrize("architecture", [TINY, LLAMA, QWEN3, SCALED])
+@pytest.mark.parametrize("architecture", ALL)
 def test_hf_round_trip(architecture):
     config = to_hf_config(architecture, max_positions=64, dtype="float32")
     assert from_hf_config(json.loads(json.dumps(config))) == architecture
 
 
-@pytest.mark.parametrize("architecture", [TINY, LLAMA, QWEN3, SCALED])
+@pytest.mark.parametrize("architecture", ALL)
 def test_transformers_reads_and_rewrites_the_same(architecture):
     from transformers import AutoConfig
 
@@ -61,6 +79,49 @@ def test_transformers_reads_and_rewrites_the_same(architecture):
     theirs = AutoConfig.for_model(**config)
     assert theirs.head_dim == architecture.head_width
     assert from_hf_config(json.loads(theirs.to_json_string())) == architecture
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_every_parameter_has_a_tensor(architecture):
+    shapes = Transformer(architecture=architecture).shapes
+    found = {entry.path for entry in entries(architecture, shapes)}
+    paths = jax.tree_util.tree_leaves_with_path(shapes)
+    assert found == {tuple(key.key for key in path) for path, _ in paths}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"has_post_norms": False},
+        {"norm_scale_offset": 0.5},
+        {"embedding_scale": 1.0},
+        {"activation": jax.nn.relu},
+        {"local_attention": None},
+    ],
+)
+def test_a_network_of_no_family_is_not_exported_as_another(change):
+    architecture = dataclasses.replace(GEMMA3, **change)
+    with pytest.raises(ValueError, match="no known model family .*'?gemma3_text"):
+        to_hf_config(architecture, max_positions=8, dtype="float32")
+
+
+def test_layers_of_both_layouts_of_gemma():
+    """A list of kinds, or the period of the layers that see all tokens."""
+    config = to_hf_config(GEMMA3, max_positions=8, dtype="float32")
+    del config["layer_types"]
+    config |= {"sliding_window_pattern": 2, "num_hidden_layers": 5}
+    found = from_hf_config(config).local_attention.is_local
+    assert found == (True, False, True, False, True)
+    rope = {
+        "full_attention": {"rope_type": "default", "rope_theta": 7.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5.0},
+    }
+    found = from_hf_config({**config, "rope_parameters": rope})
+    assert (found.rope_theta, found.local_attention.rope_theta) == (7.0, 5.0)
+    with pytest.raises(ValueError, match="final_logit_softcapping = 30.0 is not supp"):
+        from_hf_config({**config, "final_logit_softcapping": 30.0})
+    with pytest.raises(ValueError, match="one value per layer: got 3 for 2 layers"):
+        dataclasses.replace(GEMMA3, num_layers=2)
 
 
 # Parameters as the weights' own index counts them.

@@ -39,13 +39,15 @@ from jaxsearch.models.tpu_page_attention import (
     TpuPages,
     attend_tpu_pages,
 )
-from tests.models.test_transformer import LLAMA, QWEN, QWEN3, hidden, make
+from tests.models.test_transformer import GEMMA3, LLAMA, QWEN, QWEN3, hidden, make
 
 W = 4  # tokens in a page
 
 
 @pytest.mark.parametrize(
-    "architecture", [QWEN, LLAMA, QWEN3], ids=["qwen2", "llama", "qwen3"]
+    "architecture",
+    [QWEN, LLAMA, QWEN3, GEMMA3],
+    ids=["qwen2", "llama", "qwen3", "gemma3"],
 )
 def test_cached_equals_uncached(architecture):
     """Append to some rows, decode one at a time, and again, in pages of no order."""
@@ -125,8 +127,9 @@ def test_cached_equals_uncached(architecture):
             assert (of_row[..., :length, :] != 100).all()
 
 
-def test_a_prefilled_prompt_is_what_appending_it_would_have_cached():
-    transformer, params = make(QWEN)
+@pytest.mark.parametrize("architecture", [QWEN, GEMMA3], ids=["qwen2", "gemma3"])
+def test_a_prefilled_prompt_is_what_appending_it_would_have_cached(architecture):
+    transformer, params = make(architecture)
     rollout_params = transformer.for_rollouts(params)
     tokens = np.random.default_rng(3).integers(0, 50, (3, 10)).astype(np.int32)
     prefilled = jax.jit(cached.prefill, static_argnums=(0, 3))(
@@ -138,7 +141,7 @@ def test_a_prefilled_prompt_is_what_appending_it_would_have_cached():
         jnp.asarray(tokens),
         jnp.zeros(3, jnp.int32),
         jnp.full(3, 10),
-        empty_cache(QWEN, (9,), W, jnp.float32),
+        empty_cache(architecture, (9,), W, jnp.float32),
         jnp.arange(9).reshape(3, 3),
     )
     for layer, (expected,) in zip(prefilled, appended, strict=True):

@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.models.architecture import Architecture, RopeScaling
+from jaxsearch.models.architecture import (
+    Architecture,
+    LocalAttention,
+    RopeScaling,
+)
 from jaxsearch.models.attention import attend
 from jaxsearch.models.convert import to_hf
+from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.rotary import rotary_frequencies
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.run.policy import read_architecture
@@ -69,6 +74,22 @@ FAMILIES = {
         max_positions=1024,
         has_tied_head=True,
         num_kv_heads=2,
+    ),
+    # Every other layer sees seven tokens; the context of the tests is up to 200.
+    "gemma3": dataclasses.replace(
+        QWEN2,
+        num_layers=4,
+        num_kv_heads=2,
+        has_qkv_bias=False,
+        has_qk_norm=True,
+        has_post_norms=True,
+        norm_scale_offset=1.0,
+        activation=gelu_tanh,
+        embedding_scale=8.0,
+        query_scale=24.0**-0.5,
+        local_attention=LocalAttention(
+            window=7, is_local=(True, True, False, True), rope_theta=1e4
+        ),
     ),
 }
 
@@ -138,16 +159,16 @@ def test_logits_of_rows_packed_into_one(pair):
     tokens, lengths = rows(1, 30), (11, 19)
     segments = np.repeat([0, 1], lengths)[None]
     positions = np.concatenate([np.arange(n) for n in lengths])[None]
-    is_visible = (segments[:, :, None] == segments[:, None]) & np.tril(
-        np.ones((30, 30), bool)
-    )
+    age = np.arange(30)[:, None] - np.arange(30)
 
-    def attention(_, query, key, value):
+    def attention(layer, query, key, value):
+        window = transformer.architecture.window(layer) or 30
+        is_visible = (age >= 0) & (age < window)
         return attend(
             query,
             key.transpose(0, 2, 3, 1),
             value.transpose(0, 2, 1, 3),
-            jnp.asarray(is_visible),
+            jnp.asarray((segments[:, :, None] == segments[:, None]) & is_visible),
         )
 
     hidden = transformer.hidden_with(

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.models.architecture import Architecture, RopeScaling
+from jaxsearch.mesh import MeshShape, activation_sharding, make_mesh, shardings
+from jaxsearch.models.architecture import (
+    Architecture,
+    LocalAttention,
+    RopeScaling,
+)
+from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.transformer import Transformer, positions_in
 from tests.segments import whole_rows
 
@@ -31,6 +37,18 @@ QWEN3 = dataclasses.replace(
     rope_scaling=RopeScaling(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=8
     ),
+)
+# Two layers: one sees three tokens, the other all.
+GEMMA3 = dataclasses.replace(
+    QWEN,
+    has_qkv_bias=False,
+    has_qk_norm=True,
+    has_post_norms=True,
+    norm_scale_offset=1.0,
+    activation=gelu_tanh,
+    embedding_scale=32**0.5,
+    query_scale=8**-0.5,
+    local_attention=LocalAttention(window=3, is_local=(True, False), rope_theta=100.0),
 )
 
 
@@ -205,6 +223,45 @@ def test_no_token_depends_on_another_segment():
         strength = jnp.abs(grad(params["embedding"], t)).sum(axis=-1)[:6]
         assert (strength[first : t + 1] > 1e-4).all()
         assert (strength[:first] == 0).all() and (strength[t + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_local_layers_on_several_devices(remat):
+    """Values and gradients on a mesh that cuts everything, and on one device."""
+    alone, params = make(GEMMA3, remat=remat, is_packed=True)
+    mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
+    shared = dataclasses.replace(alone, activation_sharding=activation_sharding(mesh))
+    tokens = np.random.default_rng(1).integers(0, 50, (4, 12)).astype(np.int32)
+    segments = np.repeat(np.int32([1, 2, 0]), (7, 4, 1))[None].repeat(4, axis=0)
+    tokens, segments = jnp.asarray(tokens), jnp.asarray(segments)
+
+    def cubes(params, network):
+        return jnp.sum(network.hidden(params, tokens, segments) ** 3)
+
+    run = jax.jit(jax.value_and_grad(cubes), static_argnums=1)
+    places = shardings(mesh, alone.logical_axes, alone.shapes)
+    found, grads = run(jax.device_put(params, places), shared)
+    expected, expected_grads = run(params, alone)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for one, other in zip(
+        jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True
+    ):
+        assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+def test_a_token_of_a_local_layer_depends_on_its_window():
+    """By gradients, with all layers local: two windows of three tokens reach five."""
+    local = LocalAttention(window=3, is_local=(True, True), rope_theta=100.0)
+    sizes = dataclasses.replace(GEMMA3, local_attention=local)
+    transformer, params = make(sizes)
+    tokens = jnp.arange(8)[None]  # all different: one embedding row per position
+
+    def state(embedding):
+        given = {**params, "embedding": embedding}
+        return jnp.sum(transformer.hidden(given, tokens, jnp.ones_like(tokens))[0, 7])
+
+    strength = jnp.abs(jax.jit(jax.grad(state))(params["embedding"])).sum(axis=-1)
+    assert (strength[:3] == 0).all() and (strength[3:8] > 1e-4).all()
 
 
 def test_positions_begin_again_in_each_segment():

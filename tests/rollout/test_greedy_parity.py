@@ -1,5 +1,7 @@
 """Greedy rollouts against `generate` of transformers, from the same exported folder."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,8 @@ from jaxsearch.bench.scripted_sampler import (
 )
 from jaxsearch.data.formats import Question
 from jaxsearch.env.search import Observer
-from jaxsearch.models.architecture import Architecture
+from jaxsearch.models.architecture import Architecture, LocalAttention
+from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
@@ -36,7 +39,7 @@ LIMITS = Budgets(
 PROMPT_LENS = [1, 2, 5, 9, 16, 24]
 
 
-@pytest.fixture(scope="module", params=["qwen2", "llama"])
+@pytest.fixture(scope="module", params=["qwen2", "llama", "gemma3"])
 def folder(request, tmp_path_factory):
     """An exported policy of random weights, so loud that it seldom repeats itself."""
     pytest.importorskip("torch")
@@ -53,12 +56,30 @@ def folder(request, tmp_path_factory):
         has_qkv_bias=not is_llama,
         has_tied_head=not is_llama,
     )
+    if request.param == "gemma3":
+        architecture = dataclasses.replace(
+            architecture,
+            has_qkv_bias=False,
+            has_tied_head=False,
+            has_qk_norm=True,
+            has_post_norms=True,
+            norm_scale_offset=1.0,
+            activation=gelu_tanh,
+            embedding_scale=32**0.5,
+            query_scale=16**-0.5,
+            local_attention=LocalAttention(
+                window=20, is_local=(True, False), rope_theta=100.0
+            ),
+        )
     transformer = Transformer(architecture=architecture)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.7, x.dtype),
         transformer.shapes,
     )
+    if request.param == "gemma3":
+        # Scaled by sqrt(D), embeddings would decide the next token without context.
+        params["embedding"] *= 0.1
     policy = Policy(
         transformer=transformer, tokenizer=words_tokenizer(VOCAB_SIZE), params=params
     )

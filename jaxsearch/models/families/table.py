@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.families.family import Family
+from jaxsearch.models.families.gemma3 import GEMMA3
 from jaxsearch.models.families.llama import LLAMA
 from jaxsearch.models.families.qwen2 import QWEN2
 from jaxsearch.models.families.qwen3 import QWEN3
 
-FAMILIES: tuple[Family, ...] = (QWEN2, QWEN3, LLAMA)
+FAMILIES: tuple[Family, ...] = (QWEN2, QWEN3, LLAMA, GEMMA3)
 
 # Published models by their id on the Hub.
 PUBLISHED_SIZES: Mapping[str, Architecture] = {
