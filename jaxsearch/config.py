@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+from jaxsearch.env.search import search_only
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.lora import LoRAConfig
@@ -19,6 +20,7 @@ from jaxsearch.rl.credit import requirements_of
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.search.encoder import Encoder
+from jaxsearch.search.index import Retriever
 
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
@@ -133,6 +135,10 @@ class RetrievalConfig:
     """File of passages. Their index is built once and kept in the run's folder."""
     index: str = ""
     """Folder of an index made by `jaxsearch index build`, instead of a corpus."""
+    retriever: Retriever | Callable[..., Retriever] | None = None
+    """A retriever of your own, instead of a corpus or an index: an object with
+    `search(queries, k)`, or a function that makes one. Each process opens its own;
+    held-out questions are searched there too."""
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
@@ -157,6 +163,8 @@ class RetrievalConfig:
             raise ValueError(
                 f"timeout_s must be positive and finite, got {self.timeout_s}"
             )
+        if self.retriever is not None:
+            _check_retriever(self)
         if self.corpus and self.index:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: give one "
@@ -168,6 +176,22 @@ class RetrievalConfig:
                 "retrieval.encoder is for an index that is built here, "
                 f"retrieval.index has its own: give one (got {self.encoder!r} and "
                 f"{self.index!r})"
+            )
+
+
+def _check_retriever(retrieval: RetrievalConfig) -> None:
+    """Raises ValueError if a retriever given by value cannot be the run's."""
+    retriever = retrieval.retriever
+    if not (isinstance(retriever, Retriever) or callable(retriever)):
+        raise ValueError(
+            "retrieval.retriever must have a method search(queries, k), or be a "
+            f"function that makes such an object; got {retriever!r:.80}"
+        )
+    for name, value in (("corpus", retrieval.corpus), ("index", retrieval.index)):
+        if value:
+            raise ValueError(
+                f"retrieval.retriever and retrieval.{name} exclude each other: give "
+                f"one (got {value!r} as well)"
             )
 
 
@@ -186,12 +210,12 @@ class RolloutConfig:
     max_observation_len: int = 512
     """Budget of an observation; a longer one is truncated and counted."""
     max_searches: int = 4
-    """Per rollout; asking once more ends it."""
+    """Calls of search and of all other tools per rollout; one more ends it."""
     search_calls: int = 1
-    """Decode calls after which a search's result is taken. A fixed number makes two
-    runs equal bit for bit, and gives each replica its share of the rollouts beforehand.
-    0 takes results as they come in, for slow retrievers, and prompts as there is room.
-    """
+    """Decode calls after which the result of a search, or of another tool, is taken. A
+    fixed number makes two runs equal bit for bit, and gives each replica its share of
+    the rollouts beforehand. 0 takes results as they come in, for slow retrievers, and
+    prompts as there is room."""
     cache_len: int | None = None
     """Tokens that the KV cache of a replica holds for all slots together; None for
     max_len per slot. Most rollouts are far shorter than max_len, so that a smaller
@@ -404,6 +428,9 @@ class RunConfig:
     data: DataConfig
     retrieval: RetrievalConfig = RetrievalConfig()
     rollout: RolloutConfig = RolloutConfig()
+    environment: Callable[..., Any] = search_only
+    """(EnvironmentInputs) -> Environment: the tools that answer the policy. It is
+    called for training, for evaluation and once to check it."""
     stages: tuple[SupervisedStage | RLStage, ...]
     """Stages, run in order, each with a new optimizer."""
     guards: GuardConfig = GuardConfig()

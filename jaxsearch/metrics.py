@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxsearch.trajectory import Status, Trajectory
+from jaxsearch.trajectory import SEARCH, Status, Trajectory
 
 
 @runtime_checkable
@@ -75,6 +75,7 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     Keys are those of a run's `metrics.jsonl` (the report draws them, the console
     prints some): `reward/*`, `em`, `f1`,
     `searches/{mean,failed,empty,truncated,retries}`,
+    `calls/<tool>/{mean,failed,truncated}` of tools besides the search,
     `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
     `groups_{without_signal,non_finite}`, `rollouts_{dropped,overlong,restarted}`,
     `alarm/*` (0 or 1), `tags_deleted`, `loss`, `kl`, `entropy`, `clip_fraction`,
@@ -124,6 +125,7 @@ def trajectory_metrics(
         "em": Mean.of(list(itertools.compress(em, is_judged))),
         "f1": Mean.of(list(itertools.compress(f1, is_judged))),
         **_search_metrics(trajectories),
+        **_call_metrics(trajectories),
         **_token_metrics(trajectories),
         "len/think": Mean.of([len(thought) for thought in thoughts]),
         "rollouts_dropped": float(sum(not one.is_kept for one in trajectories)),
@@ -163,16 +165,29 @@ def _reward_metrics(
 
 
 def _search_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
-    searches = [search for one in trajectories for search in one.tool_calls]
+    searches = [search for one in trajectories for search in one.searches]
     is_empty = [not one.passage_ids and not one.has_failed for one in searches]
-    num_deleted_tags = sum(search.num_deleted_tags for search in searches)
     return {
-        "searches/mean": Mean.of([len(one.tool_calls) for one in trajectories]),
+        "searches/mean": Mean.of([len(one.searches) for one in trajectories]),
         "searches/failed": Mean.of([search.has_failed for search in searches]),
         "searches/empty": Mean.of(is_empty),
         "searches/truncated": Mean.of([search.is_truncated for search in searches]),
-        "tags_deleted": Mean(float(num_deleted_tags), float(len(trajectories))),
     }
+
+
+def _call_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
+    """Calls of all tools, and of each tool besides the search."""
+    calls = [call for one in trajectories for call in one.tool_calls]
+    num_deleted_tags = sum(call.num_deleted_tags for call in calls)
+    found = {"tags_deleted": Mean(float(num_deleted_tags), float(len(trajectories)))}
+    for tool in sorted({call.tool for call in calls} - {SEARCH}):
+        own = [call for call in calls if call.tool == tool]
+        found |= {
+            f"calls/{tool}/mean": Mean(float(len(own)), float(len(trajectories))),
+            f"calls/{tool}/failed": Mean.of([call.has_failed for call in own]),
+            f"calls/{tool}/truncated": Mean.of([call.is_truncated for call in own]),
+        }
+    return found
 
 
 def _token_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:

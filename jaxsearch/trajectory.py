@@ -7,15 +7,17 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int
 
+SEARCH = "search"  # name of the search among the tools
+
 
 class Status(enum.StrEnum):
     """How a rollout ended."""
 
     ANSWERED = "answered"  # the policy ended it after a well-formed answer
     ENDED = "ended"  # the policy ended it without one
-    OUT_OF_CALLS = "out_of_searches"  # asked again after the last search allowed
+    OUT_OF_CALLS = "out_of_searches"  # called a tool after the last call allowed
     OUT_OF_LENGTH = "out_of_length"  # a token budget ran out
-    TOOL_FAILED = "search_failed"  # the retriever gave no answer
+    TOOL_FAILED = "search_failed"  # a tool gave no answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,14 +30,24 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """One query and what it brought."""
+    """One call of a tool, and what came of it.
 
+    Attributes:
+      tool: name of the tool.
+      query: the text of the call.
+      passage_ids: of a search, the passages that it found.
+      num_deleted_tags: control tags and special tokens taken out of the observation.
+      is_truncated: whether the observation was longer than its budget.
+      failure: the reason why the tool did not answer.
+    """
+
+    tool: str = SEARCH
     query: str
-    passage_ids: tuple[str, ...]
-    num_deleted_tags: int = 0  # control tags taken out of the passages
-    is_truncated: bool = False  # the observation was longer than its budget
+    passage_ids: tuple[str, ...] = ()
+    num_deleted_tags: int = 0
+    is_truncated: bool = False
     has_failed: bool = False
-    failure: str = ""  # what the retriever did instead of answering
+    failure: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +80,11 @@ class Trajectory:
     tool_calls: tuple[ToolCall, ...]
     status: Status
     is_excluded: bool = False
+
+    @property
+    def searches(self) -> tuple[ToolCall, ...]:
+        """The calls of the search, without those of other tools."""
+        return tuple(call for call in self.tool_calls if call.tool == SEARCH)
 
     @property
     def has_ended(self) -> bool:

@@ -28,9 +28,9 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.rows import rollout_row
 from jaxsearch.rl.update import Updater, begin_stage
-from jaxsearch.run import build as run_module
+from jaxsearch.run import environments as run_module
 from jaxsearch.run.config_record import identity
-from jaxsearch.run.inputs import open_indexes
+from jaxsearch.run.inputs import open_retrievers
 from jaxsearch.search.index import SearchError
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import (
@@ -200,13 +200,13 @@ def unsteady(monkeypatch):
 
     def make(training, evaluation):
         def open_unsteady(config, inputs):
-            train_index, heldout_index = open_indexes(config, inputs)
+            train_index, heldout_index = open_retrievers(config, inputs)
             return (
                 UnsteadyIndex(train_index, training),
                 UnsteadyIndex(heldout_index, evaluation),
             )
 
-        monkeypatch.setattr(run_module, "open_indexes", open_unsteady)
+        monkeypatch.setattr(run_module, "open_retrievers", open_unsteady)
 
     return make
 

@@ -12,7 +12,7 @@ from jaxsearch.bench.measurement import compilations, peak_bytes, say
 from jaxsearch.bench.peer import Peer
 from jaxsearch.bench.scripted_sampler import (
     random_policy,
-    scripted_observer,
+    scripted_environment,
     scripted_questions,
     scripted_sampler,
 )
@@ -39,7 +39,7 @@ class ScriptedRollouts:
         transformer, self._params = random_policy(workload, meshes)
         self._sampler = scripted_sampler(workload, transformer, meshes)
         self._questions = scripted_questions(workload)
-        self._observer = scripted_observer(workload, self._sampler.tokenizer)
+        self._environment = scripted_environment(workload, self._sampler.tokenizer)
         self._sampler.warm_up(self._params, workload.group_size)
 
     def run(self, *, is_profiled: bool = False) -> Timing:
@@ -58,7 +58,7 @@ class ScriptedRollouts:
         return self._sampler.run(
             self._params,
             self._questions,
-            self._observer,
+            self._environment,
             group_size=self.workload.group_size,
             stage=0,
             temperature=self.workload.temperature,
@@ -164,7 +164,7 @@ def _summary(
             for name, w in work.items()
         },
         "profile": profile.phases | {"all": profile.seconds},
-        "search_wait_fraction": timing.search_wait / timing.seconds,
+        "search_wait_fraction": timing.environment_wait / timing.seconds,
         "turn_seconds": [b - a for a, b in zip(asked, asked[1:], strict=False)],
         "recompilations": num_compiled,
     }

@@ -14,7 +14,8 @@ from jaxsearch.bench.workload import Workload
 from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.search import Observer
+from jaxsearch.env.search import SearchEnvironment
+from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.mesh import platform, replicated
 from jaxsearch.models.decode_kernels import decode_kernel
 from jaxsearch.models.kernels import Target
@@ -139,8 +140,8 @@ def scripted_sampler(
         max_prompt_len=workload.prompt_len,
         max_turn_len=longest + 1,
         max_observation_len=workload.observation_len,
-        # A stop after the last allowed search ends the rollout.
-        max_searches=workload.num_turns - 1,
+        # A stop after the last allowed call ends the rollout.
+        max_calls=workload.num_turns - 1,
     )
     vocab_size = transformer.architecture.vocab_size
     return Sampler(
@@ -154,15 +155,20 @@ def scripted_sampler(
     )
 
 
-def scripted_observer(workload: Workload, tokenizer: Tokenizer) -> Observer:
+def scripted_environment(workload: Workload, tokenizer: Tokenizer) -> TokenEnvironment:
     """Observations of `observation_len` tokens after the workload's latency."""
-    return Observer(
-        index=LatentIndex(workload.observation_len, workload.retrieval_latency_s),
-        protocol=ScriptedProtocol(),
-        tokenizer=tokenizer,
+    protocol = ScriptedProtocol()
+    search = SearchEnvironment(
+        retriever=LatentIndex(workload.observation_len, workload.retrieval_latency_s),
+        protocol=protocol,
         num_passages=1,
-        max_observation_len=workload.observation_len,
         on_search_failure="drop",
+    )
+    return TokenEnvironment(
+        environment=search,
+        protocol=protocol,
+        tokenizer=tokenizer,
+        max_observation_len=workload.observation_len,
     )
 
 

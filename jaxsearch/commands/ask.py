@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print_trajectory(trajectory, policy_run.inputs.protocol)
     return {
         "answer": outcome.prediction,
-        "searches": [call.query for call in trajectory.tool_calls],
+        "searches": [call.query for call in trajectory.searches],
         "status": str(trajectory.status),
     }
 

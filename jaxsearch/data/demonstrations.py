@@ -35,7 +35,7 @@ class Demonstration:
       turns: the texts of the policy. A turn after an observation begins with a space,
         as ReSearch's policies write it.
       observations: the passages found after each turn but the last; the caller
-        renders them.
+        renders them. None after a call of another tool: the caller makes the call.
 
     Raises:
       ValueError: if there is not one observation fewer than turns.
@@ -43,7 +43,7 @@ class Demonstration:
 
     question: Question
     turns: tuple[str, ...]
-    observations: tuple[tuple[Passage, ...], ...]
+    observations: tuple[tuple[Passage, ...] | None, ...]
 
     def __post_init__(self):
         if len(self.observations) != len(self.turns) - 1:

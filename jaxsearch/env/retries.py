@@ -1,25 +1,20 @@
 """An index that is asked again when it fails, hangs or miscounts; never for ever."""
 
 import concurrent.futures
-import http.client
 import math
 import threading
 import time
 from collections.abc import Sequence
 
 from jaxsearch.env.background import Background
-from jaxsearch.search.index import Hit, Index, SearchError
+from jaxsearch.search.index import RETRIEVER_ERRORS, Hit, Retriever, SearchError
 
-# What a retriever that is away or overloaded raises: OSError is refused and broken
-# connections, timeouts and everything of urllib; HTTPException a reply that breaks off.
-# Any other exception is a defect, and passes.
-_TRIED_AGAIN = (SearchError, OSError, http.client.HTTPException)
 # Before the second try; before the third twice as long, and so on.
 _PAUSE_S = 0.25
 _MAX_REASON_LEN = 200  # characters: a server may send a whole page
 
 
-class RetryingIndex:
+class RetryingRetriever:
     """An index whose answers are checked, and asked for up to `attempts` times.
 
     Any thread may search, also while others do.
@@ -32,7 +27,7 @@ class RetryingIndex:
       num_retries: tries beyond the first of their batch, so far.
     """
 
-    def __init__(self, index: Index, *, attempts: int, timeout_s: float):
+    def __init__(self, retriever: Retriever, *, attempts: int, timeout_s: float):
         if attempts < 1 or not 0 < timeout_s < math.inf:
             raise ValueError(
                 "expected at least 1 attempt and a timeout of positive, finite "
@@ -40,7 +35,7 @@ class RetryingIndex:
             )
         self.num_retries = 0
         self._counting = threading.Lock()
-        self._index = index
+        self._retriever = retriever
         self._attempts = attempts
         self._timeout_s = timeout_s
 
@@ -57,8 +52,8 @@ class RetryingIndex:
                     self.num_retries += 1
             try:
                 return self._answers(queries, k)
-            except _TRIED_AGAIN as error:
-                failures.append(f"({number + 1}) {_reason(error)}")
+            except RETRIEVER_ERRORS as error:
+                failures.append(f"({number + 1}) {reason_of(error)}")
         raise SearchError(
             f"no answer to {len(queries)} queries in {self._attempts} tries: "
             f"{'; '.join(failures)}"
@@ -67,7 +62,7 @@ class RetryingIndex:
     def _answers(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """One try. Errors: what the index raises; SearchError for what is no answer."""
         with Background() as background:
-            asked = background.submit(self._index.search, queries, k)
+            asked = background.submit(self._retriever.search, queries, k)
             concurrent.futures.wait([asked], self._timeout_s)
             if not asked.done():
                 raise SearchError(f"no answer within {self._timeout_s:g} s")
@@ -81,8 +76,8 @@ class RetryingIndex:
         return answers
 
 
-def _reason(error: Exception) -> str:
-    """What happened, on one line of bounded length."""
+def reason_of(error: Exception) -> str:
+    """An error on one line of bounded length."""
     text = str(error)
     if not isinstance(error, SearchError):
         text = f"{type(error).__name__}: {text}"

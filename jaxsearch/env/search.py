@@ -1,44 +1,47 @@
-"""From queries to the ids of observations, off the main thread."""
+"""Search as an environment: queries in, passages out."""
 
 import dataclasses
-import functools
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.sanitize import clean_passages, strip_tags
+from jaxsearch.env.environment import (
+    Done,
+    Environment,
+    Observation,
+    RolloutId,
+    own_stop_tags,
+)
+from jaxsearch.env.retries import reason_of
 from jaxsearch.protocol import Protocol
-from jaxsearch.search.index import Index, SearchError
+from jaxsearch.search.index import RETRIEVER_ERRORS, Retriever, SearchError
 from jaxsearch.search.passages import Passage
-from jaxsearch.trajectory import ToolCall
+from jaxsearch.trajectory import Status, ToolCall
+
+# Stands for the text of an observation, to find what the protocol puts around it.
+_BODY = "\0"
 
 # In the place of passages, so that every protocol shows it in its own form.
 _FAILURE = Passage(id="", contents="\nThe search failed: nothing was looked up.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Observer:
-    """Answers queries with token ids that are safe to put into a context.
+class SearchEnvironment(Environment):
+    """Answers queries with passages, in the form of a protocol.
 
     Attributes:
-      num_passages: asked of the index per query.
-      max_observation_len: tokens; a longer observation loses the end of its text,
-        never its closing tag, and is counted as truncated.
-      on_search_failure: "drop" raises the index's SearchError, "observe" answers
-        with an observation which says that the search failed.
+      num_passages: asked of the retriever per query.
+      on_search_failure: "drop" ends the rollouts whose search failed, "observe"
+        answers with an observation which says that the search failed.
       has_reminder: answer an empty query with the protocol's reminder, without a
         search.
 
-    Errors: ValueError if not even an empty observation fits, or the reminder; or if
-    the protocol has none.
+    Raises:
+      ValueError: for `has_reminder` if the protocol has no reminder.
     """
 
-    index: Index
+    retriever: Retriever
     protocol: Protocol
-    tokenizer: Tokenizer
     num_passages: int
-    max_observation_len: int
     on_search_failure: Literal["drop", "observe"]
     has_reminder: bool = False
 
@@ -48,121 +51,103 @@ class Observer:
                 f"protocol {self.protocol.name!r} has no reminder for a turn that asks "
                 "nothing; leave out rollout.has_reminder"
             )
-        reminder_len = len(self._reminder) if self.has_reminder else 0
-        if reminder_len > self.max_observation_len:
-            raise ValueError(
-                f"max_observation_len is {self.max_observation_len} but the protocol's "
-                f"reminder takes {reminder_len} tokens; allow more"
-            )
-        empty_len = len(self.tokenizer.encode(self.protocol.observation([])))
-        if empty_len > self.max_observation_len:
-            raise ValueError(
-                f"max_observation_len is {self.max_observation_len} but an empty "
-                f"observation already takes {empty_len} tokens; allow more"
-            )
 
-    def observe(self, queries: Sequence[str]) -> list[tuple[list[int], ToolCall]]:
-        """For each query the ids of its observation and the record of the search.
+    @property
+    def stop_tags(self) -> tuple[str, ...]:
+        """Those of the protocol, without those of other tools."""
+        return own_stop_tags(self.protocol)
 
-        Equal queries are asked once. Errors: SearchError, from the index, unless
-        failures are observed.
+    def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
+        """One observation for each turn; equal queries are sent to the retriever once.
+
+        Raises:
+          RuntimeError: if the retriever does not return one list per query.
         """
+        queries = [self.protocol.query(text) for _, text in turns]
         distinct = list(dict.fromkeys(queries))
-        answers = {}
+        answers: dict[str, Observation | Done] = {}
         if self.has_reminder and "" in distinct:
             distinct.remove("")
-            answers[""] = (self._reminder, ToolCall(query="", passage_ids=()))
+            answers[""] = self._reminder()
         if distinct:
-            answers |= self._found(distinct)
+            answers |= self._searched(distinct)
         return [answers[query] for query in queries]
 
-    def _found(self, queries: Sequence[str]) -> dict[str, tuple[list[int], ToolCall]]:
-        """Of each query, which are all different, what the index says to it."""
+    def shortest_observations(self) -> list[Observation]:
+        """An empty result, and the reminder if it is in use."""
+        reminders = [self._reminder()] if self.has_reminder else []
+        return [observation_of(self.protocol, "", []), *reminders]
+
+    def _searched(self, queries: Sequence[str]) -> dict[str, Observation | Done]:
+        """The retriever's answers by query; the queries are distinct."""
         try:
-            found = self.index.search(queries, self.num_passages)
-        except SearchError as error:
-            if self.on_search_failure == "drop":
-                raise
-            return {query: self._failed(query, str(error)) for query in queries}
+            found = self.retriever.search(queries, self.num_passages)
+        except RETRIEVER_ERRORS as error:
+            is_own = isinstance(error, SearchError)
+            reason = str(error) if is_own else reason_of(error)
+            return {query: self._failed(query, reason) for query in queries}
         if len(found) != len(queries):
             raise RuntimeError(
-                f"the index answered {len(found)} of {len(queries)} queries; "
-                "an index must give one list of hits per query"
+                f"the retriever answered {len(found)} of {len(queries)} queries; "
+                "a retriever must give one list of hits per query"
             )
         return {
-            query: self.answer(query, [hit.passage for hit in hits])
+            query: observation_of(self.protocol, query, [hit.passage for hit in hits])
             for query, hits in zip(queries, found, strict=True)
         }
 
-    def answer(
-        self, query: str, passages: Sequence[Passage]
-    ) -> tuple[list[int], ToolCall]:
-        clean, num_deleted = clean_passages(passages, self._banned_strings)
-        ids, num_joined = self._encoded(clean)
-        is_truncated = len(ids) > self.max_observation_len
-        while len(ids) > self.max_observation_len:
-            clean = _shorter(clean, self.max_observation_len / len(ids))
-            ids, num_joined = self._encoded(clean)
-        record = ToolCall(
-            query=query,
-            passage_ids=tuple(passage.id for passage in passages),
-            num_deleted_tags=num_deleted + num_joined,
-            is_truncated=is_truncated,
-        )
-        return ids, record
+    def _failed(self, query: str, failure: str) -> Observation | Done:
+        call = ToolCall(query=query, has_failed=True, failure=failure)
+        if self.on_search_failure == "drop":
+            return Done(status=Status.TOOL_FAILED, call=call)
+        observation = observation_of(self.protocol, query, [_FAILURE])
+        return dataclasses.replace(observation, call=call)
 
-    def _failed(self, query: str, failure: str) -> tuple[list[int], ToolCall]:
-        ids, record = self.answer(query, [_FAILURE])
-        return ids, dataclasses.replace(
-            record, passage_ids=(), has_failed=True, failure=failure
+    def _reminder(self) -> Observation:
+        return Observation(
+            call=ToolCall(query=""), parts=(), opening=self.protocol.reminder
         )
 
-    def _encoded(self, passages: Sequence[Passage]) -> tuple[list[int], int]:
-        """Ids of the observation, and how many tags its joined text has lost.
 
-        A tokenizer may change a text before it cuts it (Unicode normalisation), so
-        special ids are taken out of its result as well.
-        """
-        body, num_deleted = strip_tags(
-            self.protocol.render(passages), self._banned_strings
-        )
-        ids = self.tokenizer.encode(self.protocol.frame(body))
-        kept = [i for i in ids if i not in self._banned_ids]
-        return kept, num_deleted + len(ids) - len(kept)
+def observation_of(
+    protocol: Protocol, query: str, passages: Sequence[Passage]
+) -> Observation:
+    """The observation of a search that found these passages."""
 
-    @functools.cached_property
-    def _reminder(self) -> list[int]:
-        return self.tokenizer.encode(self.protocol.reminder)
+    def render(parts: Sequence[str]) -> str:
+        # Fewer parts than passages where the observation is cut.
+        shown = [
+            dataclasses.replace(passage, contents=part)
+            for passage, part in zip(passages, parts, strict=False)
+        ]
+        return protocol.render(shown)
 
-    @functools.cached_property
-    def _banned_strings(self) -> tuple[str, ...]:
-        return (*self.protocol.control_tags, *self.tokenizer.special_strings)
-
-    @functools.cached_property
-    def _banned_ids(self) -> frozenset[int]:
-        """Special ids without the unknown piece and those that the tags are made of."""
-        frame = self.tokenizer.encode(self.protocol.observation([]))
-        return self.tokenizer.special_ids - {self.tokenizer.unknown_id, *frame}
+    opening, _, closing = protocol.frame(_BODY).partition(_BODY)
+    return Observation(
+        call=ToolCall(
+            query=query, passage_ids=tuple(passage.id for passage in passages)
+        ),
+        parts=tuple(passage.contents for passage in passages),
+        opening=opening,
+        closing=closing,
+        render=render,
+    )
 
 
-def _shorter(passages: Sequence[Passage], share: float) -> list[Passage]:
-    """The passages cut at the end to about that share of their characters."""
-    total = sum(len(passage.contents) for passage in passages)
-    # Always drop something, so that the caller's loop ends.
-    room = min(int(total * share), total - 1)
-    kept = []
-    for passage in passages:
-        if room <= 0:
-            break
-        contents = _beginning(passage.contents, room)
-        kept.append(dataclasses.replace(passage, contents=contents))
-        room -= len(passage.contents)
-    return kept
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnvironmentInputs:
+    """What a run offers to the function that makes its environment.
+
+    Attributes:
+      protocol: the text contract of the run's task.
+      search: opens the run's search. A run whose environment does not call it needs
+        no passages.
+    """
+
+    protocol: Protocol
+    search: Callable[[], SearchEnvironment]
 
 
-def _beginning(text: str, max_chars: int) -> str:
-    """The first characters, without a word that the cut would go through."""
-    if len(text) <= max_chars:
-        return text
-    whole_words = re.match(r"(?s).*(?=\s)", text[: max_chars + 1])
-    return whole_words.group() if whole_words else text[:max_chars]
+def search_only(inputs: EnvironmentInputs) -> Environment:
+    """The environment of a run that names no other: the run's search."""
+    return inputs.search()

@@ -25,7 +25,7 @@ def ask(run: Run, params: Params, question: str) -> tuple[Trajectory, Outcome]:
     [trajectory], _ = run.sampler.run(
         params,
         [(0, asked)],
-        run.heldout_observer,
+        run.environments.heldout,
         group_size=1,
         stage=EVALUATION_STAGE,
         temperature=0.0,

@@ -7,13 +7,13 @@ from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.data.formats import Question
-from jaxsearch.env.search import Observer
+from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollout.episode import Sampler
-from jaxsearch.trajectory import Trajectory
+from jaxsearch.trajectory import SEARCH, Trajectory
 
 # Apart from the stages of training, which count from 0.
 EVALUATION_STAGE = 1_000_000
@@ -39,7 +39,7 @@ def evaluate(
     sampler: Sampler,
     params: Params,
     questions: Sequence[Question],
-    observer: Observer,
+    environment: TokenEnvironment,
     task: Task,
     *,
     temperature: float = 0.0,
@@ -55,7 +55,7 @@ def evaluate(
     trajectories, _ = sampler.run(
         params,
         processes.process_shard(list(enumerate(questions))),
-        observer,
+        environment,
         group_size=1,
         stage=EVALUATION_STAGE,
         temperature=temperature,
@@ -69,18 +69,26 @@ def evaluate(
         "n": len(questions),
         **{key: _mean([s[key] for s in scores]) for key in ("em", "f1", "cover_em")},
         "mean_reward": _mean([outcome.reward for outcome in outcomes]),
-        "searches_per_question": _mean([len(t.tool_calls) for t in trajectories]),
+        "searches_per_question": _mean([len(t.searches) for t in trajectories]),
         "num_search_failed": sum(
-            any(call.has_failed for call in t.tool_calls) for t in trajectories
+            any(call.has_failed for call in t.searches) for t in trajectories
         ),
         "temperature": temperature,
     }
+    others = {c.tool for t in trajectories for c in t.tool_calls} - {SEARCH}
+    if others:
+        results["calls_per_question"] = {
+            tool: _mean(
+                [sum(c.tool == tool for c in t.tool_calls) for t in trajectories]
+            )
+            for tool in sorted(others)
+        }
     if groups:
         results["by_hops"] = {
             hops: {
                 "n": len(members),
                 "em": _mean([scores[i]["em"] for i in members]),
-                "searches": _mean([len(trajectories[i].tool_calls) for i in members]),
+                "searches": _mean([len(trajectories[i].searches) for i in members]),
             }
             for hops, members in sorted(groups.items())
         }

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from jaxsearch import json_lines, processes
-from jaxsearch.env.search import Observer
+from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.trajectory_printer import print_trajectory
@@ -33,7 +33,9 @@ class HeldOut:
         num_printed = run.config.eval.num_printed
         self._evaluate("after_rl", step, stage, params, num_printed=num_printed)
         self._evaluate("after_rl_sampled", step, stage, params, temperature=1.0)
-        self._evaluate("empty_index", step, stage, params, observer=run.empty_observer)
+        if run.environments.has_search:
+            environment = run.environments.empty
+            self._evaluate("empty_index", step, stage, params, environment=environment)
 
     def _evaluate(
         self,
@@ -43,7 +45,7 @@ class HeldOut:
         params: Params,
         *,
         temperature: float = 0.0,
-        observer: Observer | None = None,
+        environment: TokenEnvironment | None = None,
         num_printed: int = 0,
     ) -> None:
         """Once per name and step: a run that resumes does not repeat it."""
@@ -58,7 +60,7 @@ class HeldOut:
             run.sampler,
             run.rollout_params(params),
             run.inputs.heldout,
-            observer or run.heldout_observer,
+            environment or run.environments.heldout,
             run.task,
             temperature=temperature,
         )

@@ -66,7 +66,7 @@ def evaluate_to(
         run.sampler,
         params,
         run.inputs.heldout,
-        run.heldout_observer,
+        run.environments.heldout,
         run.task,
         temperature=temperature,
     )
@@ -95,7 +95,7 @@ def prediction_line(
         "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
         "ended": trajectory.has_ended,
         "status": str(trajectory.status),
-        "searches": [dataclasses.asdict(call) for call in trajectory.tool_calls],
+        "searches": [dataclasses.asdict(call) for call in trajectory.searches],
         "reward": outcome.reward,
         "reason": outcome.reason,
         **scores,

@@ -139,7 +139,7 @@ class Tries:
         trajectories, _ = self._run.sampler.run(
             self._rollout_params,
             processes.process_shard(asked),
-            self._run.observer,
+            self._run.environments.training,
             group_size=len(call.numbers),
             first_sample=call.numbers[0] - 1,
             stage=SELECTION_STAGE,
@@ -166,8 +166,8 @@ class Tries:
                 prompt_index=t.prompt_index,
                 number=t.sample_index + 1,
                 is_right=score[right] >= at_least,
-                num_searches=len(t.tool_calls),
-                num_failed=sum(call.has_failed for call in t.tool_calls),
+                num_searches=len(t.searches),
+                num_failed=sum(call.has_failed for call in t.searches),
                 prediction=outcome.prediction,
             )
             for t, outcome, score in zip(trajectories, outcomes, scores, strict=True)

@@ -27,7 +27,7 @@ class Budgets:
     max_prompt_len: int
     max_turn_len: int
     max_observation_len: int
-    max_searches: int  # per rollout
+    max_calls: int  # of tools, per rollout
     search_calls: int = 0
     cache_len: int | None = None
     page_len: int | None = None
@@ -36,7 +36,7 @@ class Budgets:
         for name, value in dataclasses.asdict(self).items():
             if value is None:
                 continue
-            least = 0 if name in ("max_searches", "search_calls") else 1
+            least = 0 if name in ("max_calls", "search_calls") else 1
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         for name in ("max_prompt_len", "max_observation_len"):

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.search import Observer
+from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout import memory
@@ -103,7 +103,7 @@ class Sampler:
         self,
         params: Params,
         questions: Sequence[tuple[int, Question]],
-        observer: Observer,
+        environment: TokenEnvironment,
         *,
         group_size: int,
         stage: int,
@@ -122,7 +122,7 @@ class Sampler:
 
         Returns the trajectories by question, then sample, and the timing.
         Errors: ValueError for a prompt beyond its budget, a prompt_index that occurs
-        twice (its random keys would too), or an observer with other limits.
+        twice (its random keys would too), or an environment with a larger budget.
         """
         started = time.perf_counter()
         order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
@@ -133,10 +133,11 @@ class Sampler:
                 f"expected group_size >= 1 and temperature >= 0, got {group_size} "
                 f"and {temperature}"
             )
-        if observer.max_observation_len > self._budgets.max_observation_len:
+        if environment.max_observation_len > self._budgets.max_observation_len:
             raise ValueError(
-                f"the observer gives up to {observer.max_observation_len} tokens, the "
-                f"sampler takes {self._budgets.max_observation_len}"
+                "the environment gives observations of up to "
+                f"{environment.max_observation_len} tokens, the sampler takes "
+                f"{self._budgets.max_observation_len}"
             )
         prompts = [self._prompt(*question) for question in questions]
         queue = PromptQueue(
@@ -160,7 +161,7 @@ class Sampler:
                 budgets=self._budgets,
                 protocol=self._protocol,
                 tokenizer=self.tokenizer,
-                observer=observer,
+                environment=environment,
                 params=pool.params_of(params),
                 group_size=group_size,
                 stage=stage,

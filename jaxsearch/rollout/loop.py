@@ -1,17 +1,18 @@
-"""A replica's loop on the host: refill, search beside decoding, take what is done."""
+"""The host loop of one replica: refill slots, decode, call tools, collect rollouts."""
 
 import collections
-import concurrent.futures
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.background import Background
-from jaxsearch.env.search import Observer
+from jaxsearch.env.environment import Done
+from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout.budgets import Budgets
@@ -21,18 +22,18 @@ from jaxsearch.rollout.prompt_queue import PromptQueue
 from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollout.slots import Phase, Row, Start
 from jaxsearch.rollout.threads import Stop
-from jaxsearch.search.index import SearchError
-from jaxsearch.trajectory import Status, ToolCall, Trajectory
+from jaxsearch.trajectory import Status, Trajectory
 
-# Tokens decoded at most between two looks at the searches that are out.
+# Tokens decoded at most between two looks at the tool calls under way.
 _STEPS_PER_LOOK = 4
 
 
 class Rollouts:
-    """A replica's part of a batch: who is in which slot, and which searches are out.
+    """One replica's rollouts of a batch: its slots and the tool calls under way.
 
     Args:
-      queue: of the batch; `replica` is who takes from it here.
+      queue: the prompts of the batch, from which all replicas take.
+      replica: number of this replica in the queue.
       order: rank of each prompt, by prompt_index: earlier ones are given room first.
     """
 
@@ -47,7 +48,7 @@ class Rollouts:
         budgets: Budgets,
         protocol: Protocol,
         tokenizer: Tokenizer,
-        observer: Observer,
+        environment: TokenEnvironment,
         params: Params,
         group_size: int,
         stage: int,
@@ -64,7 +65,7 @@ class Rollouts:
         self._budgets = budgets
         self._protocol = protocol
         self._tokenizer = tokenizer
-        self._observer = observer
+        self._environment = environment
         self._params = params
         self._group_size = group_size
         self._stage = stage
@@ -72,36 +73,40 @@ class Rollouts:
         self._turn_state = turn_state
         self._is_profiled = is_profiled
         self._prefilled: Prompts | None = None
-        # Of `_prefilled`: source row, prompt and sample of what is not yet started.
+        # Rollouts of `_prefilled` that are not started yet: source row, prompt, sample.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
         self._by_slot: dict[int, Rollout] = {}
         self._decoding: set[int] = set()
-        self._is_stalled = False  # what decodes found no room in the cache
+        self._is_stalled = False  # no decoding slot found room in the cache
         self._lengths = np.zeros(budgets.num_slots, np.int32)
-        self._searches: dict[Future, Asked] = {}  # in the order of asking
-        # Observations that are in, but not yet in the cache.
+        self._calls: dict[Future, Asked] = {}  # in the order of the calls
+        # Rollouts that were announced to the environment, begun or ended.
+        self._announcements: collections.deque[Future] = collections.deque()
+        # Observations that have arrived, but are not in the cache yet.
         self._observed: dict[int, list[int]] = {}
         self._done: list[Trajectory] = []
 
     def finish(self) -> list[Trajectory]:
-        """Runs what it takes from the queue to its end, in the order of their ends.
+        """Rolls out what this replica takes from the queue; in the order of the ends.
 
-        Errors: CancelledError when it is told to stop.
+        Raises:
+          CancelledError: when another replica failed or the run was interrupted.
         """
         if not self._has_prompts:
-            return []  # without a program that would have to be compiled
-        # A run that an error broke off leaves slots that go on decoding.
+            return []  # before a program runs that would have to be compiled
+        # After an error in an earlier run, its slots would still be decoding.
         self._pool.release(range(self._budgets.num_slots))
-        with Background() as searching:
+        with Background() as self._tools:
             while self._has_prompts or self._by_slot:
                 self._stop.check()
                 self._refill()
                 self._take_observations()
                 self._decode()
                 if not self._is_stalled:
-                    self._take_stopped(searching)
-                elif self._by_slot and not self._searches:
+                    self._take_stopped()
+                elif self._by_slot and not self._calls:
                     self._restart_youngest()
+            self._check_announcements(is_waiting=True)
         return self._done
 
     @property
@@ -112,7 +117,7 @@ class Rollouts:
         free = collections.deque(
             slot for slot in range(self._budgets.num_slots) if slot not in self._by_slot
         )
-        # Nobody starts while an observation finds no room: it could wait forever.
+        # No start while an observation finds no room: it could wait forever.
         while free and not self._observed and self._has_prompts:
             if not self._waiting:
                 self._prefill()
@@ -126,7 +131,10 @@ class Rollouts:
                 slot = free.popleft()
                 self._pool.cover(slot, prompt_len)
                 self._by_slot[slot] = Rollout(
-                    prompt=prompt, sample_index=sample_index, turn_start=prompt_len
+                    stage=self._stage,
+                    prompt=prompt,
+                    sample_index=sample_index,
+                    turn_start=prompt_len,
                 )
                 self._decoding.add(slot)
                 self._lengths[slot] = prompt_len
@@ -136,6 +144,11 @@ class Rollouts:
                 )
             if not starts:
                 break
+            begun = [self._by_slot[start.slot] for start in starts]
+            self._announce(
+                self._environment.environment.start,
+                [(rollout.id, rollout.prompt.question) for rollout in begun],
+            )
             with self._timed("fork"):
                 self._pool.start(self._prefilled, starts, self._stage)
 
@@ -154,7 +167,7 @@ class Rollouts:
         )
 
     def _decode(self) -> None:
-        max_steps = _STEPS_PER_LOOK if self._searches else self._budgets.max_turn_len
+        max_steps = _STEPS_PER_LOOK if self._calls else self._budgets.max_turn_len
         slots = sorted(self._decoding, key=self._age)
         lengths = {slot: int(self._lengths[slot]) for slot in slots}
         with self._timed("decode"):
@@ -165,25 +178,29 @@ class Rollouts:
         self.timing.num_decode_calls += bool(active)
 
     def _age(self, slot: int) -> tuple[int, int]:
-        """Smaller for what was to start earlier: the order of giving room."""
+        """Rank in the order in which slots are given room: older rollouts first."""
         rollout = self._by_slot[slot]
         return self._order[rollout.prompt.index], rollout.sample_index
 
     def _restart_youngest(self) -> None:
         """Makes room in the cache: one rollout goes back to its prompt.
 
-        It will sample the same again, since its random numbers depend on who it is.
+        It will sample the same tokens again, because its random numbers depend on its
+        id alone.
         """
         slot = max({*self._decoding, *self._observed}, key=self._age)
         rollout = self._by_slot.pop(slot)
         self._decoding.discard(slot)
         self._observed.pop(slot, None)
         self._pool.release([slot])
+        # Before another replica can start it again.
+        self._announce(self._environment.environment.close, [rollout.id])
+        self._check_announcements(is_waiting=True)
         self._queue.put_back(self._replica, rollout.prompt, rollout.sample_index)
         self.timing.num_restarts += 1
 
-    def _take_stopped(self, searching: concurrent.futures.Executor) -> None:
-        """Sends what asked to the search, and takes what ended."""
+    def _take_stopped(self) -> None:
+        """Gives turns that ended to the environment, and takes rollouts that ended."""
         started = time.perf_counter()
         phases, self._lengths, steps = self._pool.state()
         self.timing.num_steps += steps
@@ -191,7 +208,7 @@ class Rollouts:
         stopped = [s for s in sorted(self._decoding) if phases[s] != Phase.DECODING]
         self._decoding.difference_update(stopped)
         rows = self._pool.rows(stopped) if stopped else {}
-        queries, finished = {}, {}
+        turns, finished = {}, {}
         for slot in stopped:
             rollout = self._by_slot[slot]
             if phases[slot] == Phase.ENDED:
@@ -200,53 +217,44 @@ class Rollouts:
                 finished[slot] = Status.OUT_OF_LENGTH
             else:
                 turn = self._tokenizer.decode(rows[slot].tokens[rollout.turn_start :])
-                if self._protocol.is_last(turn):
+                if self._environment.ends_rollout(turn):
                     finished[slot] = Status.ENDED
-                elif len(rollout.tool_calls) == self._budgets.max_searches:
+                elif len(rollout.tool_calls) == self._budgets.max_calls:
                     finished[slot] = Status.OUT_OF_CALLS
                 else:
-                    queries[slot] = self._protocol.query(turn)
-        if queries:
-            # Off first: the search runs while the host puts trajectories together.
+                    turns[slot] = (rollout.id, turn)
+        if turns:
+            # First, so that tools run while the host puts trajectories together.
             self.timing.asked_at.append(time.perf_counter())
-            future = searching.submit(self._observer.observe, list(queries.values()))
-            self._searches[future] = Asked(queries, self.timing.num_decode_calls)
+            future = self._tools.submit(self._environment.step, list(turns.values()))
+            self._calls[future] = Asked(tuple(turns), self.timing.num_decode_calls)
         self._finish(finished, rows)
 
     def _arrived(self) -> list[Future]:
-        """The searches to take results of; waits for one if nothing decodes."""
-        searches, patience = list(self._searches), self._budgets.search_calls
+        """The calls to take results of; waits for one if nothing decodes."""
+        calls, patience = list(self._calls), self._budgets.search_calls
         last = self.timing.num_decode_calls - patience
-        due = [f for f in searches if patience and self._searches[f].num_calls <= last]
+        due = [f for f in calls if patience and self._calls[f].num_decode_calls <= last]
         if not due and (self._is_stalled or not self._decoding):
-            due = searches[:1]
+            due = calls[:1]
         started = time.perf_counter()
         self._stop.wait(due)
-        self.timing.search_wait += time.perf_counter() - started
-        return due if patience else [f for f in searches if f.done()]
+        self.timing.environment_wait += time.perf_counter() - started
+        return due if patience else [f for f in calls if f.done()]
 
     def _take_observations(self) -> None:
-        """Appends what the searches that are done have brought."""
+        """Takes the results of calls that are due, and appends the observations."""
+        self._check_announcements()
         finished = {}
         for future in self._arrived():
-            queries = self._searches.pop(future).queries
-            try:
-                results = future.result()
-            except SearchError as error:
-                for slot, query in queries.items():
-                    failed = ToolCall(
-                        query=query,
-                        passage_ids=(),
-                        has_failed=True,
-                        failure=str(error),
-                    )
-                    self._by_slot[slot].tool_calls.append(failed)
-                    finished[slot] = Status.TOOL_FAILED
-                continue
-            for slot, (ids, search) in zip(queries, results, strict=True):
-                self._by_slot[slot].tool_calls.append(search)
-                if self._lengths[slot] + len(ids) < self._budgets.max_len:
-                    self._observed[slot] = ids
+            slots = self._calls.pop(future).slots
+            for slot, answer in zip(slots, future.result(), strict=True):
+                if answer.call is not None:
+                    self._by_slot[slot].tool_calls.append(answer.call)
+                if isinstance(answer, Done):
+                    finished[slot] = answer.status
+                elif self._lengths[slot] + len(answer.ids) < self._budgets.max_len:
+                    self._observed[slot] = answer.ids
                 else:
                     finished[slot] = Status.OUT_OF_LENGTH
         if finished:
@@ -254,7 +262,7 @@ class Rollouts:
         self._append_observations()
 
     def _append_observations(self) -> None:
-        """Puts into the cache what it has room for."""
+        """Puts observations into the cache, as far as it has room."""
         observations = {}
         for slot in sorted(self._observed, key=self._age):
             ids = self._observed[slot]
@@ -270,6 +278,17 @@ class Rollouts:
         stop_states = {s: self._turn_state(self._by_slot[s]) for s in observations}
         with self._timed("append"):
             self._pool.observe(self._params, observations, stop_states)
+
+    def _announce(self, method: Callable[[Sequence[Any]], None], them: list) -> None:
+        """Tells the environment of rollouts, before and after all of their turns."""
+        self._announcements.append(self._tools.submit(method, them))
+
+    def _check_announcements(self, *, is_waiting: bool = False) -> None:
+        """Raises the errors of announcements that are done, or of all of them."""
+        if is_waiting:
+            self._stop.wait(self._announcements)
+        while self._announcements and self._announcements[0].done():
+            self._announcements.popleft().result()
 
     @contextlib.contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -287,6 +306,8 @@ class Rollouts:
         if not finished:
             return
         self._pool.release(list(finished))
+        ended = [self._by_slot[slot].id for slot in finished]
+        self._announce(self._environment.environment.close, ended)
         for slot, status in finished.items():
             rollout = self._by_slot.pop(slot)
             self._done.append(

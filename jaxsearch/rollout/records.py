@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxsearch.data.formats import Question
+from jaxsearch.env.environment import RolloutId
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollout.slots import Row
 from jaxsearch.trajectory import Status, ToolCall, Trajectory, segments_of
@@ -22,14 +23,16 @@ class Timing:
     """
 
     seconds: float = 0.0
-    search_wait: float = 0.0  # seconds in which decoding stood still for a search
+    environment_wait: float = 0.0  # seconds in which decoding stood still for a tool
     device_wait: float = 0.0  # seconds in which the host waited for the device
     num_decode_calls: int = 0
     num_steps: int = 0  # of decoding, one token for every slot that decodes
     num_prefilled: int = 0  # tokens of prompts
     num_observed: int = 0  # tokens of observations
     num_restarts: int = 0  # rollouts sent back to their prompt by a full cache
-    asked_at: list[float] = dataclasses.field(default_factory=list)  # each search sent
+    asked_at: list[float] = dataclasses.field(
+        default_factory=list
+    )  # time of each batch of calls
     # Seconds of prefill, fork, append and decode; filled when a rollout is profiled.
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -47,7 +50,7 @@ def of_replicas(timings: Sequence[Timing], seconds: float) -> Timing:
     phases = {name for timing in timings for name in timing.phases}
     return Timing(
         seconds=seconds,
-        search_wait=mean(t.search_wait for t in timings),
+        environment_wait=mean(t.environment_wait for t in timings),
         device_wait=mean(t.device_wait for t in timings),
         num_decode_calls=sum(t.num_decode_calls for t in timings),
         num_steps=sum(t.num_steps for t in timings),
@@ -72,20 +75,29 @@ class Prompt:
 
 
 class Asked(NamedTuple):
-    """Queries of one search, by slot, and the decode calls made before it."""
+    """Slots whose turns were given to the environment together.
 
-    queries: dict[int, str]
-    num_calls: int
+    Attributes:
+      num_decode_calls: decode calls that were made before.
+    """
+
+    slots: tuple[int, ...]
+    num_decode_calls: int
 
 
 @dataclasses.dataclass(kw_only=True)
 class Rollout:
     """One rollout in a slot."""
 
+    stage: int
     prompt: Prompt
     sample_index: int
     turn_start: int
     tool_calls: list[ToolCall] = dataclasses.field(default_factory=list)
+
+    @property
+    def id(self) -> RolloutId:
+        return RolloutId(self.stage, self.prompt.index, self.sample_index)
 
     @property
     def turn(self) -> int:

@@ -9,8 +9,6 @@ import jax
 
 from jaxsearch import mesh as meshes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
-from jaxsearch.env.retries import RetryingIndex
-from jaxsearch.env.search import Observer
 from jaxsearch.models.adapters import merged
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rewards.tasks import Task
@@ -20,14 +18,13 @@ from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.layout import on_replica, replica_meshes
 from jaxsearch.rollout.stop import stop_table
-from jaxsearch.run.inputs import Inputs, load_inputs, open_indexes
+from jaxsearch.run.environments import Environments
+from jaxsearch.run.inputs import Inputs, load_inputs
 from jaxsearch.run.network import make_transformer, param_shardings, run_architecture
 from jaxsearch.run.policy import Policy, read_params
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 from jaxsearch.run.updater import make_updater
 from jaxsearch.run.weight_sync import WeightSync
-from jaxsearch.search.exact_index import EmptyIndex
-from jaxsearch.search.index import Index
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +108,7 @@ class Run:
         budgets = rollout_budgets(rollout)
         table = stop_table(
             inputs.tokenizer.id_bytes,
-            inputs.protocol.stop_tags,
+            self.environments.stop_tags,
             self.transformer.architecture.vocab_size,
         )
         return Sampler(
@@ -124,46 +121,9 @@ class Run:
         )
 
     @functools.cached_property
-    def _indexes(self) -> tuple[RetryingIndex, RetryingIndex]:
-        retrieval = self.config.retrieval
-        train, heldout = (
-            RetryingIndex(
-                index, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
-            )
-            for index in open_indexes(self.config, self.inputs)
-        )
-        return train, heldout
-
-    @property
-    def num_retries(self) -> int:
-        """Repeated tries of training's searches so far, first tries not counted."""
-        return self._indexes[0].num_retries
-
-    @functools.cached_property
-    def observer(self) -> Observer:
-        """Answers the queries of training."""
-        return self._observer(self._indexes[0])
-
-    @functools.cached_property
-    def heldout_observer(self) -> Observer:
-        """Answers queries about held-out questions."""
-        return self._observer(self._indexes[1])
-
-    @functools.cached_property
-    def empty_observer(self) -> Observer:
-        """Finds nothing: measures what the policy knows without its index."""
-        return self._observer(EmptyIndex())
-
-    def _observer(self, index: Index) -> Observer:
-        return Observer(
-            index=index,
-            protocol=self.inputs.protocol,
-            tokenizer=self.inputs.tokenizer,
-            num_passages=self.config.retrieval.num_passages,
-            max_observation_len=self.config.rollout.max_observation_len,
-            on_search_failure=self.config.rollout.on_search_failure,
-            has_reminder=self.config.rollout.has_reminder,
-        )
+    def environments(self) -> Environments:
+        """The tools that answer the policy, for training and for evaluation."""
+        return Environments(self.config, self.inputs)
 
     def updater(
         self,
@@ -206,8 +166,8 @@ def open_run(config: RunConfig) -> Run:
         transformer=make_transformer(config.model, architecture, mesh),
         mesh=mesh,
     )
-    # Both raise for sizes that do not fit, before anything is computed or written.
-    _ = run.param_shardings, run.weight_sync
+    # All raise for what does not fit, before anything is computed or written.
+    _ = run.param_shardings, run.weight_sync, run.environments
     if config.retrieval.index and not Path(config.retrieval.index).is_dir():
         raise ValueError(f"index folder {config.retrieval.index} does not exist")
     return run

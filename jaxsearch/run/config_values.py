@@ -19,6 +19,7 @@ from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl import advantages, aggregation, losses
 from jaxsearch.run.old_names import OLD_VALUES
 from jaxsearch.search.encoder import Encoder
+from jaxsearch.search.index import Retriever
 
 
 def _public_functions(*modules: types.ModuleType) -> dict[str, Any]:
@@ -42,6 +43,7 @@ SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
     Encoder: {},
     RowKernel: ROW_KERNELS,
     DecodeKernel: DECODE_KERNELS,
+    Retriever: {},
 }
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -15,7 +15,7 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
 from jaxsearch.search.encoder import Encoder, EncoderFactory
-from jaxsearch.search.index import Index
+from jaxsearch.search.index import Retriever
 from jaxsearch.search.passages import Passage, read_passages
 from jaxsearch.search.shared_index import SharedIndex, serve
 
@@ -26,7 +26,7 @@ class Inputs:
 
     Attributes:
       questions: of each RL stage, by its name.
-      passages: None where the run names an index that exists.
+      passages: None where the run names an index that exists, or a retriever.
       heldout_passages: empty where held-out questions search the same index.
     """
 
@@ -71,30 +71,35 @@ def load_inputs(config: RunConfig) -> Inputs:
     passages = dataset.passages
     if config.retrieval.corpus:
         passages = read_passages(config.retrieval.corpus)
+    has_retriever = bool(config.retrieval.index) or config.retrieval.retriever
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
         questions=_questions(config, dataset.questions),
         heldout=heldout[: config.eval.limit or None],
-        passages=None if config.retrieval.index else passages,
+        passages=None if has_retriever else passages,
         heldout_passages=heldout_passages,
     )
     check_prompts(inputs, config.rollout.max_prompt_len)
     return inputs
 
 
-def check_complete(config: RunConfig, inputs: Inputs) -> None:
-    """Errors: ValueError if RL has no questions, or nothing to search."""
+def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> None:
+    """Checks that RL has questions, and a search something to find.
+
+    Raises:
+      ValueError: if one of them is missing.
+    """
     for number, stage in enumerate(config.stages):
         if isinstance(stage, RLStage) and not inputs.questions[stage.name]:
             raise ValueError(
                 f"stage {stage.name!r} has no questions: name a file with "
                 f"--data.questions, or with --stages.{number}.questions for it alone"
             )
-    if inputs.questions and inputs.passages == []:
+    if has_search and inputs.questions and inputs.passages == []:
         raise ValueError(
-            "there is nothing to search: name passages with --retrieval.corpus, or an "
-            "index with --retrieval.index"
+            "there is nothing to search: name passages with --retrieval.corpus, an "
+            "index with --retrieval.index, or a retriever with --retrieval.retriever"
         )
 
 
@@ -140,16 +145,20 @@ def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
             )
 
 
-def open_indexes(config: RunConfig, inputs: Inputs) -> Sequence[Index]:
-    """The index to train on, and that of the held-out questions.
+def open_retrievers(config: RunConfig, inputs: Inputs) -> Sequence[Retriever]:
+    """The retriever for training and the one for held-out questions.
 
-    An index that is built here is kept in the run's folder, so that a run that
-    resumes searches the same one. Of several processes on one machine, the first opens
-    the indexes and answers the others.
+    A retriever that the config gives by value serves both, and every process opens its
+    own. An index that is built here is kept in the run's folder, so that a run that
+    resumes searches the same one. The first process of each machine opens the indexes
+    and answers the others.
     """
+    if config.retrieval.retriever is not None:
+        retriever = _opened(config.retrieval.retriever)
+        return retriever, retriever
     machines = processes.all_gather_objects(socket.gethostname())
     leader = machines.index(socket.gethostname())
-    indexes: Sequence[Index] = ()
+    indexes: Sequence[Retriever] = ()
     if processes.is_primary():
         indexes = _open_here(config, inputs)
     # What it has built, the others find, where they share its folder.
@@ -166,7 +175,25 @@ def open_indexes(config: RunConfig, inputs: Inputs) -> Sequence[Index]:
     return indexes
 
 
-def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
+def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
+    """A retriever given by value: the object itself, or made by a function or class.
+
+    Raises:
+      ValueError: if the function makes something else.
+    """
+    # A class has the attribute `search` as well, but is no retriever yet.
+    if isinstance(retriever, Retriever) and not isinstance(retriever, type):
+        return retriever
+    made = retriever()
+    if not isinstance(made, Retriever):
+        raise ValueError(
+            "retrieval.retriever must make an object with a method search(queries, k), "
+            f"got {made!r:.80}"
+        )
+    return made
+
+
+def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Retriever, Retriever]:
     from jaxsearch.search.indexes import load_index
 
     folder = Path(config.out) / "indexes"
@@ -186,7 +213,7 @@ def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Index, Index]:
 
 def _index_of(
     passages: list[Passage], folder: Path, retrieval: RetrievalConfig
-) -> Index:
+) -> Retriever:
     from jaxsearch.search.encoders import encoder_given, encoder_named
     from jaxsearch.search.indexes import build_index, load_index
     from jaxsearch.search.passages import corpus_fingerprint

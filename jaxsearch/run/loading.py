@@ -102,6 +102,7 @@ def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
         retrieval,
         index=index,
         corpus="",
+        retriever=None,
         encoder=retrieval.encoder if keeps_value else "tfidf",
     )
 

@@ -42,21 +42,21 @@ class StageRollouts:
             if not self._is_warm:
                 run.sampler.warm_up(rollout_params, stage.group_size)
                 self._is_warm = True
-            num_retries = run.num_retries
+            num_retries = run.environments.num_retries
             trajectories, timing = run.sampler.run(
                 rollout_params,
                 questions,
-                run.observer,
+                run.environments.training,
                 group_size=stage.group_size,
                 stage=self._number,
                 temperature=stage.temperature,
             )
         seconds = {
             "time/rollout": timing.seconds,
-            "time/search_wait": timing.search_wait,
+            "time/search_wait": timing.environment_wait,
         }
         counts = {
-            "searches/retries": float(run.num_retries - num_retries),
+            "searches/retries": float(run.environments.num_retries - num_retries),
             "rollouts_restarted": float(timing.num_restarts),
         }
         record.add(_over_processes(seconds, counts))

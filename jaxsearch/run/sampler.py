@@ -17,7 +17,7 @@ def rollout_budgets(rollout: RolloutConfig) -> Budgets:
         max_prompt_len=rollout.max_prompt_len,
         max_turn_len=rollout.max_turn_len,
         max_observation_len=rollout.max_observation_len,
-        max_searches=rollout.max_searches,
+        max_calls=rollout.max_searches,
         search_calls=rollout.search_calls,
         cache_len=rollout.cache_len,
     )

@@ -4,6 +4,8 @@ import functools
 
 from jaxsearch.config import RLStage, SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
+from jaxsearch.env.environment import Done, RolloutId
+from jaxsearch.env.search import observation_of
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.rl.batching import Batching
 from jaxsearch.rl.policy_update import PolicyUpdate
@@ -46,7 +48,7 @@ def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpda
 
 
 def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
-    """The row of a demonstration, its observations written as a search's are.
+    """The row of a demonstration, with observations as a rollout would read them.
 
     Raises:
       ValueError: if the row is longer than a rollout may be.
@@ -56,7 +58,7 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
     row = imitation_row(
         tokenizer.encode_prompt(protocol.prompt(question), protocol.messages(question)),
         [tokenizer.encode(turn) for turn in demonstration.turns],
-        [run.observer.answer("", found)[0] for found in demonstration.observations],
+        _observed(run, demonstration),
         tokenizer.end_id,
     )
     if len(row.tokens) > run.config.rollout.max_len:
@@ -65,3 +67,31 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
             f"{len(row.tokens)} tokens, rollout.max_len is {run.config.rollout.max_len}"
         )
     return row
+
+
+def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
+    """Token ids of a demonstration's observations, as a rollout would read them.
+
+    Raises:
+      ValueError: if the environment ends the rollout at a turn of the demonstration.
+    """
+    environment, protocol = run.environments.training, run.inputs.protocol
+    # No rollout has this id.
+    rollout_id = RolloutId(stage=-1, prompt_index=0, sample_index=0)
+    environment.environment.start([(rollout_id, demonstration.question)])
+    ids = []
+    for turn, found in zip(
+        demonstration.turns, demonstration.observations, strict=False
+    ):
+        if found is not None:
+            answer = environment.encode(observation_of(protocol, "", found))
+        else:
+            [answer] = environment.step([(rollout_id, turn)])
+        if isinstance(answer, Done):
+            raise ValueError(
+                f"the demonstration of question {demonstration.question.id!r} goes on "
+                f"after {turn!r:.80}, where the environment ends the rollout"
+            )
+        ids.append(answer.ids)
+    environment.environment.close([rollout_id])
+    return ids

@@ -1,6 +1,7 @@
-"""What an index is, whatever answers behind it."""
+"""The contract between a search and whatever answers its queries."""
 
 import dataclasses
+import http.client
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +9,13 @@ from jaxsearch.search.passages import Passage
 
 
 class SearchError(Exception):
-    """An index cannot answer now; its text says why."""
+    """The error of a retriever that cannot answer now; its text gives the reason."""
+
+
+# Exceptions of a retriever that is away or overloaded. OSError covers refused and
+# broken connections, timeouts and all of urllib; HTTPException a reply that breaks off.
+# Any other exception is a defect, and passes.
+RETRIEVER_ERRORS = (SearchError, OSError, http.client.HTTPException)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,12 +27,17 @@ class Hit:
 
 
 @runtime_checkable
-class Index(Protocol):
-    """Anything that answers a batch of queries, and bears several calls at once."""
+class Retriever(Protocol):
+    """An object that answers batches of queries.
+
+    Several threads may call it at once.
+    """
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to k hits per query, best first; a blank query has none.
+        """One list of up to k hits for each query, best first.
 
-        Errors: SearchError, and what its connection raises (`retries`).
+        Raises:
+          SearchError: if it cannot answer now. Errors of a connection (`OSError`,
+            `http.client.HTTPException`) may pass as they are: they count the same.
         """
         ...

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 
-from jaxsearch.search.index import Hit, Index, SearchError
+from jaxsearch.search.index import Hit, Retriever, SearchError
 
 _LOOPBACK = "127.0.0.1"  # queries and passages never leave the machine
 
@@ -23,7 +23,7 @@ class ServerAddress:
     key: bytes
 
 
-def serve(indexes: Sequence[Index]) -> ServerAddress:
+def serve(indexes: Sequence[Retriever]) -> ServerAddress:
     """Answers other processes from threads of this one, until it ends."""
     key = secrets.token_bytes(32)
     # The default of one waiting call makes calls that come together hang for seconds.
@@ -32,7 +32,7 @@ def serve(indexes: Sequence[Index]) -> ServerAddress:
     return ServerAddress(port=listener.address[1], key=key)
 
 
-def _accept(listener: Listener, indexes: Sequence[Index]) -> None:
+def _accept(listener: Listener, indexes: Sequence[Retriever]) -> None:
     while True:
         try:
             asking = listener.accept()
@@ -42,7 +42,7 @@ def _accept(listener: Listener, indexes: Sequence[Index]) -> None:
         threading.Thread(target=_answer, args=(asking, indexes), daemon=True).start()
 
 
-def _answer(asking: Connection, indexes: Sequence[Index]) -> None:
+def _answer(asking: Connection, indexes: Sequence[Retriever]) -> None:
     with asking:
         number, queries, k = asking.recv()
         try:

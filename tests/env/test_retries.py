@@ -10,7 +10,7 @@ import urllib.error
 
 import pytest
 
-from jaxsearch.env.retries import RetryingIndex
+from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import SearchError
 
@@ -65,7 +65,7 @@ def one_hit_long(index, queries, k):
 
 
 def patient(index, attempts=3, timeout_s=30.0):
-    return RetryingIndex(index, attempts=attempts, timeout_s=timeout_s)
+    return RetryingRetriever(index, attempts=attempts, timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_settings_that_never_end_or_never_begin_are_refused(exact, attempts, tim
 PROGRAM = """
 import threading
 from jaxsearch.env.background import Background
-from jaxsearch.env.retries import RetryingIndex
+from jaxsearch.env.retries import RetryingRetriever
 
 class Hanging:
     def search(self, queries, k):
@@ -189,7 +189,7 @@ class Hanging:
         threading.Event().wait()
 
 asked = threading.Event()
-index = RetryingIndex(Hanging(), attempts=1, timeout_s=600.0)
+index = RetryingRetriever(Hanging(), attempts=1, timeout_s=600.0)
 with Background() as background:
     background.submit(index.search, ["q"], 1)
     asked.wait()

@@ -11,7 +11,6 @@ import pytest
 
 from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
-from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import QUICKSTART
@@ -21,6 +20,7 @@ from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.environments import search_environment
 from tests.protocols import changed
 from tests.segments import whole_rows
 
@@ -91,16 +91,21 @@ def kit():
         )
         return Sampler(programs, budgets, protocol, tokenizer, table, replicas=replicas)
 
-    def observer(index=None, **changes):
-        settings = dict(
-            index=index or WordIndex(),
-            protocol=protocol,
-            tokenizer=tokenizer,
-            num_passages=1,
-            max_observation_len=LIMITS["max_observation_len"],
-            on_search_failure="drop",
+    def environment(
+        retriever=None,
+        *,
+        protocol=protocol,
+        tokenizer=tokenizer,
+        max_observation_len=LIMITS["max_observation_len"],
+        **changes,
+    ):
+        return search_environment(
+            retriever or WordIndex(),
+            protocol,
+            tokenizer,
+            max_observation_len=max_observation_len,
+            **changes,
         )
-        return Observer(**(settings | changes))
 
     @jax.jit
     def logits(params, tokens, segments):
@@ -124,11 +129,11 @@ def kit():
         params=jax.jit(transformer.for_rollouts)(params),
         table=table,
         sampler=sampler,
-        observer=observer,
+        environment=environment,
         trainer_logprobs=trainer_logprobs,
         word_index=WordIndex,
         tight=dict(
-            truncation=TopKTopP(top_k=8), max_turn_len=5, max_len=32, max_searches=9
+            truncation=TopKTopP(top_k=8), max_turn_len=5, max_len=32, max_calls=9
         ),
     )
 
@@ -138,7 +143,7 @@ LIMITS = dict(
     max_prompt_len=12,
     max_turn_len=24,
     max_observation_len=12,
-    max_searches=4,
+    max_calls=4,
     page_len=16,
 )
 
@@ -176,7 +181,7 @@ def questions():
 def trajectories(kit, sampler, questions):
     """Forty rollouts, group of four, temperature 1."""
     done, _ = sampler.run(
-        kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
+        kit.params, questions, kit.environment(), group_size=4, stage=2, temperature=1.0
     )
     return done
 

@@ -14,11 +14,11 @@ def ask(text, id="q"):
     return Question(id=id, question=text, golden_answers=("x",), metadata={})
 
 
-def run(kit, sampler, *, observer=None, text=" red one", num_rollouts=32, stage=0):
+def run(kit, sampler, *, environment=None, text=" red one", num_rollouts=32, stage=0):
     done, _ = sampler.run(
         kit.params,
         [(0, ask(text))],
-        observer or kit.observer(),
+        environment or kit.environment(),
         group_size=num_rollouts,
         stage=stage,
         temperature=1.0,
@@ -64,7 +64,8 @@ def test_a_search_beyond_the_last_allowed_ends_the_row_there(kit, trajectories):
 
 def test_a_last_turn_ends_the_rollout_without_a_search(kit):
     protocol = changed(kit.protocol, is_last=lambda turn: "red" in turn)
-    done = run(kit, kit.sampler(16, protocol=protocol))
+    environment = kit.environment(protocol=protocol)
+    done = run(kit, kit.sampler(16, protocol=protocol), environment=environment)
     stopped = [t for t in done if t.tokens[-1] != kit.tokenizer.end_id and t.has_ended]
     assert stopped
     for trajectory in stopped:
@@ -90,7 +91,7 @@ def test_any_of_several_end_tokens_ends_a_row(kit):
 
 
 def test_no_search_allowed(kit):
-    sampler = kit.sampler(16, max_searches=0)
+    sampler = kit.sampler(16, max_calls=0)
     done = run(kit, sampler)
     assert {len(t.tool_calls) for t in done} == {0}
     assert {t.status for t in done} == {Status.ENDED, Status.OUT_OF_CALLS}
@@ -130,7 +131,7 @@ def test_total_budget_holds_and_is_used_up(kit, tight_sampler):
 
 def test_a_failed_search_ends_only_those_who_asked(kit, sampler, trajectories):
     index = FailingIndex(kit.word_index(), lambda query: "blue" in query)
-    done = run(kit, sampler, observer=kit.observer(index), num_rollouts=64)
+    done = run(kit, sampler, environment=kit.environment(index), num_rollouts=64)
     failed = [t for t in done if t.status is Status.TOOL_FAILED]
     assert failed
     for trajectory in failed:
@@ -156,7 +157,7 @@ def test_other_errors_reach_the_caller_and_the_sampler_survives(
         return sampler.run(
             kit.params,
             questions,
-            kit.observer(),
+            kit.environment(),
             group_size=group_size,
             stage=2,
             temperature=1.0,
@@ -164,7 +165,7 @@ def test_other_errors_reach_the_caller_and_the_sampler_survives(
 
     _, before = run_again(questions[1:2], 1)
     with pytest.raises(RuntimeError, match="one list of hits per query"):
-        run(kit, sampler, observer=kit.observer(BrokenIndex()))
+        run(kit, sampler, environment=kit.environment(BrokenIndex()))
     _, after = run_again(questions[1:2], 1)
     # What was left in the other slots is not decoded on.
     assert after.num_decode_calls == before.num_decode_calls
@@ -199,7 +200,7 @@ def test_a_prompt_beyond_its_budget_names_the_question(kit, sampler):
             sampler.run(
                 kit.params,
                 [(0, ask(text, id="long"))],
-                kit.observer(),
+                kit.environment(),
                 group_size=2,
                 stage=0,
                 temperature=1.0,
@@ -209,8 +210,8 @@ def test_a_prompt_beyond_its_budget_names_the_question(kit, sampler):
 
 def test_settings_that_cannot_work_are_refused(kit, sampler):
     with pytest.raises(ValueError, match="up to 13 tokens, the sampler takes 12"):
-        run(kit, sampler, observer=kit.observer(max_observation_len=13))
-    for settings in ({"num_slots": 0}, {"max_turn_len": 0}, {"max_searches": -1}):
+        run(kit, sampler, environment=kit.environment(max_observation_len=13))
+    for settings in ({"num_slots": 0}, {"max_turn_len": 0}, {"max_calls": -1}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             kit.sampler(**{"num_slots": 4, **settings})
     for name in ("max_prompt_len", "max_observation_len"):
@@ -221,7 +222,7 @@ def test_settings_that_cannot_work_are_refused(kit, sampler):
             sampler.run(
                 kit.params,
                 [(0, ask(" red"))],
-                kit.observer(),
+                kit.environment(),
                 group_size=group_size,
                 stage=0,
                 temperature=temperature,

@@ -14,7 +14,6 @@ from jaxsearch.bench.scripted_sampler import (
     words_tokenizer,
 )
 from jaxsearch.data.formats import Question
-from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture, LocalAttention
 from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.transformer import Transformer
@@ -24,6 +23,7 @@ from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.run.export import export
 from jaxsearch.run.policy import Policy, read_architecture
+from tests.environments import search_environment
 from tests.hf_folders import read_here
 
 VOCAB_SIZE = 64
@@ -33,7 +33,7 @@ LIMITS = Budgets(
     max_prompt_len=24,
     max_turn_len=64,
     max_observation_len=20,
-    max_searches=2,
+    max_calls=2,
 )
 
 PROMPT_LENS = [1, 2, 5, 9, 16, 24]
@@ -114,13 +114,11 @@ def greedy_rollouts(folder, first_turns):
         counting_table(longest + 1, VOCAB_SIZE),
         turn_state=turn_state,
     )
-    observer = Observer(
-        index=LatentIndex(LIMITS.max_observation_len, 0.0),
-        protocol=protocol,
-        tokenizer=tokenizer,
-        num_passages=1,
+    environment = search_environment(
+        LatentIndex(LIMITS.max_observation_len, 0.0),
+        protocol,
+        tokenizer,
         max_observation_len=LIMITS.max_observation_len,
-        on_search_failure="drop",
     )
     rng = np.random.default_rng(1)
     texts = [
@@ -132,7 +130,7 @@ def greedy_rollouts(folder, first_turns):
             (i, Question(id=str(i), question=text, golden_answers=()))
             for i, text in enumerate(texts)
         ],
-        observer,
+        environment,
         group_size=1,
         stage=0,
         temperature=0.0,

@@ -14,7 +14,6 @@ from jaxsearch.bench.scripted_sampler import (
     words_tokenizer,
 )
 from jaxsearch.data.formats import Question
-from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.head import policy_logprobs
@@ -24,6 +23,7 @@ from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.environments import search_environment
 from tests.segments import whole_rows
 
 ARCHITECTURE = Architecture(
@@ -42,7 +42,7 @@ LIMITS = Budgets(
     max_prompt_len=6,
     max_turn_len=7,
     max_observation_len=64,
-    max_searches=8,
+    max_calls=8,
 )
 GROUP_SIZE = 3
 TEMPERATURE = 0.8
@@ -101,13 +101,11 @@ def kit(request):
         seed=3,
     )
     table = counting_table(longest + 1, ARCHITECTURE.vocab_size)
-    observer = Observer(
-        index=RaggedIndex(),
-        protocol=protocol,
-        tokenizer=tokenizer,
-        num_passages=1,
+    environment = search_environment(
+        RaggedIndex(),
+        protocol,
+        tokenizer,
         max_observation_len=LIMITS.max_observation_len,
-        on_search_failure="drop",
     )
     questions = [
         (i, Question(id=str(i), question=f" w{i}" * (1 + i), golden_answers=()))
@@ -123,7 +121,7 @@ def kit(request):
         done, _ = sampler.run(
             served,
             questions,
-            observer,
+            environment,
             group_size=GROUP_SIZE,
             stage=0,
             temperature=TEMPERATURE,

@@ -59,7 +59,7 @@ def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
     monkeypatch.setattr(shapes, "_MIN_ROWS", 2)
     sampler = kit.sampler(8)
     done, timing = sampler.run(
-        kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
+        kit.params, questions, kit.environment(), group_size=4, stage=2, temperature=1.0
     )
     assert timing.num_restarts == 0
     for found, expected in zip(done, trajectories, strict=True):
@@ -83,7 +83,7 @@ def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
     # depend on when results come in.
     sampler = kit.sampler(16, cache_len=96, page_len=page_len, search_calls=1)
     done, timing = sampler.run(
-        kit.params, questions, kit.observer(), group_size=4, stage=2, temperature=1.0
+        kit.params, questions, kit.environment(), group_size=4, stage=2, temperature=1.0
     )
     assert timing.num_restarts > 0
     for found, expected in zip(done, trajectories, strict=True):

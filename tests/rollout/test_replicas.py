@@ -34,7 +34,7 @@ def rolled_out(kit, sampler, params, questions, index=None):
     return sampler.run(
         params,
         questions,
-        kit.observer(index),
+        kit.environment(index),
         group_size=4,
         stage=2,
         temperature=1.0,
@@ -253,11 +253,17 @@ def test_a_wait_ends_when_told_to():
 
 def test_times_are_means_and_numbers_are_sums():
     parts = [
-        Timing(search_wait=1.0, device_wait=3.0, num_steps=4, asked_at=[1.0, 5.0]),
-        Timing(search_wait=0.0, num_steps=6, asked_at=[2.0], phases={"decode": 4.0}),
+        Timing(environment_wait=1.0, device_wait=3.0, num_steps=4, asked_at=[1.0, 5.0]),
+        Timing(
+            environment_wait=0.0, num_steps=6, asked_at=[2.0], phases={"decode": 4.0}
+        ),
     ]
     timing = of_replicas(parts, seconds=9.0)
-    assert (timing.seconds, timing.search_wait, timing.device_wait) == (9.0, 0.5, 1.5)
+    assert (timing.seconds, timing.environment_wait, timing.device_wait) == (
+        9.0,
+        0.5,
+        1.5,
+    )
     assert timing.num_steps == 10
     assert timing.asked_at == [1.0, 2.0, 5.0]
     assert timing.phases == {"decode": 2.0}

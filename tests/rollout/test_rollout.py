@@ -49,7 +49,7 @@ def test_sampled_logprobs_are_those_of_a_plain_forward_pass(
     done, _ = sampler.run(
         kit.params,
         questions,
-        kit.observer(),
+        kit.environment(),
         group_size=4,
         stage=5,
         temperature=temperature,
@@ -73,7 +73,7 @@ def test_greedy_takes_the_likeliest_and_reports_it_at_temperature_one(kit, sampl
     done, _ = sampler.run(
         kit.params,
         [(0, question)],
-        kit.observer(),
+        kit.environment(),
         group_size=2,
         stage=0,
         temperature=0.0,
@@ -93,7 +93,7 @@ def test_under_a_cut_both_logprobs_are_kept(kit, tight_sampler, questions):
     done, _ = tight_sampler.run(
         kit.params,
         questions[:4],
-        kit.observer(),
+        kit.environment(),
         group_size=4,
         stage=0,
         temperature=1.0,
@@ -153,7 +153,7 @@ def test_slots_and_order_of_results_change_nothing(
         return sampler.run(
             kit.params,
             questions,
-            kit.observer(index),
+            kit.environment(index),
             group_size=4,
             stage=2,
             temperature=1.0,
@@ -180,7 +180,7 @@ def test_with_a_fixed_schedule_two_runs_are_equal_bit_for_bit(kit, questions):
         done, timing = sampler.run(
             kit.params,
             questions,
-            kit.observer(index),
+            kit.environment(index),
             group_size=4,
             stage=2,
             temperature=1.0,
@@ -196,7 +196,7 @@ def test_order_of_questions_changes_nothing(kit, sampler, trajectories, question
     done, _ = sampler.run(
         kit.params,
         questions[::-1],
-        kit.observer(SlowIndex(kit.word_index(), seed=0)),
+        kit.environment(SlowIndex(kit.word_index(), seed=0)),
         group_size=4,
         stage=2,
         temperature=1.0,
@@ -213,7 +213,7 @@ def test_members_positions_and_stages_sample_differently(kit, sampler, questions
         done, _ = sampler.run(
             kit.params,
             [(prompt_index, question) for prompt_index in prompt_indices],
-            kit.observer(),
+            kit.environment(),
             group_size=4,
             stage=stage,
             temperature=1.0,
@@ -234,7 +234,7 @@ def test_a_position_given_twice_is_refused(kit, sampler, questions):
         sampler.run(
             kit.params,
             [questions[0], questions[0]],
-            kit.observer(),
+            kit.environment(),
             group_size=2,
             stage=0,
             temperature=1.0,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
-from jaxsearch.env.retries import RetryingIndex
+from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Status, ToolCall
+from tests.environments import turns
 from tests.protocols import changed
 
 
@@ -63,7 +64,7 @@ def run(kit, sampler, questions):
         done, _ = sampler.run(
             kit.params,
             questions,
-            kit.observer(index, **changes),
+            kit.environment(index, **changes),
             group_size=4,
             stage=2,
             temperature=1.0,
@@ -104,7 +105,7 @@ def assert_only_one_batch_failed(done, trajectories, batch, failure):
 
 def test_tries_again_change_nothing_but_their_count(kit, run, trajectories):
     index = UnsteadyIndex(kit.word_index(), {0, 4}, refuse)
-    retrying = RetryingIndex(index, attempts=2, timeout_s=30.0)
+    retrying = RetryingRetriever(index, attempts=2, timeout_s=30.0)
     for one, other in zip(run(retrying), trajectories, strict=True):
         assert_same(one, other)
     assert retrying.num_retries == 2
@@ -113,7 +114,7 @@ def test_tries_again_change_nothing_but_their_count(kit, run, trajectories):
 
 def test_one_of_several_batches_fails(kit, run, trajectories):
     index = UnsteadyIndex(kit.word_index(), {1, 2}, refuse)
-    retrying = RetryingIndex(index, attempts=2, timeout_s=30.0)
+    retrying = RetryingRetriever(index, attempts=2, timeout_s=30.0)
     done = run(retrying)
     assert len(index.batches) > 4 and retrying.num_retries == 1
     failure = "(2) ConnectionRefusedError: nobody is there"
@@ -123,7 +124,7 @@ def test_one_of_several_batches_fails(kit, run, trajectories):
 def test_one_of_several_batches_hangs(kit, run, trajectories, hang):
     index = UnsteadyIndex(kit.word_index(), {1}, hang)
     started = time.monotonic()
-    done = run(RetryingIndex(index, attempts=1, timeout_s=0.5))
+    done = run(RetryingRetriever(index, attempts=1, timeout_s=0.5))
     assert time.monotonic() - started < 30.0
     failure = "no answer within 0.5 s"
     assert_only_one_batch_failed(done, trajectories, index.batches[1], failure)
@@ -137,11 +138,11 @@ def first_observation(trajectory, number):
 
 def test_an_observed_failure_is_read_and_the_rollout_goes_on(kit, run, trajectories):
     index = UnsteadyIndex(kit.word_index(), {1, 2, 3}, refuse)
-    retrying = RetryingIndex(index, attempts=1, timeout_s=30.0)
+    retrying = RetryingRetriever(index, attempts=1, timeout_s=30.0)
     done = run(retrying, on_search_failure="observe")
     assert not any(t.status is Status.TOOL_FAILED for t in done)
-    observer = kit.observer(index=Down(), on_search_failure="observe")
-    [(ids, _)] = observer.observe(["any"])
+    environment = kit.environment(Down(), on_search_failure="observe")
+    [(ids, _)] = environment.step(turns("any"))
     expected = kit.trainer_logprobs(done, 1.0)
     num_observed = num_searched_again = 0
     for one, other, row in zip(done, trajectories, expected, strict=True):
@@ -178,9 +179,9 @@ def failed_search(kit, **settings):
         [f"▁{word}" for word in f"<result> {WORDS} </result>".split()]
     )
     settings = dict(tokenizer=tokenizer, max_observation_len=20) | settings
-    observer = kit.observer(Down(), on_search_failure="observe", **settings)
-    [(ids, search), _] = observer.observe(["a", "b"])
-    assert len(ids) <= observer.max_observation_len
+    environment = kit.environment(Down(), on_search_failure="observe", **settings)
+    [(ids, search), _] = environment.step(turns("ago", "bgo"))
+    assert len(ids) <= environment.max_observation_len
     return tokenizer.decode(ids), search
 
 
@@ -221,6 +222,6 @@ def test_a_hanging_search_does_not_hold_up_an_interrupt(
     index = UnsteadyIndex(kit.word_index(), {1}, hang)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run(RetryingIndex(index, attempts=1, timeout_s=20.0))
+        run(RetryingRetriever(index, attempts=1, timeout_s=20.0))
     assert time.monotonic() - started < 10.0
     thread.join()

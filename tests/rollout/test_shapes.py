@@ -13,7 +13,7 @@ def run(kit, sampler, questions, *, group_size=4, temperature=1.0, params=None):
     return sampler.run(
         kit.params if params is None else params,
         questions,
-        kit.observer(),
+        kit.environment(),
         group_size=group_size,
         stage=2,
         temperature=temperature,
@@ -50,7 +50,7 @@ def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expect
         max_prompt_len=32,
         max_turn_len=32,
         max_observation_len=longest,
-        max_searches=2,
+        max_calls=2,
     )
     shapes = Shapes(budgets=budgets, backend="cpu")
     assert shapes.append_rows == expected

@@ -48,7 +48,7 @@ def test_the_sampler_prefills_a_prompt_once_for_its_group(kit):
         _, timing = sampler.run(
             kit.params,
             questions,
-            kit.observer(),
+            kit.environment(),
             group_size=group_size,
             stage=0,
             temperature=1.0,

@@ -34,7 +34,7 @@ def test_the_number_of_slots_and_late_results_change_nothing(
         done, timing = sampler.run(
             kit.params,
             questions,
-            kit.observer(LateIndex(kit.word_index(), seed)),
+            kit.environment(LateIndex(kit.word_index(), seed)),
             group_size=4,
             stage=2,
             temperature=1.0,
@@ -58,7 +58,7 @@ def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions)
     done, _ = sampler.run(
         kit.params,
         questions,
-        kit.observer(kit.word_index()),
+        kit.environment(kit.word_index()),
         group_size=4,
         stage=2,
         temperature=1.0,

@@ -12,7 +12,6 @@ import pytest
 from jaxsearch.bench.scripted_sampler import LatentIndex, ScriptedProtocol
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.search import Observer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.budgets import Budgets
@@ -22,6 +21,7 @@ from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.environments import search_environment
 from tests.hf_folders import read_here, write_folder
 from tests.protocols import changed
 
@@ -140,7 +140,7 @@ def tell(kit, prompts, index, *, stop_tag):
         max_prompt_len=64,
         max_turn_len=256,
         max_observation_len=40,
-        max_searches=99,
+        max_calls=99,
     )
     protocol = changed(
         ScriptedProtocol(),
@@ -156,20 +156,18 @@ def tell(kit, prompts, index, *, stop_tag):
     )
     vocab_size = kit.transformer.architecture.vocab_size
     table = stop_table(kit.tokenizer.id_bytes, protocol.stop_tags, vocab_size)
-    observer = Observer(
-        index=index,
-        protocol=protocol,
-        tokenizer=kit.tokenizer,
-        num_passages=1,
+    environment = search_environment(
+        index,
+        protocol,
+        kit.tokenizer,
         max_observation_len=budgets.max_observation_len,
-        on_search_failure="drop",
     )
     questions = [
         (i, Question(id=str(i), question=f"<s>{prompt}", golden_answers=()))
         for i, prompt in enumerate(prompts)
     ]
     done, _ = Sampler(programs, budgets, protocol, kit.tokenizer, table).run(
-        kit.params, questions, observer, group_size=1, stage=0, temperature=0.0
+        kit.params, questions, environment, group_size=1, stage=0, temperature=0.0
     )
     return done
 

@@ -8,7 +8,7 @@ import pytest
 from jaxsearch.config import RetrievalConfig
 from jaxsearch.run import config_values
 from jaxsearch.run.config_record import resolved
-from jaxsearch.run.inputs import load_inputs, open_indexes
+from jaxsearch.run.inputs import load_inputs, open_retrievers
 from jaxsearch.run.loading import with_index
 from jaxsearch.run.overrides import overridden
 from jaxsearch.search import encoder_forward
@@ -38,8 +38,8 @@ def test_both_indexes_of_a_run_use_it_and_are_read_again(monkeypatch, config):
         lambda device: asked.append(device) or devices(device),
     )
     inputs = load_inputs(config)
-    built = open_indexes(config, inputs)
-    read = open_indexes(config, inputs)
+    built = open_retrievers(config, inputs)
+    read = open_retrievers(config, inputs)
     query = inputs.passages[3].contents
     for ours, again in zip(built, read, strict=True):
         assert isinstance(ours.encoder, BertEncoder)
@@ -78,7 +78,7 @@ def test_an_encoder_given_by_value(tmp_path, encoder):
     retrieval = dataclasses.replace(config.retrieval, encoder=encoder)
     config = dataclasses.replace(config, retrieval=retrieval)
     inputs = load_inputs(config)
-    built, read = open_indexes(config, inputs), open_indexes(config, inputs)
+    built, read = open_retrievers(config, inputs), open_retrievers(config, inputs)
     for ours, again in zip(built, read, strict=True):
         assert isinstance(ours.encoder, LetterEncoder)
         assert again.encoder == ours.encoder
@@ -86,11 +86,11 @@ def test_an_encoder_given_by_value(tmp_path, encoder):
         config, retrieval=dataclasses.replace(retrieval, encoder="tfidf")
     )
     with pytest.raises(ValueError, match="letter_encoder:LetterEncoder.*by value"):
-        open_indexes(named, inputs)
+        open_retrievers(named, inputs)
     folder = str(tmp_path / "run" / "indexes" / "train")
     by_folder = RetrievalConfig(index=folder, encoder=encoder)
     config = dataclasses.replace(config, retrieval=by_folder)
-    index, _ = open_indexes(config, load_inputs(config))
+    index, _ = open_retrievers(config, load_inputs(config))
     assert index.encoder == built[0].encoder
 
 

@@ -22,7 +22,7 @@ def rolled_out(run):
     done, _ = run.sampler.run(
         rollout_params,
         questions,
-        run.heldout_observer,
+        run.environments.heldout,
         group_size=2,
         stage=0,
         temperature=1.0,

@@ -1,0 +1,151 @@
+"""The contract between the rollout loop and the tools that answer a policy."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jaxsearch.data.formats import Question
+from jaxsearch.protocol import Protocol
+from jaxsearch.trajectory import Status, ToolCall
+
+
+class RolloutId(NamedTuple):
+    """The name of one rollout, the same if the rollout has to begin again.
+
+    Attributes:
+      stage: number of the stage; evaluations have numbers of their own.
+      prompt_index: index of the question in the question stream.
+      sample_index: index of the sample in the group of that question.
+    """
+
+    stage: int
+    prompt_index: int
+    sample_index: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observation:
+    """Text that the policy reads before its next turn.
+
+    Attributes:
+      call: the record of the call. The number of deleted tags and the truncation are
+        filled in when the text becomes tokens.
+      parts: texts from outside: passages, a result, an error message. Control tags
+        and special tokens are deleted from each of them and again from what `render`
+        makes of them; what exceeds the token budget is cut off at their end.
+      opening, closing: text around the parts. It enters the context as it is, so it
+        must be the environment's own words.
+      render: parts -> the text between opening and closing. It gets fewer and shorter
+        parts where an observation is cut.
+    """
+
+    call: ToolCall
+    parts: tuple[str, ...]
+    opening: str = ""
+    closing: str = ""
+    render: Callable[[Sequence[str]], str] = "".join
+
+    def text(self, parts: Sequence[str]) -> str:
+        """The observation with these parts, which hold no control tags."""
+        return f"{self.opening}{self.render(parts)}{self.closing}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Done:
+    """The end of a rollout, decided by the environment.
+
+    Attributes:
+      status: ENDED, or TOOL_FAILED to leave the rollout out of the update.
+      call: the record of the call, if there was one.
+    """
+
+    status: Status = Status.ENDED
+    call: ToolCall | None = None
+
+    def __post_init__(self):
+        if self.status not in (Status.ENDED, Status.TOOL_FAILED):
+            raise ValueError(
+                "an environment ends a rollout with Status.ENDED or "
+                f"Status.TOOL_FAILED, got {self.status!r}"
+            )
+
+
+class Environment(abc.ABC):
+    """Answers the turns of a policy.
+
+    All methods are called off the decoding thread, and several replicas of a process
+    call them at once; calls about one rollout never overlap. An environment that keeps
+    state keeps it by rollout id. A run has one environment for training and others for
+    evaluation.
+
+    A tool that fails returns a value: an observation that says so, or `Done`. An
+    exception is a defect, and ends the run.
+
+    Attributes:
+      stop_tags: strings that end a turn, besides those of the run's protocol. They
+        are deleted from every text that a policy reads.
+      control_tags: further strings that are deleted there.
+    """
+
+    stop_tags: tuple[str, ...] = ()
+    control_tags: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def step(
+        self, turns: Sequence[tuple[RolloutId, str]]
+    ) -> Sequence[Observation | Done]:
+        """One answer for each turn.
+
+        The turns are those that wait at this moment, each of another rollout. A turn
+        ends with a stop tag, which may be one of the protocol's that this environment
+        has no use for, and may have a few characters after it.
+        """
+
+    def start(self, rollouts: Sequence[tuple[RolloutId, Question]]) -> None:
+        """Begins rollouts.
+
+        A rollout that is known already begins again and makes the same turns as
+        before: its state must be forgotten.
+        """
+        return
+
+    def close(self, rollout_ids: Sequence[RolloutId]) -> None:
+        """Ends rollouts. After an error or an interrupt, it is not called."""
+        return
+
+    def shortest_observations(self) -> Sequence[Observation]:
+        """Observations without text from outside, to check that the budget holds them.
+
+        They are checked once, when a run starts.
+        """
+        return ()
+
+
+def own_stop_tags(protocol: Protocol) -> tuple[str, ...]:
+    """The stop tags of a protocol without those of the calls of further tools."""
+    others = {pair.close for pair in protocol.calls}
+    return tuple(tag for tag in protocol.stop_tags if tag not in others)
+
+
+def closing_tag(turn_text: str, tags: Sequence[str]) -> str:
+    """The tag that ended a turn: the one that is complete first; "" if there is none.
+
+    Of several that are complete at the same character, the longest.
+    """
+    ends = [
+        (turn_text.index(tag) + len(tag), -len(tag), tag)
+        for tag in tags
+        if tag in turn_text
+    ]
+    return min(ends)[2] if ends else ""
+
+
+def text_between(turn_text: str, opening: str, closing: str) -> str | None:
+    """The text of a call: what stands between two tags, stripped; None without them.
+
+    The closing tag is the first in the turn, the opening tag the last before it.
+    """
+    before, closed, _ = turn_text.partition(closing)
+    _, opened, text = before.rpartition(opening)
+    return text.strip() if closed and opened else None

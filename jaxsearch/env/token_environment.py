@@ -1,0 +1,183 @@
+"""An environment as the rollout loop uses it: turns in, token ids out."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.environment import (
+    Done,
+    Environment,
+    Observation,
+    RolloutId,
+    closing_tag,
+    own_stop_tags,
+)
+from jaxsearch.env.sanitize import strip_tags
+from jaxsearch.protocol import Protocol
+from jaxsearch.trajectory import ToolCall
+
+
+class ObservedTokens(NamedTuple):
+    """An observation as token ids that are safe to put into a context."""
+
+    ids: list[int]
+    call: ToolCall
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenEnvironment:
+    """Turns what an environment answers into token ids, whatever the tool.
+
+    Control tags, special tokens and special ids never enter a context through an
+    observation, and no observation is longer than its budget.
+
+    Attributes:
+      max_observation_len: tokens; a longer observation loses the end of its text,
+        never its closing tag, and is counted as truncated.
+
+    Raises:
+      ValueError: if the budget is too small for an observation without any text.
+    """
+
+    environment: Environment
+    protocol: Protocol
+    tokenizer: Tokenizer
+    max_observation_len: int
+
+    def __post_init__(self):
+        for observation in self.environment.shortest_observations():
+            self.encode(observation)
+
+    @functools.cached_property
+    def stop_tags(self) -> tuple[str, ...]:
+        """Strings that end a turn, of the protocol and of the environment."""
+        tags = (*self.protocol.stop_tags, *self.environment.stop_tags)
+        return tuple(dict.fromkeys(tags))
+
+    def ends_rollout(self, turn_text: str) -> bool:
+        """Whether the protocol ends the rollout with this turn.
+
+        It is asked about its own stop tags only, not about those of a tool.
+        """
+        own = own_stop_tags(self.protocol)
+        if len(self.stop_tags) > len(own):
+            tag = closing_tag(turn_text, self.stop_tags)
+            if tag and tag not in own:
+                return False
+        return self.protocol.is_last(turn_text)
+
+    def step(
+        self, turns: Sequence[tuple[RolloutId, str]]
+    ) -> list[ObservedTokens | Done]:
+        """One answer for each turn.
+
+        Raises:
+          RuntimeError: if the environment does not answer every turn.
+        """
+        answers = self.environment.step(turns)
+        if len(answers) != len(turns):
+            raise RuntimeError(
+                f"{type(self.environment).__name__}.step answered {len(answers)} of "
+                f"{len(turns)} turns; it must return one answer for each turn"
+            )
+        # Rollouts of one group often ask the same, and get the same object.
+        encoded = {
+            id(answer): self.encode(answer)
+            for answer in {id(answer): answer for answer in answers}.values()
+            if isinstance(answer, Observation)
+        }
+        return [
+            answer if isinstance(answer, Done) else encoded[id(answer)]
+            for answer in answers
+        ]
+
+    def encode(self, observation: Observation) -> ObservedTokens:
+        """The token ids of an observation, and its completed record.
+
+        Raises:
+          ValueError: if the text around the observation alone exceeds the budget.
+        """
+        parts, num_deleted = [], 0
+        for part in observation.parts:
+            clean, deleted = strip_tags(part, self._banned_strings)
+            parts.append(clean)
+            num_deleted += deleted
+        ids, num_joined = self._ids(observation, parts)
+        is_truncated = len(ids) > self.max_observation_len
+        while len(ids) > self.max_observation_len:
+            if not parts:
+                raise ValueError(
+                    f"max_observation_len is {self.max_observation_len} but an empty "
+                    f"observation of {observation.call.tool!r} already takes "
+                    f"{len(ids)} tokens; allow more"
+                )
+            parts = _shorter(parts, self.max_observation_len / len(ids))
+            ids, num_joined = self._ids(observation, parts)
+        call = dataclasses.replace(
+            observation.call,
+            num_deleted_tags=num_deleted + num_joined,
+            is_truncated=is_truncated,
+        )
+        return ObservedTokens(ids, call)
+
+    def _ids(
+        self, observation: Observation, parts: Sequence[str]
+    ) -> tuple[list[int], int]:
+        """Ids of the observation, and the number of tags that its joined text lost.
+
+        A tokenizer may change a text before it splits it (Unicode normalisation), so
+        special ids are taken out of its result as well.
+        """
+        body, num_deleted = strip_tags(observation.render(parts), self._banned_strings)
+        text = f"{observation.opening}{body}{observation.closing}"
+        ids = self.tokenizer.encode(text)
+        banned_ids = self._banned_ids(observation.text(()))
+        kept = [i for i in ids if i not in banned_ids]
+        return kept, num_deleted + len(ids) - len(kept)
+
+    @functools.cached_property
+    def _banned_strings(self) -> tuple[str, ...]:
+        own = own_stop_tags(self.protocol)
+        tags = (
+            *self.protocol.control_tags,
+            *(tag for tag in self.environment.stop_tags if tag not in own),
+            *self.environment.control_tags,
+            *self.tokenizer.special_strings,
+        )
+        return tuple(dict.fromkeys(tags))
+
+    @functools.cached_property
+    def _banned_ids_by_frame(self) -> dict[str, frozenset[int]]:
+        return {}
+
+    def _banned_ids(self, frame: str) -> frozenset[int]:
+        """Special ids without the unknown piece and those that the frame is made of."""
+        if frame not in self._banned_ids_by_frame:
+            allowed = {self.tokenizer.unknown_id, *self.tokenizer.encode(frame)}
+            self._banned_ids_by_frame[frame] = self.tokenizer.special_ids - allowed
+        return self._banned_ids_by_frame[frame]
+
+
+def _shorter(parts: Sequence[str], share: float) -> list[str]:
+    """The parts cut at the end to about that share of their characters."""
+    total = sum(map(len, parts))
+    # Always drop something, so that the caller's loop ends.
+    room = min(int(total * share), total - 1)
+    kept = []
+    for part in parts:
+        if room <= 0:
+            break
+        kept.append(_beginning(part, room))
+        room -= len(part)
+    return kept
+
+
+def _beginning(text: str, max_chars: int) -> str:
+    """The first characters, without a word that the cut would go through."""
+    if len(text) <= max_chars:
+        return text
+    whole_words = re.match(r"(?s).*(?=\s)", text[: max_chars + 1])
+    return whole_words.group() if whole_words else text[:max_chars]

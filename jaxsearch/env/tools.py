@@ -1,0 +1,84 @@
+"""Several tools in one environment."""
+
+from collections.abc import Sequence
+
+from jaxsearch.data.formats import Question
+from jaxsearch.env.environment import (
+    Done,
+    Environment,
+    Observation,
+    RolloutId,
+    closing_tag,
+)
+
+
+class Tools(Environment):
+    """Gives each turn to the tool whose stop tag ended it.
+
+    A turn that ended with none of their stop tags goes to the first tool.
+
+    Args:
+      tools: at least one; no two may share a stop tag.
+
+    Raises:
+      ValueError: for no tools, a tool without stop tags, or a stop tag of two tools.
+    """
+
+    def __init__(self, *tools: Environment):
+        if not tools:
+            raise ValueError("Tools needs at least one tool, got none")
+        self._tools = tools
+        self._number_of: dict[str, int] = {}
+        for number, tool in enumerate(tools):
+            if not tool.stop_tags:
+                raise ValueError(
+                    f"{type(tool).__name__} has no stop tags, so no turn would reach "
+                    "it; give it the closing tag of its calls"
+                )
+            for tag in tool.stop_tags:
+                if tag in self._number_of:
+                    other = type(tools[self._number_of[tag]]).__name__
+                    raise ValueError(
+                        f"stop tag {tag!r} belongs to both {other} and "
+                        f"{type(tool).__name__}; each tool needs stop tags of its own"
+                    )
+                self._number_of[tag] = number
+        self.stop_tags = tuple(self._number_of)
+        self.control_tags = tuple(tag for tool in tools for tag in tool.control_tags)
+
+    def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
+        """One answer for each turn; each tool gets its turns in one batch.
+
+        Raises:
+          RuntimeError: if a tool does not answer every turn.
+        """
+        indices: list[list[int]] = [[] for _ in self._tools]
+        for i, (_, text) in enumerate(turns):
+            tag = closing_tag(text, self.stop_tags)
+            indices[self._number_of.get(tag, 0)].append(i)
+        answers: dict[int, Observation | Done] = {}
+        for tool, own in zip(self._tools, indices, strict=True):
+            if not own:
+                continue
+            found = tool.step([turns[i] for i in own])
+            if len(found) != len(own):
+                raise RuntimeError(
+                    f"{type(tool).__name__}.step answered {len(found)} of {len(own)} "
+                    "turns; it must return one answer for each turn"
+                )
+            answers |= zip(own, found, strict=True)
+        return [answers[i] for i in range(len(turns))]
+
+    def start(self, rollouts: Sequence[tuple[RolloutId, Question]]) -> None:
+        """Begins rollouts in every tool."""
+        for tool in self._tools:
+            tool.start(rollouts)
+
+    def close(self, rollout_ids: Sequence[RolloutId]) -> None:
+        """Ends rollouts in every tool."""
+        for tool in self._tools:
+            tool.close(rollout_ids)
+
+    def shortest_observations(self) -> list[Observation]:
+        """Those of all tools."""
+        return [one for tool in self._tools for one in tool.shortest_observations()]

@@ -1,0 +1,94 @@
+"""The environments of a run: for training, for evaluation, and without passages."""
+
+import functools
+from collections.abc import Callable
+
+from jaxsearch.config import RunConfig
+from jaxsearch.env.environment import Environment
+from jaxsearch.env.retries import RetryingRetriever
+from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
+from jaxsearch.env.token_environment import TokenEnvironment
+from jaxsearch.run.inputs import Inputs, open_retrievers
+from jaxsearch.search.exact_index import EmptyIndex
+from jaxsearch.search.index import Retriever
+
+
+class Environments:
+    """Makes the config's environment, once for each use.
+
+    Raises:
+      ValueError: if the config's function makes something else, or the budget of an
+        observation is too small for it.
+    """
+
+    def __init__(self, config: RunConfig, inputs: Inputs):
+        self._config = config
+        self._inputs = inputs
+        self._num_empty = 0
+        # It opens no index, so it also serves to check the config's environment.
+        self.empty = self._made(self._open_empty)
+
+    @functools.cached_property
+    def training(self) -> TokenEnvironment:
+        """Answers the turns of training. Opens or builds the index."""
+        return self._made(lambda: self._retrievers[0])
+
+    @functools.cached_property
+    def heldout(self) -> TokenEnvironment:
+        """Answers turns about held-out questions. Opens or builds the index."""
+        return self._made(lambda: self._retrievers[1])
+
+    @property
+    def has_search(self) -> bool:
+        """Whether the config's environment searches at all."""
+        return self._num_empty > 0
+
+    @property
+    def stop_tags(self) -> tuple[str, ...]:
+        """Strings that end a turn, of the protocol and of the tools."""
+        return self.empty.stop_tags
+
+    @property
+    def num_retries(self) -> int:
+        """Repeated tries of training's searches so far, first tries not counted."""
+        return self._retrievers[0].num_retries if self.has_search else 0
+
+    @functools.cached_property
+    def _retrievers(self) -> tuple[RetryingRetriever, RetryingRetriever]:
+        retrieval = self._config.retrieval
+        train, heldout = (
+            RetryingRetriever(
+                retriever, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
+            )
+            for retriever in open_retrievers(self._config, self._inputs)
+        )
+        return train, heldout
+
+    def _open_empty(self) -> EmptyIndex:
+        self._num_empty += 1
+        return EmptyIndex()
+
+    def _made(self, retriever: Callable[[], Retriever]) -> TokenEnvironment:
+        config, protocol = self._config, self._inputs.protocol
+
+        def search() -> SearchEnvironment:
+            return SearchEnvironment(
+                retriever=retriever(),
+                protocol=protocol,
+                num_passages=config.retrieval.num_passages,
+                on_search_failure=config.rollout.on_search_failure,
+                has_reminder=config.rollout.has_reminder,
+            )
+
+        made = config.environment(EnvironmentInputs(protocol=protocol, search=search))
+        if not isinstance(made, Environment):
+            raise ValueError(
+                "environment must be a function that returns an Environment, got "
+                f"{made!r:.80} from {config.environment!r:.80}"
+            )
+        return TokenEnvironment(
+            environment=made,
+            protocol=protocol,
+            tokenizer=self._inputs.tokenizer,
+            max_observation_len=config.rollout.max_observation_len,
+        )
