@@ -1,4 +1,4 @@
-"""Devices as a mesh, and where each axis of a parameter goes."""
+"""The device mesh, and the sharding of parameters and batches over it."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jaxsearch.models.activation_sharding import ActivationSharding
 from jaxsearch.rl.head_sharding import HeadSharding
 
-# Logical axis -> mesh axis, or None: the axis is not spread.
+# Logical axis -> mesh axis, or None if the axis is not sharded.
 RULES: Mapping[str, str | None] = {
     "vocab": "tensor",
     "mlp": "tensor",
@@ -22,19 +22,19 @@ RULES: Mapping[str, str | None] = {
     "layers": None,
     "rank": None,
 }
-BATCH_AXES = ("data", "fsdp")  # rows of a batch are spread over both
+BATCH_AXES = ("data", "fsdp")  # rows of a batch are sharded over both
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshShape:
-    """Devices along each axis; their product must be the number of devices."""
+    """Devices along each mesh axis; the product is the number of devices."""
 
     data: int | None = 1
-    """Copies of the parameters, over which rows are spread; None: all devices left."""
+    """Copies of the parameters, each with its own rows; None: all remaining devices."""
     fsdp: int | None = None
-    """Parts that parameters and rows are cut into; None: all devices that are left."""
+    """Shards of parameters and of rows; None: all remaining devices."""
     tensor: int = 1
-    """Parts that heads, MLP and vocabulary are cut into."""
+    """Shards of heads, MLP and vocabulary."""
 
     def __post_init__(self):
         for axis, size in dataclasses.asdict(self).items():
@@ -45,9 +45,10 @@ class MeshShape:
 
 
 def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
-    """Devices along the axes data, fsdp, tensor.
+    """Devices along the axes data, fsdp and tensor.
 
-    Errors: ValueError when they do not multiply to the number of devices.
+    Raises:
+      ValueError: if they do not multiply to the number of devices.
     """
     given = (shape.data or 1) * (shape.fsdp or 1) * shape.tensor
     left = max(1, num_devices // given)
@@ -66,13 +67,17 @@ def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
 
 
 def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
-    """A mesh of axes data, fsdp, tensor.
+    """A mesh with the axes data, fsdp and tensor.
 
-    Errors: ValueError when the axes do not multiply to the number of devices.
+    Args:
+      devices: None for all devices of all processes.
+
+    Raises:
+      ValueError: if the axes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = mesh_sizes(shape, len(devices))
-    # Not a plain reshape: it lays the axes along the links of a TPU's torus.
+    # Unlike a reshape, make_mesh lays the axes along the links of a TPU's torus.
     return jax.make_mesh(
         tuple(sizes.values()),
         tuple(sizes),
@@ -82,7 +87,7 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
 
 
 def platform(mesh: Mesh) -> str:
-    """What its devices are: "cpu", "tpu", "cuda" or "rocm"."""
+    """The kind of the mesh's devices: "cpu", "tpu", "cuda" or "rocm"."""
     device = mesh.devices.flat[0]
     if device.platform != "gpu":
         return device.platform
@@ -95,14 +100,19 @@ def shardings(
     shapes: Any,
     rules: Mapping[str, str | None] = RULES,
 ) -> Any:
-    """A sharding for every parameter, from the names of its axes.
+    """The sharding of every parameter, from the names of its axes.
 
-    Errors: ValueError when two axes of one parameter claim the same mesh axis, a
-    mesh axis does not divide the axis it is given, or `rules` do not know an axis;
-    the parameter is named.
+    Args:
+      logical_axes: names of each parameter's axes, a pytree like `shapes`.
+      rules: logical axis -> mesh axis, or None.
+
+    Raises:
+      ValueError: if two axes of one parameter have the same mesh axis, if a mesh axis
+        does not divide the size of its axis, or if `rules` lack an axis; the error
+        names the parameter.
     """
 
-    def one(path: tuple, shape: jax.ShapeDtypeStruct, axes: tuple[str, ...]):
+    def sharding_of(path: tuple, shape: jax.ShapeDtypeStruct, axes: tuple[str, ...]):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if len(axes) != len(shape.shape):
             raise ValueError(f"{name}: axes {axes} do not fit its shape {shape.shape}")
@@ -118,29 +128,29 @@ def shardings(
                     f"{name}: axis {logical!r} of size {size} does not divide by the "
                     f"{mesh.shape[axis]} devices of mesh axis {axis!r}"
                 )
-        # XLA names the shardings of its outputs without axes of one device and without
-        # trailing Nones. The same layout by another name is another one to jit's
-        # cache: the second update would compile again.
-        spread = [axis if axis and mesh.shape[axis] > 1 else None for axis in wanted]
-        while spread and spread[-1] is None:
-            spread.pop()
-        return NamedSharding(mesh, PartitionSpec(*spread))
+        # XLA writes the shardings of its outputs without axes of one device and without
+        # trailing Nones. jit's cache takes the same layout written otherwise for
+        # another one, and the second update would compile again.
+        spec = [axis if axis and mesh.shape[axis] > 1 else None for axis in wanted]
+        while spec and spec[-1] is None:
+            spec.pop()
+        return NamedSharding(mesh, PartitionSpec(*spec))
 
-    return jax.tree.map_with_path(one, shapes, logical_axes)
+    return jax.tree.map_with_path(sharding_of, shapes, logical_axes)
 
 
 def row_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows of a batch spread over the data axes."""
+    """The sharding of a batch: rows over the data axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def attention_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows and heads of [B T N H] spread as a batch and the weights of heads are."""
+    """The sharding of [B T N H]: rows as in a batch, heads as their weights."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
 
 
 def activation_sharding(mesh: Mesh) -> ActivationSharding | None:
-    """How a network computes whole rows on a mesh; None on one device."""
+    """The sharding of activations in training; None on one device."""
     if mesh.size == 1:
         return None
     return ActivationSharding(
@@ -149,19 +159,24 @@ def activation_sharding(mesh: Mesh) -> ActivationSharding | None:
 
 
 def head_sharding(mesh: Mesh, head: NamedSharding) -> HeadSharding | None:
-    """How devices share the head [V D] that is stored so; None on one device."""
+    """The sharding of the head's inputs and of the head; None on one device.
+
+    Args:
+      head: how the head [V D] is stored.
+    """
     return HeadSharding(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
 
 
 def row_multiple(mesh: Mesh) -> int:
-    """What the number of rows of a batch must divide by."""
+    """Devices that share the rows of a batch; their number divides that of rows."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
-    """A pytree of arrays whose first axis is rows, with its rows spread.
+    """A pytree of arrays whose first axis is rows, put on the mesh by rows.
 
-    Errors: ValueError when the rows do not divide.
+    Raises:
+      ValueError: if the number of rows does not divide by the devices.
     """
     for rows in {len(array) for array in jax.tree.leaves(batch)}:
         if rows % row_multiple(mesh):
@@ -171,7 +186,7 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
             )
     rows = row_sharding(mesh)
     return jax.tree.map(
-        # Every process holds the whole batch, and puts the rows of its own devices.
+        # Every process has the whole batch and transfers the rows of its own devices.
         lambda array: jax.make_array_from_callback(
             array.shape, rows, lambda index: array[index]
         ),
@@ -180,5 +195,5 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same value on every device."""
+    """The sharding with the same value on every device."""
     return NamedSharding(mesh, PartitionSpec())

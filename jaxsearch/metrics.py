@@ -1,8 +1,8 @@
-"""What a step measures: sums, then one division.
+"""Metrics of a step, as sums that are divided once.
 
-A number that is a mean leaves the device, a microbatch or a process as
-`Mean(total, weight)`; totals are added and divided once, over the whole step. Means
-of means are wrong as soon as the parts differ in size.
+A mean leaves a device, a microbatch or a process as `Mean(total, weight)`. Totals and
+weights are added over the whole step and divided once: a mean of means is wrong as
+soon as the batches differ in size.
 """
 
 import itertools
@@ -30,10 +30,10 @@ class OutcomeLike(Protocol):
 
 
 class Mean(NamedTuple):
-    """A mean kept as sum and weight, so that parts can be joined exactly.
+    """A mean kept as total and weight, so that means can be merged exactly.
 
-    Both are scalars: floats, or NumPy or JAX arrays (traced ones too, but for
-    `value`, which is for the host).
+    Both are scalars: floats, or NumPy or JAX arrays. Traced arrays are allowed except
+    in `value`.
     """
 
     total: Any
@@ -41,39 +41,38 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float | int]) -> "Mean":
-        """The mean of `values`, each of weight one."""
+        """The mean of `values`, each with weight 1."""
         return cls(float(sum(values)), float(len(values)))
 
     @classmethod
     def merged(cls, *means: "Mean") -> "Mean":
-        """The mean over everything that `means` were taken over."""
+        """The mean over the union of what `means` were taken over."""
         return cls(
             sum(mean.total for mean in means), sum(mean.weight for mean in means)
         )
 
     @property
     def value(self) -> float:
-        """total / weight; NaN where nothing was measured (weight 0)."""
+        """total / weight; NaN if nothing was measured (weight 0)."""
         weight = float(self.weight)
         return float(self.total) / weight if weight else math.nan
 
 
 class Max(NamedTuple):
-    """A maximum, where the joined parts' maximum is meant and not their mean."""
+    """A maximum, merged as the maximum and not as a mean."""
 
     value: Any
 
     @classmethod
     def merged(cls, *maxima: "Max") -> "Max":
-        """The largest of `maxima`, which are on the host; NaN if one is NaN."""
+        """The largest of `maxima`, read on the host; NaN if one is NaN."""
         return cls(float(np.max([float(maximum.value) for maximum in maxima])))
 
 
 def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     """One float for each `Mean`, `Max`, or plain scalar, under the same key.
 
-    Keys are those of a run's `metrics.jsonl` (the report draws them, the console
-    prints some): `reward/*`, `em`, `f1`,
+    The keys are those of a run's `metrics.jsonl`: `reward/*`, `em`, `f1`,
     `searches/{mean,failed,empty,truncated,retries}`,
     `calls/<tool>/{mean,failed,truncated}` of tools besides the search,
     `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
@@ -81,9 +80,10 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     `alarm/*` (0 or 1), `tags_deleted`, `loss`, `kl`, `entropy`, `clip_fraction`,
     `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
-    `search_wait` is a part of `rollout`, `publish_bytes`, and
+    `search_wait` is included in `rollout`, `publish_bytes`, and
     `tokens_per_s/{policy,total}`. `searches/retries`, `groups_non_finite` and
-    `rollouts_*` are numbers of a step, `len/*` tokens but for `len/think`.
+    `rollouts_*` are counts per step; `len/*` are tokens, except `len/think`, which is
+    characters.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)
@@ -99,20 +99,31 @@ def trajectory_metrics(
     f1: Sequence[float | int],
     thoughts: Sequence[str],
 ) -> dict[str, Mean | float]:
-    """What one step's rollouts looked like; one outcome, em, f1 and thought for each.
+    """Metrics of one step's rollouts.
 
-    Of those that could be judged, which one whose search failed cannot:
-    `reward/mean`, `reward/<part>` (of those that have the part), `em` and `f1`. Of all
-    trajectories: `searches/mean`, `len/*`, `status/*` (every status is
-    present) and `tags_deleted` (control tags taken out of passages); `len/think` is in
-    characters, the other lengths in tokens. Of all
-    searches: `searches/failed`, `searches/empty` (answered, but without a passage)
-    and `searches/truncated`. Of all groups (kept trajectories of one prompt):
-    `reward/group_std` (population) and `groups_without_signal` (all rewards equal).
-    Of all tokens, the prompt's included: `policy_token_share`. `rollouts_dropped` is
-    the number of those that are not kept.
+    Means are taken over
+
+    - trajectories that could be judged (those whose search did not fail):
+      `reward/mean`, `reward/<term>` (where the outcome has the term), `em` and `f1`;
+    - all trajectories: `searches/mean`, `len/*`, `status/*` (for every status) and
+      `tags_deleted` (control tags deleted from passages);
+    - all searches: `searches/failed`, `searches/empty` (answered without a passage)
+      and `searches/truncated`;
+    - groups (the kept trajectories of one prompt): `reward/group_std` (population) and
+      `groups_without_signal` (all rewards equal);
+    - all tokens, prompts included: `policy_token_share`.
+
+    `rollouts_dropped` counts the trajectories that are not kept.
+
+    Args:
+      outcomes, em, f1: one for each trajectory.
+      thoughts: the text of each that is neither query nor answer, for `len/think`.
+
+    Raises:
+      ValueError: if there is no trajectory, if lengths differ, or if a reward term has
+        the name of another metric.
     """
-    lengths = {len(them) for them in (trajectories, outcomes, em, f1, thoughts)}
+    lengths = {len(values) for values in (trajectories, outcomes, em, f1, thoughts)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
             "expected as many outcomes, em, f1 and thoughts as trajectories, and at "
@@ -152,7 +163,7 @@ def _reward_metrics(
                 terms.setdefault(name, []).append(value)
     if reserved := {"mean", "group_std"} & terms.keys():
         raise ValueError(
-            f"a reward part may not be called {sorted(reserved)}: "
+            f"a reward term may not be called {sorted(reserved)}: "
             "reward/mean and reward/group_std are taken"
         )
     rewards = [outcome.reward for outcome in outcomes]

@@ -1,7 +1,7 @@
-"""Several processes as one run: how they start, agree and tell each other things.
+"""Several processes as one run: starting them, and exchanging values.
 
-Nothing but JAX's own runtime ties them together. Every process calls everything here
-alike and in the same order; with one process, nothing here waits or computes.
+They communicate through JAX's runtime alone. Every process calls these functions in the
+same order; with one process they return at once.
 """
 
 import os
@@ -19,9 +19,9 @@ from jax.experimental import multihost_utils
 
 T = TypeVar("T")
 
-# A process that is gone is noticed after so long, and the others are aborted.
+# A process that died is detected after this time, and the others are aborted.
 _HEARTBEAT_S = 30
-# Bytes of every process that are gathered at once: they pass through the devices.
+# Bytes per process that are gathered at once; they pass through the devices.
 _GATHERED_BYTES = 2**20
 _COORDINATED = (
     "JAXSEARCH_COORDINATOR",
@@ -31,15 +31,16 @@ _COORDINATED = (
 
 
 def start(environ: Mapping[str, str] = os.environ) -> None:
-    """Joins the processes of a run; to be called before anything uses a device.
+    """Joins the processes of a run; call it before anything uses a device.
 
-    JAXSEARCH_COORDINATOR (host:port of process 0), JAXSEARCH_NUM_PROCESSES and
-    JAXSEARCH_PROCESS_ID name them; JAXSEARCH_DISTRIBUTED=auto leaves it to JAX to find
-    them (TPU pods, GKE, Slurm, MPI). Without either, a process is alone.
-    JAXSEARCH_LOCAL_DEVICES: numbers of this machine's GPUs, with commas between;
-    "all", the default, where one process runs on each machine.
+    With JAXSEARCH_COORDINATOR (host:port of process 0), JAXSEARCH_NUM_PROCESSES and
+    JAXSEARCH_PROCESS_ID, the processes are those. With JAXSEARCH_DISTRIBUTED=auto, JAX
+    finds them (TPU pods, GKE, Slurm, MPI). With neither, the process runs alone.
+    JAXSEARCH_LOCAL_DEVICES has the numbers of this machine's GPUs, separated by commas;
+    the default "all" is for one process per machine.
 
-    Errors: ValueError for variables that do not fit each other.
+    Raises:
+      ValueError: if the variables contradict each other.
     """
     check_environment(environ)
     is_found = environ.get("JAXSEARCH_DISTRIBUTED") == "auto"
@@ -55,14 +56,14 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
         }
     jax.distributed.initialize(
         **named,
-        # JAX would take one GPU for each process that Slurm or MPI has started.
+        # By default JAX takes one GPU per process that Slurm or MPI has started.
         local_device_ids=local_devices(environ),
         heartbeat_timeout_seconds=_HEARTBEAT_S,
     )
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
-    """Errors: ValueError for variables of an unfinished or a replaced set-up."""
+    """Raises ValueError if variables are missing, contradictory or outdated."""
     given = [name for name in _COORDINATED if name in environ]
     if given and len(given) < len(_COORDINATED):
         missing = [name for name in _COORDINATED if name not in environ]
@@ -100,15 +101,16 @@ def _check_number(index: str, count: str, environ: Mapping[str, str]) -> None:
 
 
 def local_devices(environ: Mapping[str, str]) -> list[int] | None:
-    """Which of this machine's GPUs are this process's; None: what JAX takes by itself.
+    """The GPUs of this machine that the process uses; None for JAX's own choice.
 
-    Errors: ValueError for anything but numbers.
+    Raises:
+      ValueError: if JAXSEARCH_LOCAL_DEVICES is neither "all" nor numbers.
     """
     text = environ.get("JAXSEARCH_LOCAL_DEVICES", "all")
     if text != "all":
         if not re.fullmatch(r"\d+(,\d+)*", text):
             raise ValueError(
-                "JAXSEARCH_LOCAL_DEVICES must be all or numbers with commas between, "
+                "JAXSEARCH_LOCAL_DEVICES must be all, or numbers separated by commas; "
                 f"got {text!r}"
             )
         return [int(number) for number in text.split(",")]
@@ -123,10 +125,10 @@ def local_devices(environ: Mapping[str, str]) -> list[int] | None:
 
 
 def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
-    """Keeps compiled programs for the next start: on this machine, or in a bucket.
+    """Turns on JAX's cache of compiled programs, in the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR names another folder or a bucket (gs://...) than the
-    user's own cache; JAX_ENABLE_COMPILATION_CACHE=false turns it off.
+    JAX_COMPILATION_CACHE_DIR names another folder or a bucket (gs://...), and
+    JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
     if "JAX_COMPILATION_CACHE_DIR" in environ:
         return
@@ -137,33 +139,33 @@ def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def is_primary() -> bool:
-    """Whether this is the process that writes what all share."""
+    """Whether this is the process that writes the run's files."""
     return jax.process_index() == 0
 
 
 def wait_for_all(reason: str) -> None:
-    """Returns when every process is here; `reason` tells such places apart."""
+    """Returns when every process has called it with the same `reason`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
 
 
 def all_gather_objects(value: T) -> list[T]:
-    """What each process has, by its number.
+    """The values of all processes, by process index.
 
-    Values travel as pickles between processes of one run, all of which are ours.
+    Values are pickled, which is safe between the processes of one run.
     """
     if jax.process_count() == 1:
         return [value]
     own = np.frombuffer(pickle.dumps(value), np.uint8)
     lengths = multihost_utils.process_allgather(np.uint32(own.size)).tolist()
-    parts = []
+    gathered = []
     for begin in range(0, max(lengths), _GATHERED_BYTES):
-        # Of one size always: another one would compile another program.
-        part = np.zeros(_GATHERED_BYTES, np.uint8)
-        here = own[begin : begin + _GATHERED_BYTES]
-        part[: here.size] = here
-        parts.append(multihost_utils.process_allgather(part))
-    whole = np.concatenate(parts, axis=1)
+        # Always the same size: another one would compile another program.
+        block = np.zeros(_GATHERED_BYTES, np.uint8)
+        piece = own[begin : begin + _GATHERED_BYTES]
+        block[: piece.size] = piece
+        gathered.append(multihost_utils.process_allgather(block))
+    whole = np.concatenate(gathered, axis=1)
     return [
         pickle.loads(row[:length].tobytes())
         for row, length in zip(whole, lengths, strict=True)
@@ -171,19 +173,20 @@ def all_gather_objects(value: T) -> list[T]:
 
 
 def broadcast_from_primary(value: T) -> T:
-    """What the first process has; the others' is dropped."""
+    """The value of the primary process; those of the others are dropped."""
     return all_gather_objects(value)[0]
 
 
 def process_shard(items: Sequence[T]) -> list[T]:
-    """Every n-th item for each of n processes."""
+    """The items of this process: every n-th one with n processes."""
     return list(items[jax.process_index() :: jax.process_count()])
 
 
 def shard_size(num_items: int, name: str) -> int:
-    """How many of `num_items` fall to each process.
+    """Items per process.
 
-    Errors: ValueError, with their `name`, if they cannot be shared out evenly.
+    Raises:
+      ValueError: if `num_items` does not divide by the processes; it has their `name`.
     """
     if num_items % jax.process_count():
         raise ValueError(
@@ -196,10 +199,10 @@ def shard_size(num_items: int, name: str) -> int:
 def end(status: int | None) -> None:
     """Ends this process at once if it is one of several.
 
-    An orderly exit would wait for the others, which wait for this one.
+    An ordinary exit would wait for the other processes, which wait for this one.
 
     Args:
-      status: to exit with; None while an exception is on its way: then its own.
+      status: exit status; None while an exception is being handled, for its own.
     """
     if not jax.distributed.is_initialized():
         return

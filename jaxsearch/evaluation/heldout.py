@@ -75,7 +75,7 @@ class HeldOut:
             failed = f", a search failed for {results['num_search_failed']}"
         print(
             f"held out, {name}: em {results['em']:.3f}, "
-            f"{results['searches_per_question']:.2f} searches a question, "
+            f"{results['searches_per_question']:.2f} searches per question, "
             f"n {results['n']}{failed}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Guards against collapse: what no update may see, and what to look at in time."""
+"""Guards against collapse: rollouts excluded from updates, and early alarms."""
 
 import dataclasses
 import math
@@ -12,43 +12,41 @@ from jaxsearch.trajectory import Status, Trajectory
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """What keeps a collapse out of the updates of RL, and what tells of one early.
+    """Guards of RL stages: exclusion of rollouts from updates, and alarms.
 
-    Alarms compare the last steps with the best ones of their stage; they are metrics
-    (alarm/*, 1 while it lasts) and a line on the console when one begins.
+    Alarms compare the last steps with the best ones of their stage. An alarm is a
+    metric (alarm/*, 1 while it lasts), and a line on the console when it begins.
     """
 
     drops_non_finite: bool = True
-    """Leave a question's group out of the update if the sampler gave a token of it a
-    log-prob that is not finite: one would make the whole gradient NaN."""
+    """Exclude a question's group from the update if the sampler gave one of its tokens
+    a log-prob that is not finite, which would make the whole gradient NaN."""
     max_non_finite: int = 5
-    """Steps in a row with such a group after which the run stops."""
+    """The run stops after this many consecutive steps with such a group."""
     drops_overlong: bool = False
-    """Leave rollouts that ran out of length out of the update, as those whose search
-    failed are. ReSearch's code trains on them, with reward 0: so does the default."""
+    """Exclude rollouts that ran out of length from the update. By default they are
+    trained on, with reward 0, as in ReSearch's code."""
     max_drift: float = 0.1
     """Alarm when the log-probs of sampler and trainer differ by more nats than this
-    on the average; 0: never. At 0.1 the difference alone is half of a clip of 0.2.
-    (Measured in float32 on a CPU: 4e-7.)"""
+    on average; 0: never. A drift of 0.1 is half of a clip of 0.2. (Measured in float32
+    on a CPU: 4e-7.)"""
     drift_steps: int = 3
-    """Steps in a row that it takes."""
+    """Consecutive steps above max_drift before the alarm begins."""
     searches_share: float = 0.5
-    """Alarm when searches a question fall below this share of their best while the
-    reward has not fallen by as much; 0: never."""
+    """Alarm when searches per question fall below this share of their best while the
+    reward has not fallen as far; 0: never."""
     answered_share: float = 0.7
-    """As searches_share, of the share of rollouts that end with an answer, which a
-    policy that does well hardly ever misses; 0: never."""
+    """As searches_share, for the share of rollouts with an answer; 0: never."""
     think_share: float = 0.5
-    """As searches_share, of the characters that the policy writes besides queries and
-    answers (len/think): thought broke down before the score in others' runs; 0: never.
-    """
+    """As searches_share, for the characters that the policy writes apart from queries
+    and answers (len/think), which may fall before the score does; 0: never."""
     window: int = 5
-    """Steps whose median these three compare with that of the best as many in the
-    stage, so that one odd batch of questions is no alarm."""
+    """Steps in a window. These three alarms compare the median of the last window with
+    the best median of the stage, so that one unusual batch raises no alarm."""
     min_steps: int = 20
-    """Steps of a stage before which these three are silent."""
+    """Steps of a stage before these three alarms can begin."""
     stop_on_alarm: bool = False
-    """Stop the run when an alarm begins. Started again, it goes on."""
+    """Stop the run when an alarm begins. The same command continues it."""
 
     def __post_init__(self):
         for name in ("max_non_finite", "drift_steps", "window"):
@@ -74,7 +72,7 @@ class GuardConfig:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of its best, below which a signal has broken down; by alarm."""
+        """The share of its best below which a signal has broken down, by alarm."""
         return {
             "searches": self.searches_share,
             "answered": self.answered_share,
@@ -83,22 +81,22 @@ class GuardConfig:
 
 
 class Signal(NamedTuple):
-    """What an alarm watches: the key of a metric, and what it is in words."""
+    """The metric that an alarm watches: its key, and its description."""
 
     key: str
     title: str
 
 
 SIGNALS: Mapping[str, Signal] = {
-    "drift": Signal("logprob_drift/mean", "|sampler - trainer|, nats a token"),
-    "searches": Signal("searches/mean", "searches a question"),
+    "drift": Signal("logprob_drift/mean", "|sampler - trainer|, nats per token"),
+    "searches": Signal("searches/mean", "searches per question"),
     "answered": Signal("status/answered", "share of rollouts with an answer"),
-    "think": Signal("len/think", "characters of thought a rollout"),
+    "think": Signal("len/think", "characters of thought per rollout"),
 }
 
 
 class Excluded(NamedTuple):
-    """What is kept from an update: numbers for the metrics, and whose groups."""
+    """Rollouts excluded from an update: metrics, and questions of non-finite groups."""
 
     values: dict[str, float]
     question_ids: list[str]
@@ -107,10 +105,10 @@ class Excluded(NamedTuple):
 def mark_excluded(
     trajectories: Sequence[Trajectory], config: GuardConfig
 ) -> tuple[list[Trajectory], Excluded]:
-    """The same trajectories, but those that no update may use are not kept.
+    """The trajectories, marked where they are excluded from the update.
 
-    Only tokens that an update would read can make a group not finite: those of
-    rollouts that are left out by themselves do not.
+    Only tokens that the update would read make a group non-finite; those of rollouts
+    that are excluded for another reason do not.
     """
     overlong, broken = set(), {}
     for index, one in enumerate(trajectories):
@@ -142,13 +140,13 @@ def _has_finite_logprobs(trajectory: Trajectory) -> bool:
 
 
 def alarms(lines: Sequence[Mapping[str, Any]], config: GuardConfig) -> dict[str, float]:
-    """`alarm/<name>` of the last of a stage's lines: 1.0 while it is on.
+    """`alarm/<name>` for the last line of a stage: 1.0 while the alarm is on.
 
-    An alarm of a breakdown begins only while the reward holds: it is of no use
-    later. It lasts until its signal is back, also when the reward follows it down.
+    A breakdown alarm begins only while the reward holds, because later it would be of
+    no use. It lasts until its signal recovers, even if the reward falls too.
 
     Args:
-      lines: the stage's metrics by step; all but the last with the alarms they had.
+      lines: the stage's metrics by step; all but the last have their own alarms.
     """
     found = {}
     if config.max_drift:
@@ -166,8 +164,8 @@ def _is_breaking_down(
     name: str, lines: Sequence[Mapping[str, Any]], config: GuardConfig
 ) -> bool:
     key, share = SIGNALS[name].key, config.shares[name]
-    # A run that an earlier version began may have lines without it, and where every
-    # search failed there is no reward.
+    # Lines of earlier versions may lack the metric, and a step in which every search
+    # failed has no reward.
     measured = [
         line
         for line in lines
@@ -185,14 +183,14 @@ def _has_fallen(
     key: str, lines: Sequence[Mapping[str, Any]], window: int, share: float
 ) -> bool:
     recent, best = recent_and_best(key, lines, window)
-    # share * best where that is positive; rewards may be negative.
+    # The same as share * best for a positive best; rewards may be negative.
     return recent < best - (1 - share) * abs(best)
 
 
 def recent_and_best(
     key: str, lines: Sequence[Mapping[str, Any]], window: int
 ) -> tuple[float, float]:
-    """The median of the last `window` lines, and the highest of any as many."""
+    """The median of the last `window` lines, and the highest one of any window."""
     values = np.array([line[key] for line in lines])
     windows = np.lib.stride_tricks.sliding_window_view(values, window)
     medians = np.median(windows, axis=-1)

@@ -1,4 +1,4 @@
-"""The guards of a stage as it goes on: alarms by step, and what ends a run."""
+"""The guards of a running stage: alarms by step, and reasons to stop the run."""
 
 import dataclasses
 import itertools
@@ -18,16 +18,15 @@ _NUM_SHOWN = 10  # ids of questions in an error
 
 @dataclasses.dataclass(kw_only=True)
 class StageGuards:
-    """The guards of a stage as it goes on.
+    """The guards of a running stage.
 
-    All that decides a metric is in `lines`, which are those of metrics.jsonl: a run
-    that resumes writes what it would have written. The questions of steps before that
-    are not known any more.
+    Their metrics depend on `lines` alone, which are those of metrics.jsonl, so a
+    resumed run writes the same metrics. `question_ids` of the steps before are lost.
 
     Attributes:
       lines: metrics of the stage's steps so far.
-      question_ids: of groups that were not finite, by step.
-      notices: what alarms that began with the last step have to say, by name.
+      question_ids: questions of the groups that were not finite, by step.
+      notices: texts of the alarms that began with the last step, by name.
     """
 
     config: GuardConfig
@@ -38,7 +37,7 @@ class StageGuards:
     def close_step(
         self, step: int, values: Mapping[str, float], excluded: Excluded
     ) -> dict[str, float]:
-        """The metrics that the guards add to those of a step."""
+        """Adds a step, and returns the guards' metrics of it."""
         line = {**values, **excluded.values, "step": step}
         found = alarms([*self.lines, line], self.config)
         before = self.lines[-1] if self.lines else {}
@@ -54,36 +53,36 @@ class StageGuards:
 
     @property
     def should_log_rollouts(self) -> bool:
-        """Whether the rollouts of the last step should be there to be read."""
+        """Whether the last step's rollouts are worth keeping for the user to read."""
         return bool(self.notices) or self.lines[-1]["step"] in self.question_ids
 
     @property
     def failure(self) -> str:
-        """Why the run must stop after the last step; empty if it may go on."""
+        """The reason to stop the run after the last step; empty to continue."""
         is_broken = [line.get("groups_non_finite", 0.0) > 0 for line in self.lines]
         num = sum(1 for _ in itertools.takewhile(bool, reversed(is_broken)))
         if num >= self.config.max_non_finite:
             steps = [line["step"] for line in self.lines[-num:]]
-            ids = [one for step in steps for one in self.question_ids.get(step, [])]
+            ids = [id_ for step in steps for id_ in self.question_ids.get(step, [])]
             ids = list(dict.fromkeys(ids))
             more = len(ids) - _NUM_SHOWN
             shown = ", ".join(ids[:_NUM_SHOWN]) + (f" and {more} more" * (more > 0))
             return (
-                f"log-probs that the sampler gave in each of steps {steps[0]} to "
-                f"{steps[-1]} were not finite, so whole groups were left out of the "
-                f"updates (questions {shown}); lower the learning rate, set "
+                f"the sampler's log-probs in each of steps {steps[0]} to {steps[-1]} "
+                "were not finite, so whole groups were excluded from the updates "
+                f"(questions {shown}); lower the learning rate, set "
                 "model.dtype to float32, or look at the rollouts of those steps"
             )
         if self.notices and self.config.stop_on_alarm:
             return (
                 f"alarm {', '.join(self.notices)} began at step "
                 f"{self.lines[-1]['step']}, and guards.stop_on_alarm is set; the same "
-                "command goes on"
+                "command continues the run"
             )
         return ""
 
     def _notice(self, name: str) -> str:
-        """One line for the console: what was seen, and what usually helps."""
+        """One line for the console: the observation, and usual remedies."""
         line, (key, title) = self.lines[-1], SIGNALS[name]
         where = f"alarm {name}, step {line['step']}: {title}"
         look = f"look at the rollouts of step {line['step']}"

@@ -311,10 +311,10 @@ def test_a_notice_says_what_was_seen_and_what_to_look_at():
         watch.close_step(step, line, NOTHING)
     assert watch.should_log_rollouts and not watch.failure
     assert watch.notices["searches"].startswith(
-        "alarm searches, step 133: searches a question 0.25, at their best 2 (medians "
-        "of 5 steps), while the reward holds at 0.5; usual remedies: "
+        "alarm searches, step 133: searches per question 0.25, at their best 2 "
+        "(medians of 5 steps), while the reward holds at 0.5; usual remedies: "
     )
-    assert "nats a token 0.5, above 0.1 for 3 steps" in watch.notices["drift"]
+    assert "nats per token 0.5, above 0.1 for 3 steps" in watch.notices["drift"]
     assert all("rollouts of step 133" in text for text in watch.notices.values())
     assert all("\n" not in text for text in watch.notices.values())
     watch.close_step(134, watch.lines[-1], NOTHING)

@@ -339,7 +339,7 @@ def test_alarms_and_what_was_left_out_are_told(run_folder):
     assert "Alarms that were on: drift, searches." in section
     rows = re.findall(r'<th scope="row">(.*?)</tr>', section)
     cells = [re.sub("<[^>]*>", "|", row).replace("||", "|").split("|") for row in rows]
-    seen = "searches a question: 1.5 (highest in earlier steps: 2); reward 0.5"
+    seen = "searches per question: 1.5 (highest in earlier steps: 2); reward 0.5"
     assert cells[0][:5] == ["searches", "rl", "53", "2", seen]
     assert [cell[2:4] for cell in cells] == [["53", "2"], ["56", "1"]]
     titles = re.findall(r"<figcaption>(.*?) ?<small>", page)
