@@ -1,7 +1,7 @@
-"""Files of one JSON object a line: strict JSON, and never half a file.
+"""JSON Lines files: strict JSON, written atomically or line by line.
 
-JSON has no NaN and no infinities, and most readers refuse Python's spelling of
-them: they are written as the strings "NaN", "Infinity" and "-Infinity".
+JSON has no NaN and no infinities, and most readers refuse Python's spelling of them,
+so they are written as the strings "NaN", "Infinity" and "-Infinity".
 """
 
 import json
@@ -22,7 +22,7 @@ def encode(value: Any) -> str:
 def restored(value: Any) -> Any:
     """`value` with the strings of `NON_FINITE` turned back into numbers.
 
-    For values without free text: a question may well read "Infinity".
+    Only for values without free text: the text of a question may be "Infinity".
     """
     if isinstance(value, str):
         return NON_FINITE.get(value, value)
@@ -34,7 +34,11 @@ def restored(value: Any) -> Any:
 
 
 def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
-    """The object on one line; the error of a malformed one names its place."""
+    """The object on one line.
+
+    Raises:
+      ValueError: naming the file and the line, if it is not a JSON object.
+    """
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
@@ -47,10 +51,13 @@ def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file; a line cut short by the end of the file is left out.
+    """The objects of a file, without an unfinished last line.
 
-    A process killed while it appends leaves such a line, and a reader beside a
-    running process may meet one. Any other malformed line is an error.
+    A process that is killed while it appends leaves such a line, and so does one that
+    is writing at the moment.
+
+    Raises:
+      ValueError: for any other malformed line.
     """
     objects = []
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -61,19 +68,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Adds one object to the end of a file; on return the system has it."""
+    """Appends one object to a file and flushes it to the operating system."""
     with path.open("a", encoding="utf-8") as file:
         file.write(encode(value) + "\n")
 
 
 def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
-    """Writes a whole file of objects, or leaves the old one as it was."""
+    """Replaces a file of objects atomically."""
     text = "".join(encode(value) + "\n" for value in values)
     replace_file(path, text.encode())
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Writes a whole file, or leaves the old one as it was."""
+    """Replaces a file atomically: on failure the old one is left as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)

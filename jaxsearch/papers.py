@@ -1,7 +1,7 @@
-"""The papers' numbers, once: what the configs of one paper have in common.
+"""The settings of the papers, which the configs of one paper share.
 
-A config names a model, takes its paper's run from here, and fits it to a machine. What
-a run departs in from its paper, and why, stands in the config.
+A config names a model, takes its paper's run from here, and fits it to a machine.
+configs/README.md lists how the runs differ from the papers.
 """
 
 import dataclasses
@@ -28,11 +28,13 @@ from jaxsearch.rl.losses import kl_k3
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
-MUSIQUE_QUESTIONS = 19_938  # of its training set
-R1_SEARCHER_STAGE1_QUESTIONS = 350  # medium ones of HotpotQA and 2WikiMultihopQA
-R1_SEARCHER_STAGE2_QUESTIONS = 8_148  # medium and difficult ones of the same
+MUSIQUE_QUESTIONS = 19_938  # in its training set
+# Questions of medium difficulty from HotpotQA and 2WikiMultihopQA.
+R1_SEARCHER_STAGE1_QUESTIONS = 350
+# Medium and difficult questions from the same sets.
+R1_SEARCHER_STAGE2_QUESTIONS = 8_148
 
-# What ReSearch's and Search-R1's code share: verl's actor, and GRPO's KL in the loss.
+# ReSearch's and Search-R1's code share verl's actor, with GRPO's KL in the loss.
 _VERL_OBJECTIVE = PolicyObjective(
     clip_low=0.2, clip_high=0.2, kl=kl_k3, kl_weight=0.001, entropy_weight=0.001
 )
@@ -47,12 +49,16 @@ def on_machine(
     tensor: int = 1,
     full_slots: int | None = None,
 ) -> RunConfig:
-    """A paper's run with the sizes that decide where it fits, and no result.
+    """A paper's run, fitted to a machine; these sizes do not change its result.
 
     Args:
-      tensor: devices that share a copy of the policy in rollouts.
-      rows_at_once: rows of full length in a microbatch of the update.
-      full_slots: rollouts of full length that the cache of a copy holds; None: all.
+      config: the paper's run.
+      mesh: devices along each axis of the mesh of training.
+      num_slots: slots per replica.
+      rows_at_once: rows of full length per microbatch of the update.
+      tensor: devices per replica.
+      full_slots: rollouts of full length that a replica's cache holds; None for all
+        of its slots.
     """
     max_len = config.rollout.max_len
     return dataclasses.replace(
@@ -111,7 +117,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
 def r1_searcher(
     path: str, *, prompt: Literal["base", "chat"], stages: tuple[RLStage, ...]
 ) -> RunConfig:
-    """R1-Searcher (arXiv:2503.05592) as its code runs it: the stages are given."""
+    """R1-Searcher (arXiv:2503.05592) as its code runs it, with the given stages."""
     return RunConfig(
         model=_large(path, prompt),
         data=DataConfig(source=no_dataset),
@@ -141,8 +147,8 @@ def r1_searcher_stage(
 ) -> RLStage:
     """A stage of R1-Searcher: one pass over its questions, in whole batches.
 
-    Advantages, unless others are given, are those of REINFORCE++ with a baseline:
-    rewards less the mean of their group, then whitened over all tokens of a step.
+    The default advantages are those of REINFORCE++ with a baseline: rewards minus the
+    mean of their group, then whitened over all tokens of a step.
     """
     return RLStage(
         name=name,
@@ -171,7 +177,7 @@ def search_r1(path: str) -> RunConfig:
     """Search-R1 (arXiv:2503.09516) with GRPO, as its code runs it."""
     num_steps, minibatches_per_step = 1005, 10
     return RunConfig(
-        # Its code uses the chat template of base models too.
+        # Search-R1's code uses the chat template for base models too.
         model=_large(path, "chat"),
         data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(num_passages=3),
@@ -209,7 +215,7 @@ def search_r1(path: str) -> RunConfig:
 
 
 def small(path: str, *, steps: int, questions_per_step: int) -> RunConfig:
-    """ReSearch's recipe with adapters, short rollouts and the packaged sample."""
+    """ReSearch with adapters, short rollouts and the packaged sample of questions."""
     whole = research(path, prompt="chat")
     [search] = whole.stages
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Evaluations on the way: on held-out questions, written to `eval.jsonl`."""
+"""Evaluation on held-out questions during training, written to `eval.jsonl`."""
 
 import time
 from pathlib import Path
@@ -13,22 +13,22 @@ from jaxsearch.run.build import Run
 
 
 class HeldOut:
-    """The held-out questions of a run; without any, every evaluation is skipped."""
+    """Evaluates a run on its held-out questions; without any it does nothing."""
 
     def __init__(self, run: Run):
         self._run = run
         self._path = Path(run.config.out) / "eval.jsonl"
 
     def before_rl(self, step: int, stage: str, params: Params) -> None:
-        """Greedy, with what the warm-up has taught."""
+        """Evaluates greedily after the supervised stages."""
         self._evaluate("before_rl", step, stage, params)
 
     def on_the_way(self, step: int, stage: str, params: Params) -> None:
-        """Greedy, during RL."""
+        """Evaluates greedily during RL."""
         self._evaluate("heldout", step, stage, params)
 
     def after_rl(self, step: int, stage: str, params: Params) -> None:
-        """Greedy, sampled, and with an index that finds nothing."""
+        """Evaluates greedily, sampled, and with an index that finds nothing."""
         run = self._run
         num_printed = run.config.eval.num_printed
         self._evaluate("after_rl", step, stage, params, num_printed=num_printed)
@@ -48,11 +48,11 @@ class HeldOut:
         environment: TokenEnvironment | None = None,
         num_printed: int = 0,
     ) -> None:
-        """Once per name and step: a run that resumes does not repeat it."""
+        """Evaluates once per name and step: a run that resumes does not repeat it."""
         run = self._run
         done = read_metrics(self._path) if self._path.exists() else []
         is_done = any(e["name"] == name and e["step"] == step for e in done)
-        # The others may see the file before or after the first has written to it.
+        # Other processes may read the file before or after the first writes to it.
         if processes.broadcast_from_primary(is_done) or not run.inputs.heldout:
             return
         started = time.perf_counter()
@@ -84,7 +84,7 @@ class HeldOut:
 
 
 def summary(run_folder: Path) -> dict[str, float | str]:
-    """The figures of a run's evaluations, by the names that scripts read."""
+    """The main figures of a run's evaluations, by the names that scripts read."""
     path = run_folder / "eval.jsonl"
     by_name = {e["name"]: e for e in (read_metrics(path) if path.exists() else [])}
     wanted = {

@@ -1,4 +1,4 @@
-"""Adapters as Hugging Face's PEFT, vLLM and SGLang read them."""
+"""Adapters in the format of Hugging Face's PEFT, which vLLM and SGLang read too."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from jaxsearch.models.transformer import Params, Transformer
 def peft_tensors(
     transformer: Transformer, params: Params
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, array) of every A [R I] and B [O R], in PEFT's names."""
+    """Yields (name, array) of every A [R I] and B [O R], with PEFT's names."""
     for one in transformer.adapted:
         part, name = one.path
         adapter = params[ADAPTERS][part][name]
@@ -30,23 +30,29 @@ def export_adapter(
 ) -> int:
     """Writes a PEFT adapter folder; returns the number of parameters in it.
 
-    `base` names the model that it belongs to: a folder or a Hub id.
+    Args:
+      transformer: the network with adapters.
+      params: its parameters.
+      folder: folder to write; it must be empty or not exist.
+      base: the model that the adapter belongs to: a folder or a Hub id.
+      dtype: of the adapter's weights.
 
-    Errors: ValueError if the policy has no adapters or no base that others could
-    load, or if the folder exists and is not empty.
+    Raises:
+      ValueError: if the policy has no adapters or no base that others could load, or
+        if the folder is not empty.
     """
     from safetensors.flax import save_file
 
     lora = transformer.lora
     if not lora.rank:
         raise ValueError(
-            "this run has trained all weights (model.lora.rank is 0), so "
-            "there is no adapter; export it without --adapter"
+            "this run has trained all weights (model.lora.rank is 0) and has no "
+            "adapter; export it without --adapter"
         )
     if not base:
         raise ValueError(
-            "this run's adapters belong to random weights, which no other "
-            "program has; export it merged, without --adapter"
+            "this run's adapters belong to random weights, which no other program "
+            "has; export it merged, without --adapter"
         )
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; export writes a new folder")

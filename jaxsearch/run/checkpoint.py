@@ -1,4 +1,4 @@
-"""Checkpoints: everything that decides the future of a run, and nothing else."""
+"""Checkpoints: everything that decides how a run continues, and nothing else."""
 
 import dataclasses
 from pathlib import Path
@@ -12,10 +12,12 @@ from jaxsearch.rl.update import TrainState
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands after a step.
+    """The progress of a run after a step.
 
     Attributes:
-      step: steps over all stages; stage: index of the stage; stage_step: steps of it.
+      step: steps over all stages.
+      stage: index of the stage.
+      stage_step: steps within the stage.
       stream: state of the question stream; None in a supervised stage.
     """
 
@@ -51,8 +53,8 @@ class Checkpoints:
         """Saves the state as that of `progress.step`."""
         self.wait()
         if jax.default_backend() == "cpu":
-            # On a CPU the writer would read the very buffers that the next update
-            # overwrites; elsewhere the copy to the host is one.
+            # On a CPU the writer would read the buffers that the next update
+            # overwrites; on other devices it copies them to the host.
             state = jax.tree.map(jnp.copy, state)
         self._writing = self._checkpointer.save_checkpointables_async(
             progress.step,
@@ -65,24 +67,29 @@ class Checkpoints:
         """Progress of the newest complete checkpoint, or None."""
         if self._checkpointer.latest is None:
             return None
-        # `latest` lists what exists; the details are in the step's own record.
+        # `latest` has no metadata; the step's own record has it.
         step = self._checkpointer.latest.step
         found = self._checkpointer.checkpointables_metadata(step)
         return Progress(**found.custom_metadata)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state saved at `step`, placed as `like` is.
+        """The state saved at `step`, with the shardings of `like`.
 
-        Errors: ValueError if the files are damaged or of another shape.
+        Raises:
+          ValueError: if the files are damaged or have other shapes.
         """
         loaded = self._load(step, jax.tree.map(_abstract, like._asdict()))
         return TrainState(**loaded)
 
     def restore_params(self, step: int, wanted: Any) -> Any:
-        """Parameters alone, for evaluation and export.
+        """The parameters alone, for evaluation and export.
 
         Args:
-          wanted: shape, dtype and sharding of each.
+          step: step of the checkpoint.
+          wanted: shape, dtype and sharding of each parameter.
+
+        Raises:
+          ValueError: if the files are damaged or have other shapes.
         """
         from orbax.checkpoint import v1 as ocp
 
@@ -100,16 +107,17 @@ class Checkpoints:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"checkpoint {self._checkpointer.directory}/{step} cannot be read: "
-                f"{reason}; remove it to go on from the one before"
+                f"{reason}; remove it to resume from the one before"
             ) from error
 
     def wait(self) -> None:
-        """Returns when nothing is being written."""
+        """Waits until nothing is being written."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def close(self) -> None:
+        """Waits for the writer and closes it."""
         self.wait()
         self._checkpointer.close()
 

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and what was written there so far."""
+"""A run's folder: its record, and the checks that it is the same run's."""
 
 import dataclasses
 import json
@@ -16,9 +16,10 @@ _PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transform
 
 
 def check_identity(config: RunConfig) -> None:
-    """Refuses a folder that holds another run, or anything that is not a run.
+    """Refuses a folder that holds another run, or something that is not a run.
 
-    Errors: ValueError says what differs.
+    Raises:
+      ValueError: with the first difference.
     """
     folder = Path(config.out)
     if not folder.exists():
@@ -31,7 +32,7 @@ def check_identity(config: RunConfig) -> None:
             f"{folder} exists and is not a run's folder (no config.json); name another "
             "with --out"
         )
-    # Both are written anew: the record may have names of an earlier version.
+    # Computed from the record: it may have names of an earlier version.
     there, here = identity(read_run_config(folder)), identity(config)
     if there != here:
         raise ValueError(
@@ -43,7 +44,12 @@ def check_identity(config: RunConfig) -> None:
 def check_frozen(folder: Path, frozen: str) -> None:
     """Refuses weights other than those that a run's adapters were trained on.
 
-    `frozen` is their fingerprint. Errors: ValueError.
+    Args:
+      folder: the run's folder.
+      frozen: fingerprint of the weights under the adapters.
+
+    Raises:
+      ValueError: if the folder's record has another fingerprint.
     """
     if not (folder / "config.json").is_file():
         return
@@ -52,15 +58,16 @@ def check_frozen(folder: Path, frozen: str) -> None:
         raise ValueError(
             f"{folder} was trained on other frozen weights (fingerprint {there!r} "
             f"there, {frozen!r} here): the model's folder has changed, or this version "
-            "of jax or kind of device draws others from the same seed; bring the old "
-            "ones back, or name another folder with --out"
+            "of jax or kind of device draws others from the same seed; restore the old "
+            "weights, or name another folder with --out"
         )
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The `config.json` of a run's folder.
 
-    Errors: ValueError for no such folder or a damaged file.
+    Raises:
+      ValueError: if there is none, or it is damaged.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -78,15 +85,17 @@ def read_run_config(folder: Path) -> RunConfig:
     """The config of a run, from its folder alone."""
     record = read_record(folder)
     names = [field.name for field in dataclasses.fields(RunConfig)]
-    # What an earlier version did not have yet has its default.
+    # Sections that an earlier version did not have get their defaults.
     fields = {name: record[name] for name in names if name in record}
     return dataclasses.replace(restored(fields), out=str(folder))
 
 
 def write_record(config: RunConfig, frozen: str) -> None:
-    """Writes `config.json`: the resolved config, versions, revision, devices.
+    """Writes `config.json`: the resolved config, versions, git revision and devices.
 
-    And the fingerprint of the weights that the run reads but does not train.
+    Args:
+      config: the run's config.
+      frozen: fingerprint of the weights under adapters; "" without adapters.
     """
     import jax
 
@@ -105,7 +114,7 @@ def write_record(config: RunConfig, frozen: str) -> None:
 
 
 def _git_revision() -> str:
-    """The revision of the checkout this package runs from; "" outside of one."""
+    """The git revision of this package's checkout; "" outside of a checkout."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],

@@ -1,4 +1,4 @@
-"""A trained policy to use: from a run's folder or a Hugging Face folder."""
+"""Loading a policy, from a run's folder or a Hugging Face folder, to use it."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
 from jaxsearch.search.encoder import needs_given
 
-# Of a policy that brings no run: ReSearch's row length, at one slot in eight.
+# For a policy that comes without a run: ReSearch's row length, eight slots.
 _BUDGETS = RolloutConfig(
     num_slots=8,
     max_len=8704,
@@ -52,12 +52,24 @@ def load_run(
     limit: int = 0,
     prompt_template: str = "",
 ) -> tuple[Run, Params]:
-    """A policy with what it needs to answer, on the devices that there are.
+    """Loads a policy and what it needs to answer, on the devices of this machine.
 
-    A run brings its own recipe, held-out questions and index where none is named; a
-    Hugging Face folder brings none, and gets ReSearch's budgets.
+    A run comes with a task, held-out questions and an index; a Hugging Face model comes
+    with none and gets ReSearch's budgets.
 
-    Errors: ValueError for whatever is missing.
+    Args:
+      model: a run's folder, a Hugging Face folder, or a Hugging Face id.
+      task: name of a task; "" for the run's own, or research.
+      questions: file of questions; "" for the run's held-out questions.
+      index: folder of an index; "" for the run's own.
+      limit: number of questions, from the first; 0 for all.
+      prompt_template: file with a prompt that replaces the task's; "" for the task's.
+
+    Returns:
+      The run, and its parameters in the layout of rollouts.
+
+    Raises:
+      ValueError: for anything that is missing or does not fit.
     """
     if is_run(model):
         config = read_run_config(Path(model))
@@ -91,7 +103,7 @@ def load_run(
 
 
 def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
-    """Returns the config of another index.
+    """The retrieval config with another index.
 
     The index brings its own encoder, unless it was built with an encoder given by
     value; then the value of the config is used.
@@ -108,12 +120,13 @@ def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
 
 
 def with_policy(config: RunConfig, model: str) -> RunConfig:
-    """The config with another policy: that of a run, or of a Hugging Face folder or id.
+    """The config with another policy: a run's, or a Hugging Face folder's or id's.
 
-    Everything else (questions, recipe, index, budgets) stays the config's.
+    Everything else (questions, task, index, budgets) stays as it is.
 
-    Errors: ValueError for a folder that is neither, or a run whose tokenizer is that of
-    other material than the config's.
+    Raises:
+      ValueError: for a folder that is neither, or a run whose tokenizer was made from
+        another dataset than the config's.
     """
     if not is_run(model):
         _check_model_folder(model)
@@ -135,7 +148,8 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
 def policy_params(run: Run, model: str) -> Params:
     """Parameters of the policy that `with_policy` has put into this run's config.
 
-    Errors: ValueError for whatever is missing or does not fit.
+    Raises:
+      ValueError: for anything that is missing or does not fit.
     """
     if not is_run(model):
         return run.initial_params()
@@ -145,21 +159,21 @@ def policy_params(run: Run, model: str) -> Params:
 
 
 def open_anywhere(config: RunConfig) -> Run:
-    """The run on devices that may not be those it was trained on: not to train it."""
+    """Opens a run for use, but not for training, on any number of devices."""
     num_devices, num_local = jax.device_count(), jax.local_device_count()
     tensor = config.rollout.tensor if num_local % config.rollout.tensor == 0 else 1
     replicas = config.rollout.replicas
     if replicas is not None and replicas * tensor > num_local:
         replicas = None
     sizes = dataclasses.asdict(config.mesh).values()
-    is_there = math.prod(size or 1 for size in sizes) == num_devices
+    fits = math.prod(size or 1 for size in sizes) == num_devices
     return open_run(
         dataclasses.replace(
             config,
             model=dataclasses.replace(
                 config.model, attention=None, decode_attention=None
             ),
-            mesh=config.mesh if is_there else MeshShape(data=num_devices, fsdp=1),
+            mesh=config.mesh if fits else MeshShape(data=num_devices, fsdp=1),
             rollout=dataclasses.replace(
                 config.rollout, tensor=tensor, replicas=replicas
             ),
@@ -170,7 +184,9 @@ def open_anywhere(config: RunConfig) -> Run:
 def latest_params(run: Run) -> Params:
     """Parameters of the run's newest checkpoint, with the weights under its adapters.
 
-    Errors: ValueError if it has none, or those weights are not what they were.
+    Raises:
+      ValueError: if there is no checkpoint, or the weights under the adapters are not
+        those that they were trained on.
     """
     lora = run.transformer.lora
     wanted = jax.tree.map(
@@ -194,13 +210,17 @@ def latest_params(run: Run) -> Params:
 
 
 def _check_model_folder(model: str) -> None:
-    """Errors: ValueError for a folder with no model; what is no folder may be an id."""
+    """Checks a folder; a name that is not a folder may be a Hugging Face id.
+
+    Raises:
+      ValueError: for a folder without a model.
+    """
     if Path(model).exists() and not (Path(model) / "config.json").is_file():
         raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
 
 
 def _config_of(model: str, task: Task) -> RunConfig:
-    """A config that only evaluates."""
+    """A config for evaluating a Hugging Face model."""
     stage: Any = RLStage(name="none", steps=1, task=task)
     return RunConfig(
         model=ModelConfig(path=model),

@@ -1,4 +1,4 @@
-"""A policy to start from: random weights, or a Hugging Face folder."""
+"""A policy: its architecture and parameters, read from a Hugging Face folder."""
 
 import dataclasses
 import json
@@ -16,12 +16,13 @@ from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.monitor.console import byte_bar
 
-_VOCAB_MULTIPLE = 16  # random weights: rows of the embedding divide over devices
+# For random weights, so that the rows of the embedding divide among the devices.
+_VOCAB_MULTIPLE = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A network, its tokenizer, and parameters on the host or a device."""
+    """A network, its tokenizer and its parameters, on the host or on devices."""
 
     transformer: Transformer
     tokenizer: Tokenizer
@@ -29,12 +30,16 @@ class Policy:
 
 
 def padded_vocab(tokenizer: Tokenizer) -> int:
-    """Rows of an embedding made for this tokenizer."""
+    """Rows of a new embedding for this tokenizer."""
     return -(-tokenizer.num_ids // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
 
 
 def read_architecture(folder: str) -> Architecture:
-    """The architecture of a Hugging Face folder, or of a Hub id through its cache."""
+    """The architecture of a Hugging Face folder or Hub id.
+
+    Raises:
+      ValueError: if there is no config.json, or it names no known architecture.
+    """
     path = local_folder(folder, "model", WEIGHTS) / "config.json"
     if not path.is_file():
         raise ValueError(f"model folder {folder} has no config.json")
@@ -49,13 +54,20 @@ def read_architecture(folder: str) -> Architecture:
 def read_params(
     folder: str, transformer: Transformer, shardings: Params, dtype: Any = jnp.float32
 ) -> Params:
-    """Parameters of a Hugging Face folder, each in its place on the devices.
+    """Reads the parameters of a Hugging Face folder onto the devices.
 
-    A bar on stderr shows how far it is; tensors that the network has no place for are
-    named there.
+    Progress is shown on standard error, and so are tensors that the network has no use
+    for.
 
-    Errors: ValueError names the file and the tensor that is missing, damaged or of
-    another shape than config.json says.
+    Args:
+      folder: Hugging Face folder or Hub id.
+      transformer: the network.
+      shardings: the sharding of each parameter.
+      dtype: of the parameters.
+
+    Raises:
+      ValueError: naming the file and the tensor that is missing, damaged or of another
+        shape than config.json says.
     """
     tensors = open_tensors(local_folder(folder, "model", WEIGHTS))
     architecture, shapes = transformer.architecture, transformer.shapes

@@ -1,4 +1,4 @@
-"""What the processes of a run must have in common, checked before it costs anything."""
+"""Checks that the processes of a run agree, before anything is computed."""
 
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,38 @@ from jaxsearch.run.config_record import difference, resolved
 
 
 def check_agreement(config: RunConfig) -> None:
-    """Errors: ValueError if the processes of a run were started with other configs."""
+    """Checks that all processes have the same config.
+
+    Raises:
+      ValueError: with the first difference.
+    """
     check_same(resolved(config), "config")
 
 
 def check_same(here: Any, name: str) -> None:
-    """Errors: ValueError if processes have other JSON values of this name."""
+    """Checks that all processes have the same JSON values.
+
+    Args:
+      here: the values of this process.
+      name: what to call them in the error.
+
+    Raises:
+      ValueError: with the first difference.
+    """
     for number, there in enumerate(processes.all_gather_objects(here)):
         if differs := difference(there, here):
             raise ValueError(
-                f"the processes disagree on the {name}: {differs} (there is process "
-                f"{number}, here process {jax.process_index()}); start all of them "
+                f"the processes disagree on the {name}: {differs} (there: process "
+                f"{number}, here: process {jax.process_index()}); start all of them "
                 "with the same files and arguments"
             )
 
 
 def questions_per_process(stage: RLStage) -> int:
-    """Questions of a step for this process.
+    """Questions per step of this process.
 
-    Errors: ValueError if the processes cannot take equally many.
+    Raises:
+      ValueError: if the stage's questions do not divide among the processes.
     """
     return processes.shard_size(
         stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
@@ -37,7 +50,11 @@ def questions_per_process(stage: RLStage) -> int:
 
 
 def check_shared(folder: Path, step: int) -> None:
-    """Errors: ValueError if processes see other checkpoints in the run's folder."""
+    """Checks that all processes see the same checkpoints in the run's folder.
+
+    Raises:
+      ValueError: if they do not.
+    """
     steps = processes.all_gather_objects(step)
     if len(set(steps)) > 1:
         raise ValueError(
