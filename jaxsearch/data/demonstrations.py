@@ -1,4 +1,4 @@
-"""Demonstrations for a supervised warm-up: what a policy could have written."""
+"""Demonstrations for a supervised warm-up: rollouts written from templates."""
 
 import dataclasses
 import random

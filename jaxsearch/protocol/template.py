@@ -10,18 +10,24 @@ PLACEHOLDER = "{question}"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptTemplate:
-    """Where a question goes: into one text, or into the contents of chat messages."""
+    """A prompt with a placeholder for the question: one text, or chat messages.
+
+    Attributes:
+      text: the whole prompt; empty for a chat prompt.
+      messages: the messages of a chat prompt; empty for a text.
+    """
 
     text: str
     messages: tuple[dict[str, str], ...]
 
     @property
     def is_chat(self) -> bool:
+        """Whether the prompt goes through the tokenizer's chat template."""
         return bool(self.messages)
 
     @property
     def form(self) -> Literal["chat", "base"]:
-        """What a tokenizer is told to make of prompts."""
+        """The `prompt` option with which a tokenizer must be loaded."""
         return "chat" if self.is_chat else "base"
 
     def fill_text(self, question: str) -> str:
@@ -37,14 +43,15 @@ class PromptTemplate:
 
 
 def read_template(path: str) -> PromptTemplate:
-    """The template in a file, with `{question}` where the question goes.
+    """Reads a prompt template from a file, with `{question}` for the question.
 
     A file named *.json holds chat messages, `[{"role": ..., "content": ...}, ...]`,
-    for the tokenizer's chat template; a last message of the assistant's begins the
-    reply. Any other file is the whole prompt as text, to the letter, but for one
+    for the tokenizer's chat template; a last message of the assistant begins the
+    reply. Any other file is the whole prompt as text, taken exactly, except for one
     line break at its end, which editors add.
 
-    Errors: ValueError for a file that cannot be read, or has no place for a question.
+    Raises:
+      ValueError: if the file cannot be read, is malformed, or has no `{question}`.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -72,8 +79,8 @@ def _messages(text: str, path: str) -> tuple[dict[str, str], ...]:
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise ValueError(
             f"prompt template {path}: expected a list of "
-            '{"role": "...", "content": "..."}; for a prompt that is no chat, give '
-            "the file another ending than .json"
+            '{"role": "...", "content": "..."}; if the prompt is one text, give the '
+            "file a name that does not end in .json"
         )
     return tuple(messages)
 

@@ -1,7 +1,7 @@
-"""How an answer is found in a text and compared with golden answers.
+"""Answers: extraction from a text and comparison with golden answers.
 
-Every comparison takes the best value over the golden answers and the normaliser of
-the recipe that judges, since systems differ in theirs.
+Every comparison returns the best value over the golden answers. It takes a normaliser,
+because systems differ in theirs; see `rewards.tasks`.
 """
 
 import collections
@@ -20,7 +20,7 @@ _WHOLE_ANSWERS = frozenset({"yes", "no", "noanswer"})
 
 
 def normalise_research(text: str) -> str:
-    """Lower case, without ASCII punctuation, articles and surplus white space.
+    """Lower-case text without ASCII punctuation, articles and extra white space.
 
     Punctuation is deleted, not replaced by a space: "well-known" is one word.
 
@@ -33,8 +33,8 @@ def normalise_research(text: str) -> str:
 def normalise_r1_searcher(text: str) -> str:
     """As `normalise_research`, but punctuation becomes a space; True is yes, False no.
 
-    Four quotes that ASCII lacks count as punctuation. "well-known" is two words.
-    "True" and "False" are mapped where they are the whole text, spelled so.
+    Four quotes outside ASCII count as punctuation. "well-known" is two words. "True"
+    and "False" are mapped only if they are the whole text, with this spelling.
 
     Source: R1-Searcher, train/reward_server_*.py and evaluation/metric_calc_rule.py.
     """
@@ -44,7 +44,11 @@ def normalise_r1_searcher(text: str) -> str:
 
 
 def require_golden_answers(golden_answers: Sequence[str]) -> None:
-    """Refuses an empty list, a string in place of a list, and what is no string."""
+    """Checks that there is a list of at least one golden answer, all of them strings.
+
+    Raises:
+      ValueError: if there is not.
+    """
     if isinstance(golden_answers, str) or not golden_answers:
         raise ValueError(
             "expected a list of at least one golden answer, got "
@@ -70,7 +74,7 @@ def exact_match(
 def f1(prediction: str, golden_answers: Sequence[str], normalise: Normalise) -> float:
     """Token F1 of the normalised texts, in 0..1.
 
-    "yes", "no" and "noanswer", on either side, count only as a whole.
+    If either text is "yes", "no" or "noanswer", only equal texts score.
 
     Source: ReSearch, reward_score/re_search.py (get_f1_score). There an empty list
     of golden answers gives 0; here it is an error.
@@ -98,8 +102,8 @@ def cover_em(
 ) -> float:
     """1.0 if all tokens of a golden answer are among the predicted ones, else 0.0.
 
-    Order and repetition do not matter. A golden answer that normalises to nothing is
-    covered by a prediction that does so too, and by no other.
+    Order and repetition do not matter. A golden answer that normalises to the empty
+    text is covered only by a prediction that does so too.
 
     Source: R1-Searcher, evaluation/metric_calc_rule.py (cover_exact_match_score_1).
     """
@@ -120,8 +124,8 @@ def sub_em(
 ) -> float:
     """1.0 if a normalised golden answer is part of the normalised prediction, else 0.0.
 
-    As a string, so that a golden answer may begin and end inside words, and one that
-    normalises to nothing is part of every prediction.
+    The texts are compared as strings: a golden answer may begin and end inside words,
+    and one that normalises to the empty text is part of every prediction.
 
     Source: Search-R1, reward_score/qa_em.py (subem_check).
     """
@@ -133,9 +137,9 @@ def sub_em(
 def last_boxed(text: str) -> str | None:
     r"""The content of the last \boxed{...}, or None if the last box is malformed.
 
-    Braces are matched by count, escaped ones included. A `\boxed ` with a space,
-    anywhere in the text, comes first: then the answer is what follows the last such,
-    up to the next dollar sign. Nothing is stripped.
+    Braces are matched by count, escaped ones included. A `\boxed ` with a space
+    anywhere in the text takes precedence: the answer is then the text after the last
+    of them, up to the next dollar sign. White space is kept.
 
     Source: ReSearch, reward_score/re_search.py (last_boxed_only_string, remove_boxed).
     There a malformed box is an exception, and `\fbox` is looked for but never

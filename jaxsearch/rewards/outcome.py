@@ -1,4 +1,4 @@
-"""What a reward function returns."""
+"""The result of a reward function."""
 
 import dataclasses
 import math
@@ -7,18 +7,19 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a rollout earned, and why.
+    """The reward of one rollout, with its terms and the reason for it.
 
     Attributes:
       reward: the sum of `terms`.
-      terms: by name, in reward units.
-      reason: why, in words.
-      prediction: the answer given, not normalised, whatever it earned; None when
-        there is none that can be read.
-      findings: what else the judge has seen, by name, for `jaxsearch score`.
+      terms: the summands by name, in reward units; files call them "parts".
+      reason: a short explanation for readers.
+      prediction: the policy's answer, not normalised, also if it earned nothing; None
+        if no answer can be read.
+      findings: further values by name, for the output of `jaxsearch score`.
 
-    Errors: ValueError for a reward or a part that is no finite number, or a prediction
-    that is no text.
+    Raises:
+      ValueError: if the reward or a term is not a finite number, or the prediction is
+        not a text.
     """
 
     reward: float
@@ -33,7 +34,7 @@ class Outcome:
         for value in (self.reward, *self.terms.values()):
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(
-                    f"a reward and its terms must be finite numbers of Python's, got "
+                    f"a reward and its terms must be finite Python numbers, got "
                     f"{self.reward!r} and {self.terms} (reason: {self.reason!r})"
                 )
         if not isinstance(self.prediction, str | None):

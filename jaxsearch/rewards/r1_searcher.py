@@ -1,14 +1,14 @@
-r"""R1-Searcher's rewards: the paper's two stages, and the three of its code.
+r"""R1-Searcher's rewards: the two stages of its paper, and three rewards of its code.
 
 A rollout comes as segments with provenance or, in the functions named `*_text`, as one
 text. The response begins inside the thoughts, which the prompt has opened. The tags
 are those of the protocol.
 
-- Segments: only the policy is judged. Every observation counts as one well-formed
-  block with a passage, whatever it holds (the code punishes a search that finds
-  nothing). Document tags written by the policy are a forgery and bad format, and
-  an answer must not be interrupted by an observation; the code accepts some of both.
-- One text: tags and words are judged wherever they stand, exactly as the code does.
+- Segments: only the text of the policy is judged. Every observation counts as one
+  well-formed block with a passage (the code punishes a search that finds nothing).
+  Document tags written by the policy are a forgery and bad format, and an answer must
+  not be interrupted by an observation; the code accepts some of both.
+- One text: tags and words count wherever they stand, exactly as in the code.
 
 Sources: arXiv:2503.05592, section 3; R1-Searcher, train/reward_server_qwen_zero.py,
 reward_server_llama_stage1.py and reward_server_llama_stage2.py.
@@ -41,7 +41,7 @@ RETRIEVAL_REWARD = FORMAT_REWARD = 0.5  # of stage 1
 PAPER_PENALTY = QWEN_PENALTY = -2.0
 LLAMA_PENALTY = -1.0
 
-# End tokens that the code's decoded texts carry and a `response` does not.
+# End tokens: present in the texts that the code judges, absent from a `response`.
 _QWEN_END, _LLAMA_END = "<|endoftext|>", "<|eot_id|>"
 
 
@@ -54,7 +54,8 @@ def r1_searcher_stage1(
 ) -> Outcome:
     """0.5 for any search and 0.5 for good format; the answer earns nothing.
 
-    Format as in `r1_searcher_stage2`. The end token changes nothing in any of these.
+    Format as in `r1_searcher_stage2`. In none of these rewards does the end token have
+    an effect on segments.
     """
     require_golden_answers(golden_answers)
     return _paper_stage1(parse_segments(segments, protocol))
@@ -80,11 +81,10 @@ def r1_searcher_stage2(
 ) -> Outcome:
     """F1, and -2 for bad format.
 
-    The paper's rules are words, and this is our reading of them: one end of the
-    thoughts, then one answer between its tags; queries between their tags, each
-    followed by documents, none without a query; no tag inside the answer; nothing
-    unreadable, which is U+FFFD or, as in the code, a Chinese character outside
-    documents.
+    The paper states its rules in words. Our interpretation: one end of the thoughts,
+    then one answer between its tags; every query between its tags and followed by
+    documents, no documents without a query; no tag inside the answer; no unreadable
+    text, that is no U+FFFD and, as in the code, no Chinese character outside documents.
     """
     require_golden_answers(golden_answers)
     return _paper_stage2(parse_segments(segments, protocol), golden_answers)
@@ -108,10 +108,10 @@ def r1_searcher_qwen(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """F1, and -2 for bad format, as the code that trained Qwen without stage 1.
+    """F1, and -2 for bad format, as in the code that trained Qwen without stage 1.
 
-    Bad format is also "assistant" (or "Assistant") anywhere, an answer of more than
-    ten words, or one that names a query or documents.
+    Bad format also means "assistant" (or "Assistant") anywhere, an answer of more than
+    ten words, or an answer with the name of a query or document tag in it.
     """
     require_golden_answers(golden_answers)
     parsed = parse_segments(segments, protocol)

@@ -1,4 +1,4 @@
-"""A rollout under R1-Searcher's rules as they read it, and the faults in its form.
+"""The format rules of R1-Searcher's paper and code.
 
 The tags are those of the protocol.
 """
@@ -37,13 +37,13 @@ class ParsedRollout:
 
     @property
     def prediction(self) -> str | None:
-        """The answer, if both its tags are there."""
+        """The answer, if both its tags occur."""
         has_tags = all(tag in self.text for tag in self.protocol.answer)
         return self.extracted if has_tags else None
 
     @property
     def findings(self) -> dict[str, str]:
-        """The reference logs the extracted text as the prediction in any case."""
+        """The prediction that the reference logs, with or without answer tags."""
         return {"prediction": self.extracted}
 
 
@@ -74,15 +74,16 @@ def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
         text=response,
         extracted=_extracted(response, protocol),
         fault="",
-        # Queries in their tags that documents follow.
+        # Queries between their tags, followed by documents.
         num_searches=sum(tags[i : i + 4] == search for i in range(len(tags))),
     )
 
 
 def _extracted(text: str, protocol: Protocol) -> str:
-    """From the last opening tag of an answer to the next closing one.
+    """The text from the last opening tag of an answer to the next closing tag.
 
-    Without one of them, as much of that as there is.
+    Without an opening tag it begins at the start, without a closing tag it continues
+    to the end.
     """
     _, _, after = text.rpartition(protocol.answer.open)
     return after.partition(protocol.answer.close)[0].strip()
@@ -99,9 +100,10 @@ def _tags(text: str, protocol: Protocol) -> list[str]:
 
 
 def tag_counts(text: str, protocol: Protocol) -> set[int]:
-    """Numbers of each part of a search and its result: one number, if they match.
+    """The counts of each string that a search and its result need.
 
-    A block of documents counts only with its line breaks and a first number.
+    It is a set of one number if all of them match. The strings include the line breaks
+    of a block of documents and the number of its first passage.
     """
     open_tag, close_tag = protocol.result
     pieces = (
@@ -114,7 +116,7 @@ def tag_counts(text: str, protocol: Protocol) -> set[int]:
 
 
 def reply_fault(text: str, protocol: Protocol) -> str:
-    """Whether the thoughts end once and there is one answer, in whatever order."""
+    """The first fault in the end of the thoughts or in the answer; "" if none."""
     think, answer = protocol.think, protocol.answer
     if think.open in text or text.count(think.close) != 1:
         return f"thoughts must end with one {think.close}, without another {think.open}"
@@ -124,7 +126,7 @@ def reply_fault(text: str, protocol: Protocol) -> str:
 
 
 def code_fault(parsed: ParsedRollout) -> str:
-    """The rules that all three reward servers of the code share."""
+    """The first fault by the rules that all rewards of the code share; "" if none."""
     text, protocol = parsed.text, parsed.protocol
     if parsed.fault:
         return parsed.fault
@@ -138,7 +140,7 @@ def code_fault(parsed: ParsedRollout) -> str:
 
 
 def qwen_fault(parsed: ParsedRollout) -> str:
-    """The rules of the code that trained Qwen."""
+    """The first fault by the rules of the code that trained Qwen; "" if none."""
     protocol = parsed.protocol
     if fault := code_fault(parsed):
         return fault
@@ -153,16 +155,16 @@ def qwen_fault(parsed: ParsedRollout) -> str:
 
 
 def _bare(tag: str) -> str:
-    """The name in a tag that stands between bars: the code looks for names alone.
+    """The name in a tag with bars, because the code looks for the name alone.
 
-    Any other tag as it is: its name may be a word of a good answer.
+    Any other tag is returned as it is: its name may be a word of a good answer.
     """
     has_bars = tag.startswith("<|") and tag.endswith("|>")
     return tag.removeprefix("<|").removesuffix("|>") if has_bars else tag
 
 
 def paper_fault(parsed: ParsedRollout) -> str:
-    """The paper's rules as `rewards.r1_searcher` reads them."""
+    """The first fault by the paper's rules, see `r1_searcher_stage2`; "" if none."""
     text, protocol = parsed.text, parsed.protocol
     think, answer = protocol.think, protocol.answer
     if fault := parsed.fault or reply_fault(text, protocol):

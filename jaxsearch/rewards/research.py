@@ -4,11 +4,11 @@ A rollout comes as segments with provenance (`research`, `research_paper`) or, f
 file that has lost it, as one text (`research_text`, `research_paper_text`). The tags
 are those of the protocol.
 
-- Segments: only the policy is judged. Every observation counts as one empty result,
-  whatever it holds, so no passage can earn or break anything. A result tag written by
+- Segments: only the text of the policy is judged. Every observation counts as one empty
+  result, so no passage can earn a reward or break the format. A result tag written by
   the policy is a forgery and bad format, and an answer must not be interrupted by an
   observation. The reference accepts both.
-- One text: tags are judged wherever they stand, exactly as the reference does.
+- One text: tags count wherever they stand, exactly as in the reference.
 
 Source: ReSearch, reward_score/re_search.py (compute_score), and equation 2 of
 arXiv:2503.19470.
@@ -33,7 +33,11 @@ GOOD_FORMAT_REWARD = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Parsed:
-    """`fault` is what is wrong with the format, "" if nothing is."""
+    """A rollout as the rules read it.
+
+    Attributes:
+      fault: the first fault in the format, "" if there is none.
+    """
 
     fault: str
     prediction: str | None
@@ -46,10 +50,11 @@ def research(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """F1, or 0.1 where F1 is 0; 0 for bad format or without the end token.
+    """F1, or 0.1 if F1 is 0; 0 for bad format or a missing end token.
 
-    Stricter than the paper, as the reference's code is: see `research_paper`.
-    Without the end token there is no prediction either, as in its evaluation.
+    This is the rule of the reference's code, which is stricter than the paper's: see
+    `research_paper`. Without the end token there is no prediction either, as in the
+    reference's evaluation.
     """
     require_golden_answers(golden_answers)
     return _code_rule(_parse_segments(segments, protocol), golden_answers, has_ended)
@@ -64,7 +69,7 @@ def research_text(
 ) -> Outcome:
     """`research` for a text without provenance, equal to the reference.
 
-    An empty list of golden answers gives F1 0, as there.
+    As there, an empty list of golden answers gives F1 0.
     """
     return _code_rule(_parse_text(response, protocol), golden_answers, has_ended)
 
@@ -76,9 +81,9 @@ def research_paper(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """F1 if it is not 0, whatever the format; else 0.1 for good format, else 0.
+    """F1 if it is not 0, in any format; else 0.1 for good format, else 0.
 
-    The equation does not mention the end token, so `has_ended` changes nothing.
+    The equation does not mention the end token, so `has_ended` has no effect.
     """
     require_golden_answers(golden_answers)
     return _paper_rule(_parse_segments(segments, protocol), golden_answers)
@@ -105,8 +110,8 @@ def _parse_segments(segments: Sequence[Segment], protocol: Protocol) -> _Parsed:
     answer = first_span(text, protocol.answer)
     if answer is None:
         return _Parsed(fault=fault, prediction=None)
-    # A box that opens before an observation and closes after it would hold what the
-    # search found, so only the last turn's part of the answer is read.
+    # A box that opens before an observation and closes after it would contain the
+    # passages, so only the last turn's part of the answer is read.
     _, observation, last_part = answer.rpartition(protocol.placeholder)
     if observation and not fault:
         fault = "search inside the answer"
@@ -141,7 +146,7 @@ def _format_fault(text: str, protocol: Protocol) -> str:
 
 
 def _search_fault(text: str, protocol: Protocol) -> str:
-    """Whether each search closes, then has a result; the next is sought after that."""
+    """The first search that does not close or has no result after it; "" if none."""
     tags, result_tags = protocol.search, protocol.result
     search = text.find(tags.open)
     while search >= 0:
@@ -171,7 +176,7 @@ def _code_rule(
 
 def _paper_rule(parsed: _Parsed, golden_answers: Sequence[str]) -> Outcome:
     prediction = parsed.prediction
-    # A box that cannot be read holds no answer, so it is not the equation's format.
+    # A box that cannot be read holds no answer, so this is not the equation's format.
     fault = parsed.fault or ("find box error" if prediction is None else "")
     if prediction is not None:
         outcome = _by_f1(prediction, golden_answers)

@@ -1,15 +1,15 @@
 """Search-R1's rewards: exact match, and exact match with format.
 
 A rollout comes as segments with provenance or, in the functions named `*_text`, as one
-text: the whole of it is judged as the reference does. The tags are those of the
-protocol.
+text, all of which is judged as by the reference. The tags are those of the protocol.
 
-- Segments: only the policy is judged. Every observation counts as one empty result. A
-  result tag written by the policy is a forgery and bad format, and an answer holds no
-  observation.
-- In both, a rollout without an answer has none. In the reference it gets the example
-  in the prompt ("Beijing"), which is the last answer of prompt and response; the rule
-  there that no answer earns nothing is never reached.
+- Segments: only the text of the policy is judged. Every observation counts as one empty
+  result. A result tag written by the policy is a forgery and bad format, and an answer
+  contains no observation.
+- In both, a rollout without an answer has no prediction. In the reference its
+  prediction is the example of the prompt ("Beijing"), which is the last answer in
+  prompt and response together; the reference's rule that a missing answer earns
+  nothing is never reached.
 
 Source: Search-R1, verl/utils/reward_score/qa_em.py and qa_em_format.py (v0.3).
 """
@@ -32,17 +32,18 @@ from jaxsearch.trajectory import Segment
 
 FORMAT_REWARD = 0.2  # of a valid sequence
 BAD_FORMAT_REWARD = 0.1  # of a wrong answer in an invalid one
-# What v0.3's scripts set to 0 and its vectors try besides.
+# The scripts of v0.3 set it to 0; the reference's test vectors also have this value.
 RETRIEVAL_REWARD = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Parsed:
-    """What a rollout says.
+    """A rollout as the rules read it.
 
     Attributes:
-      fault: what is wrong with the format, "" if nothing is.
-      retrieved: what the search brought, block by block.
+      prediction: the last answer; None if there is none.
+      fault: the first fault in the format, "" if there is none.
+      retrieved: the text of each observation.
     """
 
     prediction: str | None
@@ -57,7 +58,7 @@ def search_r1(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """1 if the last answer is a golden one, else 0. The end changes nothing."""
+    """1 if the last answer is a golden one, else 0; `has_ended` has no effect."""
     require_golden_answers(golden_answers)
     return _exact(_parse_segments(segments, protocol), golden_answers)
 
@@ -71,7 +72,7 @@ def search_r1_text(
 ) -> Outcome:
     """`search_r1` for a text without provenance, equal to the reference.
 
-    An empty list of golden answers gives 0, as there.
+    As there, an empty list of golden answers gives 0.
     """
     parsed = _parse_text(response, protocol)
     return _with_findings(_exact(parsed, golden_answers), parsed, golden_answers)
@@ -85,15 +86,15 @@ def search_r1_format(
     protocol: Protocol,
     retrieval_reward: float = 0.0,
 ) -> Outcome:
-    """A right answer earns 1 in a valid sequence and 0.8 in another; a wrong one 0.2
-    and 0.1; none earns 0.
+    """1 for a right answer in a valid sequence, 0.8 in any other; 0.2 and 0.1 if wrong.
 
-    Valid: thoughts, then a search and its result or the answer, and so on, with only
-    white space between the tags' texts and nothing after the answer.
+    No answer earns 0. A sequence is valid if thoughts come first, each followed by a
+    search and its result or by the answer, with only white space between the tagged
+    texts and nothing after the answer.
 
     Args:
-      retrieval_reward: more for a wrong answer in a valid sequence if any result held
-        a golden answer; only results count, not what the policy writes.
+      retrieval_reward: added for a wrong answer in a valid sequence if any result
+        contains a golden answer; text of the policy does not count.
     """
     require_golden_answers(golden_answers)
     parsed = _parse_segments(segments, protocol)
@@ -141,7 +142,7 @@ def _parse_text(response: str, protocol: Protocol) -> _Parsed:
 
 
 class _Grammar:
-    """Which tag may follow which in a valid sequence."""
+    """The tags of a protocol, and which may follow which in a valid sequence."""
 
     def __init__(
         self, think: TagPair, search: TagPair, result: TagPair, answer: TagPair
@@ -166,7 +167,7 @@ _grammar = functools.lru_cache(maxsize=16)(_Grammar)
 
 
 def _fault(text: str, protocol: Protocol) -> str:
-    """The first thing that does not belong where it stands; "" if nothing."""
+    """The first tag or text that is out of place; "" if there is none."""
     grammar = _grammar(
         protocol.think, protocol.search, protocol.result, protocol.answer
     )
@@ -245,7 +246,7 @@ def _answer_words(parsed: _Parsed, is_right: bool) -> str:
 def _with_findings(
     outcome: Outcome, parsed: _Parsed, golden_answers: Sequence[str]
 ) -> Outcome:
-    """The outcome with what the reference's other rewards and checks would say."""
+    """The outcome with the reference's other rewards and checks as findings."""
     is_right = _is_right(parsed, golden_answers)
     has_part = parsed.prediction is not None and bool(golden_answers)
     rewards = {
