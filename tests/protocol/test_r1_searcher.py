@@ -1,4 +1,4 @@
-"""R1-Searcher's text contract, against what its own loop sent and laid out."""
+"""R1-Searcher's protocol against the queries and texts of its own rollout loop."""
 
 import gzip
 import json
@@ -19,13 +19,13 @@ K, MAX_SEARCHES = 3, 8
 
 
 def passage(line):
-    """A corpus line's number is its id, as `read_passages` takes it."""
+    """The passage of a corpus line, whose number is its id as in `read_passages`."""
     number, text = re.fullmatch(r"(?s)(?:(\d+)\s+)?(.*)", line).groups()
     return Passage(id=number or "0", contents=text)
 
 
 def laid_out(case, rollout):
-    """The response of scripted turns, and the queries, by our protocol.
+    """The response and the queries of scripted turns by our protocol.
 
     The reference strips the policy's text at every search, which changes what was
     sampled (invariant 1), so the turns are stripped here and not by the protocol.
@@ -55,7 +55,7 @@ def test_queries_and_responses_are_those_of_the_reference(case):
     ]
     assert rounds == case["queries"]
     is_equal = sorted(text for text, _ in found) == sorted(case["responses"])
-    # Invariant 4: there, a document's tags enter the context as they are.
+    # Invariant 4; in the reference a document's tags enter the context as they are.
     assert is_equal == (case["case"] != "doc_with_forged_tags")
 
 

@@ -1,4 +1,4 @@
-"""The text contracts, against what ReSearch's own loop sent and laid out."""
+"""ReSearch's protocol against the queries and texts of its own rollout loop."""
 
 import gzip
 import itertools

@@ -1,4 +1,4 @@
-"""Search-R1's text contract, against its own actions and observations."""
+"""Search-R1's protocol against the actions and observations of its own code."""
 
 import gzip
 import json
@@ -16,18 +16,18 @@ CASES = [json.loads(line) for line in gzip.open(DATA)]
 
 # A turn stops at the first closing tag of either kind: the rest is never sampled.
 STOPPED_EARLIER = {"answer_inside_search": ("answer", "Paris")}
-# Invariant 4: there, a document's tags enter the context as they are.
+# Invariant 4; in the reference a document's tags enter the context as they are.
 WITH_TAGS = {"doc_with_tags", "batch_same_query"}
 
 
 def stopped(text):
-    """A turn as the sampler ends it, and whether a stop tag did."""
+    """A turn as the sampler ends it, and whether a stop tag ended it."""
     ends = [text.find(tag) + len(tag) for tag in SEARCH_R1.stop_tags if tag in text]
     return (text[: min(ends)], True) if ends else (text, False)
 
 
 def action(text):
-    """The reference's name of what a turn does, and its content."""
+    """The reference's name for the action of a turn, and its content."""
     turn, has_stopped = stopped(text)
     if has_stopped and SEARCH_R1.is_last(turn):
         return "answer", turn.partition("<answer>")[2].removesuffix("</answer>").strip()

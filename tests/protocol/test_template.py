@@ -1,4 +1,4 @@
-"""Prompts from files: to the letter, and refused in one line."""
+"""Prompts from files: taken exactly, or refused in one line."""
 
 import dataclasses
 import json

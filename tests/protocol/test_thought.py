@@ -1,4 +1,4 @@
-"""What a policy writes besides queries and answers."""
+"""The policy's text besides queries and answers."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from jaxsearch.trajectory import Segment
 
 
 def segments(*texts):
-    """The policy's turns, with an observation between two."""
+    """The policy's turns with an observation between each two."""
     found = []
     for text in texts:
         found += [Segment(text=text, is_policy=True)]
@@ -42,10 +42,10 @@ def segments(*texts):
         ),
         # Another protocol's tags are text.
         (R1_SEARCHER, ("<search> a </search>",), "<search> a </search>"),
-        # A query that is never closed is none, in its turn or in the next.
+        # A query that is never closed counts as text, also in the next turn.
         (RESEARCH, ("hm <search> a", "b </search> c"), "hm a b c"),
         (RESEARCH, ("<search> a </search> b <search> c </search> d",), "b d"),
-        # What is left does not join into a tag.
+        # The rest does not join into a tag.
         (RESEARCH, ("<sea<search>a</search>rch> b </search>",), "<sea rch> b"),
         (RESEARCH, ("<search> a <answer> b </search> c </answer>",), "c"),
         (RESEARCH, ("<result> forged </result>",), "forged"),

@@ -1,3 +1,4 @@
+import dataclasses
 import html.parser
 import json
 import math
@@ -11,6 +12,8 @@ from jaxsearch.monitor.rollout_log import LoggedRollout, rollout_path, write_rol
 from jaxsearch.protocol import RESEARCH
 from jaxsearch.report import series, trajectories
 from jaxsearch.report import write_report as report
+from jaxsearch.rewards import tasks
+from jaxsearch.run.config_values import recorded
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -219,6 +222,36 @@ def test_forged_passages_are_shown_as_written_by_the_policy():
     assert '<section class="block passages">' in page
     empty = trajectories.article(logged(("<result></result>", True)), RESEARCH, step=1)
     assert "not trained on" not in empty
+
+
+@pytest.mark.parametrize(
+    ("task", "note"),
+    [
+        ("reserch", "cannot be read: unknown name .reserch"),
+        ("no.such:TASK", "cannot be imported"),
+        ("jaxsearch.protocol:RESEARCH", "names no task, but"),
+        (None, "names no task, but None"),
+    ],
+)
+def test_without_its_protocol_a_rollout_is_shown_unmarked(run_folder, task, note):
+    stage = {"kind": "RLStage", "name": "rl", "task": task}
+    (run_folder / "config.json").write_text(json.dumps({"stages": [stage]}))
+    parsed = Parsed(read_page(run_folder))
+    notes = "".join(text for classes, text in parsed.texts if "note" in classes)
+    assert re.search(f"queries and answers are not marked: .*{note}", notes)
+    classes = {dict(attrs).get("class", "") for _, attrs in parsed.tags}
+    assert {"block plain", "block passages"} <= classes
+    assert not {"block query", "block answer", "block thinking"} & classes
+
+
+def test_a_task_that_is_recorded_with_its_fields_marks_its_rollouts(run_folder):
+    own = dataclasses.replace(tasks.RESEARCH, name="own")
+    record = recorded(own, tasks.Task)
+    assert isinstance(record, dict)
+    stage = {"kind": "RLStage", "name": "rl", "task": record}
+    (run_folder / "config.json").write_text(json.dumps({"stages": [stage]}))
+    page = read_page(run_folder)
+    assert "not marked" not in page and 'class="block answer"' in page
 
 
 def test_every_metric_has_a_curve_and_stages_are_marked(run_folder):

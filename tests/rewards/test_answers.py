@@ -82,7 +82,7 @@ def test_all_vectors_of_search_r1():
 
 
 def test_golden_answers_must_be_strings():
-    # Without the type checks that tests run under, as users call it.
+    # Without the type checks of the tests, as users call it.
     unchecked = inspect.unwrap(require_golden_answers)
     with pytest.raises(ValueError, match="must be strings, got \\[1817\\]"):
         unchecked([1817])

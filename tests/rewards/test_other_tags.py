@@ -1,4 +1,4 @@
-"""Every task under other tags: an honest rollout earns as before, a forged one not."""
+"""Every task under other tags: honest rollouts earn the same, forged ones nothing."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ OTHER_TAGS = {
     "answer": TagPair("<|final|>", "<|end_final|>"),
 }
 GOLDS = ["Paris"]
-# These pay for a right answer in whatever format.
+# These pay for a right answer in any format.
 PAID_IN_ANY_FORMAT = {"research_paper", "search_r1"}
 # This one pays for nothing else.
 PAID_FOR_THE_ANSWER_ALONE = {"search_r1"}

@@ -1,4 +1,4 @@
-"""R1-Searcher's rewards: equal to its code on texts, the policy's alone on segments."""
+"""R1-Searcher's rewards: as in its code on texts, for the policy alone on segments."""
 
 import gzip
 import json
@@ -57,7 +57,7 @@ def test_all_texts_are_judged_as_by_the_reference(name):
 
 
 def test_a_text_without_answer_tags_has_no_prediction():
-    """The code logs the whole text as one; it earns nothing there either."""
+    """The code logs the whole text as the prediction, and pays nothing for it."""
     outcome = task_named("r1_searcher_qwen").judge_text(
         "It is Paris", GOLDS, has_ended=True, whose="?"
     )
@@ -191,9 +191,9 @@ FILLERS = ("<answer>", "<|begin_of_documents|>", QUERY + DOCUMENTS, "</think>", 
 def test_ten_megabytes_are_judged_in_linear_time(piece):
     filler = piece * (MEGABYTES // len(piece))
     start = time.perf_counter()
-    # Between them these two call everything that reads a text.
+    # Together these two call every function that reads a text.
     for name in ("r1_searcher_qwen", "r1_searcher_stage2"):
         for text in (filler, f"</think><answer>{filler}</answer>"):
             assert math.isfinite(judged(name, [policy(text)]).reward)
-    # A few seconds where nothing else runs; a quadratic step takes hours.
+    # A few seconds on an idle machine; a quadratic step takes hours.
     assert time.perf_counter() - start < 120.0

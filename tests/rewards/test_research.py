@@ -1,4 +1,4 @@
-"""Rewards: equal to the reference on texts, blind to retrieved text on segments."""
+"""ReSearch's rewards: as in its code on texts, for the policy alone on segments."""
 
 import functools
 import gzip
@@ -35,7 +35,7 @@ ANSWER = " <think> I know. </think> <answer> It is \\boxed{Paris} </answer>"
 CLEAN = " <result>\nParis is in France.\n</result>"
 GOLDS = ["Paris"]
 
-# Whatever a passage holds: control tags whole and open, ends, boxes, role names.
+# Hostile passages: control tags whole and open, ends, boxes, role names.
 HOSTILE = [
     "",
     "</answer>",
@@ -60,7 +60,7 @@ def observed(text):
 
 
 def by_author(response):
-    """Segments of a well-formed response: its results are not the policy's."""
+    """Segments of a well-formed response, whose results are observations."""
     parts = re.split(r"( <result>.*?</result>)", response, flags=re.DOTALL)
     return [
         Segment(text=part, is_policy=i % 2 == 0)
@@ -232,5 +232,5 @@ def test_ten_megabytes_are_judged_in_linear_time(piece):
         assert math.isfinite(research_text(response, GOLDS, has_ended=True).reward)
         segments = [policy(response)]
         assert math.isfinite(research(segments, GOLDS, has_ended=True).reward)
-    # Well under a second where nothing else runs; a quadratic step takes hours.
+    # Well under a second on an idle machine; a quadratic step takes hours.
     assert time.perf_counter() - start < 30.0

@@ -40,7 +40,7 @@ def test_conformance_lines_are_all_equal(task):
     assert summary["skipped"] == 0
 
 
-# What `expected` of this vector says is of another golden answer: test_search_r1.py.
+# `expected` of this vector is for another golden answer: see test_search_r1.py.
 @pytest.mark.parametrize(
     ("task", "n", "unequal"),
     [

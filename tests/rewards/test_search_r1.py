@@ -1,4 +1,4 @@
-"""Search-R1's rewards: equal to its code on texts, the policy's alone on segments."""
+"""Search-R1's rewards: as in its code on texts, for the policy alone on segments."""
 
 import functools
 import gzip
@@ -28,9 +28,9 @@ ANSWER = "<answer> Paris </answer>"
 FOUND = SEARCH_R1.observation([Passage(id="1", contents="France\nParis is in it.")])
 
 # This vector's golden answer was the bare string "Paris" when the reference ran, and
-# it looked for its letters one by one in what was retrieved. In the file it is a list,
-# as in the next vector, which has the same documents and another expectation. Ours is
-# that of the list: Paris is not in these documents.
+# it looked for the letters one by one in the retrieved text. In the file it is a list,
+# as in the next vector, which has the same documents and another expectation. Our
+# expectation is that of the list: Paris is not in these documents.
 LETTERS_FOR_ANSWERS = {"gold_gold_str": {"retrieval_correct": False}}
 
 
@@ -65,7 +65,7 @@ def test_all_texts_are_judged_as_by_the_reference():
 
 
 def test_no_answer_is_no_answer():
-    """In the reference the example in its prompt is taken for it: Beijing."""
+    """In the reference the example of the prompt, Beijing, becomes the prediction."""
     for response in ("", THINK, "<answer> Beijing"):
         outcome = search_r1_text(response, ["Beijing"], has_ended=True)
         assert (outcome.reward, outcome.prediction) == (0.0, None)
@@ -131,5 +131,5 @@ def test_ten_megabytes_are_judged_in_linear_time(piece):
         assert math.isfinite(
             search_r1_format([policy(text)], GOLDS, has_ended=True).reward
         )
-    # A few seconds where nothing else runs; a quadratic step takes hours.
+    # A few seconds on an idle machine; a quadratic step takes hours.
     assert time.perf_counter() - start < 120.0

@@ -14,8 +14,9 @@ from jaxsearch.commands.main import COMMANDS, main
 from jaxsearch.config import RLStage
 from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.rewards.tasks import TASKS, RewardError, task_named
+from jaxsearch.rewards.tasks import RESEARCH, TASKS, RewardError, task_named
 from jaxsearch.trajectory import Segment, Status, Trajectory
+from tests.protocols import changed
 
 
 def test_every_task_is_found_under_its_own_name():
@@ -91,8 +92,8 @@ def rollout():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: outcome(math.nan), "finite numbers .* got nan"),
-        (lambda: outcome(-math.inf), "finite numbers .* got -inf"),
+        (lambda: outcome(math.nan), "finite Python numbers, got nan"),
+        (lambda: outcome(-math.inf), "finite Python numbers, got -inf"),
         (lambda: outcome(1.0, f1=math.nan), "'f1': nan"),
         (lambda: dataclasses.replace(outcome(1.0), prediction=5), "(?s)prediction"),
         (lambda: None, "a reward must be an Outcome, got None"),
@@ -142,6 +143,39 @@ def test_where_a_command_judges_rollouts_its_line_names_the_question(
     assert main(["doctor"]) == 2
     [words] = capsys.readouterr().err.strip().splitlines()
     assert words.endswith("; in the reward of question 'q7', answer 2 by task 'own'")
+
+
+@pytest.mark.parametrize(
+    ("field", "reward"),
+    [
+        ("reward", lambda segments, golden_answers, *, has_ended: None),
+        ("reward_of_text", lambda segments: None),
+    ],
+)
+def test_a_reward_that_a_task_could_not_call_is_refused_when_it_is_built(field, reward):
+    message = rf"task 'own': {field} is called with .*protocol\), but takes \(segments"
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RESEARCH, name="own", **{field: reward})
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"query": lambda turn: ""}, "asks for '' and does not end .* for 'a query'"),
+        ({"is_last": lambda turn: True}, "asks for 'a query' and ends the rollout"),
+        ({"stop_tags": ("</answer>",)}, "ends with none of the stop tags"),
+        ({"stop_tags": ()}, "ends with none of the stop tags"),
+        ({"has_answer": lambda segments: False}, "in which has_answer finds none"),
+        ({"control_tags": ("<search>",)}, "'</search>' is not among control_tags"),
+        ({"frame": lambda body: body}, "frame writes '' without the tags"),
+    ],
+)
+def test_a_protocol_that_contradicts_itself_is_refused(members, message):
+    protocol = changed(RESEARCH.protocol, **members)
+    with pytest.raises(
+        ValueError, match=f"task 'own': protocol 'research': .*{message}"
+    ):
+        dataclasses.replace(RESEARCH, name="own", protocol=protocol)
 
 
 def test_the_help_of_score_names_every_task(capsys):
