@@ -229,7 +229,7 @@ def test_forged_passages_are_shown_as_written_by_the_policy():
     [
         ("reserch", "cannot be read: unknown name .reserch"),
         ("no.such:TASK", "cannot be imported"),
-        ("jaxsearch.protocol:RESEARCH", "names no task, but"),
+        ("jaxsearch.protocol:RESEARCH", "RESEARCH to be a Task, got ReSearch"),
         (None, "names no task, but None"),
     ],
 )
