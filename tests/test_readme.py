@@ -19,6 +19,7 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_lines
+from jaxsearch.models.families.table import FAMILIES
 from jaxsearch.models.row_attention import PLAIN
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rewards.tasks import TASKS
@@ -261,6 +262,15 @@ def test_every_task_is_named():
     text = README.read_text()
     for name in TASKS:
         assert name.startswith("quickstart") or f"`{name}`" in text
+
+
+@pytest.mark.parametrize("path", [README, ROOT / "jaxsearch/models/README.md"])
+def test_every_model_family_is_named(path):
+    for family in FAMILIES:
+        name, version = re.match(r"([a-z]+)(\d*)", family.model_type).groups()
+        assert re.search(f"{name} ?{version}", path.read_text(), re.I), (
+            family.model_type
+        )
 
 
 def test_the_tree_is_that_of_the_package():
