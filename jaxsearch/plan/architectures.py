@@ -1,4 +1,4 @@
-"""The sizes of the model that a config names, without its weights."""
+"""The architecture of a config's model, without its weights."""
 
 from pathlib import Path
 
@@ -10,22 +10,23 @@ from jaxsearch.models.hub import local_folder
 from jaxsearch.run.network import sized_architecture
 from jaxsearch.run.policy import padded_vocab, read_architecture
 
-# Of Qwen2.5's embedding: what random weights get where no tokenizer is named.
+# That of Qwen2.5, for random weights without a tokenizer.
 _USUAL_VOCAB = 151_936
 
 
 def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
     """The architecture, and where it was read.
 
-    A folder's own config.json counts; a model whose sizes are known needs no network;
-    of any other the Hub is asked for that one file. Random weights have the config's
-    sizes, and the vocabulary of its tokenizer.
+    A local folder's config.json is read. The sizes of known models are in a table; for
+    others, that one file is fetched from the Hub. Random weights have the sizes of the
+    config, and the vocabulary of its tokenizer.
 
-    Errors: ValueError for a model that cannot be read.
+    Raises:
+      ValueError: if the model cannot be read.
     """
     name = config.model.path
     if not name:
-        return _of_random_weights(config)
+        return _random_architecture(config)
     if Path(name).is_dir():
         return read_architecture(name), f"{name}/config.json"
     if name in PUBLISHED_SIZES:
@@ -39,7 +40,7 @@ def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
     return read_architecture(str(folder)), "the Hub"
 
 
-def _of_random_weights(config: RunConfig) -> tuple[Architecture, str]:
+def _random_architecture(config: RunConfig) -> tuple[Architecture, str]:
     model = config.model
     if model.tokenizer:
         tokenizer = Tokenizer.load(model.tokenizer)
@@ -50,7 +51,7 @@ def _of_random_weights(config: RunConfig) -> tuple[Architecture, str]:
     tokenizer = config.data.source(Path(config.out), config.seed).tokenizer
     if tokenizer is not None:
         vocab_size = padded_vocab(tokenizer)
-        return sized_architecture(model, vocab_size), "the config and its material"
+        return sized_architecture(model, vocab_size), "the config and its dataset"
     return (
         sized_architecture(model, _USUAL_VOCAB),
         f"the config, with a vocabulary of {_USUAL_VOCAB:,} as Qwen2.5's "

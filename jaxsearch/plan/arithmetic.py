@@ -1,4 +1,4 @@
-"""What a run must compute, send and hold at least, without a compiler."""
+"""FLOPs, traffic and memory of a run by arithmetic, without a compiler."""
 
 import dataclasses
 from typing import Any
@@ -8,19 +8,19 @@ import jax.numpy as jnp
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.rollout.memory import slot_bytes
 
-_STATE_BYTES = 4  # of a parameter, a moment, a gradient, a reference: all float32
-_CHUNK_BYTES = 3 * 2**27  # logits of the head and what is made of them
+_STATE_BYTES = 4  # per parameter, gradient, reference or moment in float32
+_CHUNK_BYTES = 3 * 2**27  # a chunk of logits, and the arrays computed from it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpdateWork:
-    """One microbatch on a mesh.
+    """The update of one microbatch on a mesh.
 
     Attributes:
-      num_trained: parameters with a gradient; fewer than all with LoRA.
-      itemsize: bytes of an activation.
-      moment_bytes: of one of AdamW's two.
-      remat: layers are computed again from their input.
+      num_trained: parameters with a gradient; with LoRA fewer than all.
+      itemsize: bytes per activation.
+      moment_bytes: bytes per parameter of one of AdamW's two moments.
+      remat: layers are recomputed from their input in the backward pass.
     """
 
     architecture: Architecture
@@ -37,10 +37,10 @@ class UpdateWork:
 
     @property
     def own_flops(self) -> float:
-        """Products of the model, in all: forward, backward, and the reference.
+        """FLOPs of the matrix products on all devices: forward, backward, reference.
 
-        As if every token were the policy's. Of what is not trained no gradient is
-        computed, only that of its input; a layer that is computed again counts again.
+        As if every token counted in the loss. For frozen weights, only the gradient of
+        their input is computed. Recomputed layers count again.
         """
         is_whole = self.num_trained >= self.architecture.num_parameters
         layers, head = _forward_flops(self.architecture, self.rows, self.row_len)
@@ -49,10 +49,11 @@ class UpdateWork:
 
     @property
     def least_received(self) -> float:
-        """Bytes that a device must receive over `fsdp`: weights gathered twice, and
-        once for the reference, gradients summed and scattered once.
+        """Bytes that a device receives over `fsdp`, at least.
 
-        Of all weights but an embedding that is no head: its rows are looked up.
+        Weights are gathered twice, and once for the reference; gradients are summed and
+        scattered once. An embedding that is not the head is left out, because only some
+        of its rows are looked up.
         """
         a = self.architecture
         looked_up = 0 if a.has_tied_head else a.vocab_size * a.width
@@ -64,7 +65,7 @@ class UpdateWork:
 
     @property
     def trained_bytes(self) -> float:
-        """Of a device: parameters, trained or not, and the reference."""
+        """Bytes per device of all parameters and the reference."""
         num_all = self.architecture.num_parameters
         frozen = 0 if self.num_trained >= num_all else num_all
         kept = frozen + self.num_trained * (1 + self.has_reference)
@@ -72,22 +73,22 @@ class UpdateWork:
 
     @property
     def moments_bytes(self) -> float:
-        """Of a device: AdamW's two for each parameter."""
+        """Bytes per device of AdamW's moments."""
         return 2 * self.moment_bytes * self.num_trained / (self.fsdp * self.tensor)
 
     @property
     def sums_bytes(self) -> float:
-        """Of a device: gradients summed over microbatches."""
+        """Bytes per device of the gradients summed over microbatches."""
         return self.num_trained * _STATE_BYTES / (self.fsdp * self.tensor)
 
     @property
     def state_bytes(self) -> float:
-        """Of a device, at all times."""
+        """Bytes per device that are held throughout a run."""
         return self.trained_bytes + self.moments_bytes
 
     @property
     def update_bytes(self) -> float:
-        """Of a device, at the most: an estimate, where no compiler says it."""
+        """Estimated peak bytes per device during an update."""
         a, tensor = self.architecture, self.tensor
         positions = self.rows // (self.data * self.fsdp) * self.row_len
         heads = (a.num_heads + 2 * a.num_kv_heads) * a.head_width / tensor
@@ -97,7 +98,7 @@ class UpdateWork:
         layer = positions * self.itemsize * (4 * a.width + 3 * heads + 2 * wide)
         weights = layer_weights(a) / tensor * self.itemsize
         copy = a.num_parameters * self.itemsize / (self.fsdp * tensor)
-        # The head as it is gathered and as products read it, and its gradient.
+        # The gathered head, the copy that products read, and its gradient.
         head = a.vocab_size // tensor * a.width * (4 * self.itemsize + 4)
         return (
             self.state_bytes
@@ -110,12 +111,12 @@ class UpdateWork:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutWork:
-    """One replica with its slots full, as a device of it sees it.
+    """One replica with full slots; sizes and FLOPs are per device.
 
     Attributes:
-      tensor: devices that share the copy.
-      cached_tokens: that the cache has room for.
-      append_tokens: of observations, fed at once.
+      tensor: devices that share one copy of the policy.
+      cached_tokens: tokens that the KV cache holds.
+      append_tokens: observation tokens of one append.
     """
 
     architecture: Architecture
@@ -133,37 +134,37 @@ class RolloutWork:
 
     @property
     def slot_bytes(self) -> int:
-        """Of a slot that is given all of `max_len`."""
+        """Bytes of a slot with `max_len` tokens."""
         return slot_bytes(self.architecture, self.max_len, self.dtype, self.tensor)
 
     @property
     def cache_bytes(self) -> int:
-        """Of all slots together."""
+        """Bytes of the KV cache."""
         return slot_bytes(
             self.architecture, self.cached_tokens, self.dtype, self.tensor
         )
 
     @property
     def logits_bytes(self) -> float:
-        """Of a step of decoding: logits, and what sampling makes of them."""
+        """Bytes of a decoding step's logits and of the arrays that sampling makes."""
         return 3.0 * 4 * self.num_slots * self.architecture.vocab_size
 
     @property
     def decode_flops(self) -> float:
-        """Products of one step."""
+        """FLOPs of one decoding step."""
         a = self.architecture
         products = a.num_layers * layer_weights(a) + a.vocab_size * a.width
         attention = 4 * self.cached_tokens * a.num_layers * a.num_heads * a.head_width
         return (2.0 * self.num_slots * products + attention) / self.tensor
 
     def append_flops(self, num_tokens: int) -> float:
-        """Products of the layers for new tokens, without attention."""
+        """FLOPs of the layers for new tokens, without attention."""
         a = self.architecture
         return 2.0 * num_tokens * a.num_layers * layer_weights(a) / self.tensor
 
 
 def _forward_flops(a: Architecture, rows: int, row_len: int) -> tuple[float, float]:
-    """Of the layers, in which a token sees half of its row, and of the head."""
+    """FLOPs of the layers (causal attention: half a row per token), and of the head."""
     tokens = rows * row_len
     attention = 2.0 * row_len * tokens * a.num_layers * a.num_heads * a.head_width
     layers = 2.0 * tokens * a.num_layers * layer_weights(a) + attention
@@ -171,6 +172,6 @@ def _forward_flops(a: Architecture, rows: int, row_len: int) -> tuple[float, flo
 
 
 def layer_weights(a: Architecture) -> int:
-    """Numbers in the matrices of a layer."""
+    """Parameters in the matrices of one layer."""
     heads = (2 * a.num_heads + 2 * a.num_kv_heads) * a.head_width
     return a.width * (heads + 3 * a.mlp_width)

@@ -1,4 +1,4 @@
-"""Published figures of accelerators, and the machines that are made of them."""
+"""Published figures of accelerators, and machines by name."""
 
 import dataclasses
 import math
@@ -10,16 +10,16 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What a JAX device is, in bytes and seconds.
+    """The memory and rates of a JAX device.
 
     Attributes:
-      memory_bytes: of the device; of a TPU as much of it as libtpu 0.0.42 gives to
-        programs (16, 32, 95 or 192 GiB a chip are published).
-      flops: bfloat16 products a second.
-      memory_rate: bytes a second.
-      link_rate: bytes a second that come in from other chips, over all links together.
-      host_devices: devices of a process, where a machine has several hosts.
-      kinds: how JAX names it, in part.
+      memory_bytes: for TPUs, the memory that libtpu 0.0.42 gives to programs (16, 32,
+        95 or 192 GiB per chip are published).
+      flops: bfloat16 FLOP/s.
+      memory_rate: bytes per second.
+      link_rate: bytes per second received from other chips, over all links.
+      host_devices: devices per process, where a machine has several hosts.
+      kinds: prefixes of JAX's `device_kind`.
     """
 
     memory_bytes: int
@@ -31,10 +31,10 @@ class Chip:
 
 
 # TPUs: Google's pages "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e" and "TPU7x" (Cloud TPU
-# documentation, 2025). They give links in both directions together (v4, v5p: 2,400 and
-# 4,800 Gb/s in one); half of that comes in. A TPU7x chip is two JAX devices. Hosts of
-# several-host slices have four chips. GPUs: NVIDIA's data sheets of H100 SXM and H200
-# (products without sparsity; NVLink in both directions together is 900 GB/s).
+# documentation, 2025). Their link rates are for both directions together (v4, v5p:
+# 2,400 and 4,800 Gb/s for one); half of that is received. A TPU7x chip is two JAX
+# devices. Hosts of multi-host slices have four chips. GPUs: NVIDIA's data sheets of
+# H100 SXM and H200 (without sparsity; NVLink is 900 GB/s in both directions together).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         memory_bytes=int(30.75 * _GIB),
@@ -114,7 +114,7 @@ class Topology:
 
     @property
     def host_devices(self) -> int:
-        """Devices of a process."""
+        """Devices per process."""
         return min(self.num_devices, self.chip.host_devices)
 
     @property
@@ -125,7 +125,11 @@ class Topology:
 
 
 def topology(name: str) -> Topology:
-    """Errors: ValueError lists what is known, for a name that is not."""
+    """The machine of that name.
+
+    Raises:
+      ValueError: if the name is unknown; the error lists the known ones.
+    """
     generation, _, size = name.partition(":")
     if generation in _TORUS_AXES:
         num_axes = _TORUS_AXES[generation]
@@ -136,7 +140,7 @@ def topology(name: str) -> Topology:
         raise ValueError(
             f"topology {name!r} is unknown; known: v5e:AxB and v6e:AxB (v5e:4x4), "
             "v4:AxBxC, v5p:AxBxC and tpu7x:AxBxC (v5p:4x4x4), h100:N and h200:N; "
-            "without --topology the devices that are here"
+            "without --topology, plan uses the devices of this machine"
         )
     num_chips = math.prod(int(n) for n in size.split("x"))
     per_chip = 2 if generation == "tpu7x" else 1
@@ -144,7 +148,7 @@ def topology(name: str) -> Topology:
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The chip that JAX names so; None of one that is not in the table (a CPU)."""
+    """The chip of a JAX `device_kind`; None if it is not in the table (a CPU)."""
     named = [
         (len(kind), chip)
         for chip in CHIPS.values()

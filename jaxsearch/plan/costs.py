@@ -1,7 +1,6 @@
-"""What a compiled program computes, reads and sends, counted in its own text.
+"""FLOPs, memory traffic and communication, counted in the text of compiled programs.
 
-XLA's own analysis counts the body of a loop once, however often it runs, and layers
-are a loop.
+XLA's own cost analysis counts the body of a loop once, but layers are a loop.
 """
 
 import collections
@@ -25,12 +24,12 @@ _COLLECTIVES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Of one call of a program on one device.
+    """The costs of one call of a program on one device.
 
     Attributes:
-      flops: of products and of the kernels that are known.
-      memory_bytes: read from and written to the device's memory.
-      collectives: bytes that a device receives, by kind and mesh axes ("fsdp",
+      flops: of matrix products and of known kernels.
+      memory_bytes: bytes read from and written to the device's memory.
+      collectives: bytes received by the device, by kind and mesh axes ("fsdp",
         "data+fsdp").
     """
 
@@ -39,7 +38,7 @@ class Costs:
     collectives: Mapping[str, Mapping[str, float]]
 
     def received(self, *axes: str) -> float:
-        """Bytes of all kinds over groups that vary along any of these axes."""
+        """Bytes received by collectives along any of these axes."""
         return sum(
             num_bytes
             for by_axes in self.collectives.values()
@@ -51,39 +50,39 @@ class Costs:
 def costs(
     program: Program, mesh_shape: Mapping[str, int], *, unknown_trips: int = 1
 ) -> Costs:
-    """Of one call of a program, on one device.
+    """The costs of one call of a program on one device.
 
     Args:
       mesh_shape: sizes of the mesh axes, in the order of the mesh.
-      unknown_trips: rounds of a loop whose number is not in the program.
+      unknown_trips: trip count of loops whose own is not in the program.
     """
     flops = accessed = 0.0
     collectives = collections.defaultdict(lambda: collections.defaultdict(float))
     seen = set()
     for visit in program.visits(unknown_trips):
-        one = visit.instruction
-        flops += visit.times * flops_of(visit.computation, one)
+        instruction = visit.instruction
+        flops += visit.times * flops_of(visit.computation, instruction)
         if not visit.is_fused:
             accessed += visit.times * memory_bytes(program, visit)
-        kind = one.opcode.removesuffix("-start")
+        kind = instruction.opcode.removesuffix("-start")
         if visit.computation.name.startswith("all-reduce-scatter"):
-            # How a TPU's compiler writes one: a sum, of which each keeps a part.
+            # The TPU compiler's form of it: an all-reduce whose result is sliced.
             kind = kind.replace("all-reduce", "reduce-scatter")
         if kind not in _COLLECTIVES:
             continue
-        # A gather that goes on beside products, of a loop even, stands in each of
-        # their fusions; the first is where it begins.
+        # A gather that overlaps with products appears in each of their fusions, also
+        # across a loop; it begins in the first instruction.
         if visit.is_fused:
-            dims = tuple(array.dims for array in one.arrays)
-            channel = (one.attribute("channel_id"), kind, dims)
+            dims = tuple(array.dims for array in instruction.arrays)
+            channel = (instruction.attribute("channel_id"), kind, dims)
             if channel in seen:
                 continue
             seen.add(channel)
-        group = group_of(one, math.prod(mesh_shape.values()))
+        group = group_of(instruction, math.prod(mesh_shape.values()))
         if len(group) == 1:
             continue
         axes = axes_of(group, mesh_shape)
-        sent = sum(x.num_bytes for x in visit.computation.operands(one))
+        sent = sum(x.num_bytes for x in visit.computation.operands(instruction))
         received = received_bytes(kind, sent, len(group))
         collectives[kind][axes] += visit.times * received
     return Costs(

@@ -1,4 +1,4 @@
-"""What stands in a device's memory, phase by phase, and how long a step must take."""
+"""Memory of a device in each phase, and a lower bound of a step's time."""
 
 import dataclasses
 import functools
@@ -14,20 +14,20 @@ from jaxsearch.plan.programs import APPEND, DECODE, GRADIENT, PREFILL, STEP
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """A device through a step.
+    """The memory of one device during a step.
 
-    While it updates, rollouts hold nothing; while it rolls out, what is trained stays:
-    parameters, moments and the reference.
+    During the update, rollouts hold no memory. During rollouts, parameters, moments and
+    the reference stay.
     """
 
     machine: Machine
     update: UpdateWork
     rollout: RolloutWork
-    parts: Mapping[str, Measured]
+    programs: Mapping[str, Measured]
 
     @property
     def update_bytes(self) -> float:
-        gradient, step = self.parts[GRADIENT], self.parts[STEP]
+        gradient, step = self.programs[GRADIENT], self.programs[STEP]
         moments = self.update.moments_bytes
         return max(
             gradient.held_bytes + gradient.extra_bytes + moments,
@@ -36,28 +36,28 @@ class Fit:
 
     @property
     def rollout_bytes(self) -> float:
-        return self._beside_slots + self.rollout.cache_bytes
+        return self._bytes_without_slots + self.rollout.cache_bytes
 
     @functools.cached_property
-    def _beside_slots(self) -> float:
-        """All but the slots: state, parameters of rollouts, what programs need."""
-        extra = max(self.parts[name].extra_bytes for name in (APPEND, DECODE))
-        # Prompts that were prefilled wait beside the slots.
-        prompts = self.parts[PREFILL].extra_bytes
+    def _bytes_without_slots(self) -> float:
+        """Bytes of the state, rollout parameters and temporaries, without the slots."""
+        extra = max(self.programs[name].extra_bytes for name in (APPEND, DECODE))
+        # Prefilled prompts wait outside the slots.
+        prompts = self.programs[PREFILL].extra_bytes
         return self.update.state_bytes + self.rollout.params_bytes + extra + prompts
 
     @property
     def slots_that_fit(self) -> int | None:
-        """Of the configured length; None where the memory is not known."""
+        """Slots of the configured length that fit; None if the memory is unknown."""
         if self.machine.chip is None:
             return None
-        free = self.machine.chip.memory_bytes - self._beside_slots
+        free = self.machine.chip.memory_bytes - self._bytes_without_slots
         return max(0, int(free // self.rollout.slot_bytes))
 
     @property
     def reasons(self) -> list[str]:
-        """Why it does not fit, one sentence each."""
-        if self.machine.chip is None or not self.parts:
+        """Why the run does not fit, one sentence each."""
+        if self.machine.chip is None or not self.programs:
             return []
         found, memory = [], self.machine.chip.memory_bytes
         if self.update_bytes > memory:
@@ -70,7 +70,7 @@ class Fit:
             found.append(
                 f"one copy of the policy for rollouts, {gb(copy)}, does not fit the "
                 f"{self.machine.host_devices} devices of a process, which have "
-                f"{gb(max(0, of_process))} beside what is trained"
+                f"{gb(max(0, of_process))} apart from the training state"
             )
         elif self.rollout_bytes > memory:
             found.append(
@@ -80,7 +80,7 @@ class Fit:
         return found
 
     def record(self) -> dict[str, Any]:
-        if not self.parts:
+        if not self.programs:
             return {}
         chip = self.machine.chip
         return {
@@ -100,14 +100,14 @@ def step_seconds(
     machine: Machine,
     update: UpdateWork,
     rollout: RolloutWork,
-    parts: Mapping[str, Measured],
+    programs: Mapping[str, Measured],
 ) -> dict[str, float]:
-    """The least seconds of a step in which every rollout is as long as it may be.
+    """Lower bounds in seconds for a step whose rollouts all have the maximal length.
 
-    Each is full of observations up to its last turn. All slots are busy all the time,
-    and on average half full; nothing waits for anything.
+    Each is filled with observations up to its last turn. All slots are always busy, and
+    half full on average, and nothing waits.
     """
-    if machine.chip is None or not parts:
+    if machine.chip is None or not programs:
         return {}
     budgets = config.rollout
     num_rollouts = stage.questions_per_step * stage.group_size
@@ -120,13 +120,13 @@ def step_seconds(
         num_processes = machine.num_devices // machine.host_devices
         replicas = budgets.replicas * num_processes
     rounds = num_rollouts / replicas
-    decode = parts[DECODE].least_seconds(machine.chip)
-    # The least that a step must read, whatever its program does besides.
+    decode = programs[DECODE].least_seconds(machine.chip)
+    # A decoding step reads at least this, whatever else its program reads.
     read = rollout.params_bytes + rollout.cache_bytes / 2
     decode["memory"] = read / machine.chip.memory_rate
 
     def least(name: str) -> float:
-        return max(parts[name].least_seconds(machine.chip).values())
+        return max(programs[name].least_seconds(machine.chip).values())
 
     appended = max(1, rollout.append_tokens)
     return {

@@ -1,4 +1,4 @@
-"""Products in compiled programs."""
+"""FLOPs of the matrix products in compiled programs."""
 
 import math
 import re
@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction
 
-# Products of queries with keys or values that a kernel for whole rows computes; half of
-# each, since a token sees only those before it.
+# Matrix products of the splash attention kernels. Each computes half of a square,
+# because attention is causal.
 _SPLASH_PRODUCTS = {
     "splash_mha_fwd": 2,
     "splash_mha_dq": 3,
@@ -16,31 +16,36 @@ _SPLASH_PRODUCTS = {
 }
 
 
-def flops_of(computation: Computation, one: Instruction) -> float:
-    """Of one run of an instruction: products, and kernels that are known."""
-    if one.opcode == "dot":
-        contracted = _numbers(one.attributes, "lhs_contracting_dims")
-        dims = computation.operand(one, 0).arrays[0].dims
+def flops_of(computation: Computation, instruction: Instruction) -> float:
+    """FLOPs of an instruction: of matrix products, and of known kernels."""
+    if instruction.opcode == "dot":
+        contracted = _numbers(instruction.attributes, "lhs_contracting_dims")
+        dims = computation.operand(instruction, 0).arrays[0].dims
         inner = math.prod(dims[i] for i in contracted)
-        return 2.0 * one.arrays[0].num_elements * inner
-    if one.opcode == "convolution":
+        return 2.0 * instruction.arrays[0].num_elements * inner
+    if instruction.opcode == "convolution":
         return _convolution_flops(
-            one,
-            computation.operand(one, 0).arrays[0],
-            computation.operand(one, 1).arrays[0],
+            instruction,
+            computation.operand(instruction, 0).arrays[0],
+            computation.operand(instruction, 1).arrays[0],
         )
-    if one.opcode == "custom-call":
-        return _kernel_flops(computation, one)
+    if instruction.opcode == "custom-call":
+        return _kernel_flops(computation, instruction)
     return 0.0
 
 
-def _convolution_flops(one: Instruction, left: ArrayShape, right: ArrayShape) -> float:
-    """TPUs have no other product: a free axis of both sides is a window that is padded
-    so far that it meets each input once. Only what is not padding counts."""
-    labels = one.attribute("dim_labels")
+def _convolution_flops(
+    instruction: Instruction, left: ArrayShape, right: ArrayShape
+) -> float:
+    """FLOPs of a convolution, without those of padding.
+
+    On TPUs every matrix product is compiled to a convolution, in which a free axis of
+    both sides becomes a window, padded so that it meets each input once.
+    """
+    labels = instruction.attribute("dim_labels")
     of_left, rest = labels.split("_", 1)
     of_right, of_out = rest.split("->")
-    window = re.search(r"window=\{([^}]*)\}", one.attributes)
+    window = re.search(r"window=\{([^}]*)\}", instruction.attributes)
     fields = dict(f.split("=") for f in window.group(1).split()) if window else {}
     spatial = sorted(label for label in of_out if label.isdigit())
 
@@ -51,7 +56,7 @@ def _convolution_flops(one: Instruction, left: ArrayShape, right: ArrayShape) ->
     for i, label in enumerate(spatial):
         size = left.dims[of_left.index(label)]
         taps = right.dims[of_right.index(label)]
-        outs = one.arrays[0].dims[of_out.index(label)]
+        outs = instruction.arrays[0].dims[of_out.index(label)]
         low = int(values("pad", "0_0")[i].split("_")[0])
         stride, left_step, right_step = (
             int(values(name, "1")[i]) for name in ("stride", "lhs_dilate", "rhs_dilate")
@@ -61,22 +66,22 @@ def _convolution_flops(one: Instruction, left: ArrayShape, right: ArrayShape) ->
             np.sum((at >= 0) & (at % left_step == 0) & (at // left_step < size))
         )
     batch = left.dims[of_left.index("b")] // int(
-        one.attribute("batch_group_count") or 1
+        instruction.attribute("batch_group_count") or 1
     )
     inputs, outputs = (right.dims[of_right.index(label)] for label in "io")
     return 2.0 * pairs * batch * inputs * outputs
 
 
-def _kernel_flops(computation: Computation, one: Instruction) -> float:
-    given = [x.arrays[0] for x in computation.operands(one) if x.arrays]
-    numbers = [array for array in given if array.dtype in ("bf16", "f32")]
+def _kernel_flops(computation: Computation, instruction: Instruction) -> float:
+    arrays = [x.arrays[0] for x in computation.operands(instruction) if x.arrays]
+    numbers = [array for array in arrays if array.dtype in ("bf16", "f32")]
     for name, num_products in _SPLASH_PRODUCTS.items():
-        if name in one.name:
-            # Queries [B N T H] come first among what is no mask; one row has no B.
+        if name in instruction.name:
+            # The first array that is not a mask has the queries, [B N T H] or [N T H].
             query = numbers[0]
             return float(num_products * query.num_elements * query.dims[-2])
-    if "paged_attention" in one.name:
-        # Every cached token with every query head: pages are the largest, [K P W H].
+    if "paged_attention" in instruction.name:
+        # Every cached token with every query head; pages [K P W H] are the largest.
         query, pages = numbers[0], max(numbers, key=lambda x: x.num_elements)
         return 4.0 * math.prod(pages.dims[1:3]) * math.prod(query.dims[1:])
     return 0.0

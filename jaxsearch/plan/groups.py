@@ -1,4 +1,4 @@
-"""Between which devices a collective goes, and how much comes to each."""
+"""The devices of a collective, and the bytes that each of them receives."""
 
 import math
 import re
@@ -9,9 +9,9 @@ import numpy as np
 from jaxsearch.plan.hlo import Instruction
 
 
-def group_of(one: Instruction, num_devices: int) -> Sequence[int]:
-    """The devices, by their place in the mesh, that one of them exchanges with."""
-    text = one.attributes
+def group_of(instruction: Instruction, num_devices: int) -> Sequence[int]:
+    """The first group of devices that communicate, as indices into the mesh."""
+    text = instruction.attributes
     pairs = re.search(r"source_target_pairs=\{(\{[^=]*?\})\}", text)
     if pairs:
         found = [tuple(map(int, p)) for p in re.findall(r"\{(\d+),(\d+)\}", pairs[1])]
@@ -39,7 +39,7 @@ def group_of(one: Instruction, num_devices: int) -> Sequence[int]:
 
 
 def _ring(pairs: Sequence[tuple[int, int]]) -> Sequence[int]:
-    """The devices among which what the first one sends goes round."""
+    """The devices in the ring that starts at the first pair."""
     targets = dict(pairs)
     ring = [pairs[0][0]]
     while (after := targets.get(ring[-1])) is not None and after not in ring:
@@ -48,17 +48,17 @@ def _ring(pairs: Sequence[tuple[int, int]]) -> Sequence[int]:
 
 
 def axes_of(group: Sequence[int], mesh_shape: Mapping[str, int]) -> str:
-    """Names of the mesh axes along which a group's devices differ, joined by +."""
-    places = np.unravel_index(list(group), tuple(mesh_shape.values()))
+    """Mesh axes along which a group's devices differ, joined by "+"."""
+    coordinates = np.unravel_index(list(group), tuple(mesh_shape.values()))
     return "+".join(
         axis
-        for axis, place in zip(mesh_shape, places, strict=True)
-        if len(set(place.tolist())) > 1
+        for axis, values in zip(mesh_shape, coordinates, strict=True)
+        if len(set(values.tolist())) > 1
     )
 
 
 def received_bytes(kind: str, sent: int, size: int) -> float:
-    """Bytes that come to each of `size` devices that all give `sent`."""
+    """Bytes received by each of `size` devices that all contribute `sent` bytes."""
     share = (size - 1) / size
     return (
         sent

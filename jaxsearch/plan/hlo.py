@@ -1,4 +1,4 @@
-"""Compiled programs as XLA prints them, read into instructions."""
+"""A parser for the text of compiled XLA programs."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ _BITS = {"pred": 8, "s4": 4, "u4": 4, "token": 0, "opaque": 0}
 
 
 class ArrayShape(NamedTuple):
-    """An array as a program holds it; `is_on_chip`: not in the device's memory."""
+    """The type of an array; if `is_on_chip`, it is not in the device's memory."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -32,7 +32,7 @@ class ArrayShape(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line: its result, what it does, what it reads, and the rest of it."""
+    """One instruction: result, opcode, operands and attributes."""
 
     name: str
     shape: str
@@ -50,18 +50,18 @@ class Instruction:
         return sum(array.num_bytes for array in self.arrays)
 
     def attribute(self, name: str) -> str | None:
-        """The word behind `name=`, without a leading %."""
+        """The word after `name=`, without a leading %."""
         found = re.search(rf"\b{name}=%?([^\s,{{}}]+)", self.attributes)
         return found and found.group(1)
 
     @property
     def number(self) -> int:
-        """Of a parameter or of a constant that is one."""
+        """The number of a parameter, or the value of an integer constant."""
         return int(self.attributes)
 
     @property
     def called(self) -> tuple[str, ...]:
-        """Computations that run as part of it, once each; not those of a loop."""
+        """Computations that it runs once each; those of a loop are left out."""
         names = [self.attribute("calls")]
         if self.opcode in ("call", "call-start", "async-start"):
             names.append(self.attribute("to_apply"))
@@ -73,7 +73,7 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions in order, by name."""
+    """A computation: instructions by name, in order."""
 
     name: str
     instructions: Mapping[str, Instruction]
@@ -90,12 +90,12 @@ class Computation:
 
 
 class Visit(NamedTuple):
-    """An instruction, how often it runs, and what it is a part of.
+    """An instruction in its context.
 
     Attributes:
-      times: in one call of the program.
-      host: the computation outside of all fusions that runs it.
-      is_fused: whether it is inside a fusion.
+      times: how often it runs in one call of the program.
+      host: the computation outside all fusions that runs it.
+      is_fused: it is inside a fusion.
     """
 
     computation: Computation
@@ -107,23 +107,23 @@ class Visit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program: one device's part of it."""
+    """A compiled program of one device."""
 
     computations: Mapping[str, Computation]
     entry: str
 
     @classmethod
     def read(cls, text: str) -> "Program":
-        """From the text of `compiled.as_text()`."""
+        """Parses the text of `compiled.as_text()`."""
         computations, entry = {}, ""
         name, lines = None, []
         for line in _joined_lines(text):
-            # A header ends in an opening brace and has no assignment before it.
+            # A header ends in an opening brace.
             if name is None and line.endswith("{") and "->" in line:
                 header = re.match(r"(ENTRY )?%?([\w.\-]+) ", line)
                 name, lines = header.group(2), []
                 entry = name if header.group(1) else entry
-            # Behind the brace may stand whose computation it was: a SparseCore's.
+            # The closing brace may be followed by a note, as for SparseCore.
             elif name is not None and line.startswith("}"):
                 parsed = [_instruction(one) for one in lines]
                 computations[name] = Computation(name, {i.name: i for i in parsed})
@@ -133,10 +133,10 @@ class Program:
         return cls(computations, entry)
 
     def visits(self, unknown_trips: int) -> Iterator[Visit]:
-        """Every instruction that runs, with how often.
+        """Every instruction that runs, with its number of runs.
 
         Args:
-          unknown_trips: rounds of a loop whose number is not in the program.
+          unknown_trips: trip count of loops whose own is not in the program.
         """
         yield from self._visits(self.entry, 1, self.entry, False, unknown_trips)
 
@@ -157,7 +157,7 @@ class Program:
                 yield from self._visits(called, times, host, fused, unknown)
 
     def _trips(self, loop: Instruction, around: Computation) -> int | None:
-        """Rounds of a loop that counts up to a constant; None of any other."""
+        """The trip count of a loop that counts up to a constant; None for others."""
         known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
         if known:
             return int(known.group(1))
@@ -168,12 +168,12 @@ class Program:
         counter, bound = condition.operands(root)
         if bound.opcode != "constant":
             return None
-        place = int(counter.attribute("index"))
+        index = int(counter.attribute("index"))
         body = self.computations[loop.attribute("body")]
-        after = body.operand(body.root, place)
-        # XLA unrolls some loops in pairs: they count by two.
+        after = body.operand(body.root, index)
+        # XLA unrolls some loops in pairs, which then count by two.
         steps = [x.number for x in body.operands(after) if x.opcode == "constant"]
-        before = around.operand(around.operand(loop, 0), place)
+        before = around.operand(around.operand(loop, 0), index)
         start = before.number if before.opcode == "constant" else 0
         return -(-(bound.number - start) // (steps[0] if steps else 1))
 
@@ -188,7 +188,7 @@ def _arrays(text: str) -> tuple[ArrayShape, ...]:
 
 
 def _joined_lines(text: str) -> Iterator[str]:
-    """Lines, with those put together that an attribute with line breaks has cut."""
+    """The lines of a program; attributes with line breaks are joined to one line."""
     waiting = ""
     for line in text.splitlines():
         if not waiting and "kernel_metadata={" in line and line.endswith("={"):
@@ -219,7 +219,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis that `text` begins with is closed."""
+    """Index of the parenthesis that closes the first character of `text`."""
     depth = 0
     for i, char in enumerate(text):
         depth += (char == "(") - (char == ")")

@@ -1,4 +1,4 @@
-"""The devices that programs are compiled for."""
+"""The devices that a plan is for."""
 
 import dataclasses
 import os
@@ -10,14 +10,14 @@ from jaxsearch.plan.chips import Chip, Topology, chip_of, topology
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Devices to compile for, which may be elsewhere or nowhere.
+    """Devices to plan for, which need not be attached.
 
     Attributes:
       chip: None for a CPU.
-      devices: None where no compiler is at hand: then there is only arithmetic.
-      local: those of one process; its rollouts run there.
-      host_devices: how many these are.
-      backend: as `jax.default_backend` names it there.
+      devices: to compile for; None without a compiler: the plan is then arithmetic.
+      local: the devices of one process, on which it rolls out.
+      host_devices: their number.
+      backend: as `jax.default_backend` would name it.
     """
 
     name: str
@@ -29,28 +29,29 @@ class Machine:
     backend: str
 
     def of_multiple(self, number: int) -> "Machine":
-        """This one if its devices are a multiple of `number`, or one that has so many.
+        """This machine if its devices are a multiple of `number`, else one of `number`.
 
-        For arithmetic alone, about a run that was written for another machine.
+        For arithmetic about a run that was written for another machine.
         """
         if self.num_devices % number == 0:
             return self
         return dataclasses.replace(
             self,
-            name=f"{number} devices as here ({self.name})",
+            name=f"{number} devices of this kind ({self.name})",
             num_devices=number,
             host_devices=number,
         )
 
 
 def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
-    """The machine of that name, or that of the devices that are here.
+    """The machine of that name, or this machine if the name is None.
 
     Args:
-      is_compiled: whether the compiler of its devices is wanted, if there is one.
+      is_compiled: open the compiler of its devices, if there is one.
 
-    Errors: ValueError for an unknown name, a shape that libtpu has no such machine
-    of, or TPUs without libtpu.
+    Raises:
+      ValueError: if the name is unknown, if libtpu knows no machine of that shape, or
+        for TPUs if libtpu is not installed.
     """
     if name is None:
         devices, local = tuple(jax.devices()), tuple(jax.local_devices())
@@ -68,7 +69,7 @@ def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
     if wanted.is_tpu and is_compiled:
         devices = local = _tpu_devices(wanted)
         if wanted.num_devices > wanted.host_devices:
-            # A part of a larger machine is none that can be compiled for.
+            # libtpu compiles for whole machines, not for a part of a larger one.
             local = _tpu_devices(wanted.host)
     return Machine(
         name=name,
@@ -82,13 +83,14 @@ def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
 
 
 def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
-    """Descriptions of TPUs, from the compiler that libtpu brings.
+    """Descriptions of TPUs from libtpu.
 
-    Errors: ValueError if it is not installed, or knows no machine of that shape.
+    Raises:
+      ValueError: if libtpu is not installed, or knows no machine of that shape.
     """
-    # Else it asks Google's cloud which machine this is, and waits.
+    # Otherwise libtpu asks Google's cloud for this machine's metadata, and waits.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    # It takes no device, so a process that has them need not be waited for.
+    # It opens no device, so it need not wait for a process that has them.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         import libtpu  # noqa: F401
@@ -100,7 +102,7 @@ def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
     try:
-        # The two cores of a v4 chip are one device to JAX.
+        # JAX takes the two cores of a v4 chip for one device.
         options = {"chip_config_name": "megacore"} if wanted.generation == "v4" else {}
         described = topologies.get_topology_desc(
             topology_name=wanted.name, platform="tpu", **options

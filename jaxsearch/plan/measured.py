@@ -1,4 +1,4 @@
-"""A program compiled, and what is read from it."""
+"""Compiling a program, and its costs."""
 
 import dataclasses
 import sys
@@ -15,12 +15,12 @@ from jaxsearch.plan.hlo import Program
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One call of a program on one device.
+    """The costs of one call of a program on one device.
 
     Attributes:
-      held_bytes: of its arguments, which may be there before and after.
-      extra_bytes: of what it needs beside them: temporaries, new results, its code.
-      seconds: that compiling took; None for what is computed without a compiler.
+      held_bytes: bytes of its arguments.
+      extra_bytes: bytes of temporaries, new results and code.
+      seconds: compile time; None if it was not compiled.
     """
 
     held_bytes: int | float
@@ -29,7 +29,7 @@ class Measured:
     seconds: float | None = None
 
     def least_seconds(self, chip: Chip | None) -> dict[str, float]:
-        """At the chip's published rates, for each thing it does; {} without them."""
+        """Lower bounds by resource at the chip's published rates; {} without a chip."""
         if chip is None:
             return {}
         received = sum(sum(by.values()) for by in self.costs.collectives.values())
@@ -40,7 +40,7 @@ class Measured:
         }
 
     def record(self, chip: Chip | None) -> dict[str, Any]:
-        """As JSON values."""
+        """The costs as JSON values."""
         times = self.least_seconds(chip)
         return {
             "held_bytes": self.held_bytes,
@@ -55,7 +55,7 @@ class Measured:
 
 
 class TooLargeError(ValueError):
-    """A program that its compiler finds no room for; the text is the compiler's."""
+    """A program that does not fit the memory, with the compiler's message."""
 
 
 def measured(
@@ -65,9 +65,10 @@ def measured(
     *,
     unknown_trips: int = 1,
 ) -> Measured:
-    """Compiles what `lower` gives; a line on stderr says that it is on its way.
+    """Compiles the result of `lower`, with a line of progress on stderr.
 
-    Errors: TooLargeError where the device's memory is too small for it.
+    Raises:
+      TooLargeError: if the program does not fit the device's memory.
     """
     started = time.perf_counter()
     print(f"compiling {name} ...", end=" ", file=sys.stderr, flush=True)
@@ -94,6 +95,6 @@ def measured(
 
 
 def _shortage(text: str) -> str:
-    """The sentence of XLA's that says how much was asked and how much there is."""
+    """The line of XLA's message with the memory needed and available."""
     lines = [line.strip() for line in text.splitlines()]
     return next((line for line in lines if "Used" in line), lines[0])

@@ -1,4 +1,4 @@
-"""`jaxsearch plan`: whether a run fits a machine, and what it costs there."""
+"""`jaxsearch plan`: whether a run fits a machine, and the time of a step there."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 from jaxsearch.plan.fit import Fit, step_seconds
 from jaxsearch.plan.machine import Machine, open_machine
 from jaxsearch.plan.measured import Measured, TooLargeError
-from jaxsearch.plan.programs import GRADIENT, compiled_parts, computed_parts
+from jaxsearch.plan.programs import GRADIENT, compile_programs, estimate_programs
 from jaxsearch.plan.suggest import suggestion
 from jaxsearch.rl.batching import num_batch_rows
 from jaxsearch.rollout.budgets import row_buckets
@@ -30,24 +30,25 @@ from jaxsearch.run.sampler import rollout_budgets
 def plan(
     config: RunConfig, topology: str | None = None, *, is_compiled: bool = True
 ) -> dict[str, Any]:
-    """What the last RL stage of a run takes of a machine, as JSON values.
+    """The memory and time that a run's last RL stage needs, as JSON values.
 
     Args:
-      topology: as `chips.topology` reads it; None: the devices that are here.
-      is_compiled: compile where a compiler is at hand; else there is only arithmetic,
-        for which as many of the CPUs that are here are imagined as the run needs.
+      topology: name of a machine (`chips.topology`); None for this machine.
+      is_compiled: compile the programs if there is a compiler. Otherwise the plan is
+        arithmetic, for as many devices like those of this machine as the run needs.
 
-    Errors: ValueError, before anything is compiled, for a machine or a model that is
-    not known, axes that do not multiply to the devices, and sizes that do not divide.
+    Raises:
+      ValueError: before anything is compiled, if the machine or the model is unknown,
+        if mesh axes do not multiply to the devices, or if sizes do not divide.
     """
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     if not stages:
-        raise ValueError("plan is of rollouts and their update: no stage is an RLStage")
+        raise ValueError("plan is for RL stages, and this config has none")
     stage = stages[-1]
     architecture, source = planned_architecture(config)
     machine = open_machine(topology, is_compiled=is_compiled)
     if topology is None and not is_compiled and machine.chip is None:
-        machine = machine.of_multiple(_least_devices(config))
+        machine = machine.of_multiple(_device_multiple(config))
     sizes = meshes.mesh_sizes(config.mesh, machine.num_devices)
     network = Transformer(
         architecture=architecture,
@@ -57,16 +58,16 @@ def plan(
     _check(network, sizes, config.rollout.tensor, machine)
     update = update_work(config, stage, network, sizes)
     rollout = rollout_work(config, network, machine.backend)
-    parts: Mapping[str, Measured] = {}
+    programs: Mapping[str, Measured] = {}
     reasons = []
     try:
         if machine.devices is None:
-            parts = computed_parts(config, stage, update, rollout)
+            programs = estimate_programs(config, stage, update, rollout)
         else:
-            parts = compiled_parts(config, stage, architecture, machine)
+            programs = compile_programs(config, stage, architecture, machine)
     except TooLargeError as error:
         reasons.append(str(error))
-    fit = Fit(machine=machine, update=update, rollout=rollout, parts=parts)
+    fit = Fit(machine=machine, update=update, rollout=rollout, programs=programs)
     reasons += fit.reasons
     return {
         "model": config.model.path or "random weights",
@@ -79,11 +80,11 @@ def plan(
         "mesh": sizes,
         "rollout_tensor": rollout.tensor,
         "microbatch": [update.rows, update.row_len],
-        "programs": {name: part.record(machine.chip) for name, part in parts.items()},
+        "programs": {name: p.record(machine.chip) for name, p in programs.items()},
         **fit.record(),
-        **_shares(parts, update),
+        **_shares(programs, update),
         "least_step_seconds": step_seconds(
-            config, stage, machine, update, rollout, parts
+            config, stage, machine, update, rollout, programs
         ),
         "fits": None if machine.chip is None else not reasons,
         "reasons": reasons,
@@ -91,17 +92,17 @@ def plan(
     }
 
 
-def _least_devices(config: RunConfig) -> int:
-    """What the number of devices must be a multiple of."""
+def _device_multiple(config: RunConfig) -> int:
+    """The number of devices must be a multiple of this."""
     mesh = config.mesh
-    spread = (mesh.data or 1) * (mesh.fsdp or 1) * mesh.tensor
-    return math.lcm(spread, config.rollout.tensor)
+    sharded = (mesh.data or 1) * (mesh.fsdp or 1) * mesh.tensor
+    return math.lcm(sharded, config.rollout.tensor)
 
 
 def update_work(
     config: RunConfig, stage: RLStage, network: Transformer, sizes: Mapping[str, int]
 ) -> UpdateWork:
-    """The microbatch of the longest rows."""
+    """The update of a microbatch of the longest rows."""
     row_len = row_buckets(config.rollout.max_len)[-1]
     _, trained = split(network.lora, network.shapes)
     return UpdateWork(
@@ -118,7 +119,7 @@ def update_work(
 
 
 def rollout_work(config: RunConfig, network: Transformer, backend: str) -> RolloutWork:
-    """A replica with every slot full."""
+    """A replica whose slots are all full."""
     budgets = rollout_budgets(config.rollout)
     shapes = Shapes(budgets, backend)
     row_len, rows = max(shapes.append_rows.items())
@@ -136,7 +137,7 @@ def rollout_work(config: RunConfig, network: Transformer, backend: str) -> Rollo
 def _check(
     network: Transformer, sizes: Mapping[str, int], tensor: int, machine: Machine
 ) -> None:
-    """Errors: ValueError names what does not divide by the devices that share it."""
+    """Raises ValueError if a size does not divide by the devices that share it."""
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     param_shardings(network, mesh)
     if machine.host_devices % tensor:
@@ -148,12 +149,12 @@ def _check(
     meshes.shardings(replica, network.logical_axes, network.shapes, RULES)
 
 
-def _shares(parts: Mapping[str, Measured], update: UpdateWork) -> dict[str, float]:
-    """What the update computes and receives, beside the least possible."""
-    if not parts:
+def _shares(programs: Mapping[str, Measured], update: UpdateWork) -> dict[str, float]:
+    """FLOPs and traffic of the update, compared with the least possible."""
+    if not programs:
         return {}
     num_devices = update.data * update.fsdp * update.tensor
-    costs = parts[GRADIENT].costs
+    costs = programs[GRADIENT].costs
     shares = {"flops_of_own": costs.flops * num_devices / update.own_flops}
     if update.fsdp > 1:
         received = costs.received("fsdp")

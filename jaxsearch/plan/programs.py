@@ -1,4 +1,4 @@
-"""The programs of a step, measured: by the target's compiler, or by arithmetic."""
+"""The costs of a step's programs, from a compiler or by arithmetic."""
 
 import sys
 
@@ -16,21 +16,22 @@ from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.run.network import make_transformer
 from jaxsearch.run.sampler import rollout_budgets
 
-# By their names in a plan. An update is `gradient` for each microbatch, then `step`.
+# Names in a plan. An update runs `gradient` for each microbatch, then `step`.
 GRADIENT, STEP, PREFILL, APPEND, DECODE = (
     *("gradient", "step"),
     *("prefill", "append", "decode"),
 )
-Parts = dict[str, Measured]
+Measurements = dict[str, Measured]
 
 
-def compiled_parts(
+def compile_programs(
     config: RunConfig, stage: RLStage, architecture: Architecture, machine: Machine
-) -> Parts:
-    """Compiled for the machine, in their largest shapes.
+) -> Measurements:
+    """Compiles the programs for the machine, in their largest shapes.
 
-    Errors: ValueError for attention that the machine has no kernel of; TooLargeError
-    for a program that does not fit it.
+    Raises:
+      ValueError: if the attention kernel cannot run on the machine.
+      TooLargeError: if a program does not fit its memory.
     """
     mesh = meshes.make_mesh(config.mesh, list(machine.devices))
     transformer = make_transformer(config.model, architecture, mesh)
@@ -51,7 +52,7 @@ def compiled_parts(
     )
     shared = dict(replica.shape)
     print(f"{architecture.num_parameters:,} parameters, {sizes}", file=sys.stderr)
-    # The short ones first: what is wrong shows early.
+    # The quick ones first, to fail early.
     return {
         STEP: measured(STEP, training.apply, sizes),
         PREFILL: measured(PREFILL, rollouts.prefill, shared),
@@ -63,17 +64,17 @@ def compiled_parts(
     }
 
 
-def computed_parts(
+def estimate_programs(
     config: RunConfig, stage: RLStage, update: UpdateWork, rollout: RolloutWork
-) -> Parts:
-    """The same by arithmetic, where no compiler is at hand: what they must take."""
+) -> Measurements:
+    """The same by arithmetic, for use without a compiler: lower bounds."""
     num_devices = update.data * update.fsdp * update.tensor
     state, params = update.state_bytes, rollout.params_bytes
     sums = update.sums_bytes
     num_prompts = rollout_budgets(config.rollout).num_prompts(stage.group_size)
     prompt_tokens = num_prompts * config.rollout.max_prompt_len
 
-    def part(
+    def estimate(
         held: float, extra: float, flops: float, accessed: float, received: float = 0.0
     ) -> Measured:
         gathered = {"all-gather": {"fsdp": received}} if received else {}
@@ -85,18 +86,20 @@ def computed_parts(
 
     held = params + rollout.cache_bytes
     return {
-        GRADIENT: part(
+        GRADIENT: estimate(
             update.trained_bytes + sums,
             update.update_bytes - state - sums,
             update.own_flops / num_devices,
-            # Weights in every pass, in the dtype of products, and the sums.
+            # Weights in every pass, in the dtype of the products, and the sums.
             4 * params * rollout.tensor / update.tensor + 2 * sums,
             update.least_received,
         ),
-        STEP: part(state + sums, 0.0, 0.0, 2 * state + sums),
-        PREFILL: part(params, 0.0, rollout.append_flops(prompt_tokens), params),
-        APPEND: part(held, 0.0, rollout.append_flops(rollout.append_tokens), params),
-        DECODE: part(
+        STEP: estimate(state + sums, 0.0, 0.0, 2 * state + sums),
+        PREFILL: estimate(params, 0.0, rollout.append_flops(prompt_tokens), params),
+        APPEND: estimate(
+            held, 0.0, rollout.append_flops(rollout.append_tokens), params
+        ),
+        DECODE: estimate(
             held,
             rollout.logits_bytes,
             rollout.decode_flops,

@@ -1,4 +1,4 @@
-"""The programs of rollouts with shapes in place of arrays: nothing is allocated."""
+"""The programs of rollouts, lowered with shapes; nothing is allocated."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.plan.sharded_shapes import placed
+from jaxsearch.plan.sharded_shapes import with_shardings
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     on_replica,
@@ -30,7 +30,7 @@ Lowered = Any  # jax.stages.Lowered
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Rollouts:
-    """The programs of one replica, in their largest shapes.
+    """The device programs of one replica, in their largest shapes.
 
     Attributes:
       mesh: of the replica.
@@ -55,17 +55,17 @@ class Rollouts:
     @functools.cached_property
     def params(self) -> Params:
         shapes = jax.eval_shape(self.transformer.for_rollouts, self.transformer.shapes)
-        return placed(shapes, rollout_shardings(self.mesh, self.transformer))
+        return with_shardings(shapes, rollout_shardings(self.mesh, self.transformer))
 
     @functools.cached_property
     def slots(self) -> Slots:
         make = functools.partial(initial_slots, self.shapes, self.transformer)
         shapes = jax.eval_shape(make)
-        return placed(shapes, slot_shardings(self.mesh, shapes))
+        return with_shardings(shapes, slot_shardings(self.mesh, shapes))
 
     @property
     def prompts(self) -> Prompts:
-        """As many as fill every slot, prefilled."""
+        """Prefilled prompts, enough to fill every slot."""
         tokens, length = self._prompt_rows
         pages = jax.eval_shape(
             lambda *given: self._programs.prefill(*given, self.shapes.page_len),
@@ -73,8 +73,8 @@ class Rollouts:
             tokens,
             length,
         ).pages
-        places = tuple(page_shardings(self.mesh, layer) for layer in pages)
-        return Prompts(tokens, length, placed(pages, places))
+        shardings = tuple(page_shardings(self.mesh, layer) for layer in pages)
+        return Prompts(tokens, length, with_shardings(pages, shardings))
 
     @property
     def table(self) -> jax.ShapeDtypeStruct:
@@ -83,13 +83,13 @@ class Rollouts:
         return self._ints(num_states, self.transformer.architecture.vocab_size)
 
     def prefill(self) -> Lowered:
-        """As many prompts as fill every slot."""
+        """The prefill of enough prompts to fill every slot."""
         tokens, length = self._prompt_rows
         programs, page_len = self._programs, self.shapes.page_len
         return Programs.prefill.lower(programs, self.params, tokens, length, page_len)
 
     def append(self) -> Lowered:
-        """The longest observations, to the longest rows."""
+        """The append of the longest observations to the longest rows."""
         row_len = max(self.shapes.append_rows)
         rows = self.shapes.append_rows[row_len][-1]
         return Programs.observe.lower(
@@ -104,7 +104,7 @@ class Rollouts:
         )
 
     def decode(self) -> Lowered:
-        """A step of all slots."""
+        """The decoding of all slots."""
         budgets = self.shapes.budgets
         one = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole)
         return Programs.decode.lower(

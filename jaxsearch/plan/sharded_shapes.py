@@ -1,4 +1,4 @@
-"""Shapes in place of arrays, which know where they lie."""
+"""Shapes with shardings, in place of arrays."""
 
 import math
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import jax
 
 
-def placed(shapes: Any, places: Any) -> Any:
-    """Shapes that know where they lie."""
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """The shapes with these shardings, leaf by leaf."""
     return jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,
-        places,
+        shardings,
     )
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes that a device holds of arrays, or of shapes that know where they lie."""
+    """Bytes per device of arrays, or of shapes with shardings."""
     return sum(
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
         for x in jax.tree.leaves(tree)

@@ -1,4 +1,4 @@
-"""Another mesh, where a run does not fit the one it names."""
+"""A mesh that a run would fit, if it does not fit its own."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 
-_SHARE = 0.9  # of the memory that estimates may fill
+_SHARE = 0.9  # of the memory that an estimate may use
 
 
 def suggestion(
@@ -17,14 +17,16 @@ def suggestion(
     num_devices: int,
     process_devices: int,
 ) -> str:
-    """Options under which both fit, by arithmetic; "" if none are found.
+    """Options with which update and rollouts fit, by arithmetic; "" if there are none.
 
-    The fewest devices a copy first: what devices share, they must exchange.
+    The first one found has the fewest devices per copy, which communicates least.
     """
     for tensor in _divisors(update.architecture, num_devices):
-        # Rows of a microbatch follow the mesh: one for each of its parts.
-        parts = num_devices // tensor
-        own = dataclasses.replace(update, data=1, fsdp=parts, tensor=tensor, rows=parts)
+        # A microbatch with one row per shard.
+        shards = num_devices // tensor
+        own = dataclasses.replace(
+            update, data=1, fsdp=shards, tensor=tensor, rows=shards
+        )
         if own.update_bytes > _SHARE * memory_bytes:
             continue
         for shared in _divisors(rollout.architecture, process_devices):
@@ -32,15 +34,15 @@ def suggestion(
             held = own.state_bytes + copy.params_bytes + copy.cache_bytes
             if held <= _SHARE * memory_bytes:
                 return (
-                    f"--mesh.data 1 --mesh.fsdp {parts} --mesh.tensor {tensor} "
+                    f"--mesh.data 1 --mesh.fsdp {shards} --mesh.tensor {tensor} "
                     f"--rollout.tensor {shared}, with max_tokens "
-                    f"{parts * own.row_len} in the stage"
+                    f"{shards * own.row_len} in the stage"
                 )
     return ""
 
 
 def _divisors(a: Architecture, num_devices: int) -> Iterator[int]:
-    """Numbers of devices that may share a copy."""
+    """Numbers of devices that can share a copy."""
     for number in range(1, num_devices + 1):
         sizes = (num_devices, a.num_kv_heads, a.mlp_width, a.vocab_size)
         if not any(size % number for size in sizes):

@@ -1,4 +1,4 @@
-"""A plan as lines to read."""
+"""A plan as text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from jaxsearch.plan.fit import gb
 
 
 def as_text(plan: Mapping[str, Any]) -> str:
-    """All that a plan says."""
+    """The lines that `jaxsearch plan` prints."""
     return "\n".join(_lines(plan))
 
 
@@ -17,8 +17,8 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f"{plan['model']}: {plan['parameters']:,} parameters"
     yield f"  sizes from {plan['sizes_from']}"
     yield (
-        f"{plan['machine']}: {plan['devices']} devices, {plan['process_devices']} a "
-        f"process; mesh {mesh}; {plan['rollout_tensor']} a copy in rollouts ({how})"
+        f"{plan['machine']}: {plan['devices']} devices, {plan['process_devices']} per "
+        f"process; mesh {mesh}; {plan['rollout_tensor']} per copy in rollouts ({how})"
     )
     rows, row_len = plan["microbatch"]
     yield f"microbatch: {rows} rows of {row_len} tokens"
@@ -28,8 +28,11 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield from _memory(plan)
     for name, text in (
-        ("flops_of_own", "products of the update, beside the model's own"),
-        ("fsdp_received_of_least", "received over fsdp, beside the least possible"),
+        ("flops_of_own", "FLOPs of the update, compared with the model's own"),
+        (
+            "fsdp_received_of_least",
+            "received over fsdp, compared with the least possible",
+        ),
     ):
         if name in plan:
             yield f"{text}: {plan[name]:.3f}"
@@ -39,7 +42,7 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {parts}"
     yield ""
     if plan["fits"] is None:
-        yield "no published figures of these devices: nothing is said of what fits"
+        yield "no published figures for these devices: cannot say whether it fits"
     else:
         yield "it fits" if plan["fits"] else "it does not fit:"
     for reason in plan["reasons"]:
@@ -50,7 +53,7 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _programs(programs: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"{'a device, a call of':20}{'TFLOP':>9}{'accessed':>12}{'received':>12}"
+        f"{'per device and call':20}{'TFLOP':>9}{'accessed':>12}{'received':>12}"
         f"{'at least':>11}  bound by"
     )
     for name, one in programs.items():
@@ -71,11 +74,10 @@ def _programs(programs: Mapping[str, Any]) -> Iterator[str]:
 
 def _memory(plan: Mapping[str, Any]) -> Iterator[str]:
     has = f" of {gb(plan['memory_bytes'])}" if plan["memory_bytes"] else ""
-    yield f"a device{has}: {gb(plan['state_bytes'])} of parameters, moments, reference"
-    yield f"  while it updates: {gb(plan['update_bytes'])}"
-    yield (
-        f"  while it rolls out: {gb(plan['rollout_bytes'])} with {plan['slots']} slots"
-    )
+    state = gb(plan["state_bytes"])
+    yield f"per device{has}: {state} for parameters, moments, reference"
+    yield f"  during an update: {gb(plan['update_bytes'])}"
+    yield (f"  during rollouts: {gb(plan['rollout_bytes'])} with {plan['slots']} slots")
     if plan["slots_that_fit"] is not None:
         yield (
             f"  slots of full length that fit: {plan['slots_that_fit']} of "

@@ -1,11 +1,11 @@
-"""What compiled programs read from and write to a device's memory."""
+"""Bytes that compiled programs read from and write to a device's memory."""
 
 import re
 from collections.abc import Sequence
 
 from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction, Program, Visit
 
-# What takes no time of the memory: names, control, and ends of what has been counted.
+# Instructions without memory traffic, or whose start has been counted.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
     *(
@@ -18,41 +18,43 @@ _FREE = {
         "iota",
     ),
 }
-# What writes a part of its first operand in place, and which operand that part is.
+# Instructions that update their first operand in place -> operand with the update.
 _IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}
 
 
 def memory_bytes(program: Program, visit: Visit) -> float:
-    """Of one run of an instruction outside of fusions."""
-    computation, one = visit.computation, visit.instruction
-    if one.opcode in _FREE or one.opcode.endswith("-done"):
+    """Memory traffic of one run of an instruction outside fusions."""
+    computation, instruction = visit.computation, visit.instruction
+    if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
         return 0.0
-    if one.opcode.endswith("-start"):
-        # Copied or sent: what comes is as much as what goes.
+    if instruction.opcode.endswith("-start"):
+        # A copy or a transfer: it receives as much as it sends.
         return float(
-            sum(_in_memory(x.arrays) for x in computation.operands(one))
-            if "slice" not in one.opcode
-            else max((x.num_bytes for x in one.arrays[1:]), default=0)
+            sum(_in_memory(x.arrays) for x in computation.operands(instruction))
+            if "slice" not in instruction.opcode
+            else max((x.num_bytes for x in instruction.arrays[1:]), default=0)
         )
-    arguments = computation.operands(one)
-    if one.opcode == "fusion":
-        inside = program.computations[one.attribute("calls")]
-        written, read_from = _handed_on(one)
+    arguments = computation.operands(instruction)
+    if instruction.opcode == "fusion":
+        inside = program.computations[instruction.attribute("calls")]
+        written, read_from = _aliases(instruction)
         read = sum(
             _fused_read(inside, number, argument)
             for number, argument in enumerate(arguments)
             if number not in read_from
         )
-        return read + _fused_write(inside, one, written)
-    if one.opcode in ("dynamic-slice", "slice", "gather"):
-        return 2.0 * _in_memory(one.arrays)
-    if one.opcode in _IN_PLACE:
-        return 2.0 * _in_memory(arguments[_IN_PLACE[one.opcode]].arrays)
-    return float(_in_memory(one.arrays) + sum(_in_memory(x.arrays) for x in arguments))
+        return read + _fused_write(inside, instruction, written)
+    if instruction.opcode in ("dynamic-slice", "slice", "gather"):
+        return 2.0 * _in_memory(instruction.arrays)
+    if instruction.opcode in _IN_PLACE:
+        return 2.0 * _in_memory(arguments[_IN_PLACE[instruction.opcode]].arrays)
+    return float(
+        _in_memory(instruction.arrays) + sum(_in_memory(x.arrays) for x in arguments)
+    )
 
 
 def _fused_read(inside: Computation, number: int, argument: Instruction) -> float:
-    """Bytes that a fusion reads of an argument: of one that is sliced, the slices."""
+    """Bytes of an argument that a fusion reads; only the slices if it is sliced."""
     whole = _in_memory(argument.arrays)
     if not whole:
         return 0.0
@@ -65,46 +67,50 @@ def _fused_read(inside: Computation, number: int, argument: Instruction) -> floa
         None,
     )
     users = [x for x in inside.instructions.values() if parameter in x.operands]
-    parts = 0
+    sliced = 0
     for user in users:
         is_first = user.operands[0] == parameter
         if user.opcode in ("dynamic-slice", "slice", "gather") and is_first:
-            parts += user.num_bytes
+            sliced += user.num_bytes
         elif user.opcode in _IN_PLACE and is_first:
-            parts += 0
+            continue
         else:
             return float(whole)
-    return float(min(parts, whole))
+    return float(min(sliced, whole))
 
 
-def _handed_on(one: Instruction) -> tuple[set[int], set[int]]:
-    """Results of a fusion that are its operands, and those operands.
+def _aliases(instruction: Instruction) -> tuple[set[int], set[int]]:
+    """Results of a fusion that alias operands, and those operands.
 
-    A gather that goes on beside products is handed from fusion to fusion like this.
+    A gather that overlaps with products passes through fusions this way.
     """
-    pairs = re.findall(r"\{(\d*)\}: \((\d+), \{\}\)", one.attributes)
+    pairs = re.findall(r"\{(\d*)\}: \((\d+), \{\}\)", instruction.attributes)
     return {int(a or 0) for a, _ in pairs}, {int(b) for _, b in pairs}
 
 
-def _fused_write(inside: Computation, one: Instruction, handed_on: set[int]) -> float:
-    root = _behind_bitcasts(inside, inside.root)
+def _fused_write(
+    inside: Computation, instruction: Instruction, aliased: set[int]
+) -> float:
+    root = _without_bitcasts(inside, inside.root)
     roots = inside.operands(root) if root.opcode == "tuple" else [root]
     total = 0
-    for number, (part, array) in enumerate(zip(roots, one.arrays, strict=False)):
-        part = _behind_bitcasts(inside, part)
-        if number in handed_on:
+    for number, (result, array) in enumerate(
+        zip(roots, instruction.arrays, strict=False)
+    ):
+        result = _without_bitcasts(inside, result)
+        if number in aliased:
             continue
-        if part.opcode in _IN_PLACE:
-            total += inside.operand(part, _IN_PLACE[part.opcode]).num_bytes
+        if result.opcode in _IN_PLACE:
+            total += inside.operand(result, _IN_PLACE[result.opcode]).num_bytes
         else:
             total += _in_memory((array,))
     return float(total)
 
 
-def _behind_bitcasts(inside: Computation, one: Instruction) -> Instruction:
-    while one.opcode == "bitcast":
-        one = inside.operand(one, 0)
-    return one
+def _without_bitcasts(inside: Computation, instruction: Instruction) -> Instruction:
+    while instruction.opcode == "bitcast":
+        instruction = inside.operand(instruction, 0)
+    return instruction
 
 
 def _in_memory(arrays: Sequence[ArrayShape]) -> int:

@@ -1,4 +1,4 @@
-"""The programs of an update with shapes in place of arrays: nothing is allocated."""
+"""The programs of an update, lowered with shapes; nothing is allocated."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from jaxsearch import mesh as meshes
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.plan.sharded_shapes import placed
+from jaxsearch.plan.sharded_shapes import with_shardings
 from jaxsearch.rl.batching import TrainBatch, batch_shapes, num_batch_rows
 from jaxsearch.rl.update import TrainState, Updater, initial_state
 from jaxsearch.rollout.budgets import row_buckets
@@ -25,7 +25,7 @@ Lowered = Any  # jax.stages.Lowered
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """The update of a stage, for its longest rows."""
+    """The update of a stage, for microbatches of its longest rows."""
 
     config: RunConfig
     stage: RLStage
@@ -34,9 +34,9 @@ class Training:
 
     @functools.cached_property
     def params(self) -> tuple[Params, Params]:
-        """Those that are not trained, and those that are."""
-        places = param_shardings(self.transformer, self.mesh)
-        everything = placed(self.transformer.shapes, places)
+        """Frozen parameters, and trained ones."""
+        shardings = param_shardings(self.transformer, self.mesh)
+        everything = with_shardings(self.transformer.shapes, shardings)
         return split(self.transformer.lora, everything)
 
     @functools.cached_property
@@ -66,14 +66,14 @@ class Training:
             params=trained,
             opt_state=optax.tree_map_params(
                 optimizer,
-                lambda x, param: placed(x, param.sharding),
+                lambda x, param: with_shardings(x, param.sharding),
                 state.opt_state,
                 trained,
-                transform_non_params=lambda x: placed(x, on_all),
+                transform_non_params=lambda x: with_shardings(x, on_all),
             ),
             reference=trained if state.reference else {},
-            num_updates=placed(state.num_updates, on_all),
-            num_skipped=placed(state.num_skipped, on_all),
+            num_updates=with_shardings(state.num_updates, on_all),
+            num_skipped=with_shardings(state.num_skipped, on_all),
         )
 
     @property
@@ -85,13 +85,13 @@ class Training:
         return batch_shapes(num_rows, row_len, meshes.row_sharding(self.mesh))
 
     def accumulate(self) -> Lowered:
-        """The gradient of one microbatch."""
+        """The program that adds the gradient of one microbatch."""
         gradient, state = self.updater.gradient, self.state
-        given = (self.params[0], state.params, state.reference, state.params)
-        return type(gradient).accumulate.lower(gradient, *given, self.batch)
+        arguments = (self.params[0], state.params, state.reference, state.params)
+        return type(gradient).accumulate.lower(gradient, *arguments, self.batch)
 
     def apply(self) -> Lowered:
-        """The step of the optimizer."""
+        """The program of the optimizer step."""
         weight = jax.ShapeDtypeStruct(
             (), jnp.float32, sharding=meshes.replicated(self.mesh)
         )

@@ -119,16 +119,16 @@ def test_tpus_need_no_compiler_for_arithmetic(config):
 def test_arithmetic_imagines_the_devices_that_a_run_needs(config):
     mesh = MeshShape(fsdp=8, tensor=2)
     found = plan(dataclasses.replace(config, mesh=mesh), is_compiled=False)
-    assert found["machine"] == "16 devices as here (local:8)"
+    assert found["machine"] == "16 devices of this kind (local:8)"
     assert found["devices"] == 16 and found["mesh"]["fsdp"] == 8
 
 
 def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
-    """Of the run's material; without any, Qwen2.5's, and the plan says so."""
+    """That of the run's dataset, else Qwen2.5's, as the plan says."""
     model = dataclasses.replace(config.model, path="", num_kv_heads=2)
     ours = DataConfig(source=quickstart.dataset)
     small = plan(dataclasses.replace(config, model=model, data=ours), is_compiled=False)
-    assert small["sizes_from"] == "the config and its material"
+    assert small["sizes_from"] == "the config and its dataset"
     usual = plan(dataclasses.replace(config, model=model), is_compiled=False)
     assert "a vocabulary of 151,936" in usual["sizes_from"]
     assert small["parameters"] < 1_000_000 < usual["parameters"]
