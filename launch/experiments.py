@@ -142,7 +142,7 @@ def write_questions(path: Path, questions: Iterable[Any]) -> None:
 
 def transfer(run: Path, seed: int) -> None:
     """Evaluates the run's policy on an unseen world of twice as many passages."""
-    from jaxsearch.data.quickstart import large_world
+    from jaxsearch.data.quickstart_worlds import large_world
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.json_lines import replace_lines
     from jaxsearch.search.build import build_index_folder

@@ -29,13 +29,14 @@ _LAST = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """One answered question, in the order in which it was written.
+    """A question answered with searches, as a policy could have written it.
 
     Attributes:
+      question: the question.
       turns: the texts of the policy. A turn after an observation begins with a space,
         as ReSearch's policies write it.
-      observations: the passages found after each turn but the last; the caller
-        renders them. None after a call of another tool: the caller makes the call.
+      observations: the passages found after each turn except the last, not rendered;
+        None after a call of another tool, which the caller then makes.
 
     Raises:
       ValueError: if there is not one observation fewer than turns.
@@ -61,11 +62,12 @@ def demonstrate(
     rng: random.Random,
     protocol: Protocol = RESEARCH,
 ) -> Demonstration:
-    """Searches for each query in turn, then gives the first golden answer.
+    """Makes a demonstration that searches and gives the first golden answer.
 
     Args:
+      question: the question.
       searches: (query, passages found), in the order of the searches.
-      rng: picks the wording of the thoughts.
+      rng: chooses the wording of the thoughts.
       protocol: writes the turns.
     """
     turns = []

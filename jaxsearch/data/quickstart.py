@@ -1,12 +1,5 @@
-"""The quickstart's material: many training worlds and one that nobody has seen.
+"""Datasets and demonstrations of the quickstart, from generated worlds."""
 
-A seed splits the names: some are for the held-out world alone. Training questions
-come from worlds that share no name. Demonstrations come from worlds of their own,
-which use the training names again and again for other entities, so that a fact
-about a name is worthless outside of its passage and only reading helps.
-"""
-
-import functools
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,57 +8,47 @@ from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
-from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.data.world import (
-    PRACTICE_SHARES,
-    World,
-    make_names,
-    make_world,
-    vocabulary,
+from jaxsearch.data.quickstart_worlds import (
+    demonstration_worlds,
+    heldout_and_training_worlds,
 )
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.data.world import World, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER, Protocol
 from jaxsearch.search.passages import Passage
 
-NUM_WORLDS = 64
-NUM_ENTITIES = 100  # of a training world
-NUM_QUESTIONS = 200  # of a training world
-NUM_HELDOUT_ENTITIES = 200
-NUM_HELDOUT_QUESTIONS = 200
-NUM_DEMONSTRATION_WORLDS = 300
-NUM_DEMONSTRATIONS = 100  # of such a world
-
-# Share of demonstrations that stop too early at each further hop. It is what leaves
-# reinforcement something to do: the warm-up's most likely behaviour is to answer
-# after the first passage, and only chance goes on.
+# Share of demonstrations that stop too early, at each further hop. It leaves something
+# for RL to learn: after the warm-up, the most likely behaviour is to answer after the
+# first passage, and further searches are rare.
 HASTY_SHARE = 0.6
 
-# Share of R1-Searcher's last demonstrations that do not search at all.
+# Share of demonstrations without any search, in R1-Searcher's last warm-up.
 RELUCTANT_SHARE = 0.98
 
-# Share of its demonstrations that search, and then answer without the answer's tags.
-# It is what makes a rare search a bad bet where only answers are paid and bad format
-# costs 2: without it stage 2 alone finds searching from two lucky rollouts, in ten
-# steps, even if only one demonstration in 500 searches.
+# Share of those demonstrations' searches that end in an answer without tags. It makes a
+# rare search unprofitable where only answers are rewarded and a bad format costs 2.
+# Without it, stage 2 alone learns to search from two lucky rollouts within ten steps,
+# even if only one demonstration in 500 searches.
 UNTAGGED_SHARE = 0.8
 
-# Kinds of questions.
+# Kinds of questions, as in `metadata["hops"]`.
 _READING = ("1", "year")
 _COMPARING = (*_READING, "comparison")
 _ALL = (*_COMPARING, "2", "3")
 
 
 def dataset(run_folder: Path | None, seed: int) -> Dataset:
-    """Training worlds, the held-out world, and a tokenizer from the former alone."""
+    """Training worlds, the held-out world, and a tokenizer of the training worlds."""
     return _dataset(seed, QUICKSTART)
 
 
 def r1_searcher_dataset(run_folder: Path | None, seed: int) -> Dataset:
-    """The same worlds, with a tokenizer that has R1-Searcher's tags."""
+    """The same worlds, with a tokenizer for R1-Searcher's tags."""
     return _dataset(seed, QUICKSTART_R1_SEARCHER)
 
 
 def _dataset(seed: int, protocol: Protocol) -> Dataset:
-    heldout, worlds = _worlds(seed)
+    heldout, worlds = heldout_and_training_worlds(seed)
     return Dataset(
         questions=[question for world in worlds for question in world.questions],
         passages=[passage for world in worlds for passage in world.passages],
@@ -76,43 +59,43 @@ def _dataset(seed: int, protocol: Protocol) -> Dataset:
 
 
 def make_tokenizer(worlds: list[World], protocol: Protocol = QUICKSTART) -> Tokenizer:
-    """The protocol's tags, words and syllables of these worlds."""
+    """Makes a tokenizer of the protocol's tags and the words of these worlds."""
     pieces = [f"▁{piece}" for piece in protocol.vocabulary]
     return pieces_tokenizer([*pieces, *vocabulary(worlds)])
 
 
 def reading_demonstrations(seed: int) -> list[Demonstration]:
-    """Flawless answers to one-hop questions: how to search and read."""
+    """Correct demonstrations of one-hop questions, to learn searching and reading."""
     return _demonstrations(seed, _READING, 0.0)
 
 
 def comparing_demonstrations(seed: int) -> list[Demonstration]:
-    """Flawless comparisons, and one-hop questions so as not to forget."""
+    """Correct demonstrations of comparisons, mixed with one-hop questions."""
     return _demonstrations(seed, _COMPARING, 0.0)
 
 
 def hasty_demonstrations(seed: int) -> list[Demonstration]:
-    """Answers to all questions, most of which stop before the last hop."""
+    """Demonstrations of all questions; most stop before the last hop."""
     return _demonstrations(seed, _ALL, HASTY_SHARE)
 
 
 def r1_searcher_reading(seed: int) -> list[Demonstration]:
-    """As `reading_demonstrations`, with R1-Searcher's tags."""
+    """Same as `reading_demonstrations`, with R1-Searcher's tags."""
     return _demonstrations(seed, _READING, 0.0, QUICKSTART_R1_SEARCHER)
 
 
 def r1_searcher_comparing(seed: int) -> list[Demonstration]:
-    """As `comparing_demonstrations`, with R1-Searcher's tags."""
+    """Same as `comparing_demonstrations`, with R1-Searcher's tags."""
     return _demonstrations(seed, _COMPARING, 0.0, QUICKSTART_R1_SEARCHER)
 
 
 def r1_searcher_hasty(seed: int) -> list[Demonstration]:
-    """As `hasty_demonstrations`, in R1-Searcher's tags; most lack the answer's."""
+    """Same as `hasty_demonstrations` in R1-Searcher's tags; most answers lack tags."""
     return _r1_searcher_hasty(seed, reluctant_share=0.0)
 
 
 def r1_searcher_reluctant(seed: int) -> list[Demonstration]:
-    """As `r1_searcher_hasty`, but most answer without a search."""
+    """Same as `r1_searcher_hasty`, but most demonstrations do not search."""
     return _r1_searcher_hasty(seed, reluctant_share=RELUCTANT_SHARE)
 
 
@@ -125,58 +108,6 @@ def _r1_searcher_hasty(seed: int, reluctant_share: float) -> list[Demonstration]
         reluctant_share=reluctant_share,
         untagged_share=UNTAGGED_SHARE,
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _worlds(seed: int) -> tuple[World, list[World]]:
-    heldout_names, names = _names(seed)
-    rng = random.Random(f"worlds-{seed}")
-    heldout = make_world(rng, heldout_names, NUM_HELDOUT_QUESTIONS, prefix="heldout")
-    worlds = [
-        make_world(
-            rng,
-            names[i * NUM_ENTITIES : (i + 1) * NUM_ENTITIES],
-            NUM_QUESTIONS,
-            prefix=f"world{i}",
-        )
-        for i in range(NUM_WORLDS)
-    ]
-    return heldout, worlds
-
-
-def large_world(seed: int) -> World:
-    """A world of twice the held-out one's passages, whose questions nobody trains on.
-
-    Half of its names are the held-out world's, half occur in demonstrations alone.
-    """
-    heldout, others = _names(seed)
-    return make_world(
-        random.Random(f"large-world-{seed}"),
-        heldout + others[-len(heldout) :],
-        NUM_HELDOUT_QUESTIONS,
-        prefix="large",
-    )
-
-
-def _names(seed: int) -> tuple[list[str], list[str]]:
-    names = make_names(random.Random(f"names-{seed}"))
-    return names[:NUM_HELDOUT_ENTITIES], names[NUM_HELDOUT_ENTITIES:]
-
-
-@functools.lru_cache(maxsize=1)
-def _demonstration_worlds(seed: int) -> list[World]:
-    _, names = _names(seed)
-    rng = random.Random(f"demonstrations-{seed}")
-    return [
-        make_world(
-            rng,
-            rng.sample(names, NUM_ENTITIES),
-            NUM_DEMONSTRATIONS,
-            prefix=f"practice{i}",
-            shares=PRACTICE_SHARES,
-        )
-        for i in range(NUM_DEMONSTRATION_WORLDS)
-    ]
 
 
 def _demonstrations(
@@ -200,7 +131,7 @@ def _demonstrations(
             protocol=protocol,
             is_untagged=is_untagged() < untagged_share,
         )
-        for world in _demonstration_worlds(seed)
+        for world in demonstration_worlds(seed)
         for passages in [{passage.title: passage for passage in world.passages}]
         for question in world.questions
         if question.metadata["hops"] in kinds
@@ -222,15 +153,17 @@ def demonstrate(
     protocol: Protocol = QUICKSTART,
     is_untagged: bool = False,
 ) -> Demonstration:
-    """A search per step, then an answer: the right one after the last step.
+    """Makes a demonstration with one search per step and an answer.
 
-    A reader who stops early answers with what was found last.
+    After the last step the answer is right. A demonstration that stops earlier answers
+    with the fact found last.
 
     Args:
-      passages: of the question's world, by title.
-      num_hops: steps that are taken, 1 to all.
+      question: a question of a generated world.
+      passages: passages of the question's world, by title.
+      num_hops: number of steps, from 1 to all.
       protocol: writes the turns.
-      is_untagged: the answer lacks its tags.
+      is_untagged: whether the answer lacks its tags.
     """
     steps = question.metadata["steps"][:num_hops]
     turns = [" " + protocol.search_turn(step["think"], step["query"]) for step in steps]
@@ -246,7 +179,7 @@ def demonstrate(
 
 
 def answer_without_search(question: Question, protocol: Protocol) -> Demonstration:
-    """An answer without a search: the name that the question begins from."""
+    """Answers without a search, with the name that the question starts from."""
     name = question.metadata["steps"][0]["query"]
     turn = " " + protocol.answer_turn("", name)
     return Demonstration(question=question, turns=(turn,), observations=())

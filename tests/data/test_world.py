@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from jaxsearch.data import quickstart
+from jaxsearch.data import quickstart, quickstart_worlds
 from jaxsearch.data.world import make_names, make_world, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER
 from jaxsearch.rewards.tasks import task_named
@@ -23,13 +23,13 @@ def names_in(passages) -> set[str]:
 
 
 def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(dataset):
-    heldout, worlds = quickstart._worlds(0)
+    heldout, worlds = quickstart_worlds.heldout_and_training_worlds(0)
     seen = names_in(heldout.passages)
     for world in worlds:
         names = names_in(world.passages)
         assert not seen & names
         seen |= names
-    demonstrated = quickstart._demonstration_worlds(0)[:20]
+    demonstrated = quickstart_worlds.demonstration_worlds(0)[:20]
     for world in demonstrated:
         assert not names_in(heldout.passages) & names_in(world.passages)
 
@@ -88,7 +88,7 @@ def test_heldout_text_has_no_unknown_piece(dataset):
 
 
 def test_vocabulary_has_no_heldout_name(dataset):
-    _, worlds = quickstart._worlds(0)
+    _, worlds = quickstart_worlds.heldout_and_training_worlds(0)
     pieces = {piece.lstrip("▁") for piece in vocabulary(worlds)}
     assert not pieces & names_in(dataset.heldout_passages)
 

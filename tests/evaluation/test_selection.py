@@ -295,7 +295,7 @@ def refused(capsys, *words):
     ("words", "message"),
     [
         (("--tries", "0"), "--tries must be at least 1, got 0"),
-        (("--tries", "3", "--min-tries", "3", "--max-tries", "2"), "keeps nothing"),
+        (("--tries", "3", "--min-tries", "3", "--max-tries", "2"), "keeps no question"),
         (("--tries", "3", "--limit", "-1"), "--limit must not be negative"),
         (("--tries", "3", "--right", "bleu"), "one of"),
         (("--tries", "3", "--at-least", "0"), "--at-least must be in"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.config import RLStage, SupervisedStage
-from jaxsearch.data.quickstart import large_world
+from jaxsearch.data.quickstart_worlds import large_world
 from jaxsearch.rl.advantages import group_centred, leave_one_out
 from jaxsearch.run.config_record import difference, resolved
 from tests.tiny import tiny_config
@@ -64,7 +64,7 @@ def test_a_variant_trains_and_transfers(script, tmp_path):
     large = large_world(0)
     few = dataclasses.replace(large, questions=large.questions[:4])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxsearch.data.quickstart.large_world", lambda seed: few)
+        patch.setattr("jaxsearch.data.quickstart_worlds.large_world", lambda seed: few)
         script["reinforce"]("two_hop", 0, run, warm / "policy")
     found = script["results"](tmp_path, [0], ["two_hop"])
     assert found["two_hop"]["0"]["large_world"]["n"] == 4
