@@ -289,7 +289,7 @@ def test_interval_of_few_questions_is_wilsons(run_folder):
     assert "95 % interval 0.170 – 0.830" in read_page(run_folder)
 
 
-def test_a_loss_that_is_not_finite_is_said(run_folder):
+def test_a_loss_that_is_not_finite_is_reported(run_folder):
     assert 'class="alarm"' not in read_page(run_folder)
     json_lines.append_line(
         run_folder / "metrics.jsonl", {"step": 51, "stage": "rl", "loss": math.nan}
@@ -359,7 +359,7 @@ def guards_of(page):
     return page.partition('<section id="guards">')[2].partition("</section>")[0]
 
 
-def test_alarms_and_what_was_left_out_are_told(run_folder):
+def test_alarms_and_exclusions_are_listed(run_folder):
     drift, searches = [0.0] * 6, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
     guarded_lines(run_folder, searches=searches, drift=drift)
     page = read_page(run_folder)

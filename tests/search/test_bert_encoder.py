@@ -155,16 +155,16 @@ def test_nothing_compiles_after_warm_up(caplog, folder, texts, small_batches):
 
 
 def test_progress_is_reported(folder, texts, small_batches):
-    said = []
+    reports = []
     encoder = read_bert_encoder(
-        str(folder), EncoderOptions(), report=lambda *progress: said.append(progress)
+        str(folder), EncoderOptions(), report=lambda *progress: reports.append(progress)
     )
     encoder.encode_queries(texts)
-    assert not said
+    assert not reports
     encoder.encode_passages(as_passages(texts))
-    assert said[-1] == (90, 90) and len(said) > 1
-    assert [total for _, total in said] == [90] * len(said)
-    assert [done for done, _ in said] == sorted(done for done, _ in said)
+    assert reports[-1] == (90, 90) and len(reports) > 1
+    assert [total for _, total in reports] == [90] * len(reports)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
 
 
 def test_saved_and_loaded_again_its_queries_are_the_same(encoder, texts, tmp_path):

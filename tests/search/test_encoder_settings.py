@@ -107,7 +107,7 @@ def test_options_come_first(write):
     )
 
 
-def test_nothing_is_guessed_where_nothing_is_said(write):
+def test_missing_settings_are_not_guessed(write):
     folder = write()
     with pytest.raises(
         ValueError, match="no modules.json.*give --pooling.*--normalize"

@@ -1,3 +1,5 @@
+"""Tests of the stream of training questions: order, processes, resuming."""
+
 import json
 import os
 import subprocess
@@ -5,107 +7,17 @@ import sys
 
 import pytest
 
-from jaxsearch.data import question_store
-from jaxsearch.data.formats import Question
-from jaxsearch.data.question_store import open_questions, read_all
+from jaxsearch.data.question_store import open_questions
 from jaxsearch.data.question_stream import QuestionStream
-
-NUM_QUESTIONS = 11  # divides by no number of processes or batch size used below
-
-
-@pytest.fixture
-def questions():
-    return [
-        Question(
-            id=f"q{(7 * i) % NUM_QUESTIONS}",
-            question=f"Où est le numéro {i}?",
-            golden_answers=tuple(f"answer {j}" for j in range(1 + i % 3)),
-            metadata={"supporting_titles": ["Ō"], "hops": i} if i % 2 else {},
-        )
-        for i in range(NUM_QUESTIONS)
-    ]
-
-
-@pytest.fixture
-def source(questions, tmp_path):
-    return open_questions(questions, tmp_path / "cache")
+from tests.data.conftest import NUM_QUESTIONS
 
 
 def ids(batch):
     return [question.id for _, question in batch]
 
 
-def positions(batch):
-    return [position for position, _ in batch]
-
-
-def test_stored_questions_come_back_in_order(source, questions):
-    assert len(source) == NUM_QUESTIONS
-    assert read_all(source) == questions
-    assert source[3] == questions[3]
-
-
-def test_a_file_and_its_list_are_one_cache_entry(questions, tmp_path):
-    path = tmp_path / "q.jsonl"
-    fields = ("id", "question", "golden_answers", "metadata")
-    with path.open("w") as file:
-        for question in questions:
-            record = {name: vars(question)[name] for name in fields}
-            file.write(json.dumps(record) + "\n")
-    from_file = open_questions(path, tmp_path / "cache")
-    from_list = open_questions(questions, tmp_path / "cache")
-    assert from_file.fingerprint == from_list.fingerprint
-    assert read_all(from_file) == questions
-    assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-def test_second_open_reads_what_the_first_stored(
-    source, questions, tmp_path, monkeypatch
-):
-    def refuse(*args):
-        raise AssertionError("stored a second time")
-
-    monkeypatch.setattr(question_store, "_store", refuse)
-    assert read_all(open_questions(questions, tmp_path / "cache")) == questions
-    changed = [*questions[:-1], questions[0]]
-    with pytest.raises(ValueError, match="'q0' 2 times"):
-        open_questions(changed, tmp_path / "cache")
-    with pytest.raises(AssertionError, match="second time"):
-        open_questions(questions[::-1], tmp_path / "cache")
-
-
-def test_storing_lost_to_another_process_uses_the_other_copy(
-    source, questions, tmp_path
-):
-    [stored] = (tmp_path / "cache").iterdir()
-    before = stored.stat().st_ino
-    question_store._store(questions, stored)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [stored.name]
-    assert stored.stat().st_ino == before
-    assert read_all(source) == questions
-
-
-def test_a_failed_store_leaves_no_entry(questions, tmp_path, monkeypatch):
-    def fail(self):
-        yield 0, {"id": "q0", "question": "?", "golden_answers": [], "metadata": "{}"}
-        raise OSError("disk full")
-
-    monkeypatch.setattr(question_store._Builder, "_generate_examples", fail)
-    with pytest.raises(OSError, match="disk full"):
-        open_questions(questions, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.undo()
-    assert read_all(open_questions(questions, tmp_path / "cache")) == questions
-
-
-def test_storing_writes_nothing_to_stdout(questions, tmp_path, capsys):
-    open_questions(questions, tmp_path / "cache")
-    assert capsys.readouterr().out == ""
-
-
-def test_no_questions(tmp_path):
-    with pytest.raises(ValueError, match="at least one question"):
-        open_questions([], tmp_path)
+def prompt_indices(batch):
+    return [prompt_index for prompt_index, _ in batch]
 
 
 def test_every_epoch_has_every_question_once_in_another_order(source):
@@ -115,7 +27,7 @@ def test_every_epoch_has_every_question_once_in_another_order(source):
     epochs = [ids(drawn[i : i + NUM_QUESTIONS]) for i in range(0, 44, NUM_QUESTIONS)]
     assert all(len(set(epoch)) == NUM_QUESTIONS for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 4
-    assert positions(drawn) == list(range(44))
+    assert prompt_indices(drawn) == list(range(44))
 
 
 def test_seeds_give_unrelated_orders(source):
@@ -139,7 +51,7 @@ def test_processes_partition_the_stream(source, process_count):
         for index in range(process_count)
     ]
     joined = [pair for part in parts for pair in part]
-    assert len(set(positions(joined))) == len(whole)
+    assert len(set(prompt_indices(joined))) == len(whole)
     assert sorted(joined, key=lambda pair: pair[0]) == whole
 
 

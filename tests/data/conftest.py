@@ -1,0 +1,26 @@
+"""Fixtures: questions, and their store."""
+
+import pytest
+
+from jaxsearch.data.formats import Question
+from jaxsearch.data.question_store import open_questions
+
+NUM_QUESTIONS = 11  # divides by no number of processes or batch size used below
+
+
+@pytest.fixture
+def questions():
+    return [
+        Question(
+            id=f"q{(7 * i) % NUM_QUESTIONS}",
+            question=f"Où est le numéro {i}?",
+            golden_answers=tuple(f"answer {j}" for j in range(1 + i % 3)),
+            metadata={"supporting_titles": ["Ō"], "hops": i} if i % 2 else {},
+        )
+        for i in range(NUM_QUESTIONS)
+    ]
+
+
+@pytest.fixture
+def source(questions, tmp_path):
+    return open_questions(questions, tmp_path / "cache")
