@@ -1,6 +1,7 @@
 """The READMEs keep their word: code blocks run, commands and options exist."""
 
 import contextlib
+import html
 import importlib
 import io
 import re
@@ -21,6 +22,7 @@ from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.models.families.table import FAMILIES
 from jaxsearch.models.row_attention import PLAIN
+from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.rl.credit import StepRollouts
@@ -29,7 +31,7 @@ from jaxsearch.run.config_record import check_restorable
 from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import read_passages
 from jaxsearch.train import train
-from jaxsearch.trajectory import Segment
+from jaxsearch.trajectory import Segment, Status, Trajectory
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +45,8 @@ NEED_A_RUN = ("ask", "report")
 
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced code blocks of a Markdown file in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.M | re.S)
+    return [text for name, text in found if name == language]
 
 
 def file_name(block: str) -> str:
@@ -271,6 +274,54 @@ def test_every_model_family_is_named(path):
         assert re.search(f"{name} ?{version}", path.read_text(), re.I), (
             family.model_type
         )
+
+
+QUESTION = "What is the birthplace of the mayor of Nolken?"
+SEGMENTS = (
+    (" <think> Nolken mayor </think> <search> Nolken </search>", True),
+    (" <result> Nolken is a city in Rappib led by Tudfar. </result>", False),
+    (" <think> Tudfar birthplace </think> <search> Tudfar </search>", True),
+    (" <result> Tudfar was born in Kilgop and married Maslul. </result>", False),
+    (" <answer> \\boxed{ Kilgop } </answer></s>", True),
+)
+
+
+def test_the_printed_rollout_is_what_the_command_prints(capsys):
+    nothing = np.zeros(0)
+    trajectory = Trajectory(
+        question_id="q",
+        question=QUESTION,
+        golden_answers=("Kilgop",),
+        prompt_index=0,
+        sample_index=0,
+        **dict.fromkeys(("tokens", "is_policy", "logprobs"), nothing),
+        sampling_logprobs=nothing,
+        prompt_len=0,
+        segments=tuple(Segment(text=t, is_policy=p) for t, p in SEGMENTS),
+        tool_calls=(),
+        status=Status.ANSWERED,
+    )
+    print_trajectory(trajectory, QUICKSTART)
+    [shown] = [text for text in blocks(README, "") if text.startswith(QUESTION)]
+    printed = capsys.readouterr().out
+    assert [line.split() for line in printed.splitlines()] == [
+        line.split() for line in shown.splitlines()
+    ]
+
+
+def test_the_picture_shows_that_rollout():
+    rows = re.findall(
+        r"monospace[^>]*>(.*?)</text>.*?>(given|sampled|retrieved)<.*?>(yes|no)<",
+        (ROOT / "launch/trajectory.svg").read_text(),
+        re.S,
+    )
+    (prompt, *_), *spans = [(html.unescape(text), *rest) for text, *rest in rows]
+    assert prompt == QUESTION
+    written = "".join(text for text, _ in SEGMENTS).replace("</s>", " + end token")
+    assert " ".join(text for text, _, _ in spans) == written.strip()
+    for text, author, is_trained in spans:
+        [is_policy] = [p for segment, p in SEGMENTS if text.split(" +")[0] in segment]
+        assert (author == "sampled") == (is_trained == "yes") == is_policy
 
 
 def test_the_tree_is_that_of_the_package():
