@@ -2,12 +2,15 @@
 
 import contextlib
 import html
+import http.server
 import importlib
 import io
+import json
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
+from jaxsearch.env.environment import RolloutId
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.models.families.table import FAMILIES
 from jaxsearch.models.row_attention import PLAIN
@@ -28,6 +32,7 @@ from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.rl.credit import StepRollouts
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable
+from jaxsearch.search.index import Retriever
 from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import read_passages
 from jaxsearch.train import train
@@ -225,6 +230,40 @@ def test_the_attention_kernel(home, window):
     np.testing.assert_allclose(kernel.attend(*arguments), expected, atol=1e-5)
 
 
+def test_the_retriever(home):
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert asked["k"] == 3
+            hits = [
+                [{"id": "7", "contents": query, "score": 0.5}]
+                for query in asked["queries"]
+            ]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(hits).encode())
+
+        def log_message(self, *words):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        http_search = importlib.import_module("http_search")
+        retriever = http_search.HttpSearch(f"http://127.0.0.1:{server.server_port}/")
+        assert isinstance(retriever, Retriever)
+        first, second = retriever.search(["a", "b"], 3)
+        server.shutdown()
+    assert [hit.passage.contents for hit in (*first, *second)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("query", "result"), [("r error", "3"), ("", "error")])
+def test_the_tool(home, query, result):
+    letters = importlib.import_module("letters").Letters()
+    turn = (RolloutId(0, 0, 0), f"so <count> {query} </count>")
+    [observation] = letters.step([turn])
+    assert observation.text(observation.parts).startswith(f" <value> {result}")
+
+
 def test_the_encoder(home):
     encoder = importlib.import_module("trigrams").TRIGRAMS
     passages = read_passages("corpus.jsonl")
@@ -239,7 +278,7 @@ def test_the_table_of_values_names_fields_and_files(home, capsys):
         main(["train", "configs/research_qwen2_5_7b.py", "--help"])
     shown = capsys.readouterr().out
     for fields, contracts in rows:
-        for field in re.findall(r"`([\w.]+\.\w+)`", fields):
+        for field in re.findall(r"`([\w.]+)`", fields):
             option = f"--{field.replace('N', '0').replace('_', '-')}"
             assert field.startswith("models/") or option in shown, field
         for contract in re.findall(r"`(\S+\.py)`", contracts):
