@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     )
     from jaxsearch.data.dataset import Dataset
     from jaxsearch.data.formats import Question
+    from jaxsearch.env.environment import Done, Environment, Observation
+    from jaxsearch.env.tools import Tools
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.protocol import Protocol
@@ -60,7 +62,9 @@ if TYPE_CHECKING:
     from jaxsearch.run.config_file import read_config
     from jaxsearch.run.export import export_run
     from jaxsearch.run.loading import load_run
-    from jaxsearch.trajectory import Segment, Trajectory
+    from jaxsearch.search.index import Hit, Retriever
+    from jaxsearch.search.passages import Passage
+    from jaxsearch.trajectory import Segment, ToolCall, Trajectory
 
 __version__ = "0.1.0"
 
@@ -68,19 +72,27 @@ _MODULES = {
     "CheckpointConfig": "jaxsearch.config",
     "DataConfig": "jaxsearch.config",
     "Dataset": "jaxsearch.data.dataset",
+    "Done": "jaxsearch.env.environment",
+    "Environment": "jaxsearch.env.environment",
     "EvalConfig": "jaxsearch.config",
+    "Hit": "jaxsearch.search.index",
     "LoggingConfig": "jaxsearch.config",
     "ModelConfig": "jaxsearch.config",
+    "Observation": "jaxsearch.env.environment",
     "Outcome": "jaxsearch.rewards.outcome",
+    "Passage": "jaxsearch.search.passages",
     "Protocol": "jaxsearch.protocol",
     "Question": "jaxsearch.data.formats",
     "RLStage": "jaxsearch.config",
+    "Retriever": "jaxsearch.search.index",
     "RetrievalConfig": "jaxsearch.config",
     "RolloutConfig": "jaxsearch.config",
     "RunConfig": "jaxsearch.config",
     "Segment": "jaxsearch.trajectory",
     "SupervisedStage": "jaxsearch.config",
     "Task": "jaxsearch.rewards.tasks",
+    "ToolCall": "jaxsearch.trajectory",
+    "Tools": "jaxsearch.env.tools",
     "Trajectory": "jaxsearch.trajectory",
     "ask": "jaxsearch.evaluation.ask",
     "evaluate_to": "jaxsearch.evaluation.results",

@@ -1,4 +1,4 @@
-"""What a rollout leaves behind."""
+"""A finished rollout: its tokens, their authors, its tool calls and its end."""
 
 import dataclasses
 import enum
@@ -13,10 +13,10 @@ SEARCH = "search"  # name of the search among the tools
 class Status(enum.StrEnum):
     """How a rollout ended."""
 
-    ANSWERED = "answered"  # the policy ended it after a well-formed answer
-    ENDED = "ended"  # the policy ended it without one
-    OUT_OF_CALLS = "out_of_searches"  # called a tool after the last call allowed
-    OUT_OF_LENGTH = "out_of_length"  # a token budget ran out
+    ANSWERED = "answered"  # ended after a well-formed answer
+    ENDED = "ended"  # ended without one
+    OUT_OF_CALLS = "out_of_searches"  # a call beyond the budget
+    OUT_OF_LENGTH = "out_of_length"  # a token budget was used up
     TOOL_FAILED = "search_failed"  # a tool gave no answer
 
 
@@ -30,14 +30,15 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """One call of a tool, and what came of it.
+    """One call of a tool, and its outcome.
 
     Attributes:
       tool: name of the tool.
       query: the text of the call.
-      passage_ids: of a search, the passages that it found.
+      passage_ids: ids of the passages that a search found.
       num_deleted_tags: control tags and special tokens taken out of the observation.
       is_truncated: whether the observation was longer than its budget.
+      has_failed: whether the tool gave no answer.
       failure: the reason why the tool did not answer.
     """
 
@@ -60,10 +61,11 @@ class Trajectory:
       tokens: prompt, then turns and observations in order, [T] int32.
       is_policy: True where the policy sampled the token, [T].
       logprobs: nats, at the sampling temperature; read only where is_policy, [T].
-      sampling_logprobs: the same under the top-p/top-k cut, where there is one.
+      sampling_logprobs: the same after top-k and top-p; equal without them.
       prompt_len: tokens before the first sampled one.
       segments: the text after the prompt, by author.
-      is_excluded: a guard of the run keeps it from updates.
+      status: how the rollout ended.
+      is_excluded: whether a guard keeps the rollout out of the update.
     """
 
     question_id: str
@@ -88,12 +90,12 @@ class Trajectory:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the policy ended it: by an end token, or as its protocol lets it."""
+        """Whether the rollout ended by itself, not by a limit or a failure."""
         return self.status in (Status.ANSWERED, Status.ENDED)
 
     @property
     def is_kept(self) -> bool:
-        """Whether an update may use it: not if its retriever or a guard cut it off."""
+        """Whether an update may use it: no tool failed and no guard excludes it."""
         return self.status is not Status.TOOL_FAILED and not self.is_excluded
 
 
@@ -103,7 +105,7 @@ def segments_of(
     prompt_len: int,
     decode: Callable[[Int[np.ndarray, " W"]], str],
 ) -> tuple[Segment, ...]:
-    """The text after the prompt, cut where the author changes."""
+    """Splits the text after the prompt where the author changes."""
     changes = np.flatnonzero(np.diff(is_policy[prompt_len:])) + 1 + prompt_len
     bounds = [prompt_len, *changes.tolist(), len(tokens)]
     return tuple(

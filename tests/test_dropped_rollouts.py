@@ -30,7 +30,7 @@ from jaxsearch.rl.rows import rollout_row
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.run import environments as run_module
 from jaxsearch.run.config_record import identity
-from jaxsearch.run.inputs import open_retrievers
+from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.search.index import SearchError
 from jaxsearch.train import TrainingFailedError, train
 from jaxsearch.trajectory import (

@@ -77,6 +77,30 @@ def test_summary_has_a_float_for_each_kind_of_metric():
     assert math.isnan(summary["searches/failed"])  # nothing was measured
 
 
+def test_calls_of_other_tools_are_counted_apart_from_searches():
+    search = ToolCall(query="a", passage_ids=("p1",), num_deleted_tags=1)
+    right = ToolCall(tool="calculator", query="1 + 1", num_deleted_tags=3)
+    wrong = ToolCall(tool="calculator", query="1 +", has_failed=True, is_truncated=True)
+    trajectories = [
+        make_trajectory(sample_index=0, tool_calls=(search, right, wrong)),
+        make_trajectory(sample_index=1, tool_calls=(right,)),
+    ]
+    means = metrics.trajectory_metrics(
+        trajectories,
+        [Outcome(1.0), Outcome(0.0)],
+        em=[1.0, 0.0],
+        f1=[1.0, 0.0],
+        thoughts=["", ""],
+    )
+    summary = metrics.summarise(means)
+    assert (summary["searches/mean"], summary["searches/failed"]) == (0.5, 0.0)
+    assert summary["calls/calculator/mean"] == 1.5
+    assert summary["calls/calculator/failed"] == pytest.approx(1 / 3)
+    assert summary["calls/calculator/truncated"] == pytest.approx(1 / 3)
+    assert "calls/search/mean" not in summary
+    assert summary["tags_deleted"] == 3.5
+
+
 def test_a_nan_is_not_lost_in_a_maximum():
     assert math.isnan(Max.merged(Max(value=math.nan), Max(value=1.0)).value)
     assert math.isnan(Max.merged(Max(value=1.0), Max(value=math.nan)).value)

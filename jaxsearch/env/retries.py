@@ -1,4 +1,4 @@
-"""An index that is asked again when it fails, hangs or miscounts; never for ever."""
+"""A retriever that repeats a search that fails, hangs or miscounts."""
 
 import concurrent.futures
 import math
@@ -6,25 +6,33 @@ import threading
 import time
 from collections.abc import Sequence
 
-from jaxsearch.env.background import Background
+from jaxsearch.env.daemon_executor import DaemonExecutor
 from jaxsearch.search.index import RETRIEVER_ERRORS, Hit, Retriever, SearchError
 
-# Before the second try; before the third twice as long, and so on.
+# Pause before the second try; twice as long before the third, and so on.
 _PAUSE_S = 0.25
 _MAX_REASON_LEN = 200  # characters: a server may send a whole page
 
 
 class RetryingRetriever:
-    """An index whose answers are checked, and asked for up to `attempts` times.
+    """Checks the answers of a retriever, and makes up to `attempts` tries.
 
-    Any thread may search, also while others do.
+    Several threads may search at once.
 
-    A try that takes longer than `timeout_s` is given up and goes on beside the next
-    one: the index must bear a call while another hangs. Each such call keeps its
-    thread, which does not keep the process from ending.
+    A try that takes longer than `timeout_s` is abandoned but keeps running, in a
+    thread that does not keep the process alive. The retriever must therefore accept a
+    call while another one hangs.
+
+    Args:
+      retriever: answers the queries.
+      attempts: the largest number of tries for one batch of queries.
+      timeout_s: seconds that one try may take.
 
     Attributes:
-      num_retries: tries beyond the first of their batch, so far.
+      num_retries: number of tries so far, first tries not counted.
+
+    Raises:
+      ValueError: if `attempts` is below 1, or `timeout_s` not positive and finite.
     """
 
     def __init__(self, retriever: Retriever, *, attempts: int, timeout_s: float):
@@ -40,9 +48,10 @@ class RetryingRetriever:
         self._timeout_s = timeout_s
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to k hits per query, best first.
+        """Returns up to k hits per query, best first.
 
-        Errors: SearchError, after the last try, says how each of them failed.
+        Raises:
+          SearchError: after the last try; its text says how each try failed.
         """
         failures: list[str] = []
         for number in range(self._attempts):
@@ -60,8 +69,13 @@ class RetryingRetriever:
         )
 
     def _answers(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """One try. Errors: what the index raises; SearchError for what is no answer."""
-        with Background() as background:
+        """Makes one try.
+
+        Raises:
+          SearchError: for no answer in time, or one with a wrong number of results.
+            Exceptions of the retriever pass.
+        """
+        with DaemonExecutor() as background:
             asked = background.submit(self._retriever.search, queries, k)
             concurrent.futures.wait([asked], self._timeout_s)
             if not asked.done():

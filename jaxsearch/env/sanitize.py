@@ -1,22 +1,22 @@
-"""Control tags out of retrieved text, so that no passage can speak for the policy."""
+"""Deletes control tags from text, so that no passage can speak for the policy."""
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 
-from jaxsearch.search.passages import Passage
-
 
 def strip_tags(text: str, control_tags: Sequence[str]) -> tuple[str, int]:
-    """The text without any control tag, and how many were deleted.
+    """Returns the text without control tags, and the number of deleted tags.
 
-    Tags are literal and case-sensitive. What a deletion brings together is looked at
-    again: `<a<ask>sk>` loses two tags `<ask>`. Of tags that overlap, the one that ends
-    first is deleted; of those that end together, the longest.
+    Tags are literal and case-sensitive. Text that a deletion joins is checked again:
+    `<a<ask>sk>` loses two tags `<ask>`. Among tags that overlap, the one that ends
+    first is deleted; among those that end together, the longest.
 
-    Takes time linear in the text: it is read once by an automaton whose state after
-    each kept character is remembered, so that after a deletion it goes on from where
+    The time is linear in the length of the text: an automaton reads it once and keeps
+    its state after each character, so that it continues after a deletion from where
     the tag began.
+
+    Raises:
+      ValueError: for an empty tag, or a string in place of a sequence of tags.
     """
     tags = tuple(control_tags)
     if isinstance(control_tags, str) or not all(tags):
@@ -41,30 +41,26 @@ def strip_tags(text: str, control_tags: Sequence[str]) -> tuple[str, int]:
     return "".join(kept), num_deleted
 
 
-def clean_passages(
-    passages: Sequence[Passage], control_tags: Sequence[str]
-) -> tuple[list[Passage], int]:
-    """The passages with their contents stripped, and how many tags were deleted.
+def strip_all(
+    texts: Sequence[str], control_tags: Sequence[str]
+) -> tuple[list[str], int]:
+    """Returns the texts without control tags, and the number of deleted tags.
 
-    Passages that are joined need `strip_tags` again: two may hold a half each.
+    Texts that are joined need `strip_tags` again, because two may hold half a tag each.
     """
-    cleaned = []
-    total = 0
-    for passage in passages:
-        contents, num_deleted = strip_tags(passage.contents, control_tags)
-        cleaned.append(dataclasses.replace(passage, contents=contents))
-        total += num_deleted
-    return cleaned, total
+    stripped = [strip_tags(text, control_tags) for text in texts]
+    return [text for text, _ in stripped], sum(num for _, num in stripped)
 
 
 @functools.lru_cache(maxsize=16)
 def _automaton(
     tags: tuple[str, ...],
 ) -> tuple[list[dict[str, int]], list[int]]:
-    """Aho and Corasick's automaton, with failures already followed.
+    """The automaton of Aho and Corasick, with failure links already followed.
 
-    Returns each state's moves (a character without one leads to state 0), and the
-    length of the longest tag that ends in it (0: none).
+    Returns:
+      The moves of each state (a character without a move leads to state 0), and the
+      length of the longest tag that ends in each state (0: none).
     """
     moves: list[dict[str, int]] = [{}]
     ending_len = [0]
@@ -77,7 +73,7 @@ def _automaton(
                 ending_len.append(0)
             state = moves[state][character]
         ending_len[state] = len(tag)
-    # Breadth first: the state behind a failure is nearer the root, so it is complete.
+    # Breadth first: the state of a failure link is nearer the root, so it is complete.
     queue = [(child, 0) for child in moves[0].values()]
     for state, fallback in queue:
         ending_len[state] = ending_len[state] or ending_len[fallback]

@@ -15,7 +15,7 @@ from jaxsearch.env.environment import (
     closing_tag,
     own_stop_tags,
 )
-from jaxsearch.env.sanitize import strip_tags
+from jaxsearch.env.sanitize import strip_all, strip_tags
 from jaxsearch.protocol import Protocol
 from jaxsearch.trajectory import ToolCall
 
@@ -100,11 +100,7 @@ class TokenEnvironment:
         Raises:
           ValueError: if the text around the observation alone exceeds the budget.
         """
-        parts, num_deleted = [], 0
-        for part in observation.parts:
-            clean, deleted = strip_tags(part, self._banned_strings)
-            parts.append(clean)
-            num_deleted += deleted
+        parts, num_deleted = strip_all(observation.parts, self._banned_strings)
         ids, num_joined = self._ids(observation, parts)
         is_truncated = len(ids) > self.max_observation_len
         while len(ids) > self.max_observation_len:

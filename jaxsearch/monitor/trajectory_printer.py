@@ -5,7 +5,7 @@ import re
 
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.display import Block, SpanKind
-from jaxsearch.trajectory import Trajectory
+from jaxsearch.trajectory import SEARCH, Trajectory
 
 # Each line has a label besides its colour, for those who cannot see the colour.
 _STYLES = {
@@ -34,7 +34,8 @@ def print_trajectory(trajectory: Trajectory, protocol: Protocol) -> None:
             line(kind.verb, text, _STYLES[kind])
     for call in trajectory.tool_calls:
         if call.has_failed:
-            line("fails", f"{call.query}: {call.failure}", "red")
+            tool = "" if call.tool == SEARCH else f"{call.tool} "
+            line("fails", f"{tool}{call.query}: {call.failure}", "red")
     golden = " or ".join(trajectory.golden_answers)
     line("expected", f"{golden} ({trajectory.status})", "dim")
 

@@ -7,7 +7,7 @@ from jaxsearch.monitor.rollout_log import LoggedRollout
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.display import Block, Piece, SpanKind, unmarked
 from jaxsearch.report.series import number_text
-from jaxsearch.trajectory import ToolCall
+from jaxsearch.trajectory import SEARCH, ToolCall
 
 # Classes of the style sheet.
 CLASSES: Mapping[SpanKind, str] = {
@@ -51,7 +51,7 @@ def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> 
         f"sample {rollout.sample_index}</p><h3>{escape(rollout.question)}</h3>"
         f"<dl>{rows}</dl>"
         f'<div class="blocks">{"".join(map(_block, blocks))}</div>'
-        f"{_searches(rollout.tool_calls)}</article>\n"
+        f"{_calls(rollout.tool_calls)}</article>\n"
     )
 
 
@@ -87,20 +87,22 @@ def _terms(rollout: LoggedRollout) -> str:
     return f'<span class="parts">{"".join(terms)}</span>' if terms else ""
 
 
-def _searches(searches: tuple[ToolCall, ...]) -> str:
-    if not searches:
+def _calls(calls: tuple[ToolCall, ...]) -> str:
+    if not calls:
         return '<p class="searches">No search was made.</p>'
     items = []
-    for search in searches:
-        notes = [", ".join(search.passage_ids) or "no passage"]
-        if search.has_failed:
-            notes.append(f"the search failed: {search.failure}")
-        if search.is_truncated:
+    for call in calls:
+        notes = [call.tool]
+        if call.tool == SEARCH:
+            notes = [", ".join(call.passage_ids) or "no passage"]
+        if call.has_failed:
+            notes.append(f"the {call.tool} failed: {call.failure}")
+        if call.is_truncated:
             notes.append("cut to its budget")
-        if search.num_deleted_tags:
-            notes.append(f"{search.num_deleted_tags} tags deleted from passages")
+        if call.num_deleted_tags:
+            notes.append(f"{call.num_deleted_tags} tags deleted from passages")
         items.append(
-            f"<li><q>{html.escape(search.query)}</q> → "
+            f"<li><q>{html.escape(call.query)}</q> → "
             f"{html.escape('; '.join(notes))}</li>"
         )
     return f'<ol class="searches">{"".join(items)}</ol>'

@@ -1,8 +1,8 @@
-"""Budgets of a rollout, and the short list of shapes that they ask for."""
+"""Budgets of a rollout, and the shapes that programs are compiled for."""
 
 import dataclasses
 
-# Programs are compiled for a limit and for its halves down to a quarter.
+# Programs are compiled for a length, its half and its quarter.
 _NUM_BUCKETS = 3
 _SMALLEST_BUCKET = 32
 
@@ -12,14 +12,18 @@ class Budgets:
     """Budgets of a rollout, in tokens unless named otherwise.
 
     Attributes:
-      search_calls: decode calls after which the result of a search is taken, waiting
-        for it if need be. 0 takes it as soon as it is in: the fastest, but which
-        rows are computed together then depends on time, and so does the rounding
-        of log-probs (about 1e-7). A positive number makes two runs equal bit for bit.
-      cache_len: tokens that the KV cache holds, of all slots together; None: enough
+      search_calls: decode calls after which the result of a tool call is taken,
+        waiting for it if necessary. 0 takes it as soon as it arrives: this is fastest,
+        but which rows are computed together then depends on time, and so does the
+        rounding of log-probs (about 1e-7). A positive number makes two runs equal bit
+        for bit.
+      cache_len: tokens that the KV cache holds, for all slots together; None: enough
         for max_len in every slot. When it is full, rollouts wait for others to end,
         or start again from their prompt, with the same random numbers.
-      page_len: W, tokens that a slot is given at once; None: what suits the device.
+      page_len: W, tokens per page of the cache; None: a length that suits the device.
+
+    Raises:
+      ValueError: for a budget that is too small, or does not fit into another.
     """
 
     num_slots: int  # B, rollouts in flight
@@ -58,13 +62,13 @@ class Budgets:
 
 
 def buckets(limit: int) -> tuple[int, ...]:
-    """The limit and its halves, smallest first: the shapes that get compiled."""
+    """The shapes to compile for lengths up to `limit`, ascending."""
     halves = [limit >> i for i in range(_NUM_BUCKETS)]
     return tuple(sorted({limit, *(h for h in halves if h >= _SMALLEST_BUCKET)}))
 
 
 def row_buckets(limit: int) -> tuple[int, ...]:
-    """Row lengths that updates are compiled for: buckets, and what lies between."""
+    """Row lengths that updates are compiled for: buckets, and lengths in between."""
     sizes = buckets(limit)
     return tuple(sorted({*sizes, *(size * 3 // 4 for size in sizes)}))
 
@@ -72,7 +76,8 @@ def row_buckets(limit: int) -> tuple[int, ...]:
 def bucket_of(sizes: tuple[int, ...], needed: int) -> int:
     """The smallest bucket that holds `needed`.
 
-    Errors: ValueError when none does.
+    Raises:
+      ValueError: if none does.
     """
     for size in sizes:
         if size >= needed:

@@ -1,4 +1,4 @@
-"""Groups of rollouts for questions: the door to this package."""
+"""The sampler: groups of rollouts for questions, the entry point of this package."""
 
 import contextlib
 import functools
@@ -27,25 +27,32 @@ from jaxsearch.rollout.records import (
     Timing,
     TurnState,
     from_the_start,
-    of_replicas,
+    joined_timing,
 )
-from jaxsearch.rollout.threads import Stop, side_by_side
+from jaxsearch.rollout.threads import Stop, run_in_threads
 from jaxsearch.trajectory import Trajectory
 
 
 class Sampler:
     """Rolls out groups of answers to questions through a fixed set of slots.
 
-    The same questions, seed and search results give the same trajectories, for any
-    number of slots and any order in which results arrive, and for any number of
-    replicas: copies of the policy that run side by side, each with slots, programs
-    and a thread of its own, and wait for each other only at the end.
+    The same questions, seed and tool results give the same trajectories, for any
+    number of slots, any order in which results arrive and any number of replicas.
+    Replicas are copies of the policy that run in parallel, each with its own slots,
+    programs and thread; they wait for each other only at the end.
 
     Args:
-      table: the stop table of the protocol's stop tags.
-      turn_state: where in the table a turn begins. A table that counts tokens and a
-        start further along make turns of given lengths (`bench`).
+      programs: the device programs.
+      budgets: token budgets and the number of slots.
+      protocol: makes prompts and recognises answers.
+      tokenizer: the tokenizer of the policy.
+      table: the stop table of all stop tags.
+      turn_state: state of the table in which a turn begins. A table that counts tokens
+        and a later start make turns of given lengths (see `bench`).
       replicas: meshes as `replica_meshes` makes them; None: one, on one device.
+
+    Raises:
+      ValueError: if programs and budgets disagree.
     """
 
     def __init__(
@@ -60,7 +67,7 @@ class Sampler:
     ):
         if programs.max_turn_len != budgets.max_turn_len:
             raise ValueError(
-                f"programs and limits disagree on max_turn_len: "
+                "programs and budgets disagree on max_turn_len: "
                 f"{programs.max_turn_len} and {budgets.max_turn_len}"
             )
         self.tokenizer = tokenizer
@@ -71,7 +78,7 @@ class Sampler:
         if replicas is None:
             replicas = replica_meshes(jax.local_devices(), 1, 1)
         self._device = replicas[0].devices.flat[0]
-        with self._memory_explained():
+        with self._explain_shortage():
             self._pools = [
                 SlotPool(programs, budgets, table, tokenizer.pad_id, mesh)
                 for mesh in replicas
@@ -80,18 +87,19 @@ class Sampler:
     def warm_up(self, params: Params, group_size: int) -> None:
         """Compiles every program in every shape that a rollout may need.
 
-        For every replica, side by side: an executable of XLA is for one set of devices.
+        Each replica compiles its own, in parallel: an XLA executable belongs to one
+        set of devices.
         """
 
         def warm_up(pool: SlotPool, stop: Stop) -> None:
             pool.warm_up(pool.params_of(params), group_size, stop)
 
-        with self._memory_explained():
+        with self._explain_shortage():
             self._allocate_cache()
-            side_by_side([functools.partial(warm_up, pool) for pool in self._pools])
+            run_in_threads([functools.partial(warm_up, pool) for pool in self._pools])
 
     def free_cache(self) -> None:
-        """What the slots hold of the devices, until the next run."""
+        """Frees the device memory of the slots until the next run."""
         for pool in self._pools:
             pool.free_cache()
 
@@ -114,15 +122,23 @@ class Sampler:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
         Args:
-          params: published, so that every replica has them.
+          params: parameters in the layout of rollouts, on every replica.
+          questions: pairs of an index in the question stream and a question.
+          environment: the tools that answer turns.
+          group_size: G, rollouts per question.
+          stage: number of the stage, for the random keys.
+          temperature: sampling temperature; 0 is greedy.
           first_sample: sample_index of the first rollout of each group; not 0 where an
             earlier call made the others.
-          is_profiled: wait for the device after each of its programs, so that their
-            times can be told apart. Costs the overlap of host and device.
+          is_profiled: wait for the device after each program, to measure them apart.
+            Host and device then no longer overlap.
 
-        Returns the trajectories by question, then sample, and the timing.
-        Errors: ValueError for a prompt beyond its budget, a prompt_index that occurs
-        twice (its random keys would too), or an environment with a larger budget.
+        Returns:
+          The trajectories by question, then sample; and the timing.
+
+        Raises:
+          ValueError: for a prompt beyond its budget, a prompt_index that occurs twice
+            (the random keys would be the same), or an environment with a larger budget.
         """
         started = time.perf_counter()
         order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
@@ -144,8 +160,8 @@ class Sampler:
             prompts,
             group_size,
             num_replicas=len(self._pools),
-            most=self._pools[0].num_prompts(group_size),
-            is_dealt=self._budgets.search_calls > 0,
+            max_prompts=self._pools[0].num_prompts(group_size),
+            has_fixed_shares=self._budgets.search_calls > 0,
             first_sample=first_sample,
         )
 
@@ -171,9 +187,9 @@ class Sampler:
             )
             return rollouts.finish(), rollouts.timing
 
-        with self._memory_explained():
+        with self._explain_shortage():
             self._allocate_cache()
-            parts = side_by_side(
+            parts = run_in_threads(
                 [
                     functools.partial(finish, replica, pool)
                     for replica, pool in enumerate(self._pools)
@@ -182,15 +198,15 @@ class Sampler:
         done = [trajectory for trajectories, _ in parts for trajectory in trajectories]
         done.sort(key=lambda t: (order[t.prompt_index], t.sample_index))
         seconds = time.perf_counter() - started
-        return done, of_replicas([timing for _, timing in parts], seconds)
+        return done, joined_timing([timing for _, timing in parts], seconds)
 
-    def _memory_explained(self) -> contextlib.AbstractContextManager[None]:
-        """Where a device runs out of memory, the error says how many slots fit."""
+    def _explain_shortage(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which the error of a full device says how many slots fit."""
         transformer, budgets = self._programs.transformer, self._budgets
         num_tokens = budgets.cache_len or budgets.num_slots * budgets.max_len
         num_parameters = transformer.architecture.num_parameters
         tensor_parallel_size = transformer.tensor_parallel_size
-        return memory.explained(
+        return memory.explain_shortage(
             num_slots=budgets.num_slots,
             bytes_per_slot=memory.slot_bytes(
                 transformer.architecture,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.background import Background
+from jaxsearch.env.daemon_executor import DaemonExecutor
 from jaxsearch.env.environment import Done
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
@@ -96,7 +96,7 @@ class Rollouts:
             return []  # before a program runs that would have to be compiled
         # After an error in an earlier run, its slots would still be decoding.
         self._pool.release(range(self._budgets.num_slots))
-        with Background() as self._tools:
+        with DaemonExecutor() as self._tools:
             while self._has_prompts or self._by_slot:
                 self._stop.check()
                 self._refill()

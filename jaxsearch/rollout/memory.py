@@ -1,4 +1,4 @@
-"""What slots take of a device's memory, and a clear word where it ran out."""
+"""Device memory of slots, and a readable error when it runs out."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from jax.typing import DTypeLike
 
 from jaxsearch.models.architecture import Architecture
 
-# Of one token in a slot: its id, whether the policy sampled it, two log-probs.
+# Bytes per token of a row: its id, whether the policy sampled it, two log-probs.
 _TOKEN_BYTES = 4 + 1 + 4 + 4
 
 
 class OutOfMemoryError(RuntimeError):
-    """The device's memory is too small for the slots; the text says how many fit."""
+    """Device memory is too small for the slots; the text says how many fit."""
 
 
 def slot_bytes(
@@ -24,10 +24,10 @@ def slot_bytes(
     dtype: DTypeLike,
     tensor_parallel_size: int = 1,
 ) -> int:
-    """Bytes of a slot of up to `max_len` tokens: keys and values, and the row itself.
+    """Bytes of a slot of up to `max_len` tokens: keys, values and the row.
 
-    On each of the `tensor_parallel_size` devices that share the heads. The few scalars
-    of a slot are left out.
+    The number is per device, for heads that `tensor_parallel_size` devices share. The
+    few scalars of a slot are not counted.
     """
     a = architecture
     numbers = 2 * a.num_layers * a.num_kv_heads // tensor_parallel_size * a.head_width
@@ -35,17 +35,17 @@ def slot_bytes(
 
 
 def tree_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a pytree, each counted once and whole."""
+    """Bytes of all arrays of a pytree, across all devices."""
     return sum(array.nbytes for array in jax.tree.leaves(tree))
 
 
 def device_bytes(device: jax.Device) -> int | None:
-    """Bytes that programs may use on a device; None where it does not say (a CPU)."""
+    """Bytes that programs may use on a device; None if unknown (on a CPU)."""
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def slots_that_fit(device_bytes: int, reserved_bytes: int, bytes_per_slot: int) -> int:
-    """Slots in what is left beside `reserved_bytes`; 0 where nothing is left."""
+    """Slots that fit next to `reserved_bytes`; 0 if nothing is left."""
     return max(0, device_bytes - reserved_bytes) // bytes_per_slot
 
 
@@ -56,14 +56,15 @@ def shortage(
     reserved_bytes: int,
     device_bytes: int | None,
 ) -> str:
-    """What was asked of the device's memory, and what to ask instead, in one line.
+    """The error text: the memory that was requested, and what to change.
 
-    Programs need memory beside slots and parameters, which nobody knows before they
-    are compiled: if the slots should have fitted, half of them are proposed.
+    Programs need memory in addition to slots and parameters, and how much is unknown
+    before they are compiled. If the slots alone would fit, the text proposes half of
+    them.
     """
     asked = (
         f"the device ran out of memory: {num_slots} slots of {_size(bytes_per_slot)} "
-        f"take {_size(num_slots * bytes_per_slot)} beside {_size(reserved_bytes)} of "
+        f"take {_size(num_slots * bytes_per_slot)} next to {_size(reserved_bytes)} of "
         "parameters"
     )
     if device_bytes is None:
@@ -77,23 +78,24 @@ def shortage(
         )
     if num_fitting >= num_slots:
         return (
-            f"{has}: they fit, but not with what the programs need beside them; try "
+            f"{has}: they fit, but not together with what the programs need; try "
             f"--rollout.num-slots {num_slots // 2}"
         )
     return f"{has}: {num_fitting} slots fit; set --rollout.num-slots {num_fitting}"
 
 
 @contextlib.contextmanager
-def explained(
+def explain_shortage(
     *,
     num_slots: int,
     bytes_per_slot: int,
     reserved_bytes: int,
     device_bytes: int | None,
 ) -> Iterator[None]:
-    """Around whatever makes or uses slots: running out of memory is told in one line.
+    """Context in which running out of device memory raises a readable error.
 
-    Errors: OutOfMemoryError in place of XLA's; all others pass.
+    Raises:
+      OutOfMemoryError: in place of XLA's error; other errors pass.
     """
     try:
         yield

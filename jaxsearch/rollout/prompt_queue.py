@@ -1,4 +1,4 @@
-"""Prompts that wait to be rolled out, for several replicas at once."""
+"""Queue of prompts for several replicas."""
 
 import collections
 import itertools
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from jaxsearch.rollout.records import Prompt
 
-Waiting = tuple[Prompt, list[int]]  # samples still to start
+Waiting = tuple[Prompt, list[int]]  # a prompt and its samples that have not started
 
 
 class PromptQueue:
-    """Who is to start next. Any thread may take.
+    """The rollouts that have not started yet; several threads may take from it.
 
-    An even share of all rollouts is each replica's; groups are cut only where shares
-    meet, so fewer questions than replicas leave none without work.
+    Each replica gets an equal share of the rollouts. Groups are split only where
+    shares meet, so that all replicas have work even with fewer prompts than replicas.
 
     Args:
-      most: prompts that a replica takes at once, to fill its slots.
-      is_dealt: replicas keep to their shares: what is computed together does not
-        depend on time. Otherwise a share is what fills the slots, and whoever has room
-        then takes from what is left.
+      max_prompts: prompts that a replica takes at once, to fill its slots.
+      has_fixed_shares: each replica rolls out its share, so that the batches do not
+        depend on time. Otherwise a share only fills the slots once, and the rest goes
+        to replicas that have room.
       first_sample: sample_index of the first rollout of each group.
     """
 
@@ -30,8 +30,8 @@ class PromptQueue:
         group_size: int,
         *,
         num_replicas: int,
-        most: int,
-        is_dealt: bool,
+        max_prompts: int,
+        has_fixed_shares: bool,
         first_sample: int = 0,
     ):
         sample_indices = range(first_sample, first_sample + group_size)
@@ -44,33 +44,33 @@ class PromptQueue:
             ]
             for a, b in itertools.pairwise(bounds)
         ]
-        num_kept = len(rollouts) if is_dealt else most
-        self._most = most
-        self._is_dealt = is_dealt
+        num_kept = len(rollouts) if has_fixed_shares else max_prompts
+        self._max_prompts = max_prompts
+        self._is_dealt = has_fixed_shares
         self._shares = [collections.deque(share[:num_kept]) for share in shares]
-        self._left = collections.deque(
+        self._common = collections.deque(
             itertools.chain.from_iterable(share[num_kept:] for share in shares)
         )
         self._lock = threading.Lock()
 
     def is_empty(self, replica: int) -> bool:
-        """Whether there is nothing for this replica, for now."""
-        return not self._shares[replica] and not self._left
+        """Whether this replica can take nothing at the moment."""
+        return not self._shares[replica] and not self._common
 
     def take(self, replica: int) -> list[Waiting]:
-        """What a replica with room is to start; nothing if others were faster."""
+        """Prompts for a replica with room; empty if others took the last ones."""
         with self._lock:
             source = self._shares[replica]
-            num_taken = min(self._most, len(source))
+            num_taken = min(self._max_prompts, len(source))
             if not source:
-                source = self._left
-                # Towards the end fewer at once, so that all end together.
+                source = self._common
+                # Fewer at once towards the end, so that all replicas end together.
                 part = -(-len(source) // len(self._shares))
-                num_taken = min(self._most, part)
+                num_taken = min(self._max_prompts, part)
             return [source.popleft() for _ in range(num_taken)]
 
     def put_back(self, replica: int, prompt: Prompt, sample_index: int) -> None:
-        """A rollout that starts again, before all others."""
+        """Returns a rollout to the front of the queue, to start again."""
         with self._lock:
-            queue = self._shares[replica] if self._is_dealt else self._left
+            queue = self._shares[replica] if self._is_dealt else self._common
             queue.appendleft((prompt, [sample_index]))

@@ -1,4 +1,4 @@
-"""What the host keeps of a prompt, of a rollout, and of the time they took."""
+"""Records of the host: prompts, rollouts in progress, and timings."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -16,17 +16,17 @@ from jaxsearch.trajectory import Status, ToolCall, Trajectory, segments_of
 
 @dataclasses.dataclass(kw_only=True)
 class Timing:
-    """Where the time of a rollout went, and how much was done.
+    """Seconds and amounts of work of a call of `Sampler.run`.
 
-    What is left of `seconds` without the two waits is the host's own work. Of several
-    replicas: see `of_replicas`.
+    `seconds` without the two waits is the host's own work. For several replicas see
+    `joined_timing`.
     """
 
     seconds: float = 0.0
-    environment_wait: float = 0.0  # seconds in which decoding stood still for a tool
+    environment_wait: float = 0.0  # seconds in which decoding waited for a tool
     device_wait: float = 0.0  # seconds in which the host waited for the device
     num_decode_calls: int = 0
-    num_steps: int = 0  # of decoding, one token for every slot that decodes
+    num_steps: int = 0  # decode steps, one token in every decoding slot
     num_prefilled: int = 0  # tokens of prompts
     num_observed: int = 0  # tokens of observations
     num_restarts: int = 0  # rollouts sent back to their prompt by a full cache
@@ -37,11 +37,11 @@ class Timing:
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def of_replicas(timings: Sequence[Timing], seconds: float) -> Timing:
-    """The timing of all replicas, which took `seconds` side by side.
+def joined_timing(timings: Sequence[Timing], seconds: float) -> Timing:
+    """The timing of replicas that ran in parallel for `seconds`.
 
-    Seconds are means, so that they are still parts of `seconds`: a wait of half of
-    the replicas is half a wait. Numbers are sums.
+    Seconds are means over the replicas, so that they remain parts of `seconds`; counts
+    are sums.
     """
 
     def mean(values: Iterable[float]) -> float:
@@ -87,7 +87,11 @@ class Asked(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True)
 class Rollout:
-    """One rollout in a slot."""
+    """A rollout in progress.
+
+    Attributes:
+      turn_start: index of the first token of the current turn.
+    """
 
     stage: int
     prompt: Prompt
@@ -101,7 +105,7 @@ class Rollout:
 
     @property
     def turn(self) -> int:
-        """Number of the turn it is in, from 0."""
+        """Number of the current turn, from 0."""
         return len(self.tool_calls)
 
     def trajectory(
@@ -111,7 +115,7 @@ class Rollout:
         protocol: Protocol,
         decode: Callable[[Int[np.ndarray, " W"]], str],
     ) -> Trajectory:
-        """What this rollout has become; an end is ANSWERED if there is an answer."""
+        """The finished rollout; ENDED becomes ANSWERED if there is an answer."""
         prompt, prompt_len = self.prompt, len(self.prompt.ids)
         segments = segments_of(row.tokens, row.is_policy, prompt_len, decode)
         if status is Status.ENDED and protocol.has_answer(segments):
@@ -133,10 +137,10 @@ class Rollout:
         )
 
 
-# State of the stop automaton in which a rollout's turn begins.
+# Rollout -> state of the stop automaton at the start of its turn.
 TurnState = Callable[[Rollout], int]
 
 
 def from_the_start(rollout: Rollout) -> int:
-    """The state of every turn that ends where the policy ends it."""
+    """The automaton's start, for turns that end where the policy ends them."""
     return 0

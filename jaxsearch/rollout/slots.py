@@ -12,7 +12,7 @@ from jaxsearch.models.cache import Cache
 
 
 class Phase(enum.IntEnum):
-    """What a slot is doing."""
+    """State of a slot."""
 
     FREE = 0
     DECODING = 1

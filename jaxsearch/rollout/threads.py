@@ -1,4 +1,4 @@
-"""A thread for each replica, all of which end when one fails."""
+"""One thread per replica; all of them end when one fails."""
 
 import concurrent.futures
 import contextlib
@@ -6,51 +6,56 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
-from jaxsearch.env.background import Background
+from jaxsearch.env.daemon_executor import DaemonExecutor
 
 Result = TypeVar("Result")
 
 
 class Stop:
-    """Given once, to whoever looks."""
+    """A signal between threads, set at most once."""
 
     def __init__(self):
-        self._given: Future = Future()
+        self._signal: Future = Future()
 
-    def give(self) -> None:
-        """Ends whoever checks or waits from now on."""
-        self._given.set_result(None)
+    def set(self) -> None:
+        """Makes `check` and `wait` raise from now on."""
+        self._signal.set_result(None)
 
     def check(self) -> None:
-        """Errors: CancelledError if it was given."""
-        if self._given.done():
+        """Raises CancelledError if the signal is set."""
+        if self._signal.done():
             raise CancelledError
 
     def wait(self, futures: Iterable[Future]) -> None:
-        """Until all are done. Errors: CancelledError if it is given first."""
+        """Waits until all futures are done.
+
+        Raises:
+          CancelledError: if the signal is set first.
+        """
         waiting = set(futures)
         while waiting:
             found = concurrent.futures.wait(
-                [*waiting, self._given],
+                [*waiting, self._signal],
                 return_when=concurrent.futures.FIRST_COMPLETED,
             )
             self.check()
             waiting -= found.done
 
 
-def side_by_side(calls: Sequence[Callable[[Stop], Result]]) -> list[Result]:
-    """What the calls return, each in a thread of its own; one alone in this thread.
+def run_in_threads(calls: Sequence[Callable[[Stop], Result]]) -> list[Result]:
+    """Makes calls in parallel, one thread each; a single call runs in this thread.
 
-    When a call fails, or this thread is interrupted, the others are told to stop and
-    waited for: what they work on is free again when this returns.
+    When a call fails, or this thread is interrupted, the signal is set for the other
+    calls and they are joined, so that their resources are free afterwards.
 
-    Errors: the first of any call.
+    Returns:
+      The results in the order of the calls. The first exception of any call passes.
     """
     stop = Stop()
     if len(calls) == 1:
         return [calls[0](stop)]
     with contextlib.ExitStack() as stack:
-        threads = [stack.enter_context(Background()) for _ in calls]
+        threads = [stack.enter_context(DaemonExecutor()) for _ in calls]
         futures = [
             thread.submit(call, stop)
             for thread, call in zip(threads, calls, strict=True)
@@ -60,7 +65,7 @@ def side_by_side(calls: Sequence[Callable[[Stop], Result]]) -> list[Result]:
                 futures, return_when=concurrent.futures.FIRST_EXCEPTION
             )
         finally:
-            stop.give()
+            stop.set()
             concurrent.futures.wait(futures)
-        # What has failed by itself first: of the others some were only stopped.
+        # The call that failed comes first; the others may only have been stopped.
         return [f.result() for f in (*ended, *futures)][len(ended) :]

@@ -8,7 +8,8 @@ from jaxsearch.env.environment import Environment
 from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
 from jaxsearch.env.token_environment import TokenEnvironment
-from jaxsearch.run.inputs import Inputs, open_retrievers
+from jaxsearch.run.inputs import Inputs
+from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.index import Retriever
 

@@ -1,4 +1,4 @@
-"""One copy of an index for all processes of a machine: one of them answers the others.
+"""One copy of an index per machine: one process answers the others.
 
 An index of Wikipedia takes tens of gigabytes; a machine has room for one.
 """
@@ -17,63 +17,65 @@ _LOOPBACK = "127.0.0.1"  # queries and passages never leave the machine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerAddress:
-    """Where a process of this machine answers; `key` proves who may ask."""
+    """Port of a process of this machine that answers queries; `key` admits clients."""
 
     port: int
     key: bytes
 
 
-def serve(indexes: Sequence[Retriever]) -> ServerAddress:
-    """Answers other processes from threads of this one, until it ends."""
+def serve(retrievers: Sequence[Retriever]) -> ServerAddress:
+    """Answers other processes from daemon threads of this one."""
     key = secrets.token_bytes(32)
     # The default of one waiting call makes calls that come together hang for seconds.
     listener = Listener((_LOOPBACK, 0), backlog=128, authkey=key)
-    threading.Thread(target=_accept, args=(listener, indexes), daemon=True).start()
+    threading.Thread(target=_accept, args=(listener, retrievers), daemon=True).start()
     return ServerAddress(port=listener.address[1], key=key)
 
 
-def _accept(listener: Listener, indexes: Sequence[Retriever]) -> None:
+def _accept(listener: Listener, retrievers: Sequence[Retriever]) -> None:
     while True:
         try:
-            asking = listener.accept()
+            client = listener.accept()
         except (OSError, EOFError, AuthenticationError):
-            # Whoever it was has gone again, or had another key.
+            # The client is gone again, or had another key.
             continue
-        threading.Thread(target=_answer, args=(asking, indexes), daemon=True).start()
+        threading.Thread(target=_answer, args=(client, retrievers), daemon=True).start()
 
 
-def _answer(asking: Connection, indexes: Sequence[Retriever]) -> None:
-    with asking:
-        number, queries, k = asking.recv()
+def _answer(client: Connection, retrievers: Sequence[Retriever]) -> None:
+    with client:
+        number, queries, k = client.recv()
         try:
-            answer = indexes[number].search(queries, k)
+            answer = retrievers[number].search(queries, k)
         except SearchError as error:
             answer = str(error)
-        asking.send(answer)
+        client.send(answer)
 
 
 class SharedIndex:
-    """An index that another process of this machine holds.
+    """A retriever whose index another process of this machine holds.
 
     Args:
-      number: which of those that are served there.
+      address: address of that process.
+      number: index into the retrievers that it serves.
     """
 
-    def __init__(self, door: ServerAddress, number: int):
-        self._door = door
+    def __init__(self, address: ServerAddress, number: int):
+        self._address = address
         self._number = number
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Up to k hits per query, best first.
+        """Returns up to k hits per query, best first.
 
-        Errors: SearchError if the index has none or its process breaks off; OSError
-        if it is not there.
+        Raises:
+          SearchError: if the index raises it, or its process breaks off.
+          OSError: if the process is not there.
         """
-        address = (_LOOPBACK, self._door.port)
+        address = (_LOOPBACK, self._address.port)
         try:
-            # A connection for each batch: it takes a millisecond, and calls that were
-            # given up do not stand in the way of the next ones.
-            with Client(address, authkey=self._door.key) as connection:
+            # One connection per batch: it takes a millisecond, and abandoned calls do
+            # not delay the next ones.
+            with Client(address, authkey=self._address.key) as connection:
                 connection.send((self._number, list(queries), k))
                 answer = connection.recv()
         except EOFError as error:

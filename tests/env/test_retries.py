@@ -180,7 +180,7 @@ def test_settings_that_never_end_or_never_begin_are_refused(exact, attempts, tim
 
 PROGRAM = """
 import threading
-from jaxsearch.env.background import Background
+from jaxsearch.env.daemon_executor import DaemonExecutor
 from jaxsearch.env.retries import RetryingRetriever
 
 class Hanging:
@@ -190,7 +190,7 @@ class Hanging:
 
 asked = threading.Event()
 index = RetryingRetriever(Hanging(), attempts=1, timeout_s=600.0)
-with Background() as background:
+with DaemonExecutor() as background:
     background.submit(index.search, ["q"], 1)
     asked.wait()
 print("over")

@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from jaxsearch.env.sanitize import clean_passages, strip_tags
-from jaxsearch.search.passages import Passage
+from jaxsearch.env.sanitize import strip_all, strip_tags
 
 TAGS = ("<search>", "</search>", "<|im_end|>", "<answer>")
 
@@ -80,17 +79,10 @@ def test_a_megabyte_takes_linear_time(text, num_deleted):
     assert not any(tag in stripped for tag in TAGS)
 
 
-def test_passages_are_cleaned_and_the_join_needs_it_again():
-    passages = [
-        Passage(id="a", contents="one<sea"),
-        Passage(id="b", contents="rch>two<answer>"),
-    ]
-    cleaned, num_deleted = clean_passages(passages, TAGS)
-    assert [p.contents for p in cleaned] == ["one<sea", "rch>two"]
-    assert [p.id for p in cleaned] == ["a", "b"]
-    assert num_deleted == 1
-    joined = "".join(p.contents for p in cleaned)
-    assert strip_tags(joined, TAGS) == ("onetwo", 1)
+def test_texts_are_cleaned_and_the_join_needs_it_again():
+    cleaned, num_deleted = strip_all(["one<sea", "rch>two<answer>"], TAGS)
+    assert cleaned == ["one<sea", "rch>two"] and num_deleted == 1
+    assert strip_tags("".join(cleaned), TAGS) == ("onetwo", 1)
 
 
 @pytest.mark.parametrize("tags", ["<search>", ("<search>", "")])

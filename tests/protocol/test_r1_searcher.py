@@ -1,5 +1,6 @@
 """R1-Searcher's protocol against the queries and texts of its own rollout loop."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.env.sanitize import clean_passages
+from jaxsearch.env.sanitize import strip_tags
 from jaxsearch.protocol import R1_SEARCHER
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
@@ -39,9 +40,12 @@ def laid_out(case, rollout):
             return response + text, queries
         queries.append(R1_SEARCHER.query(text))
         documents = case["documents"][queries[-1]][:K]
-        passages, _ = clean_passages(
-            [passage(d) for d in documents], R1_SEARCHER.control_tags
-        )
+        passages = [
+            dataclasses.replace(
+                one, contents=strip_tags(one.contents, R1_SEARCHER.control_tags)[0]
+            )
+            for one in map(passage, documents)
+        ]
         response += turn["text"].strip() + STOP + R1_SEARCHER.observation(passages)
     return response, queries
 

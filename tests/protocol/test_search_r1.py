@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.env.sanitize import clean_passages
+from jaxsearch.env.sanitize import strip_all
 from jaxsearch.protocol import SEARCH_R1
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
@@ -60,11 +60,9 @@ def test_observations_are_those_of_the_reference(case):
             assert expected in ("", "invalid")
             continue
         documents = case["documents"][query] if case["do_search"] else []
-        found = [
-            Passage(id=str(i), contents=document["contents"])
-            for i, document in enumerate(documents[:3])
-        ]
-        passages, num_deleted = clean_passages(found, SEARCH_R1.control_tags)
+        found = [document["contents"] for document in documents[:3]]
+        texts, num_deleted = strip_all(found, SEARCH_R1.control_tags)
+        passages = [Passage(id=str(i), contents=text) for i, text in enumerate(texts)]
         is_equal = SEARCH_R1.observation(passages) == expected
         assert is_equal == (case["case"] not in WITH_TAGS) == (num_deleted == 0)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from jaxsearch.env.sanitize import clean_passages
+from jaxsearch.env.sanitize import strip_tags
 from jaxsearch.protocol import RESEARCH, TagPair
 from jaxsearch.rewards import tasks
 from jaxsearch.rewards.tasks import TASKS
@@ -114,11 +114,8 @@ def test_the_whole_contract_follows_the_tags(both):
     assert set(new_tags) == {tag for pair in OTHER_TAGS.values() for tag in pair}
     prompt = protocol.prompt("Q?") + str(protocol.messages("Q?")) + protocol.reminder
     assert not any(tag in prompt for tag in old_tags)
-    passages, num_deleted = clean_passages(
-        [Passage(id="1", contents="a<tool_response>b</tool_call>c[reason]d")],
-        protocol.control_tags,
-    )
-    assert (passages[0].contents, num_deleted) == ("abcd", 3)
+    hostile = "a<tool_response>b</tool_call>c[reason]d"
+    assert strip_tags(hostile, protocol.control_tags) == ("abcd", 3)
     ask, found, end = written(protocol, "Paris")
     assert "</tool_call>" in protocol.stop_tags and protocol.query(ask)
     thought = protocol.thought([Segment(text=ask, is_policy=True)])

@@ -63,7 +63,7 @@ def test_bytes_of_parameters():
             "the device has 20.0 GB: 50 slots fit; set --rollout.num-slots 50",
         ),
         (15 * 10**9, "15.0 GB: not even one slot fits; take a smaller model or a"),
-        (40 * 10**9, "they fit, but not with what the programs need beside them; try "),
+        (40 * 10**9, "they fit, but not together with what the programs need; try "),
         (40 * 10**9, "--rollout.num-slots 32"),
         (None, "of parameters; lower --rollout.num-slots or --rollout.max-len"),
     ],
@@ -72,7 +72,7 @@ def test_the_line_says_what_to_set(device_bytes, advice):
     line = memory.shortage(**NEED, device_bytes=device_bytes)
     assert advice in line and "\n" not in line
     assert line.startswith(
-        "the device ran out of memory: 64 slots of 100.0 MB take 6.4 GB beside 15.0 GB"
+        "the device ran out of memory: 64 slots of 100.0 MB take 6.4 GB next to 15.0 GB"
     )
 
 
@@ -88,7 +88,7 @@ def test_a_device_that_runs_out_is_explained():
     with pytest.raises(
         memory.OutOfMemoryError, match="set --rollout.num-slots 50"
     ) as e:
-        with memory.explained(**NEED, device_bytes=20 * 10**9):
+        with memory.explain_shortage(**NEED, device_bytes=20 * 10**9):
             jnp.zeros(1 << 46).block_until_ready()
     # Raised by this package: the command prints the line and no traceback.
     raised_in = traceback.extract_tb(e.value.__traceback__)[-1].filename
@@ -99,7 +99,7 @@ def test_a_device_that_runs_out_is_explained():
 def test_other_errors_pass():
     for error in (jax.errors.JaxRuntimeError("INTERNAL: broken"), ValueError("x")):
         with pytest.raises(type(error)) as raised:
-            with memory.explained(**NEED, device_bytes=None):
+            with memory.explain_shortage(**NEED, device_bytes=None):
                 raise error
         assert raised.value is error
 

@@ -14,8 +14,8 @@ from jaxsearch.data.formats import Question
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.prompt_queue import PromptQueue
-from jaxsearch.rollout.records import Prompt, Timing, of_replicas
-from jaxsearch.rollout.threads import Stop, side_by_side
+from jaxsearch.rollout.records import Prompt, Timing, joined_timing
+from jaxsearch.rollout.threads import Stop, run_in_threads
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +176,13 @@ def test_the_first_error_is_raised_and_the_others_stop():
         raise KeyError("first")
 
     with pytest.raises(KeyError, match="first"):
-        side_by_side([waits, fails, waits])
+        run_in_threads([waits, fails, waits])
     assert ended == ["waits", "waits"]
-    assert side_by_side([lambda stop: 1, lambda stop: 2]) == [1, 2]
+    assert run_in_threads([lambda stop: 1, lambda stop: 2]) == [1, 2]
     # One alone is called here, where its caller's settings hold.
-    assert side_by_side([lambda stop: threading.get_ident()]) == [threading.get_ident()]
+    assert run_in_threads([lambda stop: threading.get_ident()]) == [
+        threading.get_ident()
+    ]
 
 
 def queue_of(num_prompts, group_size, **settings):
@@ -201,7 +203,7 @@ def taken(queue, replica):
 
 
 def test_dealt_prompts_are_even_shares():
-    settings = dict(num_replicas=2, most=2, is_dealt=True)
+    settings = dict(num_replicas=2, max_prompts=2, has_fixed_shares=True)
     queue, prompts = queue_of(5, 3, **settings)
     assert taken(queue, 1) == [(2, [1, 2]), (3, [0, 1, 2])]
     assert taken(queue, 0) == [(0, [0, 1, 2]), (1, [0, 1, 2])]
@@ -214,7 +216,7 @@ def test_dealt_prompts_are_even_shares():
 
 
 def test_whoever_has_room_takes_what_is_left():
-    settings = dict(num_replicas=2, most=2, is_dealt=False)
+    settings = dict(num_replicas=2, max_prompts=2, has_fixed_shares=False)
     queue, prompts = queue_of(16, 3, **settings)
     # Those that fill the slots at first are nobody else's, however late it comes.
     found = [taken(queue, 0) for _ in range(6)]
@@ -231,14 +233,16 @@ def test_whoever_has_room_takes_what_is_left():
     assert queue.is_empty(1)
 
 
-@pytest.mark.parametrize("is_dealt", [False, True])
-def test_one_replica_takes_whole_groups_in_order(is_dealt):
-    queue, _ = queue_of(9, 2, num_replicas=1, most=7, is_dealt=is_dealt)
+@pytest.mark.parametrize("has_fixed_shares", [False, True])
+def test_one_replica_takes_whole_groups_in_order(has_fixed_shares):
+    queue, _ = queue_of(
+        9, 2, num_replicas=1, max_prompts=7, has_fixed_shares=has_fixed_shares
+    )
     assert [len(queue.take(0)) for _ in range(3)] == [7, 2, 0]
 
 
 def test_fewer_rollouts_than_replicas():
-    queue, _ = queue_of(1, 2, num_replicas=3, most=1, is_dealt=False)
+    queue, _ = queue_of(1, 2, num_replicas=3, max_prompts=1, has_fixed_shares=False)
     assert [taken(queue, i) for i in range(3)] == [[], [(0, [0])], [(0, [1])]]
 
 
@@ -246,7 +250,7 @@ def test_a_wait_ends_when_told_to():
     stop = Stop()
     stop.check()
     stop.wait([])
-    threading.Timer(0.02, stop.give).start()
+    threading.Timer(0.02, stop.set).start()
     with pytest.raises(CancelledError):
         stop.wait([Future()])
 
@@ -258,7 +262,7 @@ def test_times_are_means_and_numbers_are_sums():
             environment_wait=0.0, num_steps=6, asked_at=[2.0], phases={"decode": 4.0}
         ),
     ]
-    timing = of_replicas(parts, seconds=9.0)
+    timing = joined_timing(parts, seconds=9.0)
     assert (timing.seconds, timing.environment_wait, timing.device_wait) == (
         9.0,
         0.5,

@@ -8,9 +8,10 @@ import pytest
 from jaxsearch.config import RetrievalConfig
 from jaxsearch.run import config_values
 from jaxsearch.run.config_record import resolved
-from jaxsearch.run.inputs import load_inputs, open_retrievers
+from jaxsearch.run.inputs import load_inputs
 from jaxsearch.run.loading import with_index
 from jaxsearch.run.overrides import overridden
+from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.search import encoder_forward
 from jaxsearch.search.bert_encoder import BertEncoder
 from jaxsearch.search.exact_index import ExactIndex

@@ -15,11 +15,13 @@ from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.config_record import resolved, restored
-from jaxsearch.run.inputs import load_inputs, open_retrievers
+from jaxsearch.run.inputs import load_inputs
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.overrides import overridden
+from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.train import train
 from tests.env.sums import sums_config
-from tests.search.http_retriever import HttpRetriever
+from tests.search.http_retriever import LOCAL, HttpRetriever
 
 
 @pytest.fixture
@@ -129,6 +131,21 @@ def test_the_record_restores_the_retriever():
             assert again == retriever
 
 
+def test_a_retriever_on_the_command_line():
+    config = config_with(Path("run"), None)
+    name = "tests.search.http_retriever:LOCAL"
+    found = overridden(config, ["--retrieval.retriever", name], "run.py")
+    assert found.retrieval.retriever == LOCAL
+    assert resolved(found)["retrieval"]["retriever"] == name
+
+
+class Nothing:
+    """A retriever whose class is given in its place."""
+
+    def search(self, queries, k):
+        return [[] for _ in queries]
+
+
 def test_a_retriever_is_opened_or_taken_as_it_is():
     def opened(retriever):
         config = config_with(Path("run"), retriever)
@@ -138,6 +155,7 @@ def test_a_retriever_is_opened_or_taken_as_it_is():
     assert opened(there) == (there, there)
     made = functools.partial(HttpRetriever, url="http://host")
     assert opened(made) == (there, there)
+    assert isinstance(opened(Nothing)[0], Nothing)
     with pytest.raises(ValueError, match="must make an object with a method search"):
         opened(functools.partial(dict, url="http://host"))
 

@@ -42,3 +42,6 @@ class HttpRetriever:
             ]
             for hits in answers
         ]
+
+
+LOCAL = HttpRetriever(url="http://127.0.0.1:8000/retrieve")

@@ -1,4 +1,4 @@
-"""Calls beside the caller's own thread, which nobody has to wait for."""
+"""An executor whose thread does not keep the process alive."""
 
 import concurrent.futures
 import contextlib
@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from typing import Any
 
 
-class Background(concurrent.futures.Executor):
-    """One daemon thread that makes the calls it is given, in order.
+class DaemonExecutor(concurrent.futures.Executor):
+    """Makes calls in order, in one daemon thread.
 
-    The process may end while one hangs. (Threads of a ThreadPoolExecutor are waited
-    for, by `shutdown` and when the process exits, however long a call takes.)
+    The process may exit while a call hangs. (Threads of a ThreadPoolExecutor are
+    joined by `shutdown` and when the process exits, however long a call takes.)
     """
 
     def __init__(self):
@@ -22,12 +22,13 @@ class Background(concurrent.futures.Executor):
         threading.Thread(target=_work, args=(self._calls,), daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Queues a call; its result or its exception is in the returned future."""
         future: Future = Future()
         self._calls.put((future, functools.partial(fn, *args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-        """Drops the calls that wait, and leaves the one under way to itself."""
+        """Cancels the queued calls, without waiting for the one that runs."""
         with contextlib.suppress(queue.Empty):
             while True:
                 future, _ = self._calls.get_nowait()
@@ -43,5 +44,5 @@ def _work(calls: queue.SimpleQueue) -> None:
         try:
             future.set_result(function())
         except BaseException as error:
-            # Handed over, not swallowed: `future.result()` raises it.
+            # Not swallowed: `future.result()` raises it.
             future.set_exception(error)
