@@ -52,6 +52,7 @@ class OneArray(NamedTuple):
 
 
 def attend_one_array(query, segments, reads, window=None):
+    assert all(isinstance(segment, OneArray) for segment in segments)
     keys, values = gather(segments, reads.pages)
     is_visible = jnp.arange(keys.shape[3])[None] < reads.lengths[:, None]
     return attend(query[:, None], keys, values, is_visible[:, None])[:, 0]
