@@ -1,4 +1,4 @@
-"""How a training step's values lie on a mesh of devices."""
+"""Shardings of the activations and gathered weights of a training step."""
 
 import dataclasses
 import functools
@@ -12,14 +12,14 @@ from jaxtyping import Float, Int
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActivationSharding:
-    """Rows are cut over some mesh axes, and weights over the same ones and others.
+    """Constraints for rows and weights that are sharded over a mesh.
 
-    Said of every value that matters, because XLA has a choice else: it may gather all
-    rows in place of a weight, or sum a weight's gradient whole on every device.
+    Without them XLA may gather all rows in place of a weight, or sum the whole gradient
+    of a weight on every device.
 
     Attributes:
-      rules: logical axis of a weight and the mesh axis it is cut over, or None.
-      row_axes: mesh axes that rows are cut over.
+      rules: logical axis of a weight and the mesh axis it is sharded over, or None.
+      row_axes: mesh axes that rows are sharded over.
     """
 
     mesh: Mesh
@@ -27,14 +27,13 @@ class ActivationSharding:
     row_axes: tuple[str, ...]
 
     def by_rows(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """Every device has its own rows, whole."""
-        return self._held(x, PartitionSpec(self.row_axes))
+        """The states, with whole rows on every device."""
+        return self._constrained(x, PartitionSpec(self.row_axes))
 
     def gathered(self, weights: Any, axes: Any) -> Any:
-        """Weights as the products of a device's rows read them.
+        """Weights, gathered over the axes of rows for the products of a layer.
 
-        They are gathered over the axes of rows, and their gradients summed straight
-        into the parts that the devices keep.
+        Their gradients are summed directly into the shards that the devices keep.
 
         Args:
           axes: for each weight the logical names of its axes.
@@ -46,7 +45,8 @@ class ActivationSharding:
             if read == kept:
                 return weight
             shardings = NamedSharding(self.mesh, kept), NamedSharding(self.mesh, read)
-            # Not among what a backward pass keeps: all of it is the whole model.
+            # Gathered weights are not kept for the backward pass: together they are the
+            # whole model.
             return _gather(weight, *shardings)
 
         return jax.tree.map(one, weights, axes)
@@ -54,24 +54,24 @@ class ActivationSharding:
     def embedded(
         self, embedding: Float[Array, "V D"], tokens: Int[Array, "B T"]
     ) -> Float[Array, "B T D"]:
-        """Rows of the embedding, without gathering it.
+        """Embedded tokens, without gathering the embedding.
 
-        Every device looks up its part of the width for all rows that share the
-        embedding's parts, and they exchange: a row's states are moved, and not the
-        embedding, which is as large as 150,000 tokens.
+        Every device looks up its part of the width for the rows of all devices that
+        share the embedding, and the devices exchange the results. So the states of rows
+        are moved, and not the embedding, which is as large as 150,000 tokens.
         """
         vocab, width = self._spec(("vocab", "embed"))
         others = tuple(axis for axis in self.row_axes if axis != width)
-        tokens = self._held(tokens, PartitionSpec(others))
-        embedding = self._held(embedding, PartitionSpec(vocab, width))
-        x = self._held(embedding[tokens], PartitionSpec(others, None, width))
+        tokens = self._constrained(tokens, PartitionSpec(others))
+        embedding = self._constrained(embedding, PartitionSpec(vocab, width))
+        x = self._constrained(embedding[tokens], PartitionSpec(others, None, width))
         return self.by_rows(x)
 
     def _spec(self, axes: tuple[str, ...]) -> PartitionSpec:
         rules = dict(self.rules)
         return PartitionSpec(*(rules[axis] for axis in axes))
 
-    def _held(self, x: Array, spec: PartitionSpec) -> Array:
+    def _constrained(self, x: Array, spec: PartitionSpec) -> Array:
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
 
@@ -86,8 +86,8 @@ def _gather_forward(weight, kept, read):
 
 
 def _gather_backward(kept, read, _, grad):
-    # The gradient of a constraint is held to the same one, which would sum all of it
-    # on every device first.
+    # JAX constrains the gradient of a constraint likewise, which would first sum all
+    # of it on every device.
     return (jax.lax.with_sharding_constraint(grad, kept),)
 
 

@@ -1,7 +1,8 @@
-"""Low-rank updates of linear maps, trained in place of the maps themselves.
+"""Low-rank updates (LoRA) of linear maps, which are trained instead of the maps.
 
 Source: Hu et al. 2021, LoRA (arXiv:2106.09685), section 4.1: y = x W^T + (alpha / r)
-(x A^T) B^T. B starts at 0, A as Hugging Face's PEFT draws it (the paper: normal).
+(x A^T) B^T. B starts at 0. A is uniform as in Hugging Face's PEFT; in the paper it is
+normal.
 """
 
 import functools
@@ -18,14 +19,14 @@ from jaxsearch.models.lora import MAPS, LinearMap, LoRAConfig, Maps
 Tree = dict[str, Any]  # nested dict
 Adapter = dict[str, Array]  # "a" [R *I], "b" [*O R]; of all layers [L R *I], [L *O R]
 
-ADAPTERS = "adapters"  # where they stand among a network's parameters
+ADAPTERS = "adapters"  # their key among the parameters of a network
 
 
 def adapter_shapes(maps: Maps, rank: int, blocks: Tree) -> Tree:
-    """Shapes of A [L R *I] and B [L *O R] of some maps, from those of all blocks."""
+    """Shapes of A [L R *I] and B [L *O R] of some maps, from the shapes of blocks."""
 
     def shapes(one: LinearMap) -> dict[str, jax.ShapeDtypeStruct]:
-        layers, outputs, inputs = _axes(one, _of(blocks, one).shape)
+        layers, outputs, inputs = _axes(one, _at(blocks, one).shape)
         a, b = (layers, rank, *inputs), (layers, *outputs, rank)
         return {
             "a": jax.ShapeDtypeStruct(a, jnp.float32),
@@ -36,23 +37,23 @@ def adapter_shapes(maps: Maps, rank: int, blocks: Tree) -> Tree:
 
 
 def adapter_axes(maps: Maps, blocks: Tree) -> Tree:
-    """The logical names of the adapters' axes, from those of all blocks."""
+    """The logical axes of adapters, from those of the blocks."""
 
     def names(one: LinearMap) -> dict[str, tuple[str, ...]]:
-        layers, outputs, inputs = _axes(one, _of(blocks, one))
+        layers, outputs, inputs = _axes(one, _at(blocks, one))
         return {"a": (layers, "rank", *inputs), "b": (layers, *outputs, "rank")}
 
     return _for_each(maps, names)
 
 
 def init_adapters(maps: Maps, shapes: Tree, key: Array) -> Tree:
-    """A uniform within 1 / sqrt(inputs), as in PEFT; B 0, so that nothing changes yet.
+    """Random A, uniform within 1 / sqrt(inputs) as in PEFT, and B = 0.
 
-    A map's numbers do not depend on which others are selected.
+    The values of a map do not depend on which other maps are selected.
     """
 
     def init(one: LinearMap) -> Adapter:
-        a, b = (_of(shapes[ADAPTERS], one)[name] for name in "ab")
+        a, b = (_at(shapes[ADAPTERS], one)[name] for name in "ab")
         bound = math.prod(a.shape[2:]) ** -0.5
         own = jax.random.fold_in(key, MAPS.index(one))
         return {
@@ -64,9 +65,9 @@ def init_adapters(maps: Maps, shapes: Tree, key: Array) -> Tree:
 
 
 def split(lora: LoRAConfig, tree: Tree) -> tuple[Tree, Tree]:
-    """What is not trained of a tree over a network's parameters, and what is.
+    """The frozen and the trained part of a tree over a network's parameters.
 
-    `frozen | trained` is the tree again. Without LoRA everything is trained.
+    `frozen | trained` is the tree. Without LoRA everything is trained.
     """
     if not lora.rank:
         return {}, tree
@@ -79,25 +80,24 @@ def scaled_adapters(lora: LoRAConfig, params: Tree) -> Tree:
     if not lora.rank:
         return {}
     return {
-        part: {name: {**one, "b": one["b"] * lora.scale} for name, one in maps.items()}
-        for part, maps in params[ADAPTERS].items()
+        group: {name: {**one, "b": one["b"] * lora.scale} for name, one in maps.items()}
+        for group, maps in params[ADAPTERS].items()
     }
 
 
 def low_rank(
     x: Float[Array, "B T *I"], a: Float[Array, " R *I"], b: Float[Array, "*O R"]
 ) -> Float[Array, "B T *O"]:
-    """(x A^T) B^T in the dtype of x: what an update adds to the map of x."""
+    """(x A^T) B^T in the dtype of x, the term that an update adds to a map of x."""
     inputs = tuple(range(1 - a.ndim, 0))
     narrow = jnp.tensordot(x, a.astype(x.dtype), (inputs, inputs))
     return jnp.tensordot(narrow, b.astype(x.dtype), (-1, -1))
 
 
 def merged(lora: LoRAConfig, params: Tree) -> Tree:
-    """The same network without adapters: W + (alpha / rank) B A in place of W.
+    """The same network without adapters, with W + (alpha / rank) B A in place of W.
 
-    In float32 whatever a device's products are by default: a merged weight is read
-    as often as the policy is.
+    The product is computed in full float32 precision on every device.
     """
 
     def sum_of(weight: Array, one: Adapter) -> Array:
@@ -110,28 +110,28 @@ def merged(lora: LoRAConfig, params: Tree) -> Tree:
     return weights | {
         "blocks": blocks
         | {
-            part: blocks[part]
-            | {name: sum_of(blocks[part][name], one) for name, one in maps.items()}
-            for part, maps in adapters.items()
+            group: blocks[group]
+            | {name: sum_of(blocks[group][name], one) for name, one in maps.items()}
+            for group, maps in adapters.items()
         }
     }
 
 
 def _axes(one: LinearMap, axes: tuple) -> tuple[Any, tuple, tuple]:
-    """Axes of a stacked weight: that of layers, outputs, inputs."""
+    """The axes of a stacked weight as layers, outputs, inputs."""
     end = 1 + one.num_outputs
     return axes[0], axes[1:end], axes[end:]
 
 
-def _of(tree: Tree, one: LinearMap) -> Any:
-    part, name = one.path
-    return tree[part][name]
+def _at(tree: Tree, one: LinearMap) -> Any:
+    group, name = one.path
+    return tree[group][name]
 
 
 def _for_each(maps: Maps, make: Callable[[LinearMap], Any]) -> Tree:
-    """{"adapters": {part: {name: what is made of it}}}; {} of no map."""
+    """{"adapters": {group: {name: make(map)}}}; {} without maps."""
     tree: Tree = {}
     for one in maps:
-        part, name = one.path
-        tree.setdefault(part, {})[name] = make(one)
+        group, name = one.path
+        tree.setdefault(group, {})[name] = make(one)
     return {ADAPTERS: tree} if tree else {}

@@ -17,7 +17,7 @@ _FIELDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BertArchitecture:
-    """An encoder of the BERT family: E5, BGE, GTE, MiniLM and their like."""
+    """An encoder of the BERT family, as E5, BGE, GTE and MiniLM are."""
 
     vocab_size: int  # V
     width: int  # D
@@ -57,8 +57,9 @@ class BertArchitecture:
 def bert_from_hf_config(config: dict[str, Any]) -> BertArchitecture:
     """The architecture that a Hugging Face `config.json` describes.
 
-    Errors: ValueError names the model type or the option that is not supported, or
-    the field that is missing.
+    Raises:
+      ValueError: naming the model type or the option that is not supported, or the
+        field that is missing.
     """
     for name, expected in (
         ("model_type", "bert"),
@@ -87,7 +88,7 @@ def bert_from_hf_config(config: dict[str, Any]) -> BertArchitecture:
 
 
 def bert_to_hf_config(architecture: BertArchitecture) -> dict[str, Any]:
-    """The `config.json` with which transformers builds the same network."""
+    """The `config.json` from which transformers builds the same network."""
     sizes = dataclasses.asdict(architecture)
     return {
         "architectures": ["BertModel"],

@@ -35,14 +35,15 @@ _LAYER_NAMES = {
     "mlp_norm/bias": "output.LayerNorm.bias",
 }
 _QKV = ("query", "key", "value")
-# Heads of pretraining, and numbers that transformers once saved with the weights.
+# Heads of pretraining, and buffers that old versions of transformers saved.
 _UNUSED = ("pooler.", "cls.", "embeddings.position_ids", "embeddings.token_type_ids")
 
 
 def read_bert_architecture(folder: Path) -> BertArchitecture:
     """The architecture of a Hugging Face folder.
 
-    Errors: ValueError names the file, and what in it is missing or not supported.
+    Raises:
+      ValueError: naming the file and the field that is missing or not supported.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -64,13 +65,14 @@ def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
 
     Names may begin with `bert.`; float16 and bfloat16 are cast.
 
-    Errors: ValueError names the file and the tensor that cannot be read, is missing,
-    is one too many, or does not fit config.json.
+    Raises:
+      ValueError: naming the file and the tensor that cannot be read, is missing, is
+        not expected, or does not fit config.json.
     """
     tensors = {}
     for name, tensor in open_tensors(folder).items():
         bare = name.removeprefix("bert.")
-        # TensorFlow's names for a norm, as the first BERTs still have them.
+        # The first BERT models have TensorFlow's names for norms.
         bare = bare.replace("LayerNorm.gamma", "LayerNorm.weight")
         bare = bare.replace("LayerNorm.beta", "LayerNorm.bias")
         if not bare.startswith(_UNUSED):
@@ -124,7 +126,7 @@ def _read(tensor: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _wanted(tree: BertParams) -> dict[str, list[str]]:
-    """Our path of every parameter -> its tensors in the file, stacked by rows."""
+    """Path of every parameter -> its tensors in the file, stacked by rows."""
     found = {}
     for path, _ in jax.tree.leaves_with_path(tree):
         key = _key(path)

@@ -1,4 +1,4 @@
-"""Folders of models and tokenizers, here or on the Hugging Face Hub."""
+"""Folders of models and tokenizers, local or on the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -10,10 +10,11 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
     """The folder itself, or the cached snapshot of a Hub id (owner/name).
 
     Args:
-      kind: what it should hold, for errors: "model", "tokenizer".
-      patterns: files to fetch.
+      kind: of its contents ("model", "tokenizer"), for errors.
+      patterns: of the files to fetch.
 
-    Errors: ValueError says that a path does not exist, or why an id cannot be fetched.
+    Raises:
+      ValueError: if a path does not exist, or an id cannot be fetched.
     """
     if Path(name).is_dir():
         return Path(name)

@@ -1,4 +1,4 @@
-"""Tensors of files into sharded parameters, one at a time."""
+"""Loading of tensors from files into sharded parameters, one at a time."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,22 +16,23 @@ from jaxsearch.models.convert import Entry, at, entries
 from jaxsearch.models.tensor_files import Tensor, read_part
 from jaxsearch.models.transformer import Params
 
-# Tensors that are read while one is put into its place: more would be more memory.
+# Tensors that are read while another is copied to the devices; each needs memory.
 _NUM_AHEAD = 1
-# Named in one line of an error; the rest is counted.
+# Tensors named in one line of an error; the others are counted.
 _NUM_NAMED = 3
-# Buffers that old versions of transformers saved beside the weights.
+# Buffers that old versions of transformers saved with the weights.
 _HARMLESS = (".rotary_emb.inv_freq",)
 
 
 def unexpected_tensors(
     tensors: Mapping[str, Tensor], architecture: Architecture, shapes: Params
 ) -> list[str]:
-    """Names of tensors that the network has no place for.
+    """Names of tensors that the network does not have.
 
-    A head beside tied embeddings is one of them: it is not read.
+    The head of a network with tied embeddings is one of them and is not read.
 
-    Errors: ValueError names tensors that are missing, or of another shape.
+    Raises:
+      ValueError: naming tensors that are missing, or have another shape.
     """
     wanted = {entry.name: entry for entry in entries(architecture, shapes)}
     missing = [name for name in wanted if name not in tensors]
@@ -62,19 +63,20 @@ def load(
     dtype: Any = jnp.float32,
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
 ) -> Params:
-    """Parameters, each tensor straight into its place on the devices.
+    """Parameters, each tensor read directly into its shards on the devices.
 
-    The host holds two tensors at a time, in the dtype of the files, and of those only
-    what its own devices need; the devices cast. Every process calls this alike.
+    The host holds at most two tensors, in the dtype of the files, and only the parts
+    that its own devices need; the devices cast. Every process must call this.
 
     Args:
-      shapes, shardings: for each parameter; there may be others, which no file has.
-      on_bytes: told the size of each tensor that is in its place.
+      shapes, shardings: for each parameter, and possibly for others that no file has.
+      on_bytes: called with the size of each tensor after it was loaded.
 
-    Errors: ValueError if a file turns out shorter than its header says.
+    Raises:
+      ValueError: if a file is shorter than its header says.
     """
     stacks: dict[tuple[str, ...], Array] = {}
-    # In the order of the files: disks and networks read ahead.
+    # In the order of the files, because disks and networks read ahead.
     todo = sorted(
         entries(architecture, shapes),
         key=lambda e: (tensors[e.name].file, tensors[e.name].offset),
@@ -101,7 +103,7 @@ def load(
                 stacks[entry.path] = _put(
                     stacks[entry.path], np.int32(entry.layer), array
                 )
-            # Else the host could run ahead of the devices, and hold every tensor.
+            # Otherwise the host may run ahead of the devices and hold every tensor.
             jax.block_until_ready(stacks[entry.path])
             on_bytes(tensors[entry.name].nbytes)
     params: Params = {}
@@ -114,7 +116,7 @@ def load(
 
 
 def _read(tensor: Tensor, shape: Sequence[int], sharding: NamedSharding) -> Array:
-    """One tensor on the devices. Of the file, the hull of their parts is read."""
+    """One tensor on the devices, from the smallest range of it that has their shards."""
     parts = sharding.addressable_devices_indices_map(tuple(shape)).values()
     hull = []
     for axis, size in enumerate(shape):
@@ -141,11 +143,12 @@ def _empty(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> Array
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(stack: Array, layer: Int[Array, ""], array: Array) -> Array:
-    """The stack with one layer in its place, in the stack's dtype."""
+    """The stack with one layer replaced, in the dtype of the stack."""
     array = array.astype(stack.dtype)
     if stack.dtype != jnp.bfloat16:
         return jax.lax.dynamic_update_index_in_dim(stack, array, layer, 0)
-    # As integers: XLA's CPU compiler would turn the whole stack into float32 and back.
+    # As integers, because XLA's CPU compiler would convert the whole stack to float32
+    # and back.
     bits = jax.lax.bitcast_convert_type(stack, jnp.uint16)
     new = jax.lax.bitcast_convert_type(array, jnp.uint16)
     bits = jax.lax.dynamic_update_index_in_dim(bits, new, layer, 0)
@@ -153,11 +156,11 @@ def _put(stack: Array, layer: Int[Array, ""], array: Array) -> Array:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names, and how many there are besides."""
+    """The first few names, and the number of the others."""
     more = len(names) - _NUM_NAMED
     return ", ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Of all tensors together, as their files hold them."""
+    """Bytes of all tensors together, as stored in their files."""
     return sum(tensor.nbytes for tensor in tensors.values())

@@ -1,4 +1,4 @@
-"""Which linear maps have a low-rank update, and of what rank."""
+"""The selection of linear maps with low-rank updates, and their rank."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ class LinearMap:
     """A linear map of every block.
 
     Attributes:
-      path: of its weight [L *O *I] below `blocks`.
+      path: of its weight [L *O *I] under `blocks`.
       name: in a layer of a Hugging Face model.
       num_outputs: number of axes in *O.
     """
@@ -34,17 +34,17 @@ MAPS: Maps = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
-    """Train low-rank updates of linear maps; everything else stays as it is."""
+    """Training of low-rank updates of linear maps, with all other weights frozen."""
 
     rank: int = 0
-    """Of the updates; 0: no LoRA, every parameter is trained. Then alpha and targets
-    count for nothing."""
+    """Rank of the updates. 0 means no LoRA: every parameter is trained, and alpha and
+    targets have no effect."""
     alpha: float = 32.0
     """An update is scaled by alpha / rank."""
     targets: str = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
-    """Regular expression. It selects the linear maps whose Hugging Face name
-    (`model.layers.0.self_attn.q_proj`), or what follows a dot in it, it matches in
-    full. Layers are stacked: a map is selected in all of them or in none."""
+    """Regular expression that selects linear maps. It must match the whole Hugging Face
+    name (`model.layers.0.self_attn.q_proj`) or all that follows one of its dots. A map
+    is selected in all layers or in none."""
 
     def __post_init__(self):
         if self.rank < 0:
@@ -57,10 +57,11 @@ class LoRAConfig:
             )
 
     def maps(self, num_layers: int) -> Maps:
-        """The maps that `targets` selects in a network of so many layers.
+        """The maps that `targets` selects in a network of `num_layers` layers.
 
-        Errors: ValueError if it is no regular expression, selects no map at all, or
-        one in some layers only.
+        Raises:
+          ValueError: if it is not a regular expression, selects no map, or selects a
+            map in some layers only.
         """
         if not self.rank:
             return ()
@@ -91,7 +92,7 @@ class LoRAConfig:
 
     @property
     def scale(self) -> float:
-        """What an update is multiplied by."""
+        """The factor of an update."""
         return self.alpha / self.rank
 
 

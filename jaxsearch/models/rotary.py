@@ -14,9 +14,10 @@ from jaxsearch.models.architecture import Architecture
 def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
     """Radians per position of each pair, W = head_width / 2.
 
-    Computed in float64 and rounded once: at position 100,000 an error in the last bit
-    turns a pair by 0.01. Sources: Su et al. 2021 (arXiv:2104.09864); the scaling is
-    that of Llama 3.1 (see `RopeScaling`).
+    They are computed in float64 and rounded once, because at position 100,000 an error
+    in the last bit rotates a pair by 0.01.
+
+    Sources: Su et al. 2021 (arXiv:2104.09864); for the scaling see `RopeScaling`.
     """
     H, theta = architecture.head_width, architecture.rope_theta
     plain = theta ** -(np.arange(0, H, 2) / H)
@@ -24,7 +25,7 @@ def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
     if scaling is None:
         return plain.astype(np.float32)
     wavelengths = 2 * np.pi / plain
-    # 0 for the longest waves, which are stretched, 1 for the shortest, which stay.
+    # 0 for the longest waves, which are stretched; 1 for the shortest, which are not.
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     share = np.clip((scaling.original_len / wavelengths - low) / (high - low), 0, 1)
     frequencies = (1 - share) * plain / scaling.factor + share * plain
@@ -32,11 +33,11 @@ def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
 
 
 class LayerAngles(NamedTuple):
-    """Angles of the layers of a network, of which some may have their own rotary base.
+    """Rotary angles of a network whose local layers may have a base of their own.
 
     Attributes:
-      by_default: cosine and sine, as `rotary_angles` gives them.
-      if_local: those of layers with local attention; None if there are none.
+      by_default: cosine and sine, as `rotary_angles` returns them.
+      if_local: the same for layers with local attention; None if there are none.
     """
 
     by_default: tuple[Array, Array]
@@ -83,11 +84,11 @@ def rotate(
     cos: Float[Array, "B T 1 W"],
     sin: Float[Array, "B T 1 W"],
 ) -> Float[Array, "B T N H"]:
-    """Rotary position embedding with the two halves of H as the pairs.
+    """Applies rotary positions, with the two halves of H as the pairs.
 
     Source: Su et al. 2021 (arXiv:2104.09864); pairs (i, i + H/2) as in Llama and
     Qwen2 checkpoints, where the paper pairs (2i, 2i + 1).
     """
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = (first * cos - second * sin, second * cos + first * sin)
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+    rotated = (first * cos - second * sin, second * cos + first * sin)
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)

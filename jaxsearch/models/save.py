@@ -21,10 +21,10 @@ def save_tensors(
     dtype: str,
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> None:
-    """Writes model.safetensors, or several files and their index if one is too large.
+    """Writes model.safetensors, or several files and an index if one is too large.
 
-    The host holds one file's tensors at a time. Files get the permissions that a new
-    file has in this folder.
+    The host holds the tensors of one file at a time. Files get the permissions that new
+    files have in the folder.
     """
     from safetensors.flax import save_file
 
@@ -38,7 +38,7 @@ def save_tensors(
         if parts[-1] and held + size > max_file_bytes:
             parts.append([])
         parts[-1].append(name)
-    # safetensors makes files that only their owner may read.
+    # safetensors creates files that only their owner may read.
     probe = folder / ".permissions"
     probe.touch()
     mode = probe.stat().st_mode

@@ -1,7 +1,7 @@
-"""A folder's safetensors files, read part by part.
+"""Reading parts of the tensors in a folder's safetensors files.
 
 The `safetensors` package maps a whole file into memory, copies each tensor to where
-JAX must copy it again, and keeps what it has read; here a part is read once, straight
+JAX must copy it again, and keeps what it has read. Here a part is read once, directly
 into memory that JAX takes over. Format: https://github.com/huggingface/safetensors
 """
 
@@ -23,18 +23,18 @@ _DTYPES: Mapping[str, Any] = {
     "F32": np.dtype("float32"),
     "F16": np.dtype("float16"),
     "BF16": jnp.dtype("bfloat16"),
-    # Positions that transformers once saved with a BERT; no weights.
+    # Position ids that old versions of transformers saved with a BERT.
     "I64": np.dtype("int64"),
 }
-# A header that says it is longer is damaged, and not worth the memory.
+# A longer header is taken as a damaged file, and not read.
 _MAX_HEADER_BYTES = 100_000_000
-# JAX on a CPU takes memory over, without a copy, that begins on such a boundary.
+# On a CPU, JAX takes over memory with this alignment without a copy.
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies. The dtype is that of its file."""
+    """The location of a tensor; the dtype is that of its file."""
 
     file: Path
     shape: tuple[int, ...]
@@ -47,13 +47,14 @@ class Tensor:
 
 
 def open_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a model's folder, by name; reads headers only.
+    """All tensors in a model's folder, by name; only headers are read.
 
-    With an index (`model.safetensors.index.json`) the files that it names are read,
-    else `model.safetensors`, else every *.safetensors.
+    The files are those that an index (`model.safetensors.index.json`) names, else
+    `model.safetensors`, else every *.safetensors.
 
-    Errors: ValueError names the file that is missing, cut short or damaged, and the
-    tensor, if it is one tensor's fault.
+    Raises:
+      ValueError: naming the file that is missing, truncated or damaged, and the tensor
+        if only one is wrong.
     """
     index = folder / INDEX_NAME
     if index.is_file():
@@ -71,10 +72,10 @@ def open_tensors(folder: Path) -> dict[str, Tensor]:
 def read_part(
     tensor: Tensor, shape: Sequence[int], part: Sequence[slice]
 ) -> np.ndarray:
-    """A part of a tensor, seen as an array of `shape`; only its bytes are read.
+    """A part of a tensor viewed as an array of `shape`; only its bytes are read.
 
     Args:
-      shape: of as many values as the tensor has, in the same order.
+      shape: with the same number and order of values as the tensor.
       part: a contiguous range of each axis.
     """
     ranges = [s.indices(size)[:2] for s, size in zip(part, shape, strict=True)]
@@ -133,7 +134,7 @@ def _indexed(index: Path) -> dict[str, Tensor]:
 
 
 def _header(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file. Every byte behind the header must be accounted for."""
+    """The tensors of one file, which must fill it up to its last byte."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:

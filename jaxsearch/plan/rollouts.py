@@ -16,9 +16,9 @@ from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     on_replica,
     page_shardings,
+    replicated,
     rollout_shardings,
     slot_shardings,
-    whole,
 )
 from jaxsearch.rollout.shapes import Shapes, initial_slots
 from jaxsearch.rollout.slots import Slots
@@ -106,7 +106,7 @@ class Rollouts:
     def decode(self) -> Lowered:
         """The decoding of all slots."""
         budgets = self.shapes.budgets
-        one = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._whole)
+        one = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._replicated)
         return Programs.decode.lower(
             self._programs,
             self.params,
@@ -132,8 +132,8 @@ class Rollouts:
         return rollout_programs(self.config, self.transformer, end_ids=(0,))
 
     @property
-    def _whole(self) -> NamedSharding:
-        return whole(self.mesh)
+    def _replicated(self) -> NamedSharding:
+        return replicated(self.mesh)
 
     def _ints(self, *shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self._whole)
+        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self._replicated)

@@ -1,4 +1,4 @@
-"""The device programs of a rollout. Each has fixed shapes and donated slots."""
+"""The device programs of a rollout, each with fixed shapes and donated slots."""
 
 import dataclasses
 import functools
@@ -14,8 +14,8 @@ from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.layout import (
     by_vocabulary,
     page_shardings,
+    replicated,
     slot_shardings,
-    whole,
 )
 from jaxsearch.rollout.sampling import TopKTopP, sample
 from jaxsearch.rollout.slots import (
@@ -29,10 +29,12 @@ from jaxsearch.rollout.slots import (
 
 
 class Prompts(NamedTuple):
-    """Prefilled prompts, waiting to be forked into slots.
+    """Prefilled prompts, to be forked into slots.
 
     Attributes:
-      tokens: [P T]; length: [P]; pages: of each layer, ceil(T / W) for each prompt.
+      tokens: [P T].
+      length: [P].
+      pages: for each layer, ceil(T / W) pages per prompt.
     """
 
     tokens: Array
@@ -42,14 +44,14 @@ class Prompts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Programs:
-    """Prefill, fork, observe and decode for one policy and one set of rules.
+    """Prefill, fork, observe, release and decode for one policy.
 
-    They run where their arguments are; XLA compiles them for each replica.
+    They run on the devices of their arguments; XLA compiles them for each replica.
 
     Attributes:
       end_ids: tokens that end a rollout.
       max_turn_len: tokens sampled between two observations.
-      seed: of the run; the stage is folded in when a rollout starts.
+      seed: of the run; the stage is folded into its key when a rollout starts.
     """
 
     transformer: Transformer
@@ -69,8 +71,8 @@ class Programs:
         """Keys and values of a batch of prompts."""
         pages = cached.prefill(self.transformer, params, tokens, page_len)
         if mesh := self.transformer.rollout_mesh:
-            places = tuple(page_shardings(mesh, layer) for layer in pages)
-            pages = jax.lax.with_sharding_constraint(pages, places)
+            shardings = tuple(page_shardings(mesh, layer) for layer in pages)
+            pages = jax.lax.with_sharding_constraint(pages, shardings)
         return Prompts(tokens, length, pages)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -89,7 +91,7 @@ class Programs:
         """Starts rollouts: copies prompt sources[r] into the pages of slot rows[r].
 
         The random key of a rollout comes from (seed, stage, prompt_index,
-        sample_index): never from its slot.
+        sample_index), never from its slot.
         """
         stage_key = jax.random.fold_in(jax.random.key(self.seed), stage)
 
@@ -97,7 +99,7 @@ class Programs:
             prompt_key = jax.random.fold_in(stage_key, prompt_index)
             return jax.random.fold_in(prompt_key, sample_index)
 
-        # Of each prompt in `sources`, page by page.
+        # The pages of each prompt in `sources`.
         per_prompt = -(-prompts.tokens.shape[1] // slots.cache[0][0].page_len)
         new = sources[:, None] * per_prompt + jnp.arange(per_prompt)[None]
         targets = pages[:, :per_prompt].reshape(-1)
@@ -131,10 +133,10 @@ class Programs:
         num_tokens: Int[Array, " R"],
         stop_states: Int[Array, " R"],
     ) -> Slots:
-        """Appends observations to slots that wait for them, which then go on.
+        """Appends observations to waiting slots, which then decode again.
 
-        Only new tokens are fed: the last sampled one, which has no keys and values
-        yet, and the observation without its last.
+        Only new tokens are fed to the network: the last sampled one, which has no keys
+        and values yet, and the observation without its last token.
         """
         last_position = slots.length.at[rows].get(mode="clip") - 1
         last = slots.tokens.at[rows, last_position].get(mode="clip")
@@ -158,7 +160,7 @@ class Programs:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def release(self, slots: Slots, rows: Int[Array, " R"]) -> Slots:
-        """Frees slots whose rollouts were taken."""
+        """Marks slots as free after their rollouts were read."""
         phase = slots.phase.at[rows].set(Phase.FREE, mode="drop")
         return self._in_place(slots._replace(phase=phase))
 
@@ -175,25 +177,32 @@ class Programs:
         max_steps: Int[Array, ""],
         num_segments: int,
     ) -> tuple[Slots, Int[Array, ""]]:
-        """Samples in the named slots until `num_enough` stop, or `max_steps` tokens.
+        """Samples in some slots until `num_enough` of them stop, or for `max_steps`.
 
-        All of `rows` that are slots decode at the start. Returns the slots, and for
-        how many steps it went on.
+        Args:
+          rows: the slots, all of them decoding; padding is not a slot number.
+          pages: of each of them.
+          table: of the stop automaton; see `stop_table`.
+          num_segments: cache segments to read.
+
+        Returns:
+          The slots and the number of steps taken.
         """
         transformer, max_len = self.transformer, slots.tokens.shape[1]
         head = transformer.head(params)
         is_slot = rows < slots.length.shape[0]
-        least = jnp.maximum(jnp.sum(is_slot) - num_enough, 0)
+        min_decoding = jnp.maximum(jnp.sum(is_slot) - num_enough, 0)
 
         def is_unfinished(carry: tuple[Array, Slots]) -> Array:
-            step, some = carry
-            return (step < max_steps) & (jnp.sum(some.phase == Phase.DECODING) > least)
+            count, some = carry
+            num_decoding = jnp.sum(some.phase == Phase.DECODING)
+            return (count < max_steps) & (num_decoding > min_decoding)
 
         def step(carry: tuple[Array, Slots]) -> tuple[Array, Slots]:
             count, some = carry
             is_decoding = some.phase == Phase.DECODING
             num_fed = is_decoding.astype(jnp.int32)
-            # A slot that is not decoding is computed along and written nowhere.
+            # Slots that are not decoding are computed too, and not written.
             position = jnp.clip(some.length - 1, 0, max_len - 1)
             last = jnp.take_along_axis(some.tokens, position[:, None], axis=1)[:, 0]
             hidden, cache = cached.step(
@@ -210,10 +219,10 @@ class Programs:
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
             )
             if mesh := transformer.rollout_mesh:
-                # Computed by vocabulary (else XLA gathers the head), then gathered, 4
-                # B V bytes a step, for each device to draw the same tokens.
-                for place in (by_vocabulary(mesh), whole(mesh)):
-                    logits = jax.lax.with_sharding_constraint(logits, place)
+                # Sharded by vocabulary first, or XLA would gather the head; then
+                # gathered (4 B V bytes per step), so that all devices draw the same.
+                for sharding in (by_vocabulary(mesh), replicated(mesh)):
+                    logits = jax.lax.with_sharding_constraint(logits, sharding)
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
             token, logprob, truncated_logprob = sample(
                 logits, uniforms, temperature, self.truncation
@@ -245,13 +254,13 @@ class Programs:
         return self._in_place(put_rows(slots, rows, some)), steps
 
     def _in_place(self, slots: Slots) -> Slots:
-        """Where `slot_shardings` wants them, so that XLA chooses no other place."""
+        """The slots with their shardings fixed, so that XLA chooses no others."""
         mesh = self.transformer.rollout_mesh
         if mesh is None:
             return slots
-        places = slot_shardings(mesh, slots)
-        return jax.lax.with_sharding_constraint(slots, places)
+        return jax.lax.with_sharding_constraint(slots, slot_shardings(mesh, slots))
 
 
 def _uniform(key: Array, position: Array) -> Array:
+    """The random number of a rollout at a token position, in [0, 1)."""
     return jax.random.uniform(jax.random.fold_in(key, position), dtype=jnp.float32)

@@ -1,4 +1,4 @@
-"""Where a rollout's arrays lie: copies of the policy, each on devices of its own."""
+"""Shardings of rollouts: replicas of the policy, each on its own devices."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,21 +13,22 @@ from jaxsearch.models.cache import PageLayout
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollout.slots import Slots
 
-AXIS = "tensor"  # of a replica's mesh, which has no other
-# Logical axis -> that axis, or None: in rollouts nothing else is cut.
+AXIS = "tensor"  # the only axis of a replica's mesh
+# Logical axis -> AXIS or None; nothing else is sharded in rollouts.
 RULES = {name: AXIS if axis == AXIS else None for name, axis in meshes.RULES.items()}
 
 
 def replica_meshes(
     devices: Sequence[jax.Device], tensor: int, num_replicas: int | None = None
 ) -> tuple[Mesh, ...]:
-    """The devices of a process in groups of `tensor`: each shares a copy of the policy.
+    """The devices of a process in groups of `tensor`, one per replica of the policy.
 
     Args:
-      devices: neighbours stand together.
-      num_replicas: groups to make; None: of all devices.
+      devices: ordered so that neighbours are consecutive.
+      num_replicas: number of groups; None uses all devices.
 
-    Errors: ValueError if that does not come out even, or there are too few.
+    Raises:
+      ValueError: if `tensor` does not divide the devices, or there are too few.
     """
     if num_replicas is None:
         num_replicas = len(devices) // tensor
@@ -46,29 +47,29 @@ def replica_meshes(
 
 
 def on_replica(transformer: Transformer, mesh: Mesh) -> Transformer:
-    """The network as it runs on any replica like this one."""
+    """The network as it runs on a replica with a mesh of this shape."""
     rollout_mesh = mesh.abstract_mesh if mesh.size > 1 else None
     return dataclasses.replace(transformer, rollout_mesh=rollout_mesh)
 
 
 def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> Any:
-    """Of every parameter that `transformer.for_rollouts` makes: cut over `tensor`.
+    """A sharding over `tensor` for every parameter of `transformer.for_rollouts`.
 
     Args:
-      transformer: as `on_replica` makes it.
-      mesh: of a replica, or one of all devices with an axis `tensor` beside others.
+      transformer: as `on_replica` returns it.
+      mesh: of a replica, or of all devices with an axis `tensor` among others.
 
-    Errors: ValueError names a parameter whose heads, width or vocabulary does not
-    divide.
+    Raises:
+      ValueError: naming a parameter whose heads, width or vocabulary does not divide.
     """
     tensor_parallel_size = mesh.shape[AXIS]
     if transformer.tensor_parallel_size != tensor_parallel_size:
         raise ValueError(
             f"the network is laid out for {transformer.tensor_parallel_size} "
-            f"devices a copy, the mesh has {tensor_parallel_size}: see on_replica"
+            f"devices per copy, the mesh has {tensor_parallel_size}: see on_replica"
         )
     try:
-        # Joined weights hide what must divide: each group of heads is many rows.
+        # Checked on separate weights: a fused array has many rows per group of heads.
         meshes.shardings(mesh, transformer.logical_axes, transformer.shapes, RULES)
     except ValueError as error:
         raise ValueError(
@@ -79,8 +80,8 @@ def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> An
 
 
 def slot_shardings(mesh: Mesh | AbstractMesh, slots: Slots) -> Slots:
-    """Of slots (or their shapes): the cache by its heads, all else on every device."""
-    rest = jax.tree.map(lambda _: whole(mesh), slots._replace(cache=()))
+    """Shardings of slots (or their shapes): the cache by heads, the rest replicated."""
+    rest = jax.tree.map(lambda _: replicated(mesh), slots._replace(cache=()))
     cache = tuple(
         tuple(page_shardings(mesh, segment) for segment in layer)
         for layer in slots.cache
@@ -89,8 +90,8 @@ def slot_shardings(mesh: Mesh | AbstractMesh, slots: Slots) -> Slots:
 
 
 def page_shardings(mesh: Mesh | AbstractMesh, pages: PageLayout) -> Any:
-    """Shardings of the arrays of pages: by their heads."""
-    sharding = whole(mesh)
+    """Shardings of the arrays of pages, by heads."""
+    sharding = replicated(mesh)
     if mesh.size > 1:
         by_heads = PartitionSpec(*[None] * pages.heads_axis, AXIS)
         sharding = NamedSharding(mesh, by_heads)
@@ -98,32 +99,33 @@ def page_shardings(mesh: Mesh | AbstractMesh, pages: PageLayout) -> Any:
 
 
 def by_vocabulary(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """Of logits [B V], as the rows of the head are."""
+    """The sharding of logits [B V], the same as of the rows of the head."""
     return NamedSharding(mesh, PartitionSpec(None, RULES["vocab"]))
 
 
-def whole(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """The same on every device."""
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The sharding of a value that is the same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def replica_params(mesh: Mesh, shardings: Any, params: Params) -> Params:
-    """What a replica's devices hold of published parameters, not copied.
+    """A view of the rollout parameters on the devices of one replica.
 
-    The arrays live as long as those of `params`: deleting these deletes them.
+    Nothing is copied: deleting `params` deletes the arrays of the view.
 
-    Errors: ValueError if a device of the replica holds nothing of them.
+    Raises:
+      ValueError: if a device of the replica holds no part of a parameter.
     """
 
-    def view(array: jax.Array, place: NamedSharding) -> jax.Array:
+    def view(array: jax.Array, sharding: NamedSharding) -> jax.Array:
         held = {shard.device: shard.data for shard in array.addressable_shards}
         missing = [device for device in mesh.devices.flat if device not in held]
         if missing:
             raise ValueError(
-                f"the parameters are on {[*held]}, not on {missing}: publish them to "
-                "all replicas (rollout.publish)"
+                f"the parameters are on {[*held]}, not on {missing}: send them to "
+                "all replicas (run.weight_sync.WeightSync)"
             )
         parts = [held[device] for device in mesh.devices.flat]
-        return jax.make_array_from_single_device_arrays(array.shape, place, parts)
+        return jax.make_array_from_single_device_arrays(array.shape, sharding, parts)
 
     return jax.tree.map(view, params, shardings)

@@ -1,4 +1,4 @@
-"""Which pages of the cache each slot owns: the host's side of the cache."""
+"""The table of which slot owns which pages of the cache, kept on the host."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from jaxsearch.models.cache import NO_PAGE
 
 
 class PageTable:
-    """Gives pages to slots as they grow, and takes them back.
+    """Assigns pages to slots as they grow, and frees them.
 
-    The lowest free page goes first, so that what is in use stays together at the
-    beginning of the cache and little has to be read.
+    The lowest free page is assigned first, so that pages in use stay at the beginning
+    of the cache and little has to be read.
     """
 
     def __init__(self, *, num_slots: int, num_pages: int, page_len: int, max_len: int):
@@ -28,7 +28,7 @@ class PageTable:
         self._owned: list[list[int]] = [[] for _ in range(num_slots)]
 
     def cover(self, slot: int, length: int) -> bool:
-        """Gives the slot pages for `length` tokens; False, and none, if too few."""
+        """Assigns pages for `length` tokens; if too few are free, none, and False."""
         num_more = self._num_needed(length) - len(self._owned[slot])
         if num_more > len(self._free):
             return False
@@ -41,15 +41,15 @@ class PageTable:
         return len(self._owned[slot]) * self.page_len
 
     def release(self, slot: int) -> None:
-        """Takes all pages of a slot back."""
+        """Frees all pages of a slot."""
         for page in self._owned[slot]:
             heapq.heappush(self._free, page)
         self._owned[slot].clear()
 
     def admits(self, length: int) -> bool:
-        """Whether a row of `length` tokens leaves the rows in flight room to grow.
+        """Whether a row of `length` tokens leaves room for the rows in flight to grow.
 
-        One page is kept back for each that may need one more.
+        One page is reserved for each row that may need one more.
         """
         in_flight = [len(pages) for pages in self._owned if pages]
         still_needed = sum(self._max_pages - owned for owned in in_flight)
@@ -66,8 +66,8 @@ class PageTable:
         """Pages of each slot in order of positions, filled up with NO_PAGE.
 
         Args:
-          num_rows: R; rows without a slot own nothing.
-          num_pages: M, at most so many of each; None: as many as a slot can own.
+          num_rows: R; rows without a slot own no pages.
+          num_pages: M, of which more are cut off; None: as many as a slot can own.
         """
         M = self._max_pages if num_pages is None else num_pages
         table = np.full((num_rows, M), NO_PAGE, np.int32)

@@ -1,4 +1,4 @@
-"""The slots as the host sees them: ragged lists in, fixed shapes on the device."""
+"""The slots of a replica: ragged lists on the host, fixed shapes on the device."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,28 +13,28 @@ from jaxsearch.rollout.budgets import Budgets, bucket_of
 from jaxsearch.rollout.decode import Programs, Prompts
 from jaxsearch.rollout.layout import (
     replica_params,
+    replicated,
     rollout_shardings,
     slot_shardings,
-    whole,
 )
 from jaxsearch.rollout.pages import PageTable
 from jaxsearch.rollout.shapes import initial_slots, local_shapes
 from jaxsearch.rollout.slots import Row, Start
 from jaxsearch.rollout.threads import Stop
 
-# A slot is given so much of a page beyond what it holds: it decides for how long
-# decoding may go on before the host must look.
+# Part of a page that a slot is assigned beyond its length. It limits how many steps
+# decoding takes before the host assigns more pages.
 _AHEAD = 0.5
 
 
 class SlotPool:
     """Owns the slots of a replica and calls the programs that change them.
 
-    Ids are padded to one of a few lengths, and each length has its number of rows, so
-    that `warm_up` meets every shape.
+    Ids are padded to one of a few lengths, each with its numbers of rows, so that
+    `warm_up` compiles every shape.
 
     Args:
-      mesh: of the replica; its parameters are always those that `params_of` gives.
+      mesh: of the replica. Parameters are always those that `params_of` returns.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class SlotPool:
     ):
         self._programs = programs
         self._mesh = mesh
-        self._param_places = rollout_shardings(mesh, programs.transformer)
-        self._table = jax.device_put(table, whole(mesh))
+        self._param_shardings = rollout_shardings(mesh, programs.transformer)
+        self._table = jax.device_put(table, replicated(mesh))
         self._pad_id = pad_id
         self._budgets = budgets
         self._num_slots = budgets.num_slots
@@ -63,29 +63,30 @@ class SlotPool:
         )
 
         slots = functools.partial(initial_slots, self._shapes, transformer)
-        # Made where they are: the first device has no room for those of all.
-        places = slot_shardings(mesh, jax.eval_shape(slots))
-        self._make_slots = jax.jit(slots, out_shardings=places)
+        # Allocated with their shardings: the first device may not hold all of them.
+        shardings = slot_shardings(mesh, jax.eval_shape(slots))
+        self._make_slots = jax.jit(slots, out_shardings=shardings)
         self._slots = self._make_slots()
         self._steps: jax.Array | np.int32 = np.int32(0)
 
     def free_cache(self) -> None:
-        """Deletes the slots, of which none may be in use, until `allocate_cache`."""
+        """Deletes the slots until `allocate_cache`; none may be in use."""
         jax.tree.map(lambda array: array.delete(), self._slots)
 
     def allocate_cache(self) -> None:
-        """Makes slots again if there are none."""
+        """Allocates the slots again after `free_cache`."""
         if self._slots.length.is_deleted():
             self._slots = self._make_slots()
 
     def params_of(self, rollout_params: Params) -> Params:
-        """What this replica's devices hold of the published parameters."""
-        return replica_params(self._mesh, self._param_places, rollout_params)
+        """The rollout parameters on the devices of this replica."""
+        return replica_params(self._mesh, self._param_shardings, rollout_params)
 
     def warm_up(self, params: Params, group_size: int, stop: Stop) -> None:
         """Compiles every program in every shape that a rollout may need.
 
-        Errors: CancelledError when it is told to stop.
+        Raises:
+          CancelledError: if `stop` is set.
         """
         for row_len in self._shapes.prompt_lens:
             stop.check()
@@ -103,7 +104,7 @@ class SlotPool:
         self.release([])
 
     def num_prompts(self, group_size: int) -> int:
-        """Prompts that are prefilled together: enough to fill every slot."""
+        """Number of prompts that are prefilled together: enough to fill all slots."""
         return self._budgets.num_prompts(group_size)
 
     def prefill(
@@ -114,7 +115,7 @@ class SlotPool:
         return self._prefill(params, prompts, row_len, group_size)
 
     def start(self, prompts: Prompts, starts: Sequence[Start], stage: int) -> None:
-        """Puts a prompt into each slot that is named; `cover` comes first."""
+        """Starts rollouts in slots for which `cover` was called."""
         fill = [Start(self._num_slots, 0, 0, 0, 0)] * (self._num_slots - len(starts))
         rows, sources, *rest = np.asarray([*starts, *fill], np.int32).T
         pages = self._pages.rows([start.slot for start in starts], self._num_slots)
@@ -123,11 +124,11 @@ class SlotPool:
         )
 
     def admits(self, length: int) -> bool:
-        """Whether the cache has room for one more row of so many tokens."""
+        """Whether the cache has room for one more row of `length` tokens."""
         return self._pages.admits(length)
 
     def cover(self, slot: int, length: int) -> bool:
-        """Gives a slot room for so many tokens; False, and none, if there is none."""
+        """Assigns pages for `length` tokens; if too few are free, none, and False."""
         return self._pages.cover(slot, length)
 
     def observe(
@@ -136,11 +137,12 @@ class SlotPool:
         observations: Mapping[int, Sequence[int]],
         stop_states: Mapping[int, int],
     ) -> None:
-        """Appends an observation to each slot that is named, a few rows at a time.
+        """Appends observations to slots for which `cover` was called.
 
-        `cover` comes first. Args: stop_states: in which the next turn of each begins.
+        Args:
+          stop_states: for each slot, the state in which its next turn begins.
         """
-        # Rows of like length together: they are padded to the longest of their batch.
+        # Sorted by length, because rows are padded to the longest of their batch.
         waiting = sorted(observations, key=lambda slot: len(observations[slot]))
         while waiting:
             longest = len(observations[waiting[-1]])
@@ -165,10 +167,11 @@ class SlotPool:
         """Decodes until an eighth of the slots have stopped, or for `max_steps`.
 
         Args:
-          lengths: tokens in each slot that decodes, in the order in which they are
-            given room.
+          lengths: tokens in each slot to decode, in the order in which pages are
+            assigned.
 
-        Returns the slots that found room in the cache; only these went on.
+        Returns:
+          The slots for which the cache had pages; only these were decoded.
         """
         ahead = max(1, int(_AHEAD * self._pages.page_len))
         slots = []
@@ -186,9 +189,9 @@ class SlotPool:
         return slots
 
     def state(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """Phase and length of every slot, and steps of the last call of decode.
+        """Phase and length of every slot, and the steps of the last call of decode.
 
-        Waits for the device.
+        It waits for the device.
         """
         phase, length, steps = jax.device_get(
             (self._slots.phase, self._slots.length, self._steps)
@@ -197,11 +200,11 @@ class SlotPool:
         return np.array(phase), np.array(length), int(steps)
 
     def wait(self, prompts: Prompts | None) -> None:
-        """Until the device has done what it was asked for."""
+        """Waits until the device has finished its work."""
         jax.block_until_ready((self._slots, prompts))
 
     def rows(self, slots: Iterable[int]) -> dict[int, Row]:
-        """What the named slots hold."""
+        """The contents of some slots."""
         s = self._slots
         columns = Row(s.tokens, s.is_policy, s.logprobs, s.sampling_logprobs)
         columns, lengths = jax.device_get((columns, s.length))
@@ -211,7 +214,7 @@ class SlotPool:
         }
 
     def release(self, slots: Sequence[int]) -> None:
-        """Frees the named slots and their pages."""
+        """Frees some slots and their pages."""
         for slot in slots:
             self._pages.release(slot)
         self._slots = self._programs.release(self._slots, self._padded_rows(slots))
@@ -272,7 +275,7 @@ class SlotPool:
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):
-        """Slot numbers, filled up with one that does not exist."""
+        """Slot numbers, padded with one that does not exist."""
         slots = list(slots)
         num_rows = self._num_slots if num_rows is None else num_rows
         return np.asarray(

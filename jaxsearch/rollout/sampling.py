@@ -11,7 +11,7 @@ _BLOCK = 128  # vocabulary entries summed at once by the two-level search
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TopKTopP:
-    """Which part of the distribution may be sampled; None means all of it."""
+    """The truncation of the sampled distribution; None does not truncate."""
 
     top_k: int | None = None
     top_p: float | None = None
@@ -24,7 +24,7 @@ class TopKTopP:
 
     @property
     def is_whole(self) -> bool:
-        """True when nothing is cut, so that no sort is needed."""
+        """True if nothing is truncated, so that no sort is needed."""
         return self.top_k is None and (self.top_p is None or self.top_p == 1.0)
 
 
@@ -34,17 +34,17 @@ def sample(
     temperature: Float[Array, ""],
     truncation: TopKTopP,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
-    """Draws one token a row by inverting the cumulative distribution.
+    """Draws one token per row by inverting the cumulative distribution.
 
     Temperature 0 takes the largest logit, with the log-prob at temperature 1.
 
     Args:
       logits: float32, not yet divided by the temperature.
-      uniforms: one number in [0, 1) a row: the only randomness.
+      uniforms: one number in [0, 1) per row, the only randomness.
 
     Returns:
-      token; its log-prob at the temperature over the whole vocabulary; its log-prob
-      under the cut distribution (equal to the former when nothing is cut).
+      The token, its log-prob at the temperature over the whole vocabulary, and its
+      log-prob under the truncated distribution (equal if nothing is truncated).
     """
     is_greedy = temperature == 0
     scaled = logits / jnp.where(is_greedy, 1.0, temperature)
@@ -58,11 +58,11 @@ def sample(
 def _draw(
     logits: Float[Array, "B V"], uniforms: Float[Array, " B"], is_greedy: Array
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """Token at the given quantile, or the most likely one, and the log-sum-exp.
+    """The token at a quantile, or the most likely one, and the log-sum-exp.
 
-    Two levels, blocks then entries: two passes over V and short searches, where a
-    Gumbel draw would need V random numbers, and a plain argmax (two CPU cores: 2.6 ms
-    for 32 x 32,768) a slow pass of its own.
+    The search has two levels, blocks and entries, which takes two passes over V. A
+    Gumbel draw would need V random numbers, and a plain argmax is another slow pass on
+    CPUs.
     """
     B, V = logits.shape
     num_blocks = -(-V // _BLOCK)
@@ -85,10 +85,11 @@ def _draw(
 def _first_above(
     mass: Float[Array, "B W"], target: Float[Array, " B"]
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """First entry whose running sum exceeds the target, and the sum before it.
+    """The first entry whose running sum exceeds the target, and the sum before it.
 
-    Only entries with mass are taken, the last of them if no sum exceeds the target:
-    rounding may put the target past the total, and make a running sum decrease.
+    Only entries with mass are returned, and the last of them if no sum exceeds the
+    target: through rounding the target may be past the total, and a running sum may
+    decrease.
     """
     ends = jnp.cumsum(mass, axis=-1)
     has_mass = mass > 0
@@ -100,7 +101,7 @@ def _first_above(
 
 
 def _truncate(scaled: Float[Array, "B V"], truncation: TopKTopP) -> Float[Array, "B V"]:
-    """-inf on what top-k, then top-p of the rest, leave out; ties stay together."""
+    """Logits with -inf outside of top-k, then top-p; ties are kept or cut together."""
     ordered = -jnp.sort(-scaled, axis=-1)
     threshold = ordered[:, -1:]
     if truncation.top_k is not None and truncation.top_k < scaled.shape[-1]:

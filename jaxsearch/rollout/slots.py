@@ -1,4 +1,4 @@
-"""Who is where: the rows that are being written, on the device."""
+"""Per-slot decode state, kept on the device."""
 
 import enum
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from jaxsearch.models.cache import Cache
 
 
 class Phase(enum.IntEnum):
-    """State of a slot."""
+    """The state of a slot."""
 
     FREE = 0
     DECODING = 1
@@ -22,9 +22,9 @@ class Phase(enum.IntEnum):
 
 
 class Slots(NamedTuple):
-    """B rows of up to S tokens.
+    """State of B rollouts of up to S tokens.
 
-    The last token of a row has no keys and values yet: the next step feeds it.
+    The last token of a row has no keys and values yet; the next step feeds it.
 
     Attributes:
       tokens, is_policy, logprobs, sampling_logprobs: [B S]; written by `append` only.
@@ -32,9 +32,9 @@ class Slots(NamedTuple):
       turn_len: tokens sampled since the last observation, [B].
       phase: a Phase, [B].
       stop_state: of the stop automaton, [B].
-      keys: one random key a rollout, [B].
+      keys: one random key per rollout, [B].
       cache: keys and values of the first length - 1 tokens, in pages that the host
-        gives to slots (`PageTable`). Not by rows, as the others are.
+        assigns to slots (`PageTable`). Unlike the others it has no axis of rows.
     """
 
     tokens: Array
@@ -50,7 +50,7 @@ class Slots(NamedTuple):
 
 
 class Start(NamedTuple):
-    """A rollout that begins: its slot, its row in `Prompts`, and who it is."""
+    """A rollout to start: its slot, its row in `Prompts`, and its identity."""
 
     slot: int
     source: int
@@ -60,7 +60,7 @@ class Start(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What one slot holds, up to its length."""
+    """The contents of one slot, up to its length."""
 
     tokens: np.ndarray
     is_policy: np.ndarray
@@ -86,7 +86,7 @@ def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:
 
 
 def take_rows(slots: Slots, rows: Int[Array, " R"]) -> Slots:
-    """Some of the rows, with the whole cache; a row >= B is free."""
+    """The given rows with the whole cache; rows >= B are free."""
     some = jax.tree.map(
         lambda x: x.at[rows].get(mode="clip"), slots._replace(cache=None)
     )
@@ -97,7 +97,7 @@ def take_rows(slots: Slots, rows: Int[Array, " R"]) -> Slots:
 
 
 def put_rows(slots: Slots, rows: Int[Array, " R"], some: Slots) -> Slots:
-    """The slots with some of their rows as they have become, and the cache."""
+    """The slots with rows replaced, and the cache of `some`."""
     put = jax.tree.map(
         lambda old, new: old.at[rows].set(new, mode="drop"),
         slots._replace(cache=None),
@@ -118,8 +118,8 @@ def append(
 ) -> Slots:
     """Appends the first num_tokens[r] tokens to row rows[r].
 
-    This is the only writer of tokens and of what is known about them: provenance
-    is decided here, when a token enters a row. Rows >= B are padding.
+    This is the only writer of tokens, provenance and log-probs: provenance is decided
+    here, when a token enters a row. Rows >= B are padding.
     """
     index = jnp.arange(tokens.shape[1])[None]
     start = slots.length.at[rows].get(mode="clip")

@@ -11,17 +11,19 @@ def stop_table(
 ) -> Int[np.ndarray, "states V"]:
     """The automaton `state = table[state, token]` that finds tags in sampled bytes.
 
-    State 0 is the start. A state is the longest end of what was written that
-    begins a tag (Aho and Corasick 1975); the last state means "a tag is complete"
-    and is never left. A token may bring bytes before, inside and past a tag, or a
-    whole tag: every one of its bytes is followed, whatever ids spell the tag.
+    State 0 is the start. A state stands for the longest suffix of the sampled bytes
+    that is a prefix of a tag (Aho and Corasick 1975); the last state means "a tag is
+    complete" and is never left. A token may contain bytes before, inside and after a
+    tag, or a whole tag. All of its bytes are followed, so it makes no difference which
+    ids spell the tag.
 
     Args:
       id_bytes: exact bytes of every id; ids beyond it have no bytes.
-      stop_tags: none empty.
+      stop_tags: none of them empty.
       vocab_size: columns of the table, at least len(id_bytes).
 
-    Errors: ValueError for no tags, an empty tag, or more ids than columns.
+    Raises:
+      ValueError: if there are no tags, an empty tag, or more ids than columns.
     """
     tags = [tag.encode() for tag in stop_tags]
     if not tags or not all(tags):
@@ -57,7 +59,7 @@ def _byte_automaton(tags: list[bytes]) -> Int[np.ndarray, "states 256"]:
     prefixes = {b""}
     for tag in tags:
         prefixes |= {tag[:i] for i in range(len(tag))}
-    # A prefix that already holds a whole other tag is never reached unmatched.
+    # The automaton has stopped before a prefix that contains a whole other tag.
     prefixes = {p for p in prefixes if not any(tag in p for tag in tags)}
     order = sorted(prefixes, key=lambda p: (len(p), p))
     number = {prefix: i for i, prefix in enumerate(order)}

@@ -237,5 +237,5 @@ def test_what_devices_cannot_share_is_refused_before_anything_compiles(
 
 
 def test_a_network_laid_out_for_other_replicas_is_refused(kit):
-    with pytest.raises(ValueError, match="laid out for 1 devices a copy, .* has 2"):
+    with pytest.raises(ValueError, match="laid out for 1 devices per copy, .* has 2"):
         kit.sampler(4, replicas=replica_meshes(jax.devices(), TENSOR))
