@@ -116,7 +116,7 @@ def load(
 
 
 def _read(tensor: Tensor, shape: Sequence[int], sharding: NamedSharding) -> Array:
-    """One tensor on the devices, from the smallest range of it that has their shards."""
+    """One tensor on the devices; only the range that covers their shards is read."""
     parts = sharding.addressable_devices_indices_map(tuple(shape)).values()
     hull = []
     for axis, size in enumerate(shape):
