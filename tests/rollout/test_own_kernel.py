@@ -68,7 +68,7 @@ def test_rollouts_with_a_kernel_of_a_users_own(kit, questions):
         kit.sampler(4, network=policy).run(
             kit.params,
             questions[:3],
-            kit.observer(),
+            kit.environment(),
             group_size=4,
             stage=2,
             temperature=1.0,
