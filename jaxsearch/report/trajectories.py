@@ -39,7 +39,9 @@ def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> 
         "Tokens": f"{rollout.policy_len} of {rollout.total_len} written by the policy",
     }
     if rollout.advantage is not None:
-        facts["Advantage"] = number_text(rollout.advantage)
+        by_turn = rollout.advantage
+        values = by_turn if isinstance(by_turn, list) else [by_turn]
+        facts["Advantage"] = ", ".join(map(number_text, values))
     rows = "".join(
         f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in facts.items()
     )

@@ -42,7 +42,7 @@ def test_rollouts_come_back_as_they_were_written(tmp_path):
     path = rollout_log.rollout_path(tmp_path, 10)
     assert path == tmp_path / "rollouts" / "step_000010.jsonl.gz"
     rollout_log.write_rollouts(
-        path, [TRAJECTORY, TRAJECTORY], [Outcome(), Outcome()], advantages=[0.5, -0.5]
+        path, [TRAJECTORY, TRAJECTORY], [Outcome(), Outcome()], advantages=[0.5, [-0.5, 0.25]]
     )
     first, second = rollout_log.read_rollouts(path)
     for name in (
@@ -60,7 +60,7 @@ def test_rollouts_come_back_as_they_were_written(tmp_path):
     assert (first.reward, first.reason) == (math.inf, "correct")
     assert first.terms["answer"] == 1.0 and math.isnan(first.terms["format"])
     assert first.prediction == "NaN"  # a text, and it stays one
-    assert (first.advantage, second.advantage) == (0.5, -0.5)
+    assert (first.advantage, second.advantage) == (0.5, [-0.5, 0.25])
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
