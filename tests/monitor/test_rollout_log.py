@@ -42,7 +42,10 @@ def test_rollouts_come_back_as_they_were_written(tmp_path):
     path = rollout_log.rollout_path(tmp_path, 10)
     assert path == tmp_path / "rollouts" / "step_000010.jsonl.gz"
     rollout_log.write_rollouts(
-        path, [TRAJECTORY, TRAJECTORY], [Outcome(), Outcome()], advantages=[0.5, [-0.5, 0.25]]
+        path,
+        [TRAJECTORY, TRAJECTORY],
+        [Outcome(), Outcome()],
+        advantages=[0.5, [-0.5, 0.25]],
     )
     first, second = rollout_log.read_rollouts(path)
     for name in (
