@@ -200,7 +200,7 @@ def test_the_readme_s_reward_charges_for_results(home):
         Segment(text=" <tool_response> b </tool_response>", is_policy=False),
         Segment(text=text, is_policy=True),
     )
-    outcome = mine.FRUGAL.judge(segments, ("b",), has_ended=True, whose="a test")
+    outcome = mine.FRUGAL.judge(segments, ("b",), has_ended=True, label="a test")
     assert outcome.reward == pytest.approx(0.95)
 
 

@@ -34,6 +34,6 @@ def ask(run: Run, params: Params, question: str) -> tuple[Trajectory, Outcome]:
         trajectory.segments,
         asked.golden_answers,
         has_ended=trajectory.has_ended,
-        whose="the question asked",
+        label="the question asked",
     )
     return trajectory, outcome

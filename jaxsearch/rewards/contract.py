@@ -69,14 +69,14 @@ class Task:
         golden_answers: Sequence[str],
         *,
         has_ended: bool,
-        whose: str,
+        label: str,
     ) -> Outcome:
         """`reward` of a rollout.
 
         Raises:
-          RewardError: if the reward failed; names `whose` rollout it was.
+          RewardError: if the reward failed; names the rollout by its label.
         """
-        return self._outcome(self.reward, segments, golden_answers, has_ended, whose)
+        return self._outcome(self.reward, segments, golden_answers, has_ended, label)
 
     def judge_text(
         self,
@@ -84,15 +84,15 @@ class Task:
         golden_answers: Sequence[str],
         *,
         has_ended: bool,
-        whose: str,
+        label: str,
     ) -> Outcome:
         """`reward_of_text` of a response.
 
         Raises:
-          RewardError: if the reward failed; names `whose` response it was.
+          RewardError: if the reward failed; names the response by its label.
         """
         return self._outcome(
-            self.reward_of_text, response, golden_answers, has_ended, whose
+            self.reward_of_text, response, golden_answers, has_ended, label
         )
 
     def _outcome(
@@ -101,7 +101,7 @@ class Task:
         judged: str | Sequence[Segment],
         golden_answers: Sequence[str],
         has_ended: bool,
-        whose: str,
+        label: str,
     ) -> Outcome:
         try:
             outcome = reward(
@@ -109,12 +109,12 @@ class Task:
             )
         except Exception as error:  # a user's function may raise anything
             raise RewardError(
-                f"{error_text(error)}; in the reward of {whose} by task {self.name!r}"
+                f"{error_text(error)}; in the reward of {label} by task {self.name!r}"
             ) from error
         if not isinstance(outcome, Outcome):
             raise RewardError(
                 f"a reward must be an Outcome, got {outcome!r:.80}; in the reward of "
-                f"{whose} by task {self.name!r}"
+                f"{label} by task {self.name!r}"
             )
         return outcome
 

@@ -40,7 +40,7 @@ def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
             t.segments,
             t.golden_answers,
             has_ended=t.has_ended,
-            whose=f"question {t.question_id!r}, answer {t.sample_index}",
+            label=f"question {t.question_id!r}, answer {t.sample_index}",
         )
         for t in trajectories
     ]

@@ -21,7 +21,7 @@ class ParsedRollout:
     """A rollout as the rules read it.
 
     Attributes:
-      protocol: whose tags count.
+      protocol: the protocol with the tags that count.
       text: the text that is judged.
       extracted: the text that the reference takes for the answer, with or without
         answer tags.

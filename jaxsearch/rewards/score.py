@@ -167,7 +167,7 @@ def _outcome(line: Line, task: Task, golden_answers: list[str]) -> Outcome:
     if "segments" not in line:
         response = _field(line, "response", str)
         return task.judge_text(
-            response, golden_answers, has_ended=has_ended, whose="this line"
+            response, golden_answers, has_ended=has_ended, label="this line"
         )
     if "response" in line:
         raise ValueError("got both segments and response; keep one of them")
@@ -178,7 +178,7 @@ def _outcome(line: Line, task: Task, golden_answers: list[str]) -> Outcome:
         text = _field(segment, "text", str)
         is_policy = _field(segment, "is_policy", bool)
         segments.append(Segment(text=text, is_policy=is_policy))
-    return task.judge(segments, golden_answers, has_ended=has_ended, whose="this line")
+    return task.judge(segments, golden_answers, has_ended=has_ended, label="this line")
 
 
 def _field(line: Line, name: str, kind: type) -> Any:

@@ -15,12 +15,9 @@ Source: Search-R1, verl/utils/reward_score/qa_em.py and qa_em_format.py (v0.3).
 """
 
 import dataclasses
-import functools
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from jaxsearch.protocol import Protocol, TagPair
-from jaxsearch.protocol.spans import closed_spans, last_span
+from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.answers import (
     exact_match,
     normalise_research,
@@ -28,27 +25,17 @@ from jaxsearch.rewards.answers import (
     sub_em,
 )
 from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.search_r1_format import (
+    ParsedRollout,
+    parse_segments,
+    parse_text,
+)
 from jaxsearch.trajectory import Segment
 
 FORMAT_REWARD = 0.2  # of a valid sequence
 BAD_FORMAT_REWARD = 0.1  # of a wrong answer in an invalid one
 # The scripts of v0.3 set it to 0; the reference's test vectors also have this value.
 RETRIEVAL_REWARD = 0.1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Parsed:
-    """A rollout as the rules read it.
-
-    Attributes:
-      prediction: the last answer; None if there is none.
-      fault: the first fault in the format, "" if there is none.
-      retrieved: the text of each observation.
-    """
-
-    prediction: str | None
-    fault: str
-    retrieved: tuple[str, ...]
 
 
 def search_r1(
@@ -60,7 +47,7 @@ def search_r1(
 ) -> Outcome:
     """1 if the last answer is a golden one, else 0; `has_ended` has no effect."""
     require_golden_answers(golden_answers)
-    return _exact(_parse_segments(segments, protocol), golden_answers)
+    return _exact(parse_segments(segments, protocol), golden_answers)
 
 
 def search_r1_text(
@@ -74,7 +61,7 @@ def search_r1_text(
 
     As there, an empty list of golden answers gives 0.
     """
-    parsed = _parse_text(response, protocol)
+    parsed = parse_text(response, protocol)
     return _with_findings(_exact(parsed, golden_answers), parsed, golden_answers)
 
 
@@ -97,7 +84,7 @@ def search_r1_format(
         contains a golden answer; text of the policy does not count.
     """
     require_golden_answers(golden_answers)
-    parsed = _parse_segments(segments, protocol)
+    parsed = parse_segments(segments, protocol)
     return _with_format(parsed, golden_answers, retrieval_reward)
 
 
@@ -110,78 +97,9 @@ def search_r1_format_text(
     retrieval_reward: float = 0.0,
 ) -> Outcome:
     """`search_r1_format` for a text without provenance, equal to the reference."""
-    parsed = _parse_text(response, protocol)
+    parsed = parse_text(response, protocol)
     outcome = _with_format(parsed, golden_answers, retrieval_reward)
     return _with_findings(outcome, parsed, golden_answers)
-
-
-def _parse_segments(segments: Sequence[Segment], protocol: Protocol) -> _Parsed:
-    text = protocol.policy_text(segments)
-    answer = last_span(text, protocol.answer)
-    if answer is not None:
-        # Of an answer that an observation interrupts, only the last part is read.
-        answer = answer.rpartition(protocol.result.close)[2].strip()
-    return _Parsed(
-        prediction=answer,
-        fault=(
-            "information written by the policy"
-            if protocol.is_forged(segments)
-            else _fault(text, protocol)
-        ),
-        retrieved=tuple(s.text for s in segments if not s.is_policy),
-    )
-
-
-def _parse_text(response: str, protocol: Protocol) -> _Parsed:
-    answer = last_span(response, protocol.answer)
-    return _Parsed(
-        prediction=None if answer is None else answer.strip(),
-        fault=_fault(response, protocol),
-        retrieved=tuple(closed_spans(response, protocol.result)),
-    )
-
-
-class _Grammar:
-    """The tags of a protocol, and which may follow which in a valid sequence."""
-
-    def __init__(
-        self, think: TagPair, search: TagPair, result: TagPair, answer: TagPair
-    ):
-        tags = (*think, *search, *result, *answer)
-        self.tag = re.compile("|".join(map(re.escape, tags)))
-        self.closing = {pair.close for pair in (think, search, result, answer)}
-        self.followers: Mapping[str, set[str]] = {
-            "": {think.open},
-            think.open: {think.close},
-            think.close: {search.open, answer.open},
-            search.open: {search.close},
-            search.close: {result.open},
-            result.open: {result.close},
-            result.close: {think.open},
-            answer.open: {answer.close},
-            answer.close: set(),
-        }
-
-
-_grammar = functools.lru_cache(maxsize=16)(_Grammar)
-
-
-def _fault(text: str, protocol: Protocol) -> str:
-    """The first tag or text that is out of place; "" if there is none."""
-    grammar = _grammar(
-        protocol.think, protocol.search, protocol.result, protocol.answer
-    )
-    before, end = "", 0
-    for tag in grammar.tag.finditer(text):
-        between = text[end : tag.start()]
-        if between.strip() and (not before or before in grammar.closing):
-            return f"text outside the tags after {before or 'the start'}"
-        if tag.group() not in grammar.followers[before]:
-            return f"{tag.group()} after {before or 'the start'}"
-        before, end = tag.group(), tag.end()
-    if before != protocol.answer.close:
-        return f"the last tag is {before or 'missing'}, not {protocol.answer.close}"
-    return "text after the answer" if text[end:].strip() else ""
 
 
 def _has_golden_answer(blocks: Iterable[str], golden_answers: Sequence[str]) -> bool:
@@ -190,7 +108,7 @@ def _has_golden_answer(blocks: Iterable[str], golden_answers: Sequence[str]) -> 
     )
 
 
-def _is_right(parsed: _Parsed, golden_answers: Sequence[str]) -> bool:
+def _is_right(parsed: ParsedRollout, golden_answers: Sequence[str]) -> bool:
     return (
         parsed.prediction is not None
         and bool(golden_answers)
@@ -198,7 +116,7 @@ def _is_right(parsed: _Parsed, golden_answers: Sequence[str]) -> bool:
     )
 
 
-def _exact(parsed: _Parsed, golden_answers: Sequence[str]) -> Outcome:
+def _exact(parsed: ParsedRollout, golden_answers: Sequence[str]) -> Outcome:
     is_right = _is_right(parsed, golden_answers)
     return Outcome(
         reward=float(is_right),
@@ -209,7 +127,10 @@ def _exact(parsed: _Parsed, golden_answers: Sequence[str]) -> Outcome:
 
 
 def _format_terms(
-    parsed: _Parsed, is_right: bool, golden_answers: Sequence[str], retrieval: float
+    parsed: ParsedRollout,
+    is_right: bool,
+    golden_answers: Sequence[str],
+    retrieval: float,
 ) -> dict[str, float]:
     terms = {"answer": 0.0, "format": 0.0, "retrieval": 0.0}
     if is_right:
@@ -224,7 +145,7 @@ def _format_terms(
 
 
 def _with_format(
-    parsed: _Parsed, golden_answers: Sequence[str], retrieval_reward: float
+    parsed: ParsedRollout, golden_answers: Sequence[str], retrieval_reward: float
 ) -> Outcome:
     is_right = _is_right(parsed, golden_answers)
     terms = _format_terms(parsed, is_right, golden_answers, retrieval_reward)
@@ -237,14 +158,14 @@ def _with_format(
     )
 
 
-def _answer_words(parsed: _Parsed, is_right: bool) -> str:
+def _answer_words(parsed: ParsedRollout, is_right: bool) -> str:
     if parsed.prediction is None:
         return "no answer"
     return "right answer" if is_right else "wrong answer"
 
 
 def _with_findings(
-    outcome: Outcome, parsed: _Parsed, golden_answers: Sequence[str]
+    outcome: Outcome, parsed: ParsedRollout, golden_answers: Sequence[str]
 ) -> Outcome:
     """The outcome with the reference's other rewards and checks as findings."""
     is_right = _is_right(parsed, golden_answers)

@@ -109,7 +109,7 @@ def test_a_flawless_demonstration_earns_the_full_reward(dataset):
                 text = QUICKSTART.observation(found)
                 segments.append(Segment(text=text, is_policy=False))
         outcome = task.judge(
-            segments, question.golden_answers, has_ended=True, whose="?"
+            segments, question.golden_answers, has_ended=True, label="?"
         )
         assert outcome.reward == 1.0, outcome.reason
 
@@ -134,24 +134,24 @@ def test_r1_searchers_demonstrations_earn_what_its_stages_pay(dataset):
     for demonstration in quickstart.r1_searcher_comparing(0)[:60]:
         golden = demonstration.question.golden_answers
         segments = list(r1_segments(demonstration))
-        assert stage1.judge(segments, golden, has_ended=True, whose="?").reward == 1.0
-        assert stage2.judge(segments, golden, has_ended=True, whose="?").reward == 1.0
+        assert stage1.judge(segments, golden, has_ended=True, label="?").reward == 1.0
+        assert stage2.judge(segments, golden, has_ended=True, label="?").reward == 1.0
     hasty = quickstart.r1_searcher_hasty(0)
     untagged = [d for d in hasty if "<answer>" not in d.turns[-1]]
     assert 0.79 < len(untagged) / len(hasty) < 0.81
     for demonstration in untagged[:60]:
         golden = demonstration.question.golden_answers
         segments = list(r1_segments(demonstration))
-        assert stage1.judge(segments, golden, has_ended=True, whose="?").reward == 0.5
-        assert stage2.judge(segments, golden, has_ended=True, whose="?").reward == -2.0
+        assert stage1.judge(segments, golden, has_ended=True, label="?").reward == 0.5
+        assert stage2.judge(segments, golden, has_ended=True, label="?").reward == -2.0
     reluctant = quickstart.r1_searcher_reluctant(0)
     searchless = [d for d in reluctant if not d.observations]
     assert 0.975 < len(searchless) / len(reluctant) < 0.985
     for demonstration in searchless[:60]:
         segments = list(r1_segments(demonstration))
         golden = demonstration.question.golden_answers
-        assert stage1.judge(segments, golden, has_ended=True, whose="?").reward == 0.5
-        assert stage2.judge(segments, golden, has_ended=True, whose="?").reward == 0.0
+        assert stage1.judge(segments, golden, has_ended=True, label="?").reward == 0.5
+        assert stage2.judge(segments, golden, has_ended=True, label="?").reward == 0.0
 
 
 def test_r1_searchers_vocabulary_knows_its_tags():

@@ -46,7 +46,7 @@ def reward(task, *texts):
         else Segment(text=text, is_policy=True)
         for text in texts
     ]
-    return task.judge(segments, GOLDS, has_ended=True, whose="this test").reward
+    return task.judge(segments, GOLDS, has_ended=True, label="this test").reward
 
 
 @pytest.fixture(params=TASKS)

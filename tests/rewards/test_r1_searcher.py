@@ -36,7 +36,7 @@ def observed(text):
 
 
 def judged(name, segments, golds=GOLDS):
-    return task_named(name).judge(segments, golds, has_ended=True, whose="?")
+    return task_named(name).judge(segments, golds, has_ended=True, label="?")
 
 
 @pytest.mark.parametrize("name", CODE)
@@ -48,7 +48,7 @@ def test_all_texts_are_judged_as_by_the_reference(name):
             vector["response"],
             vector["golden_answers"],
             has_ended=vector["ended"],
-            whose="?",
+            label="?",
         )
         expected = vector["expected"]
         assert outcome.reward == pytest.approx(expected["reward"], abs=1e-12), vector
@@ -59,7 +59,7 @@ def test_all_texts_are_judged_as_by_the_reference(name):
 def test_a_text_without_answer_tags_has_no_prediction():
     """The code logs the whole text as the prediction, and pays nothing for it."""
     outcome = task_named("r1_searcher_qwen").judge_text(
-        "It is Paris", GOLDS, has_ended=True, whose="?"
+        "It is Paris", GOLDS, has_ended=True, label="?"
     )
     assert outcome.prediction is None
     assert outcome.findings == {"prediction": "It is Paris<|endoftext|>"}
@@ -150,12 +150,12 @@ def test_hand_values(segments, rewards):
 )
 def test_the_paper_s_format(text, reason):
     outcome = task_named("r1_searcher_stage2").judge_text(
-        text, GOLDS, has_ended=True, whose="?"
+        text, GOLDS, has_ended=True, label="?"
     )
     assert reason in outcome.reason
     assert outcome.terms["format"] == -2.0
     stage1 = task_named("r1_searcher_stage1").judge_text(
-        text, GOLDS, has_ended=True, whose="?"
+        text, GOLDS, has_ended=True, label="?"
     )
     assert stage1.terms["format"] == 0.0
 
@@ -163,7 +163,7 @@ def test_the_paper_s_format(text, reason):
 def test_the_paper_does_not_punish_a_search_that_finds_nothing():
     nothing = DOCUMENTS.replace("(1)Paris   A city.\n", "None")
     outcome = task_named("r1_searcher_stage2").judge_text(
-        QUERY + nothing + ANSWER, GOLDS, has_ended=True, whose="?"
+        QUERY + nothing + ANSWER, GOLDS, has_ended=True, label="?"
     )
     assert outcome.reward == 1.0
 

@@ -208,7 +208,7 @@ def test_quickstart_judges_words_with_spaces_around_them():
         policy(" <think> y </think> <answer> \\boxed{ Tolrus } </answer>"),
     ]
     assert task.protocol.has_answer(segments)
-    outcome = task.judge(segments, ["Tolrus"], has_ended=True, whose="this test")
+    outcome = task.judge(segments, ["Tolrus"], has_ended=True, label="this test")
     assert (outcome.reward, outcome.prediction) == (1.0, " Tolrus ")
     assert task.metrics(outcome.prediction, ["Tolrus"])["em"] == 1.0
 

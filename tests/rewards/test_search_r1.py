@@ -49,7 +49,7 @@ def test_all_texts_are_judged_as_by_the_reference():
         golds = vector["golden_answers"]
         expected = vector["expected"] | LETTERS_FOR_ANSWERS.get(vector["case"], {})
         outcome = exact.judge_text(
-            vector["response"], golds, has_ended=False, whose=vector["id"]
+            vector["response"], golds, has_ended=False, label=vector["id"]
         )
         found = {
             **outcome.findings,
@@ -58,7 +58,7 @@ def test_all_texts_are_judged_as_by_the_reference():
         assert found == pytest.approx(expected), vector["id"]
         assert outcome.reward == expected["em"]
         other = with_format.judge_text(
-            vector["response"], golds, has_ended=False, whose=vector["id"]
+            vector["response"], golds, has_ended=False, label=vector["id"]
         )
         assert other.reward == pytest.approx(expected["format_v03"])
         assert math.fsum(other.terms.values()) == pytest.approx(other.reward)

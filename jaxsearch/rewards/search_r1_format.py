@@ -1,0 +1,99 @@
+"""Search-R1's rollouts as its rules read them, and the format of a valid sequence.
+
+The tags are those of the protocol.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping, Sequence
+
+from jaxsearch.protocol import Protocol, TagPair
+from jaxsearch.protocol.spans import closed_spans, last_span
+from jaxsearch.trajectory import Segment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParsedRollout:
+    """A rollout as the rules read it.
+
+    Attributes:
+      prediction: the last answer; None if there is none.
+      fault: the first fault in the format, "" if there is none.
+      retrieved: the text of each observation.
+    """
+
+    prediction: str | None
+    fault: str
+    retrieved: tuple[str, ...]
+
+
+def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRollout:
+    """A rollout with provenance: only the text of the policy is judged."""
+    text = protocol.policy_text(segments)
+    answer = last_span(text, protocol.answer)
+    if answer is not None:
+        # Of an answer that an observation interrupts, only the last part is read.
+        answer = answer.rpartition(protocol.result.close)[2].strip()
+    return ParsedRollout(
+        prediction=answer,
+        fault=(
+            "information written by the policy"
+            if protocol.is_forged(segments)
+            else _format_fault(text, protocol)
+        ),
+        retrieved=tuple(s.text for s in segments if not s.is_policy),
+    )
+
+
+def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
+    """A text without provenance, judged as by the reference."""
+    answer = last_span(response, protocol.answer)
+    return ParsedRollout(
+        prediction=None if answer is None else answer.strip(),
+        fault=_format_fault(response, protocol),
+        retrieved=tuple(closed_spans(response, protocol.result)),
+    )
+
+
+class _Grammar:
+    """The tags of a protocol, and which may follow which in a valid sequence."""
+
+    def __init__(
+        self, think: TagPair, search: TagPair, result: TagPair, answer: TagPair
+    ):
+        tags = (*think, *search, *result, *answer)
+        self.tag = re.compile("|".join(map(re.escape, tags)))
+        self.closing = {pair.close for pair in (think, search, result, answer)}
+        self.followers: Mapping[str, set[str]] = {
+            "": {think.open},
+            think.open: {think.close},
+            think.close: {search.open, answer.open},
+            search.open: {search.close},
+            search.close: {result.open},
+            result.open: {result.close},
+            result.close: {think.open},
+            answer.open: {answer.close},
+            answer.close: set(),
+        }
+
+
+_grammar = functools.lru_cache(maxsize=16)(_Grammar)
+
+
+def _format_fault(text: str, protocol: Protocol) -> str:
+    """The first tag or text that is out of place; "" if there is none."""
+    grammar = _grammar(
+        protocol.think, protocol.search, protocol.result, protocol.answer
+    )
+    before, end = "", 0
+    for tag in grammar.tag.finditer(text):
+        between = text[end : tag.start()]
+        if between.strip() and (not before or before in grammar.closing):
+            return f"text outside the tags after {before or 'the start'}"
+        if tag.group() not in grammar.followers[before]:
+            return f"{tag.group()} after {before or 'the start'}"
+        before, end = tag.group(), tag.end()
+    if before != protocol.answer.close:
+        return f"the last tag is {before or 'missing'}, not {protocol.answer.close}"
+    return "text after the answer" if text[end:].strip() else ""
