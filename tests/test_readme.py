@@ -182,14 +182,15 @@ def test_the_readme_s_config_loads(home):
 
 
 @pytest.mark.slow
-def test_the_readme_s_task_and_advantage_train(home):
+def test_the_readme_s_task_advantage_and_tool_train(home):
     mine = importlib.import_module("mine")
     task = replace(mine.FRUGAL, protocol=QUICKSTART)
     config = tiny_config(Path("runs/mine"), warmup_steps=1, steps=1)
     read, search = config.stages
     search = replace(search, task=task, advantage=mine.above_the_mean)
-    found = train(replace(config, stages=(read, search)))
-    assert found["run"] == "runs/mine"
+    environment = importlib.import_module("letters").with_search
+    config = replace(config, stages=(read, search), environment=environment)
+    assert train(config)["run"] == "runs/mine"
 
 
 def test_the_readme_s_reward_charges_for_results(home):
