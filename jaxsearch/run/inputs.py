@@ -1,4 +1,4 @@
-"""Everything a run reads before it starts, checked before anything is written."""
+"""The files that a run reads before it starts; checked before anything is written."""
 
 import dataclasses
 import itertools
@@ -14,12 +14,16 @@ from jaxsearch.search.passages import Passage, read_passages
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What was read.
+    """The inputs of a run.
 
     Attributes:
-      questions: of each RL stage, by its name.
-      passages: None where the run names an index that exists, or a retriever.
-      heldout_passages: empty where held-out questions search the same index.
+      tokenizer: the policy's tokenizer.
+      protocol: the protocol of the run's stages.
+      questions: questions of each RL stage, by the stage's name.
+      heldout: held-out questions, limited by eval.limit.
+      passages: passages to index; None if the config gives an index or a retriever.
+      heldout_passages: passages for held-out questions; empty if they search the same
+        index as training.
     """
 
     tokenizer: Tokenizer
@@ -33,8 +37,9 @@ class Inputs:
 def load_inputs(config: RunConfig) -> Inputs:
     """Reads questions, passages and tokenizer.
 
-    Errors: ValueError, in one line, for a file that is missing or malformed, a
-    tokenizer that is missing or has no end token, or a prompt beyond its budget.
+    Raises:
+      ValueError: in one line, for a file that is missing or malformed, a tokenizer that
+        is missing or has no end token, or a prompt that is over its budget.
     """
     dataset = config.data.source(Path(config.out), config.seed)
     tokenizer = dataset.tokenizer
@@ -58,7 +63,7 @@ def load_inputs(config: RunConfig) -> Inputs:
         protocol = dataclasses.replace(protocol, template=template)
     heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     if config.data.heldout:
-        # Questions from a file are about the run's own corpus.
+        # Questions from a file are answered from the run's own corpus.
         heldout, heldout_passages = read_questions(config.data.heldout), []
     passages = dataset.passages
     if config.retrieval.corpus:
@@ -98,7 +103,7 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
 def _questions(
     config: RunConfig, questions: list[Question]
 ) -> dict[str, list[Question]]:
-    """Of each RL stage: from the run's file, its own, or as they are given."""
+    """Questions of each RL stage: from data.questions, its own file, or as given."""
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     files = {stage.name: config.data.questions or stage.questions for stage in stages}
     read = {file: read_questions(file) for file in set(files.values()) if file}
@@ -108,11 +113,15 @@ def _questions(
 def _check_form(
     template: PromptTemplate, tokenizer: Tokenizer, model: ModelConfig
 ) -> None:
-    """Errors: ValueError if messages meet no chat template, or the config says else."""
+    """Checks that a prompt template suits the tokenizer and the config.
+
+    Raises:
+      ValueError: if it does not.
+    """
     if model.prompt not in ("auto", template.form):
         raise ValueError(
             f"{model.prompt_template} is a prompt of form {template.form!r}, but "
-            f"model.prompt says {model.prompt!r}; say --model.prompt {template.form}"
+            f"model.prompt is {model.prompt!r}; set --model.prompt {template.form}"
         )
     if tokenizer.has_chat_prompt != template.is_chat:
         raise ValueError(
@@ -122,7 +131,11 @@ def _check_form(
 
 
 def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
-    """Errors: ValueError names the first question whose prompt is too long."""
+    """Checks that every prompt fits its budget.
+
+    Raises:
+      ValueError: naming the first question whose prompt is too long.
+    """
     sets = {id(questions): questions for questions in inputs.questions.values()}
     for question in itertools.chain(*sets.values(), inputs.heldout):
         ids = inputs.tokenizer.encode_prompt(

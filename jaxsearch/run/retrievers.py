@@ -64,6 +64,7 @@ def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
 
 
 def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Retriever, Retriever]:
+    """Opens or builds the indexes of training and of held-out questions."""
     from jaxsearch.search.indexes import load_index
 
     folder = Path(config.out) / "indexes"
@@ -84,6 +85,7 @@ def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Retriever, Retriever]
 def _index_of(
     passages: list[Passage], folder: Path, retrieval: RetrievalConfig
 ) -> Retriever:
+    """The index of these passages: from the folder, or built and saved there."""
     from jaxsearch.search.encoders import encoder_given, encoder_named
     from jaxsearch.search.indexes import build_index, load_index
     from jaxsearch.search.passages import corpus_fingerprint

@@ -95,7 +95,7 @@ def test_a_run_prompts_with_its_template(write, tmp_path):
 
     path = write("prompt.txt", "Well: {question}")
     assert inputs(prompt_template=path).protocol.prompt("Who?") == "Well: Who?"
-    with pytest.raises(ValueError, match="says 'chat'; say --model.prompt base"):
+    with pytest.raises(ValueError, match="is 'chat'; set --model.prompt base"):
         inputs(prompt_template=path, prompt="chat")
     chat = write("chat.json", [{"role": "user", "content": "{question}"}])
     with pytest.raises(ValueError, match="does not suit this run's own tokenizer"):
