@@ -1,4 +1,4 @@
-"""A policy on a set of questions, by the same rollout and rewards as training."""
+"""Evaluation of a policy, by the same rollouts and rewards as training."""
 
 import dataclasses
 from collections import defaultdict
@@ -15,17 +15,19 @@ from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.trajectory import SEARCH, Trajectory
 
-# Apart from the stages of training, which count from 0.
+# Part of the random keys; stages of training count from 0.
 EVALUATION_STAGE = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a policy did.
+    """An evaluated set of questions.
 
     Attributes:
       results: n, em, f1, cover_em, mean_reward, searches_per_question, by_hops, and
-        num_search_failed, questions with a search that failed.
+        num_search_failed, the number of questions with a search that failed.
+      trajectories: one rollout per question.
+      outcomes: reward and prediction of each trajectory.
       scores: em, f1 and cover_em of each trajectory.
     """
 
@@ -44,11 +46,20 @@ def evaluate(
     *,
     temperature: float = 0.0,
 ) -> Evaluation:
-    """One rollout per question; temperature 0 is greedy.
+    """Rolls out one answer per question and judges it.
 
-    Several processes take a share of the questions each, and all get everything.
+    The processes of a run share the questions, and all of them return every result.
 
-    Errors: ValueError if there is no question.
+    Args:
+      sampler: rolls out.
+      params: parameters in the layout of rollouts.
+      questions: the questions.
+      environment: answers the policy's turns.
+      task: judges the rollouts.
+      temperature: sampling temperature; 0 is greedy.
+
+    Raises:
+      ValueError: if there is no question.
     """
     if not questions:
         raise ValueError("expected at least one question to evaluate on, got none")

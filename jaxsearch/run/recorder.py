@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics, rollouts, checkpoints."""
+"""The files that a run writes while it trains: metrics, rollouts, checkpoints."""
 
 from collections.abc import Sequence
 from pathlib import Path

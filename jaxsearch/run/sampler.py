@@ -1,4 +1,4 @@
-"""What a config's rollouts are made of: budgets and device programs."""
+"""Budgets and device programs of a config's rollouts."""
 
 from collections.abc import Sequence
 
