@@ -1,12 +1,16 @@
 """The READMEs keep their word: code blocks run, commands and options exist."""
 
 import contextlib
+import html
+import http.server
 import importlib
 import io
+import json
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +22,21 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
+from jaxsearch.env.environment import RolloutId
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.models.families.table import FAMILIES
 from jaxsearch.models.row_attention import PLAIN
+from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.rl.credit import StepRollouts
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable
+from jaxsearch.search.index import Retriever
 from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import read_passages
 from jaxsearch.train import train
-from jaxsearch.trajectory import Segment
+from jaxsearch.trajectory import Segment, Status, Trajectory
 from tests.tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +50,8 @@ NEED_A_RUN = ("ask", "report")
 
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced code blocks of a Markdown file in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.M | re.S)
+    return [text for name, text in found if name == language]
 
 
 def file_name(block: str) -> str:
@@ -223,6 +231,40 @@ def test_the_attention_kernel(home, window):
     np.testing.assert_allclose(kernel.attend(*arguments), expected, atol=1e-5)
 
 
+def test_the_retriever(home):
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert asked["k"] == 3
+            hits = [
+                [{"id": "7", "contents": query, "score": 0.5}]
+                for query in asked["queries"]
+            ]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(hits).encode())
+
+        def log_message(self, *words):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        http_search = importlib.import_module("http_search")
+        retriever = http_search.HttpSearch(f"http://127.0.0.1:{server.server_port}/")
+        assert isinstance(retriever, Retriever)
+        first, second = retriever.search(["a", "b"], 3)
+        server.shutdown()
+    assert [hit.passage.contents for hit in (*first, *second)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("query", "result"), [("r error", "3"), ("", "error")])
+def test_the_tool(home, query, result):
+    letters = importlib.import_module("letters").Letters()
+    turn = (RolloutId(0, 0, 0), f"so <count> {query} </count>")
+    [observation] = letters.step([turn])
+    assert observation.text(observation.parts).startswith(f" <value> {result}")
+
+
 def test_the_encoder(home):
     encoder = importlib.import_module("trigrams").TRIGRAMS
     passages = read_passages("corpus.jsonl")
@@ -237,7 +279,7 @@ def test_the_table_of_values_names_fields_and_files(home, capsys):
         main(["train", "configs/research_qwen2_5_7b.py", "--help"])
     shown = capsys.readouterr().out
     for fields, contracts in rows:
-        for field in re.findall(r"`([\w.]+\.\w+)`", fields):
+        for field in re.findall(r"`([\w.]+)`", fields):
             option = f"--{field.replace('N', '0').replace('_', '-')}"
             assert field.startswith("models/") or option in shown, field
         for contract in re.findall(r"`(\S+\.py)`", contracts):
@@ -272,6 +314,54 @@ def test_every_model_family_is_named(path):
         assert re.search(f"{name} ?{version}", path.read_text(), re.I), (
             family.model_type
         )
+
+
+QUESTION = "What is the birthplace of the mayor of Nolken?"
+SEGMENTS = (
+    (" <think> Nolken mayor </think> <search> Nolken </search>", True),
+    (" <result> Nolken is a city in Rappib led by Tudfar. </result>", False),
+    (" <think> Tudfar birthplace </think> <search> Tudfar </search>", True),
+    (" <result> Tudfar was born in Kilgop and married Maslul. </result>", False),
+    (" <answer> \\boxed{ Kilgop } </answer></s>", True),
+)
+
+
+def test_the_printed_rollout_is_what_the_command_prints(capsys):
+    nothing = np.zeros(0)
+    trajectory = Trajectory(
+        question_id="q",
+        question=QUESTION,
+        golden_answers=("Kilgop",),
+        prompt_index=0,
+        sample_index=0,
+        **dict.fromkeys(("tokens", "is_policy", "logprobs"), nothing),
+        sampling_logprobs=nothing,
+        prompt_len=0,
+        segments=tuple(Segment(text=t, is_policy=p) for t, p in SEGMENTS),
+        tool_calls=(),
+        status=Status.ANSWERED,
+    )
+    print_trajectory(trajectory, QUICKSTART)
+    [shown] = [text for text in blocks(README, "") if text.startswith(QUESTION)]
+    printed = capsys.readouterr().out
+    assert [line.split() for line in printed.splitlines()] == [
+        line.split() for line in shown.splitlines()
+    ]
+
+
+def test_the_picture_shows_that_rollout():
+    rows = re.findall(
+        r"monospace[^>]*>(.*?)</text>.*?>(given|sampled|retrieved)<.*?>(yes|no)<",
+        (ROOT / "launch/trajectory.svg").read_text(),
+        re.S,
+    )
+    (prompt, *_), *spans = [(html.unescape(text), *rest) for text, *rest in rows]
+    assert prompt == QUESTION
+    written = "".join(text for text, _ in SEGMENTS).replace("</s>", " + end token")
+    assert " ".join(text for text, _, _ in spans) == written.strip()
+    for text, author, is_trained in spans:
+        [is_policy] = [p for segment, p in SEGMENTS if text.split(" +")[0] in segment]
+        assert (author == "sampled") == (is_trained == "yes") == is_policy
 
 
 def test_the_tree_is_that_of_the_package():
