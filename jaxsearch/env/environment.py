@@ -38,6 +38,9 @@ class Observation:
         must be the environment's own words.
       render: parts -> the text between opening and closing. It gets fewer and shorter
         parts where an observation is cut.
+
+    Raises:
+      ValueError: if a field is of another type.
     """
 
     call: ToolCall
@@ -46,9 +49,43 @@ class Observation:
     closing: str = ""
     render: Callable[[Sequence[str]], str] = "".join
 
+    def __post_init__(self):
+        is_tuple = isinstance(self.parts, tuple | list)
+        frame = (self.opening, self.closing)
+        for is_right, expected, value in (
+            (isinstance(self.call, ToolCall), "call must be a ToolCall", self.call),
+            (
+                is_tuple and all(isinstance(part, str) for part in self.parts),
+                "parts must be a tuple of strings",
+                self.parts,
+            ),
+            (
+                all(isinstance(text, str) for text in frame),
+                "opening and closing must be strings",
+                frame,
+            ),
+            (callable(self.render), "render must be a function", self.render),
+        ):
+            if not is_right:
+                raise ValueError(f"Observation: {expected}, got {value!r:.80}")
+
+    def body(self, parts: Sequence[str]) -> str:
+        """The text of these parts between opening and closing.
+
+        Raises:
+          ValueError: if `render` returns something else than a string.
+        """
+        text = self.render(parts)
+        if not isinstance(text, str):
+            raise ValueError(
+                "Observation: render must return a string, got "
+                f"{type(text).__name__} for {len(parts)} parts"
+            )
+        return text
+
     def text(self, parts: Sequence[str]) -> str:
         """The observation with these parts, which hold no control tags."""
-        return f"{self.opening}{self.render(parts)}{self.closing}"
+        return f"{self.opening}{self.body(parts)}{self.closing}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +95,9 @@ class Done:
     Attributes:
       status: ENDED, or TOOL_FAILED to leave the rollout out of the update.
       call: the record of the call, if there was one.
+
+    Raises:
+      ValueError: for another status, or a call that is no ToolCall.
     """
 
     status: Status = Status.ENDED
@@ -68,6 +108,10 @@ class Done:
             raise ValueError(
                 "an environment ends a rollout with Status.ENDED or "
                 f"Status.TOOL_FAILED, got {self.status!r}"
+            )
+        if not isinstance(self.call, ToolCall | None):
+            raise ValueError(
+                f"Done: call must be a ToolCall or None, got {self.call!r:.80}"
             )
 
 

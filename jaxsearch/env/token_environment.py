@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.checks import (
+    check_answers,
+    check_observations,
+    check_own_tags,
+    check_tags_differ,
+)
 from jaxsearch.env.environment import (
     Done,
     Environment,
@@ -39,7 +45,9 @@ class TokenEnvironment:
         never its closing tag, and is counted as truncated.
 
     Raises:
-      ValueError: if the budget is too small for an observation without any text.
+      ValueError: if the tags of the environment are malformed or cannot be told apart
+        from each other and the protocol's, or the budget is too small for an
+        observation without any text.
     """
 
     environment: Environment
@@ -48,7 +56,11 @@ class TokenEnvironment:
     max_observation_len: int
 
     def __post_init__(self):
-        for observation in self.environment.shortest_observations():
+        check_own_tags(self.environment)
+        check_tags_differ(self.environment, self.protocol)
+        shortest = self.environment.shortest_observations()
+        check_observations(self.environment, shortest)
+        for observation in shortest:
             self.encode(observation)
 
     @functools.cached_property
@@ -75,14 +87,11 @@ class TokenEnvironment:
         """One answer for each turn.
 
         Raises:
-          RuntimeError: if the environment does not answer every turn.
+          RuntimeError: if the environment does not answer every turn with an
+            observation or `Done`.
         """
         answers = self.environment.step(turns)
-        if len(answers) != len(turns):
-            raise RuntimeError(
-                f"{type(self.environment).__name__}.step answered {len(answers)} of "
-                f"{len(turns)} turns; it must return one answer for each turn"
-            )
+        check_answers(self.environment, answers, len(turns))
         # Rollouts of one group often ask the same, and get the same object.
         encoded = {
             id(answer): self.encode(answer)
@@ -127,7 +136,7 @@ class TokenEnvironment:
         A tokenizer may change a text before it splits it (Unicode normalisation), so
         special ids are taken out of its result as well.
         """
-        body, num_deleted = strip_tags(observation.render(parts), self._banned_strings)
+        body, num_deleted = strip_tags(observation.body(parts), self._banned_strings)
         text = f"{observation.opening}{body}{observation.closing}"
         ids = self.tokenizer.encode(text)
         banned_ids = self._banned_ids(observation.text(()))

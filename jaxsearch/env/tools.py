@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 from jaxsearch.data.formats import Question
+from jaxsearch.env.checks import (
+    check_answers,
+    check_observations,
+    check_own_tags,
+)
 from jaxsearch.env.environment import (
     Done,
     Environment,
@@ -21,7 +26,8 @@ class Tools(Environment):
       tools: at least one; no two may share a stop tag.
 
     Raises:
-      ValueError: for no tools, a tool without stop tags, or a stop tag of two tools.
+      ValueError: for no tools, a tool without stop tags or with malformed ones, or a
+        stop tag of two tools.
     """
 
     def __init__(self, *tools: Environment):
@@ -30,6 +36,7 @@ class Tools(Environment):
         self._tools = tools
         self._number_of: dict[str, int] = {}
         for number, tool in enumerate(tools):
+            check_own_tags(tool)
             if not tool.stop_tags:
                 raise ValueError(
                     f"{type(tool).__name__} has no stop tags, so no turn would reach "
@@ -50,7 +57,8 @@ class Tools(Environment):
         """One answer for each turn; each tool gets its turns in one batch.
 
         Raises:
-          RuntimeError: if a tool does not answer every turn.
+          RuntimeError: if a tool does not answer every turn with an observation or
+            `Done`.
         """
         indices: list[list[int]] = [[] for _ in self._tools]
         for i, (_, text) in enumerate(turns):
@@ -61,11 +69,7 @@ class Tools(Environment):
             if not own:
                 continue
             found = tool.step([turns[i] for i in own])
-            if len(found) != len(own):
-                raise RuntimeError(
-                    f"{type(tool).__name__}.step answered {len(found)} of {len(own)} "
-                    "turns; it must return one answer for each turn"
-                )
+            check_answers(tool, found, len(own))
             answers |= zip(own, found, strict=True)
         return [answers[i] for i in range(len(turns))]
 
@@ -81,4 +85,9 @@ class Tools(Environment):
 
     def shortest_observations(self) -> list[Observation]:
         """Those of all tools."""
-        return [one for tool in self._tools for one in tool.shortest_observations()]
+        shortest = []
+        for tool in self._tools:
+            own = tool.shortest_observations()
+            check_observations(tool, own)
+            shortest += own
+        return shortest
