@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxsearch.data.formats import Question
-from jaxsearch.protocol import Protocol
 from jaxsearch.trajectory import Status, ToolCall
 
 
@@ -164,25 +163,6 @@ class Environment(abc.ABC):
         They are checked once, when a run starts.
         """
         return ()
-
-
-def own_stop_tags(protocol: Protocol) -> tuple[str, ...]:
-    """The stop tags of a protocol without those of the calls of further tools."""
-    others = {pair.close for pair in protocol.calls}
-    return tuple(tag for tag in protocol.stop_tags if tag not in others)
-
-
-def closing_tag(turn_text: str, tags: Sequence[str]) -> str:
-    """The tag that ended a turn: the one that is complete first; "" if there is none.
-
-    Of several that are complete at the same character, the longest.
-    """
-    ends = [
-        (turn_text.index(tag) + len(tag), -len(tag), tag)
-        for tag in tags
-        if tag in turn_text
-    ]
-    return min(ends)[2] if ends else ""
 
 
 def text_between(turn_text: str, opening: str, closing: str) -> str | None:

@@ -9,7 +9,6 @@ from jaxsearch.env.environment import (
     Environment,
     Observation,
     RolloutId,
-    own_stop_tags,
 )
 from jaxsearch.env.retries import reason_of
 from jaxsearch.protocol import Protocol
@@ -55,7 +54,7 @@ class SearchEnvironment(Environment):
     @property
     def stop_tags(self) -> tuple[str, ...]:
         """Those of the protocol, without those of other tools."""
-        return own_stop_tags(self.protocol)
+        return self.protocol.own_stop_tags
 
     def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
         """One observation for each turn; equal queries are sent to the retriever once.

@@ -18,11 +18,10 @@ from jaxsearch.env.environment import (
     Environment,
     Observation,
     RolloutId,
-    closing_tag,
-    own_stop_tags,
 )
 from jaxsearch.env.sanitize import strip_all, strip_tags
 from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.tags import closing_tag
 from jaxsearch.trajectory import ToolCall
 
 
@@ -74,7 +73,7 @@ class TokenEnvironment:
 
         It is asked about its own stop tags only, not about those of a tool.
         """
-        own = own_stop_tags(self.protocol)
+        own = self.protocol.own_stop_tags
         if len(self.stop_tags) > len(own):
             tag = closing_tag(turn_text, self.stop_tags)
             if tag and tag not in own:
@@ -145,7 +144,7 @@ class TokenEnvironment:
 
     @functools.cached_property
     def _banned_strings(self) -> tuple[str, ...]:
-        own = own_stop_tags(self.protocol)
+        own = self.protocol.own_stop_tags
         tags = (
             *self.protocol.control_tags,
             *(tag for tag in self.environment.stop_tags if tag not in own),

@@ -13,8 +13,8 @@ from jaxsearch.env.environment import (
     Environment,
     Observation,
     RolloutId,
-    closing_tag,
 )
+from jaxsearch.protocol.tags import closing_tag
 
 
 class Tools(Environment):

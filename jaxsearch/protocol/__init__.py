@@ -5,7 +5,7 @@ from jaxsearch.protocol.quickstart import QUICKSTART, QUICKSTART_R1_SEARCHER
 from jaxsearch.protocol.r1_searcher import R1_SEARCHER, R1Searcher
 from jaxsearch.protocol.research import RESEARCH, ReSearch
 from jaxsearch.protocol.search_r1 import SEARCH_R1, SearchR1
-from jaxsearch.protocol.tags import TagPair, xml_tags
+from jaxsearch.protocol.tags import TagPair, ToolTags, xml_tags
 
 __all__ = [
     "QUICKSTART",
@@ -18,5 +18,6 @@ __all__ = [
     "ReSearch",
     "SearchR1",
     "TagPair",
+    "ToolTags",
     "xml_tags",
 ]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from jaxsearch.protocol.display import Block, SpanKind, blocks
 from jaxsearch.protocol.spans import first_span, policy_runs, without_spans
-from jaxsearch.protocol.tags import TagPair, check_tags
+from jaxsearch.protocol.tags import TagPair, ToolTags, check_tags, closing_tag
 from jaxsearch.protocol.template import PromptTemplate
+from jaxsearch.protocol.turns import TOOL_MARK, Turn, turns
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment
 
@@ -26,7 +27,9 @@ class Protocol(abc.ABC):
         closing tag of a query ends a turn, and the search runs.
       result_open, result_close: the tags of an observation, with the white space that
         stands around them in the context.
-      calls: tags of calls of further tools; each closing tag ends a turn too.
+      calls: tags of further tools; the closing tag of a call ends a turn too. Rewards
+        pass over a call that its tool has answered, and take a result that the policy
+        writes for a forgery.
       template: a prompt in place of the protocol's own.
 
     Raises:
@@ -39,7 +42,7 @@ class Protocol(abc.ABC):
     answer: TagPair
     result_open: str
     result_close: str
-    calls: tuple[TagPair, ...] = ()
+    calls: tuple[ToolTags, ...] = ()
     template: PromptTemplate | None = None
 
     def __post_init__(self):
@@ -49,8 +52,15 @@ class Protocol(abc.ABC):
             "result": self.result,
             "answer": self.answer,
         }
-        further = {f"calls[{i}]": pair for i, pair in enumerate(self.calls)}
-        check_tags(self.name, pairs | further)
+        for i, tool in enumerate(self.calls):
+            if not isinstance(tool, ToolTags):
+                raise ValueError(
+                    f"protocol {self.name!r}: calls[{i}] must be ToolTags, got "
+                    f"{tool!r:.80}; write ToolTags(call=TagPair(...), "
+                    "result=TagPair(...))"
+                )
+            pairs |= {f"calls[{i}].{kind}": tags for kind, tags in tool.pairs.items()}
+        check_tags(self.name, pairs)
 
     # ------------------------------------------------------------------------- tags
 
@@ -67,7 +77,8 @@ class Protocol(abc.ABC):
             (SpanKind.SEARCH, self.search),
             (SpanKind.RESULT, self.result),
             (SpanKind.ANSWER, self.answer),
-            *((SpanKind.SEARCH, pair) for pair in self.calls),
+            *((SpanKind.SEARCH, tool.call) for tool in self.calls),
+            *((SpanKind.RESULT, pair) for pair in self._tool_results),
         )
 
     @property
@@ -78,7 +89,17 @@ class Protocol(abc.ABC):
     @property
     def stop_tags(self) -> tuple[str, ...]:
         """Strings that end a turn."""
-        return (self.search.close, *(pair.close for pair in self.calls))
+        return (self.search.close, *(tool.call.close for tool in self.calls))
+
+    @property
+    def own_stop_tags(self) -> tuple[str, ...]:
+        """The stop tags without those of further tools."""
+        others = {tool.call.close for tool in self.calls}
+        return tuple(tag for tag in self.stop_tags if tag not in others)
+
+    @property
+    def _tool_results(self) -> tuple[TagPair, ...]:
+        return tuple(tool.result for tool in self.calls if tool.result is not None)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -135,9 +156,15 @@ class Protocol(abc.ABC):
     def is_last(self, turn_text: str) -> bool:
         """Whether a turn that a stop tag has ended also ends the rollout.
 
-        The default is False: rollouts end with an end token alone.
+        The default is False: rollouts end with an end token alone. A call of a further
+        tool never ends a rollout.
         """
         return False
+
+    def is_tool_call(self, turn_text: str) -> bool:
+        """Whether the call of a further tool in `calls` has ended the turn."""
+        tag = closing_tag(turn_text, self.stop_tags)
+        return bool(tag) and tag not in self.own_stop_tags
 
     @property
     def reminder(self) -> str:
@@ -166,22 +193,51 @@ class Protocol(abc.ABC):
 
     @property
     def placeholder(self) -> str:
-        """Text in place of each observation in a text that is judged.
+        """Text in place of each result of a search in a text that is judged.
 
         The spaces keep the ends of two turns from joining into a tag.
         """
         return f" {self.result.open}{self.result.close} "
 
     def policy_text(self, segments: Sequence[Segment]) -> str:
-        """The text of the policy, with a placeholder for each observation."""
-        runs = policy_runs(segments)
-        return "".join(self.placeholder if run is None else run for run in runs)
+        """The text of the policy, with a placeholder for each result of a search.
+
+        A call of a further tool and its observation become TOOL_MARK. A tool that
+        `calls` lacks loses the observation alone, because nothing tells where its call
+        begins.
+        """
+        texts = []
+        for turn in turns(segments, self.stop_tags):
+            if not turn.observation:
+                texts.append(turn.text)
+            elif self._is_search(turn):
+                texts += turn.text, self.placeholder
+            else:
+                texts += turn.text_without_call(self.calls), TOOL_MARK
+        return "".join(texts)
+
+    def search_results(self, segments: Sequence[Segment]) -> list[Sequence[str]]:
+        """The texts of each observation that a search has answered with."""
+        return [
+            turn.observation
+            for turn in turns(segments, self.stop_tags)
+            if turn.observation and self._is_search(turn)
+        ]
+
+    def _is_search(self, turn: Turn) -> bool:
+        """Whether the turn is one for the search, and not for a further tool."""
+        return not turn.text or turn.stop_tag in self.own_stop_tags
+
+    def last_part(self, text: str) -> tuple[str, bool]:
+        """Judged text after its last observation, and whether there is one in it."""
+        _, tool, rest = text.rpartition(TOOL_MARK)
+        _, search, last = rest.rpartition(self.placeholder)
+        return last, bool(tool or search)
 
     def is_forged(self, segments: Sequence[Segment]) -> bool:
-        """Whether the policy itself wrote a tag of a result."""
-        return any(
-            tag in run for run in policy_runs(segments) if run for tag in self.result
-        )
+        """Whether the policy itself wrote a tag of a result, of any tool."""
+        tags = [tag for pair in (self.result, *self._tool_results) for tag in pair]
+        return any(tag in run for run in policy_runs(segments) if run for tag in tags)
 
     def has_answer(self, segments: Sequence[Segment]) -> bool:
         """Whether the policy wrote exactly one answer, in one turn."""
@@ -190,7 +246,7 @@ class Protocol(abc.ABC):
         return (
             answer is not None
             and all(text.count(tag) == 1 for tag in self.answer)
-            and self.placeholder not in answer
+            and not self.last_part(answer)[1]
         )
 
     def thought(self, segments: Sequence[Segment]) -> str:
@@ -199,7 +255,8 @@ class Protocol(abc.ABC):
         Control tags are deleted; an end token counts as it is spelled.
         """
         runs = [run for run in policy_runs(segments) if run is not None]
-        for pair in (self.search, *self.calls, self.answer):
+        calls = (tool.call for tool in self.calls)
+        for pair in (self.search, *calls, self.answer):
             # Spaces, so that the rest does not join into a tag.
             runs = [without_spans(run, pair, joint=" ") for run in runs]
         text = " ".join(runs)

@@ -73,7 +73,8 @@ class SearchR1(Protocol):
         tag of either kind, so that an answer inside a query ends the rollout.
         """
         before, closing, _ = turn_text.partition(self.answer.close)
-        return bool(closing) and self.answer.open in before
+        has_answer = bool(closing) and self.answer.open in before
+        return has_answer and not self.is_tool_call(turn_text)
 
     def render(self, passages: Sequence[Passage]) -> str:
         """`Doc 1(Title: first line) the other lines`, one after the other."""

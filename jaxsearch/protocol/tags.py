@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,26 @@ class TagPair:
         return iter((self.open, self.close))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToolTags:
+    """The tags of a further tool.
+
+    Attributes:
+      call: the tags of its calls; the closing tag ends a turn.
+      result: the tags of its results, which the policy must not write; None if it has
+        none of its own.
+    """
+
+    call: TagPair
+    result: TagPair | None = None
+
+    @property
+    def pairs(self) -> dict[str, TagPair]:
+        """The tags by the name of their field."""
+        pairs = {"call": self.call}
+        return pairs if self.result is None else pairs | {"result": self.result}
+
+
 def xml_tags(name: str) -> TagPair:
     """`<name>` and `</name>`."""
     return TagPair(f"<{name}>", f"</{name}>")
@@ -24,6 +44,19 @@ def xml_tags(name: str) -> TagPair:
 def bar_tags(name: str) -> TagPair:
     """`<|begin_of_name|>` and `<|end_of_name|>`."""
     return TagPair(f"<|begin_of_{name}|>", f"<|end_of_{name}|>")
+
+
+def closing_tag(turn_text: str, tags: Sequence[str]) -> str:
+    """The tag that ended a turn: the one that is complete first; "" if there is none.
+
+    Of several that are complete at the same character, the longest.
+    """
+    ends = [
+        (turn_text.index(tag) + len(tag), -len(tag), tag)
+        for tag in tags
+        if tag in turn_text
+    ]
+    return min(ends)[2] if ends else ""
 
 
 def check_tags(owner: str, pairs: Mapping[str, TagPair]) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from jaxsearch.protocol import Protocol
-from jaxsearch.protocol.spans import policy_runs, without_spans
+from jaxsearch.protocol.spans import without_spans
 from jaxsearch.trajectory import Segment
 
 MAX_ANSWER_WORDS = 10
@@ -53,16 +53,16 @@ def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRol
     is_forged = protocol.is_forged(segments)
     fault = "document tags written by the policy" if is_forged else ""
     # Only the last turn's part of an answer that an observation interrupts is read.
-    whole = _extracted(text, protocol)
-    _, observation, last_part = whole.rpartition(protocol.placeholder.strip())
-    if observation and protocol.answer.open in text and not fault:
+    last_part, is_interrupted = protocol.last_part(_extracted(text, protocol))
+    last_part = last_part.rpartition(protocol.placeholder.strip())[2]
+    if is_interrupted and protocol.answer.open in text and not fault:
         fault = "search inside the answer"
     return ParsedRollout(
         protocol=protocol,
         text=text,
         extracted=last_part.strip(),
         fault=fault,
-        num_searches=policy_runs(segments).count(None),
+        num_searches=len(protocol.search_results(segments)),
     )
 
 
@@ -72,7 +72,7 @@ def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
     return ParsedRollout(
         protocol=protocol,
         text=response,
-        extracted=_extracted(response, protocol),
+        extracted=_extracted(response, protocol).strip(),
         fault="",
         # Queries between their tags, followed by documents.
         num_searches=sum(tags[i : i + 4] == search for i in range(len(tags))),
@@ -86,7 +86,7 @@ def _extracted(text: str, protocol: Protocol) -> str:
     to the end.
     """
     _, _, after = text.rpartition(protocol.answer.open)
-    return after.partition(protocol.answer.close)[0].strip()
+    return after.partition(protocol.answer.close)[0]
 
 
 def _search(protocol: Protocol) -> list[str]:

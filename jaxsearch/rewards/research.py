@@ -112,8 +112,8 @@ def _parse_segments(segments: Sequence[Segment], protocol: Protocol) -> _Parsed:
         return _Parsed(fault=fault, prediction=None)
     # A box that opens before an observation and closes after it would contain the
     # passages, so only the last turn's part of the answer is read.
-    _, observation, last_part = answer.rpartition(protocol.placeholder)
-    if observation and not fault:
+    last_part, is_interrupted = protocol.last_part(answer)
+    if is_interrupted and not fault:
         fault = "search inside the answer"
     return _Parsed(fault=fault, prediction=last_boxed(last_part))
 

@@ -5,11 +5,13 @@ The tags are those of the protocol.
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
 from jaxsearch.protocol import Protocol, TagPair
 from jaxsearch.protocol.spans import closed_spans, last_span
+from jaxsearch.protocol.turns import TOOL_MARK
 from jaxsearch.trajectory import Segment
 
 
@@ -20,7 +22,7 @@ class ParsedRollout:
     Attributes:
       prediction: the last answer; None if there is none.
       fault: the first fault in the format, "" if there is none.
-      retrieved: the text of each observation.
+      retrieved: the text of each result of a search.
     """
 
     prediction: str | None
@@ -34,6 +36,7 @@ def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRol
     answer = last_span(text, protocol.answer)
     if answer is not None:
         # Of an answer that an observation interrupts, only the last part is read.
+        answer = protocol.last_part(answer)[0]
         answer = answer.rpartition(protocol.result.close)[2].strip()
     return ParsedRollout(
         prediction=answer,
@@ -42,7 +45,7 @@ def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRol
             if protocol.is_forged(segments)
             else _format_fault(text, protocol)
         ),
-        retrieved=tuple(s.text for s in segments if not s.is_policy),
+        retrieved=tuple(itertools.chain(*protocol.search_results(segments))),
     )
 
 
@@ -51,7 +54,7 @@ def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
     answer = last_span(response, protocol.answer)
     return ParsedRollout(
         prediction=None if answer is None else answer.strip(),
-        fault=_format_fault(response, protocol),
+        fault=_format_fault(response.replace(TOOL_MARK, " "), protocol),
         retrieved=tuple(closed_spans(response, protocol.result)),
     )
 
@@ -62,17 +65,19 @@ class _Grammar:
     def __init__(
         self, think: TagPair, search: TagPair, result: TagPair, answer: TagPair
     ):
-        tags = (*think, *search, *result, *answer)
+        tags = (*think, *search, *result, *answer, TOOL_MARK)
         self.tag = re.compile("|".join(map(re.escape, tags)))
-        self.closing = {pair.close for pair in (think, search, result, answer)}
+        pairs = (think, search, result, answer)
+        self.closing = {TOOL_MARK, *(pair.close for pair in pairs)}
         self.followers: Mapping[str, set[str]] = {
             "": {think.open},
             think.open: {think.close},
-            think.close: {search.open, answer.open},
+            think.close: {search.open, answer.open, TOOL_MARK},
             search.open: {search.close},
             search.close: {result.open},
             result.open: {result.close},
             result.close: {think.open},
+            TOOL_MARK: {think.open},
             answer.open: {answer.close},
             answer.close: set(),
         }

@@ -13,13 +13,13 @@ from jaxsearch.env.environment import (
     Environment,
     Observation,
     RolloutId,
-    closing_tag,
     text_between,
 )
 from jaxsearch.env.search import SearchEnvironment
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.env.tools import Tools
-from jaxsearch.protocol import R1_SEARCHER, RESEARCH, SEARCH_R1, xml_tags
+from jaxsearch.protocol import R1_SEARCHER, RESEARCH, SEARCH_R1, ToolTags, xml_tags
+from jaxsearch.protocol.tags import closing_tag
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.trajectory import Status, ToolCall
@@ -211,7 +211,9 @@ def test_stop_tags_join_and_the_protocol_ends_only_its_own_turns(qwen):
 
 def test_a_call_may_be_among_the_tags_of_the_protocol(qwen):
     """R1-Searcher ends a rollout whose turn has no query, but not at a call."""
-    protocol = dataclasses.replace(R1_SEARCHER, calls=(xml_tags("calc"),))
+    protocol = dataclasses.replace(
+        R1_SEARCHER, calls=(ToolTags(call=xml_tags("calc")),)
+    )
     environment = as_tokens(
         Tools(search_of(protocol), Calculator()), qwen, protocol=protocol
     )

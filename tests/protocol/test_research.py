@@ -131,8 +131,9 @@ def test_only_one_whole_answer_of_the_policy_counts(segments, has_answer):
 
 
 def test_the_judged_text_holds_nothing_that_the_search_wrote():
-    segments = [policy("a"), observed("b"), observed("c"), policy("d"), policy("e")]
-    assert RESEARCH.policy_text(segments) == "a <result></result> de"
+    turn = "a <search> q </search>"
+    segments = [policy(turn), observed("b"), observed("c"), policy("d"), policy("e")]
+    assert RESEARCH.policy_text(segments) == f"{turn} <result></result> de"
 
 
 def test_the_answer_is_the_first_that_closes():

@@ -1,11 +1,13 @@
 """Every task under other tags: honest rollouts earn the same, forged ones nothing."""
 
 import dataclasses
+import functools
 
 import pytest
 
 from jaxsearch.env.sanitize import strip_tags
-from jaxsearch.protocol import RESEARCH, TagPair
+from jaxsearch.protocol import RESEARCH, TagPair, ToolTags
+from jaxsearch.protocol.turns import TOOL_MARK
 from jaxsearch.rewards import tasks
 from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.search.passages import Passage
@@ -18,6 +20,9 @@ OTHER_TAGS = {
     "answer": TagPair("<|final|>", "<|end_final|>"),
 }
 GOLDS = ["Paris"]
+CALCULATOR = ToolTags(
+    call=TagPair("<calc>", "</calc>"), result=TagPair("<value>", "</value>")
+)
 # These pay for a right answer in any format.
 PAID_IN_ANY_FORMAT = {"research_paper", "search_r1"}
 # This one pays for nothing else.
@@ -151,7 +156,10 @@ def test_one_replaced_field_is_enough():
         ({"think": RESEARCH.search}, "think.open .* is contained in search.open"),
         ({"think": TagPair("*", "*")}, "think.open .* is contained in think.close"),
         ({"search": TagPair("<result>x", "</s>")}, "result.open .* in search.open"),
-        ({"calls": (TagPair("<think>", "</c>"),)}, r"contained in calls\[0\].open"),
+        (
+            {"calls": (ToolTags(call=TagPair("<think>", "</c>")),)},
+            r"contained in calls\[0\].call.open",
+        ),
     ],
 )
 def test_tags_that_could_be_confused_are_refused(changes, message):
@@ -160,7 +168,7 @@ def test_tags_that_could_be_confused_are_refused(changes, message):
 
 
 def test_further_calls_are_calls():
-    protocol = dataclasses.replace(RESEARCH, calls=(TagPair("<calc>", "</calc>"),))
+    protocol = dataclasses.replace(RESEARCH, calls=(CALCULATOR,))
     assert protocol.stop_tags == ("</search>", "</calc>")
     assert {"<calc>", "</calc>"} < set(protocol.control_tags)
     segments = [Segment(text="a <calc> 1 </calc> b", is_policy=True)]
@@ -168,3 +176,98 @@ def test_further_calls_are_calls():
     assert [str(b.kind) for b in protocol.blocks(segments)] == [
         *("other", "search", "other")
     ]
+
+
+def with_calculator(name, *, is_declared=True):
+    task = TASKS[name]
+    calls = (CALCULATOR,) if is_declared else ()
+    return dataclasses.replace(
+        task, protocol=dataclasses.replace(task.protocol, calls=calls)
+    )
+
+
+def calculation(protocol):
+    """A turn that calls the calculator, written as one that searches."""
+    turn = protocol.search_turn("I add", "2 + 3")
+    for tag, other in zip(protocol.search, CALCULATOR.call, strict=True):
+        turn = turn.replace(tag, other)
+    return turn, " <value> 5 </value>"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_further_tool_changes_no_reward(name):
+    """Neither its call nor its result, before, between and after searches."""
+    task = with_calculator(name)
+    call, value = calculation(task.protocol)
+    for answer in ("Paris", "Oslo"):
+        ask, found, end = written(task.protocol, answer)
+        direct = reward(task, end)
+        assert reward(task, call, (value,), end) == direct
+        assert reward(task, call, (value,), call, (value,), end) == direct
+        searched = reward(task, ask, (found,), end)
+        assert reward(task, call, (value,), ask, (found,), end) == searched
+        assert reward(task, ask, (found,), call, (value,), end) == searched
+
+
+@pytest.mark.parametrize("name", sorted({*TASKS} - {"search_r1_format"}))
+def test_a_tool_that_the_protocol_lacks_changes_no_reward_either(name):
+    task = with_calculator(name, is_declared=False)
+    call, value = calculation(task.protocol)
+    ask, found, end = written(task.protocol, "Paris")
+    assert reward(task, call, (value,), end) == reward(task, end)
+    assert reward(task, ask, (found,), call, (value,), end) == (
+        reward(task, ask, (found,), end)
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_result_of_a_further_tool_may_not_be_written(name):
+    task = with_calculator(name)
+    call, value = calculation(task.protocol)
+    _, _, end = written(task.protocol, "Paris")
+    forged = [Segment(text=call + value + end, is_policy=True)]
+    assert task.protocol.is_forged(forged)
+    if name not in PAID_IN_ANY_FORMAT:
+        assert reward(task, call + value + end) < reward(task, call, (value,), end)
+
+
+def test_only_results_of_searches_earn_the_retrieval_reward():
+    """Search-R1 pays for a golden answer in a result, if the answer is wrong."""
+    task = with_calculator("search_r1_format")
+    pays = functools.partial(task.reward, retrieval_reward=0.1)
+    task = dataclasses.replace(task, reward=pays)
+    call, _ = calculation(task.protocol)
+    ask, found, end = written(task.protocol, "Oslo")
+    base = reward(task, end)
+    assert reward(task, ask, (found,), end) == pytest.approx(base + 0.1)
+    assert reward(task, call, (" <value> Paris </value>",), end) == base
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_answer_around_a_call_of_a_tool_is_no_answer(name):
+    task = with_calculator(name)
+    _, _, end = written(task.protocol, "Paris")
+    before, after = end.split("Paris")
+    call = "".join((CALCULATOR.call.open, "1", CALCULATOR.call.close))
+    segments = [
+        Segment(text=before + call, is_policy=True),
+        Segment(text=" <value> 1 </value>", is_policy=False),
+        Segment(text="Paris" + after, is_policy=True),
+    ]
+    assert not task.protocol.has_answer(segments)
+    assert task.protocol.policy_text(segments).count(TOOL_MARK) == 1
+    if name not in PAID_IN_ANY_FORMAT | {"search_r1_format"}:
+        broken = reward(task, before + call, (" <value> 1 </value>",), "Paris" + after)
+        assert broken < reward(task, end)
+
+
+def test_the_policy_cannot_write_the_mark_of_a_call():
+    protocol = with_calculator("search_r1_format").protocol
+    text = protocol.policy_text([Segment(text=f"a{TOOL_MARK}b", is_policy=True)])
+    assert text == "a b"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_call_of_a_further_tool_does_not_end_a_rollout(name):
+    protocol = with_calculator(name).protocol
+    assert not protocol.is_last(f"<answer> 1 {calculation(protocol)[0]} </answer>")
