@@ -1,1 +1,1 @@
-"""The policy network. Imports nothing of jaxsearch outside this package."""
+"""The policy network. It does not import the rest of jaxsearch."""

@@ -14,11 +14,12 @@ from jaxtyping import Float, Int
 class ActivationSharding:
     """Constraints for rows and weights that are sharded over a mesh.
 
-    Without them XLA may gather all rows in place of a weight, or sum the whole gradient
+    Without them XLA may gather all rows instead of a weight, or sum the whole gradient
     of a weight on every device.
 
     Attributes:
-      rules: logical axis of a weight and the mesh axis it is sharded over, or None.
+      rules: pairs of a weight's logical axis and the mesh axis it is sharded over, or
+        None.
       row_axes: mesh axes that rows are sharded over.
     """
 
@@ -27,16 +28,16 @@ class ActivationSharding:
     row_axes: tuple[str, ...]
 
     def by_rows(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """The states, with whole rows on every device."""
+        """Shards the hidden states by rows only; no row is split between devices."""
         return self._constrained(x, PartitionSpec(self.row_axes))
 
     def gathered(self, weights: Any, axes: Any) -> Any:
-        """Weights, gathered over the axes of rows for the products of a layer.
+        """The weights of a layer, gathered over the row axes for its matrix products.
 
         Their gradients are summed directly into the shards that the devices keep.
 
         Args:
-          axes: for each weight the logical names of its axes.
+          axes: the logical axis names of each weight.
         """
 
         def one(weight: Array, names: tuple[str, ...]) -> Array:
@@ -45,8 +46,8 @@ class ActivationSharding:
             if read == kept:
                 return weight
             shardings = NamedSharding(self.mesh, kept), NamedSharding(self.mesh, read)
-            # Gathered weights are not kept for the backward pass: together they are the
-            # whole model.
+            # Gathered weights are not kept for the backward pass: over all layers they
+            # add up to the whole model.
             return _gather(weight, *shardings)
 
         return jax.tree.map(one, weights, axes)
@@ -56,9 +57,10 @@ class ActivationSharding:
     ) -> Float[Array, "B T D"]:
         """Embedded tokens, without gathering the embedding.
 
-        Every device looks up its part of the width for the rows of all devices that
-        share the embedding, and the devices exchange the results. So the states of rows
-        are moved, and not the embedding, which is as large as 150,000 tokens.
+        Every device looks up its slice of the width for the rows of all devices that
+        share the embedding, and the devices exchange the results. This moves hidden
+        states instead of the embedding, which is as large as the states of 150,000
+        tokens.
         """
         vocab, width = self._spec(("vocab", "embed"))
         others = tuple(axis for axis in self.row_axes if axis != width)
@@ -86,8 +88,8 @@ def _gather_forward(weight, kept, read):
 
 
 def _gather_backward(kept, read, _, grad):
-    # JAX constrains the gradient of a constraint likewise, which would first sum all
-    # of it on every device.
+    # By default JAX applies the same constraint to the gradient, which would first sum
+    # the whole gradient on every device.
     return (jax.lax.with_sharding_constraint(grad, kept),)
 
 

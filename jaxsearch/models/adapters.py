@@ -1,4 +1,4 @@
-"""Low-rank updates (LoRA) of linear maps, which are trained instead of the maps.
+"""Low-rank updates (LoRA), trained in place of the linear maps that they modify.
 
 Source: Hu et al. 2021, LoRA (arXiv:2106.09685), section 4.1: y = x W^T + (alpha / r)
 (x A^T) B^T. B starts at 0. A is uniform as in Hugging Face's PEFT; in the paper it is
@@ -19,11 +19,11 @@ from jaxsearch.models.lora import MAPS, LinearMap, LoRAConfig, Maps
 Tree = dict[str, Any]  # nested dict
 Adapter = dict[str, Array]  # "a" [R *I], "b" [*O R]; of all layers [L R *I], [L *O R]
 
-ADAPTERS = "adapters"  # their key among the parameters of a network
+ADAPTERS = "adapters"  # key of the adapters among the parameters of a network
 
 
 def adapter_shapes(maps: Maps, rank: int, blocks: Tree) -> Tree:
-    """Shapes of A [L R *I] and B [L *O R] of some maps, from the shapes of blocks."""
+    """Shapes of A [L R *I] and B [L *O R] for some maps, given the blocks' shapes."""
 
     def shapes(one: LinearMap) -> dict[str, jax.ShapeDtypeStruct]:
         layers, outputs, inputs = _axes(one, _at(blocks, one).shape)
@@ -37,7 +37,7 @@ def adapter_shapes(maps: Maps, rank: int, blocks: Tree) -> Tree:
 
 
 def adapter_axes(maps: Maps, blocks: Tree) -> Tree:
-    """The logical axes of adapters, from those of the blocks."""
+    """The logical axes of the adapters, derived from those of the blocks."""
 
     def names(one: LinearMap) -> dict[str, tuple[str, ...]]:
         layers, outputs, inputs = _axes(one, _at(blocks, one))
@@ -65,9 +65,9 @@ def init_adapters(maps: Maps, shapes: Tree, key: Array) -> Tree:
 
 
 def split(lora: LoRAConfig, tree: Tree) -> tuple[Tree, Tree]:
-    """The frozen and the trained part of a tree over a network's parameters.
+    """Splits a tree over a network's parameters into its frozen and trained parts.
 
-    `frozen | trained` is the tree. Without LoRA everything is trained.
+    `frozen | trained` gives the tree back. Without LoRA everything is trained.
     """
     if not lora.rank:
         return {}, tree
@@ -88,14 +88,14 @@ def scaled_adapters(lora: LoRAConfig, params: Tree) -> Tree:
 def low_rank(
     x: Float[Array, "B T *I"], a: Float[Array, " R *I"], b: Float[Array, "*O R"]
 ) -> Float[Array, "B T *O"]:
-    """(x A^T) B^T in the dtype of x, the term that an update adds to a map of x."""
+    """(x A^T) B^T in the dtype of x, which is added to the output of a map."""
     inputs = tuple(range(1 - a.ndim, 0))
     narrow = jnp.tensordot(x, a.astype(x.dtype), (inputs, inputs))
     return jnp.tensordot(narrow, b.astype(x.dtype), (-1, -1))
 
 
 def merged(lora: LoRAConfig, params: Tree) -> Tree:
-    """The same network without adapters, with W + (alpha / rank) B A in place of W.
+    """The parameters with adapters merged into the weights: W + (alpha / rank) B A.
 
     The product is computed in full float32 precision on every device.
     """
@@ -118,7 +118,7 @@ def merged(lora: LoRAConfig, params: Tree) -> Tree:
 
 
 def _axes(one: LinearMap, axes: tuple) -> tuple[Any, tuple, tuple]:
-    """The axes of a stacked weight as layers, outputs, inputs."""
+    """The axes of a stacked weight, split into layers, outputs and inputs."""
     end = 1 + one.num_outputs
     return axes[0], axes[1:end], axes[end:]
 

@@ -10,17 +10,17 @@ import jax
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """Llama 3.1's stretch of the rotary wavelengths to longer contexts.
+    """Llama 3.1's scaling of rotary wavelengths to longer contexts.
 
-    Wavelengths of at most original_len / high_freq_factor tokens stay, those of at
-    least original_len / low_freq_factor are multiplied by `factor`, and frequencies in
-    between are interpolated.
+    Wavelengths of at most original_len / high_freq_factor tokens are unchanged, those
+    of at least original_len / low_freq_factor are multiplied by `factor`, and
+    frequencies in between are interpolated.
     """
 
     factor: float
     low_freq_factor: float
     high_freq_factor: float
-    original_len: int  # context before the stretch, in tokens
+    original_len: int  # context length before scaling, in tokens
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
@@ -35,12 +35,13 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalAttention:
-    """Layers in which a token sees only the most recent tokens, as in Gemma 3.
+    """Sliding-window attention in some of the layers, as in Gemma 3.
 
     Attributes:
-      window: tokens seen, the token itself included.
-      is_local: for each layer, whether it is one of them.
-      rope_theta: base of their rotary wavelengths, which are never stretched.
+      window: number of tokens a token attends to, including itself.
+      is_local: whether each layer has local attention.
+      rope_theta: base of the rotary wavelengths in local layers, which are never
+        scaled.
     """
 
     window: int
@@ -58,7 +59,7 @@ class LocalAttention:
 class Architecture:
     """A decoder with RMSNorm, rotary positions, grouped heads and a gated MLP.
 
-    The options after `norm_eps` are those in which model families differ.
+    Model families differ in the options after `norm_eps`.
     """
 
     vocab_size: int  # V
@@ -72,15 +73,15 @@ class Architecture:
     rope_scaling: RopeScaling | None = None  # Llama 3.1
     norm_eps: float = 1e-6
     has_qkv_bias: bool = True  # Qwen2
-    has_qk_norm: bool = False  # Qwen3, Gemma 3: queries and keys are normalised by head
+    has_qk_norm: bool = False  # Qwen3, Gemma 3: RMSNorm of queries and keys per head
     has_tied_head: bool = True  # the head is the embedding
-    has_post_norms: bool = False  # Gemma: also a norm after attention and after the MLP
+    has_post_norms: bool = False  # Gemma: more norms, after attention and MLP
     norm_scale_offset: float = 0.0  # added to every stored norm scale; Gemma: 1
     activation: Callable[[Any], Any] = jax.nn.silu  # of the MLP's gate
     embedding_scale: float = 1.0  # multiplies embedded tokens; Gemma: sqrt(D)
     query_scale: float | None = None  # multiplies scores; None: H ** -0.5
     local_attention: LocalAttention | None = None  # None: every layer sees all tokens
-    max_positions: int | None = None  # context it was trained for; None: unknown
+    max_positions: int | None = None  # trained context length; None: unknown
 
     def __post_init__(self):
         for name in (
@@ -113,7 +114,7 @@ class Architecture:
             )
 
     def window(self, layer: int) -> int | None:
-        """Tokens that a token sees in a layer; None: all before it."""
+        """A layer's attention window in tokens; None for full attention."""
         local = self.local_attention
         return local.window if local is not None and local.is_local[layer] else None
 

@@ -1,11 +1,11 @@
-"""Attention of grouped query heads."""
+"""Grouped-query attention."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-# The score of a token that is not seen. It is finite, so that a query that sees no
-# token has a finite result.
+# Score of masked positions. It is finite so that a query with every position masked has
+# a finite result.
 HIDDEN = -1e30
 
 
@@ -15,16 +15,16 @@ def attend(
     value: Float[Array, "B K S H"],
     is_visible: Bool[Array, "B T S"],
 ) -> Float[Array, "B T N H"]:
-    """Softmax attention, in float32 between the two products.
+    """Softmax attention; scores and softmax are computed in float32.
 
-    Query head n reads key/value head n // (N / K). A query that sees no token gets the
-    mean of the values, which is finite and must not be used.
+    Query head n reads key/value head n // (N / K). A query with every position masked
+    gets the mean of the values, which is finite and must not be used.
     """
     B, T, N, H = query.shape
     K = key.shape[1]
     G = N // K
-    # One batch of plain matrices [G T, .] in both products: with G and T as separate
-    # axes XLA's CPU compiler transposes the keys and values first, which made a
+    # Both products are batched products of matrices [G T, .]. With G and T as separate
+    # axes, XLA's CPU compiler transposes the keys and values first, which made a
     # decoding step 2.7 times as long.
     query = query.reshape(B, T, K, G, H) * jnp.asarray(H**-0.5, query.dtype)
     query = query.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, H)

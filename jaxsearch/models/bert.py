@@ -17,7 +17,7 @@ BertParams = dict[str, Any]  # nested dict of arrays
 # [B T D] hidden states, [B] lengths -> [B D]
 Pooling = Callable[[Array, Array], Array]
 _STD = 0.02  # of random weights, as in BERT
-# The score of a token that is not seen; finite, so that empty rows stay finite.
+# Score of masked positions; finite, so that empty rows have finite results.
 _HIDDEN = -1e30
 
 
@@ -71,9 +71,9 @@ class Linear(nnx.Module):
 
 
 class BertBlock(nnx.Module):
-    """Attention and MLP, each added to the stream and followed by a norm.
+    """Attention and MLP, each added to the residual stream and followed by a norm.
 
-    Queries, keys and values come from one matrix: one product instead of three.
+    One matrix computes queries, keys and values: one product instead of three.
     """
 
     def __init__(self, architecture: BertArchitecture, rngs: nnx.Rngs):
@@ -97,8 +97,9 @@ class BertBlock(nnx.Module):
 class BertNetwork(nnx.Module):
     """Embeddings and L blocks.
 
-    The layers are not stacked. Nothing is trained here, and a scan would copy each
-    layer out of the stack: 1.4 times the time of one short text on two CPU cores.
+    The layers are not stacked. The encoder is never trained, and a scan would copy each
+    layer out of the stack, which takes 1.4 times as long for one short text on two CPU
+    cores.
     """
 
     def __init__(self, architecture: BertArchitecture, rngs: nnx.Rngs):
@@ -119,7 +120,7 @@ class BertNetwork(nnx.Module):
         self, tokens: Int[Array, "B T"], lengths: Int[Array, " B"], dtype: Any
     ) -> Float[Array, "B T D"]:
         T = tokens.shape[1]
-        # A single text has only the first token type.
+        # A text that is not part of a pair has only the first token type.
         offsets = self.positions[...][:T] + self.token_types[...][:1]
         x = self.norm(self.words[...][tokens] + offsets[None]).astype(dtype)
         is_token = jnp.arange(T)[None] < lengths[:, None]
@@ -139,17 +140,17 @@ def gelu(x: Float[Array, "B T F"]) -> Float[Array, "B T F"]:
 def attend_both_ways(
     qkv: Float[Array, "B T E"], is_token: Bool[Array, "B T"], num_heads: int
 ) -> Float[Array, "B T D"]:
-    """Softmax attention of every token to all tokens of its row, in float32.
+    """Bidirectional softmax attention within each row, in float32.
 
     Args:
-      qkv: queries, keys and values one after the other, each by heads.
+      qkv: queries, keys and values stacked on one axis, each split into heads.
     """
     B, T, E = qkv.shape
     qkv = qkv.reshape(B, T, 3, num_heads, -1)
     query, value = (qkv[:, :, i].transpose(0, 2, 1, 3) for i in (0, 2))
     query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-    # Keys have their tokens last, and heads are divided instead of weights: on two CPU
-    # cores that takes two thirds of the time.
+    # The keys' token axis is last, and the outputs are divided by the softmax's sum
+    # instead of the weights: on two CPU cores that takes two thirds of the time.
     key = qkv[:, :, 1].transpose(0, 2, 3, 1)
     scores = jnp.einsum(
         "BNTH,BNHS->BNTS", query, key, preferred_element_type=jnp.float32
@@ -171,8 +172,8 @@ class Bert:
     """An encoder as functions of its parameters (a nested dict of arrays).
 
     Attributes:
-      dtype: of activations; parameters are cast to it where they are used.
-      pooling: from hidden states to a vector, one of POOLINGS.
+      dtype: dtype of activations; parameters are cast to it where they are used.
+      pooling: reduces hidden states to a vector; one of POOLINGS.
       is_normalised: whether vectors are scaled to length 1.
     """
 
@@ -198,7 +199,7 @@ class Bert:
         return nnx.to_pure_dict(nnx.state(network))
 
     def for_encoding(self, params: BertParams) -> BertParams:
-        """The same parameters with the weights of the blocks cast to `dtype`.
+        """The parameters, with the weights of the blocks cast to `dtype`.
 
         Embeddings and norms are not cast: they are used in float32.
         """
@@ -213,9 +214,9 @@ class Bert:
     def hidden(
         self, params: BertParams, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
     ) -> Float[Array, "B T D"]:
-        """Final hidden states; those of padding are finite and must not be used.
+        """Final hidden states; at padding they are finite and must not be used.
 
-        Row b has `lengths[b]` tokens, which all see each other and no padding.
+        Row b has `lengths[b]` tokens, which attend to each other and not to padding.
         """
         graphdef, state = self._abstract
         filled = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
@@ -226,7 +227,7 @@ class Bert:
     def embed(
         self, params: BertParams, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
     ) -> Float[Array, "B D"]:
-        """One float32 vector per row; that of an empty row must not be used."""
+        """One float32 vector per row; the vector of an empty row must not be used."""
         hidden = self.hidden(params, tokens, lengths).astype(jnp.float32)
         vectors = self.pooling(hidden, lengths)
         if not self.is_normalised:

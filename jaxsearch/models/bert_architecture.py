@@ -1,4 +1,4 @@
-"""The sizes of a BERT encoder, and Hugging Face's names for them."""
+"""The sizes of a BERT encoder, read from and written to Hugging Face's config.json."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ _FIELDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BertArchitecture:
-    """An encoder of the BERT family, as E5, BGE, GTE and MiniLM are."""
+    """An encoder of the BERT family, for example E5, BGE, GTE or MiniLM."""
 
     vocab_size: int  # V
     width: int  # D
@@ -47,7 +47,7 @@ class BertArchitecture:
 
     @property
     def num_parameters(self) -> int:
-        """Exact number of scalars, without the pooler that embeddings do not use."""
+        """Exact number of scalars, excluding the unused pooler."""
         D, F = self.width, self.mlp_width
         layer = 4 * D * D + 2 * D * F + F + 9 * D
         rows = self.vocab_size + self.max_positions + self.num_token_types
@@ -63,7 +63,7 @@ def bert_from_hf_config(config: dict[str, Any]) -> BertArchitecture:
     """
     for name, expected in (
         ("model_type", "bert"),
-        ("hidden_act", "gelu"),  # the exact one, by erf
+        ("hidden_act", "gelu"),  # the exact GELU, with erf
         ("position_embedding_type", "absolute"),
         ("is_decoder", False),
         ("add_cross_attention", False),

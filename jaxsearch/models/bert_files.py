@@ -1,4 +1,4 @@
-"""A BERT encoder's parameters from and to a Hugging Face folder."""
+"""Reads and writes a BERT encoder as a Hugging Face folder."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def read_bert_architecture(folder: Path) -> BertArchitecture:
 def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
     """Float32 parameters of a Hugging Face folder, as NumPy arrays.
 
-    Names may begin with `bert.`; float16 and bfloat16 are cast.
+    Tensor names may begin with `bert.`; float16 and bfloat16 are cast.
 
     Raises:
       ValueError: naming the file and the tensor that cannot be read, is missing, is
@@ -72,7 +72,7 @@ def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
     tensors = {}
     for name, tensor in open_tensors(folder).items():
         bare = name.removeprefix("bert.")
-        # The first BERT models have TensorFlow's names for norms.
+        # The original BERT checkpoints use TensorFlow's names for norms.
         bare = bare.replace("LayerNorm.gamma", "LayerNorm.weight")
         bare = bare.replace("LayerNorm.beta", "LayerNorm.bias")
         if not bare.startswith(_UNUSED):
@@ -82,7 +82,8 @@ def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
         tensors.keys() - {n for names in wanted.values() for n in names}
     ):
         raise ValueError(
-            f"{tensors[name].file}: tensor {name} is not one that config.json asks for"
+            f"{tensors[name].file}: unexpected tensor {name}, which "
+            "config.json does not describe"
         )
 
     def one(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -126,7 +127,7 @@ def _read(tensor: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _wanted(tree: BertParams) -> dict[str, list[str]]:
-    """Path of every parameter -> its tensors in the file, stacked by rows."""
+    """Maps the path of every parameter to its tensors in the file, stacked by rows."""
     found = {}
     for path, _ in jax.tree.leaves_with_path(tree):
         key = _key(path)

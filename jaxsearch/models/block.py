@@ -1,4 +1,4 @@
-"""The decoder block: the one definition that training and decoding share."""
+"""The decoder block, shared by training and decoding."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -16,14 +16,14 @@ Attention = Callable[[Array, Array, Array], Array]
 
 @runtime_checkable
 class BlockWeights(Protocol):
-    """The projections of one block, whatever layout their weights are stored in.
+    """The projections of one block, independent of how their weights are stored.
 
     `SeparateWeights` (training) has one array per projection, as checkpoints have;
     `FusedWeights` (decoding) has one array for all projections of the same input.
     Biases and low-rank updates are part of a projection.
 
     Attributes:
-      params: of the block. Norm scales stand under the same names in every layout.
+      params: parameters of the block. Norm scales have the same names in every layout.
     """
 
     params: dict[str, Any]
@@ -37,11 +37,11 @@ class BlockWeights(Protocol):
         ...
 
     def gate_up(self, x: Array) -> tuple[Array, Array]:
-        """Both inputs of the gated MLP, each [B T F] or another split of F."""
+        """Both inputs of the gated MLP, each [B T F] or with F split into axes."""
         ...
 
     def down(self, hidden: Array) -> Array:
-        """The gated product, laid out as `gate_up` returns it, back to [B T D]."""
+        """The gated product, in the layout of `gate_up`, back to [B T D]."""
         ...
 
 
@@ -87,7 +87,7 @@ def model_norm(
     x: Float[Array, "*rows D"],
     scale: Float[Array, " D"],
 ) -> Float[Array, "*rows D"]:
-    """`rms_norm` with a model's epsilon, and with its way of storing scales."""
+    """`rms_norm` with the model's epsilon and scale offset."""
     if architecture.norm_scale_offset:
         scale = scale + architecture.norm_scale_offset
     return rms_norm(x, scale, architecture.norm_eps)

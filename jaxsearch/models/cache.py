@@ -1,8 +1,8 @@
-"""Keys and values kept between calls, in pages that rollouts own.
+"""Paged key/value cache; every page is owned by one rollout.
 
-The pages of a layer are stored in a few segments, one after the other, so that a step
-may read only the first of them: a slice of one large array would be copied before each
-product. For the same reason each layer has arrays of its own.
+The pages of a layer are stored in a few consecutive segments, so that a step can read
+only the first ones: XLA would copy a slice of one large array before each product. For
+the same reason each layer has separate arrays.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -20,8 +20,8 @@ NO_PAGE = 2**31 - 1  # beyond every cache: writes to it are dropped
 class PageLayout(Protocol):
     """How the pages of one cache segment are stored: a pytree of arrays.
 
-    A decode kernel brings a class of this kind. All arrays have key/value heads as
-    their axis `heads_axis`, over which devices that share a policy split them.
+    Every decode kernel defines one. In all arrays, axis `heads_axis` is the key/value
+    heads; devices that share a copy of the policy split the arrays along it.
     """
 
     @classmethod
@@ -52,24 +52,24 @@ class PageLayout(Protocol):
     ) -> "PageLayout":
         """Writes key and value [R T K H] to page index[r, t] at offsets[r, t].
 
-        Writes to pages that are not here are dropped.
+        Writes to pages outside this segment are dropped.
         """
         ...
 
     def put(self, index: Array, new: "Pages") -> "PageLayout":
-        """Replaces page index[n] by new page n; pages that are not here are dropped."""
+        """Replaces page index[n] by new page n; drops pages outside this segment."""
         ...
 
     def gather(self, index: Array) -> "Pages":
-        """The pages [R M] in the layout `Pages`; zeros for those that are not here."""
+        """The pages [R M] in the layout `Pages`; zeros outside this segment."""
         ...
 
 
 class Pages(NamedTuple):
-    """The layout for XLA: keys [N K H W], values [N K W H] of N pages.
+    """The layout for plain XLA: keys [N K H W], values [N K W H] of N pages.
 
-    Both products of decoding read memory in order. With positions innermost for keys a
-    step took half the time of [W K H] on two CPU cores.
+    With this layout both matrix products of decoding read memory sequentially. A step
+    took half as long as with keys as [W K H], on two CPU cores.
     """
 
     keys: Array
@@ -125,13 +125,13 @@ Cache = tuple[LayerCache, ...]
 
 
 class PageReads(NamedTuple):
-    """Which cached tokens the rows of a decoding step see, by row and by page.
+    """The cached tokens that each row of a decoding step attends to, per row and page.
 
     Attributes:
-      lengths: tokens that a row sees, its new one included, [R].
-      pages: of each row in order of positions, [R M]; NO_PAGE fills up.
-      owners: row that owns a page, [P]; any row where `num_visible` is 0.
-      num_visible: tokens of a page that its owner sees, from its first one, [P].
+      lengths: tokens that a row attends to, including its new one, [R].
+      pages: pages of each row in order of positions, [R M], padded with NO_PAGE.
+      owners: row that owns a page, [P]; arbitrary where `num_visible` is 0.
+      num_visible: number of leading tokens of a page that its owner attends to, [P].
       starts: position of the first token of a page, [P].
     """
 
@@ -145,7 +145,7 @@ class PageReads(NamedTuple):
 def page_reads(
     lengths: Array, pages: Array, num_pages: int, page_len: int
 ) -> PageReads:
-    """What rows of these lengths [R] with these pages [R M] read."""
+    """The `PageReads` of rows with these lengths [R] and pages [R M]."""
     R, M = pages.shape
     rows = jnp.broadcast_to(jnp.arange(R)[:, None], (R, M))
     starts = page_len * jnp.arange(M)[None]
@@ -180,7 +180,7 @@ def empty_cache(
 
 
 def paged(key: Array, value: Array, page_len: int) -> Pages:
-    """Keys and values [R T K H] of whole rows as pages, R x ceil(T / W) of them."""
+    """Keys and values [R T K H] of whole rows, as R x ceil(T / W) pages."""
     R, T, K, H = key.shape
     padding = ((0, 0), (0, -T % page_len), (0, 0), (0, 0))
     shape = (-1, page_len, K, H)
@@ -221,7 +221,8 @@ def gather(cache: LayerCache, pages: Array) -> tuple[Array, Array]:
         segment.gather(index)
         for segment, index in zip(cache, _segment_indices(cache, pages), strict=True)
     ]
-    # A page is in one segment only and zeros in the others, so the sum is a choice.
+    # A page is in one segment and reads as zeros from the others, so the sum selects
+    # it.
     keys, values = sum(x.keys for x in found), sum(x.values for x in found)
     K, H, W = keys.shape[2:]
     keys = jnp.einsum("RMKHW->RKHMW", keys).reshape(R, K, H, M * W)
@@ -230,7 +231,7 @@ def gather(cache: LayerCache, pages: Array) -> tuple[Array, Array]:
 
 
 def _segment_indices(cache: LayerCache, pages: Array) -> list[Array]:
-    """For each segment the index of a page in it; its size if the page is elsewhere."""
+    """Index of each page within each segment; the segment's size if it is elsewhere."""
     indices, start = [], 0
     for segment in cache:
         index = pages - start

@@ -1,4 +1,4 @@
-"""Three ways through the decoder that keep keys and values, for rollouts."""
+"""Forward passes with a key/value cache, for rollouts: prefill, append and step."""
 
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
@@ -15,7 +15,7 @@ from jaxsearch.models.transformer import Params, Transformer
 def prefill(
     transformer: Transformer, params: Params, tokens: Int[Array, "R T"], page_len: int
 ) -> tuple[kv.Pages, ...]:
-    """Keys and values of whole rows, as R x ceil(T / W) pages of each layer.
+    """Keys and values of whole rows, as R x ceil(T / W) pages per layer.
 
     Hidden states are not returned, so XLA leaves out the rest of the last layer.
     """
@@ -42,14 +42,14 @@ def append(
     cache: kv.Cache,
     pages: Int[Array, "R M"],
 ) -> tuple[Float[Array, "R T D"], kv.Cache]:
-    """Final hidden states of new tokens of some rows, and the cache with them.
+    """Final hidden states of new tokens of some rows, and the updated cache.
 
-    Row r has `num_tokens[r]` tokens for positions from starts[r] on; the rest is
-    padding, which is not written to the cache. Each token sees the cached tokens of its
-    row up to itself.
+    Row r has `num_tokens[r]` tokens at positions from starts[r] on; the rest is
+    padding, which is not written to the cache. Each token attends to the cached tokens
+    of its row up to and including itself.
 
     Args:
-      pages: of each row in order of positions, up to its last new token.
+      pages: pages of each row in order of positions, up to its last new token.
     """
     page_len = cache[0][0].page_len
     index = jnp.arange(tokens.shape[1])[None]
@@ -83,10 +83,10 @@ def step(
     pages: Int[Array, "R M"],
     num_segments: int,
 ) -> tuple[Float[Array, "R D"], kv.Cache]:
-    """Final hidden states of one token of each row, which is cached if it is fed.
+    """Final hidden states of one token per row; tokens that are fed are cached.
 
-    Only the first `num_segments` segments of the cache are read; the needed pages of
-    `pages` must all be in them.
+    Only the first `num_segments` segments of the cache are read; they must contain
+    every page that the rows own.
     """
     segments = cache[0][:num_segments]
     page_len = segments[0].page_len
@@ -117,7 +117,7 @@ def step(
 
 
 def _row_attention(transformer: Transformer) -> RowAttention:
-    """The attention of training, partitioned as rollouts are."""
+    """The attention over whole rows, partitioned as in rollouts."""
     trained, mesh = transformer.attention, transformer.rollout_mesh
     kernel = trained.kernel if isinstance(trained, PerDevice) else trained
     if mesh is None:

@@ -1,4 +1,4 @@
-"""Parameters to and from the names and layouts of Hugging Face files."""
+"""Converts parameters to and from the names and layouts of Hugging Face files."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from jaxsearch.models.transformer import Params
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of the files, and the part of a parameter that it holds.
+    """One tensor of a Hugging Face file, and the part of a parameter that it holds.
 
-    Both have the same values in the same order; in the file heads and their width are
+    Both have the same values in the same order. In the file, heads and head width are
     one axis, as in torch's linear layers.
     """
 
@@ -28,7 +28,7 @@ class Entry:
 
 
 def entries(architecture: Architecture, shapes: Params) -> Iterator[Entry]:
-    """Every tensor of a model's files, layer by layer.
+    """Yields every tensor of a model's files, layer by layer.
 
     Args:
       shapes: `Transformer.shapes`.

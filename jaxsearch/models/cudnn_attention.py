@@ -21,11 +21,11 @@ def cudnn(
     """
     if segments is not None:
         raise ValueError(
-            "cuDNN's attention cannot keep the segments of packed rows apart: use "
+            "cuDNN's attention does not support packed rows: use "
             "plain attention, or rows that are not packed"
         )
     T = query.shape[1]
-    # JAX refuses the gradient of rows of an odd length.
+    # JAX does not support the gradient of odd row lengths.
     padding = ((0, 0), (0, T % 2), (0, 0), (0, 0))
     out = jax.nn.dot_product_attention(
         *(jnp.pad(x, padding) for x in (query, key, value)),
@@ -37,7 +37,7 @@ def cudnn(
 
 
 def _missing(target: Target) -> str:
-    # Wider heads need a Hopper GPU or a later one.
+    # Wider heads need a Hopper or later GPU.
     fits = target.head_width % 8 == 0 and target.head_width <= 128
     is_half = jnp.dtype(target.dtype) in (jnp.bfloat16, jnp.float16)
     if target.platform == "cuda" and is_half and fits and not target.has_segments:

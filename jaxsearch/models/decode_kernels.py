@@ -1,4 +1,4 @@
-"""The kernels for decoding, and how devices that share a policy run one."""
+"""The decode kernels, and how one runs on devices that share a copy of the policy."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,8 @@ from jaxsearch.models.kernels import DecodeKernel, Target, chosen_kernel
 from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.models.tpu_page_attention import TPU_PAGES
 
-# Names on the command line and in config.json. None: the first that can run.
+# Names on the command line and in config.json. None: the first one that supports the
+# target.
 DECODE_KERNELS: Mapping[str, DecodeKernel | None] = {
     "auto": None,
     "tpu_pages": TPU_PAGES,
@@ -20,10 +21,10 @@ DECODE_KERNELS: Mapping[str, DecodeKernel | None] = {
 
 
 def decode_kernel(kernel: DecodeKernel | None, target: Target) -> DecodeKernel:
-    """The kernel itself, or for None the best one that can run.
+    """The given kernel, or for None the best one that supports the target.
 
     Raises:
-      ValueError: if the kernel cannot run on the target.
+      ValueError: if the kernel does not support the target.
     """
     return chosen_kernel(kernel, DECODE_KERNELS, target)
 
@@ -36,9 +37,9 @@ def attend_cache(
     reads: PageReads,
     window: int | None,
 ) -> Float[Array, "R N H"]:
-    """A kernel's attention, on one device or on the devices of a mesh by heads.
+    """Runs a kernel's attention on one device, or split by heads over a mesh.
 
-    XLA partitions its own operations, but not kernels: those run once per device.
+    XLA partitions its own operations but not custom kernels, which run per device.
     """
     if mesh is None or kernel.is_xla:
         return kernel.attend(query, segments, reads, window)

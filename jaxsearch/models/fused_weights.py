@@ -1,12 +1,12 @@
-"""Projections of a block with one array per input: for decoding.
+"""Projections of a block with one array per input, for decoding.
 
-Decoding multiplies few rows with many weights, for which one wide product is faster
-than several narrow ones. The fused arrays are derived from the separate ones of
+Decoding multiplies few rows by large weights, where one wide product is faster than
+several narrow ones. The fused arrays are made from the separate arrays used in
 training; all other parameters are the same in both layouts.
 
-Where devices share a copy of the policy, each holds a contiguous piece of every fused
-array, and the rows are ordered so that a piece has the same parts as the whole: no
-device needs what another one holds.
+Devices that share a copy of the policy each hold a contiguous piece of every fused
+array. Rows are ordered so that each piece has the same structure as the whole array and
+can be used without communication.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ def fuse(
 ) -> dict[str, Any]:
     """The parameters of one block with fused projections.
 
-    `fused_qkv` is [K (G + 2) H, D]: for each key/value head its G query heads, its key
-    and its value. `fused_gate_up` is [2 F, D]: for each device its rows of the gate,
-    then those of the up projection. Both are matrices, because XLA's CPU compiler
-    transposes a weight of more axes at every step.
+    `fused_qkv` is [K (G + 2) H, D]: for each key/value head, its G query heads, its key
+    and its value. `fused_gate_up` is [2 F, D]: for each device, its rows of the gate
+    and then those of the up projection. Both are matrices because XLA's CPU compiler
+    would transpose a weight with more axes at every step.
     """
     heads, mlp = block["projections"], block["mlp"]
     K, D = architecture.num_kv_heads, architecture.width
@@ -52,7 +52,7 @@ def fuse(
 
 
 def fused_axes(block: dict[str, Any], architecture: Architecture) -> dict[str, Any]:
-    """The logical axes of what `fuse` makes, from those of one block."""
+    """The logical axes of the result of `fuse`, given those of one block."""
     fused_heads = {"fused_qkv": ("kv_heads", "embed")}
     if architecture.has_qkv_bias:
         fused_heads["fused_qkv_bias"] = ("kv_heads",)
@@ -64,7 +64,7 @@ def fused_axes(block: dict[str, Any], architecture: Architecture) -> dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class FusedWeights:
-    """`BlockWeights` of what `fuse` makes, already in the dtype of activations."""
+    """`BlockWeights` for the result of `fuse`, already in the dtype of activations."""
 
     params: dict[str, Any]
     architecture: Architecture

@@ -1,4 +1,4 @@
-"""An architecture from and to Hugging Face's `config.json`."""
+"""Converts an architecture from and to Hugging Face's `config.json`."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxsearch.models.families.table import family_named, family_of
 def from_hf_config(config: dict[str, Any]) -> Architecture:
     """The architecture that a Hugging Face `config.json` describes.
 
-    Files of transformers 4 and 5 are read.
+    Accepts files written by transformers 4 and 5.
 
     Raises:
       ValueError: naming the model type or the option that is not supported, or the
@@ -26,10 +26,11 @@ def to_hf_config(
 ) -> dict[str, Any]:
     """The `config.json` from which transformers builds the same network.
 
-    It has the layout of transformers 4, which 5, vLLM and SGLang read too.
+    It has the layout of transformers 4, which transformers 5, vLLM and SGLang also
+    read.
 
     Args:
-      max_positions: written if the architecture has no context length of its own.
+      max_positions: context length to write if the architecture has none.
 
     Raises:
       ValueError: if no known family has this architecture.

@@ -7,14 +7,14 @@ TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
-    """The folder itself, or the cached snapshot of a Hub id (owner/name).
+    """A local folder as it is, or the cached snapshot of a Hub id (owner/name).
 
     Args:
-      kind: of its contents ("model", "tokenizer"), for errors.
-      patterns: of the files to fetch.
+      kind: what the folder holds ("model", "tokenizer"), for error messages.
+      patterns: glob patterns of the files to fetch.
 
     Raises:
-      ValueError: if a path does not exist, or an id cannot be fetched.
+      ValueError: if the path does not exist or the id cannot be fetched.
     """
     if Path(name).is_dir():
         return Path(name)

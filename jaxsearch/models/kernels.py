@@ -1,4 +1,4 @@
-"""Attention kernels as values of a config, and the choice of one that can run."""
+"""Attention kernels as config values, and the selection of one for a target."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,13 +9,14 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """The devices and shapes that a kernel has to run with.
+    """The devices and shapes that a kernel has to support.
 
     Attributes:
       platform: "cpu", "tpu", "cuda" or "rocm".
-      dtype: of queries, keys and values.
-      has_segments: rows hold several segments, which attention keeps apart.
-      has_windows: in some layers a token sees only the most recent tokens.
+      dtype: dtype of queries, keys and values.
+      has_segments: whether rows hold several segments that must not attend to each
+        other.
+      has_windows: whether some layers have a sliding window.
     """
 
     platform: str
@@ -35,12 +36,13 @@ class Target:
         )
 
 
-# What a kernel needs that a target does not have, in words; "" if it can run there.
+# Returns a description of the kernel's requirements if the target does not meet them,
+# otherwise "".
 Missing = Callable[[Target], str]
 
 
 def runs_anywhere(target: Target) -> str:
-    """The requirement of a kernel that has none."""
+    """`missing` of a kernel that supports every target."""
     return ""
 
 
@@ -53,9 +55,9 @@ class RowKernel:
       attend: (query [B T N H], key [B T K H], value [B T K H], window=None,
         segments=None) -> [B T N H], differentiable. It is causal and multiplies scores
         by H ** -0.5; query head n reads key/value head n // (N / K). With a window (a
-        Python integer) a token sees itself and the window - 1 tokens before it. With
-        segments [B T] it sees only tokens with its own number. Padding is at the end
-        of a row; its outputs are not used, but must be finite.
+        Python integer) a token attends to itself and the window - 1 tokens before it.
+        With segments [B T] it attends only to tokens of the same segment. Padding is at
+        the end of a row; its outputs are not used but must be finite.
       missing: what it needs that a target lacks; checked before anything is compiled.
       is_xla: written in XLA operations, which XLA partitions by itself. Other kernels
         are run by each device on its own rows and heads.
@@ -78,10 +80,10 @@ class DecodeKernel:
       attend: (query [R N H], segments, reads, window=None) -> [R N H], where `segments`
         are the cache segments of one layer (a tuple of `layout`) and `reads` is a
         `PageReads`. It multiplies scores by H ** -0.5. The result for a row without
-        pages is not used, but must be finite.
+        pages is not used but must be finite.
       missing: what it needs that a target lacks; checked before anything is compiled.
-      reads_owned_pages: a step reads only pages that rows own. Then the cache is one
-        segment; other kernels read all pages of the first few segments.
+      reads_owned_pages: whether a step reads only pages that rows own. If so, the cache
+        is one segment; other kernels read all pages of the first few segments.
       is_xla: written in XLA operations, which XLA partitions by itself. Other kernels
         are run by each device on its own heads.
     """
@@ -100,14 +102,14 @@ Kernel = TypeVar("Kernel", RowKernel, DecodeKernel)
 def chosen_kernel(
     kernel: Kernel | None, known: Mapping[str, Kernel | None], target: Target
 ) -> Kernel:
-    """A kernel that can run on a target.
+    """A kernel that supports the target.
 
     Args:
-      kernel: None for the first known one that can run.
-      known: by short name, the fastest first; None values are ignored.
+      kernel: None for the first known kernel that supports the target.
+      known: kernels by short name, the fastest first; None values are ignored.
 
     Raises:
-      ValueError: if the given kernel cannot run there.
+      ValueError: if the given kernel does not support the target.
     """
     options = [option for option in known.values() if option is not None]
     if kernel is None:

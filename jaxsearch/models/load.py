@@ -1,4 +1,4 @@
-"""Loading of tensors from files into sharded parameters, one at a time."""
+"""Loads tensors from files into sharded parameters, one at a time."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,9 @@ from jaxsearch.models.convert import Entry, at, entries
 from jaxsearch.models.tensor_files import Tensor, read_part
 from jaxsearch.models.transformer import Params
 
-# Tensors that are read while another is copied to the devices; each needs memory.
+# Tensors to read ahead while another is copied to the devices; each takes host memory.
 _NUM_AHEAD = 1
-# Tensors named in one line of an error; the others are counted.
+# Number of tensors named in an error; the others are only counted.
 _NUM_NAMED = 3
 # Buffers that old versions of transformers saved with the weights.
 _HARMLESS = (".rotary_emb.inv_freq",)
@@ -29,10 +29,10 @@ def unexpected_tensors(
 ) -> list[str]:
     """Names of tensors that the network does not have.
 
-    The head of a network with tied embeddings is one of them and is not read.
+    This includes the head of a network with tied embeddings, which is not read.
 
     Raises:
-      ValueError: naming tensors that are missing, or have another shape.
+      ValueError: naming tensors that are missing or have the wrong shape.
     """
     wanted = {entry.name: entry for entry in entries(architecture, shapes)}
     missing = [name for name in wanted if name not in tensors]
@@ -48,7 +48,7 @@ def unexpected_tensors(
             f"{len(missing)} of {len(wanted)} tensors missing: {some(missing)}"
         )
     if misshapen:
-        faults.append(f"{len(misshapen)} of another shape: {some(misshapen)}")
+        faults.append(f"{len(misshapen)} with the wrong shape: {some(misshapen)}")
     if faults:
         raise ValueError("; ".join(faults))
     return [n for n in tensors if n not in wanted and not n.endswith(_HARMLESS)]
@@ -63,20 +63,22 @@ def load(
     dtype: Any = jnp.float32,
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
 ) -> Params:
-    """Parameters, each tensor read directly into its shards on the devices.
+    """Parameters, with each tensor read directly into its shards on the devices.
 
-    The host holds at most two tensors, in the dtype of the files, and only the parts
-    that its own devices need; the devices cast. Every process must call this.
+    The host holds at most two tensors at a time, in the dtype of the files, and only
+    the parts that its devices need; casts run on the devices. Every process must call
+    this.
 
     Args:
-      shapes, shardings: for each parameter, and possibly for others that no file has.
-      on_bytes: called with the size of each tensor after it was loaded.
+      shapes, shardings: for each parameter; they may include parameters that the files
+        do not have.
+      on_bytes: called with the size of each tensor after it is loaded.
 
     Raises:
       ValueError: if a file is shorter than its header says.
     """
     stacks: dict[tuple[str, ...], Array] = {}
-    # In the order of the files, because disks and networks read ahead.
+    # In file order, because disks and network file systems read ahead.
     todo = sorted(
         entries(architecture, shapes),
         key=lambda e: (tensors[e.name].file, tensors[e.name].offset),
@@ -103,7 +105,7 @@ def load(
                 stacks[entry.path] = _put(
                     stacks[entry.path], np.int32(entry.layer), array
                 )
-            # Otherwise the host may run ahead of the devices and hold every tensor.
+            # Without this, the host may run ahead of the devices and hold every tensor.
             jax.block_until_ready(stacks[entry.path])
             on_bytes(tensors[entry.name].nbytes)
     params: Params = {}
@@ -116,7 +118,7 @@ def load(
 
 
 def _read(tensor: Tensor, shape: Sequence[int], sharding: NamedSharding) -> Array:
-    """One tensor on the devices; only the range that covers their shards is read."""
+    """Reads one tensor to the devices; only the range that covers their shards."""
     parts = sharding.addressable_devices_indices_map(tuple(shape)).values()
     hull = []
     for axis, size in enumerate(shape):
@@ -143,12 +145,12 @@ def _empty(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> Array
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _put(stack: Array, layer: Int[Array, ""], array: Array) -> Array:
-    """The stack with one layer replaced, in the dtype of the stack."""
+    """Replaces one layer of the stack, in the dtype of the stack."""
     array = array.astype(stack.dtype)
     if stack.dtype != jnp.bfloat16:
         return jax.lax.dynamic_update_index_in_dim(stack, array, layer, 0)
-    # As integers, because XLA's CPU compiler would convert the whole stack to float32
-    # and back.
+    # Updated as integers, because XLA's CPU compiler would convert the whole stack to
+    # float32 and back.
     bits = jax.lax.bitcast_convert_type(stack, jnp.uint16)
     new = jax.lax.bitcast_convert_type(array, jnp.uint16)
     bits = jax.lax.dynamic_update_index_in_dim(bits, new, layer, 0)
@@ -156,11 +158,11 @@ def _put(stack: Array, layer: Int[Array, ""], array: Array) -> Array:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names, and the number of the others."""
+    """The first few names, and how many others there are."""
     more = len(names) - _NUM_NAMED
     return ", ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of all tensors together, as stored in their files."""
+    """Total size of all tensors in bytes, as stored in the files."""
     return sum(tensor.nbytes for tensor in tensors.values())

@@ -1,4 +1,4 @@
-"""The selection of linear maps with low-rank updates, and their rank."""
+"""LoRA's configuration: the rank, the scale and the linear maps to train."""
 
 import dataclasses
 import math
@@ -10,8 +10,8 @@ class LinearMap:
     """A linear map of every block.
 
     Attributes:
-      path: of its weight [L *O *I] under `blocks`.
-      name: in a layer of a Hugging Face model.
+      path: path of its weight [L *O *I] under `blocks`.
+      name: name in a layer of a Hugging Face model.
       num_outputs: number of axes in *O.
     """
 
@@ -43,8 +43,8 @@ class LoRAConfig:
     """An update is scaled by alpha / rank."""
     targets: str = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
     """Regular expression that selects linear maps. It must match the whole Hugging Face
-    name (`model.layers.0.self_attn.q_proj`) or all that follows one of its dots. A map
-    is selected in all layers or in none."""
+    name (`model.layers.0.self_attn.q_proj`) or everything after one of its dots. A map
+    must be selected in all layers or in none."""
 
     def __post_init__(self):
         if self.rank < 0:
@@ -60,8 +60,8 @@ class LoRAConfig:
         """The maps that `targets` selects in a network of `num_layers` layers.
 
         Raises:
-          ValueError: if it is not a regular expression, selects no map, or selects a
-            map in some layers only.
+          ValueError: if `targets` is not a regular expression, selects no map, or
+            selects a map in only some layers.
         """
         if not self.rank:
             return ()
@@ -82,17 +82,18 @@ class LoRAConfig:
             elif len(excluded) < num_layers:
                 raise ValueError(
                     f"lora.targets {self.targets!r} selects {one.name} in some layers "
-                    f"but not {excluded[0]}; a map has an update in all layers or none"
+                    f"but not {excluded[0]}; select a map in all layers or in none"
                 )
         if not selected:
             raise ValueError(
-                f"lora.targets {self.targets!r} matches no linear map in full; {known}"
+                f"lora.targets {self.targets!r} does not match the whole name of any "
+                f"linear map; {known}"
             )
         return tuple(selected)
 
     @property
     def scale(self) -> float:
-        """The factor of an update."""
+        """The factor that an update is multiplied by."""
         return self.alpha / self.rank
 
 

@@ -1,4 +1,4 @@
-"""Decoding's attention to cached pages in XLA, for every platform and dtype."""
+"""Decode attention to cached pages in plain XLA, for every platform and dtype."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,12 +14,13 @@ def attend_pages(
     reads: PageReads,
     window: int | None = None,
 ) -> Float[Array, "R N H"]:
-    """Attention of one token per row to the pages that its row owns.
+    """Attention of one token per row to the pages that the row owns.
 
-    The query of its owner is copied to each page, instead of pages to queries. The
-    partial results of the P pages in `segments`, each with its own maximum, are
-    combined row by row. So each page is read once, in order, however long its row is,
-    and a row's result depends neither on where its pages are nor on other rows.
+    Each page receives a copy of its owner's query, instead of pages being copied to
+    queries. The partial results of the P pages in `segments`, each with a separate
+    maximum, are combined row by row. Each page is therefore read once, in order,
+    however long its row is, and a row's result depends neither on where its pages are
+    stored nor on other rows.
     """
     R, N, H = query.shape
     K, W = segments[0].keys.shape[1], segments[0].page_len
@@ -58,13 +59,13 @@ def attend_pages(
     shares = jnp.where(is_page, shares, 0)
     total = (shares * totals.at[pages].get(mode="clip")).sum(axis=1)
     out = (shares[..., None] * sums.at[pages].get(mode="clip")).sum(axis=1)
-    # The total of a row without pages is 0; its result is not used.
+    # Avoids 0 / 0 for a row without pages, whose result is not used.
     out = out / jnp.maximum(total, 1e-30)[..., None]
     return out.reshape(R, N, H).astype(query.dtype)
 
 
 def _is_visible(reads: PageReads, page_len: int, window: int | None) -> Array:
-    """For each page [P W] which of its tokens the owner sees."""
+    """Mask [P W] of the tokens in each page that the owner attends to."""
     offsets = jnp.arange(page_len)[None]
     is_visible = offsets < reads.num_visible[:, None]
     if window is not None:

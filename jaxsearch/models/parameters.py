@@ -1,8 +1,8 @@
-"""The parameters of a decoder: shapes, initial values, logical names of axes.
+"""The parameters of a decoder: shapes, initial values and logical axis names.
 
-The modules declare parameters and compute nothing; `block.py` and `transformer.py`
-compute with them. Weights are stored [out, in], as in Hugging Face files, which is also
-the faster layout for the small batches of decoding.
+The modules only declare parameters; the computation is in `block.py` and
+`transformer.py`. Weights are stored as [out, in], as in Hugging Face files, which is
+also the faster layout for the small batches of decoding.
 """
 
 import jax
@@ -23,9 +23,9 @@ class Decoder(nnx.Module):
         def stack(rngs: nnx.Rngs) -> Block:
             return Block(architecture, rngs)
 
-        # With a separate head the embedding may start large: tokens with a small share
-        # of the residual stream are copied late (quickstart, reward after 200 steps:
-        # 0.6 tied, 1.0 untied).
+        # Without a tied head the embedding can start large. If tokens have a small
+        # share of the residual stream, the model learns late to copy them (quickstart,
+        # reward after 200 steps: 0.6 tied, 1.0 untied).
         embedding_std = D**-0.5 if architecture.has_tied_head else 0.5
         self.embedding = normal(rngs, (V, D), ("vocab", "embed"), embedding_std)
         self.blocks = stack(rngs)
@@ -35,7 +35,7 @@ class Decoder(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and MLP, and the norms before them (and after them, if it has any)."""
+    """Attention and MLP, with norms before them and optionally after them."""
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
         D = architecture.width
@@ -49,7 +49,7 @@ class Block(nnx.Module):
 
 
 class Projections(nnx.Module):
-    """Queries, keys and values of a block, and the projection back to its width."""
+    """Query, key, value and output projections of a block."""
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
         D, H = architecture.width, architecture.head_width
@@ -84,7 +84,7 @@ class Norm(nnx.Module):
     """The scale of an RMSNorm, which starts as the identity.
 
     Args:
-      axis: logical name of the axis that is normalised, of size `width`.
+      axis: logical name of the normalised axis, of size `width`.
     """
 
     def __init__(self, architecture: Architecture, width: int, axis: str):
@@ -102,5 +102,5 @@ def normal(
 
 
 def constant(value: float, shape: tuple[int, ...], axes: tuple[str, ...]) -> nnx.Param:
-    """A float32 parameter that starts as one value everywhere."""
+    """A float32 parameter initialised to one value everywhere."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), logical_axes=axes)

@@ -1,4 +1,4 @@
-"""Rotary positions."""
+"""Rotary position embeddings."""
 
 import dataclasses
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from jaxsearch.models.architecture import Architecture
 
 
 def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
-    """Radians per position of each pair, W = head_width / 2.
+    """Radians per position for each pair of dimensions, W = head_width / 2.
 
-    They are computed in float64 and rounded once, because at position 100,000 an error
-    in the last bit rotates a pair by 0.01.
+    Computed in float64 and rounded once, because at position 100,000 an error in the
+    last bit rotates a pair by 0.01 radians.
 
     Sources: Su et al. 2021 (arXiv:2104.09864); for the scaling see `RopeScaling`.
     """
@@ -25,7 +25,8 @@ def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
     if scaling is None:
         return plain.astype(np.float32)
     wavelengths = 2 * np.pi / plain
-    # 0 for the longest waves, which are stretched; 1 for the shortest, which are not.
+    # 0 for the longest wavelengths, which are scaled; 1 for the shortest, which are
+    # not.
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     share = np.clip((scaling.original_len / wavelengths - low) / (high - low), 0, 1)
     frequencies = (1 - share) * plain / scaling.factor + share * plain
@@ -33,7 +34,7 @@ def rotary_frequencies(architecture: Architecture) -> Float32[np.ndarray, " W"]:
 
 
 class LayerAngles(NamedTuple):
-    """Rotary angles of a network whose local layers may have a base of their own.
+    """Rotary angles of a network whose local layers may have a different base.
 
     Attributes:
       by_default: cosine and sine, as `rotary_angles` returns them.
@@ -59,7 +60,7 @@ class LayerAngles(NamedTuple):
 def layer_angles(
     architecture: Architecture, positions: Int[Array, "B T"]
 ) -> LayerAngles:
-    """Angles of every kind of layer that a network has."""
+    """The rotary angles of every kind of layer in a network."""
     by_default = rotary_angles(positions, rotary_frequencies(architecture))
     if architecture.local_attention is None:
         return LayerAngles(by_default, None)
@@ -84,10 +85,10 @@ def rotate(
     cos: Float[Array, "B T 1 W"],
     sin: Float[Array, "B T 1 W"],
 ) -> Float[Array, "B T N H"]:
-    """Applies rotary positions, with the two halves of H as the pairs.
+    """Applies rotary position embeddings to the pairs (i, i + H/2).
 
-    Source: Su et al. 2021 (arXiv:2104.09864); pairs (i, i + H/2) as in Llama and
-    Qwen2 checkpoints, where the paper pairs (2i, 2i + 1).
+    Source: Su et al. 2021 (arXiv:2104.09864), which has pairs (2i, 2i + 1). Ours are
+    those of Llama and Qwen2 checkpoints.
     """
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     rotated = (first * cos - second * sin, second * cos + first * sin)

@@ -1,4 +1,4 @@
-"""Attention over whole rows in XLA, for every platform and dtype."""
+"""Attention over whole rows in plain XLA, for every platform and dtype."""
 
 from collections.abc import Callable
 
@@ -26,11 +26,11 @@ def plain(
     window: int | None = None,
     segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
-    """Causal attention, see `RowKernel`.
+    """Causal attention; see `RowKernel`.
 
-    In long rows, a span of queries reads neither the keys after it nor those before
-    its window. Scores exist for one block of queries at a time and are computed again
-    in the backward pass, so that no [T T] array is ever kept.
+    In long rows, a span of queries reads neither the keys after it nor those before its
+    window. Scores are computed for one block of queries at a time, and again in the
+    backward pass, so that no [T T] array is ever stored.
     """
     T = query.shape[1]
     key = jnp.einsum("BSKH->BKHS", key)
@@ -61,15 +61,16 @@ def _span(
 ) -> Float[Array, "B Q N H"]:
     """Attention of the queries from position `start` on, block by block.
 
-    The blocks are a loop, because XLA may run independent ones at the same time, each
-    with its scores.
+    The blocks run in a loop, because XLA may run independent blocks at the same time
+    and hold the scores of all of them.
     """
     B, Q, N, H = query.shape
     read_len = start + Q if window is None else min(start + Q, window + _BLOCK_LEN - 1)
 
     @jax.checkpoint
     def block(key: Array, value: Array, query: Array, first: Array) -> Array:
-        # Sliced inside the checkpoint; otherwise each span keeps a copy of its keys.
+        # Sliced inside the checkpoint; otherwise each span would store a copy of its
+        # keys.
         low = jnp.maximum(0, first + _BLOCK_LEN - read_len)
         key = jax.lax.dynamic_slice_in_dim(key, low, read_len, axis=3)
         value = jax.lax.dynamic_slice_in_dim(value, low, read_len, axis=2)
@@ -99,7 +100,7 @@ def _attended(
     query_segments: Int[Array, "B Q"] | None,
     key_segments: Int[Array, "B S"] | None,
 ) -> Float[Array, "B Q N H"]:
-    """Attention between two ranges of positions, given where each starts."""
+    """Attention between two ranges of positions, given the start of each."""
     B, Q = query.shape[:2]
     queries = query_start + jnp.arange(Q)
     distance = queries[:, None] - (key_start + jnp.arange(key.shape[3]))[None]

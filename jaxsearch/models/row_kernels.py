@@ -1,4 +1,4 @@
-"""The kernels for whole rows, and how a mesh of devices runs one."""
+"""The kernels for whole rows, and how one runs on a mesh of devices."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from jaxsearch.models.kernels import RowKernel, Target, chosen_kernel
 from jaxsearch.models.row_attention import PLAIN, RowAttention
 from jaxsearch.models.splash_attention import SPLASH
 
-# Names on the command line and in config.json. None: the first that can run.
+# Names on the command line and in config.json. None: the first one that supports the
+# target.
 ROW_KERNELS: Mapping[str, RowKernel | None] = {
     "auto": None,
     "splash": SPLASH,
@@ -24,14 +25,14 @@ ROW_KERNELS: Mapping[str, RowKernel | None] = {
 def row_attention(
     kernel: RowKernel | None, target: Target, sharding: NamedSharding
 ) -> RowAttention:
-    """The attention function of a kernel, for a mesh of devices.
+    """The attention function of a kernel on a mesh of devices.
 
     Args:
-      kernel: None for the platform's own if it can run, else plain XLA.
+      kernel: None for the platform's kernel if it supports the target, else plain XLA.
       sharding: of queries, keys and values.
 
     Raises:
-      ValueError: if the kernel cannot run on the target.
+      ValueError: if the kernel does not support the target.
     """
     kernel = chosen_kernel(kernel, ROW_KERNELS, target)
     is_per_device = sharding.mesh.size > 1 and not kernel.is_xla
@@ -42,10 +43,11 @@ def row_attention(
 class PerDevice:
     """A kernel that each device runs on its own rows and heads.
 
-    XLA partitions its own operations, but not kernels.
+    XLA partitions its own operations but not custom kernels.
 
     Attributes:
-      sharding: of queries, keys and values; their second and last axes are whole.
+      sharding: sharding of queries, keys and values; their second and last axes are not
+        sharded.
     """
 
     kernel: RowAttention

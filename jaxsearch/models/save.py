@@ -1,4 +1,4 @@
-"""Parameters as the safetensors files of a Hugging Face folder."""
+"""Writes parameters as the safetensors files of a Hugging Face folder."""
 
 import json
 import math
@@ -23,8 +23,8 @@ def save_tensors(
 ) -> None:
     """Writes model.safetensors, or several files and an index if one is too large.
 
-    The host holds the tensors of one file at a time. Files get the permissions that new
-    files have in the folder.
+    The host holds the tensors of one file at a time. Files get the default permissions
+    of new files in the folder.
     """
     from safetensors.flax import save_file
 
@@ -38,7 +38,7 @@ def save_tensors(
         if parts[-1] and held + size > max_file_bytes:
             parts.append([])
         parts[-1].append(name)
-    # safetensors creates files that only their owner may read.
+    # safetensors creates files that only their owner can read.
     probe = folder / ".permissions"
     probe.touch()
     mode = probe.stat().st_mode

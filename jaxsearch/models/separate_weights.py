@@ -1,4 +1,4 @@
-"""Projections of a block with one array per weight, and LoRA: for training."""
+"""Projections of a block with one array per weight and LoRA, for training."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from jaxsearch.models.adapters import low_rank
 
-# Name of results that the backward pass keeps besides those of plain products.
+# Name of results that are saved for the backward pass, in addition to those of matrix
+# products.
 SAVED_NAME = "saved_for_backward"
 
 
@@ -19,7 +20,7 @@ class SeparateWeights:
     """`BlockWeights` of parameters as they are trained and stored in checkpoints.
 
     Attributes:
-      params: of one block, without the axis of layers.
+      params: parameters of one block, without the layer axis.
       adapters: low-rank updates of some weights, scaled; {} without LoRA.
     """
 
@@ -57,7 +58,7 @@ class SeparateWeights:
         return self._adapted(checkpoint_name(y, SAVED_NAME), x, "mlp", name)
 
     def _adapted(self, y: Array, x: Array, group: str, name: str) -> Array:
-        """The result of a weight, and that of its low-rank update if it has one."""
+        """The weight's output, plus that of its low-rank update if it has one."""
         adapter = self.adapters.get(group, {}).get(name)
         return y if adapter is None else y + low_rank(x, adapter["a"], adapter["b"])
 
@@ -67,8 +68,9 @@ def expand(x: Float[Array, "B T D"], weight: Float[Array, "F D"]) -> Array:
     """x W^T, for F larger than D.
 
     The backward pass computes the gradient of W as (x^T y')^T. For y'^T x, XLA's CPU
-    compiler transposes y', the larger factor, and computes the derivative of SwiGLU,
-    which is fused with it, again in that order: a fifth of an update's time.
+    compiler would transpose y', the larger factor, and recompute the derivative of
+    SwiGLU, which is fused with it, in transposed order; that takes a fifth of an
+    update's time.
     """
     return jnp.einsum("BTD,FD->BTF", x, weight)
 
@@ -81,7 +83,7 @@ def _expand_backward(saved, grad_y):
     x, weight = saved
     grad_x = jnp.einsum("BTF,FD->BTD", grad_y, weight)
     transposed = jnp.einsum("BTD,BTF->DF", x, grad_y)
-    # Without the barrier XLA removes the transpose by exchanging the factors.
+    # Without the barrier, XLA removes the transpose by swapping the factors.
     return grad_x, jax.lax.optimization_barrier(transposed).T
 
 

@@ -19,7 +19,7 @@ def splash(
     *,
     is_interpreted: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """JAX's splash attention; interpreted, which is slow, it runs on any platform."""
+    """JAX's splash attention; in (slow) interpret mode it runs on any platform."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
     )

@@ -1,8 +1,9 @@
 """Reading parts of the tensors in a folder's safetensors files.
 
-The `safetensors` package maps a whole file into memory, copies each tensor to where
-JAX must copy it again, and keeps what it has read. Here a part is read once, directly
-into memory that JAX takes over. Format: https://github.com/huggingface/safetensors
+The `safetensors` package maps a whole file into memory, copies each tensor into a
+buffer that JAX must copy again, and keeps the pages it has read. This module reads a
+part once, directly into memory that JAX takes over. Format:
+https://github.com/huggingface/safetensors
 """
 
 import json
@@ -26,7 +27,7 @@ _DTYPES: Mapping[str, Any] = {
     # Position ids that old versions of transformers saved with a BERT.
     "I64": np.dtype("int64"),
 }
-# A longer header is taken as a damaged file, and not read.
+# A file with a longer header is treated as damaged and not read.
 _MAX_HEADER_BYTES = 100_000_000
 # On a CPU, JAX takes over memory with this alignment without a copy.
 _ALIGNMENT = 64
@@ -34,12 +35,12 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Tensor:
-    """The location of a tensor; the dtype is that of its file."""
+    """The location of a tensor in a file, with the dtype stored there."""
 
     file: Path
     shape: tuple[int, ...]
     dtype: np.dtype
-    offset: int  # of its first byte in the file
+    offset: int  # of the first byte in the file
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +50,7 @@ class Tensor:
 def open_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors in a model's folder, by name; only headers are read.
 
-    The files are those that an index (`model.safetensors.index.json`) names, else
+    The files are those listed in the index (`model.safetensors.index.json`), else
     `model.safetensors`, else every *.safetensors.
 
     Raises:
@@ -72,10 +73,10 @@ def open_tensors(folder: Path) -> dict[str, Tensor]:
 def read_part(
     tensor: Tensor, shape: Sequence[int], part: Sequence[slice]
 ) -> np.ndarray:
-    """A part of a tensor viewed as an array of `shape`; only its bytes are read.
+    """A part of a tensor viewed as an array of `shape`; only the part's bytes are read.
 
     Args:
-      shape: with the same number and order of values as the tensor.
+      shape: shape with the same number and order of values as the tensor.
       part: a contiguous range of each axis.
     """
     ranges = [s.indices(size)[:2] for s, size in zip(part, shape, strict=True)]
@@ -93,10 +94,12 @@ def read_part(
     with open(tensor.file, "rb", buffering=0) as file:
         offset = tensor.offset + first * row_bytes
         while target:
-            # One call reads 2 GiB at most.
+            # One call reads at most 2 GiB.
             count = os.preadv(file.fileno(), [target], offset)
             if not count:
-                raise ValueError(f"{tensor.file} has become shorter while it was read")
+                raise ValueError(
+                    f"{tensor.file} became shorter while it was being read"
+                )
             target, offset = target[count:], offset + count
     return out
 
@@ -134,14 +137,14 @@ def _indexed(index: Path) -> dict[str, Tensor]:
 
 
 def _header(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, which must fill it up to its last byte."""
+    """The tensors of one file; they must fill it to its last byte."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
             header_len = int.from_bytes(file.read(8), "little")
             if size < 8 or header_len > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError(
-                    f"{path} is cut short or no safetensors file: its header should "
+                    f"{path} is truncated or not a safetensors file: its header should "
                     f"have {header_len} bytes, the file has {size}"
                 )
             header = json.loads(file.read(header_len))
@@ -173,7 +176,7 @@ def _header(path: Path) -> dict[str, Tensor]:
             )
         if start + end > size:
             raise ValueError(
-                f"{path} is cut short: tensor {name} ends at byte {start + end}, the "
+                f"{path} is truncated: tensor {name} ends at byte {start + end}, the "
                 f"file has {size}"
             )
         expected_size = max(expected_size, start + end)

@@ -1,4 +1,4 @@
-"""Decoding's attention to cached pages on TPUs, by JAX's paged attention (Pallas)."""
+"""Decode attention to cached pages on TPUs, by JAX's paged attention (Pallas)."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from jaxsearch.models.cache import PageReads, Pages
 from jaxsearch.models.kernels import DecodeKernel, Target
 
-_BLOCK_PAGES = 4  # of 128 tokens: what the kernel computes together
+_BLOCK_PAGES = 4  # pages of 128 tokens that the kernel computes together
 
 
 class TpuPages(NamedTuple):
@@ -75,8 +75,8 @@ class TpuPages(NamedTuple):
     def _heads(self, num_others: int) -> Array:
         """The index of every head, followed by `num_others` axes of other indices.
 
-        With `[:, index]` XLA would put two or more heads innermost, and transpose the
-        whole cache for the kernel in every step.
+        With `[:, index]`, XLA would make two or more heads the innermost axis, and
+        transpose the whole cache for the kernel in every step.
         """
         heads = jnp.arange(self.keys.shape[0])
         return heads.reshape(-1, *(1,) * num_others)
@@ -88,14 +88,14 @@ def attend_tpu_pages(
     reads: PageReads,
     window: int | None = None,
 ) -> Float[Array, "R N H"]:
-    """The same as `attend_pages`, without a window; it reads only owned pages."""
+    """`attend_pages` without a window; it reads only pages that rows own."""
     from jax.experimental.pallas.ops.tpu.paged_attention import paged_attention
 
     if window is not None:
         raise ValueError("JAX's paged attention has no window: use plain decoding")
     [cache] = segments
-    # The number of pages of a row must be a multiple of the block, and every index must
-    # exist, also where a row owns no page.
+    # The number of pages per row must be a multiple of the block, and every index must
+    # be valid, even where a row owns no page.
     block = min(_BLOCK_PAGES, reads.pages.shape[1])
     pages = jnp.where(reads.pages < cache.num_pages, reads.pages, 0)
     pages = jnp.pad(pages, ((0, 0), (0, -pages.shape[1] % block)))

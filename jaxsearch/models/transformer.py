@@ -1,4 +1,4 @@
-"""The decoder: one network for training, prefill and decoding."""
+"""The decoder network, shared by training, prefill and decoding."""
 
 import dataclasses
 import functools
@@ -36,9 +36,9 @@ Params = dict[str, Any]  # nested dict of arrays
 # (index of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
 LayerAttention = Callable[[int, Array, Array, Array], Array]
 
-# The backward pass keeps the results of products with weights, and of attention those
-# named SAVED_NAME, but not its scores. Norms, rotary and SwiGLU are computed again: on
-# two CPU cores that takes less time than writing and reading their results.
+# The results of products with weights are saved for the backward pass, and those named
+# SAVED_NAME in attention, but not the scores. Norms, rotary and SwiGLU are recomputed:
+# on two CPU cores that takes less time than writing and reading their results.
 _SAVE_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     jax.checkpoint_policies.save_only_these_names(SAVED_NAME),
@@ -50,18 +50,19 @@ class Transformer:
     """A decoder as functions of its parameters (a nested dict of arrays).
 
     Attributes:
-      dtype: of activations; parameters are cast to it where they are used.
+      dtype: dtype of activations; parameters are cast to it where they are used.
       remat: recompute each block in the backward pass from its input alone, instead
         of keeping the results of its products.
-      attention: over whole rows; see `RowKernel`.
-      decode_kernel: attention of decoding, and the layout of its cache.
-      is_packed: rows may hold several segments, which attention keeps apart.
-      lora: low-rank updates of some weights. They are stored under `adapters` among
-        the parameters, and are all that is trained.
+      attention: attention over whole rows; see `RowKernel`.
+      decode_kernel: attention for decoding, and the layout of its cache.
+      is_packed: whether rows may hold several segments, which do not attend to each
+        other.
+      lora: low-rank updates of some weights. They are stored under `adapters` among the
+        parameters, and only they are trained.
       activation_sharding: how whole rows are computed on a mesh; None on one device.
-      rollout_mesh: one axis of devices that share a copy of the parameters in
-        rollouts, each with its heads, its piece of the MLP and of the vocabulary;
-        None if each device has its own copy.
+      rollout_mesh: mesh with one axis, of the devices that share a copy of the
+        parameters in rollouts, split by heads, MLP width and vocabulary; None if each
+        device has a whole copy.
     """
 
     architecture: Architecture
@@ -84,7 +85,7 @@ class Transformer:
 
     @functools.cached_property
     def _abstract_state(self) -> Any:
-        """The nnx.State of the decoder, with shapes in place of arrays."""
+        """The nnx.State of the decoder, with shapes instead of arrays."""
         decoder = nnx.eval_shape(lambda: Decoder(self.architecture, nnx.Rngs(params=0)))
         return nnx.state(decoder)
 
@@ -113,13 +114,13 @@ class Transformer:
         return weights | adapter_axes(self.adapted, weights["blocks"])
 
     def init(self, key: Array) -> Params:
-        """Random parameters: N(0, 1/fan_in); projections to the stream / (2 L)."""
+        """Random parameters: N(0, 1/fan_in), N(0, 1/(2 L fan_in)) before the stream."""
         decoder = Decoder(self.architecture, nnx.Rngs(params=key))
         return nnx.to_pure_dict(nnx.state(decoder)) | self.init_adapters(key)
 
     def init_adapters(self, key: Array) -> Params:
-        """Random adapters that change nothing yet, to add to weights; {} if none."""
-        # The keys of the weights are `key` folded with small numbers.
+        """Adapters that do not change the network's output yet; {} without LoRA."""
+        # The keys of the weights are `key` folded with small integers.
         own = jax.random.fold_in(key, 2**31)
         return init_adapters(self.adapted, self.shapes, own)
 
@@ -128,9 +129,9 @@ class Transformer:
     ) -> Float[Array, "B T D"]:
         """Final hidden states of whole rows, positions counted from 0 in each segment.
 
-        Tokens of one segment (1, 2, ...) are consecutive, and each sees itself and
-        those before it. Segment 0 is padding at the end, whose states are 0 whatever
-        its tokens are. Unless `is_packed`, a row holds one segment.
+        Tokens of one segment (1, 2, ...) are consecutive, and each attends to itself
+        and those before it. Segment 0 is padding at the end, whose states are always 0.
+        Unless `is_packed`, a row holds one segment.
         """
         index = jnp.arange(tokens.shape[1])[None]
         positions = jnp.broadcast_to(index, tokens.shape)
@@ -160,7 +161,8 @@ class Transformer:
         layer = jax.checkpoint(layer, policy=None if self.remat else _SAVE_PRODUCTS)
         stacked = (params["blocks"], scaled_adapters(self.lora, params))
         if self.activation_sharding is not None:
-            # Cast before gathering: half the bytes are moved, and kept for gradients.
+            # Cast before gathering: this halves the bytes that are moved and kept for
+            # gradients.
             stacked = self._cast(stacked)
         local = self.architecture.local_attention
         is_local = None if local is None else jnp.asarray(local.is_local)
@@ -169,18 +171,18 @@ class Transformer:
         return jnp.where(is_token, self._final_norm(params, x), 0)
 
     def for_rollouts(self, params: Params) -> Params:
-        """The same parameters as `hidden_with` reads them.
+        """The parameters in the form that `hidden_with` needs.
 
         Adapters are merged into their weights, and everything but norm scales, which
-        are used in float32, is cast to `dtype` once. Each layer has its own fused
-        weights in place of stacked arrays: a product reads a weight where it is, but a
-        slice of a stack would be copied at every step.
+        are used in float32, is cast to `dtype` once. Each layer has separate fused
+        weights instead of slices of stacked arrays, which would be copied at every
+        step.
         """
 
         def cast(path: tuple, leaf: Array) -> Array:
             dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
-            # A copy even if nothing changes: jit may return its argument, which an
-            # update may donate.
+            # Copy even if nothing changes: jit may return its argument, and an update
+            # may donate that array later.
             return jnp.array(leaf, dtype, copy=True)
 
         params = jax.tree.map_with_path(cast, merged(self.lora, params))
@@ -196,12 +198,12 @@ class Transformer:
 
     @property
     def tensor_parallel_size(self) -> int:
-        """Number of devices that share a copy in rollouts."""
+        """Number of devices that share a copy of the parameters in rollouts."""
         return 1 if self.rollout_mesh is None else self.rollout_mesh.size
 
     @property
     def rollout_axes(self) -> dict[str, Any]:
-        """The logical names of the axes of the result of `for_rollouts`."""
+        """The logical axis names of the result of `for_rollouts`."""
         axes = {name: a for name, a in self.logical_axes.items() if name != ADAPTERS}
         block = fused_axes(_layer_axes(axes["blocks"]), self.architecture)
         return {**axes, "blocks": [block] * self.architecture.num_layers}
@@ -213,10 +215,11 @@ class Transformer:
         positions: Int[Array, "R T"],
         attention: LayerAttention,
     ) -> Float[Array, "R T D"]:
-        """Final hidden states under an attention that may keep keys and values.
+        """Final hidden states, computed with a given attention function.
 
         `params` are those of `for_rollouts`. Layers are called one after the other in
-        Python, so `attention` may read and replace arrays of its caller: the cache.
+        Python, so `attention` may read and replace arrays of its caller, such as the
+        cache.
         """
         x = self._embedded(params, tokens, None)
         angles = layer_angles(self.architecture, positions)
@@ -258,7 +261,7 @@ class Transformer:
         segments: Array | None,
         is_local: Bool[Array, ""] | None,
     ) -> Array:
-        """Attention of one layer of a scan, which may be a local one."""
+        """Attention for one layer of a scan, which may be a local layer."""
 
         def within(window: int | None) -> Callable[..., Array]:
             return functools.partial(self.attention, window=window, segments=segments)
@@ -271,7 +274,7 @@ class Transformer:
         )
 
     def _gathered(self, weights: Params, adapters: Params) -> tuple[Params, Params]:
-        """Weights and adapters of a layer, as the products of a device read them."""
+        """Weights and adapters of a layer, gathered for the products of each device."""
         if self.activation_sharding is None:
             return weights, adapters
         axes = _layer_axes(
@@ -280,7 +283,7 @@ class Transformer:
         return self.activation_sharding.gathered((weights, adapters), axes)
 
     def _cast(self, weights: Any) -> Any:
-        """Cast to the dtype of activations, except norm scales, used in float32."""
+        """Casts to the dtype of activations, except norm scales, which stay float32."""
 
         def cast(path: tuple, leaf: Array) -> Array:
             return leaf if path[-1].key == "scale" else leaf.astype(self.dtype)
@@ -292,7 +295,7 @@ class Transformer:
 
 
 def positions_in(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    """The number of tokens of its own segment before each token."""
+    """Position of each token within its segment, counted from 0."""
     index = jnp.broadcast_to(jnp.arange(segments.shape[1])[None], segments.shape)
     is_first = segments != jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
     return index - jax.lax.cummax(jnp.where(is_first, index, 0), axis=1)

@@ -327,18 +327,18 @@ def test_tensors_that_do_not_fit_are_named_with_their_file(folder):
     (folder / "model.safetensors").write_bytes(intact)
     layer = "encoder.layer.2.output.dense.bias"  # there are two layers
     rewrite(folder, lambda t: t | {layer: np.ones(24, np.float32)})
-    refused(folder, f"tensor {layer} is not one that config.json asks for")
+    refused(folder, f"unexpected tensor {layer}, which config.json does not describe")
 
 
 def test_a_damaged_file_is_named(folder):
     file = folder / "model.safetensors"
     intact = file.read_bytes()
     file.write_bytes(intact[:-10])
-    refused(folder, "is cut short: tensor encoder")
+    refused(folder, "is truncated: tensor encoder")
     file.write_bytes(struct.pack("<Q", 10**15) + intact[8:])
-    refused(folder, "is cut short or no safetensors file")
+    refused(folder, "is truncated or not a safetensors file")
     file.write_bytes(b"")
-    refused(folder, "is cut short or no safetensors file")
+    refused(folder, "is truncated or not a safetensors file")
     file.unlink()
     with pytest.raises(ValueError, match=r"has no \*.safetensors"):
         read_bert_params(folder, make()[0].shapes)

@@ -229,9 +229,9 @@ def damaged_index(folder):
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (cut_short, r"model.safetensors is cut short: tensor \S+ ends at byte"),
-        (cut_in_the_header, "cut short or no safetensors file"),
-        (emptied, "cut short or no safetensors file"),
+        (cut_short, r"model.safetensors is truncated: tensor \S+ ends at byte"),
+        (cut_in_the_header, "truncated or not a safetensors file"),
+        (emptied, "truncated or not a safetensors file"),
         (damaged_header, "damaged header"),
         (damaged_shape, "damaged header of tensor .*are 3264 bytes, not 3072"),
         (longer_than_its_tensors, "model.safetensors is damaged: its tensors end at"),

@@ -36,11 +36,14 @@ def test_an_expression_selects_maps_by_the_end_of_their_names(targets, names):
     ("targets", "message"),
     [
         ("(q_proj", r"'\(q_proj' is not a regular expression: .*known maps: q_proj, "),
-        ("proj", "'proj' matches no linear map in full; known maps: q_proj, k_proj"),
-        ("q_pro", "matches no linear map in full"),
-        ("xq_proj", "matches no linear map in full"),
-        ("", "matches no linear map in full"),
-        ("lm_head", "matches no linear map in full"),
+        (
+            "proj",
+            "'proj' does not match the whole name of any linear map; known maps: q_proj, k_proj",
+        ),
+        ("q_pro", "does not match the whole name of any"),
+        ("xq_proj", "does not match the whole name of any"),
+        ("", "does not match the whole name of any"),
+        ("lm_head", "does not match the whole name of any"),
         (
             r"model\.layers\.[01]\.mlp\.up_proj",
             r"selects mlp.up_proj in some layers but not model.layers.2.mlp.up_proj",

@@ -102,7 +102,7 @@ def more_ids_than_rows(folder):
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (cut_short, "model.safetensors is cut short: tensor"),
+        (cut_short, "model.safetensors is truncated: tensor"),
         (one_tensor_less, "1 of 24 tensors missing: model.layers.1.self_attn.q_norm."),
         (
             another_kind,

@@ -207,7 +207,7 @@ def test_a_fingerprint_changes_with_all_that_changes_a_vector(
     ("change", "message"),
     [
         (lambda f: (f / "tokenizer.json").unlink(), "no readable bert encoder"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"{}"), "is cut short"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"{}"), "is truncated"),
         (lambda f: edit(f, query_prefix="q"), "was changed after it was saved"),
         (lambda f: edit(f, pooling="max"), "pooling 'max' is not supported"),
         (
@@ -307,7 +307,7 @@ BIAS = "encoder.layer.0.output.dense.bias"
         (
             lambda f: cut(f / "model.safetensors"),
             [],
-            "is cut short: tensor",
+            "is truncated: tensor",
         ),
         (lambda f: drop(f, BIAS), [], f"no tensor {BIAS} in "),
         (lambda f: resize(f), [], "config.json asks for (32, 49)"),

@@ -1,1 +1,1 @@
-"""Model families: how each one's Hugging Face files describe a decoder."""
+"""Model families, and how their Hugging Face files describe a decoder."""

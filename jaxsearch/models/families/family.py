@@ -1,4 +1,4 @@
-"""A model family as a value, and the readers that families share."""
+"""A model family, and the readers and writers that families share."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -33,16 +33,16 @@ class Family:
     """One Hugging Face model type.
 
     Attributes:
-      model_type: of config.json.
-      class_name: of the model in transformers.
-      read: the architecture that a config.json describes. It raises ValueError for an
-        option that changes the network in a way that the block does not support.
-      write: the inverse; model type, class and dtype are added by the caller. Fields
-        of an architecture that the family does not have may be ignored.
+      model_type: the `model_type` of config.json.
+      class_name: name of the model's class in transformers.
+      read: returns the architecture that a config.json describes. It raises ValueError
+        for options that change the network in a way the block does not support.
+      write: the inverse of `read`; the caller adds model type, class and dtype. It may
+        ignore fields of an architecture that the family does not have.
       layer_names: parameters of a block -> names of tensors after `model.layers.N.`.
         Parameters that an architecture does not have are skipped.
-      sizes: published models, as their own config.json on the Hub gives them, so that a
-        run can be planned without a network. Loading reads the file itself.
+      sizes: published models, copied from their config.json on the Hub, so that a run
+        can be planned without network access. Loading a model reads its config.json.
     """
 
     model_type: str
@@ -67,13 +67,13 @@ def required(config: HFConfig, name: str) -> Any:
 
 
 def refuse_options(config: HFConfig, supported: Mapping[str, Any]) -> None:
-    """Checks options that change the network in a way that is not built here.
+    """Rejects options that change the network in an unsupported way.
 
     Args:
-      supported: the only supported value of each option; absent and null pass.
+      supported: the only supported value of each option; absent and null are accepted.
 
     Raises:
-      ValueError: naming the first other value.
+      ValueError: naming the first option with another value.
     """
     for name, value in supported.items():
         if config.get(name) not in (None, value):
@@ -84,7 +84,7 @@ def refuse_options(config: HFConfig, supported: Mapping[str, Any]) -> None:
 
 
 def refuse_local_layers(config: HFConfig) -> None:
-    """Raises ValueError for layers with any other than full attention."""
+    """Raises ValueError if any layer has attention other than full attention."""
     kinds = set(config.get("layer_types") or ()) - {"full_attention"}
     if kinds:
         raise ValueError(
@@ -95,10 +95,10 @@ def refuse_local_layers(config: HFConfig) -> None:
 
 
 def read_sizes(config: HFConfig) -> dict[str, Any]:
-    """Keywords of `Architecture` that have the same names in every family.
+    """Arguments of `Architecture` whose fields have the same names in every family.
 
-    Files of transformers 4 have `rope_theta` and `rope_scaling` as separate fields,
-    those of transformers 5 have both in `rope_parameters`.
+    Files written by transformers 4 have separate fields `rope_theta` and
+    `rope_scaling`; those of transformers 5 have both in `rope_parameters`.
     """
     width, num_heads = (
         required(config, "hidden_size"),
@@ -143,7 +143,7 @@ def read_rope_scaling(rope: HFConfig) -> RopeScaling | None:
     """The scaling that `rope_scaling` or `rope_parameters` describes.
 
     Raises:
-      ValueError: for any other than Llama 3's or none.
+      ValueError: if the scaling is neither Llama 3's nor none.
     """
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":

@@ -65,7 +65,7 @@ def _read(config: HFConfig) -> Architecture:
 
 
 def _rope_of_kinds(config: HFConfig) -> dict[str, HFConfig]:
-    """Rotary settings of both kinds of layers; transformers 5 has them in one field."""
+    """Rotary settings of global and local layers (one field in transformers 5)."""
     if rope := config.get("rope_parameters"):
         return rope
     scaling = config.get("rope_scaling") or {}
@@ -76,7 +76,7 @@ def _rope_of_kinds(config: HFConfig) -> dict[str, HFConfig]:
 
 
 def _layer_kinds(config: HFConfig) -> list[str]:
-    """The kind of each layer; older files have the period of global layers."""
+    """The kind of each layer; older files give only the period of global layers."""
     if kinds := config.get("layer_types"):
         return kinds
     period = config.get("sliding_window_pattern", 6)

@@ -14,7 +14,7 @@ from jaxsearch.models.families.family import (
 
 
 def _read(config: HFConfig) -> Architecture:
-    # Its biases have no option in config.json.
+    # config.json has no option for Qwen2's biases.
     refuse_options(config, {"hidden_act": "silu", "mlp_bias": False})
     refuse_options(config, {"use_sliding_window": False, "partial_rotary_factor": 1.0})
     refuse_local_layers(config)

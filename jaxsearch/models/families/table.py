@@ -1,4 +1,4 @@
-"""The known model families. A new one adds its own file and its line here."""
+"""The known model families; a new one needs a file in this folder and a line here."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ def family_of(architecture: Architecture) -> Family:
     Raises:
       ValueError: if there is none, so that no file describes another network.
     """
-    # Whether a context length is known makes no difference to the network.
+    # The context length does not change the network.
     architecture = dataclasses.replace(architecture, max_positions=1)
     for family in FAMILIES:
         config = {"model_type": family.model_type, **family.write(architecture)}
