@@ -1,1 +1,1 @@
-"""Benchmarks: measured speed, rooflines, and other engines on the same work."""
+"""Benchmarks: measured speed, compared with rooflines and with other engines."""

@@ -27,7 +27,8 @@ _TOKENS = 4096  # rows of the measured products: enough to fill the processor
 def bench_encode(source: str, *, repeats: int, peers: dict[str, str]) -> dict[str, Any]:
     """Returns medians of `repeats` runs after a warm-up; engines take turns.
 
-    The time includes everything from texts to vectors on the host, tokenization too.
+    The time covers everything from texts to vectors on the host, including
+    tokenization.
 
     Args:
       source: a workload file, or the name of a packaged workload.
@@ -150,5 +151,5 @@ def _attention_seconds(
 
 
 def _difference(folder: Path, vectors: Float32[np.ndarray, "n dims"]) -> float:
-    """Largest difference between our vectors and those that a peer wrote."""
+    """Largest difference between our vectors and those written by a peer."""
     return float(np.abs(np.load(folder / "vectors.npy") - vectors).max())

@@ -21,9 +21,9 @@ _NUM_ADDED = 2  # [CLS] and [SEP] around each text
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodeWorkload:
-    """A model and the lengths of texts, whose logarithms are evenly spaced.
+    """A model, and texts with logarithmically spaced lengths.
 
-    Lengths are in tokens, with [CLS] and [SEP].
+    Lengths are in tokens, including [CLS] and [SEP].
     """
 
     model: dict[str, Any]  # a Hugging Face config

@@ -45,7 +45,7 @@ def bench_load(model: str, *, gigabytes: float, repeats: int) -> dict[str, Any]:
     the page cache. The results are medians.
 
     Args:
-      model: a Hugging Face folder; empty: a temporary one with random weights.
+      model: a Hugging Face folder; "" for a temporary one with random weights.
       gigabytes: size of the temporary folder.
       repeats: number of measured loads per dtype.
 

@@ -1,4 +1,4 @@
-"""Measurements that all benchmarks share: compilations, memory, progress."""
+"""Measurements shared by all benchmarks: compilations, memory, progress."""
 
 import contextlib
 import re
@@ -28,7 +28,7 @@ def compilations() -> Iterator[list[str]]:
 
 
 def peak_bytes() -> int:
-    """Peak of bytes in use on the first device; of the process if that is the host."""
+    """Peak memory of the first device, in bytes; that of the process on a CPU."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"]
@@ -36,10 +36,10 @@ def peak_bytes() -> int:
 
 
 def host_peak_bytes() -> int:
-    """Peak of this process's memory, in bytes."""
+    """Peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # getrusage would start from the peak of the parent process.
+        # getrusage would include the peak of the parent process.
         found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
         return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 _SCRIPTS = Path(__file__).parent / "peers"
-# Scripts of the peers, by the kind of work that they do.
+# Scripts of the peers, by kind of work.
 SAMPLERS = {"transformers": "transformers_peer.py", "tunix": "tunix_peer.py"}
 ENCODERS = {"sentence-transformers": "sentence_transformers_peer.py"}
 TRAINERS = {"transformers": "transformers_update_peer.py"}
@@ -19,7 +19,7 @@ class Measured(NamedTuple):
 
     Attributes:
       policy_tokens: tokens sampled, or trained on by an update.
-      answer: everything that the engine reported.
+      answer: the engine's full report.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Peer:
     Args:
       name: a key of `known`.
       python: the Python interpreter of an environment with the peer installed.
-      workload: argument of the peer's script: a file, or the folder of a model.
+      workload: argument of the peer's script: a file or a model folder.
       known: the peers for this kind of work, and their scripts.
 
     Raises:

@@ -23,11 +23,12 @@ from jaxsearch.trajectory import Trajectory
 
 
 class ScriptedRollouts:
-    """The sampler, compiled and ready to run a workload.
+    """A compiled sampler for the scripted rollouts of a workload.
 
     Args:
       workload: lengths, model and slots.
-      replicas: devices that share the rollouts, each with the workload's slots.
+      replicas: number of devices that share the rollouts, each with the workload's
+        slots.
 
     Raises:
       ValueError: if there are fewer devices than replicas.
@@ -80,9 +81,9 @@ def bench_rollout(
     Args:
       source: a workload file, or the name of a packaged workload.
       repeats: number of measured runs.
-      slots: slots per replica; None means those of the workload.
-      latency: seconds per search; None means that of the workload.
-      replicas: devices that share the rollouts.
+      slots: slots per replica; None for the workload's value.
+      latency: seconds per search; None for the workload's value.
+      replicas: number of devices that share the rollouts.
       peers: the Python interpreter of each peer, by its name. A peer runs the workload
         unchanged on one device.
 

@@ -14,7 +14,7 @@ _REPEATS = 7
 
 
 class Product(NamedTuple):
-    """A product [rows, inner] x [inner, outer], done with `count` different weights."""
+    """A product [rows, inner] x [inner, outer], with `count` different weights."""
 
     rows: int
     inner: int
@@ -27,7 +27,7 @@ class Product(NamedTuple):
 
 
 class Work(NamedTuple):
-    """The cost of one phase; FLOPs and seconds are those of all of its calls."""
+    """The cost of one phase; FLOPs and seconds are totals over its calls."""
 
     calls: float
     flops: float
@@ -37,9 +37,9 @@ class Work(NamedTuple):
 def phases(workload: Workload) -> dict[str, Work]:
     """Work of prefill, append and decode, at the measured rates of their shapes.
 
-    It is assumed that all slots are busy in every step, that a prompt is prefilled once
-    per group, and that an observation is appended without recomputing the tokens before
-    it. Norms, rotary embeddings, softmax, sampling and copies are not counted.
+    Assumes that all slots are busy in every step, that a prompt is prefilled once per
+    group, and that an observation is appended without recomputing earlier tokens.
+    Norms, rotary embeddings, softmax, sampling and copies are not counted.
     """
     sizes, slots = workload.architecture, workload.slots
     num_turns, T = workload.num_turns, workload.observation_len
@@ -78,7 +78,7 @@ def phases(workload: Workload) -> dict[str, Work]:
 
 
 def block_products(sizes: Architecture, rows: int) -> list[Product]:
-    """Products of all blocks for `rows` tokens, without attention and head."""
+    """Products of all blocks for `rows` tokens, excluding attention and the head."""
     D, L, heads = sizes.width, sizes.num_layers, sizes.num_heads * sizes.head_width
     kv = 2 * sizes.num_kv_heads * sizes.head_width
     return [
@@ -101,8 +101,8 @@ def _work(sizes: Architecture, dtype: str, calls: float, products, attended) -> 
 def product_seconds(product: Product, dtype: str) -> float:
     """Measures the time of all `count` products."""
     x = jnp.ones((product.rows, product.inner), dtype)
-    # One matrix per layer: a single one would stay in the processor's cache, where the
-    # weights of a model do not fit.
+    # One matrix per layer, because a single one would stay in the processor's cache,
+    # which is too small for the weights of a model.
     weights = [
         jnp.ones((product.outer, product.inner), dtype) for _ in range(product.count)
     ]
@@ -131,7 +131,7 @@ def _attention_seconds(
 
 
 def median_seconds(function, *args) -> float:
-    """Median time of a jitted function, after a call that compiles it."""
+    """Median time of a jitted function, measured after a call that compiles it."""
     jax.block_until_ready(function(*args))
     seconds = []
     for _ in range(_REPEATS):

@@ -1,4 +1,4 @@
-"""The sampler of training, with turns that end where a workload says."""
+"""The training sampler, with turn lengths given by a workload."""
 
 import dataclasses
 import time
@@ -46,7 +46,7 @@ class LatentIndex:
 
 
 def words_tokenizer(vocab_size: int) -> Tokenizer:
-    """A tokenizer with one token per word, so that lengths in words are in tokens."""
+    """A tokenizer with one token per word, so that texts have known lengths."""
     return pieces_tokenizer([f"▁w{i}" for i in range(vocab_size - 2)])
 
 
@@ -54,7 +54,7 @@ def words_tokenizer(vocab_size: int) -> Tokenizer:
 class ScriptedProtocol(Protocol):
     """A protocol that adds no text around a prompt or an observation.
 
-    Turns have scripted lengths, so its tags are unused and deleted from nothing.
+    Turns have scripted lengths, so its tags are unused.
     """
 
     name: str = "scripted"
@@ -120,7 +120,7 @@ def counting_table(max_turn_len: int, vocab_size: int) -> Int[np.ndarray, "state
 def scripted_sampler(
     workload: Workload, transformer: Transformer, replicas: Sequence[Mesh]
 ) -> Sampler:
-    """The sampler of training, with a counting table instead of that of stop tags."""
+    """The training sampler, with a counting table instead of the stop-tag table."""
     longest = workload.max_turn_len
 
     def turn_state(rollout: Rollout) -> int:
@@ -140,7 +140,7 @@ def scripted_sampler(
         max_prompt_len=workload.prompt_len,
         max_turn_len=longest + 1,
         max_observation_len=workload.observation_len,
-        # A stop after the last allowed call ends the rollout.
+        # A stop after the last allowed call ends a rollout.
         max_calls=workload.num_turns - 1,
     )
     vocab_size = transformer.architecture.vocab_size
@@ -156,7 +156,7 @@ def scripted_sampler(
 
 
 def scripted_environment(workload: Workload, tokenizer: Tokenizer) -> TokenEnvironment:
-    """Observations of `observation_len` tokens after the workload's latency."""
+    """Returns `observation_len` tokens per search after the workload's latency."""
     protocol = ScriptedProtocol()
     search = SearchEnvironment(
         retriever=LatentIndex(workload.observation_len, workload.retrieval_latency_s),

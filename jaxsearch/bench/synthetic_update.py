@@ -30,7 +30,7 @@ _OBJECTIVE_SETTINGS = ("clip_low", "clip_high")
 def finished_rows(workload: Workload) -> list[TrainRow]:
     """Returns the finished rollouts of a workload, with random ids.
 
-    Which tokens the policy sampled follows from the scripted lengths. The sampler's
+    The scripted lengths determine which tokens the policy sampled. The sampler's
     log-probs are those of a uniform policy.
     """
     rng = np.random.default_rng(0)
@@ -100,7 +100,7 @@ class SyntheticUpdate:
 
     @property
     def batches(self):
-        """The microbatches of an update, in the shapes that training would use."""
+        """The microbatches of an update, in the shapes used in training."""
         longest = max(len(row.tokens) for row in self.rows)
         return microbatches(
             self.rows, row_lens=row_buckets(longest), max_tokens=self._max_tokens

@@ -58,7 +58,7 @@ def bench_update(
                     runs[name].append(peer.run())
                 took = ", ".join(f"{n} {r[-1].seconds:.2f} s" for n, r in runs.items())
                 say(f"run {number + 1}/{repeats}: {took}")
-    # Before measuring the roofline, which would raise the peak of memory.
+    # Computed before the roofline is measured, which would raise the peak memory.
     speeds = {name: _speed(first[name], runs[name]) for name in runs}
     speed = speeds.pop("jaxsearch")
     result = _summary(workload, ours, speed, len(compiled))

@@ -8,16 +8,16 @@ from jaxsearch.bench.workload import Workload
 from jaxsearch.models.architecture import Architecture
 
 _TOKENS = 2048  # rows of the measured products
-_PEAK_SIZE = 4096  # size of the square matrices whose rate counts as the peak
+_PEAK_SIZE = 4096  # size of the square matrices that define the peak rate
 
 
 def phases(workload: Workload) -> dict[str, Work]:
     """Work of blocks, attention and head, forward and backward.
 
-    Each product is counted once, at the measured rate of its shape, for real tokens
-    only: no padding, no recomputation in the backward pass, attention on unmasked pairs
-    only, and the head on policy tokens only. Norms, rotary embeddings, softmax, the
-    optimizer and copies are not counted.
+    Each product is counted once, at the measured rate of its shape, and only for real
+    tokens: no padding, no recomputation in the backward pass, attention only on
+    unmasked pairs, and the head only on policy tokens. Norms, rotary embeddings,
+    softmax, the optimizer and copies are not counted.
     """
     sizes, dtype = workload.architecture, workload.dtype
     tokens = sum(workload.row_lens)

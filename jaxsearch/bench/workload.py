@@ -46,7 +46,9 @@ class Workload:
                 f"x group_size = {self.num_rollouts}"
             )
         if len({len(turns) for turns in self.turn_lens}) != 1:
-            raise ValueError("all rollouts of turn_lens must have equally many turns")
+            raise ValueError(
+                "all rollouts of turn_lens must have the same number of turns"
+            )
         if not self.turn_lens[0] or min(map(min, self.turn_lens)) < 1:
             raise ValueError("every turn of turn_lens must have at least one token")
         if self.temperature <= 0 or not 0 < self.top_p <= 1:

@@ -114,7 +114,7 @@ class Transformer:
         return weights | adapter_axes(self.adapted, weights["blocks"])
 
     def init(self, key: Array) -> Params:
-        """Random parameters: N(0, 1/fan_in), N(0, 1/(2 L fan_in)) before the stream."""
+        """Random parameters: N(0, 1/fan_in); std / (2 L) for outputs to the stream."""
         decoder = Decoder(self.architecture, nnx.Rngs(params=key))
         return nnx.to_pure_dict(nnx.state(decoder)) | self.init_adapters(key)
 

@@ -1,1 +1,1 @@
-"""What a run would take of a machine: compiled for it, without it."""
+"""Planning: the memory and time a run would need on a machine, without that machine."""

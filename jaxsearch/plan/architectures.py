@@ -10,16 +10,16 @@ from jaxsearch.models.hub import local_folder
 from jaxsearch.run.network import sized_architecture
 from jaxsearch.run.policy import padded_vocab, read_architecture
 
-# That of Qwen2.5, for random weights without a tokenizer.
+# Vocabulary of Qwen2.5, for random weights without a tokenizer.
 _USUAL_VOCAB = 151_936
 
 
 def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
-    """The architecture, and where it was read.
+    """The architecture of the config's model, and a description of its source.
 
-    A local folder's config.json is read. The sizes of known models are in a table; for
-    others, that one file is fetched from the Hub. Random weights have the sizes of the
-    config, and the vocabulary of its tokenizer.
+    For a local folder, its config.json is read. The sizes of known models are in a
+    table; for other models, config.json is fetched from the Hub. Random weights have
+    the sizes given in the config and the vocabulary of its tokenizer.
 
     Raises:
       ValueError: if the model cannot be read.

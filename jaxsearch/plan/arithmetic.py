@@ -1,4 +1,4 @@
-"""FLOPs, traffic and memory of a run by arithmetic, without a compiler."""
+"""FLOPs, communication and memory of a run, estimated without a compiler."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from jaxsearch.models.architecture import Architecture
 from jaxsearch.rollout.memory import slot_bytes
 
 _STATE_BYTES = 4  # per parameter, gradient, reference or moment in float32
-_CHUNK_BYTES = 3 * 2**27  # a chunk of logits, and the arrays computed from it
+_CHUNK_BYTES = 3 * 2**27  # of a chunk of logits and the arrays computed from it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,10 @@ class UpdateWork:
     """The update of one microbatch on a mesh.
 
     Attributes:
-      num_trained: parameters with a gradient; with LoRA fewer than all.
+      num_trained: number of trained parameters; with LoRA, fewer than all.
       itemsize: bytes per activation.
       moment_bytes: bytes per parameter of one of AdamW's two moments.
-      remat: layers are recomputed from their input in the backward pass.
+      remat: whether layers are recomputed in the backward pass.
     """
 
     architecture: Architecture
@@ -37,10 +37,10 @@ class UpdateWork:
 
     @property
     def own_flops(self) -> float:
-        """FLOPs of the matrix products on all devices: forward, backward, reference.
+        """FLOPs of the matrix products on all devices: forward, backward and reference.
 
-        As if every token counted in the loss. For frozen weights, only the gradient of
-        their input is computed. Recomputed layers count again.
+        Every token is assumed to count in the loss. For frozen weights, only the
+        gradient of their input is computed. Recomputed layers are counted again.
         """
         is_whole = self.num_trained >= self.architecture.num_parameters
         layers, head = _forward_flops(self.architecture, self.rows, self.row_len)
@@ -49,11 +49,11 @@ class UpdateWork:
 
     @property
     def least_received(self) -> float:
-        """Bytes that a device receives over `fsdp`, at least.
+        """Lower bound of the bytes that a device receives over `fsdp`.
 
-        Weights are gathered twice, and once for the reference; gradients are summed and
-        scattered once. An embedding that is not the head is left out, because only some
-        of its rows are looked up.
+        Weights are gathered twice, and once more for the reference; gradients are
+        reduced and scattered once. An untied embedding is not counted, because only
+        some of its rows are looked up.
         """
         a = self.architecture
         looked_up = 0 if a.has_tied_head else a.vocab_size * a.width
@@ -83,7 +83,7 @@ class UpdateWork:
 
     @property
     def state_bytes(self) -> float:
-        """Bytes per device that are held throughout a run."""
+        """Bytes per device that stay allocated throughout a run."""
         return self.trained_bytes + self.moments_bytes
 
     @property
@@ -98,7 +98,7 @@ class UpdateWork:
         layer = positions * self.itemsize * (4 * a.width + 3 * heads + 2 * wide)
         weights = layer_weights(a) / tensor * self.itemsize
         copy = a.num_parameters * self.itemsize / (self.fsdp * tensor)
-        # The gathered head, the copy that products read, and its gradient.
+        # The gathered head, its copy in the dtype of the products, and its gradient.
         head = a.vocab_size // tensor * a.width * (4 * self.itemsize + 4)
         return (
             self.state_bytes
@@ -111,12 +111,12 @@ class UpdateWork:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutWork:
-    """One replica with full slots; sizes and FLOPs are per device.
+    """Rollouts of one replica with full slots; sizes and FLOPs are per device.
 
     Attributes:
       tensor: devices that share one copy of the policy.
-      cached_tokens: tokens that the KV cache holds.
-      append_tokens: observation tokens of one append.
+      cached_tokens: number of tokens in the KV cache.
+      append_tokens: number of observation tokens in one append.
     """
 
     architecture: Architecture
@@ -146,7 +146,7 @@ class RolloutWork:
 
     @property
     def logits_bytes(self) -> float:
-        """Bytes of a decoding step's logits and of the arrays that sampling makes."""
+        """Bytes of a decoding step's logits and of the arrays created by sampling."""
         return 3.0 * 4 * self.num_slots * self.architecture.vocab_size
 
     @property
@@ -158,7 +158,7 @@ class RolloutWork:
         return (2.0 * self.num_slots * products + attention) / self.tensor
 
     def append_flops(self, num_tokens: int) -> float:
-        """FLOPs of the layers for new tokens, without attention."""
+        """FLOPs of the layers for new tokens, excluding attention."""
         a = self.architecture
         return 2.0 * num_tokens * a.num_layers * layer_weights(a) / self.tensor
 

@@ -1,4 +1,4 @@
-"""Published figures of accelerators, and machines by name."""
+"""Published specifications of accelerators, and machines by name."""
 
 import dataclasses
 import math
@@ -13,12 +13,12 @@ class Chip:
     """The memory and rates of a JAX device.
 
     Attributes:
-      memory_bytes: for TPUs, the memory that libtpu 0.0.42 gives to programs (16, 32,
-        95 or 192 GiB per chip are published).
+      memory_bytes: for TPUs, the memory that libtpu 0.0.42 makes available to programs
+        (the published sizes are 16, 32, 95 or 192 GiB per chip).
       flops: bfloat16 FLOP/s.
       memory_rate: bytes per second.
       link_rate: bytes per second received from other chips, over all links.
-      host_devices: devices per process, where a machine has several hosts.
+      host_devices: devices per process, if a machine has several hosts.
       kinds: prefixes of JAX's `device_kind`.
     """
 
@@ -31,10 +31,11 @@ class Chip:
 
 
 # TPUs: Google's pages "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e" and "TPU7x" (Cloud TPU
-# documentation, 2025). Their link rates are for both directions together (v4, v5p:
-# 2,400 and 4,800 Gb/s for one); half of that is received. A TPU7x chip is two JAX
-# devices. Hosts of multi-host slices have four chips. GPUs: NVIDIA's data sheets of
-# H100 SXM and H200 (without sparsity; NVLink is 900 GB/s in both directions together).
+# documentation, 2025). The published link rates are for both directions together (v4
+# and v5p: 2,400 and 4,800 Gb/s in one direction); half of that is received. A TPU7x
+# chip is two JAX devices. Hosts of multi-host slices have four chips. GPUs: NVIDIA's
+# data sheets of H100 SXM and H200 (without sparsity; NVLink is 900 GB/s in both
+# directions together).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         memory_bytes=int(30.75 * _GIB),
@@ -98,7 +99,7 @@ _TORUS_AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Topology:
-    """A machine by name: `v5e:4x4` is sixteen chips, `h200:8` eight."""
+    """A machine by name: `v5e:4x4` has sixteen chips, `h200:8` has eight."""
 
     generation: str
     num_devices: int
@@ -119,13 +120,13 @@ class Topology:
 
     @property
     def host(self) -> "Topology":
-        """The TPUs of one host: four chips."""
+        """The TPU machine of a single host, with four chips."""
         size = "x".join(["2", "2", "1"][: _TORUS_AXES[self.generation]])
         return topology(f"{self.generation}:{size}")
 
 
 def topology(name: str) -> Topology:
-    """The machine of that name.
+    """The machine with that name.
 
     Raises:
       ValueError: if the name is unknown; the error lists the known ones.

@@ -1,6 +1,6 @@
-"""FLOPs, memory traffic and communication, counted in the text of compiled programs.
+"""FLOPs, memory traffic and communication, counted from the text of compiled programs.
 
-XLA's own cost analysis counts the body of a loop once, but layers are a loop.
+XLA's cost analysis counts the body of a loop once, but the layers are a loop.
 """
 
 import collections
@@ -27,7 +27,7 @@ class Costs:
     """The costs of one call of a program on one device.
 
     Attributes:
-      flops: of matrix products and of known kernels.
+      flops: FLOPs of matrix products and of known kernels.
       memory_bytes: bytes read from and written to the device's memory.
       collectives: bytes received by the device, by kind and mesh axes ("fsdp",
         "data+fsdp").
@@ -54,7 +54,7 @@ def costs(
 
     Args:
       mesh_shape: sizes of the mesh axes, in the order of the mesh.
-      unknown_trips: trip count of loops whose own is not in the program.
+      unknown_trips: trip count of loops whose trip count is not in the program.
     """
     flops = accessed = 0.0
     collectives = collections.defaultdict(lambda: collections.defaultdict(float))
@@ -66,12 +66,13 @@ def costs(
             accessed += visit.times * memory_bytes(program, visit)
         kind = instruction.opcode.removesuffix("-start")
         if visit.computation.name.startswith("all-reduce-scatter"):
-            # The TPU compiler's form of it: an all-reduce whose result is sliced.
+            # The TPU compiler expresses a reduce-scatter as an all-reduce with a sliced
+            # result.
             kind = kind.replace("all-reduce", "reduce-scatter")
         if kind not in _COLLECTIVES:
             continue
-        # A gather that overlaps with products appears in each of their fusions, also
-        # across a loop; it begins in the first instruction.
+        # A gather that overlaps with products appears in each of their fusions, even
+        # across a loop; it is counted where it begins.
         if visit.is_fused:
             dims = tuple(array.dims for array in instruction.arrays)
             channel = (instruction.attribute("channel_id"), kind, dims)

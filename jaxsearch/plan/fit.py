@@ -16,8 +16,8 @@ from jaxsearch.plan.programs import APPEND, DECODE, GRADIENT, PREFILL, STEP
 class Fit:
     """The memory of one device during a step.
 
-    During the update, rollouts hold no memory. During rollouts, parameters, moments and
-    the reference stay.
+    Rollouts hold no memory during the update. During rollouts, parameters, moments and
+    the reference stay allocated.
     """
 
     machine: Machine
@@ -40,9 +40,9 @@ class Fit:
 
     @functools.cached_property
     def _bytes_without_slots(self) -> float:
-        """Bytes of the state, rollout parameters and temporaries, without the slots."""
+        """Bytes of the state, rollout parameters and temporaries, without slots."""
         extra = max(self.programs[name].extra_bytes for name in (APPEND, DECODE))
-        # Prefilled prompts wait outside the slots.
+        # Prefilled prompts are stored outside the slots until they get one.
         prompts = self.programs[PREFILL].extra_bytes
         return self.update.state_bytes + self.rollout.params_bytes + extra + prompts
 
@@ -56,7 +56,7 @@ class Fit:
 
     @property
     def reasons(self) -> list[str]:
-        """Why the run does not fit, one sentence each."""
+        """The reasons why the run does not fit, one sentence each."""
         if self.machine.chip is None or not self.programs:
             return []
         found, memory = [], self.machine.chip.memory_bytes
@@ -102,10 +102,10 @@ def step_seconds(
     rollout: RolloutWork,
     programs: Mapping[str, Measured],
 ) -> dict[str, float]:
-    """Lower bounds in seconds for a step whose rollouts all have the maximal length.
+    """Lower bounds in seconds for a step whose rollouts all have the maximum length.
 
-    Each is filled with observations up to its last turn. All slots are always busy, and
-    half full on average, and nothing waits.
+    Each rollout consists of observations up to its last turn. All slots are assumed to
+    be busy, half full on average, without any waiting time.
     """
     if machine.chip is None or not programs:
         return {}
@@ -121,7 +121,7 @@ def step_seconds(
         replicas = budgets.replicas * num_processes
     rounds = num_rollouts / replicas
     decode = programs[DECODE].least_seconds(machine.chip)
-    # A decoding step reads at least this, whatever else its program reads.
+    # The minimum that a decoding step reads.
     read = rollout.params_bytes + rollout.cache_bytes / 2
     decode["memory"] = read / machine.chip.memory_rate
 

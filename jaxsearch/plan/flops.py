@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction
 
-# Matrix products of the splash attention kernels. Each computes half of a square,
-# because attention is causal.
+# Number of matrix products in the splash attention kernels. Each computes half of a
+# square, because attention is causal.
 _SPLASH_PRODUCTS = {
     "splash_mha_fwd": 2,
     "splash_mha_dq": 3,
@@ -17,7 +17,7 @@ _SPLASH_PRODUCTS = {
 
 
 def flops_of(computation: Computation, instruction: Instruction) -> float:
-    """FLOPs of an instruction: of matrix products, and of known kernels."""
+    """FLOPs of an instruction, if it is a matrix product or a known kernel."""
     if instruction.opcode == "dot":
         contracted = _numbers(instruction.attributes, "lhs_contracting_dims")
         dims = computation.operand(instruction, 0).arrays[0].dims
@@ -37,10 +37,10 @@ def flops_of(computation: Computation, instruction: Instruction) -> float:
 def _convolution_flops(
     instruction: Instruction, left: ArrayShape, right: ArrayShape
 ) -> float:
-    """FLOPs of a convolution, without those of padding.
+    """FLOPs of a convolution, excluding padding.
 
     On TPUs every matrix product is compiled to a convolution, in which a free axis of
-    both sides becomes a window, padded so that it meets each input once.
+    both operands becomes a window, padded so that it covers each input once.
     """
     labels = instruction.attribute("dim_labels")
     of_left, rest = labels.split("_", 1)
@@ -77,11 +77,13 @@ def _kernel_flops(computation: Computation, instruction: Instruction) -> float:
     numbers = [array for array in arrays if array.dtype in ("bf16", "f32")]
     for name, num_products in _SPLASH_PRODUCTS.items():
         if name in instruction.name:
-            # The first array that is not a mask has the queries, [B N T H] or [N T H].
+            # The first array that is not a mask holds the queries, [B N T H] or [N T
+            # H].
             query = numbers[0]
             return float(num_products * query.num_elements * query.dims[-2])
     if "paged_attention" in instruction.name:
-        # Every cached token with every query head; pages [K P W H] are the largest.
+        # Every cached token times every query head; the pages [K P W H] are the largest
+        # array.
         query, pages = numbers[0], max(numbers, key=lambda x: x.num_elements)
         return 4.0 * math.prod(pages.dims[1:3]) * math.prod(query.dims[1:])
     return 0.0

@@ -58,7 +58,7 @@ def axes_of(group: Sequence[int], mesh_shape: Mapping[str, int]) -> str:
 
 
 def received_bytes(kind: str, sent: int, size: int) -> float:
-    """Bytes received by each of `size` devices that all contribute `sent` bytes."""
+    """Bytes received by each of `size` devices if each contributes `sent` bytes."""
     share = (size - 1) / size
     return (
         sent

@@ -61,7 +61,7 @@ class Instruction:
 
     @property
     def called(self) -> tuple[str, ...]:
-        """Computations that it runs once each; those of a loop are left out."""
+        """Computations that this instruction runs once each, excluding loops."""
         names = [self.attribute("calls")]
         if self.opcode in ("call", "call-start", "async-start"):
             names.append(self.attribute("to_apply"))
@@ -93,9 +93,9 @@ class Visit(NamedTuple):
     """An instruction in its context.
 
     Attributes:
-      times: how often it runs in one call of the program.
+      times: number of times it runs in one call of the program.
       host: the computation outside all fusions that runs it.
-      is_fused: it is inside a fusion.
+      is_fused: whether it is inside a fusion.
     """
 
     computation: Computation
@@ -133,10 +133,10 @@ class Program:
         return cls(computations, entry)
 
     def visits(self, unknown_trips: int) -> Iterator[Visit]:
-        """Every instruction that runs, with its number of runs.
+        """Yields every instruction that runs, with the number of times it runs.
 
         Args:
-          unknown_trips: trip count of loops whose own is not in the program.
+          unknown_trips: trip count of loops whose trip count is not in the program.
         """
         yield from self._visits(self.entry, 1, self.entry, False, unknown_trips)
 
@@ -157,7 +157,7 @@ class Program:
                 yield from self._visits(called, times, host, fused, unknown)
 
     def _trips(self, loop: Instruction, around: Computation) -> int | None:
-        """The trip count of a loop that counts up to a constant; None for others."""
+        """Trip count of a loop that counts up to a constant; None for other loops."""
         known = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.attributes)
         if known:
             return int(known.group(1))
@@ -188,7 +188,7 @@ def _arrays(text: str) -> tuple[ArrayShape, ...]:
 
 
 def _joined_lines(text: str) -> Iterator[str]:
-    """The lines of a program; attributes with line breaks are joined to one line."""
+    """The lines of a program, with attributes that span several lines joined."""
     waiting = ""
     for line in text.splitlines():
         if not waiting and "kernel_metadata={" in line and line.endswith("={"):
@@ -219,7 +219,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Index of the parenthesis that closes the first character of `text`."""
+    """Index of the parenthesis that closes the one at the start of `text`."""
     depth = 0
     for i, char in enumerate(text):
         depth += (char == "(") - (char == ")")

@@ -10,14 +10,15 @@ from jaxsearch.plan.chips import Chip, Topology, chip_of, topology
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Devices to plan for, which need not be attached.
+    """Devices to plan for, which do not have to be attached.
 
     Attributes:
       chip: None for a CPU.
-      devices: to compile for; None without a compiler: the plan is then arithmetic.
-      local: the devices of one process, on which it rolls out.
-      host_devices: their number.
-      backend: as `jax.default_backend` would name it.
+      devices: devices to compile for; None without a compiler, for a plan by
+        arithmetic.
+      local: the devices of one process, which its rollouts use.
+      host_devices: number of devices of one process.
+      backend: the name that `jax.default_backend` would return.
     """
 
     name: str
@@ -29,9 +30,9 @@ class Machine:
     backend: str
 
     def of_multiple(self, number: int) -> "Machine":
-        """This machine if its devices are a multiple of `number`, else one of `number`.
+        """This machine if `number` divides its devices, else one with `number`.
 
-        For arithmetic about a run that was written for another machine.
+        It is for plans by arithmetic of a run that was written for another machine.
         """
         if self.num_devices % number == 0:
             return self
@@ -44,14 +45,14 @@ class Machine:
 
 
 def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
-    """The machine of that name, or this machine if the name is None.
+    """The machine with that name, or the current machine if the name is None.
 
     Args:
-      is_compiled: open the compiler of its devices, if there is one.
+      is_compiled: load the compiler for its devices, if there is one.
 
     Raises:
-      ValueError: if the name is unknown, if libtpu knows no machine of that shape, or
-        for TPUs if libtpu is not installed.
+      ValueError: if the name is unknown, if libtpu has no machine of that shape, or for
+        TPUs if libtpu is not installed.
     """
     if name is None:
         devices, local = tuple(jax.devices()), tuple(jax.local_devices())
@@ -69,7 +70,7 @@ def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
     if wanted.is_tpu and is_compiled:
         devices = local = _tpu_devices(wanted)
         if wanted.num_devices > wanted.host_devices:
-            # libtpu compiles for whole machines, not for a part of a larger one.
+            # libtpu compiles for whole machines, not for part of a larger one.
             local = _tpu_devices(wanted.host)
     return Machine(
         name=name,
@@ -86,11 +87,11 @@ def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
     """Descriptions of TPUs from libtpu.
 
     Raises:
-      ValueError: if libtpu is not installed, or knows no machine of that shape.
+      ValueError: if libtpu is not installed, or has no machine of that shape.
     """
-    # Otherwise libtpu asks Google's cloud for this machine's metadata, and waits.
+    # Otherwise libtpu requests this machine's metadata from Google Cloud, and waits.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    # It opens no device, so it need not wait for a process that has them.
+    # No device is opened, so there is no need to wait for a process that uses them.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         import libtpu  # noqa: F401
@@ -102,7 +103,7 @@ def _tpu_devices(wanted: Topology) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
     try:
-        # JAX takes the two cores of a v4 chip for one device.
+        # JAX treats the two cores of a v4 chip as one device.
         options = {"chip_config_name": "megacore"} if wanted.generation == "v4" else {}
         described = topologies.get_topology_desc(
             topology_name=wanted.name, platform="tpu", **options

@@ -1,4 +1,4 @@
-"""Compiling a program, and its costs."""
+"""Compiles a program and measures its costs."""
 
 import dataclasses
 import sys
@@ -18,7 +18,7 @@ class Measured:
     """The costs of one call of a program on one device.
 
     Attributes:
-      held_bytes: bytes of its arguments.
+      held_bytes: bytes of the program's arguments.
       extra_bytes: bytes of temporaries, new results and code.
       seconds: compile time; None if it was not compiled.
     """
@@ -55,7 +55,7 @@ class Measured:
 
 
 class TooLargeError(ValueError):
-    """A program that does not fit the memory, with the compiler's message."""
+    """A program does not fit the memory; the message is the compiler's."""
 
 
 def measured(
@@ -65,7 +65,7 @@ def measured(
     *,
     unknown_trips: int = 1,
 ) -> Measured:
-    """Compiles the result of `lower`, with a line of progress on stderr.
+    """Compiles the result of `lower`, and prints a line of progress to stderr.
 
     Raises:
       TooLargeError: if the program does not fit the device's memory.
@@ -95,6 +95,6 @@ def measured(
 
 
 def _shortage(text: str) -> str:
-    """The line of XLA's message with the memory needed and available."""
+    """The line of XLA's message that states the memory needed and available."""
     lines = [line.strip() for line in text.splitlines()]
     return next((line for line in lines if "Used" in line), lines[0])

@@ -1,4 +1,4 @@
-"""`jaxsearch plan`: whether a run fits a machine, and the time of a step there."""
+"""`jaxsearch plan`: whether a run fits a machine, and how long a step takes there."""
 
 import math
 from collections.abc import Mapping
@@ -33,17 +33,18 @@ def plan(
     """The memory and time that a run's last RL stage needs, as JSON values.
 
     Args:
-      topology: name of a machine (`chips.topology`); None for this machine.
-      is_compiled: compile the programs if there is a compiler. Otherwise the plan is
-        arithmetic, for as many devices like those of this machine as the run needs.
+      topology: name of a machine (`chips.topology`); None for the current machine.
+      is_compiled: compile the programs if there is a compiler. Otherwise the plan is by
+        arithmetic, for as many devices of this machine's kind as the run needs.
 
     Raises:
       ValueError: before anything is compiled, if the machine or the model is unknown,
-        if mesh axes do not multiply to the devices, or if sizes do not divide.
+        if the product of the mesh axes is not the number of devices, or if sizes are
+        not divisible by the devices that share them.
     """
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     if not stages:
-        raise ValueError("plan is for RL stages, and this config has none")
+        raise ValueError("plan needs an RL stage, but this config has none")
     stage = stages[-1]
     architecture, source = planned_architecture(config)
     machine = open_machine(topology, is_compiled=is_compiled)
@@ -93,7 +94,7 @@ def plan(
 
 
 def _device_multiple(config: RunConfig) -> int:
-    """The number of devices must be a multiple of this."""
+    """The number that the number of devices must be a multiple of."""
     mesh = config.mesh
     sharded = (mesh.data or 1) * (mesh.fsdp or 1) * mesh.tensor
     return math.lcm(sharded, config.rollout.tensor)
@@ -102,7 +103,7 @@ def _device_multiple(config: RunConfig) -> int:
 def update_work(
     config: RunConfig, stage: RLStage, network: Transformer, sizes: Mapping[str, int]
 ) -> UpdateWork:
-    """The update of a microbatch of the longest rows."""
+    """The work of updating with one microbatch of the longest rows."""
     row_len = row_buckets(config.rollout.max_len)[-1]
     _, trained = split(network.lora, network.shapes)
     return UpdateWork(
@@ -119,7 +120,7 @@ def update_work(
 
 
 def rollout_work(config: RunConfig, network: Transformer, backend: str) -> RolloutWork:
-    """A replica whose slots are all full."""
+    """The work of a replica whose slots are all full."""
     budgets = rollout_budgets(config.rollout)
     shapes = Shapes(budgets, backend)
     row_len, rows = max(shapes.append_rows.items())
@@ -137,7 +138,7 @@ def rollout_work(config: RunConfig, network: Transformer, backend: str) -> Rollo
 def _check(
     network: Transformer, sizes: Mapping[str, int], tensor: int, machine: Machine
 ) -> None:
-    """Raises ValueError if a size does not divide by the devices that share it."""
+    """Raises ValueError if a size is not divisible by the devices that share it."""
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     param_shardings(network, mesh)
     if machine.host_devices % tensor:
@@ -150,7 +151,7 @@ def _check(
 
 
 def _shares(programs: Mapping[str, Measured], update: UpdateWork) -> dict[str, float]:
-    """FLOPs and traffic of the update, compared with the least possible."""
+    """FLOPs and communication of the update, relative to the minimum."""
     if not programs:
         return {}
     num_devices = update.data * update.fsdp * update.tensor

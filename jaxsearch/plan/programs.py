@@ -27,10 +27,10 @@ Measurements = dict[str, Measured]
 def compile_programs(
     config: RunConfig, stage: RLStage, architecture: Architecture, machine: Machine
 ) -> Measurements:
-    """Compiles the programs for the machine, in their largest shapes.
+    """Compiles the programs for the machine, with their largest shapes.
 
     Raises:
-      ValueError: if the attention kernel cannot run on the machine.
+      ValueError: if the attention kernel does not support the machine.
       TooLargeError: if a program does not fit its memory.
     """
     mesh = meshes.make_mesh(config.mesh, list(machine.devices))
@@ -39,7 +39,7 @@ def compile_programs(
     sizes = dict(mesh.shape)
     rows, row_len = training.batch.tokens.shape
     num_positions = rows // meshes.row_multiple(mesh) * (row_len - 1)
-    # As if every token counted in the loss.
+    # Assumes that every token counts in the loss.
     num_chunks = max_chunks(num_positions, architecture.vocab_size // sizes["tensor"])
     rollout = config.rollout
     replica = replica_meshes(machine.local, rollout.tensor, rollout.replicas)[0]
@@ -52,7 +52,7 @@ def compile_programs(
     )
     shared = dict(replica.shape)
     print(f"{architecture.num_parameters:,} parameters, {sizes}", file=sys.stderr)
-    # The quick ones first, to fail early.
+    # The programs that compile quickly come first, to fail early.
     return {
         STEP: measured(STEP, training.apply, sizes),
         PREFILL: measured(PREFILL, rollouts.prefill, shared),
@@ -67,7 +67,7 @@ def compile_programs(
 def estimate_programs(
     config: RunConfig, stage: RLStage, update: UpdateWork, rollout: RolloutWork
 ) -> Measurements:
-    """The same by arithmetic, for use without a compiler: lower bounds."""
+    """Lower bounds of the same costs by arithmetic, without a compiler."""
     num_devices = update.data * update.fsdp * update.tensor
     state, params = update.state_bytes, rollout.params_bytes
     sums = update.sums_bytes
@@ -90,7 +90,8 @@ def estimate_programs(
             update.trained_bytes + sums,
             update.update_bytes - state - sums,
             update.own_flops / num_devices,
-            # Weights in every pass, in the dtype of the products, and the sums.
+            # Weights in every pass, in the dtype of the products, and the gradient
+            # sums.
             4 * params * rollout.tensor / update.tensor + 2 * sums,
             update.least_received,
         ),

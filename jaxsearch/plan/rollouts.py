@@ -1,4 +1,4 @@
-"""The programs of rollouts, lowered with shapes; nothing is allocated."""
+"""The programs of rollouts, lowered with shapes so that nothing is allocated."""
 
 import dataclasses
 import functools
@@ -30,11 +30,11 @@ Lowered = Any  # jax.stages.Lowered
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Rollouts:
-    """The device programs of one replica, in their largest shapes.
+    """The device programs of one replica, with their largest shapes.
 
     Attributes:
-      mesh: of the replica.
-      backend: as `jax.default_backend` names the devices.
+      mesh: mesh of the replica.
+      backend: the name that `jax.default_backend` would return.
     """
 
     config: RunConfig
@@ -65,7 +65,7 @@ class Rollouts:
 
     @property
     def prompts(self) -> Prompts:
-        """Prefilled prompts, enough to fill every slot."""
+        """Enough prefilled prompts to fill every slot."""
         tokens, length = self._prompt_rows
         pages = jax.eval_shape(
             lambda *given: self._programs.prefill(*given, self.shapes.page_len),
@@ -128,7 +128,7 @@ class Rollouts:
 
     @property
     def _programs(self) -> Programs:
-        # Any end id will do: the shapes of the programs do not depend on it.
+        # Any end id works, because the programs' shapes do not depend on it.
         return rollout_programs(self.config, self.transformer, end_ids=(0,))
 
     @property

@@ -1,4 +1,4 @@
-"""Shapes with shardings, in place of arrays."""
+"""Shapes with shardings, to lower programs without arrays."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ def with_shardings(shapes: Any, shardings: Any) -> Any:
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes per device of arrays, or of shapes with shardings."""
+    """Bytes per device of arrays or of shapes with shardings."""
     return sum(
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
         for x in jax.tree.leaves(tree)

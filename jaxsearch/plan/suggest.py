@@ -1,4 +1,4 @@
-"""A mesh that a run would fit, if it does not fit its own."""
+"""Suggests a mesh that a run would fit if it does not fit the configured one."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 
-_SHARE = 0.9  # of the memory that an estimate may use
+_SHARE = 0.9  # of the memory, available to an estimate
 
 
 def suggestion(
@@ -17,9 +17,9 @@ def suggestion(
     num_devices: int,
     process_devices: int,
 ) -> str:
-    """Options with which update and rollouts fit, by arithmetic; "" if there are none.
+    """Options with which update and rollouts fit by arithmetic; "" if there are none.
 
-    The first one found has the fewest devices per copy, which communicates least.
+    The first one found has the fewest devices per copy, and so communicates least.
     """
     for tensor in _divisors(update.architecture, num_devices):
         # A microbatch with one row per shard.
@@ -42,7 +42,7 @@ def suggestion(
 
 
 def _divisors(a: Architecture, num_devices: int) -> Iterator[int]:
-    """Numbers of devices that can share a copy."""
+    """Numbers of devices that can share a copy of the policy."""
     for number in range(1, num_devices + 1):
         sizes = (num_devices, a.num_kv_heads, a.mlp_width, a.vocab_size)
         if not any(size % number for size in sizes):

@@ -1,11 +1,11 @@
-"""Bytes that compiled programs read from and write to a device's memory."""
+"""Memory traffic of compiled programs: bytes read from and written to device memory."""
 
 import re
 from collections.abc import Sequence
 
 from jaxsearch.plan.hlo import ArrayShape, Computation, Instruction, Program, Visit
 
-# Instructions without memory traffic, or whose start has been counted.
+# Instructions without memory traffic, or whose traffic is counted at their start.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while"),
     *(
@@ -18,7 +18,8 @@ _FREE = {
         "iota",
     ),
 }
-# Instructions that update their first operand in place -> operand with the update.
+# Instructions that update their first operand in place, and the operand with the
+# update.
 _IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}
 
 
@@ -28,7 +29,7 @@ def memory_bytes(program: Program, visit: Visit) -> float:
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
         return 0.0
     if instruction.opcode.endswith("-start"):
-        # A copy or a transfer: it receives as much as it sends.
+        # A copy or a transfer reads as much as it writes.
         return float(
             sum(_in_memory(x.arrays) for x in computation.operands(instruction))
             if "slice" not in instruction.opcode
@@ -54,7 +55,7 @@ def memory_bytes(program: Program, visit: Visit) -> float:
 
 
 def _fused_read(inside: Computation, number: int, argument: Instruction) -> float:
-    """Bytes of an argument that a fusion reads; only the slices if it is sliced."""
+    """Bytes that a fusion reads of an argument; only the slices if it is sliced."""
     whole = _in_memory(argument.arrays)
     if not whole:
         return 0.0
@@ -80,7 +81,7 @@ def _fused_read(inside: Computation, number: int, argument: Instruction) -> floa
 
 
 def _aliases(instruction: Instruction) -> tuple[set[int], set[int]]:
-    """Results of a fusion that alias operands, and those operands.
+    """Results of a fusion that alias operands, and the aliased operands.
 
     A gather that overlaps with products passes through fusions this way.
     """

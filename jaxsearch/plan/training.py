@@ -1,4 +1,4 @@
-"""The programs of an update, lowered with shapes; nothing is allocated."""
+"""The programs of an update, lowered with shapes so that nothing is allocated."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ class Training:
 
     @functools.cached_property
     def params(self) -> tuple[Params, Params]:
-        """Frozen parameters, and trained ones."""
+        """The frozen and the trained parameters."""
         shardings = param_shardings(self.transformer, self.mesh)
         everything = with_shardings(self.transformer.shapes, shardings)
         return split(self.transformer.lora, everything)

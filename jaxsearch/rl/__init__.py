@@ -1,1 +1,1 @@
-"""From rewards to an update. A forward pass reaches this package as a callable."""
+"""Advantages, losses and updates. The network is passed in as a callable."""

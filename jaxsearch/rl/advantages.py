@@ -21,12 +21,12 @@ def group_relative(
 
     `std` is the sample standard deviation (divides by G - 1), as in ReSearch's code;
     `group_relative_population` uses the population standard deviation. A group whose
-    rewards are all equal has advantage exactly 0, because it carries no signal;
-    ReSearch's code leaves rounding noise divided by eps. That code also gives a group
-    of one its raw reward; here that is an error.
+    rewards are all equal has advantage exactly 0, because it carries no signal; in
+    ReSearch's code it is rounding noise divided by eps. In that code a group of one
+    also gets its raw reward; here that is an error.
 
-    Answers that are not kept do not count: mean and std are those of the others, and
-    if a single one is left it carries no signal.
+    Answers that are not kept do not count: mean and std are computed over the others,
+      and if only one answer is left it carries no signal.
 
     Source: Shao et al. 2024, DeepSeekMath, section 4.1 (arXiv:2402.03300), which
     names neither the kind of std nor eps; ReSearch (arXiv:2503.19470) uses eps 1e-6.
@@ -117,7 +117,7 @@ def _checked(
     *,
     min_group_size: int = 2,
 ) -> tuple[dict[str, Any], Bool[Array, "Q 1"]]:
-    """Arguments that reduce a group to the answers that count; finite groups."""
+    """Arguments of a reduction over the answers that count, and finite groups."""
     if rewards.shape[1] < min_group_size:
         raise ValueError(
             f"a group needs at least {min_group_size} answers, got {rewards.shape[1]}"
@@ -146,7 +146,7 @@ def _where_signal(
     is_finite: Bool[Array, "Q 1"],
 ) -> Float[Array, "Q G"]:
     """Advantages; exactly 0 in groups of equal rewards and where not counted."""
-    # The maximum of an empty set is -inf and its minimum inf; of one they are equal.
+    # The maximum of an empty set is -inf and its minimum is inf.
     largest = rewards.max(initial=-jnp.inf, **counted)
     has_signal = largest > rewards.min(initial=jnp.inf, **counted)
     is_used = counted["where"] & (has_signal | ~is_finite)

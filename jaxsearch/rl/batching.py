@@ -16,10 +16,10 @@ class TrainBatch(NamedTuple):
 
     Attributes:
       tokens: int32.
-      segments: which of the rollouts in its row a token belongs to, counted from 1 and
-        in order, int32; 0 is padding, at the end.
-      loss_mask: True for tokens that count in the loss; the arrays below are read
-        there alone.
+      segments: number of the rollout within the row that a token belongs to, counted
+        from 1, int32; 0 is padding, at the end.
+      loss_mask: True for tokens that count in the loss; the arrays below are read only
+        there.
       behavior_logprobs: nats, of the sampler at its temperature.
       sampling_logprobs: nats, of the distribution that tokens were drawn from, after
         truncation to top-k or top-p.
@@ -27,7 +27,7 @@ class TrainBatch(NamedTuple):
         denominator of the ratio. Equal to behavior_logprobs unless the trainer
         recomputes them (`shaping.recompute_old_logprobs`).
       advantages: in reward units, or as the stage's estimator scales them.
-      weights: of each token's loss.
+      weights: weight of each token's loss.
     """
 
     tokens: Array
@@ -53,10 +53,10 @@ _DTYPES = TrainBatch(
 
 
 def num_batch_rows(max_tokens: int, row_len: int, row_multiple: int = 1) -> int:
-    """Rows M of a microbatch of rows of `row_len` tokens.
+    """Number of rows M in a microbatch with `row_len` tokens per row.
 
-    As many as `max_tokens` padded tokens hold, in multiples of `row_multiple`, and at
-    least that many.
+    The largest multiple of `row_multiple` that fits `max_tokens` padded tokens, and at
+    least `row_multiple`.
     """
     return max(1, max_tokens // (row_len * row_multiple)) * row_multiple
 
@@ -64,7 +64,7 @@ def num_batch_rows(max_tokens: int, row_len: int, row_multiple: int = 1) -> int:
 def batch_shapes(
     num_rows: int, row_len: int, sharding: jax.sharding.Sharding
 ) -> TrainBatch:
-    """A TrainBatch with a shape, a dtype and a sharding in place of each array."""
+    """A TrainBatch with a shape, a dtype and a sharding instead of each array."""
     return TrainBatch(
         *(
             jax.ShapeDtypeStruct((num_rows, row_len), dtype, sharding=sharding)
@@ -75,7 +75,7 @@ def batch_shapes(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batching:
-    """Rows to microbatches on the devices; the fields are those of `microbatches`.
+    """Stacks rows into microbatches on the devices; see `microbatches` for the fields.
 
     Attributes:
       put: puts a batch on the devices.
@@ -107,16 +107,16 @@ def microbatches(
     row_multiple: int = 1,
     is_packed: bool = False,
 ) -> Iterator[TrainBatch]:
-    """Yields rows of similar length together, cut by tokens.
+    """Yields microbatches of rows with similar lengths, limited by their tokens.
 
     Args:
       rows: in any order.
       row_lens: lengths T that a batch may have, ascending; one shape for each.
-      max_tokens: padded tokens M * T of a batch; a batch has at least `row_multiple`
-        rows, however long they are.
-      row_multiple: M is a multiple of it (devices that share the rows).
-      is_packed: several of `rows` share one row of a batch, up to the last of
-        row_lens; the network has to keep them apart by `segments`.
+      max_tokens: maximum of padded tokens M * T per batch; a batch has at least
+        `row_multiple` rows, however long they are.
+      row_multiple: number that M is a multiple of (the devices that share the rows).
+      is_packed: whether several of `rows` can share one row of a batch, up to the last
+        of row_lens; the network must separate them by `segments`.
 
     Raises:
       ValueError: if a row is longer than the last of row_lens, if the first token of
@@ -157,9 +157,9 @@ def _check(row: TrainRow) -> None:
         if isinstance(array, np.ndarray)
     }
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"the arrays of a row must be equally long, got {lengths}")
+        raise ValueError(f"the arrays of a row must have equal lengths, got {lengths}")
     if len(row.tokens) and row.loss_mask[0]:
-        raise ValueError("the first token of a row cannot count: nothing predicts it")
+        raise ValueError("the first token of a row cannot count: no token predicts it")
 
 
 def _num_tokens(rows: Sequence[TrainRow]) -> int:

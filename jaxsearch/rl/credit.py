@@ -1,8 +1,8 @@
-"""From rewards to the advantage of each rollout or turn: the estimator's contract.
+"""The interface of advantage estimators, and the advantage of each rollout or token.
 
 An estimator is a function `(rewards [Q G], is_kept [Q G]) -> advantages`, or a callable
-object. It returns one value per rollout, [Q G], or one per policy turn, [Q G turns].
-`@requires(...)` declares an estimator that works on single rollouts, or that reads
+object. It returns one value per rollout, [Q G], or one value per policy turn, [Q G
+turns]. Use `@requires(...)` for an estimator that accepts groups of one, or that reads
 more than rewards:
 
     @requires(rollouts=True)
@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.trajectory import Trajectory
 
-# Of one rollout: a value, a value per policy turn, or None if it is left out.
+# A rollout's value, or one value per policy turn; None if the update excludes it.
 Advantage = float | list[float] | None
 Estimator = TypeVar("Estimator", bound=Callable[..., Any])
 
@@ -33,8 +33,8 @@ class StepRollouts(NamedTuple):
     """The rollouts of a step, for estimators that read more than rewards.
 
     Attributes:
-      trajectories: group by group, Q * G of them.
-      outcomes: their rewards by part, in the same order.
+      trajectories: Q * G trajectories, group by group.
+      outcomes: their outcomes (rewards by term), in the same order.
       num_turns: policy turns of each rollout, [Q G] int32.
     """
 
@@ -48,8 +48,8 @@ class Requirements:
     """Inputs that an estimator needs.
 
     Attributes:
-      min_group_size: smallest G that it is defined for.
-      rollouts: it is called with a third argument, `StepRollouts`.
+      min_group_size: smallest group size G that the estimator supports.
+      rollouts: whether it is called with a third argument, `StepRollouts`.
     """
 
     min_group_size: int = 2
@@ -59,7 +59,7 @@ class Requirements:
 def requires(
     *, min_group_size: int = 2, rollouts: bool = False
 ) -> Callable[[Estimator], Estimator]:
-    """Declares the requirements of an estimator; a decorator."""
+    """Decorator that declares the requirements of an estimator."""
 
     def declare(estimator: Estimator) -> Estimator:
         estimator.requirements = Requirements(
@@ -71,10 +71,10 @@ def requires(
 
 
 def requirements_of(estimator: Callable[..., Any]) -> Requirements:
-    """The declared requirements; without a declaration, rewards of groups of two."""
+    """The declared requirements; by default, rewards only and at least two per group."""
     while isinstance(estimator, functools.partial):
         estimator = estimator.func
-    # An estimator may be any callable of the user's, so this is not one of our types.
+    # An estimator may be any callable of the user, which need not have the attribute.
     return getattr(estimator, "requirements", Requirements())
 
 
@@ -87,13 +87,13 @@ def estimate_advantages(
 ) -> list[Advantage]:
     """The advantage of each rollout: a value, or a list with one per policy turn.
 
-    None for rollouts that are not kept: their rewards carry no information about the
-    policy, and the estimator's values for them are ignored.
+    Rollouts that are not kept have None: their rewards carry no information about the
+      policy, and the estimator's values for them are ignored.
 
     Args:
       trajectories: group by group.
       outcomes: one for each trajectory.
-      estimator: as this module describes.
+      estimator: see the module's docstring.
       group_size: G.
 
     Raises:
@@ -130,7 +130,7 @@ def estimate_advantages(
 def token_advantages(
     trajectory: Trajectory, advantage: float | Sequence[float]
 ) -> float | Float[np.ndarray, " T"]:
-    """The advantage of each token: of all tokens, or that of the turn it is in."""
+    """The advantage of each token: that of its rollout, or of its turn."""
     if isinstance(advantage, float):
         return advantage
     # Index -1, before the first turn, reads the 0 at the end.
@@ -139,7 +139,7 @@ def token_advantages(
 
 
 def _turn_indices(trajectory: Trajectory) -> Int[np.ndarray, " T"]:
-    """The policy turn that a token is in, or that it follows; -1 before the first.
+    """Index of the policy turn that each token is in or follows; -1 before the first.
 
     A turn is a run of tokens that the policy sampled.
     """

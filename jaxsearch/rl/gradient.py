@@ -24,22 +24,22 @@ Forward = Callable[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """The gradient of an objective as a compiled program; equal instances share it.
+    """The gradient of an objective, as a compiled program that equal instances share.
 
     Where parameters are sharded (`mesh.shardings`), put batches on the same mesh
     (`mesh.put_batch`).
 
-    A network may read more parameters than are trained: `frozen` and `params` are then
-    dicts with different keys. No gradient of `frozen` is computed.
+    A network may have parameters that are not trained: `frozen` and `params` are then
+      dicts with different keys, and no gradient of `frozen` is computed.
 
     Attributes:
-      forward: whole rows to hidden states.
-      head: frozen | params -> [V D].
-      temperature: of the sampler.
-      head_sharding: of rows and the head (`mesh.head_sharding`); None on one device.
-        It also constrains hidden states: otherwise XLA may gather all rows on every
-        device where parameters are sharded over the same devices, with the same
-        result but without the savings in memory and time.
+      forward: maps whole rows to hidden states.
+      head: returns the head [V D] of `frozen | params`.
+      temperature: temperature of the sampler.
+      head_sharding: sharding of rows and the head (`mesh.head_sharding`); None on one
+        device. It also constrains hidden states. Otherwise, where parameters are
+        sharded over the same devices, XLA may gather all rows on every device, with the
+        same result but without the savings in memory and time.
     """
 
     forward: Forward
@@ -95,7 +95,8 @@ class Gradient:
         reference = jnp.zeros(batch.tokens.shape, jnp.float32)
         if self.objective.needs_reference:
             reference, _ = self.logprobs(frozen, reference_params, *rows)
-            # Forces one pass after the other; both at once need twice the memory.
+            # Forces one pass after the other; running both at once needs twice the
+            # memory.
             reference, params = jax.lax.optimization_barrier((reference, params))
 
         def total_loss(params):

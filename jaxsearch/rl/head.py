@@ -1,8 +1,8 @@
 """Log-probabilities of the tokens that count, without logits for the others.
 
 In a search rollout most tokens are retrieved. The head is applied only to positions
-that count in the loss, one chunk of them at a time, and again in the backward pass, so
-that no array of size [M T V] ever exists.
+that count in the loss, in chunks, and again in the backward pass, so that no array of
+size [M T V] is ever created.
 """
 
 import functools
@@ -25,10 +25,10 @@ def policy_logprobs(
     temperature: Float[Array, ""],
     head_sharding: HeadSharding | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
-    """log p(token | the tokens before it) and the entropy there, in nats.
+    """log p(token | previous tokens) and the entropy at that position, in nats.
 
-    Both are 0 where not loss_mask. Values and gradients do not depend on anything at
-    those positions, even if it is NaN. A token is predicted from the hidden state of
+    Both are 0 where not loss_mask. Values and gradients do not depend on the inputs at
+    those positions, even if they are NaN. A token is predicted from the hidden state of
     the position before it, so position 0 cannot count. The softmax is computed in
     float32; `temperature` divides the logits and gets no gradient.
 
@@ -63,7 +63,7 @@ def _logits(
 def _log_total(
     logits: Float[Array, "M C V"], vocab_axis: str | None
 ) -> Float[Array, "M C 1"]:
-    """log of the sum of exponentials over the whole vocabulary."""
+    """Log of the sum of exponentials over the whole vocabulary."""
     if vocab_axis is None:
         return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     top = jax.lax.pmax(jnp.max(logits, -1, keepdims=True), vocab_axis)
@@ -76,7 +76,7 @@ def _is_chosen(
 ) -> Bool[Array, "M C V"]:
     """One-hot tokens over the ids of a device's shard of the vocabulary.
 
-    A comparison needs no other shard, as a gather would, and XLA fuses it.
+    Unlike a gather, a comparison does not need the other shards, and XLA fuses it.
     """
     start = 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * num_ids
     return tokens[..., None] == (start + jnp.arange(num_ids))[None, None]
@@ -93,7 +93,7 @@ def _forward(hidden, head, targets, is_target, temperature, head_sharding):
         logprobs, entropy, *kept = _forward_on_device(*arguments)
         return (logprobs, entropy), (*arguments, *kept)
     rows, whole = head_sharding.rows.spec, head_sharding.whole.spec
-    # Gathered once, and kept for the backward pass, which follows soon.
+    # Gathered once and kept for the backward pass, which follows soon after.
     head = jax.lax.with_sharding_constraint(head, head_sharding.head)
     head = jax.lax.with_sharding_constraint(head, head_sharding.whole)
     arguments = (hidden, head, targets, is_target, temperature)
@@ -162,7 +162,7 @@ def _backward_on_device(saved, cotangents, head_sharding=None):
     chunks = Chunks.of(is_target, head.shape[0], head_sharding)
     states = chunks.pack(hidden, is_target)
     tokens = chunks.pack(targets, is_target)
-    # Zero beyond the positions that count, so that the padding of a chunk adds nothing.
+    # Zero after the positions that count, so that the padding of a chunk adds nothing.
     logprob_cts, entropy_cts = (chunks.pack(ct, is_target) for ct in cotangents)
     vocab_axis = None if head_sharding is None else head_sharding.vocab_axis
 

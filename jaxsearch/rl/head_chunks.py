@@ -1,4 +1,4 @@
-"""The positions that the language-model head is applied to, cut into chunks."""
+"""The positions that the language-model head is applied to, in chunks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,21 +9,20 @@ from jaxtyping import Array, Bool
 
 from jaxsearch.rl.head_sharding import Axes, HeadSharding
 
-# Bounds on the logits that exist at once: this many positions and this many numbers
-# (128 MB). Chunks must be short where V is large, because the last chunk of a row is
-# mostly padding.
+# Limits on the logits held at once, in positions and in elements (128 MB). Chunks must
+# be short if V is large, because the last chunk of a row is mostly padding.
 _CHUNK_POSITIONS = 384
 _CHUNK_LOGITS = 2**25
 
 
 def chunk_width(num_rows: int, row_len: int, vocab_size: int) -> int:
-    """Positions of each row in one chunk, on one device."""
+    """Positions per row in one chunk, on one device."""
     positions = min(_CHUNK_POSITIONS, _CHUNK_LOGITS // vocab_size)
     return min(row_len, max(1, positions // num_rows))
 
 
 def max_chunks(row_len: int, vocab_size: int) -> int:
-    """Chunks of a single row if all of its tokens count."""
+    """Number of chunks of a single row if all of its tokens count."""
     return -(-row_len // chunk_width(1, row_len, vocab_size))
 
 
@@ -33,17 +32,17 @@ def reduce_over(collective: Callable[..., Any], x: Any, axes: Axes) -> Any:
 
 
 class Chunks(NamedTuple):
-    """A permutation of each row that puts the positions that count first.
+    """A permutation of each row that moves the positions that count to the front.
 
-    Positions move within a row, never across rows, and by gathers, never by scatters,
-    so that rows that are sharded over devices stay where they are.
+    Positions move only within a row, and by gathers instead of scatters, so that rows
+    sharded over devices stay where they are.
 
     Attributes:
-      order: original position of column c of a row, [M T].
-      inverse: column that a position moved to, [M T].
-      width: columns of a chunk.
-      num_chunks: chunks that hold a position that counts; an array, so that rows of
-        padding cost nothing.
+      order: original position of each column of a row, [M T].
+      inverse: column that each position moved to, [M T].
+      width: columns per chunk.
+      num_chunks: number of chunks with a position that counts; an array, so that rows
+        of padding cost nothing.
     """
 
     order: Array
@@ -61,16 +60,16 @@ class Chunks(NamedTuple):
         """The chunks of one device's rows.
 
         Args:
-          is_target: positions that count.
-          vocab_size: ids in the device's shard of the head.
+          is_target: True at positions that count.
+          vocab_size: number of ids in the device's shard of the head.
         """
         M, T = is_target.shape
         width = chunk_width(M, T, vocab_size)
         order = jnp.argsort(~is_target, axis=1, stable=True)
         num_chunks = -(-jnp.max(jnp.sum(is_target, axis=1)) // width)
         if head_sharding is not None:
-            # The same number on every device: a sum over the vocabulary needs all of
-            # them, and they would wait for the slowest one anyway.
+            # The same number on every device: a sum over the vocabulary needs every
+            # device, and all of them would wait for the slowest one anyway.
             num_chunks = reduce_over(jax.lax.pmax, num_chunks, head_sharding.row_axes)
         return cls(
             order=order,
@@ -80,7 +79,7 @@ class Chunks(NamedTuple):
         )
 
     def pack(self, x: Array, is_target: Bool[Array, "M T"]) -> Array:
-        """The values that count, first in each row, then zeros, up to whole chunks."""
+        """Values that count, at the front of each row; zeros up to whole chunks."""
         trailing = (1,) * (x.ndim - 2)
         order = self.order.reshape(*self.order.shape, *trailing)
         is_kept = jnp.take_along_axis(is_target, self.order, axis=1)

@@ -7,28 +7,29 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-Axes = str | tuple[str, ...] | None  # of a mesh; None: not sharded
+Axes = str | tuple[str, ...] | None  # axes of a mesh; None: not sharded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadSharding:
     """How devices share hidden states and the head.
 
-    Every device computes the positions of its own rows. If the loop over chunks were
-    left to XLA, it would sum the gradient of the whole head over all devices after
-    every chunk.
+    Every device computes the positions of its rows. If XLA partitioned the loop over
+    chunks, it would sum the gradient of the whole head over all devices after every
+    chunk.
 
     Attributes:
-      rows: of hidden states and tokens [M T ...]; only their first axis is sharded.
-      head: of the head [V D] as it is stored. Its width is gathered once for a pass,
-        and the sum of the devices' gradients is sharded again.
+      rows: sharding of hidden states and tokens [M T ...]; only their first axis is
+        sharded.
+      head: sharding of the stored head [V D]. Its width is gathered once per pass, and
+        the sum of the devices' gradients is sharded again.
     """
 
     rows: NamedSharding
     head: NamedSharding
 
     def num_row_shards(self, rows: Array) -> int:
-        """Shards of the first axis of `rows`."""
+        """Number of shards of the first axis of `rows`."""
         return len(rows) // self.rows.shard_shape(rows.shape)[0]
 
     @property
@@ -41,11 +42,11 @@ class HeadSharding:
 
     @property
     def whole(self) -> NamedSharding:
-        """Sharding of the head as it is read: only its vocabulary is sharded."""
+        """Sharding of the head during a pass: only its vocabulary is sharded."""
         return NamedSharding(self.head.mesh, PartitionSpec(self.vocab_axis, None))
 
     def sum_over_rows(self, head_grad: Float[Array, "V D"]) -> Float[Array, "V d"]:
-        """The sum over all devices' rows, each device with its shard of the width."""
+        """Sums over the rows of all devices; each keeps its shard of the width."""
         width_axis = self._head_axes[1]
         if width_axis is not None:
             head_grad = jax.lax.psum_scatter(

@@ -1,10 +1,10 @@
-"""Losses per token. `gradient` sums them, and `update` divides the sum."""
+"""Losses per token, which `gradient` sums and `update` divides."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_MAX_LOG_RATIO = 20.0  # exp of more may overflow, with NaN in the gradient
+_MAX_LOG_RATIO = 20.0  # exp of larger values may overflow, with NaN in the gradient
 
 
 def token_log_ratio(
@@ -27,7 +27,7 @@ def sequence_log_ratio(
 ) -> Float[Array, "M T"]:
     """The mean of log p / p_old over the rollout's tokens, at each of its tokens.
 
-    0 where not loss_mask. `segments` is the rollout of its row that a token is in.
+    0 where not loss_mask. `segments` numbers the rollouts within a row.
 
     Source: Zheng et al. 2025, GSPO (arXiv:2507.18071), equation 7.
     """
@@ -60,9 +60,9 @@ def clipped_policy_loss(
     code has no bound). `max_ratio` also bounds r for negative advantages, which the
     clip leaves unbounded, so that a token far off-policy cannot outweigh all others.
 
-    Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7; one bound each side
-    as in DAPO (arXiv:2503.14476, "clip-higher": 0.2 and 0.28); equal bounds are the
-    paper's. max_ratio: dual clip, Ye et al. 2019 (arXiv:1912.09729).
+    Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7; separate bounds as in
+      DAPO (arXiv:2503.14476, "clip-higher": 0.2 and 0.28); the paper's bounds are
+      equal. max_ratio: dual clip, Ye et al. 2019 (arXiv:1912.09729).
     """
     bounded = jnp.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
     ratio = jnp.exp(jnp.where(loss_mask, bounded, 0.0))
@@ -79,7 +79,7 @@ def kl_k1(
     ref_logprobs: Float[Array, "M T"],
     loss_mask: Bool[Array, "M T"],
 ) -> Float[Array, "M T"]:
-    """log p / p_ref: an unbiased estimate of KL, of either sign.
+    """log p / p_ref: an unbiased estimate of KL, which can be negative.
 
     0 where not loss_mask. Use it in the reward (`reward_kl_weight`): as a loss, its
     expected gradient is 0.
@@ -118,7 +118,7 @@ def kl_k3(
     Source: Schulman 2020, "Approximating KL divergence", estimator k3.
     """
     difference = -kl_k1(logprobs, ref_logprobs, loss_mask)
-    # Larger values are clipped below anyway; without this, exp could overflow first.
+    # Larger values are clipped below anyway, but exp could overflow before that.
     difference = jnp.minimum(difference, _MAX_LOG_RATIO)
     return jnp.clip(jnp.exp(difference) - difference - 1.0, -bound, bound)
 

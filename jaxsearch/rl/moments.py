@@ -11,10 +11,11 @@ from jaxtyping import Array, BFloat16, Float32, UInt16
 def scale_by_bfloat16_adam(b1: float, b2: float) -> optax.GradientTransformation:
     """`optax.scale_by_adam` with moments stored in bfloat16, computed in float32.
 
-    They are rounded stochastically, without bias. Rounded to nearest, a second moment
-    would not move: with b2 = 0.999 a step changes it by up to a thousandth, while
-    neighbouring bfloat16 numbers are four to eight thousandths apart. The random bits
-    depend on the step number alone, so a resumed run draws the same ones.
+    They are rounded stochastically, without bias. If they were rounded to nearest, a
+    second moment would never change: with b2 = 0.999 a step changes it by up to a
+    thousandth, while neighbouring bfloat16 numbers are four to eight thousandths apart.
+    The random bits depend on the step number alone, so a resumed run draws the same
+    ones.
     """
 
     def init(params: Any) -> optax.ScaleByAdamState:
@@ -48,12 +49,12 @@ def scale_by_bfloat16_adam(b1: float, b2: float) -> optax.GradientTransformation
 def _adam_step(
     key: Array, grad: Array, mu: Array, nu: Array, b1: float, b2: float, count: Array
 ) -> tuple[Array, Array, Array]:
-    """The step of one parameter, and both moments after it."""
+    """The step of one parameter, and both updated moments."""
     mean = b1 * mu.astype(jnp.float32) + (1 - b1) * grad
     square = b2 * nu.astype(jnp.float32) + (1 - b2) * grad**2
     step = mean / (1 - b1**count)
     step /= jnp.sqrt(square / (1 - b2**count)) + 1e-8
-    # The halves of one 32-bit draw round the two moments.
+    # Each half of a 32-bit draw rounds one of the two moments.
     bits = jax.random.bits(key, grad.shape, jnp.uint32)
     low, high = (bits & 0xFFFF).astype(jnp.uint16), (bits >> 16).astype(jnp.uint16)
     return (
@@ -69,7 +70,7 @@ def round_stochastically(
     """x rounded up or down to bfloat16 at random, so that the mean is x.
 
     bfloat16 drops the lower 16 bits of a float32. Adding 16 random bits to them carries
-    into the upper half with the probability that x should be rounded up.
+    into the upper half with the probability with which x should be rounded up.
     """
     whole = jax.lax.bitcast_convert_type(x, jnp.uint32) + bits.astype(jnp.uint32)
     upper = whole & jnp.uint32(0xFFFF0000)

@@ -20,11 +20,11 @@ from jaxsearch.rl.losses import (
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss per token, 0 where not loss_mask, and metrics as sums."""
+    """Computes a loss per token, 0 where not loss_mask, and metrics as sums."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether reference log-probs are computed; they are zeros if not."""
+        """Whether the objective reads reference log-probs; if not, they are zeros."""
         ...
 
     def __call__(
@@ -47,7 +47,7 @@ class PolicyObjective:
     clip_low: float = 0.2
     """Lower bound 1 - clip_low of p / p_old, for negative advantages."""
     clip_high: float = 0.2
-    """Upper bound 1 + clip_high, for positive ones; DAPO's clip-higher is 0.28."""
+    """Upper bound 1 + clip_high of p / p_old, for positive advantages; 0.28 in DAPO."""
     max_ratio: float | None = None
     """Dual clip: upper bound of p / p_old for negative advantages; None: no bound."""
     log_ratio: Callable[..., Any] = token_log_ratio
@@ -57,7 +57,7 @@ class PolicyObjective:
     """(logprobs, ref_logprobs, loss_mask) -> KL per token [M T]; `rl.losses` has
     kl_k3, kl_k2, kl_k1, kl_abs, kl_k1_straight and kl_k3_straight."""
     kl_weight: float = 0.001
-    """Weight in the loss of KL to the policy at the start of the stage; 0: none."""
+    """Weight of the KL to the policy at the start of the stage; 0: no KL."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus."""
 

@@ -12,11 +12,11 @@ from jaxsearch.rl.moments import scale_by_bfloat16_adam
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW. Steps are the updates of a stage."""
+    """Options of AdamW. Steps are the updates of a stage."""
 
     learning_rate: float = 1e-6
     warmup_steps: int = 0  # linear, from 0
-    final_share: float = 1.0  # of the peak, at the last step; cosine in between
+    final_share: float = 1.0  # at the last step, as a share of the peak; cosine
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.01
@@ -46,8 +46,8 @@ def learning_rate(config: OptimizerConfig, num_updates: int) -> optax.Schedule:
     """Linear warm-up, then a cosine down to `final_share` of the peak.
 
     Steps are 0 .. num_updates - 1. With W = max(warmup_steps, 1), step 0 has
-    peak / W (the first update already moves), step W - 1 the peak, the last step
-    `final_share` of it, as has every later step. In a stage that is no longer than
+    peak / W (so that the first update is not 0), step W - 1 has the peak, and the last
+    step and all later ones have `final_share` of it. In a stage that is no longer than
     its warm-up, the rate only rises.
 
     Raises:
@@ -79,7 +79,7 @@ def make_optimizer(
     kinds = {"float32": optax.scale_by_adam, "bfloat16": scale_by_bfloat16_adam}
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
-        # The same parts as optax.adamw.
+        # The same transformations as in optax.adamw.
         optax.chain(
             kinds[config.moments](config.beta1, config.beta2),
             optax.add_decayed_weights(config.weight_decay),

@@ -1,4 +1,4 @@
-"""The updates of one RL step: rows, minibatches, shaping, one update each."""
+"""The updates of one RL step: rows, minibatches, shaping, and an update for each."""
 
 import dataclasses
 import functools
@@ -25,15 +25,16 @@ class Minibatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PolicyUpdate:
-    """The updates of a step of an RL stage, the same ones in every process.
+    """The updates of one step of an RL stage; every process runs the same ones.
 
     Attributes:
       batching: stacks rows and puts them on the devices.
-      shaping: of advantages, token by token.
-      aggregation: (tokens of each rollout [R], max_len) -> (weights [R], divisor).
-      max_len: tokens of the longest rollout that the run allows, for `aggregation`.
-      minibatches_per_step: updates that the step's rollouts are split into.
-      masks_observations: False counts retrieved tokens in the loss too.
+      shaping: shapes the advantages, token by token.
+      aggregation: function (tokens of each rollout [R], max_len) -> (weights [R],
+        divisor).
+      max_len: maximum length of a rollout in tokens, for `aggregation`.
+      minibatches_per_step: number of minibatches the step's rollouts are split into.
+      masks_observations: if False, retrieved tokens count in the loss too.
     """
 
     updater: Updater
@@ -52,11 +53,10 @@ class PolicyUpdate:
     ) -> tuple[TrainState, Metrics]:
         """The state after all updates of a step, and their metrics.
 
-        Trajectories come group by group. Each update takes an equal number of them, in
-        order; rollouts without an advantage are left out. What is computed over
-        rollouts (whitening) is computed over the whole step, and the policy that they
-        are compared with (ratio, importance, KL in the reward) is the one that the
-        step began with.
+        Trajectories are given group by group. Each update takes an equal number of
+        them, in order; rollouts without an advantage are excluded. Whitening is over
+        the whole step, and the ratio, the importance weights and the KL in the reward
+        refer to the policy at the start of the step.
         """
         rows = [
             None if advantage is None else self._row(trajectory, advantage)
@@ -104,7 +104,7 @@ class PolicyUpdate:
 
 
 def merge_updates(found: Sequence[Metrics]) -> Metrics:
-    """Metrics of a step's updates as one; drift is that before the first of them."""
+    """The merged metrics of a step's updates; drift is that before the first update."""
     if len(found) == 1:
         return found[0]
     means = [{k: v for k, v in m.items() if isinstance(v, Mean | Max)} for m in found]

@@ -1,7 +1,7 @@
 """Quantities per token that shape advantages: returns, whitening, importance.
 
-Tokens that do not count take no part: their reward is 0, returns are carried past
-them, and no mean includes them.
+Tokens that do not count are excluded: their reward is 0, returns are carried past them,
+and no mean includes them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ def discounted_returns(
     *,
     gamma: float = 1.0,
 ) -> Float[Array, "M T"]:
-    """The sum of a token's reward and the rewards after it in its rollout.
+    """The sum of a token's reward and the later rewards of its rollout.
 
-    Rewards are discounted by gamma per later token that counts; 0 where not loss_mask.
+    Each later token that counts discounts by gamma; 0 where not loss_mask.
 
     Source: REINFORCE++ (arXiv:2501.03262). verl carries the sum past observations, as
-    here. ReSearch's code restarts it before each, so that tokens before the last search
-    get none of the reward; that is treated as a defect and not reproduced.
+    here. ReSearch's code restarts it before each observation, so that tokens before the
+    last search get none of the reward; that is considered a defect and not reproduced.
     """
 
     def step(carry: tuple[Array, Array], column: Any) -> tuple[Any, Array]:
@@ -53,15 +53,15 @@ def whitened(
     """Values with mean 0 and variance 1 over the tokens of all microbatches.
 
     0 where not loss_mask. Sums are over all devices and processes. The defaults are
-    those of R1-Searcher's code; verl has ddof 1 and adds 1e-8 to the variance. With
-    either, equal values become 0.
+    those of R1-Searcher's code; verl has ddof 1 and adds 1e-8 to the variance. In both
+    cases equal values become 0.
 
     Source: REINFORCE++ (arXiv:2501.03262).
 
     Args:
       ddof: subtracted from the number of tokens in the variance.
       min_variance: lower bound of the variance.
-      added_variance: added to it.
+      added_variance: value added to the variance.
     """
     pairs = list(zip(values, loss_mask, strict=True))
     sums = [run_blocking(_total, x, mask) for x, mask in pairs]
@@ -76,8 +76,8 @@ def whitened(
 def run_blocking(program: Callable[..., Any], *arguments: Any) -> Any:
     """The program's results, after waiting for them.
 
-    Two programs that reduce over processes and do not depend on each other may run in
-    a different order in each process, and then wait for each other forever.
+    If two programs reduce over processes and do not depend on each other, processes may
+    run them in different orders and then deadlock.
     """
     return jax.block_until_ready(program(*arguments))
 
@@ -106,7 +106,7 @@ def importance(
 ) -> Float[Array, "M T"]:
     """Importance weights min(p / q, max_weight); 1 where not loss_mask.
 
-    p is the policy as the trainer computes it, and q the distribution that the sampler
+    p is the policy as computed by the trainer. q is the distribution that the sampler
     drew from, which differs by rounding and by top-k or top-p truncation.
 
     Source: truncated importance sampling, Yao et al. 2025, "Your efficient RL framework

@@ -1,4 +1,4 @@
-"""Rows to train on: one for each rollout or demonstration."""
+"""Training rows, one per rollout or demonstration."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,20 +9,20 @@ from jaxsearch.trajectory import Trajectory
 
 
 class TrainRow(NamedTuple):
-    """One trajectory or demonstration, as an update reads it.
+    """One trajectory or demonstration, in the form used by an update.
 
     Attributes:
       tokens: the whole row, prompt first, [T] int32.
       loss_mask: True for tokens that count in the loss, [T]; the first token never
-        does, because nothing predicts it. For rollouts this is the trajectory's
+        counts, because no token predicts it. For rollouts this is the trajectory's
         `is_policy`, except in the unmasked control (`unmasked`).
-      behavior_logprobs: nats, of the sampler at its temperature; read where
+      behavior_logprobs: nats, of the sampler at its temperature; read only where
         loss_mask, [T].
       sampling_logprobs: nats, of the distribution that tokens were drawn from: that of
         behavior_logprobs after truncation to top-k or top-p, [T].
-      advantages: one value for every token of the row, or one per token [T]; read
+      advantages: one value for all tokens of the row, or one per token [T]; read only
         where loss_mask.
-      weight: of the loss of each of the row's tokens.
+      weight: weight of the loss of each token in the row.
     """
 
     tokens: np.ndarray
@@ -33,7 +33,7 @@ class TrainRow(NamedTuple):
     weight: float = 1.0
 
 
-# A batch needs a row: this one has no tokens.
+# Fills a batch when there are no rows; it has no tokens.
 EMPTY_ROW = TrainRow(
     tokens=np.zeros(0, np.int32),
     loss_mask=np.zeros(0, bool),
@@ -46,7 +46,7 @@ EMPTY_ROW = TrainRow(
 def rollout_row(
     trajectory: Trajectory, advantages: float | np.ndarray = 0.0
 ) -> TrainRow:
-    """The row of a rollout, in which the tokens that the policy sampled count."""
+    """The row of a rollout; the tokens that the policy sampled count."""
     return TrainRow(
         tokens=trajectory.tokens,
         loss_mask=trajectory.is_policy,
@@ -57,7 +57,7 @@ def rollout_row(
 
 
 def unmasked(row: TrainRow, prompt_len: int) -> TrainRow:
-    """The row with every token after the prompt counted, retrieved tokens too."""
+    """The row with every token after the prompt counted, including retrieved tokens."""
     return row._replace(loss_mask=np.arange(len(row.tokens)) >= prompt_len)
 
 

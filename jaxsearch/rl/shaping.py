@@ -1,8 +1,7 @@
-"""From one advantage per rollout or turn to one per token.
+"""Shapes advantages: from one per rollout or turn to one per token.
 
-This is where everything that is computed token by token before an update happens, in
-a fixed order: the trainer's own log-probs, KL in the reward, whitening over the step,
-importance weights.
+Everything that is computed per token before an update is here, in a fixed order: the
+trainer's log-probs, KL in the reward, whitening over the step, importance weights.
 """
 
 import dataclasses
@@ -30,14 +29,14 @@ class TokenShaping:
     """Options for shaping the advantages of a step's tokens.
 
     Attributes:
-      recomputes_old_logprobs: the trainer computes `old_logprobs` with the parameters
-        that the step begins with, in place of those of the sampler.
-      reward_kl_weight: of KL (k1) to the reference in the reward, token by token; 0:
-        none.
-      whiten_advantages: bring the advantages of all tokens that count in the step to
-        mean 0 and variance 1.
-      max_importance: truncated importance sampling: each token's advantage is
-        multiplied by trainer / sampler probability, clipped at this value; needs
+      recomputes_old_logprobs: whether the trainer recomputes `old_logprobs` with the
+        parameters at the start of the step, instead of using those of the sampler.
+      reward_kl_weight: weight of the KL (k1) to the reference in the reward of each
+        token; 0: no KL.
+      whiten_advantages: whether to scale the advantages of the step's tokens that count
+        to mean 0 and variance 1.
+      max_importance: upper bound for truncated importance sampling, which multiplies
+        each token's advantage by trainer / sampler probability; needs
         recomputes_old_logprobs. None: no importance weights.
     """
 
@@ -49,7 +48,7 @@ class TokenShaping:
     def __call__(
         self, state: TrainState, updater: Updater, batches: Sequence[TrainBatch]
     ) -> tuple[list[TrainBatch], Metrics]:
-        """The step's batches with shaped advantages, and the metrics of shaping."""
+        """The step's batches with shaped advantages, and metrics."""
         batches, metrics = list(batches), {}
         if self.recomputes_old_logprobs:
             batches = recompute_old_logprobs(state, updater, batches)
@@ -67,7 +66,7 @@ class TokenShaping:
 def recompute_old_logprobs(
     state: TrainState, updater: Updater, batches: Sequence[TrainBatch]
 ) -> list[TrainBatch]:
-    """`old_logprobs` computed by the trainer, under the parameters of `state`."""
+    """Batches with `old_logprobs` recomputed under the parameters of `state`."""
     return [
         batch._replace(
             old_logprobs=run_blocking(updater.logprobs_of, state.params, batch)
@@ -82,7 +81,7 @@ def subtract_kl(
     batches: Sequence[TrainBatch],
     weight: float,
 ) -> tuple[list[TrainBatch], Metrics]:
-    """Advantages minus `weight` times the KL of each token and those after it."""
+    """Advantages minus `weight` times the KL of each token and all later ones."""
     return _on_each(
         lambda batch: _subtract_kl(
             batch, run_blocking(updater.logprobs_of, state.reference, batch), weight
@@ -110,7 +109,7 @@ def weigh_by_importance(
 
 
 def _on_each(program, batches):
-    """A program's batches and merged metrics, computed one batch after the other."""
+    """Runs a program on one batch at a time; returns the batches and merged metrics."""
     found = [run_blocking(program, batch) for batch in batches]
     return (
         [batch for batch, _ in found],
@@ -140,7 +139,7 @@ def _weigh_by_importance(
     weights = importance(
         batch.old_logprobs, batch.sampling_logprobs, loss_mask, max_weight=max_weight
     )
-    # Drift compares the same distribution on both sides: before truncation.
+    # Drift compares both sides before truncation.
     drift = jnp.abs(batch.old_logprobs - batch.behavior_logprobs)
     drift = jnp.where(loss_mask, drift, 0.0)
     count = jnp.sum(loss_mask, dtype=jnp.float32)

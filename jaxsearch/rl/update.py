@@ -21,11 +21,11 @@ Metrics = dict[str, Any]  # name -> Mean, Max or scalar, on the device
 
 
 class TrainState(NamedTuple):
-    """Training state that persists between updates.
+    """The training state that is carried from one update to the next.
 
     Attributes:
       params: the trained parameters only.
-      reference: `params` at the start of the stage, for KL; {} if KL is not measured.
+      reference: `params` at the start of the stage, for KL; {} if KL is not computed.
       num_updates: updates applied in this stage.
       num_skipped: consecutive updates skipped because they were not finite.
     """
@@ -43,7 +43,7 @@ def begin_stage(
     *,
     needs_reference: bool,
 ) -> TrainState:
-    """The state at the start of a stage: a fresh optimizer, and a new reference.
+    """The state at the start of a stage, with a new optimizer state and reference.
 
     Everything is on the devices of the parameters. `params` are not copied: the first
     update donates them, and reading them afterwards is an error.
@@ -58,7 +58,7 @@ def initial_state(
     *,
     needs_reference: bool,
 ) -> TrainState:
-    """The state before the first update, on JAX's default device where new."""
+    """The state before the first update; new arrays are on JAX's default device."""
     return TrainState(
         params=params,
         opt_state=optimizer.init(params),
@@ -71,9 +71,9 @@ def initial_state(
 def _on_devices_of(params: Params, tree: Any) -> Any:
     """`tree` with its uncommitted arrays replicated over the devices of `params`.
 
-    Arrays that an optimizer makes in the shape of a parameter are sharded like it
-    already. A counter left on one device would be moved by the first update, and the
-    second one would be compiled again.
+    Optimizer arrays in the shape of a parameter are already sharded like it. If a
+    counter stayed on one device, the first update would move it, and the second one
+    would be compiled again.
     """
     first = jax.tree.leaves(params)[0]
     if not first.committed:
@@ -90,11 +90,11 @@ def _on_devices_of(params: Params, tree: Any) -> Any:
 class Updater:
     """Sums gradients over microbatches and applies the optimizer.
 
-    The compiled step belongs to one Updater: keep it for a stage.
+    The compiled step belongs to one Updater, so use the same one for a whole stage.
 
     Attributes:
       forward, head, objective, temperature, head_sharding: as in `Gradient`.
-      frozen: parameters that the network reads but that are not trained.
+      frozen: parameters of the network that are not trained.
     """
 
     forward: Forward
@@ -153,13 +153,13 @@ class Updater:
     ) -> tuple[TrainState, dict[str, Mean | Max | Array]]:
         """One optimizer step on the weighted sum of all tokens' losses / divisor.
 
-        An update whose gradient is not finite is skipped and counted; without any token
-        that counts, the gradient is 0 / 0. The metric `skipped` is the number of
-        consecutive skipped updates, this one included.
+        An update whose gradient is not finite is skipped and counted. If no token
+        counts, the gradient is 0 / 0. The metric `skipped` is the number of consecutive
+        skipped updates, this one included.
 
         Args:
           state: donated.
-          divisor: None for the sum of the weights, which makes the loss a mean.
+          divisor: None for the sum of the weights, so that the loss is a mean.
 
         Returns:
           The new state and the metrics, which may be read at any time.
@@ -181,13 +181,14 @@ class Updater:
     ) -> tuple[Params, dict[str, Mean | Max]]:
         """Gradients of the summed (not yet divided) loss, and the merged metrics.
 
-        The gradient of the mean is this divided by `metrics["loss"].weight`. Sums are
-        kept in float32 at least.
+        The gradient of the mean loss is this sum divided by `metrics["loss"].weight`.
+        Sums are accumulated in at least float32.
 
         Raises:
           ValueError: if there is no microbatch.
         """
-        # Starting from zeros, the first microbatch runs the same program as the others.
+        # Starting from zeros, so that the first microbatch runs the same program as the
+        # others.
         sums = jax.tree.map(_zeros, state.params)
         metrics = None
         for batch in microbatches:

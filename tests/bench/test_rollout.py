@@ -160,7 +160,7 @@ def test_a_peer_runs_in_its_own_process(write, tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"turn_lens": [[1, 2]] * 5}, "turn_lens has 5 rollouts, expected"),
-        ({"turn_lens": [[1, 2]] * 5 + [[1]]}, "equally many turns"),
+        ({"turn_lens": [[1, 2]] * 5 + [[1]]}, "same number of turns"),
         ({"turn_lens": [[1, 0]] * 6}, "at least one token"),
         ({"turn_lens": "many"}, "list of one list of numbers"),
         ({"slots": 0}, "slots must be a positive number, got 0"),

@@ -38,7 +38,7 @@ def test_an_expression_selects_maps_by_the_end_of_their_names(targets, names):
         ("(q_proj", r"'\(q_proj' is not a regular expression: .*known maps: q_proj, "),
         (
             "proj",
-            "'proj' does not match the whole name of any linear map; known maps: q_proj, k_proj",
+            "of any linear map; known maps: q_proj, k_proj",
         ),
         ("q_pro", "does not match the whole name of any"),
         ("xq_proj", "does not match the whole name of any"),

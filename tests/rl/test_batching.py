@@ -121,7 +121,7 @@ def test_a_first_token_that_counts_is_refused():
 def test_arrays_of_different_lengths_are_refused():
     rows = [row(4)._replace(behavior_logprobs=np.zeros(1, np.float32))]
     with pytest.raises(
-        ValueError, match="equally long, got .*'tokens': 4.*'behavior_logprobs': 1"
+        ValueError, match="equal lengths, got .*'tokens': 4.*'behavior_logprobs': 1"
     ):
         list(microbatches(rows, row_lens=[4], max_tokens=4))
 

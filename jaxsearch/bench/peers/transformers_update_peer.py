@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-_ROWS_AT_ONCE = 8  # the fastest of 2, 4, 8 and 16 on two cores
+_ROWS_AT_ONCE = 8  # the fastest of 2, 4, 8 and 16 on two CPU cores
 
 
 def rows_of(folder):

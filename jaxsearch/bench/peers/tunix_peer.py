@@ -18,7 +18,7 @@ _NO_ID = -1  # never sampled, so that turns have their scripted lengths
 
 
 class Ids:
-    """A tokenizer whose text is the ids themselves; id 0 pads."""
+    """A tokenizer whose text is the ids themselves; id 0 is padding."""
 
     def encode(self, text, **kwargs):
         return [int(word) for word in text.split()]
@@ -75,7 +75,7 @@ def main(path):
             out = sampler(
                 [" ".join(map(str, row)) for row in rows],
                 max_generation_steps=num_tokens,
-                # One shape per turn: its lengths differ little between batches.
+                # One shape per turn, because its lengths differ little between batches.
                 max_prompt_length=min(n for n in histories if n >= longest),
                 temperature=workload["temperature"],
                 top_p=workload["top_p"],

@@ -1,6 +1,6 @@
-"""A rollout workload for a sampler without search: whole histories, turn by turn.
+"""Runs a rollout workload turn by turn on a sampler that takes whole histories.
 
-It runs in the Python of a peer and imports only NumPy.
+This module runs in a peer's Python and imports only NumPy.
 """
 
 import json
