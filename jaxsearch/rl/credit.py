@@ -71,7 +71,7 @@ def requires(
 
 
 def requirements_of(estimator: Callable[..., Any]) -> Requirements:
-    """The declared requirements; by default, rewards only and at least two per group."""
+    """The declared requirements; the default is rewards in groups of two or more."""
     while isinstance(estimator, functools.partial):
         estimator = estimator.func
     # An estimator may be any callable of the user, which need not have the attribute.
