@@ -1,11 +1,11 @@
 """ReSearch's task on real questions, passages and a real tokenizer, small.
 
-Purpose    every part of a real run at a size that two cores can step: chat template,
+Purpose    every part of a real run at a size that two cores can train: chat template,
            ScaNN index of Wikipedia passages, KL to a reference, checkpoints. The
-           weights are random, so it claims no learning.
+           weights are random, so the run is not expected to learn.
 Paper      ReSearch (arXiv:2503.19470): GRPO, 5 answers per question, temperature 1,
            clip 0.2, KL (k3) 0.001.
-Differs    random weights of a small Qwen2, which never write a tag, so the run starts
+Differs    random weights of a small Qwen2 that never writes a tag, so the run starts
            with a supervised stage on templated demonstrations; 4 questions per step
            instead of 256; rollouts of at most 768 tokens instead of 8,192 + 512; 2
            passages per search instead of 5, and at most 2 searches; learning rate 1e-4

@@ -1,8 +1,8 @@
 """A tiny policy learns to search; everything is generated, nothing downloaded.
 
 Purpose    the whole path from question to updated policy on a laptop, in minutes, with
-           a result that luck cannot explain: the held-out world shares no name with the
-           training worlds, so only searching and reading helps.
+           a result that cannot be luck: the held-out world shares no name with the
+           training worlds, so the policy has to search and read.
 Paper      ReSearch's tags and reward (arXiv:2503.19470) and GRPO, after a warm-up on
            demonstrations that leaves the policy hasty: it can search and read, but
            usually answers after the first passage.
@@ -36,7 +36,7 @@ from jaxsearch.rl.optimizer import OptimizerConfig
 
 
 def warm_up(name, demonstrations, steps, learning_rate) -> SupervisedStage:
-    """An imitation stage; these stages differ in data, length and learning rate."""
+    """An imitation stage with these demonstrations, steps and learning rate."""
     return SupervisedStage(
         name=name,
         demonstrations=demonstrations,
@@ -75,7 +75,7 @@ config = RunConfig(
         max_searches=4,
     ),
     stages=(
-        # Short rows first: copying a name forms three times sooner on them.
+        # Short rows first: on them the policy learns to copy a name three times sooner.
         warm_up("read", quickstart.reading_demonstrations, 150, 3e-3),
         warm_up("compare", quickstart.comparing_demonstrations, 1000, 3e-3),
         warm_up("haste", quickstart.hasty_demonstrations, 300, 2e-3),
@@ -88,7 +88,7 @@ config = RunConfig(
             max_tokens=1024,
             objective=PolicyObjective(kl_weight=0.0),
             # High enough to show the effect of the mask: at 3e-4 the unmasked control
-            # learns too, only less.
+            # also learns, only less.
             optimizer=OptimizerConfig(
                 learning_rate=1e-3,
                 warmup_steps=5,

@@ -1,11 +1,11 @@
 """R1-Searcher's two stages in one run, on the quickstart's world.
 
-Purpose    a policy whose warm-up hardly ever searches is first paid for searching and
-           for the format alone, then for answers.
-           configs/quickstart_r1_searcher_stage2.py pays for answers from the start.
+Purpose    a policy that hardly ever searches after its warm-up is first rewarded for
+           searching and the format alone, then for answers.
+           configs/quickstart_r1_searcher_stage2.py rewards answers from the start.
 Paper      R1-Searcher's tags and the paper's two rewards (arXiv:2503.05592): stage 1
-           pays 0.5 for a search and 0.5 for the format, by GRPO; stage 2 pays F1 and
-           takes 2 for a wrong format, by REINFORCE++ with the group's mean as baseline.
+           gives 0.5 for a search and 0.5 for the format (GRPO); stage 2 gives F1, less
+           2 for a wrong format (REINFORCE++ with the group's mean as baseline).
 Differs    a warm-up (the paper's policies are pretrained): it shows how to search and
            read; then hasty rollouts, four of five without the answer's tags; then, 49
            times of 50, an answer without a search. KL weight 0; one update per step, of
@@ -37,7 +37,8 @@ retrieve = dataclasses.replace(
     name="retrieve",
     task=tasks.QUICKSTART_R1_SEARCHER_STAGE1,
     steps=40,
-    # At 1e-3 it unlearns within ten steps what is not paid here: reading, second hops.
+    # At 1e-3 the policy unlearns within ten steps what this stage does not reward:
+    # reading and second hops.
     optimizer=dataclasses.replace(
         search.optimizer, learning_rate=2e-4, final_share=1.0
     ),

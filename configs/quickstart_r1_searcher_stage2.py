@@ -1,7 +1,7 @@
 """R1-Searcher's second stage alone on the quickstart's world: a control.
 
-Purpose    the use of stage 1: the same warm-up and as many steps, but answers are paid
-           from the first one on.
+Purpose    the effect of stage 1: the same warm-up and number of steps, but answers are
+           rewarded from the first step on.
 Command    jaxsearch train configs/quickstart_r1_searcher_stage2.py
 Result     exact match on held-out questions 0.000, 0.905 and 0.220 for three seeds,
            where both stages have 0.670, 0.925 and 0.935 (configs/README.md,

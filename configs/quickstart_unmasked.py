@@ -1,7 +1,7 @@
 """The quickstart with retrieved tokens in the loss: a control that is worse.
 
-Purpose    the use of the mask: the policy is trained on the passages that it was handed
-           as if it had written them.
+Purpose    the effect of the mask: the policy is trained on retrieved passages as if it
+           had written them.
 Command    jaxsearch train configs/quickstart_unmasked.py
 Result     exact match on held-out questions 0.885, 0.960 and 0.625 for three seeds,
            where the masked runs have 0.940, 0.955 and 0.990 (configs/README.md,

@@ -1,7 +1,7 @@
 """R1-Searcher with Qwen2.5-7B (base) in the paper's two stages.
 
-Paper      R1-Searcher (arXiv:2503.05592): stage 1 pays 0.5 for searching and 0.5 for
-           the format, nothing for the answer, on 350 medium questions; stage 2 pays F1,
+Paper      R1-Searcher (arXiv:2503.05592): stage 1 gives 0.5 for searching and 0.5 for
+           the format, 0 for the answer, on 350 medium questions; stage 2 gives F1,
            less 2 for a wrong format, on 8,148. From its code for Qwen: 64 questions x
            16 answers per step, 4 updates per step, REINFORCE++ with the group's mean as
            baseline, clip 0.2, no KL, 3 passages per search, 8 searches, turns of 512

@@ -4,14 +4,14 @@
     bash launch/local_processes.sh 2 CONFIG --out runs/two
     python launch/compare_runs.py runs/one runs/two
 
-Both runs above have two devices. With another number of devices, sums are taken in
-another order, and a long warm-up amplifies the rounding until some rollouts differ.
+Both runs above have two devices. With a different number of devices, sums are in a
+different order, and a long warm-up amplifies the rounding until some rollouts differ.
 
 Prints how many rollouts of the first RL step are equal, and the largest difference of
 each metric over the first five RL steps (times excluded). Exits with status 1 if
 rollouts of the first step differ, or if a metric differs by more than a thousandth of
 its value (near zero: by more than 1e-5). With more than two devices, several processes
-may also sum in another order.
+may also sum in a different order.
 """
 
 import itertools

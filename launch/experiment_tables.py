@@ -110,5 +110,5 @@ def final(run: dict[str, Any], name: str, field: str = "em") -> Any:
 
 
 def median(values: Sequence[float]) -> str:
-    """Median with three digits; "-" if there is nothing to take it of."""
+    """Median with three digits; "-" if there are no values."""
     return f"{statistics.median(values):.3f}" if values else "-"

@@ -3,10 +3,10 @@
     python launch/experiments.py [--out runs/experiments] [--seeds 0 1 2] [--jobs 1]
                                  [--only NAME ...]
 
-All run on the quickstart's world, on a CPU. The runs of a seed start from the same
-warmed-up policy, so they differ only in what is compared. After an interruption the
-same command continues where it stopped, runs included. Writes results.json and prints
-the tables: medians over seeds.
+All experiments run on the quickstart's world, on a CPU. The runs of a seed start from
+the same warmed-up policy, so they differ only in the choice that is compared. After an
+interruption the same command continues where it stopped, also within a run. Writes
+results.json and prints the tables: medians over seeds.
 """
 
 import argparse
@@ -32,9 +32,10 @@ class Variant:
     """One way to continue from a warmed-up policy.
 
     Attributes:
-      config: name in configs/. Its warm-up runs once per seed, its RL stages here.
+      config: name in configs/. Its warm-up runs once per seed, its RL stages for every
+        variant.
       change: RL stages of the config -> RL stages of this variant.
-      is_two_hop: train on two-hop questions only.
+      is_two_hop: whether to train only on two-hop questions.
     """
 
     config: str
@@ -80,7 +81,7 @@ WARM_UPS = {
 
 
 def read(name: str) -> Any:
-    """The config of that name in configs/."""
+    """The config with that name in configs/."""
     return runpy.run_path(str(CONFIGS / f"{name}.py"))["config"]
 
 
@@ -141,7 +142,7 @@ def write_questions(path: Path, questions: Iterable[Any]) -> None:
 
 
 def transfer(run: Path, seed: int) -> None:
-    """Evaluates the run's policy on an unseen world of twice as many passages."""
+    """Evaluates the run's policy on an unseen world with twice as many passages."""
     from jaxsearch.data.quickstart_worlds import large_world
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.json_lines import replace_lines

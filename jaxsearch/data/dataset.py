@@ -1,4 +1,4 @@
-"""Datasets: the questions and passages of a run whose config names no files."""
+"""Datasets: questions and passages for runs whose config does not name files."""
 
 import dataclasses
 from pathlib import Path

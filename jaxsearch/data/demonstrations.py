@@ -29,17 +29,18 @@ _LAST = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """A question answered with searches, as a policy could have written it.
+    """A question answered with searches, in the form of a rollout.
 
     Attributes:
       question: the question.
       turns: the texts of the policy. A turn after an observation begins with a space,
         as ReSearch's policies write it.
       observations: the passages found after each turn except the last, not rendered;
-        None after a call of another tool, which the caller then makes.
+        None after a call of another tool, which the caller has to make.
 
     Raises:
-      ValueError: if there is not one observation fewer than turns.
+      ValueError: if the number of observations is not one less than the number of
+        turns.
     """
 
     question: Question

@@ -19,7 +19,7 @@ from jaxsearch.data.records import read_records
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question and all answers that count as right.
+    """A question and all answers that count as correct.
 
     Attributes:
       id: unique within a set of questions.
@@ -35,11 +35,11 @@ class Question:
 
 
 def read_questions(path: str | pathlib.Path) -> list[Question]:
-    """Reads the questions of a file, in their order.
+    """Reads the questions of a file, in order.
 
     Raises:
-      ValueError: if the file is missing, unreadable or empty, or at the first malformed
-        record; the message says where.
+      ValueError: if the file is missing, unreadable or empty, or a record is malformed;
+        the message names the location.
     """
     questions = []
     seen: dict[str, str] = {}
@@ -59,7 +59,7 @@ def read_questions(path: str | pathlib.Path) -> list[Question]:
 
 @dataclasses.dataclass(frozen=True)
 class _Record:
-    """A JSON object and its place in a file; reading a field checks its type."""
+    """A JSON object and its location in a file; reading a field checks its type."""
 
     where: str
     fields: dict

@@ -7,11 +7,11 @@ from jaxsearch.data.question_store import QuestionSource
 
 
 class QuestionStream:
-    """Draws every question once per epoch, in a new order in each epoch.
+    """Yields every question once per epoch, in a new order each time.
 
     Each process draws every `process_count`-th element of one global order. Together
-    the processes draw every question once per epoch, also if the number of questions
-    is not divisible by the number of processes or the batch size.
+    the processes draw every question once per epoch, even if the number of questions is
+    not divisible by the number of processes or the batch size.
 
     Attributes:
       iterator: the Grain iterator, which keeps the position of this process.
@@ -60,7 +60,7 @@ class QuestionStream:
     def state(self) -> dict:
         """The state for `restore`, as JSON values.
 
-        It is equal on all processes if they have drawn equally many questions.
+        It is equal on all processes if they have drawn the same number of questions.
         """
         num_drawn = self.iterator.get_state()["next_index"]
         return self._identity | {"position": num_drawn * self._process_count}
@@ -69,8 +69,8 @@ class QuestionStream:
         """Continues from a saved state.
 
         Raises:
-          ValueError: if the state is of other questions or another seed, or if the
-            number of questions drawn is not divisible by the number of processes.
+          ValueError: if the state was saved with other questions or another seed, or if
+            the number of questions drawn is not divisible by the number of processes.
         """
         for name, here in self._identity.items():
             if state[name] != here:
@@ -83,6 +83,6 @@ class QuestionStream:
         if rest:
             raise ValueError(
                 f"cannot resume the question stream: {state['position']} questions "
-                f"were drawn, which does not divide by {self._process_count} processes"
+                f"were drawn, which is not divisible by {self._process_count} processes"
             )
         self.iterator.set_state({"next_index": num_drawn})

@@ -17,18 +17,18 @@ from jaxsearch.data.world import World, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER, Protocol
 from jaxsearch.search.passages import Passage
 
-# Share of demonstrations that stop too early, at each further hop. It leaves something
-# for RL to learn: after the warm-up, the most likely behaviour is to answer after the
-# first passage, and further searches are rare.
+# Share of demonstrations that stop too early, at each further hop. This leaves
+# something for RL to learn: after the warm-up, the policy usually answers after the
+# first passage and rarely searches further.
 HASTY_SHARE = 0.6
 
-# Share of demonstrations without any search, in R1-Searcher's last warm-up.
+# Share of demonstrations without any search in the last warm-up for R1-Searcher.
 RELUCTANT_SHARE = 0.98
 
-# Share of those demonstrations' searches that end in an answer without tags. It makes a
-# rare search unprofitable where only answers are rewarded and a bad format costs 2.
-# Without it, stage 2 alone learns to search from two lucky rollouts within ten steps,
-# even if only one demonstration in 500 searches.
+# Share of searching demonstrations whose answer has no tags. It makes rare searches
+# unprofitable if only answers are rewarded and a bad format costs 2. Without it, stage
+# 2 alone learns to search from two lucky rollouts within ten steps, even if only one
+# demonstration in 500 searches.
 UNTAGGED_SHARE = 0.8
 
 # Kinds of questions, as in `metadata["hops"]`.
@@ -155,15 +155,15 @@ def demonstrate(
 ) -> Demonstration:
     """Makes a demonstration with one search per step and an answer.
 
-    After the last step the answer is right. A demonstration that stops earlier answers
-    with the fact found last.
+    The answer is right if all steps are made. A demonstration that stops earlier
+    answers with the last fact found.
 
     Args:
       question: a question of a generated world.
       passages: passages of the question's world, by title.
       num_hops: number of steps, from 1 to all.
       protocol: writes the turns.
-      is_untagged: whether the answer lacks its tags.
+      is_untagged: whether to leave out the answer's tags.
     """
     steps = question.metadata["steps"][:num_hops]
     turns = [" " + protocol.search_turn(step["think"], step["query"]) for step in steps]

@@ -1,4 +1,4 @@
-"""Reads JSON objects from JSONL, JSON and parquet files, with their places."""
+"""Reads JSON objects from JSONL, JSON and parquet files, with their locations."""
 
 import gzip
 import json
@@ -11,10 +11,11 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
 
 def read_records(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
-    """Yields (place, object) for each object of a file.
+    """Yields (location, object) for each object of a file.
 
-    The place, for errors, names the file and the line. JSON may be one array or, as in
-    JSONL, one object per line; blank lines are skipped. Parquet needs pyarrow.
+    The location is for error messages and names the file and the line. JSON may be one
+    array or, as in JSONL, one object per line; blank lines are skipped. Parquet needs
+    pyarrow.
 
     Raises:
       ValueError: if the file is missing, has another suffix, or is malformed.

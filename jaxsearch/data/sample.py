@@ -1,6 +1,6 @@
-"""The packaged sample: real questions, and passages that answer them.
+"""The packaged sample: real questions and the passages that answer them.
 
-Most of the passages support none of the questions, so that retrieval can fail. The
+Most of the passages do not support any question, so that retrieval can fail. The
 sources are listed in `sample/ATTRIBUTION.md`.
 """
 
@@ -32,11 +32,11 @@ def demonstrations(
 ) -> list[Demonstration]:
     """Makes one templated demonstration per question.
 
-    Each supporting title is searched for once, and the search finds all passages with
-    that title. Titles named in the question or in an earlier observation come first,
-    because the policy could know them at that point; otherwise they follow the order
-    of `metadata.supporting_titles`. The wording depends only on the seed and the id of
-    the question.
+    There is one search per supporting title, which finds all passages with that title.
+    Titles that occur in the question or in an earlier observation come first, because
+    the policy could know them at that point; otherwise the order is that of
+    `metadata.supporting_titles`. The wording depends only on the seed and the id of the
+    question.
 
     Raises:
       ValueError: if a question has no supporting titles, or one without passages.

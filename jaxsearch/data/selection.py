@@ -1,8 +1,9 @@
-"""Selection of questions by difficulty: the number of tries until a policy is right.
+"""Selection of questions by difficulty: the number of tries until a policy succeeds.
 
 R1-Searcher (arXiv:2503.05592) sorts its training questions by rollouts of
 Qwen2.5-7B-Instruct: easy below 10, medium 10 to 20, difficult above 20. This module has
-the parts that need no policy: which questions to try next, which to keep, and counts.
+the parts that do not need a policy: which questions to try next, which to keep, and
+counts.
 """
 
 import dataclasses
@@ -22,10 +23,10 @@ class Try:
 
     Attributes:
       prompt_index: index of the question, from 0.
-      number: number of the try among those of its question, from 1.
+      number: number of the try for its question, from 1.
       is_right: whether the answer is right.
-      num_searches: searches made.
-      num_failed: searches that the retriever did not answer.
+      num_searches: number of searches.
+      num_failed: number of searches that the retriever did not answer.
       prediction: the extracted answer, if any.
     """
 
@@ -68,7 +69,7 @@ class Difficulty:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Which questions to keep.
+    """Criteria for keeping questions.
 
     Attributes:
       tries: largest number of tries per question.
@@ -77,7 +78,7 @@ class Bounds:
         questions that were never right.
 
     Raises:
-      ValueError: if the bounds are impossible or keep nothing.
+      ValueError: if the bounds are impossible or exclude every question.
     """
 
     tries: int
@@ -119,9 +120,9 @@ def next_calls(
     """Returns calls that try every unsolved question again.
 
     As long as the questions fill a call, each is tried once, so that no try is wasted.
-    The last few questions are tried several times per call, because most slots would
-    be empty otherwise; the number of tries is a power of two, because each number needs
-    its own compiled programs.
+    The last few questions are tried several times per call, because most slots would be
+    empty otherwise. The number of tries is a power of two, because every number of
+    tries needs separately compiled programs.
 
     Args:
       unsolved: indices of the questions.

@@ -26,7 +26,7 @@ class Tokenizer:
         or with "▁" for a space (SentencePiece style, with byte fallback).
       folder: where it was read from, for error messages.
       end_token: the token that ends a row; empty means the tokenizer's own.
-      other_end_ids: further ids that end a row when they are sampled.
+      other_end_ids: other ids that end a row when they are sampled.
       prompt: "chat" renders prompts with the chat template, "base" uses them as plain
         text, and "auto" is "chat" if there is a template.
 
@@ -65,7 +65,7 @@ class Tokenizer:
         # Demonstrations end with the first of these.
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys((end_id, *other_end_ids)))
         self._prompt = prompt
-        # Padding is never read, because lengths are explicit, so any id will do.
+        # Padding is never read, because lengths are explicit, so any id works.
         has_pad = backend.pad_token_id is not None
         self.pad_id: int = backend.pad_token_id if has_pad else self.end_id
         self.unknown_id: int | None = backend.unk_token_id

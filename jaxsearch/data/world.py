@@ -1,7 +1,7 @@
 """A generated encyclopedia of invented people, places, companies, films and books.
 
-No model can know its facts, because names are random syllables. There is one passage
-per entity, with questions of one to three hops and comparisons in the style of
+No model can know the facts, because the names are random syllables. There is one
+passage per entity, with questions of one to three hops and comparisons in the style of
 2WikiMultiHopQA (Ho et al. 2020, arXiv:2011.01060). A comparison asks for an attribute
 of the winner, never for its name or for yes or no, so that guessing earns nothing.
 """
@@ -24,8 +24,8 @@ _VOWELS = "aeiou"
 _SYLLABLES_PER_SIDE = 112  # 12,544 names
 
 
-# 2WikiMultiHopQA has about as many comparisons as chains. Here one-hop questions are
-# few, so that the score before training is low: they need no chain of searches.
+# 2WikiMultiHopQA has about as many comparisons as chains. Here there are few one-hop
+# questions, which need no chain of searches, so that the score before training is low.
 QUESTION_SHARES = {"1": 0.2, "2": 0.4, "3": 0.2, "comparison": 0.2}
 # There are only twelve years, so questions about years are for practice, not tests.
 PRACTICE_SHARES = {"1": 0.3, "year": 0.1, "2": 0.2, "3": 0.2, "comparison": 0.2}

@@ -75,7 +75,7 @@ def comparison_question(
     wanted = rng.choice(("older", "newer"))
     is_first = (years[0] < years[1]) == (wanted == "older")
     winner = first if is_first else second
-    # The thought says which one wins before naming it: first a decision, then a copy.
+    # The thought states which one wins before its name: first a decision, then a copy.
     place = "first" if is_first else "second"
     who = "Who" if entities[winner.facts[attribute]].kind == "person" else "What"
     return Question(

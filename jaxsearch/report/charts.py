@@ -23,7 +23,7 @@ def stages_of(metrics: Sequence[Mapping[str, Any]]) -> list[Stage]:
 def charts(
     metrics: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
 ) -> list[Chart]:
-    """Makes all charts that have data; every metric of the run is in one of them."""
+    """Makes all charts that have data. Every metric of the run is in one of them."""
     lines = [_with_decode_time(line) for line in metrics]
     drawn = {key for plot in PLOTS for key in plot.lines.values()}
     others = [

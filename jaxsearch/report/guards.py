@@ -1,4 +1,4 @@
-"""The report's section on guards: rollouts kept out of updates, and alarms."""
+"""The report's section on guards: rollouts excluded from updates, and alarms."""
 
 import html
 import itertools
@@ -9,7 +9,7 @@ from jaxsearch.monitor.guards import SIGNALS
 from jaxsearch.report.series import number_text
 from jaxsearch.report.tables import empty
 
-# Labels of the counts, by metric. A guard that is off writes no count.
+# Labels of the counts, by metric. A guard that is off does not write a count.
 COUNTS: Mapping[str, str] = {
     "groups_non_finite": "groups with log-probs that are not finite",
     "rollouts_overlong": "rollouts out of length",

@@ -22,7 +22,7 @@ def page(
     articles: Sequence[str],
     notes: Sequence[str],
 ) -> str:
-    """Makes a self-contained HTML page: it loads nothing and sends nothing.
+    """Makes a self-contained HTML page that loads and sends nothing.
 
     Args:
       name: title of the page.

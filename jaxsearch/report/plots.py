@@ -1,4 +1,4 @@
-"""Table of the charts in a run's report."""
+"""The charts in a run's report."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -144,7 +144,7 @@ PLOTS = (
         is_by_stage=True,
     ),
 )
-# Keys without a chart of their own: used in derived charts or tables, or not metrics.
+# Keys without a separate chart: used in derived charts or tables, or not metrics.
 NOT_PLOTTED_ALONE = (
     *("time/rollout", "step", "stage"),
     *(f"alarm/{name}" for name in SIGNALS),

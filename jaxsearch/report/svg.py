@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines, markers and stacked areas over the steps of a run."""
+"""Draws charts as inline SVG: lines, markers and stacked areas by step."""
 
 import html
 import json
@@ -106,7 +106,7 @@ def _legend(chart: Chart) -> str:
 
 
 def _hover_data(axes: Axes, chart: Chart) -> str:
-    """Values by step as JSON for the script of the page; gaps are null."""
+    """Values by step as JSON for the page's script; gaps are null."""
     rows: dict[float, list[float | None]] = {}
     for index, series in enumerate(chart.series):
         for curve in series.curves:

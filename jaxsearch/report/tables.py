@@ -27,7 +27,7 @@ COLUMNS = {
 
 
 def empty(text: str) -> str:
-    """A box with a message in place of missing content."""
+    """A box with a message where content is missing."""
     return f'<p class="empty">{html.escape(text)}</p>'
 
 

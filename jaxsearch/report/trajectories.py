@@ -1,4 +1,4 @@
-"""A trajectory as HTML: its authors, the purpose of each span, and its judgement."""
+"""A trajectory as HTML, with the author and kind of each span and the reward."""
 
 import html
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> 
     """One trajectory, with the values of the page's filters as data attributes.
 
     Args:
-      protocol: None shows the text of each author unmarked.
+      protocol: None to show text by author only, without marking tags.
     """
     escape = html.escape
     segments = rollout.segments

@@ -21,7 +21,7 @@ MAX_BYTES = 3_000_000  # size of all trajectories on the page, as HTML
 
 
 class Sample(NamedTuple):
-    """The trajectories of the page, and notes about those that were left out."""
+    """The trajectories on the page, and notes about those that were left out."""
 
     articles: list[str]
     notes: list[str]
@@ -47,7 +47,7 @@ def write_report(run_folder: Path) -> Path:
         notes=sample.notes,
     )
     path = run_folder / "report.html"
-    # Text that a policy ended inside a character may contain a lone surrogate.
+    # A policy's text may end inside a character and so contain a lone surrogate.
     json_lines.replace_file(path, text.encode("utf-8", errors="replace"))
     return path
 
@@ -75,7 +75,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _protocol(config: dict[str, Any]) -> Protocol | str:
-    """Returns the protocol of a run's task, or the reason why it is not known.
+    """Returns the protocol of a run's task, or the reason why it is unknown.
 
     The stages of a run share one protocol. Records of earlier versions call the task
     "recipe".
@@ -89,7 +89,7 @@ def _protocol(config: dict[str, Any]) -> Protocol | str:
     except (ValueError, KeyError, TypeError) as error:
         return f"the task of config.json cannot be read: {error}"
     if not isinstance(task, Task):
-        return f"config.json names no task, but {record!r:.80}"
+        return f"config.json does not name a task, but has {record!r:.80}"
     return task.protocol
 
 
@@ -132,7 +132,7 @@ def _shown(
     step: int,
     max_bytes: int,
 ) -> list[str]:
-    """Returns articles within the limits, in stream order.
+    """Returns articles within the size limits, in stream order.
 
     The best and the worst rollouts by reward are chosen first.
     """

@@ -1,13 +1,13 @@
 """Encoder for BERT models such as E5, BGE, GTE and MiniLM.
 
-Passages are sorted by length, split into batches of about equally many tokens, and
-computed on all local devices.
+Passages are sorted by length, split into batches with about the same number of tokens,
+and computed on all local devices.
 
 Queries are computed on the host's CPU by default. During a rollout the accelerator is
 busy decoding, and a query would wait for a whole decoding call. Queries are padded to a
-shape that depends on their own length only, four rows at a time: in another shape XLA
-sums in another order (differences of 7e-8), so this makes a query's vector independent
-of the other queries, bit for bit.
+shape that depends only on their length, four rows at a time. In a different shape XLA
+sums in a different order (differences of 7e-8); this way a query's vector does not
+depend on the other queries, bit for bit.
 """
 
 import dataclasses
@@ -33,19 +33,19 @@ from jaxsearch.search.length_batches import batches_by_length, batches_of_tokens
 from jaxsearch.search.passages import Passage
 
 QUERY_ROWS = 4
-CHUNK_SIZE = 16_384  # texts whose ids are in memory at once
+CHUNK_SIZE = 16_384  # texts whose ids are held in memory at once
 
 
 class BertEncoder:
     """A BERT network and its tokenizer; see `bert_encoder_folder` to read one.
 
     Attributes:
-      num_truncated: passages longer than `settings.max_len` so far.
+      num_truncated: number of passages longer than `settings.max_len` so far.
 
     Args:
       params: float32, as NumPy arrays.
       tokenizer: a `tokenizers.Tokenizer`; its truncation is set here.
-      query_device: where queries are computed; see the module.
+      query_device: where queries are computed; see the module's docstring.
       report: called with the progress of `encode_passages`.
     """
 
@@ -122,7 +122,9 @@ class BertEncoder:
         """
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty; save an encoder elsewhere")
+            raise ValueError(
+                f"{folder} is not empty; save the encoder to an empty or new folder"
+            )
         record = {
             "name": self.name,
             "dims": self.dims,
@@ -180,6 +182,6 @@ def bert_fingerprint(
 def _clear_blank(vectors: Float32[np.ndarray, "n dims"], texts: Sequence[str]) -> None:
     """Sets the vectors of blank texts to zero, in place.
 
-    A blank text has no content, although [CLS] and a prefix would give it a vector.
+    A blank text has no content, but [CLS] and a prefix would give it a non-zero vector.
     """
     vectors[[i for i, text in enumerate(texts) if not text.strip()]] = 0.0

@@ -1,4 +1,4 @@
-"""Reads BERT encoders from folders: a model's own, or one that `save` wrote."""
+"""Reads BERT encoders from model folders and from folders written by `save`."""
 
 import dataclasses
 from pathlib import Path
@@ -31,8 +31,8 @@ def read_bert_encoder(
     """Reads a model's folder, or a Hub id through its cache.
 
     Raises:
-      ValueError: if a file is missing or unsupported, or if the model does not state a
-        setting that no option gives; the message names the file or the option.
+      ValueError: if a file is missing or unsupported, or if a setting is given neither
+        by the model nor by an option; the message names the file or the option.
     """
     folder = local_folder(name, "encoder", WEIGHTS + TOKENIZER)
     architecture = read_bert_architecture(folder)
@@ -74,7 +74,8 @@ def load_bert_encoder(
         params = read_bert_params(folder, shapes)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{folder} holds no readable bert encoder ({error}); rebuild the index"
+            f"{folder} does not hold a readable bert encoder ({error}); rebuild "
+            "the index"
         ) from error
     found = bert_fingerprint(params, text, settings)
     if found != expected:

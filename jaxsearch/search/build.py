@@ -1,4 +1,4 @@
-"""Building an index of a corpus file, from the passages to the folder on disk."""
+"""Builds the index of a corpus file and saves it to a folder."""
 
 import time
 from collections.abc import Callable
@@ -37,8 +37,8 @@ def build_index_folder(
 
     Args:
       corpus: any file that `read_passages` reads.
-      encoder: name of the encoder, as in `encoder_named`; or an encoder of your own,
-        as in `encoder_given`, which takes none of the options.
+      encoder: name of the encoder, as in `encoder_named`; or an encoder object, as in
+        `encoder_given`, to which the options do not apply.
       out: folder to write; it must be empty or not exist.
       options: settings of a BERT encoder.
       dims: width of TF-IDF vectors.

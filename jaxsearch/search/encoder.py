@@ -1,6 +1,6 @@
-"""The contract of an encoder, which turns texts into vectors.
+"""The interface of encoders, which turn texts into vectors.
 
-Encoders of this package: `tfidf_encoder`, `bert_encoder`. An encoder of your own is any
+Encoders of this package: `tfidf_encoder`, `bert_encoder`. A custom encoder is any
 object with the members of `Encoder`, given by value (see `encoders`).
 """
 
@@ -20,7 +20,7 @@ class Encoder(Protocol):
     """Turns queries and passages into vectors whose inner product ranks passages.
 
     Vectors have length 1 unless the model was trained otherwise. A text without any
-    known content has the zero vector, and such a query finds nothing. The vector of a
+    known content has the zero vector; as a query it finds nothing. The vector of a
     query must not depend on the other queries of the call; the vector of a passage may
     depend on the other passages by rounding only.
     """
@@ -46,14 +46,14 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class SavableEncoder(Encoder, Protocol):
-    """An encoder of this package, which an index folder contains in full."""
+    """An encoder of this package, which can be saved in an index folder."""
 
     def describe(self) -> dict[str, Any]:
         """Settings and counts so far, as JSON values."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes `encoder.json` and the files that `load` needs to a new folder."""
+        """Writes `encoder.json`, and the files that `load` needs, to a new folder."""
         ...
 
 

@@ -19,7 +19,7 @@ ACCELERATOR_TOKENS = 16_384
 
 
 class Forward:
-    """A network with its parameters on some devices; rows are split over them."""
+    """A network with its parameters on some devices, which share the rows."""
 
     def __init__(self, bert: Bert, params: BertParams, devices: Sequence[jax.Device]):
         mesh = Mesh(np.array(devices), ("rows",), axis_types=(AxisType.Auto,))

@@ -1,4 +1,4 @@
-"""Options of a BERT encoder; this module imports nothing heavy."""
+"""Options of a BERT encoder; this module has only light imports."""
 
 import dataclasses
 from collections.abc import Callable

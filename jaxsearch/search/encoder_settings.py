@@ -23,7 +23,7 @@ _POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """The settings that decide a vector, besides weights and tokenizer."""
+    """The settings that, with weights and tokenizer, determine a vector."""
 
     pooling: str  # one of POOLINGS
     is_normalised: bool  # whether vectors are scaled to length 1

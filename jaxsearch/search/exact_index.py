@@ -13,8 +13,8 @@ from jaxsearch.search.index import Hit
 from jaxsearch.search.index_folder import read_index, write_index
 from jaxsearch.search.passages import Passage, corpus_fingerprint
 
-# Scores equal to this many decimals are a tie: float32 sums in another order differ by
-# less.
+# Scores that are equal to this many decimals are ties: float32 sums in a different
+# order differ by less.
 SCORE_DECIMALS = 6
 
 

@@ -1,4 +1,4 @@
-"""The contract between a search and whatever answers its queries."""
+"""The interface of retrievers, which answer search queries."""
 
 import dataclasses
 import http.client
@@ -9,12 +9,12 @@ from jaxsearch.search.passages import Passage
 
 
 class SearchError(Exception):
-    """The error of a retriever that cannot answer now; its text gives the reason."""
+    """A retriever cannot answer at the moment; the message gives the reason."""
 
 
-# Exceptions of a retriever that is away or overloaded. OSError covers refused and
-# broken connections, timeouts and all of urllib; HTTPException a reply that breaks off.
-# Any other exception is a defect, and passes.
+# Exceptions of a retriever that is unreachable or overloaded. OSError covers refused
+# and broken connections, timeouts and all of urllib; HTTPException covers truncated
+# replies. Any other exception is a defect and is not caught.
 RETRIEVER_ERRORS = (SearchError, OSError, http.client.HTTPException)
 
 
@@ -37,7 +37,7 @@ class Retriever(Protocol):
         """One list of up to k hits for each query, best first.
 
         Raises:
-          SearchError: if it cannot answer now. Errors of a connection (`OSError`,
-            `http.client.HTTPException`) may pass as they are: they count the same.
+          SearchError: if it cannot answer at the moment. Connection errors (`OSError`,
+            `http.client.HTTPException`) are treated in the same way.
         """
         ...

@@ -17,7 +17,7 @@ from jaxsearch.search.scann_index import ScannIndex
 from jaxsearch.search.scann_recall import recall
 
 BATCH_SIZE = 64
-# Shorter sentences are headings and abbreviations more often than not.
+# Shorter sentences are mostly headings and abbreviations.
 MIN_SENTENCE_WORDS = 5
 
 
@@ -32,8 +32,8 @@ def check_index(
     """Recall of a saved index against exact search, and its latency.
 
     Half of the queries are titles, half are sentences from passages. Recall is the
-    share of the k best scores that the index finds. Latencies are in milliseconds and
-    include the encoding of the queries.
+    fraction of the k best scores that the index finds. Latencies are in milliseconds
+    and include the encoding of the queries.
 
     Args:
       folder: the index.
@@ -97,7 +97,7 @@ def sample_queries(
 
 def sentences(passage: Passage) -> list[str]:
     """The sentences of a passage that are long enough to be a query."""
-    # A passage of one line, as in a TSV file, is all text.
+    # A passage with a single line, as in a TSV file, has no title.
     text = passage.text or passage.contents
     found = re.split(r"(?<=[.!?])\s+", text)
     return [part for part in found if len(part.split()) >= MIN_SENTENCE_WORDS]

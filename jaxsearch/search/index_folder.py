@@ -93,7 +93,7 @@ class Manifest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredIndex:
-    """The parts of a folder that all kinds of index have in common.
+    """The parts of an index folder that all kinds of index share.
 
     Attributes:
       vectors: folder with the files of one kind of index.

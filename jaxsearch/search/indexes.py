@@ -23,7 +23,7 @@ def build_index(
 ) -> ScannIndex | ExactIndex:
     """Builds a ScannIndex on Linux, and an ExactIndex where ScaNN has no wheels.
 
-    The `kind` of the result says which.
+    The `kind` of the result is "scann" or "exact".
 
     Raises:
       ValueError: if `scorer` asks for a tree on a platform without ScaNN.

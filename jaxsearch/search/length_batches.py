@@ -19,7 +19,7 @@ def row_lens(max_len: int) -> tuple[int, ...]:
     """Row lengths for which programs are compiled, up to max_len.
 
     They are multiples of 8 up to 128, of 16 up to 256, of 32 up to 512, and so on, so
-    that from 64 tokens on at most an eighth of a row is padding.
+    that at most an eighth of a row of 64 or more tokens is padding.
     """
     lens, step = [], 8
     while not lens or lens[-1] < max_len:
@@ -32,7 +32,7 @@ def row_lens(max_len: int) -> tuple[int, ...]:
 def batches_of_tokens(
     lengths: Sequence[int], max_len: int, *, num_tokens: int, row_multiple: int
 ) -> list[Batch]:
-    """Batches of about equally many tokens, the longest rows first.
+    """Batches with about the same number of tokens, the longest rows first.
 
     The last batch contains the remaining rows. Its number of rows is a power of two
     times `row_multiple`.
@@ -40,7 +40,7 @@ def batches_of_tokens(
     Args:
       lengths: tokens per row.
       max_len: the largest length.
-      num_tokens: tokens of a full batch, padding included.
+      num_tokens: tokens of a full batch, including padding.
       row_multiple: the number of rows of each batch is a multiple of this.
     """
     sizes = np.array(row_lens(max_len))
@@ -61,7 +61,7 @@ def batches_of_tokens(
 def batches_by_length(
     lengths: Sequence[int], max_len: int, *, num_rows: int
 ) -> list[Batch]:
-    """Batches of `num_rows` rows; the shape of a row depends on its own length only."""
+    """Batches of `num_rows` rows; a row's shape depends only on its own length."""
     sizes = np.array(row_lens(max_len))
     own = sizes[np.searchsorted(sizes, np.array(lengths, int))]
     found = []

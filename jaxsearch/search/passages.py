@@ -89,7 +89,7 @@ def write_passages(passages: Sequence[Passage], path: str | Path) -> None:
 
 
 def corpus_fingerprint(passages: Sequence[Passage]) -> str:
-    """Hash (32 hex digits) of all ids and texts, in their order."""
+    """Hash (32 hex digits) of all ids and texts, in order."""
     digest = hashlib.sha256()
     for passage in passages:
         for field in (passage.id.encode(), passage.contents.encode()):

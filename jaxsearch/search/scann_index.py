@@ -28,8 +28,8 @@ from jaxsearch.search.scann_searcher import (
     load_searcher,
 )
 
-# ScaNN is asked for this many candidates beyond k. Among passages that tie at rank k,
-# the first ones of the corpus are returned, not those that ScaNN happened to find.
+# Number of candidates beyond k to request from ScaNN. Among passages that tie at rank
+# k, the first ones of the corpus are returned, not those that ScaNN happened to find.
 NUM_SPARE = 16
 
 
@@ -37,9 +37,9 @@ class ScannIndex:
     """A ScaNN index of one corpus; use `build` or `load`.
 
     The answer to a query does not depend on the other queries of its batch, bit for
-    bit: ScaNN receives one row at a time, on several threads. (As one brute-force
-    batch, the sums are ordered differently: the scores of 32 of 35 hits changed with
-    the batch size.)
+    bit: ScaNN receives one row at a time, on several threads. (In one brute-force
+      batch, sums are in a different order: the scores of 32 of 35 hits changed with the
+      batch size.)
     """
 
     kind: ClassVar[str] = "scann"
@@ -84,9 +84,9 @@ class ScannIndex:
     ) -> "ScannIndex":
         """Encodes the passages and trains ScaNN on their vectors.
 
-        ScaNN's training takes no seed: two trees of the same corpus miss different
-        passages. A saved index always gives the same answers, so runs that are to be
-        compared must share a saved index.
+        ScaNN's training has no seed, so two trees of the same corpus miss different
+        passages. A saved index always gives the same answers; use the same saved index
+        for runs that are to be compared.
 
         Args:
           passages: the corpus.

@@ -14,7 +14,7 @@ from jaxsearch.search.scann_searcher import Searcher
 # Above the promised 0.95, because 200 queries measure recall to about 0.01.
 TARGET_RECALL = 0.97
 NUM_CALIBRATION_QUERIES = 200
-# Scores this close count as equal: sums in another order differ by less.
+# Scores this close are treated as equal: sums in a different order differ by less.
 SCORE_TOLERANCE = 1e-5
 
 
@@ -30,7 +30,7 @@ def calibrate(
     learned dense vectors, neighbours share a cluster; projected TF-IDF vectors are
     nearly orthogonal to each other and need most of the leaves.
     """
-    # Eight queries at a time, because each keeps a score for every passage.
+    # Eight queries at a time, because each one needs a score for every passage.
     exact = np.concatenate(
         [
             np.partition(queries[start : start + 8] @ vectors.T, -RECALL_AT)[
@@ -52,8 +52,8 @@ def recall(
 ) -> float:
     """Share of the k best scores that were found; NaN stands for no passage.
 
-    Scores are compared, not ids, so that finding one of two equal passages instead of
-    the other is not a miss.
+    Scores are compared instead of ids, so that finding one of two equal passages
+    instead of the other is not a miss.
     """
     is_good = found >= exact.min(axis=1, keepdims=True) - SCORE_TOLERANCE
     return float(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-# Brute force over 20,000 x 1,024 numbers takes a few milliseconds and loses nothing.
+# Brute force over 20,000 x 1,024 numbers takes a few milliseconds and is exact.
 MAX_BRUTE_FORCE = 20_000
 RECALL_AT = 5
 

@@ -12,14 +12,14 @@ from jaxsearch.search.scann_scorer import RECALL_AT, BruteForce, Scorer
 
 @runtime_checkable  # for the annotation checks of the tests
 class Searcher(Protocol):
-    """The part of ScaNN's searcher in use. Results are [Q, num_neighbors] arrays."""
+    """The used part of ScaNN's searcher. Results are [Q, num_neighbors] arrays."""
 
     def size(self) -> int:
         """Number of vectors."""
         ...
 
     def set_num_threads(self, num_threads: int) -> None:
-        """Sets the number of threads that work besides the calling thread."""
+        """Sets the number of threads in addition to the calling thread."""
         ...
 
     def search_batched(

@@ -1,6 +1,6 @@
-"""One copy of an index per machine: one process answers the others.
+"""One copy of an index per machine, served by one process to the others.
 
-An index of Wikipedia takes tens of gigabytes; a machine has room for one.
+An index of Wikipedia takes tens of gigabytes, so a machine has room for only one.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ _LOOPBACK = "127.0.0.1"  # queries and passages never leave the machine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerAddress:
-    """Port of a process of this machine that answers queries; `key` admits clients."""
+    """Port of a process on this machine that answers queries; clients need `key`."""
 
     port: int
     key: bytes
 
 
 def serve(retrievers: Sequence[Retriever]) -> ServerAddress:
-    """Answers other processes from daemon threads of this one."""
+    """Answers the queries of other processes in daemon threads."""
     key = secrets.token_bytes(32)
-    # The default of one waiting call makes calls that come together hang for seconds.
+    # With the default backlog of one, simultaneous connections hang for seconds.
     listener = Listener((_LOOPBACK, 0), backlog=128, authkey=key)
     threading.Thread(target=_accept, args=(listener, retrievers), daemon=True).start()
     return ServerAddress(port=listener.address[1], key=key)
@@ -37,7 +37,7 @@ def _accept(listener: Listener, retrievers: Sequence[Retriever]) -> None:
         try:
             client = listener.accept()
         except (OSError, EOFError, AuthenticationError):
-            # The client is gone again, or had another key.
+            # The client has disconnected or has a different key.
             continue
         threading.Thread(target=_answer, args=(client, retrievers), daemon=True).start()
 
@@ -53,7 +53,7 @@ def _answer(client: Connection, retrievers: Sequence[Retriever]) -> None:
 
 
 class SharedIndex:
-    """A retriever whose index another process of this machine holds.
+    """A retriever whose index is held by another process on this machine.
 
     Args:
       address: address of that process.
@@ -68,20 +68,24 @@ class SharedIndex:
         """Returns up to k hits per query, best first.
 
         Raises:
-          SearchError: if the index raises it, or its process breaks off.
-          OSError: if the process is not there.
+          SearchError: if the index raises it, or its process closes the connection.
+          OSError: if the process does not exist.
         """
         address = (_LOOPBACK, self._address.port)
         try:
-            # One connection per batch: it takes a millisecond, and abandoned calls do
-            # not delay the next ones.
+            # One connection per batch: connecting takes a millisecond, and abandoned
+            # calls do not delay later ones.
             with Client(address, authkey=self._address.key) as connection:
                 connection.send((self._number, list(queries), k))
                 answer = connection.recv()
         except EOFError as error:
-            raise SearchError("the process that holds the index broke off") from error
+            raise SearchError(
+                "the process that holds the index closed the connection"
+            ) from error
         except AuthenticationError as error:
-            raise SearchError("the process that holds the index refused") from error
+            raise SearchError(
+                "the process that holds the index refused the key"
+            ) from error
         if isinstance(answer, str):
             raise SearchError(answer)
         return answer

@@ -117,7 +117,7 @@ def test_what_cannot_be_shared_out_is_not_resumed(source):
     one = QuestionStream(source, seed=3)
     one.next_batch(5)
     two = QuestionStream(source, seed=3, process_index=0, process_count=2)
-    with pytest.raises(ValueError, match="does not divide by 2 processes"):
+    with pytest.raises(ValueError, match="is not divisible by 2 processes"):
         two.restore(one.state())
 
 

@@ -230,7 +230,7 @@ def test_forged_passages_are_shown_as_written_by_the_policy():
         ("reserch", "cannot be read: unknown name .reserch"),
         ("no.such:TASK", "cannot be imported"),
         ("jaxsearch.protocol:RESEARCH", "RESEARCH to be a Task, got ReSearch"),
-        (None, "names no task, but None"),
+        (None, "does not name a task, but has None"),
     ],
 )
 def test_without_its_protocol_a_rollout_is_shown_unmarked(run_folder, task, note):

@@ -53,7 +53,7 @@ def test_the_failure_of_an_index_is_told():
 
 
 def test_a_defect_there_breaks_off_here():
-    with pytest.raises(SearchError, match="broke off"):
+    with pytest.raises(SearchError, match="closed the connection"):
         SharedIndex(serve([Defective()]), 0).search(["a"], 1)
 
 
