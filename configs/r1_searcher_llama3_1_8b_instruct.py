@@ -1,9 +1,9 @@
 """R1-Searcher with Llama-3.1-8B-Instruct as its code trains it: two stages.
 
 Paper      R1-Searcher (arXiv:2503.05592) and its code for Llama. Stage 1: 350
-           questions, 15 per step, GRPO's advantages; it gives 1 for a right answer (else
+           questions, 15 per step, GRPO's advantages; reward 1 for a right answer (else
            -1), 0.5 for searching, 0.5 for the format. Stage 2: 8,148 questions, 65 per
-           step, REINFORCE++ with the group's mean as baseline; it gives F1, less 1 for a
+           step, REINFORCE++ with the group's mean as baseline; reward F1, less 1 for a
            wrong format. Both: 16 answers per question, 4 updates per step, KL (k1)
            0.0001 in the reward, clip 0.2, 3 passages per search, 8 searches, turns of
            512 tokens, temperature 1, top-p 0.95, learning rate 2e-6 to a tenth in a
