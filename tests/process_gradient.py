@@ -59,15 +59,15 @@ def main(data: int, fsdp: int, tensor: int, path: str) -> None:
         ),
         activation_sharding=activation_sharding(mesh),
     )
-    places = shardings(mesh, transformer.logical_axes, transformer.shapes)
+    param_shardings = shardings(mesh, transformer.logical_axes, transformer.shapes)
     updater = Updater(
         forward=transformer.hidden,
         head=transformer.head,
         objective=PolicyObjective(kl_weight=0.1, entropy_weight=0.01),
         optimizer=make_optimizer(OptimizerConfig(learning_rate=1e-3), 10),
-        head_sharding=head_sharding(mesh, places[transformer.head_name]),
+        head_sharding=head_sharding(mesh, param_shardings[transformer.head_name]),
     )
-    params = jax.jit(transformer.init, out_shardings=places)(jax.random.key(0))
+    params = jax.jit(transformer.init, out_shardings=param_shardings)(jax.random.key(0))
     state = begin_stage(params, updater.optimizer, needs_reference=True)
     batches = [
         put_batch(mesh, batch)

@@ -43,7 +43,7 @@ def test_every_parameter_of_a_decoder_goes_where_its_axes_say(mesh, has_tied_hea
             has_tied_head=has_tied_head,
         )
     )
-    places = shardings(mesh, transformer.logical_axes, transformer.shapes)
+    param_shardings = shardings(mesh, transformer.logical_axes, transformer.shapes)
     expected = {
         "embedding": P("tensor", "fsdp"),
         "norm": {"scale": P("fsdp")},
@@ -68,19 +68,23 @@ def test_every_parameter_of_a_decoder_goes_where_its_axes_say(mesh, has_tied_hea
     }
     if not has_tied_head:
         expected["head"] = P("tensor", "fsdp")
-    assert jax.tree.map(lambda place: place.spec, places) == expected
-    assert all(place.mesh == mesh for place in jax.tree.leaves(places))
+    assert jax.tree.map(lambda sharding: sharding.spec, param_shardings) == expected
+    assert all(s.mesh == mesh for s in jax.tree.leaves(param_shardings))
     # Half the vocabulary, half the width: a quarter on each device.
-    assert places["embedding"].shard_shape((48, 32)) == (24, 16)
+    assert param_shardings["embedding"].shard_shape((48, 32)) == (24, 16)
 
 
 def test_an_axis_of_one_device_is_not_named():
     """As XLA names its outputs: the same name, no second compilation."""
     mesh = make_mesh(MeshShape(fsdp=8))
-    places = shardings(mesh, {"head": ("vocab", "embed")}, {"head": shape_of(8, 8)})
-    assert places["head"].spec == P(None, "fsdp")
-    places = shardings(mesh, {"head": ("embed", "vocab")}, {"head": shape_of(8, 8)})
-    assert places["head"].spec == P("fsdp")
+    param_shardings = shardings(
+        mesh, {"head": ("vocab", "embed")}, {"head": shape_of(8, 8)}
+    )
+    assert param_shardings["head"].spec == P(None, "fsdp")
+    param_shardings = shardings(
+        mesh, {"head": ("embed", "vocab")}, {"head": shape_of(8, 8)}
+    )
+    assert param_shardings["head"].spec == P("fsdp")
 
 
 def test_rows_are_spread_over_data_and_fsdp(mesh):

@@ -30,14 +30,14 @@ def fingerprint(params: Any) -> str:
 @jax.jit
 def _checksum(array: Array) -> UInt32[Array, ""]:
     """Sum mod 2^32 over a float array of a hash of each number's bits and position."""
-    place = jnp.zeros(array.shape, jnp.uint32)
+    flat_index = jnp.zeros(array.shape, jnp.uint32)
     for axis, size in enumerate(array.shape):
         here = jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis)
-        place = place * jnp.uint32(size % 2**32) + here
+        flat_index = flat_index * jnp.uint32(size % 2**32) + here
     bits = jax.lax.bitcast_convert_type(array.astype(jnp.float32), jnp.uint32)
     # Mixed before the sum, in which an even number of flipped signs would cancel.
     # The constants are those of MurmurHash3's last step, which is a bijection.
-    mixed = bits ^ (place * jnp.uint32(0x9E3779B1))
+    mixed = bits ^ (flat_index * jnp.uint32(0x9E3779B1))
     mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
     mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
     return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)

@@ -190,7 +190,7 @@ def latest_params(run: Run) -> Params:
     """
     lora = run.transformer.lora
     wanted = jax.tree.map(
-        lambda shape, place: shape.update(sharding=place),
+        lambda shape, sharding: shape.update(sharding=sharding),
         run.transformer.shapes,
         run.param_shardings,
     )

@@ -348,12 +348,12 @@ transformer = Transformer(
 def loss(params, *rows):
     return jnp.sum(transformer.hidden(params, *rows).astype(jnp.float32) ** 2)
 
-def placed(shape, place):
-    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
+def sharded(shape, sharding):
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
-places = shardings(mesh, transformer.logical_axes, transformer.shapes)
-params = jax.tree.map(placed, transformer.shapes, places)
-rows = placed(jax.ShapeDtypeStruct((4, 300), jnp.int32), row_sharding(mesh))
+param_shardings = shardings(mesh, transformer.logical_axes, transformer.shapes)
+params = jax.tree.map(sharded, transformer.shapes, param_shardings)
+rows = sharded(jax.ShapeDtypeStruct((4, 300), jnp.int32), row_sharding(mesh))
 program = jax.jit(jax.grad(loss)).lower(params, rows, rows).compile().as_text()
 calls = [line for line in program.splitlines() if "tpu_custom_call" in line]
 # Each device: 2 of 4 rows, 7 of 14 heads, rows padded to 384.

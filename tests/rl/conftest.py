@@ -1,4 +1,4 @@
-"""Reference values, and a count of compilations."""
+"""Fixtures: reference values and a list of compilations."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ VECTORS = Path(__file__).parents[1] / "data" / "conformance_losses.json.gz"
 
 @pytest.fixture(scope="session")
 def vectors():
-    """Cases of a reference function: inputs and expected values as arrays."""
+    """Loads the cases of a reference function: inputs and expected values as arrays."""
     functions = json.loads(gzip.open(VECTORS).read())
 
     def parsed(value, dtype):
@@ -41,7 +41,7 @@ def vectors():
 
 @pytest.fixture
 def compilations():
-    """A list that grows by one with every program that XLA compiles."""
+    """A list with one entry for every program that XLA compiles."""
     durations = []
 
     def listen(event, duration, **_):

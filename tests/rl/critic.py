@@ -1,6 +1,6 @@
-"""PPO's parts, for those who bring a critic; no recipe here trains one.
+"""The parts of PPO that need a critic; no task of this package trains one.
 
-Observations are skipped: a token's successor is the next token that the policy
+Observations are skipped: the successor of a token is the next token that the policy
 sampled. (ReSearch's and Search-R1's code bootstraps from values of retrieved tokens.)
 """
 
@@ -17,7 +17,7 @@ def gae(
     gamma: float = 1.0,
     lam: float = 1.0,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
-    """Generalised advantages, not normalised, and returns; one rollout a row.
+    """Generalised advantages (not normalised) and returns, one rollout per row.
 
     0 where not is_policy. Source: Schulman et al. 2015 (arXiv:1506.02438), equation
     16.
@@ -46,9 +46,9 @@ def value_loss(
     *,
     clip: float,
 ) -> tuple[Float[Array, "M T"], Bool[Array, "M T"]]:
-    """Half the squared error, the worse of it and that of a clipped step; where it is.
+    """Half the squared error, or that of the clipped value if larger, and where it is.
 
-    0 where not is_policy. Source: PPO as verl and OpenRLHF run it; the paper
+    0 where not is_policy. Source: PPO as implemented in verl and OpenRLHF; the paper
     (arXiv:1707.06347) does not clip values.
     """
     clipped = jnp.clip(values, old_values - clip, old_values + clip)
@@ -60,7 +60,7 @@ def value_loss(
 def adapted_kl_weight(
     weight: float, kl: float, *, target: float, horizon: float, num_rollouts: int
 ) -> float:
-    """The weight of KL in the reward for the next step, after a step that had `kl`.
+    """The weight of the KL in the reward of the next step, given the last step's `kl`.
 
     Source: Ziegler et al. 2019 (arXiv:1909.08593), section 2.2.
     """

@@ -1,4 +1,4 @@
-"""Advantages within a group."""
+"""Tests of the advantage estimators."""
 
 import math
 
@@ -17,7 +17,7 @@ def test_one_success_in_five_by_hand():
     loser = -0.2 / math.sqrt(0.2)
     expected = [[loser, winner, loser, loser, loser]]
     expected.append([-x for x in expected[0]])
-    # eps = 1e-6 beside a std of 0.45
+    # eps = 1e-6 is small compared with a std of 0.45.
     np.testing.assert_allclose(group_relative(rewards), expected, rtol=5e-6)
 
 
@@ -33,10 +33,10 @@ def groups_of(cases):
 
 
 def test_equal_to_the_reference(vectors):
-    """But for groups of one (refused here) and of equal rewards (exactly 0 here).
+    """Equal except for groups of one (errors here) and equal rewards (0 here).
 
-    ReSearch leaves rounding noise over eps to an equal group, up to 0.06 in float32
-    for some sizes; one that carries no signal must not move the policy.
+    In ReSearch's code a group of equal rewards gets rounding noise divided by eps, up
+    to 0.06 in float32 for some sizes. Without a signal the policy must not change.
     """
     num_groups = {"same": 0, "one": 0, "other": 0}
     cases = vectors("research_grpo_advantage")
@@ -64,7 +64,7 @@ def test_equal_to_the_reference(vectors):
 @pytest.mark.parametrize("size", [5, 6, 7, 16])
 @pytest.mark.parametrize("reward", [0.1, 0.6, 2 / 3, 1e6])
 def test_an_equal_group_carries_no_signal_at_all(size, reward):
-    """The float32 mean of equal numbers is not always that number."""
+    """The float32 mean of equal numbers is not always exactly that number."""
     rewards = jnp.full((1, size), reward, jnp.float32)
     assert (group_relative(rewards) == 0.0).all()
     assert (jax.jit(group_relative)(rewards) == 0.0).all()
@@ -85,7 +85,7 @@ def test_a_reward_that_is_not_finite_is_refused_by_its_group(bad):
     rewards = jnp.array([[0.0, 1.0], [bad, bad], [1.0, 0.0]])
     with pytest.raises(ValueError, match=r"must be finite, got .* in group 1"):
         group_relative(rewards)
-    # Inside a program it cannot be looked at: it stays visible.
+    # A compiled program cannot raise, so the result is NaN.
     is_nan = jnp.isnan(jax.jit(group_relative)(rewards))
     assert is_nan.tolist() == [[False, False], [True, True], [False, False]]
 
@@ -104,7 +104,7 @@ def test_a_group_is_as_if_those_not_kept_had_never_been():
 
 
 def test_a_reward_that_is_not_kept_moves_no_baseline_by_hand():
-    """Of 1, 0 and a dropped 0: mean 1/2, sample std sqrt(1/2), not 1/3, sqrt(1/3)."""
+    """1, 0 and a dropped 0: mean 1/2, sample std sqrt(1/2), not 1/3, sqrt(1/3)."""
     rewards = jnp.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     is_kept = jnp.array([[True, True, False], [True, False, False], [False] * 3])
     side = 0.5 / math.sqrt(0.5)
@@ -112,7 +112,7 @@ def test_a_reward_that_is_not_kept_moves_no_baseline_by_hand():
     for function in (group_relative, jax.jit(group_relative)):
         advantages = np.asarray(function(rewards, is_kept))
         np.testing.assert_allclose(advantages, expected, rtol=5e-6)
-        assert (advantages[1:] == 0.0).all()  # one that is left, or none: no signal
+        assert (advantages[1:] == 0.0).all()  # one answer left, or none: no signal
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

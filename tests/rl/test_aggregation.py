@@ -1,4 +1,4 @@
-"""Weights of tokens, and what they are divided by, by hand."""
+"""Aggregation weights and divisors, computed by hand."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ NUM_TOKENS = np.array([4, 1, 0])
 
 
 def mean_of(aggregation, losses):
-    """Of rollouts whose tokens all have the same loss."""
+    """The aggregated loss of rollouts whose tokens all have the same loss."""
     weights, divisor = aggregation(NUM_TOKENS, max_len=10)
     return float((weights * NUM_TOKENS * np.array(losses)).sum() / divisor)
 

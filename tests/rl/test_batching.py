@@ -1,4 +1,4 @@
-"""Rows of finished rollouts, cut into microbatches."""
+"""Splitting the rows of finished rollouts into microbatches."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from jaxsearch.rl.rows import TrainRow
 
 
 def row(length, *, value=1, first_policy=1):
-    """A row whose tokens all are `value`, sampled from `first_policy` on."""
+    """A row whose tokens are all `value`, sampled from `first_policy` on."""
     return TrainRow(
         tokens=np.full(length, value, np.int32),
         loss_mask=np.arange(length) >= first_policy,
@@ -19,7 +19,7 @@ def row(length, *, value=1, first_policy=1):
 
 
 def lengths_of(batch):
-    """Tokens of each row of a batch."""
+    """Number of tokens in each row of a batch."""
     return (batch.segments > 0).sum(axis=1).tolist()
 
 
@@ -50,7 +50,7 @@ def test_every_row_is_in_exactly_one_batch_whole_and_padded():
 
 
 def test_rows_go_to_the_shortest_length_that_holds_them():
-    """At most 32 tokens a batch: 8 rows of 4, 4 of 8, 2 of 16; one shape a length."""
+    """At most 32 tokens per batch: 8 rows of 4 tokens, 4 of 8, 2 of 16."""
     batches = cut([3, 4, 5, 8, 9, 16, 16], row_lens=[4, 8, 16], max_tokens=32)
     shapes = [batch.tokens.shape for batch in batches]
     assert shapes == [(8, 4), (4, 8), (2, 16), (2, 16)]
@@ -61,14 +61,14 @@ def test_rows_go_to_the_shortest_length_that_holds_them():
 def test_rows_are_a_multiple_of_the_devices_that_share_them():
     batches = cut([16] * 5, row_lens=[16], max_tokens=100, row_multiple=4)
     assert [batch.tokens.shape for batch in batches] == [(4, 16), (4, 16)]
-    # Even where that is more tokens than asked for.
+    # Even if that is more than max_tokens.
     (batch,) = cut([16], row_lens=[16], max_tokens=8, row_multiple=4)
     assert batch.tokens.shape == (4, 16)
     assert lengths_of(batch) == [16, 0, 0, 0]
 
 
 def test_packed_rows_share_a_row_whole_and_in_order():
-    """First fit, the longest first: 9 + 7, 8 + 5 + 3, 6 + 6 + 2 + 2 in rows of 16."""
+    """First fit, longest rows first: 9 + 7, 8 + 5 + 3, 6 + 6 + 2 + 2 in rows of 16."""
     lengths = (6, 2, 9, 5, 7, 3, 8, 6, 2)
     rows = [row(length, value=i + 1) for i, length in enumerate(lengths)]
     (batch,) = microbatches(rows, row_lens=[16], max_tokens=64, is_packed=True)
@@ -96,7 +96,7 @@ def test_packed_rows_share_a_row_whole_and_in_order():
 
 
 def test_rows_that_fill_little_go_to_a_shorter_length():
-    """Packed too: 16 together, and 3 that are left over."""
+    """With packing too: 16 tokens together, and 3 left over."""
     options = {"row_lens": [4, 16], "max_tokens": 16, "is_packed": True}
     shapes = [batch.tokens.shape for batch in cut([10, 6, 3], **options)]
     assert shapes == [(4, 4), (1, 16)]
@@ -112,7 +112,7 @@ def test_a_row_that_fits_nowhere_is_refused():
 
 
 def test_a_first_token_that_counts_is_refused():
-    """Nothing predicts it: it would be weighed, and have no loss."""
+    """No token predicts it, so it would have a weight but no loss."""
     rows = [row(4, first_policy=0)]
     with pytest.raises(ValueError, match="first token of a row cannot count"):
         list(microbatches(rows, row_lens=[4], max_tokens=4))

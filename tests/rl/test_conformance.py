@@ -1,6 +1,6 @@
-"""Every other reference value of `conformance_losses`: 246 cases in all.
+"""The remaining reference values of `conformance_losses`; 246 cases in total.
 
-Where ours differs on purpose, the test says how and why.
+Where our result differs on purpose, the test's docstring explains how and why.
 """
 
 import jax
@@ -41,7 +41,7 @@ COUNTED_HERE = {
 }
 
 
-# How verl normalises; the defaults are R1-Searcher's.
+# verl's normalisation; the defaults are those of R1-Searcher.
 VERL = {"ddof": 1, "min_variance": 0.0, "added_variance": 1e-8}
 
 
@@ -52,7 +52,7 @@ def test_no_function_of_the_reference_is_left_out(vectors):
 
 
 def by_groups(estimate, rewards, index, **options):
-    """An estimator of whole groups, on groups of any size."""
+    """Applies an estimator of whole groups to groups of different sizes."""
     advantages = np.zeros(len(rewards))
     for group in np.unique(index):
         members = index == group
@@ -63,7 +63,7 @@ def by_groups(estimate, rewards, index, **options):
 
 
 def is_alone_or_equal(rewards, index):
-    """Rows whose group carries no signal: of one, or of equal rewards."""
+    """Rows whose group carries no signal: groups of one, or of equal rewards."""
     return np.array([np.unique(rewards[index == group]).size == 1 for group in index])
 
 
@@ -80,10 +80,11 @@ GROUPED = {
 
 @pytest.mark.parametrize("name", GROUPED)
 def test_advantages_within_groups(vectors, name):
-    """But for groups of one, which keep their raw reward there, and of equal rewards.
+    """Equal except for groups of one (raw rewards there) and equal rewards.
 
-    Neither says anything about the policy: here a group of one is refused, and equal
-    rewards are exactly 0, where float32 leaves rounding noise over eps there.
+    Neither carries information about the policy. Here a group of one is an error, and
+      the advantage of equal rewards is exactly 0; there it is rounding noise divided by
+      eps.
     """
     for _, dtype, given, expected, tol in vectors(name):
         mask = given["response_mask" if "verl" in name else "eos_mask"] > 0
@@ -120,11 +121,11 @@ def returns_of(given, mask):
 
 
 def test_reinforce_plus_plus(vectors):
-    """ReSearch's code starts the return anew before every hole in the mask.
+    """ReSearch's code restarts the return before every hole in the mask.
 
-    What a policy wrote before its last search then never hears of the answer. Ours
-    carries the return past observations, as verl does, so cases of ReSearch's with
-    holes are compared where no hole follows.
+    Tokens before the last search then get no reward for the answer. We carry the return
+    past observations, as verl does, so ReSearch's cases with holes are compared only
+    where no hole follows.
     """
     num_with_holes = 0
     for name, key in (
@@ -133,7 +134,7 @@ def test_reinforce_plus_plus(vectors):
     ):
         for case, dtype, given, expected, tol in vectors(name):
             mask = given[key] > 0
-            # A reward at a place that does not count is read by neither.
+            # Neither reads a reward at a position that does not count.
             with jax.enable_x64(dtype == np.float64):
                 returns = np.asarray(returns_of(given, mask))
                 [advantages] = whitened(
@@ -181,10 +182,10 @@ def test_remax(vectors):
     ("name", "key"), [("verl_main_gae", "response_mask"), ("research_gae", "eos_mask")]
 )
 def test_generalised_advantages(vectors, name, key):
-    """ReSearch's code bootstraps from every value, past the end and over observations.
+    """ReSearch's code bootstraps from every value, including observations and padding.
 
-    What a critic says of text that the policy did not write then moves the policy;
-    ours skips it, as verl's newer code. The same sums come out where all counts.
+    The critic's values of text that the policy did not write then affect the policy. We
+    skip them, as verl's newer code does. The sums agree where every token counts.
     """
     for case, dtype, given, expected, tol in vectors(name):
         mask = given[key] > 0
@@ -209,7 +210,7 @@ def gradient_of(total, logprobs):
 
 
 def in_float64(aggregation, num_tokens, max_len=0):
-    """Its weights, which are float32, as precise as the reference's."""
+    """An aggregation with float64 weights, as precise as the reference."""
     weights, divisor = aggregation(num_tokens, max_len=max_len)
     if aggregation is sequence_mean:
         np.testing.assert_allclose(weights * np.maximum(num_tokens, 1), 1.0, rtol=1e-6)
@@ -258,7 +259,7 @@ def test_dual_clip_with_every_aggregation(vectors):
 
 
 def test_r1_searchers_policy_loss(vectors):
-    """A row that the policy did not write: NaN there, no part of the mean here."""
+    """A row without policy tokens is NaN there, and not part of the mean here."""
     num_empty = 0
     for case, dtype, given, expected, tol in vectors("r1_searcher_policy_loss"):
         mask = given["retrieve_mask"] > 0
@@ -319,7 +320,7 @@ def test_kl_of_verl(vectors):
 
 
 def test_kl_of_r1_searcher(vectors):
-    """Its k3 has no bound; ours holds the log-ratio at 20 before exp can overflow."""
+    """Its k3 has no bound; ours clips the log-ratio at 20 against overflow."""
     for case, _, given, expected, tol in vectors("r1_searcher_approx_kl"):
         args = [
             jnp.asarray(given["log_probs"]),
@@ -337,7 +338,7 @@ def test_kl_of_r1_searcher(vectors):
 
 
 def test_aggregation(vectors):
-    """Sums of tokens are undivided there; where nothing counts, NaN there and here."""
+    """Token sums are not divided there; if no token counts, both are NaN."""
     for case, dtype, given, expected, tol in vectors("verl_main_agg_loss"):
         mode, mask = given["loss_agg_mode"], given["loss_mask"] > 0
         num_tokens = mask.sum(axis=1)
@@ -346,8 +347,8 @@ def test_aggregation(vectors):
         if mode != "token-sum":
             weights, divisor = in_float64(VERL_MODES[mode], num_tokens, max_len)
         if case.endswith("_global"):
-            # A part of an update: divided by the whole's count, times the processes
-            # that later take the mean.
+            # Part of an update: divided by the count of the whole update, times the
+            # number of processes that later take the mean.
             whole = given.get("batch_num_tokens", given.get("global_batch_size"))
             divisor = divisor if whole is None else whole / given["dp_size"]
         with jax.enable_x64(dtype == np.float64):
@@ -402,7 +403,7 @@ def padded(rows, fill=0.0):
 
 
 def test_normalisation_over_the_buffer_of_r1_searcher(vectors):
-    """Masked places get -mean / std there (its loss masks them) and 0 here."""
+    """Masked positions get -mean / std there (the loss masks them) and 0 here."""
     for case, _, given, expected, tol in vectors("r1_searcher_global_normalize"):
         mask = padded(given["retrieve_mask"]) > 0
         values = jnp.asarray(padded(given["advantages"]))
@@ -412,7 +413,7 @@ def test_normalisation_over_the_buffer_of_r1_searcher(vectors):
 
 
 def test_kl_in_the_reward(vectors):
-    """Token by token, with Search-R1's controllers of its weight."""
+    """KL per token, with Search-R1's controllers of its weight."""
     for case, dtype, given, expected, tol in vectors("search_r1_apply_kl_penalty"):
         mask = given["info_mask"] > 0
         controller = given["controller"]
@@ -460,9 +461,9 @@ def shaped(given):
 
 
 def test_r1_searchers_shaping(vectors):
-    """Its std + 1e-9 turns the rounding of equal rewards into advantages of about 1.
+    """Its std + 1e-9 turns rounding of equal rewards into advantages of about 1.
 
-    Ours are exactly 0: such a group says nothing.
+    Ours are exactly 0, because the group carries no signal.
     """
     for case, _, given, expected, tol in vectors("r1_searcher_reward_shaping"):
         found = shaped(given)
@@ -475,7 +476,7 @@ def test_r1_searchers_shaping(vectors):
 
 
 def kl_returns(advantages, kl, mask, weight, gamma):
-    """Returns as a stage computes them: reward at the end, KL on the way."""
+    """Returns as computed in a stage: reward at the end, KL at every token."""
     ends = np.zeros(mask.shape, np.float32)
     ones = jnp.ones(mask.shape, jnp.int32)
     kl = jnp.asarray(kl, jnp.float32)
@@ -488,7 +489,7 @@ def kl_returns(advantages, kl, mask, weight, gamma):
 
 
 def over_policy_tokens(advantages, kl, mask, weight, gamma):
-    """The same by a loop, as if retrieved tokens were not there."""
+    """The same with a loop that leaves out retrieved tokens."""
     returns = np.zeros(mask.shape)
     for row, (advantage, counted) in enumerate(zip(advantages, mask, strict=True)):
         after = None
@@ -499,7 +500,7 @@ def over_policy_tokens(advantages, kl, mask, weight, gamma):
 
 
 def r1_case(given):
-    """Shaped and clipped rewards, KL, mask, its weight, gamma."""
+    """Shaped and clipped rewards, KL, mask, KL weight and gamma."""
     mask = padded([np.asarray(row) for row in given["retrieve_mask"]]) > 0
     low, high = given["reward_clip_range"]
     if "kl" in given:
@@ -516,10 +517,9 @@ def r1_case(given):
 
 
 def counts_observations(given, mask):
-    """Whether its gamma, which counts every token, passes over retrieved ones.
+    """Whether discounting, which counts every token there, passes retrieved tokens.
 
-    Ours counts only the policy's. With gamma 1, which is what R1-Searcher runs with,
-    both are the same.
+    We count only policy tokens. With gamma 1, R1-Searcher's setting, both agree.
     """
     lengths = np.array([len(row) for row in given["retrieve_mask"]])
     return float(given["gamma"]) != 1.0 and (mask.sum(axis=1) < lengths).any()
@@ -555,7 +555,7 @@ def test_r1_searchers_pipeline(vectors):
 
 
 def trl_weights(given, mask):
-    """Weights and divisor of TRL's loss types, by our names for them."""
+    """Weights and divisor of TRL's loss types, by our names."""
     num_tokens = mask.sum(axis=1)
     if given["loss_type"] == "grpo":
         return 1.0 / np.maximum(num_tokens, 1), float(len(mask))
@@ -565,7 +565,7 @@ def trl_weights(given, mask):
 
 
 def test_losses_of_trl(vectors):
-    """Its dapo divides by the tokens of all processes, in one it is a token mean."""
+    """Its "dapo" divides by the tokens of all processes; in one, a token mean."""
     log_ratios = {"token": token_log_ratio, "sequence": sequence_log_ratio}
     for case, dtype, given, expected, tol in vectors("trl_grpo_loss"):
         mask = (given["completion_mask"] * given["tool_mask"]) > 0

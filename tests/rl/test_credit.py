@@ -1,4 +1,4 @@
-"""The contract of advantage estimators, and credit per turn down to the gradient."""
+"""The interface of advantage estimators, and credit per turn down to the gradient."""
 
 import dataclasses
 import functools
@@ -93,7 +93,7 @@ def test_a_value_that_is_not_finite_is_refused_by_its_question(step, bad):
 
 @requires(rollouts=True, min_group_size=1)
 def last_turn_only(rewards, is_kept, rollouts):
-    """The reward, for the last turn of each rollout."""
+    """Assigns the reward to the last turn of each rollout."""
     num_turns = rollouts.num_turns
     assert num_turns.tolist() == [[3, 2], [2, 2]]
     assert len(rollouts.trajectories) == len(rollouts.outcomes) == 4
@@ -120,7 +120,7 @@ def test_a_turns_value_is_that_of_its_tokens_alone(step):
 
 
 def gradient_of_hidden(trajectory, advantages):
-    """Gradients of each position's hidden state, which are the parameters."""
+    """Gradients of the hidden states, which are the parameters here."""
     row = rollout_row(trajectory, token_advantages(trajectory, advantages))
     [batch] = microbatches([row], row_lens=[16], max_tokens=16)
     key = jax.random.key(0)

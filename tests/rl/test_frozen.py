@@ -1,4 +1,4 @@
-"""Updates of adapters: the weights beside them are read, and nothing else."""
+"""Updates of adapters: the frozen weights are read and never changed."""
 
 import dataclasses
 import functools
@@ -49,7 +49,7 @@ OBJECTIVE = PolicyObjective(kl_weight=0.1, entropy_weight=0.01)
 
 @pytest.fixture(scope="module")
 def params():
-    """On the host: weights, and adapters that change something already."""
+    """Weights, and adapters that already change the output, on the host."""
     made = jax.device_get(jax.jit(TRANSFORMER.init)(jax.random.key(0)))
     frozen, trained = split(LORA, made)
     rng = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def num_bytes(tree):
 
 @pytest.fixture(scope="module")
 def updated(params, batch):
-    """Two updates on one device: the frozen weights, the states between."""
+    """Two updates on one device: the frozen weights and the states in between."""
     frozen, trained = map(on_device, params)
     updater = updater_of(frozen)
     states = [begin_stage(trained, OPTIMIZER, needs_reference=True)]
@@ -119,7 +119,7 @@ def test_only_adapters_are_trained_and_remembered(params, updated):
 
 
 def test_an_optimizer_of_adapters_is_small(params, updated):
-    """Two moments and one reference of what is trained, and three counters."""
+    """Two moments and a reference of the trained part, and three counters."""
     frozen, (start, _, _), _ = updated
     adapters = num_bytes(start.params)
     assert num_bytes(start.opt_state) <= 2 * adapters + 16
@@ -137,7 +137,7 @@ def test_the_reference_is_the_policy_as_it_was(updated):
 
 
 def test_a_step_is_adamw_on_adapters_alone(params, batch, updated):
-    """Clipping and weight decay know of nothing else."""
+    """Clipping and weight decay apply only to the adapters."""
     _, (start, first, _), _ = updated
     frozen, trained = map(on_device, params)
     updater = updater_of(frozen)
@@ -146,7 +146,7 @@ def test_a_step_is_adamw_on_adapters_alone(params, batch, updated):
     assert sums.keys() == {"adapters"}
     grads = jax.tree.map(lambda x: x / metrics["loss"].weight, sums)
     norm = optax.tree.norm(grads)
-    assert norm > 2 * CONFIG.max_grad_norm  # clipping is part of it
+    assert norm > 2 * CONFIG.max_grad_norm  # so the gradient is clipped
     adamw = optax.adamw(1e-2, b1=0.9, b2=0.999, weight_decay=0.01)
     grads = jax.tree.map(lambda g: g * CONFIG.max_grad_norm / norm, grads)
     moves, _ = adamw.update(grads, adamw.init(trained), trained)
@@ -158,7 +158,7 @@ def test_a_step_is_adamw_on_adapters_alone(params, batch, updated):
 
 
 def products_of_the_head(frozen, trained, batch):
-    """Products and sums of the head's shape in the program of a microbatch."""
+    """Products and sums with the head's shape in the program of a microbatch."""
     updater = updater_of(frozen)
     state = begin_stage(trained, OPTIMIZER, needs_reference=True)
     program = updater.gradient.accumulate.lower(
@@ -169,15 +169,15 @@ def products_of_the_head(frozen, trained, batch):
 
 
 def test_no_gradient_of_the_head_is_computed(params, batch):
-    """Its rule is our own and gives one always: the compiler must see it unused."""
+    """Our custom rule always returns one, so the compiler must remove it as unused."""
     frozen, trained = map(on_device, params)
-    assert products_of_the_head({}, frozen | trained, batch)  # what is looked for
+    assert products_of_the_head({}, frozen | trained, batch)  # the test can fail
     assert not products_of_the_head(frozen, trained, batch)
 
 
 @pytest.mark.slow
 def test_eight_devices_change_nothing(params, batch, compilations):
-    """Gradient, where everything lies, and no second compilation."""
+    """Same gradient, expected shardings, and no second compilation."""
     one = updater_of(on_device(params[0]))
     state = begin_stage(on_device(params[1]), OPTIMIZER, needs_reference=True)
     expected = jax.device_get(one.gradient_sums(state, [batch])[0])

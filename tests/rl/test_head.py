@@ -1,4 +1,4 @@
-"""The chunked head against full logits; what it reads, and what it never builds."""
+"""The chunked head against full logits: values, unread inputs, array sizes."""
 
 import functools
 import math
@@ -20,7 +20,7 @@ AXES = (AxisType.Auto,) * 3
 
 
 def full_logprobs(hidden, head, tokens, loss_mask, temperature):
-    """The same by a softmax over all positions, for autodiff to derive."""
+    """The same by a softmax over all positions, differentiated by autodiff."""
     logps = jax.nn.log_softmax(hidden[:, :-1] @ head.T / temperature, axis=-1)
     chosen = jnp.take_along_axis(logps, tokens[:, 1:, None], axis=-1)[..., 0]
     entropy = -jnp.sum(jnp.exp(logps) * logps, axis=-1)
@@ -34,12 +34,12 @@ def inputs(seed, dtype=jnp.float32):
         jax.random.normal(keys[0], (M, T, D), dtype),
         jax.random.normal(keys[1], (V, D), dtype),
         jax.random.randint(keys[2], (M, T), 0, V),
-        jax.random.uniform(keys[3], (2, M, T)),  # weights of a scalar
+        jax.random.uniform(keys[3], (2, M, T)),  # weights of the scalar
     )
 
 
 def value_and_grads(function, hidden, head, tokens, loss_mask, temperature, weights):
-    """A scalar of both outputs, its gradients, and the outputs."""
+    """A scalar computed from both outputs, its gradients, and the outputs."""
 
     @jax.jit
     def scalar(hidden, head):
@@ -64,7 +64,7 @@ def mask(kind):
     return jnp.asarray(loss_mask)
 
 
-# Positions of a chunk, of all 36: 2, 15 (3 chunks, the last one short), 12, 36.
+# Chunk sizes for 36 positions: 2, 15 (3 chunks, the last one short), 12, 36.
 @pytest.mark.parametrize(
     ("kind", "chunk", "temperature"),
     [
@@ -90,7 +90,7 @@ def test_values_and_gradients_are_those_of_full_logits(
 
 @pytest.mark.parametrize("chunk", [5, 2048])
 def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk):
-    """Rows over two axes, the vocabulary over a third, the width stored in parts."""
+    """Rows sharded over two axes, the vocabulary over a third, and the stored width."""
     monkeypatch.setattr(head_chunks, "_CHUNK_POSITIONS", chunk)
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), AXES)
     place = functools.partial(NamedSharding, mesh)
@@ -98,7 +98,7 @@ def test_devices_that_share_rows_and_vocabulary_give_the_same(monkeypatch, chunk
         rows=place(P(("data", "fsdp"))), head=place(P("tensor", "fsdp"))
     )
     keys = jax.random.split(jax.random.key(5), 4)
-    # The rows of one device hold policy tokens only, those of another one none.
+    # One device's rows are all policy tokens; another device's rows have none.
     loss_mask = np.random.default_rng(3).random((8, T)) < 0.4
     loss_mask[:2], loss_mask[2:4], loss_mask[:, 0] = True, False, False
     args = (
@@ -130,7 +130,7 @@ def test_entropy_gradient_alone_is_that_of_full_logits(monkeypatch):
 
 
 def test_even_choice_by_hand():
-    """No preference among V ids: log p = -log V, entropy log V, at any temperature."""
+    """A uniform policy: log p = -log V and entropy log V at any temperature."""
     logprobs, entropy = policy_logprobs(
         jnp.zeros((1, 2, D)),
         jnp.ones((V, D)),
@@ -143,7 +143,7 @@ def test_even_choice_by_hand():
 
 
 def test_positions_that_do_not_count_are_not_read():
-    """NaN hidden states before retrieved tokens reach no value and no gradient."""
+    """NaN before retrieved tokens reaches neither values nor gradients."""
     hidden, head, tokens, weights = inputs(3)
     loss_mask = mask("random")
     is_read = jnp.pad(loss_mask[:, 1:], ((0, 0), (0, 1)))
@@ -165,17 +165,17 @@ def test_gradients_have_the_dtype_of_what_they_belong_to(dtypes):
     assert [str(x.dtype) for x in outputs] == ["float32", "float32"]
     wide = (hidden.astype(jnp.float32), head.astype(jnp.float32))
     expected, expected_outputs = value_and_grads(full_logprobs, *wide, *args)
-    # The products of bfloat16 are exact in float32, so values are as good as wide.
+    # Products of bfloat16 numbers are exact in float32, so values are as precise.
     for got, want in zip(outputs, expected_outputs, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    # Gradients of the logits are rounded to 8 bits once, results once more.
+    # Gradients of the logits are rounded to 8 bits once, and results once more.
     for got, want in zip(grads, expected, strict=True):
         error = jnp.linalg.norm((got - want).ravel()) / jnp.linalg.norm(want.ravel())
         assert error < 0.01
 
 
 def largest_array(function, *args):
-    """Elements of the largest value that any equation of the program makes."""
+    """Number of elements of the largest value computed by the program."""
 
     def largest(jaxpr):
         sizes = [math.prod(v.aval.shape) for e in jaxpr.eqns for v in e.outvars]
@@ -207,7 +207,7 @@ def test_nothing_of_all_positions_times_vocabulary_exists(monkeypatch):
 
     full = rows * (row_len - 1) * vocab
     assert largest_array(gradient(full_logprobs), hidden, head) >= full
-    # Logits of one chunk, no more.
+    # Only the logits of one chunk.
     assert largest_array(gradient(policy_logprobs), hidden, head) == 8 * vocab
 
 
@@ -237,9 +237,9 @@ def mean_entropy(logits, given):
 
 
 def test_equal_to_the_reference(vectors):
-    """ReSearch's log-probs, entropy, its mean, and the mean's gradient.
+    """ReSearch's log-probs, entropy, mean entropy and its gradient.
 
-    The reference computed in float64, this head in float32: 2e-6 is its rounding.
+    The reference is in float64 and the head in float32; 2e-6 is its rounding error.
     """
     for _, _, given, expected, _ in vectors("research_entropy_and_logprob"):
         is_target = given["eos_mask"] > 0

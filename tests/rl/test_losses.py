@@ -1,4 +1,4 @@
-"""Losses against ReSearch's code, by hand, and at places that do not count."""
+"""Losses against ReSearch's code, by hand, and at positions that do not count."""
 
 import math
 
@@ -26,7 +26,7 @@ def log_ratio(logprobs, old_logprobs, loss_mask):
 
 
 def policy_loss_of(given):
-    """Total loss, where it is clipped, and the gradient."""
+    """Total loss, the clipped positions, and the gradient."""
 
     def total(logprobs):
         loss_mask = jnp.asarray(given["eos_mask"] > 0)
@@ -52,8 +52,8 @@ def test_policy_loss_is_that_of_the_reference(vectors):
         with jax.enable_x64(dtype == np.float64):
             loss, is_clipped, grad = policy_loss_of(given)
         if weight == 0:
-            # The reference divides 0 by 0 and its update is NaN. A microbatch
-            # without policy tokens adds nothing to the sums of the others here.
+            # The reference divides 0 by 0, so its update is NaN. Here a microbatch
+            # without policy tokens adds nothing to the sums of the others.
             assert math.isnan(expected["pg_loss"])
             assert (loss, is_clipped.any(), grad.any()) == (0.0, False, False)
             num_empty += 1
@@ -90,7 +90,7 @@ def test_kl_is_that_of_the_reference(vectors):
         np.testing.assert_allclose(kl, expected["kl"], **tol)
         np.testing.assert_allclose(grad, expected["grad_logprob"], **tol)
         is_clamped |= (kl == 10.0).any()
-    assert is_clamped  # the clamp is among the cases
+    assert is_clamped  # some cases are clamped
 
 
 def row(*values):
@@ -101,10 +101,10 @@ def row(*values):
     ("ratio", "advantage", "loss", "is_clipped"),
     [
         (1.0, 2.0, -2.0, False),
-        (1.5, 2.0, -2.56, True),  # up to 1 + 0.28 and no further
+        (1.5, 2.0, -2.56, True),  # clipped at 1 + 0.28
         (1.25, 2.0, -2.5, False),
-        (0.5, 2.0, -1.0, False),  # the worse of both: not clipped
-        (0.5, -2.0, 1.6, True),  # down to 1 - 0.2 and no further
+        (0.5, 2.0, -1.0, False),  # the lower objective: not clipped
+        (0.5, -2.0, 1.6, True),  # clipped at 1 - 0.2
         (1.5, -2.0, 3.0, False),
     ],
 )

@@ -1,4 +1,4 @@
-"""Moments in bfloat16 beside optax's in float32."""
+"""Moments in bfloat16, compared with Optax's in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 
 
 def test_rounding_keeps_the_mean_and_gives_the_neighbours():
-    """1 + k / 1024 lies between 1 and 1 + 8 / 1024, k eighths of the way up."""
+    """1 + k / 1024 is k eighths of the way from 1 to 1 + 8 / 1024."""
     bits = jnp.arange(2**16, dtype=jnp.uint16)
     for k in range(9):
         x = jnp.full(bits.shape, -(1 + k / 1024), jnp.float32)
@@ -28,7 +28,7 @@ def test_what_bfloat16_holds_is_left_as_it_is():
 
 
 def test_a_second_moment_goes_on_moving():
-    """Where the nearest bfloat16 is the one it has: from 1 it would never fall."""
+    """Rounded to nearest, a second moment of 1 would never decrease."""
     optimizer = scale_by_bfloat16_adam(0.9, 0.999)
     params = jnp.zeros(4096)
     state = optimizer.init(params)._replace(nu=jnp.ones(4096, jnp.bfloat16))
@@ -41,13 +41,13 @@ def test_a_second_moment_goes_on_moving():
         return jax.lax.fori_loop(0, 200, step, state)
 
     found = many(state).nu.astype(jnp.float32)
-    # exp(-0.2); the standard error of the mean of so many walks is below 0.001.
+    # exp(-0.2); the standard error of the mean of these walks is below 0.001.
     np.testing.assert_allclose(found.mean(), 0.999**200, rtol=0.005)
-    assert jnp.bfloat16(0.999) == 1.0  # what rounding to the nearest would do
+    assert jnp.bfloat16(0.999) == 1.0  # with rounding to nearest
 
 
 def test_steps_are_near_those_of_float32():
-    """A quadratic from afar: the same way, and half the memory of the moments."""
+    """On a quadratic, far from its minimum: similar steps with half the memory."""
     scales = jnp.linspace(0.5, 2.0, 1000)
     ends = {}
     for moments in ("float32", "bfloat16"):
@@ -75,7 +75,7 @@ def test_the_same_step_draws_the_same_bits():
     _, first = optimizer.update(grads, state)
     _, again = optimizer.update(grads, state)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    # And other ones for another parameter, and in another step.
+    # Other parameters and other steps have different random bits.
     assert (first.nu["a"] != first.nu["b"]).any()
     _, later = optimizer.update(grads, state._replace(count=jnp.int32(7)))
     assert (first.nu["a"] != later.nu["a"]).any()
@@ -99,8 +99,7 @@ def test_devices_change_nothing():
 
 @pytest.mark.parametrize("poison", [jnp.nan, jnp.inf])
 def test_what_is_not_finite_stays_so(poison):
-    """So that the update can see it in the norm of the gradient before it comes here;
-    here nothing turns it into a number."""
+    """Non-finite gradients stay so; the update detects them by their norm."""
     optimizer = scale_by_bfloat16_adam(0.9, 0.999)
     grads = jnp.full(3, poison)
     steps, _ = optimizer.update(grads, optimizer.init(grads))

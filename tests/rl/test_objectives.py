@@ -1,4 +1,4 @@
-"""Whole objectives against ReSearch's actor, and what they report."""
+"""Whole objectives against ReSearch's actor, and their metrics."""
 
 import functools
 import math
@@ -57,11 +57,11 @@ def actor_loss(logits, given):
 
 
 def test_actor_loss_from_logits_to_gradient_is_that_of_the_reference(vectors):
-    """Temperature, log-probs, clip, entropy bonus, KL and token mean in one number.
+    """Covers temperature, log-probs, clip, entropy bonus, KL and token mean.
 
-    ReSearch multiplies a microbatch's mean by its share of the rows of the
-    mini-batch; that factor is taken out, since totals are divided once here. Its
-    float64 cases are held to float32's rounding: the softmax is float32 here.
+    ReSearch multiplies a microbatch's mean by its share of the minibatch's rows; that
+    factor is removed, because totals are divided once here. Its float64 cases have
+    float32's tolerance, because the softmax is in float32 here.
     """
     for _, _, given, expected, _ in vectors("research_actor_loss"):
         logits = jnp.asarray(given["logits"], jnp.float32)
@@ -94,7 +94,7 @@ def test_metrics_count_policy_tokens_only():
     assert metrics["entropy"].value == 1.5
     np.testing.assert_allclose(metrics["logprob_drift/mean"].value, math.log(2) / 2)
     np.testing.assert_allclose(metrics["logprob_drift/max"].value, math.log(2))
-    assert "kl" not in metrics  # no reference was asked for: nothing to report
+    assert "kl" not in metrics  # the reference was not computed
 
 
 def test_a_reference_is_needed_for_kl_only():

@@ -1,4 +1,4 @@
-"""Learning rates at the steps that matter, and what is refused."""
+"""Learning rates at the steps that matter, and invalid settings."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ def rates(num_updates, steps, **config):
 
 
 def test_warm_up_then_cosine_at_every_corner():
-    """W = 4 of 12 updates: halves between the peak (step 3) and 0.1 of it (step 11)."""
+    """W = 4 of 12 updates: cosine from the peak (step 3) to 0.1 of it (step 11)."""
     got = rates(12, [0, 1, 3, 7, 11, 12, 99], warmup_steps=4, final_share=0.1)
     np.testing.assert_allclose(got, [0.5, 1.0, 2.0, 1.1, 0.2, 0.2, 0.2], rtol=1e-6)
 
@@ -37,8 +37,10 @@ def test_a_stage_no_longer_than_its_warm_up_only_rises(num_updates):
 
 
 def test_the_gradient_is_clipped_by_its_global_norm():
-    """With beta1 = beta2 = 0 AdamW's step has the gradient's sign, whatever its size:
-    so the clip is looked at in the second moment instead, which is its square."""
+    """With beta1 = beta2 = 0, the second moment is the squared clipped gradient.
+
+    AdamW's step would show only the gradient's sign.
+    """
     config = OptimizerConfig(learning_rate=1.0, max_grad_norm=1.0, beta2=0.0)
     optimizer = make_optimizer(config, 10)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}

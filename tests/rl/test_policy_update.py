@@ -1,4 +1,4 @@
-"""What a step of an RL stage learns: parts, weights, KL in the reward, importance."""
+"""The updates of an RL step: minibatches, weights, KL in the reward, importance."""
 
 import dataclasses
 import itertools
@@ -62,7 +62,7 @@ def stage_of(**changes):
 
 
 def begun(run, stage):
-    """An updater, and a state whose reference is another policy."""
+    """An updater, and a state whose reference is a different policy."""
     updater = run.updater(stage, stage.objective, 1.0, {})
     params = run.initial_params()
     state = begin_stage(params, updater.optimizer, needs_reference=True)
@@ -81,7 +81,7 @@ def learned(run, stage, rollouts):
 
 
 def by_hand(run, stage, parts):
-    """The same from rows with an advantage a token: (rows, divisor) for each update."""
+    """The same from rows with one advantage per token: (rows, divisor) per update."""
     updater, state = begun(run, stage)
     for rows, divisor in parts:
         batches = microbatches(
@@ -90,7 +90,7 @@ def by_hand(run, stage, parts):
             max_tokens=16 * run.row_lens[0],
             row_multiple=row_multiple(run.mesh),
         )
-        [batch] = batches  # the shortest row length holds them all
+        [batch] = batches  # all rows fit the shortest row length
         order = np.argsort([len(row.tokens) for row, _ in rows], kind="stable")
         for place, i in enumerate(order):
             values = rows[i][1]
@@ -120,8 +120,8 @@ def flat(trajectory, advantage):
 
 @pytest.mark.parametrize(
     ("minibatches_per_step", "cuts"),
-    # Of the fifth rollout, which has no advantage, nothing is left: with six updates,
-    # of two rollouts each, groups of three are cut.
+    # The fifth rollout has no advantage and is left out. With six updates of two
+    # rollouts each, groups of three are split.
     [(2, [5]), (6, [2, 4, 5, 7, 9])],
 )
 def test_several_updates_take_the_rollouts_in_order(
@@ -162,7 +162,7 @@ def test_losses_are_weighed_as_the_stage_says(run, rollouts, aggregation):
 
 
 def logprobs_under(run, stage, params_of, trajectories):
-    """Of each rollout's tokens, alone in its row."""
+    """Log-probs of each rollout's tokens, with one rollout per row."""
     updater, state = begun(run, stage)
     for t in trajectories:
         [batch] = microbatches(
@@ -176,7 +176,7 @@ def logprobs_under(run, stage, params_of, trajectories):
 
 
 def test_kl_in_the_reward_then_normalisation_over_all_policy_tokens(run, rollouts):
-    """REINFORCE++: r less the KL from each token on, mean 0 and variance 1."""
+    """REINFORCE++: reward minus the KL from each token on, mean 0, variance 1."""
     stage = stage_of(
         advantage=plain_reward, reward_kl_weight=0.05, whiten_advantages=True
     )
@@ -204,7 +204,7 @@ def test_kl_in_the_reward_then_normalisation_over_all_policy_tokens(run, rollout
 
 
 def test_truncated_importance(run, rollouts):
-    """Old log-probs are the trainer's; advantages are weighed against the sampler."""
+    """Old log-probs are the trainer's; weights compare them with the sampler's."""
     stage = stage_of(max_importance=2.0, advantage=leave_one_out)
     found, metrics, advantages = learned(run, stage, rollouts)
     kept = [
@@ -227,7 +227,7 @@ def test_truncated_importance(run, rollouts):
     np.testing.assert_allclose(
         metrics["importance/cut"], (weights == 2.0).mean(), rtol=1e-5
     )
-    # Of what the sampler computed, whatever a top-k or top-p cut makes of it.
+    # Drift is relative to the sampler's log-probs before top-k or top-p truncation.
     drift = np.concatenate(
         [
             np.abs(logprobs - t.logprobs)[t.is_policy]

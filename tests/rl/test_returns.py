@@ -1,4 +1,4 @@
-"""From one advantage a rollout to one a token."""
+"""Tests of returns, whitening and importance weights."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,7 @@ def row(*values, dtype=jnp.float32):
 
 
 def test_returns_pass_over_observations_and_stop_at_the_end_of_a_rollout():
-    """Two rollouts share a row; the observation's own reward is nobody's."""
+    """Two rollouts share a row; a reward at an observation is not used."""
     found = discounted_returns(
         row(0.0, 1.0, 9.0, 2.0, 0.0, 4.0, 0.0),
         row(0, 1, 0, 1, 0, 1, 0, dtype=bool),
@@ -53,7 +53,7 @@ def test_importance_by_hand():
 
 
 def test_a_sequences_ratio_is_its_own_geometric_mean():
-    """Also where two rollouts share a row."""
+    """This also holds if two rollouts share a row."""
     found = sequence_log_ratio(
         row(-1.0, -2.0, -3.0, -1.0, -5.0),
         row(-2.0, -2.0, -1.0, -4.0, jnp.nan),

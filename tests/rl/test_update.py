@@ -1,4 +1,4 @@
-"""Who gets a gradient, that nothing but the rows decides it, and what a step does."""
+"""Updates: gradient by provenance, invariance to batching and devices, and the step."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ VOCAB = 48
 OPTIMIZER = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=0), 100)
 
 
-# A toy policy: the next token depends on the last one alone, D = 8.
+# A toy policy: the next token depends only on the last one, D = 8.
 
 
 def toy_params(seed=0):
@@ -106,9 +106,9 @@ PROVENANCE = [*"PPP", *"sss", "S", *"ooooo", *"ss", "E", *"..."]
 
 @pytest.fixture(scope="module")
 def provenance():
-    """Gradients of the hidden states of one row that searched, and of one empty row.
+    """Gradients of the hidden states of a row with a search and of an empty row.
 
-    The hidden states are the parameters, so that each position has its own.
+    The hidden states are the parameters, so that each position has separate gradients.
     """
     row_len, length = len(PROVENANCE), len(PROVENANCE) - 3
     loss_mask = np.array([author in "sSE" for author in PROVENANCE])
@@ -147,7 +147,7 @@ def test_only_sampled_tokens_send_a_gradient_and_each_of_them_does(provenance):
     is_read = np.pad(batch.loss_mask[:, 1:], ((0, 0), (0, 1)))
     assert (sizes[~is_read] == 0.0).all()
     assert (sizes[is_read] > 0.0).all()
-    # The stop tag and the end token, which the policy sampled, are among them.
+    # They include the stop tag and the end token, which the policy sampled.
     for token in "SE":
         assert sizes[0, PROVENANCE.index(token) - 1] > 0.0
     assert metrics["loss"].weight == 7  # sss S ss E
@@ -155,7 +155,7 @@ def test_only_sampled_tokens_send_a_gradient_and_each_of_them_does(provenance):
 
 @pytest.mark.parametrize("poison", [math.inf, -math.inf, math.nan])
 def test_what_others_wrote_is_read_nowhere(provenance, poison):
-    """Log-probs, advantages, hidden states and reference of all other positions."""
+    """Poisons all inputs at positions that do not count."""
     updater, state, batch = provenance
     want, want_metrics = mean_gradient(updater, state, [batch])
     is_read = np.pad(batch.loss_mask[:, 1:], ((0, 0), (0, 1)))[..., None]
@@ -173,7 +173,7 @@ def test_what_others_wrote_is_read_nowhere(provenance, poison):
 
 
 def test_imitation_is_cross_entropy_of_the_demonstrated_tokens():
-    """And of nothing else: retrieved tokens have no loss, no weight, no entropy."""
+    """Retrieved tokens have no loss, weight or entropy."""
     params, batch = toy_params(), toy_batch()
 
     def cross_entropy(params):
@@ -229,7 +229,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def transformer():
-    """An updater of a real decoder with a reference, chunks smaller than a row."""
+    """An updater of a real decoder with a reference and chunks smaller than a row."""
     updater = Updater(
         forward=TRANSFORMER.hidden,
         head=TRANSFORMER.head,
@@ -266,7 +266,7 @@ def in_microbatches_of_two(rows):
 
 
 def test_microbatches_differ_in_what_they_weigh(rows):
-    """Otherwise a mean of their means would pass below."""
+    """Otherwise a mean of means would pass the tests below."""
     weights = [int(batch.loss_mask.sum()) for batch in in_microbatches_of_two(rows)]
     assert len(weights) == 8
     assert max(weights) > 5 * min(weights)
@@ -300,13 +300,13 @@ def test_how_rows_are_cut_and_padded_changes_nothing(transformer, rows, whole, c
 
 @pytest.fixture(scope="module")
 def packed(transformer):
-    """The same updater, of rows that hold several segments."""
+    """The same updater, for rows that hold several segments."""
     network = dataclasses.replace(TRANSFORMER, is_packed=True)
     return dataclasses.replace(transformer[0], forward=network.hidden), transformer[1]
 
 
 def test_rows_packed_into_one_change_nothing(packed, rows, whole):
-    """16 rows in 6 of 48 tokens, of which the last microbatch has two empty ones."""
+    """16 rows packed into 6 of 48 tokens; the last microbatch has two empty rows."""
     batches = list(microbatches(rows, row_lens=[48], max_tokens=4 * 48, is_packed=True))
     numbers = [batch.segments.max(axis=1).tolist() for batch in batches]
     assert sum(map(sum, numbers)) == 16 and max(map(max, numbers)) > 3
@@ -335,7 +335,7 @@ MESHES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", MESHES, ids=lambda s: f"{s.data}-{s.fsdp}-{s.tensor}")
 def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilations):
-    """Gradient, metrics, and where everything lies after real updates."""
+    """Gradient, metrics, and shardings after real updates."""
     one_device, state = transformer
     mesh = make_mesh(shape)
     places = shardings(mesh, TRANSFORMER.logical_axes, TRANSFORMER.shapes)
@@ -346,7 +346,8 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
         ).hidden,
         head_sharding=head_sharding(mesh, places["embedding"]),
     )
-    # Through the host: what is put from a device may share its memory, and is donated.
+    # Copied through the host, because device_put from a device may share memory that an
+    # update donates.
     params, reference = (
         jax.device_put(host(tree), places) for tree in (state.params, state.reference)
     )
@@ -381,7 +382,7 @@ def test_eight_devices_change_nothing(transformer, rows, whole, shape, compilati
 
 
 def arrays_of_all_rows(updater, state, batch):
-    """Shapes [16, 11 or 12, ...] in the program of one device among eight."""
+    """Shapes [16, 11 or 12, ...] in the program of one of eight devices."""
     sums = jax.tree.map(jnp.zeros_like, state.params)
     gradient = updater.gradient
     program = gradient.accumulate.lower(
@@ -391,7 +392,7 @@ def arrays_of_all_rows(updater, state, batch):
 
 
 def test_no_device_holds_every_row_where_parameters_are_sharded():
-    """Data parallel over the axis that shards the width: 2 rows a device, not 16."""
+    """Rows are sharded over the axis of the width: 2 rows per device, not 16."""
     mesh = make_mesh(MeshShape(fsdp=8))
     axes = {"embedding": ("vocab", "embed"), "head": ("vocab", "embed")}
     places = shardings(mesh, axes, jax.eval_shape(toy_params))
@@ -401,7 +402,7 @@ def test_no_device_holds_every_row_where_parameters_are_sharded():
     objective = PolicyObjective(kl_weight=0.0)
     loose = toy_updater(objective)
     held = toy_updater(objective, head_sharding=head_sharding(mesh, places["head"]))
-    assert arrays_of_all_rows(loose, state, batch)  # what the constraint is for
+    assert arrays_of_all_rows(loose, state, batch)  # without the constraint
     assert not arrays_of_all_rows(held, state, batch)
 
 
@@ -409,7 +410,7 @@ def test_no_device_holds_every_row_where_parameters_are_sharded():
 
 
 def test_a_step_is_that_of_a_loop_on_full_logits():
-    """Two microbatches of 10 and 90 policy tokens against one loss, all logits."""
+    """Two microbatches of 10 and 90 policy tokens against one loss on all logits."""
     few, many = toy_batch(1, (10, 12)), toy_batch(2, (10, 12))
     for batch, per_row in ((few, 1), (many, 9)):
         batch.loss_mask[:] = np.arange(12) < 1 + per_row
@@ -423,11 +424,11 @@ def test_a_step_is_that_of_a_loop_on_full_logits():
         chosen = jnp.take_along_axis(logps, rows.tokens[:, 1:, None], axis=-1)[..., 0]
         return chosen, -jnp.sum(jnp.exp(logps) * logps, axis=-1)
 
-    old = np.asarray(logprobs(toy_params())[0])  # on-policy within a factor of 1.3
+    old = np.asarray(logprobs(toy_params())[0])  # on-policy up to a factor of 1.3
     rows.old_logprobs[:, 1:] = old + np.random.default_rng(3).uniform(
         -0.3, 0.3, old.shape
     )
-    # Near enough that no token reaches the clamp of its KL.
+    # Close enough that the KL of no token is clamped.
     reference = jax.tree.map(lambda x: 0.8 * x, toy_params())
 
     def mean_loss(params):
@@ -463,8 +464,8 @@ def test_a_step_is_that_of_a_loop_on_full_logits():
     np.testing.assert_allclose(metrics["loss"].value, loss, rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
     for name, move in moves.items():
-        # Adam's first step is the gradient's sign nearly everywhere: rounding shows
-        # only where the gradient is about 0.
+        # Adam's first step is nearly always the sign of the gradient, so rounding
+        # matters only where the gradient is about 0.
         moved = np.asarray(state.params[name]) - np.asarray(params[name])
         error = np.linalg.norm(moved - move) / np.linalg.norm(move)
         assert error < 1e-3, (name, error)
@@ -472,7 +473,7 @@ def test_a_step_is_that_of_a_loop_on_full_logits():
 
 @pytest.fixture(scope="module")
 def toy():
-    """An updater shared by the tests of one shape: it compiles once."""
+    """An updater shared by the tests with one shape, so that it compiles once."""
     return toy_updater(PolicyObjective())
 
 
@@ -498,7 +499,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(toy, poiso
     state, metrics = toy.update(state, [good])
     assert metrics["skipped"] == 0
     assert state.num_updates == 2
-    # The skipped ones have left no trace: as if there had been two updates.
+    # The skipped updates have no effect: the state equals that of two updates.
     twice = toy_state()
     for _ in range(2):
         twice, _ = toy.update(twice, [good])
@@ -519,7 +520,7 @@ def test_no_microbatch_is_an_error(toy):
 
 
 def test_many_updates_compile_once(compilations):
-    """Whatever the number of microbatches, and committed to a device or not."""
+    """This holds for any number of microbatches, committed to a device or not."""
     updater = toy_updater(PolicyObjective())
     on_device = jax.device_put(toy_params(), jax.devices()[1])
     for params in (toy_params(), on_device):
@@ -533,7 +534,7 @@ def test_many_updates_compile_once(compilations):
 
 
 def test_metrics_outlive_the_state_they_came_with(toy):
-    """Step n is dispatched, then the metrics of n - 1 are read."""
+    """The metrics of step n - 1 are read after step n is dispatched."""
     state, first = toy.update(toy_state(), [toy_batch()])
     state, _ = toy.update(state, [toy_batch()])
     assert first["skipped"] == 0
@@ -551,7 +552,7 @@ def test_a_stage_takes_its_parameters_over_but_not_its_reference(toy):
 
 
 def test_updaters_do_not_share_programs(toy):
-    """Same shapes, another objective: another gradient."""
+    """The same shapes with another objective give another gradient."""
     state, batch = toy_state(), toy_batch()
     imitation, _ = mean_gradient(toy_updater(ImitationObjective()), state, [batch])
     policy, _ = mean_gradient(toy, state, [batch])
@@ -567,7 +568,7 @@ def test_logprobs_are_those_of_the_sampling_temperature(toy):
 
 
 def test_the_program_does_not_grow_with_depth():
-    """Layers are scanned, in the backward pass too: compiling takes no longer."""
+    """Layers are scanned, also in the backward pass."""
     sizes = []
     for num_layers in (2, 6):
         architecture = dataclasses.replace(

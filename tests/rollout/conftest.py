@@ -1,4 +1,4 @@
-"""A policy of random weights that searches often: its stop tag is in many pieces."""
+"""A policy with random weights that searches often: its stop tag is in many pieces."""
 
 import hashlib
 import logging
@@ -25,12 +25,13 @@ from tests.protocols import changed
 from tests.segments import whole_rows
 
 WORDS = ["red", "blue", "green", "one", "two", "three"]
-# The stop tag is "go": whole, with bytes before it, with bytes past it, in two ids.
+# The stop tag is "go": as one id, with bytes before it, with bytes after it, in two
+# ids.
 PIECES = ["▁go", "▁ago", "▁gone", "▁g", "o", "▁<result>", "▁</result>"]
 
 
 class WordIndex:
-    """Answers each query with a passage of words that only depend on the query."""
+    """Answers each query with a passage that depends only on the query."""
 
     def search(self, queries, k):
         return [[Hit(passage=self.passage(query), score=1.0)] for query in queries]
@@ -42,7 +43,7 @@ class WordIndex:
 
 
 def random_params(transformer):
-    """Drawn here and not by `init`: what the tests meet stays when that changes."""
+    """Random parameters that do not change when `init` changes."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, x.dtype),
@@ -52,7 +53,7 @@ def random_params(transformer):
 
 @pytest.fixture(scope="session")
 def kit():
-    """Tokenizer, protocol, network and parameters, and how to make the rest."""
+    """Tokenizer, protocol, network and parameters, with functions to make the rest."""
     tokenizer = pieces_tokenizer(["▁" + word for word in WORDS] + PIECES)
     protocol = changed(
         QUICKSTART, stop_tags=("go",), query=lambda turn: turn.partition("go")[0]
@@ -113,7 +114,7 @@ def kit():
         return jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
 
     def trainer_logprobs(trajectories, temperature):
-        """Of each token given those before it, by one plain forward pass."""
+        """Log-prob of each token given those before it, by one plain forward pass."""
         tokens = np.zeros((len(trajectories), LIMITS["max_len"]), np.int32)
         for row, trajectory in zip(tokens, trajectories, strict=True):
             row[: len(trajectory.tokens)] = trajectory.tokens
@@ -150,19 +151,19 @@ LIMITS = dict(
 
 @pytest.fixture(scope="session")
 def sampler(kit):
-    """Sixteen slots, compiled once for the session."""
+    """A sampler with sixteen slots, compiled once per session."""
     return kit.sampler(16)
 
 
 @pytest.fixture(scope="session")
 def tight_sampler(kit):
-    """Short turns, short rows, and half of the vocabulary cut off."""
+    """A sampler with short turns, short rows, and half of the vocabulary truncated."""
     return kit.sampler(8, **kit.tight)
 
 
 @pytest.fixture(scope="session")
 def questions():
-    """Ten questions of different length, from a place in the middle of a stream."""
+    """Ten questions of different lengths, from the middle of a stream."""
     return [
         (
             40 + i,
@@ -179,7 +180,7 @@ def questions():
 
 @pytest.fixture(scope="session")
 def trajectories(kit, sampler, questions):
-    """Forty rollouts, group of four, temperature 1."""
+    """Forty rollouts in groups of four, at temperature 1."""
     done, _ = sampler.run(
         kit.params, questions, kit.environment(), group_size=4, stage=2, temperature=1.0
     )
@@ -188,13 +189,13 @@ def trajectories(kit, sampler, questions):
 
 @pytest.fixture
 def compilations(caplog):
-    """Names of the programs compiled so far, in any thread."""
+    """The names of the programs compiled so far, in any thread."""
     jax.config.update("jax_log_compiles", True)
     with caplog.at_level(logging.WARNING):
         yield lambda: [
             record.getMessage().rpartition(" in ")[0]
             for record in caplog.records
-            # "Compiling ..." is only said of the first device.
+            # "Compiling..." is logged only for the first device.
             if record.getMessage().startswith("Finished XLA compilation")
         ]
     jax.config.update("jax_log_compiles", False)

@@ -1,4 +1,4 @@
-"""How rollouts end."""
+"""Budgets, and how rollouts end."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def run(kit, sampler, *, environment=None, text=" red one", num_rollouts=32, sta
 
 
 class FailingIndex:
-    """Fails where a query is among those it does not like."""
+    """Fails if one of the queries is in a given set."""
 
     def __init__(self, index, is_bad):
         self.index, self.is_bad = index, is_bad
@@ -43,7 +43,7 @@ def num_turns(trajectory):
 
 
 def turn_lens(trajectory):
-    """Tokens of every run of policy tokens."""
+    """Lengths of the runs of policy tokens."""
     padded = np.concatenate([[False], trajectory.is_policy, [False]]).astype(int)
     starts, ends = (
         np.flatnonzero(np.diff(padded) == 1),
@@ -73,7 +73,7 @@ def test_a_last_turn_ends_the_rollout_without_a_search(kit):
         last = trajectory.segments[-1]
         assert last.is_policy and "red" in last.text and "go" in last.text
     for trajectory in done:
-        # Whoever was answered had not come to the end.
+        # Turns that got an answer did not use up their budget.
         for turn, following in zip(
             trajectory.segments, trajectory.segments[1:], strict=False
         ):
@@ -105,7 +105,7 @@ def test_turn_budget_counts_sampled_tokens_since_the_observation(kit, tight_samp
     out = [t for t in out if len(t.tokens) < 32 and "go" not in t.segments[-1].text]
     assert out and all(turn_lens(t)[-1] == 5 for t in out)
     assert any(t.tool_calls for t in out)
-    # A stop tag in the last token of the budget still searches.
+    # A stop tag in the last token of the budget still leads to a search.
     assert any(5 in turn_lens(t)[:-1] for t in done)
 
 
@@ -167,7 +167,7 @@ def test_other_errors_reach_the_caller_and_the_sampler_survives(
     with pytest.raises(RuntimeError, match="one list of hits per query"):
         run(kit, sampler, environment=kit.environment(BrokenIndex()))
     _, after = run_again(questions[1:2], 1)
-    # What was left in the other slots is not decoded on.
+    # Decoding of the other slots does not continue.
     assert after.num_decode_calls == before.num_decode_calls
     again, _ = run_again(questions, 4)
     for a, b in zip(again, trajectories, strict=True):
@@ -175,7 +175,7 @@ def test_other_errors_reach_the_caller_and_the_sampler_survives(
 
 
 def test_answered_needs_a_well_formed_answer_and_an_end(kit):
-    """Here a turn that holds "one" is well-formed."""
+    """In this test, a turn that contains "one" is well-formed."""
     protocol = changed(
         kit.protocol,
         has_answer=lambda segments: any(

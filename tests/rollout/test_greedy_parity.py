@@ -1,4 +1,4 @@
-"""Greedy rollouts against `generate` of transformers, from the same exported folder."""
+"""Greedy rollouts against transformers' `generate`, from the same exported folder."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ PROMPT_LENS = [1, 2, 5, 9, 16, 24]
 
 @pytest.fixture(scope="module", params=["qwen2", "llama", "gemma3"])
 def folder(request, tmp_path_factory):
-    """An exported policy of random weights, so loud that it seldom repeats itself."""
+    """An exported policy with large random weights, which seldom repeats itself."""
     pytest.importorskip("torch")
     is_llama = request.param == "llama"
     architecture = Architecture(
@@ -78,7 +78,7 @@ def folder(request, tmp_path_factory):
         transformer.shapes,
     )
     if request.param == "gemma3":
-        # Scaled by sqrt(D), embeddings would decide the next token without context.
+        # Scaled by sqrt(D), embeddings would determine the next token without context.
         params["embedding"] *= 0.1
     policy = Policy(
         transformer=transformer, tokenizer=words_tokenizer(VOCAB_SIZE), params=params
@@ -89,7 +89,7 @@ def folder(request, tmp_path_factory):
 
 
 def greedy_rollouts(folder, first_turns):
-    """One rollout for each prompt; the turns but the last are of the given lengths."""
+    """One rollout per prompt; all turns but the last have the given lengths."""
     transformer = Transformer(architecture=read_architecture(str(folder)))
     params = read_here(folder, transformer)
     tokenizer, protocol = words_tokenizer(VOCAB_SIZE), ScriptedProtocol()
@@ -103,7 +103,7 @@ def greedy_rollouts(folder, first_turns):
     )
 
     def turn_state(rollout):
-        turns = [*first_turns, longest + 1]  # the last is out of its budget's reach
+        turns = [*first_turns, longest + 1]  # the last turn never reaches its budget
         return longest + 1 - turns[rollout.turn]
 
     sampler = Sampler(
@@ -141,7 +141,7 @@ def greedy_rollouts(folder, first_turns):
 @pytest.mark.slow
 @pytest.mark.parametrize("first_turns", [[], [7, 23]], ids=["plain", "searching"])
 def test_greedy_turns_are_those_of_generate(folder, first_turns):
-    """Every turn, given the history before it: ours cached, theirs prefilled anew."""
+    """Compares every turn given its history: ours cached, theirs prefilled again."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -161,6 +161,6 @@ def test_greedy_turns_are_those_of_generate(folder, first_turns):
             assert turns[-1] == made[0, start:].tolist()
     lens = [len(turn) for turn in turns]
     assert len(lens) == (1 + len(first_turns)) * len(PROMPT_LENS)
-    # One that ends early took the end token, as `generate` did.
+    # Turns that end early sampled the end token, as `generate` did.
     assert lens.count(64) >= 4
     assert np.mean([len(set(turn)) for turn in turns if len(turn) == 64]) > 10

@@ -1,4 +1,4 @@
-"""Log-probs after none, one and many observations are those of the trainer."""
+"""Log-probs after zero, one and many observations equal those of the trainer."""
 
 import hashlib
 from types import SimpleNamespace
@@ -49,12 +49,12 @@ TEMPERATURE = 0.8
 
 
 def word_count(text, longest):
-    """A number from 1 to `longest` that only depends on the text."""
+    """A number from 1 to `longest` that depends only on the text."""
     return 1 + hashlib.sha256(text.encode()).digest()[0] % longest
 
 
 class RaggedIndex:
-    """Passages of 1 to 64 words: observations of every length, in one append too."""
+    """Returns passages of 1 to 64 words, of different lengths in one append."""
 
     def search(self, queries, k):
         return [[Hit(passage=self.passage(query), score=1.0)] for query in queries]
@@ -68,14 +68,14 @@ class RaggedIndex:
 def turn_states(num_observations):
     """Ends the turns of rollout i so that it gets num_observations[i % ...].
 
-    A turn is of 1 to 7 tokens. The last ends with its budget, as the rollout then does.
+    A turn has 1 to 7 tokens. The last one uses up its budget, which ends the rollout.
     """
     longest = LIMITS.max_turn_len
 
     def turn_state(rollout):
         number = rollout.prompt.index * GROUP_SIZE + rollout.sample_index
         if rollout.turn == num_observations[number % len(num_observations)]:
-            return 0  # further from the stop than a turn may be long
+            return 0  # further from the stop than the longest turn
         return longest + 1 - word_count(f"{number} {rollout.turn}", longest)
 
     return turn_state
@@ -83,7 +83,7 @@ def turn_states(num_observations):
 
 @pytest.fixture(scope="module")
 def kit(request):
-    """Rollouts by one policy of random weights, and its log-probs in training."""
+    """Rollouts by one policy with random weights, and its log-probs in training."""
     transformer = Transformer(architecture=ARCHITECTURE, dtype=jnp.dtype(request.param))
     rng = np.random.default_rng(0)
     params = jax.tree.map(
@@ -135,7 +135,7 @@ def kit(request):
         return policy_logprobs(hidden, head, tokens, is_policy, temperature)[0]
 
     def trainer_logprobs(trajectories):
-        """As an update computes them: whole rows, the head at policy positions."""
+        """Log-probs as an update computes them: whole rows, head at policy tokens."""
         tokens = np.zeros((len(trajectories), LIMITS.max_len), np.int32)
         is_policy = np.zeros(tokens.shape, bool)
         lengths = [len(t.tokens) for t in trajectories]
@@ -145,8 +145,8 @@ def kit(request):
         segments = whole_rows(lengths, LIMITS.max_len)
         return np.asarray(forward(params, tokens, segments, is_policy))[is_policy]
 
-    # In bfloat16 a logit of 8 is rounded to 1/32, in either pass. Log-probs spread by
-    # 1.3, so another context shows all the same.
+    # In bfloat16 a logit of 8 is rounded to 1/32 in both passes. Log-probs have a
+    # spread of 1.3, so a wrong context would still be visible.
     most, mean = {"float32": (5e-5, 5e-6), "bfloat16": (0.3, 0.03)}[request.param]
     return SimpleNamespace(
         roll_out=roll_out, trainer_logprobs=trainer_logprobs, most=most, mean=mean
@@ -165,7 +165,7 @@ def test_sampled_logprobs_are_the_trainers(kit, num_observations):
     for i, trajectory in enumerate(done):
         expected = num_observations[i % len(num_observations)]
         assert len(observed[i]) == len(trajectory.tool_calls) == expected
-    # Rows of unlike length in the same slots, appends of unlike length.
+    # Rows of different lengths in the same slots, and appends of different lengths.
     assert len({len(t.tokens) for t in done}) > 5
     if any(num_observations):
         lens = [len(s.text.split()) for segments in observed for s in segments]

@@ -1,4 +1,4 @@
-"""Bytes of slots, and what the user reads when there are too few."""
+"""Bytes per slot, and the errors when device memory runs out."""
 
 import traceback
 from pathlib import Path
@@ -25,10 +25,10 @@ NEED = dict(num_slots=64, bytes_per_slot=10**8, reserved_bytes=15 * 10**9)
 
 
 def test_bytes_of_a_slot_by_hand():
-    """28 layers x 4 heads x 128 keys and as many values, 2 bytes each, and 13 more."""
+    """28 layers x 4 heads x (128 keys + 128 values), 2 bytes each, plus 13 bytes."""
     assert memory.slot_bytes(QWEN_SHAPED, 1000, jnp.bfloat16) == 57_357_000
     assert memory.slot_bytes(QWEN_SHAPED, 1000, jnp.float32) == 114_701_000
-    # Of two devices that share the heads each has half of them, and all of the row.
+    # Each of two devices that share the heads holds half of them, and the whole row.
     assert memory.slot_bytes(QWEN_SHAPED, 1000, jnp.bfloat16, 2) == 28_685_000
 
 
@@ -84,13 +84,13 @@ def test_one_slot_that_does_not_fit_is_not_halved():
 
 
 def test_a_device_that_runs_out_is_explained():
-    """XLA's own error, for more bytes than any machine has."""
+    """Provokes XLA's error by requesting more bytes than any machine has."""
     with pytest.raises(
         memory.OutOfMemoryError, match="set --rollout.num-slots 50"
     ) as e:
         with memory.explain_shortage(**NEED, device_bytes=20 * 10**9):
             jnp.zeros(1 << 46).block_until_ready()
-    # Raised by this package: the command prints the line and no traceback.
+    # Raised in this package, so that the command prints the line without a traceback.
     raised_in = traceback.extract_tb(e.value.__traceback__)[-1].filename
     assert Path(raised_in) == Path(memory.__file__)
     assert isinstance(e.value, RuntimeError)

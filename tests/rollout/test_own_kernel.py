@@ -1,4 +1,4 @@
-"""A decode kernel of a user's own, with its own layout of the cache."""
+"""A user-defined decode kernel with a custom cache layout."""
 
 import dataclasses
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Pages of the cache: who owns them, and what happens when they run out."""
+"""Pages of the cache: ownership, and what happens when they run out."""
 
 import numpy as np
 import pytest
@@ -39,8 +39,8 @@ def test_what_does_not_fit_changes_nothing():
 
 def test_a_row_is_admitted_if_the_others_can_still_grow():
     pages = table(num_pages=8)
-    assert pages.admits(16)  # nobody is there to keep room for
-    assert pages.cover(0, 16) and pages.admits(16)  # the first needs no more
+    assert pages.admits(16)  # no other row needs room
+    assert pages.cover(0, 16) and pages.admits(16)  # the first row needs no more pages
     pages.release(0)
     assert pages.cover(0, 4) and pages.cover(1, 12)
     assert pages.admits(8) and not pages.admits(12)
@@ -54,7 +54,7 @@ def test_a_cache_that_cannot_hold_one_row_is_refused():
 def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
     kit, questions, trajectories, monkeypatch
 ):
-    """As large samplers do: this one is made to, by parts of two pages."""
+    """Large samplers do this; here segments of two pages force it."""
     monkeypatch.setattr(shapes, "_MIN_SEGMENT_LEN", 32)
     monkeypatch.setattr(shapes, "_MIN_ROWS", 2)
     sampler = kit.sampler(8)
@@ -78,9 +78,9 @@ def test_ends_are_far_enough_apart():
 def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
     kit, questions, trajectories, page_len
 ):
-    """Rollouts wait, and start again, but become what they would have become."""
-    # A fixed number of calls for a search, or whether anybody must start again would
-    # depend on when results come in.
+    """Rollouts wait and restart, but the results are the same."""
+    # Searches take a fixed number of calls; otherwise restarts would depend on when
+    # results arrive.
     sampler = kit.sampler(16, cache_len=96, page_len=page_len, search_calls=1)
     done, timing = sampler.run(
         kit.params, questions, kit.environment(), group_size=4, stage=2, temperature=1.0

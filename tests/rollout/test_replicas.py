@@ -1,4 +1,4 @@
-"""Copies of the policy side by side: what must not depend on how many there are."""
+"""Several replicas of the policy: results must not depend on their number."""
 
 import os
 import signal
@@ -20,13 +20,13 @@ from jaxsearch.rollout.threads import Stop, run_in_threads
 
 @pytest.fixture(scope="module")
 def everywhere(kit):
-    """The parameters, whole on each of the eight devices."""
+    """The parameters, replicated on each of the eight devices."""
     return jax.device_put(kit.params, replicated(make_mesh(MeshShape())))
 
 
 @pytest.fixture(scope="module")
 def pair(kit):
-    """Two replicas of three slots each, which take prompts as they have room."""
+    """A sampler with two replicas of three slots, which take prompts on demand."""
     return kit.sampler(3, replicas=replica_meshes(jax.devices(), 1, 2))
 
 
@@ -52,7 +52,7 @@ def same(first, second, atol=1e-6):
 
 
 class AskedByThreads:
-    """Another index, which takes a while and remembers the threads that ask it."""
+    """An index with a delay, which records the calling threads."""
 
     def __init__(self, index):
         self.index, self.threads = index, set()
@@ -70,7 +70,7 @@ class AskedByThreads:
 def test_the_number_of_replicas_changes_nothing(
     kit, everywhere, trajectories, questions, num_replicas, search_calls
 ):
-    """Forty rollouts through three slots each: taken as there is room, and dealt."""
+    """Forty rollouts, three slots per replica, both ways of assigning prompts."""
     sampler = kit.sampler(
         3,
         search_calls=search_calls,
@@ -86,7 +86,7 @@ def test_the_number_of_replicas_changes_nothing(
 
 
 def test_fewer_questions_than_replicas(kit, everywhere, pair, trajectories, questions):
-    """The group is cut, so that both replicas have work; its prompt is read twice."""
+    """The group is split over both replicas; its prompt is prefilled twice."""
     index = AskedByThreads(kit.word_index())
     done, timing = rolled_out(kit, pair, everywhere, questions[3:4], index)
     assert same(done, trajectories[12:16])
@@ -97,7 +97,7 @@ def test_fewer_questions_than_replicas(kit, everywhere, pair, trajectories, ques
 def test_with_a_fixed_schedule_two_runs_are_equal_bit_for_bit(
     kit, everywhere, questions
 ):
-    """Each replica has its share from the start, however long searches take."""
+    """Each replica has its share from the start, independent of search times."""
     replicas = replica_meshes(jax.devices(), 1, 2)
     sampler = kit.sampler(5, search_calls=2, replicas=replicas)
     index = AskedByThreads(kit.word_index())
@@ -110,7 +110,7 @@ def test_with_a_fixed_schedule_two_runs_are_equal_bit_for_bit(
 
 
 class FailsOnce:
-    """Breaks for whoever asks first; lets all others wait until it is let go."""
+    """Fails for the first caller; all others wait until it is released."""
 
     def __init__(self, trouble):
         self.trouble, self.lock = trouble, threading.Lock()
@@ -141,7 +141,7 @@ def interrupted():
 def test_when_one_stops_all_do(
     kit, everywhere, pair, trajectories, questions, trouble, error
 ):
-    """At once, though others wait for a search; and then they can be used again."""
+    """They stop at once, even while waiting for a search, and can be used again."""
     index = FailsOnce(trouble)
     started = time.monotonic()
     try:
@@ -160,7 +160,7 @@ def test_parameters_that_are_not_published_are_refused(kit, pair, questions):
 
 
 def test_the_first_error_is_raised_and_the_others_stop():
-    """Also those that only look now and then; none is left when it is raised."""
+    """No thread is running when the error is raised."""
     ended = []
 
     def waits(stop):
@@ -179,7 +179,7 @@ def test_the_first_error_is_raised_and_the_others_stop():
         run_in_threads([waits, fails, waits])
     assert ended == ["waits", "waits"]
     assert run_in_threads([lambda stop: 1, lambda stop: 2]) == [1, 2]
-    # One alone is called here, where its caller's settings hold.
+    # A single function runs in the calling thread, where the caller's settings apply.
     assert run_in_threads([lambda stop: threading.get_ident()]) == [
         threading.get_ident()
     ]
@@ -198,7 +198,7 @@ def queue_of(num_prompts, group_size, **settings):
 
 
 def taken(queue, replica):
-    """What a replica gets when it asks once: (prompt_index, sample_indices)."""
+    """The result of one request by a replica: (prompt_index, sample_indices)."""
     return [(prompt.index, found) for prompt, found in queue.take(replica)]
 
 
@@ -209,7 +209,7 @@ def test_dealt_prompts_are_even_shares():
     assert taken(queue, 0) == [(0, [0, 1, 2]), (1, [0, 1, 2])]
     assert taken(queue, 0) == [(2, [0])]
     assert queue.is_empty(0) and taken(queue, 0) == []
-    # What starts again stays where it was.
+    # A restarted rollout stays on its replica.
     queue.put_back(0, prompts[1], 2)
     assert taken(queue, 1) == [(4, [0, 1, 2])]
     assert queue.is_empty(1) and taken(queue, 0) == [(1, [2])]
@@ -218,15 +218,15 @@ def test_dealt_prompts_are_even_shares():
 def test_whoever_has_room_takes_what_is_left():
     settings = dict(num_replicas=2, max_prompts=2, has_fixed_shares=False)
     queue, prompts = queue_of(16, 3, **settings)
-    # Those that fill the slots at first are nobody else's, however late it comes.
+    # The prompts that first fill a replica's slots are reserved for it.
     found = [taken(queue, 0) for _ in range(6)]
     assert [[prompt_index for prompt_index, _ in part] for part in found] == [
         *([0, 1], [2, 3], [4, 5], [6, 7], [10, 11], [12, 13])
     ]
     assert taken(queue, 1) == [(8, [0, 1, 2]), (9, [0, 1, 2])]
-    # Two are left, for two replicas.
+    # Two prompts are left for two replicas.
     assert taken(queue, 1) == [(14, [0, 1, 2])]
-    # What has to start again is anybody's, and goes first.
+    # Any replica can take a rollout that has to restart, and these come first.
     queue.put_back(1, prompts[8], 1)
     assert taken(queue, 0) == [(8, [1])]
     assert taken(queue, 0) == [(15, [0, 1, 2])]

@@ -1,4 +1,4 @@
-"""Whole rollouts: log-probs, provenance, and what must not depend on the slots."""
+"""Whole rollouts: log-probs, provenance, and independence of the slots."""
 
 import random
 import time
@@ -13,10 +13,9 @@ from jaxsearch.trajectory import Status
 
 
 def same(first, second):
-    """Tokens and provenance bit for bit, log-probs to rounding.
+    """Compares tokens and provenance exactly, and log-probs up to rounding.
 
-    Reading the cache up to another bucket, or for another number of rows, adds the
-    same numbers in another order.
+    Reading a different number of cache segments or rows changes the order of sums.
     """
     for a, b in zip(first, second, strict=True):
         assert (a.question_id, a.sample_index) == (b.question_id, b.sample_index)
@@ -32,7 +31,7 @@ def same(first, second):
 
 
 class SlowIndex:
-    """Another index, each of whose answers takes a random time."""
+    """An index whose answers take a random time."""
 
     def __init__(self, index, seed):
         self.index, self.random = index, random.Random(seed)
@@ -108,14 +107,14 @@ def test_under_a_cut_both_logprobs_are_kept(kit, tight_sampler, questions):
             rtol=1e-4,
             atol=1e-5,
         )
-        # Eight of sixteen tokens are left, so what is kept gains probability.
+        # Eight of sixteen tokens are kept, so their probabilities increase.
         assert (trajectory.sampling_logprobs > trajectory.logprobs)[where].all()
         num_sampled += where.sum()
     assert num_sampled > 50
 
 
 def test_provenance(kit, trajectories):
-    """Exactly the sampled tokens are the policy's; text and ids tell one story."""
+    """Exactly the sampled tokens are marked as the policy's; texts and ids agree."""
     num_observations = 0
     for trajectory in trajectories:
         t, n = trajectory, trajectory.prompt_len
@@ -132,7 +131,7 @@ def test_provenance(kit, trajectories):
             passage = kit.word_index().passage(queries[-1])
             assert segment.text == kit.protocol.observation([passage])
             num_observations += 1
-        # Ids by author, from the index alone: what is not an observation is sampled.
+        # Author of each id, derived from the index: all but observations are sampled.
         observed = [kit.tokenizer.encode(s.text) for s in t.segments if not s.is_policy]
         expected = [i for ids in observed for i in ids]
         assert t.tokens[n:][~t.is_policy[n:]].tolist() == expected
@@ -147,7 +146,7 @@ def test_provenance(kit, trajectories):
 def test_slots_and_order_of_results_change_nothing(
     kit, trajectories, tight_sampler, questions, num_slots, is_tight
 ):
-    """Also refill: forty rollouts pass through few slots, groups cut anywhere."""
+    """Includes refills: forty rollouts in few slots, groups split anywhere."""
 
     def run(sampler, index):
         return sampler.run(
@@ -172,7 +171,7 @@ def test_slots_and_order_of_results_change_nothing(
 
 
 def test_with_a_fixed_schedule_two_runs_are_equal_bit_for_bit(kit, questions):
-    """Results come when they like, and are taken after two decode calls."""
+    """Results arrive at any time, and are taken after two decode calls."""
     sampler = kit.sampler(16, search_calls=2)
     runs = []
     for seed in (1, 2):
@@ -206,7 +205,7 @@ def test_order_of_questions_changes_nothing(kit, sampler, trajectories, question
 
 
 def test_members_positions_and_stages_sample_differently(kit, sampler, questions):
-    """The same prompt everywhere: what differs can only come from the random key."""
+    """All prompts are equal, so differences can only come from the random key."""
     question = questions[4][1]
 
     def turns(prompt_indices, stage):

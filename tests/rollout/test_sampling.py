@@ -1,4 +1,4 @@
-"""Draws against softmax, cuts against NumPy."""
+"""Samples against softmax, and truncation against NumPy."""
 
 import functools
 
@@ -24,7 +24,7 @@ def rows(logits, num_rows):
 
 
 def chi_square(tokens, probs):
-    """Of the counts, and its expectation (degrees of freedom)."""
+    """Chi-square of the counts, and its expectation (degrees of freedom)."""
     expected = probs * len(tokens)
     counts = np.bincount(tokens, minlength=len(probs))
     assert (counts[probs == 0] == 0).all()
@@ -122,7 +122,7 @@ def test_temperature_zero_takes_the_largest_and_reports_temperature_one():
 
 @pytest.mark.parametrize("V", [3, 128, 129, 1000])
 def test_an_entry_without_probability_is_never_drawn(V):
-    """At both ends of the uniform numbers, wherever the impossible entries stand."""
+    """At both ends of the uniform numbers, for impossible entries at any position."""
     rng = np.random.default_rng(V)
     logits = rng.normal(size=(256, V)).astype(np.float32)
     logits[rng.random((256, V)) < 0.7] = -np.inf

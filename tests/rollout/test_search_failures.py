@@ -1,4 +1,4 @@
-"""A retriever that misbehaves in the middle of rollouts, on real threads."""
+"""A retriever that fails in the middle of rollouts, with real threads."""
 
 import signal
 import threading
@@ -16,11 +16,11 @@ from tests.protocols import changed
 
 
 class UnsteadyIndex:
-    """Misbehaves at the tries whose numbers are given; counts from 0."""
+    """Fails at the given tries, counted from 0."""
 
     def __init__(self, index, tries, trouble):
         self.index, self.tries, self.trouble = index, tries, trouble
-        self.batches = []  # what it was asked, try by try
+        self.batches = []  # the queries of each try
 
     def search(self, queries, k):
         self.batches.append(list(queries))
@@ -58,7 +58,7 @@ def hang(release):
 
 @pytest.fixture
 def run(kit, sampler, questions):
-    """The rollouts of `trajectories` once more, with an index of one's own."""
+    """The rollouts of `trajectories` again, with another index."""
 
     def run(index, **changes):
         done, _ = sampler.run(
@@ -82,12 +82,12 @@ def assert_same(one, other):
     assert (one.status, one.tool_calls) == (other.status, other.tool_calls)
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_array_equal(one.is_policy, other.is_policy)
-    # Which rows were computed together changes the rounding, nothing else.
+    # The rows that are computed together affect only the rounding.
     np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=1e-4, atol=1e-5)
 
 
 def assert_only_one_batch_failed(done, trajectories, batch, failure):
-    """The others are as if nothing had happened, those who asked end there."""
+    """The rollouts of the failed batch end; all others are unchanged."""
     failed = [i for i, t in enumerate(done) if t.status is Status.TOOL_FAILED]
     assert 0 < len(failed) < len(done) // 2
     assert {done[i].tool_calls[-1].query for i in failed} == set(batch)
@@ -131,7 +131,7 @@ def test_one_of_several_batches_hangs(kit, run, trajectories, hang):
 
 
 def first_observation(trajectory, number):
-    """Where the observation after that search begins and ends in the row."""
+    """Start and end of the observation after a search in the row."""
     changes = np.flatnonzero(np.diff(trajectory.is_policy.astype(int))) + 1
     return changes[2 * number + 1], changes[2 * number + 2]
 
@@ -158,9 +158,10 @@ def test_an_observed_failure_is_read_and_the_rollout_goes_on(kit, run, trajector
         assert search.passage_ids == () and "nobody is there" in search.failure
         assert search.query in sum(index.batches[1:4], [])
         if sum(not segment.is_policy for segment in one.segments) == failed[0]:
-            assert one.status is Status.OUT_OF_LENGTH  # what it was to read did not fit
+            assert one.status is Status.OUT_OF_LENGTH  # its observation did not fit
             continue
-        # Read, but not trained on; what stands before it is as without the failure.
+        # The message is read but not trained on; tokens before it are as without the
+        # failure.
         start, end = first_observation(one, failed[0])
         assert one.tokens[start:end].tolist() == ids
         assert one.is_policy[start - 1] and one.is_policy[end]

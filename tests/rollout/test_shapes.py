@@ -1,4 +1,4 @@
-"""Programs compile in `warm_up` and never again, for one replica and for several."""
+"""Programs compile only in `warm_up`, for one replica and for several."""
 
 import jax
 import pytest
@@ -29,7 +29,7 @@ def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
         lens |= {len(t.tokens) for t in done}
     assert min(lens) < 10 and max(lens) > 48
     assert compilations() == before
-    # The count would show it: another group size prefills another number of prompts.
+    # The count can change: another group size prefills another number of prompts.
     run(kit, sampler, questions[:1], group_size=3)
     assert len(compilations()) > len(before)
 
@@ -57,12 +57,12 @@ def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expect
 
 
 def test_each_replica_compiles_every_program_once(kit, questions, compilations):
-    """XLA compiles for a device; two replicas compile twice as much, and no more."""
+    """XLA compiles per device: two replicas compile exactly twice as much."""
     params = jax.device_put(kit.params, replicated(make_mesh(MeshShape())))
     counts = []
     for num_replicas in (1, 2):
         replicas = replica_meshes(jax.devices(), 1, num_replicas)
-        # No other test has as many slots, or prompts at once: nothing is compiled yet.
+        # No other test has this number of slots or prompts, so nothing is compiled yet.
         sampler = kit.sampler(11, **kit.tight, replicas=replicas)
         num_before = len(compilations())
         sampler.warm_up(params, 4)
@@ -70,5 +70,5 @@ def test_each_replica_compiles_every_program_once(kit, questions, compilations):
         run(kit, sampler, questions, params=params)
         assert compilations() == before
         counts.append(len(before) - num_before)
-    # Those of the first replica were compiled by the first sampler.
+    # The programs of the first replica were compiled by the first sampler.
     assert counts[0] >= 5 and counts[1] == counts[0]

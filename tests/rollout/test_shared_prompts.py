@@ -1,4 +1,4 @@
-"""A group's prompt is prefilled once, whatever the size of the group."""
+"""A group's prompt is prefilled once, whatever the group size."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ PROMPT_LEN, GROUP_SIZE = 1024, 8
 
 
 def prefill_flops(num_prompts):
-    """Of the compiled program, as XLA counts them."""
+    """FLOPs of the compiled program, as counted by XLA."""
     transformer, params = make(QWEN)
     programs = Programs(
         transformer=transformer,
@@ -33,7 +33,7 @@ def prefill_flops(num_prompts):
 
 def test_a_group_of_eight_costs_an_eighth_of_eight_prompts():
     shared, separate = prefill_flops(1), prefill_flops(GROUP_SIZE)
-    assert shared > 2 * PROMPT_LEN * 10_000  # more than the blocks' products alone
+    assert shared > 2 * PROMPT_LEN * 10_000  # more than the blocks' products
     np.testing.assert_allclose(separate / shared, GROUP_SIZE, rtol=0.02)
 
 

@@ -1,4 +1,4 @@
-"""The same rollouts through any number of slots, however late results arrive."""
+"""The same rollouts for any number of slots and any delay of results."""
 
 import random
 import time
@@ -9,7 +9,7 @@ import pytest
 
 
 class LateIndex:
-    """Another index, whose answers take a few random milliseconds."""
+    """An index whose answers take a few random milliseconds."""
 
     def __init__(self, index, seed):
         self.index, self.random = index, random.Random(seed)
@@ -19,9 +19,9 @@ class LateIndex:
         return self.index.search(queries, k)
 
 
-# Forty rollouts: one after the other, in a few slots, in more slots than there are.
-# A late index makes the schedule differ from run to run; a result that is taken one
-# or four decode calls after its search makes it differ for certain.
+# Forty rollouts: one after the other, in a few slots, and in more slots than rollouts.
+# A late index makes the schedule vary between runs; taking a result one or four decode
+# calls after its search changes it for certain.
 @pytest.mark.parametrize(
     ("num_slots", "search_calls"),
     [(1, 0), (2, 0), (3, 0), (7, 0), (7, 1), (7, 4), (45, 0), (45, 4)],
@@ -49,7 +49,7 @@ def test_the_number_of_slots_and_late_results_change_nothing(
 
 
 def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions):
-    """Between rollouts an update may have it."""
+    """Between rollouts an update can use the memory."""
     sampler = kit.sampler(7, search_calls=1)
     before = sum(array.nbytes for array in jax.live_arrays())
     sampler.free_cache()

@@ -1,4 +1,4 @@
-"""The stop table against `bytes.find` on what was written."""
+"""The stop table against `bytes.find` on the decoded bytes."""
 
 import random
 from pathlib import Path
@@ -13,7 +13,7 @@ QWEN = Path(__file__).resolve().parents[3] / "shared/data/tokenizers/qwen2.5"
 
 
 def steps_to_stop(table, ids):
-    """How many ids were read when a tag was complete; None if none was."""
+    """Number of ids up to the first complete tag; None if there is none."""
     state = 0
     for count, i in enumerate(ids, start=1):
         state = table[state, i]
@@ -31,8 +31,8 @@ def steps_by_find(id_bytes, tags, ids):
     return None
 
 
-# Every way to split "</s>", bytes before, bytes past, two tags in one piece, and
-# pieces of several tags that begin alike or lie in each other.
+# Every way to split "</s>", bytes before and after it, two tags in one piece, and
+# pieces of tags with common prefixes or inside each other.
 MADE = [
     piece.encode()
     for piece in (
@@ -50,7 +50,7 @@ MADE += [b"\xc3", b"\xa9"]  # a character in two tokens
         ("</s>",),
         ("</s>", "</ab"),
         ("</a", "</ab"),
-        ("ab", "</abx>"),  # one inside the other
+        ("ab", "</abx>"),  # one tag inside the other
         ("aab",),
         ("aabaa", "abaab", "<<s"),
         ("é",),
@@ -81,7 +81,7 @@ def qwen_bytes():
 
 
 def test_equals_find_on_the_tokens_of_qwen(qwen_bytes):
-    """Random cuts of texts full of tags, and ids drawn where a tag may pass."""
+    """Random splits of texts full of tags, and ids with parts of tags."""
     tags = ("</search>", "<|end_of_query|>")
     vocab_size = 151_936  # rows of the embedding, more than there are ids
     table = stop_table(qwen_bytes, tags, vocab_size)

@@ -18,19 +18,19 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers"
 # Rows of the embedding, more than there are ids.
 VOCAB_SIZES = {"qwen2.5": 152_064, "llama3": 128_512}
 
-# The tags of every recipe, two tags that begin alike, and two so short that ids of a
-# real vocabulary hold them whole ("'</") and more than once ("\n\n\n\n").
+# The tags of every task, two tags with a common prefix, and two so short that single
+# ids of a real vocabulary contain them ("'</"), even more than once ("\n\n\n\n").
 TAGS = sorted({task.protocol.stop_tags for task in TASKS.values()})
 TAGS += [("</search>", "<|end_of_query|>"), ("</", "\n\n")]
 
-# No vocabulary has these: a tag within an id, at its ends, twice in it, and one that
-# begins inside the false start of another.
+# Made-up ids: a tag inside an id, at its ends, or twice in it, and a tag that begins
+# inside the false start of another.
 MADE = ("x*y", "*", "* ", " *", "**", "*x*", "<*", "</sea*", "*</sea")
 
 
 @pytest.fixture(scope="module", params=list(VOCAB_SIZES))
 def vocabulary(request):
-    """A real tokenizer, and spellings that it would not choose itself."""
+    """A real tokenizer, and spellings that it would not produce itself."""
     name = request.param
     if not (FOLDER / name).is_dir():
         pytest.skip(f"needs the tokenizers in {FOLDER}")
@@ -42,12 +42,12 @@ def vocabulary(request):
 
     @functools.cache
     def beginnings(text):
-        """Ids whose bytes begin the text."""
+        """Ids whose bytes are a prefix of the text."""
         cuts = range(1, min(len(text), longest) + 1)
         return [id_of[text[:cut]] for cut in cuts if text[:cut] in id_of]
 
     def spelling(rng, text):
-        """One way to spell the text, each next id drawn among those that fit."""
+        """A random spelling of the text, drawing each id among those that fit."""
         ids = []
         while text:
             ids.append(rng.choice(beginnings(text)))
@@ -55,7 +55,7 @@ def vocabulary(request):
         return ids
 
     def spellings(text):
-        """All ways to spell the text."""
+        """All spellings of the text."""
         if not text:
             return [[]]
         return [
@@ -73,12 +73,12 @@ def vocabulary(request):
 
 
 def whole_tags(vocabulary, tags):
-    """Every way to spell a tag in ids that end where it does."""
+    """Every spelling of a tag in ids that end where it ends."""
     return [s for tag in tags for s in vocabulary.spellings(tag.encode())]
 
 
 def overlapping_ends(vocabulary, tags, rng, count):
-    """Tags whose first id brings bytes before them, whose last brings bytes past."""
+    """Tags whose first id starts before them and whose last id ends after them."""
     pieces = list(enumerate(vocabulary.tokenizer.id_bytes))
     for tag in map(str.encode, tags):
         cuts = range(1, len(tag))
@@ -93,7 +93,7 @@ def overlapping_ends(vocabulary, tags, rng, count):
 
 
 def mixtures(vocabulary, tags, rng, count):
-    """Tags, parts of them and near misses side by side, in random spellings."""
+    """Tags, parts of tags and near misses next to each other, in random spellings."""
     parts = [
         "<",
         "/",
@@ -126,7 +126,7 @@ def as_it_encodes(vocabulary, tags, rng, count):
 
 
 def interrupted(vocabulary, tags, rng, count):
-    """A special token somewhere in a tag, and perhaps the tag again behind it."""
+    """A special token inside a tag, possibly followed by the tag again."""
     special = sorted(vocabulary.tokenizer.special_ids)
     for _ in range(count):
         tag = rng.choice(tags).encode()
@@ -137,7 +137,7 @@ def interrupted(vocabulary, tags, rng, count):
 
 
 def byte_by_byte(vocabulary, tags, rng, count):
-    """Ids of one byte: tags, cut characters and bytes that are no UTF-8 at all."""
+    """Ids of one byte: tags, split characters and bytes that are not UTF-8."""
     id_of = {p: i for i, p in enumerate(vocabulary.tokenizer.id_bytes) if len(p) == 1}
     for _ in range(count):
         tag = rng.choice(tags).encode()
@@ -147,7 +147,7 @@ def byte_by_byte(vocabulary, tags, rng, count):
 
 
 def drawn(vocabulary, tags, rng, count):
-    """Random ids: any, and such as have a byte of a tag at an end."""
+    """Random ids: arbitrary ones, and ids that start or end with a byte of a tag."""
     tokenizer = vocabulary.tokenizer
     bounds = set("".join(tags).encode())
     near = [i for i, p in enumerate(tokenizer.id_bytes) if p and {p[0], p[-1]} & bounds]
@@ -158,7 +158,7 @@ def drawn(vocabulary, tags, rng, count):
 
 
 def sequences(vocabulary, tags, *, count, seed):
-    """Sequences of all kinds, `count` or more, some inside longer ones."""
+    """At least `count` sequences of all kinds, some inside longer ones."""
     rng = random.Random(seed)
     found = whole_tags(vocabulary, tags)
     kinds = (overlapping_ends, mixtures, as_it_encodes, interrupted, byte_by_byte)
@@ -172,8 +172,8 @@ def sequences(vocabulary, tags, *, count, seed):
 
 
 def steps_to_stop(table, rows):
-    """How many ids of each row were read when a tag was complete; 0 if none was."""
-    # The last column is of an id without bytes: it leaves every state as it is.
+    """Number of ids of each row up to the first complete tag; 0 if there is none."""
+    # The last column is for an id without bytes, which does not change the state.
     padding = table.shape[1] - 1
     columns = itertools.zip_longest(*rows, fillvalue=padding)
     state = np.zeros(len(rows), np.int32)
@@ -185,14 +185,14 @@ def steps_to_stop(table, rows):
 
 
 def steps_by_find(id_bytes, tags, ids):
-    """The same by a search for each tag in all the bytes."""
+    """The same by searching for each tag in the concatenated bytes."""
     pieces = [id_bytes[i] for i in ids]
     text = b"".join(pieces)
     found = ((text.find(tag), len(tag)) for tag in map(str.encode, tags))
     ends = [start + tag_len for start, tag_len in found if start >= 0]
     if not ends:
         return 0
-    # The first id at whose end the bytes reach as far as the first tag does.
+    # The first id whose end is at or after the end of the first tag.
     return int(np.searchsorted(np.cumsum([len(p) for p in pieces]), min(ends))) + 1
 
 
@@ -206,12 +206,13 @@ def test_stops_where_a_search_in_the_bytes_does(vocabulary, tags):
     expected = np.array([steps_by_find(id_bytes, tags, ids) for ids in rows])
     wrong = np.flatnonzero(steps != expected)
     assert not wrong.size, [id_bytes[i] for i in rows[wrong[0]]]
-    # The tokenizer's own text, not our bytes of its ids, tells the same.
+    # The tokenizer's decoded text gives the same result as our bytes.
     backend = vocabulary.tokenizer.backend
     texts = backend.batch_decode(rows, clean_up_tokenization_spaces=False)
     has_tag = [any(tag in text for tag in tags) for text in texts]
     np.testing.assert_array_equal(steps > 0, has_tag)
-    # What was met: many spellings, ids that go on past a tag, rows without one.
+    # The cases include many spellings, ids that continue after a tag, and rows without
+    # one.
     stopped = np.flatnonzero(steps)
     spellings = {tuple(rows[row][: steps[row]]) for row in stopped}
     last = [id_bytes[rows[row][steps[row] - 1]] for row in stopped]
@@ -224,7 +225,7 @@ def test_stops_where_a_search_in_the_bytes_does(vocabulary, tags):
 
 @pytest.mark.parametrize("tags", TAGS, ids=" ".join)
 def test_tags_within_one_id(vocabulary, tags):
-    """Ids that hold whole tags, joined to a real vocabulary, among its own."""
+    """Ids that contain whole tags, added to a real vocabulary."""
     known = vocabulary.tokenizer.id_bytes
     made = [form.replace("*", tag).encode() for form in MADE for tag in tags]
     made.append("".join(tags).encode())
@@ -238,5 +239,5 @@ def test_tags_within_one_id(vocabulary, tags):
     steps = steps_to_stop(table, rows)
     expected = [steps_by_find(id_bytes, tags, ids) for ids in rows]
     np.testing.assert_array_equal(steps, expected)
-    # From every state: the id completes a tag, whatever was written before it.
+    # From every state the id completes a tag.
     assert (table[:, len(known) : -1] == len(table) - 1).all()

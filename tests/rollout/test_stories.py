@@ -1,4 +1,4 @@
-"""A published checkpoint tells its published story through the slots."""
+"""A published checkpoint generates its published story."""
 
 import re
 import struct
@@ -26,12 +26,12 @@ from tests.hf_folders import read_here, write_folder
 from tests.protocols import changed
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/checkpoints/stories260K"
-BEGIN_ID = 1  # stands before a story, and so also ends one
+BEGIN_ID = 1  # stands before a story, so it also ends one
 FIRST_JOINED_ID = 259  # after three special pieces and 256 bytes
 
 
 def read_checkpoint(path, folder):
-    """The policy of a llama2.c file (seven sizes, then float32), by way of a folder.
+    """Reads the policy of a llama2.c file (seven sizes, then float32) through a folder.
 
     Its rotary pairs are rows (2i, 2i + 1) of a head, ours (i, i + H / 2).
     """
@@ -67,7 +67,7 @@ def read_checkpoint(path, folder):
     for name, shape in sizes.items():
         array, rest = np.split(rest, [np.prod(shape)])
         tensors[name] = array.reshape(shape)
-    assert rest.size == max_len * H  # what is left is a table of rotary angles
+    assert rest.size == max_len * H  # the rest is a table of rotary angles
     for name in ("self_attn.q_proj.weight", "self_attn.k_proj.weight"):
         pairs = tensors[name].reshape(L, -1, H // 2, 2, D)
         tensors[name] = pairs.swapaxes(2, 3).reshape(L, -1, D)
@@ -84,7 +84,8 @@ def read_checkpoint(path, folder):
 def read_tokenizer(path):
     """The vocabulary of a llama2.c file: a score, a length and bytes for each piece.
 
-    The neighbours whose join scores highest are joined first, as merges in order are.
+    The neighbouring pieces with the highest-scoring merge are merged first, like merges
+    in order.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, normalizers
@@ -118,7 +119,7 @@ def read_tokenizer(path):
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    """The checkpoint, its tokenizer, and the story that its page says it tells."""
+    """The checkpoint, its tokenizer, and the story published on its page."""
     if not FOLDER.is_dir():
         pytest.skip(f"needs the checkpoint in {FOLDER}")
     folder = tmp_path_factory.mktemp("stories")
@@ -133,7 +134,7 @@ def kit(tmp_path_factory):
 
 
 def tell(kit, prompts, index, *, stop_tag):
-    """One greedy rollout for each prompt, up to the 256 tokens that are published."""
+    """One greedy rollout per prompt, up to the 256 published tokens."""
     budgets = Budgets(
         num_slots=2,
         max_len=257,
@@ -173,7 +174,7 @@ def tell(kit, prompts, index, *, stop_tag):
 
 
 class NextSentence:
-    """Brings the sentence of a story that follows the one it is asked with."""
+    """Returns the sentence of a story that follows the query."""
 
     def __init__(self, story):
         self.rest = story
@@ -190,7 +191,7 @@ class NextSentence:
 
 
 def test_greedy_tells_the_published_story(kit):
-    """From nothing, and from more and more of its first words, in two slots."""
+    """From an empty prompt and from prefixes of increasing length, in two slots."""
     words = kit.story.split(" ")
     prompts = ["".join(f" {word}" for word in words[:n]) for n in (0, 1, 4, 11, 32)]
     done = tell(kit, prompts, LatentIndex(1, 0.0), stop_tag="~")
@@ -201,10 +202,10 @@ def test_greedy_tells_the_published_story(kit):
 
 
 def test_greedy_goes_on_after_every_second_sentence(kit):
-    """The search brings the sentence that the policy would have written itself."""
+    """The search returns the sentence that the policy would have written itself."""
     index = NextSentence(f" {kit.story}")
     (told,) = tell(kit, [""], index, stop_tag=".")
     assert len(told.tool_calls) >= 5
     assert f" {kit.story}".startswith(kit.tokenizer.decode(told.tokens[1:]))
-    # It ends before the first observation that would leave no room for a turn.
+    # The rollout ends before the first observation that would leave no room for a turn.
     assert len(told.tokens) > 200

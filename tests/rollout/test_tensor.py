@@ -1,4 +1,4 @@
-"""A copy of the policy that devices share: the same rollouts, and little sent."""
+"""Devices that share a copy of the policy: the same rollouts, little communication."""
 
 import dataclasses
 import importlib.util
@@ -37,14 +37,14 @@ TENSOR = 2
 
 @pytest.fixture(scope="module")
 def network(kit):
-    """The kit's, with a key/value head for each of two devices, and biases."""
+    """The kit's network, with a key/value head for each of two devices, and biases."""
     sizes = dataclasses.replace(kit.transformer.architecture, num_kv_heads=2)
     return dataclasses.replace(kit.transformer, architecture=sizes)
 
 
 @pytest.fixture(scope="module")
 def rollout_params(network):
-    """By replicas of two devices, from a mesh that cuts everything."""
+    """Parameters for replicas of two devices, from a mesh that shards every axis."""
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
     [replica, *_] = replica_meshes(mesh.local_devices, TENSOR)
     places = shardings(mesh, network.logical_axes, network.shapes)
@@ -56,7 +56,7 @@ def rollout_params(network):
 def test_devices_that_share_a_copy_sample_the_same(
     kit, network, rollout_params, questions, compilations
 ):
-    """Two replicas of two devices each against one device; also no compiling."""
+    """Two replicas of two devices each against one device, without recompilation."""
     one = kit.sampler(4, network=network)
     params = jax.jit(network.for_rollouts)(random_params(network))
     expected, _ = rolled_out(kit, one, params, questions)
@@ -81,7 +81,7 @@ def test_devices_that_share_a_copy_sample_the_same(
 
 
 def plain_logprobs(network, trajectories):
-    """Of each token given those before it, by a forward pass over whole rows."""
+    """Log-prob of each token given those before it, by one plain forward pass."""
     lengths = np.array([len(t.tokens) for t in trajectories], np.int32)
     tokens = np.zeros((len(lengths), lengths.max()), np.int32)
     for row, trajectory in zip(tokens, trajectories, strict=True):
@@ -108,7 +108,7 @@ SIZES = dataclasses.replace(
 
 
 def lowered(devices, sizes=SIZES, dtype=jnp.float32, kernel=PLAIN_PAGES):
-    """A call of decode for eight slots, and one of observe, on a replica of devices."""
+    """The lowered decode for eight slots, and one observe, on a replica of devices."""
     [mesh] = replica_meshes(devices, len(devices))
     network = Transformer(architecture=sizes, dtype=dtype, decode_kernel=kernel)
     network = on_replica(network, mesh)
@@ -130,7 +130,7 @@ def lowered(devices, sizes=SIZES, dtype=jnp.float32, kernel=PLAIN_PAGES):
     def ids(*shape):
         return jax.ShapeDtypeStruct(shape, jnp.int32)
 
-    # The kernel for TPUs reads pages by their number, from one array.
+    # The TPU kernel reads pages by their index from one array.
     segments = (64,) if kernel.reads_owned_pages else (24, 40)
     slots = jax.eval_shape(
         lambda: empty_slots(
@@ -155,13 +155,13 @@ def lowered(devices, sizes=SIZES, dtype=jnp.float32, kernel=PLAIN_PAGES):
 
 
 def collectives(text):
-    """What a compiled program sends: shape and kind of each operation."""
+    """The collectives of a compiled program: shape and kind of each."""
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     return sorted(re.findall(rf"= \w+\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text))
 
 
 def test_a_layer_sums_twice_and_neither_weights_nor_cache_move():
-    """Besides: the embedding's rows once, and in decoding the logits."""
+    """Embedded tokens are summed once more, and in decoding the logits."""
 
     def sent(num_devices):
         programs = lowered(jax.devices()[:num_devices])
@@ -173,12 +173,12 @@ def test_a_layer_sums_twice_and_neither_weights_nor_cache_move():
     assert decode == sorted(
         [(f"{B},1,{D}", "all-reduce")] * sums + [(f"{B},{V}", "all-gather")]
     )
-    # The last layer of an append is computed for its keys and values only.
+    # Only the keys and values of the last layer are computed in an append.
     assert observe == [(f"4,32,{D}", "all-reduce")] * (sums - 2)
     assert sent(1) == [[], []]
 
 
-# Two v5e chips, Qwen2.5-7B's heads: as many kernels as layers.
+# Two v5e chips, Qwen2.5-7B's heads: one kernel per layer.
 FOR_TPUS = """
 import dataclasses, jax.numpy as jnp
 from jax.experimental import topologies
