@@ -1,4 +1,4 @@
-"""Every file of configs/: it fits its machine and has the numbers of its paper."""
+"""Every file of configs/ fits its machine and has the numbers of its paper."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from jaxsearch.run.config_file import read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-# Configs with a paper's model -> the machine that their docstring names.
+# Configs with a paper's model, and the machine that their docstring names.
 MACHINES = {
     "research_qwen2_5_7b": "v5e:4x4",
     "research_qwen2_5_7b_instruct": "v5e:4x4",
@@ -69,7 +69,7 @@ def test_a_run_fits_the_machine_that_it_names(capsys, monkeypatch, name):
 
 
 def check_cost(text, machine, found):
-    """The docstring's cost is what `plan` computes."""
+    """Checks that the docstring states the cost that `plan` computes."""
     assert f"--topology {machine} --no-compile" in text
     memory, update, rollouts = (
         f"{found[key] / 1e9:.1f}"
@@ -139,7 +139,7 @@ def test_search_r1(name, model):
     [stage] = config.stages
     assert stage.task is tasks.SEARCH_R1
     assert (stage.questions_per_step, stage.group_size, stage.steps) == (512, 5, 1005)
-    # Mini-batches of 256 rollouts.
+    # Minibatches of 256 rollouts.
     assert (
         stage.questions_per_step * stage.group_size / stage.minibatches_per_step == 256
     )

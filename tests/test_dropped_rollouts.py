@@ -1,4 +1,4 @@
-"""What a retriever that fails does to an update, to an evaluation and to a run."""
+"""Effects of a failing retriever on updates, evaluations and runs."""
 
 import dataclasses
 import math
@@ -84,7 +84,7 @@ def kept_rows(trajectories, advantages):
 
 
 def gradient(rows):
-    """Of the token mean, with KL and entropy, for a policy that sees one token back."""
+    """Gradient of a token mean with KL and entropy, for a one-token policy."""
     keys = jax.random.split(jax.random.key(0), 3)
     params = {
         "embedding": jax.random.normal(keys[0], (VOCAB, 8)),
@@ -107,7 +107,7 @@ def gradient(rows):
 def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
     rng = np.random.default_rng(0)
     statuses = [Status.ENDED] * 8
-    for i in (2, 4, 5, 6):  # one of the first group, all but one of the second
+    for i in (2, 4, 5, 6):  # one rollout of the first group, all but one of the second
         statuses[i] = Status.TOOL_FAILED
     trajectories = [
         make_trajectory(rng, i // 4, i % 4, status) for i, status in enumerate(statuses)
@@ -135,7 +135,7 @@ def test_an_update_is_as_if_the_dropped_rollouts_had_never_been():
 
 @pytest.mark.parametrize("task", ["research", "research_paper", "quickstart"])
 def test_a_failed_search_counts_as_wrong_whatever_was_written(task):
-    """The paper's reward reads an answer wherever it stands."""
+    """The paper's reward accepts an answer at any position."""
     text = "<think> a </think> <answer> \\boxed{Dorvin} </answer> <search> b </search>"
     rng = np.random.default_rng(0)
     trajectories = [
@@ -166,7 +166,7 @@ def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
 
 
 def searching_demonstrations(seed):
-    """Every first turn asks for the same name, so that every rollout soon searches."""
+    """Demonstrations with the same search, so that every rollout soon searches."""
     dataset = quickstart.reading_demonstrations(seed)
     return [
         Demonstration(
@@ -196,7 +196,7 @@ class UnsteadyIndex:
 
 @pytest.fixture
 def unsteady(monkeypatch):
-    """Makes the indexes of training and of evaluation fail at some tries."""
+    """Makes the indexes for training and evaluation fail at some tries."""
 
     def make(training, evaluation):
         def open_unsteady(config, inputs):
@@ -241,7 +241,7 @@ def searching_config(out, **rollout):
 
 @pytest.mark.long
 def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
-    """The first batch fails twice, the second once; evaluations find nobody."""
+    """The first batch fails twice, the second once; evaluations always fail."""
     unsteady(lambda number: number in (0, 1, 2), always)
     config = searching_config(tmp_path / "run")
     train(config)

@@ -1,4 +1,4 @@
-"""Which package may import which, and what must stay cheap to import."""
+"""Dependencies between packages, and modules that must be cheap to import."""
 
 import ast
 import graphlib
@@ -10,9 +10,9 @@ import jaxsearch
 
 PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 
-# Every package and top-level module of jaxsearch -> what it may import besides itself.
+# Every package and top-level module of jaxsearch, and the others it may import.
 ALLOWED = {
-    # Contracts and shared modules.
+    # Interfaces and shared modules.
     "json_lines": set(),
     "processes": set(),
     "trajectory": set(),
@@ -28,7 +28,7 @@ ALLOWED = {
     "mesh": {"models", "rl"},
     "rollout": {"data", "env", "mesh", "models", "protocol", "search", "trajectory"},
     "monitor": {"json_lines", "metrics", "protocol", "trajectory"},
-    # The config names the parts; the rest puts them together.
+    # The config names the parts, and the modules below combine them.
     "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
@@ -85,7 +85,7 @@ def modules_imported_by(path: Path) -> set[str]:
     return {name for name in found if name in MODULES}
 
 
-# The public API imports everything, when it is used.
+# The public API imports everything, but only on use.
 IMPORTS = {
     name: modules_imported_by(path)
     for name, path in MODULES.items()

@@ -1,4 +1,4 @@
-"""Where parameters and rows go, and what is refused."""
+"""Shardings of parameters and rows, and invalid meshes."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def test_every_parameter_of_a_decoder_goes_where_its_axes_say(mesh, has_tied_hea
     expected = {
         "embedding": P("tensor", "fsdp"),
         "norm": {"scale": P("fsdp")},
-        "blocks": {  # layers first, never spread
+        "blocks": {  # layers come first and are never sharded
             "attention_norm": {"scale": P(None, "fsdp")},
             "mlp_norm": {"scale": P(None, "fsdp")},
             "mlp": {
@@ -75,7 +75,7 @@ def test_every_parameter_of_a_decoder_goes_where_its_axes_say(mesh, has_tied_hea
 
 
 def test_an_axis_of_one_device_is_not_named():
-    """As XLA names its outputs: the same name, no second compilation."""
+    """XLA's outputs have the same form, so there is no second compilation."""
     mesh = make_mesh(MeshShape(fsdp=8))
     param_shardings = shardings(
         mesh, {"head": ("vocab", "embed")}, {"head": shape_of(8, 8)}
@@ -123,7 +123,7 @@ def test_an_axis_that_does_not_divide_is_refused_by_name(mesh):
 
 
 def test_an_axis_without_a_rule_is_refused_by_name(mesh):
-    """A misspelt axis would otherwise be replicated, and nobody would know."""
+    """A misspelt axis would otherwise be replicated without notice."""
     with pytest.raises(ValueError, match=r"head: no rule for axes \['embedd'\]"):
         shardings(mesh, {"head": ("vocab", "embedd")}, {"head": shape_of(4, 4)})
 

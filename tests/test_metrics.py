@@ -30,7 +30,7 @@ class Outcome:
 def make_trajectory(
     *, prompt_index=0, sample_index=0, status=Status.ANSWERED, tool_calls=()
 ):
-    """2 prompt tokens, 3 sampled, 5 retrieved."""
+    """A trajectory with 2 prompt tokens, 3 sampled and 5 retrieved tokens."""
     return Trajectory(
         question_id=f"q{prompt_index}",
         question="Who?",
@@ -74,7 +74,7 @@ def test_summary_has_a_float_for_each_kind_of_metric():
     )
     assert [type(value) for value in summary.values()] == [float] * 4
     assert list(summary.values())[:3] == [0.25, 2.0, 1.5]
-    assert math.isnan(summary["searches/failed"])  # nothing was measured
+    assert math.isnan(summary["searches/failed"])  # no value was measured
 
 
 def test_calls_of_other_tools_are_counted_apart_from_searches():
@@ -126,7 +126,7 @@ def test_trajectory_metrics_by_hand():
     )
     summary = metrics.summarise(means)
     assert summary["reward/mean"] == pytest.approx(0.35)
-    assert summary["reward/f1"] == 0.75  # of the two that have this part
+    assert summary["reward/f1"] == 0.75  # over the two rollouts that have this term
     assert summary["reward/group_std"] == 0.25  # 0.5 and 0, over two groups
     assert summary["groups_without_signal"] == 0.5
     assert summary["em"] == 0.25
@@ -169,11 +169,11 @@ def test_a_dropped_rollout_is_counted_but_is_no_member_of_its_group():
     )
     assert summary["rollouts_dropped"] == 3.0
     assert summary["status/search_failed"] == pytest.approx(3 / 7)
-    # Of those that were judged: a retriever that is away is no reward of 0.
+    # Only over judged rollouts: an unreachable retriever does not count as reward 0.
     assert summary["reward/mean"] == pytest.approx(1.8 / 4)
     assert summary["em"] == summary["f1"] == 0.5
     assert summary["reward/f1"] == 0.25
-    # 0.5 and 0: the group that lost everyone has no spread to speak of.
+    # 0.5 and 0: a group without rollouts has no spread.
     assert summary["reward/group_std"] == 0.25
     assert summary["groups_without_signal"] == pytest.approx(2 / 3)
 
@@ -333,7 +333,7 @@ def test_a_missing_tensorboard_names_what_to_install(tmp_path, monkeypatch):
 
 
 def test_wandb_keeps_one_id_for_a_resumed_run(tmp_path):
-    """Two offline runs in processes of their own, as a resumed run has."""
+    """Two offline runs in separate processes, as in a resumed run."""
     program = (
         "import pathlib, sys; from jaxsearch.monitor.writers import WandbWriter\n"
         "writer = WandbWriter(pathlib.Path(sys.argv[1]), config={'seed': 1})\n"

@@ -1,4 +1,4 @@
-"""What processes must be told to become one run, and what is refused."""
+"""The variables that connect processes to one run, and invalid values."""
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""The READMEs keep their word: code blocks run, commands and options exist."""
+"""The READMEs are correct: code blocks run, and commands and options exist."""
 
 import contextlib
 import html
@@ -55,13 +55,13 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def file_name(block: str) -> str:
-    """The name in the first line of a block that is a file; "" for other blocks."""
+    """The file name in the first line of a block; "" for other blocks."""
     found = re.match(r"# (\w+\.py)\n", block)
     return found.group(1) if found else ""
 
 
 def commands(path: Path) -> list[list[str]]:
-    """The commands of a README's bash blocks, each as its words."""
+    """The commands of a README's bash blocks, as lists of words."""
     text = "\n".join(blocks(path, "bash")).replace("\\\n", " ")
     lines = [shlex.split(line, comments=True) for line in text.splitlines()]
     return [words for words in lines if words]
@@ -91,7 +91,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(home):
-    """`home`, where the runs that the README asks and reports have been trained."""
+    """`home` with the trained runs that the README's commands use."""
     train(tiny_config(Path("runs/quickstart"), warmup_steps=1, steps=1))
     Path("runs/small_qwen2_5_1_5b").symlink_to("quickstart")
     return home
@@ -99,7 +99,7 @@ def trained(home):
 
 @pytest.fixture
 def configs(monkeypatch):
-    """The configs that commands would train; what takes minutes is replaced.
+    """The configs that commands would train; slow steps are replaced.
 
     Training only records its config, `plan` computes without compiling, and an index
     with an encoder from the Hub is not built.
@@ -128,7 +128,7 @@ def configs(monkeypatch):
 
 
 def check_command(words: list[str], configs: list[RunConfig]) -> None:
-    """Runs one command of a README, or checks what can be checked here."""
+    """Runs one command of a README, or checks as much of it as possible."""
     while "=" in words[0]:
         words = words[1:]
     if words[0] == "bash":

@@ -1,4 +1,4 @@
-"""Real processes on one machine: the same gradient, the same run, and what ends one."""
+"""Real processes on one machine: the same gradient, the same run, and how runs end."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from jaxsearch.monitor.writers import read_metrics
 ROOT = Path(__file__).parents[1]
 TIMES = ("time/", "tokens_per_s/")
 
-# A config file of its own: each process reads it, as users' processes do.
+# A config file, which each process reads like those of users.
 CONFIG = """
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.tiny import tiny_config
 
 config = tiny_config(Path("unnamed"))
 imitate, reinforce = config.stages
-# What is computed over all rollouts of a step, and token by token, too.
+# Include everything that is computed over a step's rollouts, or per token.
 reinforce = dataclasses.replace(
     reinforce,
     questions_per_step=4,
@@ -44,7 +44,7 @@ config = dataclasses.replace(config, stages=(imitate, reinforce))
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-    """What one process has compiled, those of the next test need not."""
+    """A compilation cache, so that later tests do not compile the same programs."""
     with pytest.MonkeyPatch.context() as patch:
         cache = str(tmp_path_factory.mktemp("compiled"))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", cache)
@@ -52,7 +52,7 @@ def compiled_once(tmp_path_factory):
 
 
 def started(arguments, *, number, count, port, num_devices):
-    """One process of `count`, with its output in a pipe."""
+    """Starts one of `count` processes, with its output in a pipe."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("JAXSEARCH_")}
     environ |= {
         "JAX_PLATFORMS": "cpu",
@@ -82,7 +82,7 @@ def free_port():
 
 
 def start_all(*arguments, count, num_devices=8):
-    """`count` processes with `num_devices` in all."""
+    """Starts `count` processes with `num_devices` in total."""
     port = free_port()
     return [
         started(
@@ -97,7 +97,7 @@ def start_all(*arguments, count, num_devices=8):
 
 
 def ended(processes):
-    """Status and output of each process, all of which must end."""
+    """Waits for all processes; returns the status and output of each."""
     outputs = [process.communicate(timeout=540)[0] for process in processes]
     return [process.returncode for process in processes], outputs
 
@@ -155,13 +155,13 @@ def untimed(folder):
 
 
 def assert_alike(found, wanted):
-    """Metrics of the same steps, up to the rounding of sums in another order."""
+    """Compares metrics of the same steps, up to rounding of sums in another order."""
     assert [line["step"] for line in found] == [line["step"] for line in wanted]
     for one, other in zip(found, wanted, strict=True):
         assert one.keys() == other.keys()
         for key, value in other.items():
             if key.startswith("logprob_drift/"):
-                assert one[key] < 1e-4  # itself nothing but rounding
+                assert one[key] < 1e-4  # only rounding
             elif isinstance(value, str):
                 assert one[key] == value
             else:
@@ -189,7 +189,7 @@ def command(config_file, folder, *overrides):
 
 @pytest.fixture(scope="module")
 def runs(config_file, tmp_path_factory):
-    """The same run in one process and in two, four devices each time."""
+    """The same run in one process and in two, with four devices in total."""
     folders = [tmp_path_factory.mktemp("runs") / name for name in ("one", "two")]
     for count, folder in zip((1, 2), folders, strict=True):
         succeeded(*command(config_file, folder), count=count, num_devices=4)
@@ -200,7 +200,7 @@ def runs(config_file, tmp_path_factory):
 def test_a_run_does_not_depend_on_processes(runs):
     one, two = runs
     assert_alike(untimed(two), untimed(one))
-    # Rounding apart, parameters are the same: so is everything that was sampled.
+    # Parameters are equal up to rounding, so everything sampled is equal.
     files = [rollout_files(run) for run in runs]
     assert files[0].keys() == files[1].keys()
     for step, path in files[0].items():
@@ -242,7 +242,7 @@ def test_a_lost_process_ends_the_run_and_the_run_resumes(runs, config_file, tmp_
 
 @pytest.mark.long
 def test_an_alarm_ends_a_run_in_all_processes(config_file, tmp_path):
-    """It looks back on steps before the run was stopped, which the first has read."""
+    """The alarm uses steps before the interruption, which only process 0 has read."""
     guards = ("--guards.max-drift", "1e-12", "--guards.stop-on-alarm", "True")
     arguments = command(config_file, tmp_path / "run", *guards)
     succeeded(*arguments, "--steps", 2, count=2, num_devices=4)

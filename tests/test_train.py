@@ -1,4 +1,4 @@
-"""Whole runs: resumed bit for bit, refused where they do not fit, compiled once."""
+"""Whole runs: resumed bit for bit, rejected if they do not match, compiled once."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def final_params(config):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run from beginning to end, for all tests that only look."""
+    """A run from beginning to end, for tests that only read it."""
     config = tiny_config(tmp_path_factory.mktemp("runs") / "whole")
     return config, train(config)
 
@@ -259,7 +259,7 @@ def test_the_control_trains_on_retrieved_tokens(tmp_path):
     unmasked = dataclasses.replace(search, has_masked_observations=False)
     train(dataclasses.replace(config, stages=(read, unmasked)))
     [line] = read_metrics(tmp_path / "run" / "metrics.jsonl")[3:]
-    # Old log-probs are the trainer's own there, so every ratio is one.
+    # Old log-probs are the trainer's there, so every ratio is one.
     assert line["logprob_drift/max"] < 1e-5
 
 
@@ -289,7 +289,7 @@ def test_a_killed_process_resumes(tmp_path):
 
 @pytest.mark.slow
 def test_checkpoints_survive_donation(tmp_path):
-    """What is saved is the state at the time, though the next update donates it."""
+    """The saved state is that of its step, although the next update donates it."""
     no_rollouts = LoggingConfig(wandb="disabled", rollouts_every=0)
     config = tiny_config(tmp_path / "run", steps=1, logging=no_rollouts)
     train(config)

@@ -1,4 +1,4 @@
-"""Segments of text, cut where the author changes."""
+"""Segments of text, split where the author changes."""
 
 import numpy as np
 

@@ -26,7 +26,7 @@ def group_relative(
     also gets its raw reward; here that is an error.
 
     Answers that are not kept do not count: mean and std are computed over the others,
-      and if only one answer is left it carries no signal.
+    and if only one answer is left it carries no signal.
 
     Source: Shao et al. 2024, DeepSeekMath, section 4.1 (arXiv:2402.03300), which
     names neither the kind of std nor eps; ReSearch (arXiv:2503.19470) uses eps 1e-6.

@@ -88,7 +88,7 @@ def estimate_advantages(
     """The advantage of each rollout: a value, or a list with one per policy turn.
 
     Rollouts that are not kept have None: their rewards carry no information about the
-      policy, and the estimator's values for them are ignored.
+    policy, and the estimator's values for them are ignored.
 
     Args:
       trajectories: group by group.

@@ -1,4 +1,4 @@
-"""`jaxsearch select`, with a policy that has half learned a few questions by heart."""
+"""`jaxsearch select`, with a policy that has partly memorised a few questions."""
 
 import dataclasses
 import json
@@ -31,12 +31,12 @@ EM = Criterion(right="em")
 
 
 def learned(seed):
-    """Demonstrations of so many one-hop questions."""
+    """Demonstrations of a few one-hop questions."""
     return quickstart.reading_demonstrations(seed)[:NUM_QUESTIONS]
 
 
 def dataset(run_folder, seed):
-    """Their questions, and the passages that they read."""
+    """The questions of these demonstrations, and their passages."""
     demonstrations = learned(seed)
     passages = {
         p.id: p for d in demonstrations for found in d.observations for p in found
@@ -53,7 +53,7 @@ def no_questions(run_folder, seed):
 
 
 def small_config(out, **rl):
-    """Imitation of the demonstrations, then as good as no RL."""
+    """Imitation of the demonstrations, followed by practically no RL."""
     config = tiny_config(Path(out))
     read, search = config.stages
     read = dataclasses.replace(
@@ -81,7 +81,7 @@ def policy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(policy, tmp_path_factory):
-    """A selection from beginning to end, for all tests that only look."""
+    """A selection from beginning to end, for tests that only read it."""
     out = tmp_path_factory.mktemp("selections") / "whole"
     counted = selected(policy, out)
     return out, counted
@@ -103,13 +103,13 @@ def lines(path):
 
 
 def outcome(folder):
-    """What a selection found, byte for byte."""
+    """The output files of a selection, as bytes."""
     names = ("tries.jsonl", "selected.jsonl", "counts.json", "calls.jsonl")
     return {name: (folder / name).read_bytes() for name in names}
 
 
 def test_questions_differ_in_difficulty(whole):
-    """Or the other tests would see nothing."""
+    """Otherwise the other tests would have no effect."""
     out, counted = whole
     taken = counted["tries_until_right"]
     assert counted["n"] == NUM_QUESTIONS and sum(taken.values()) == NUM_QUESTIONS
@@ -133,7 +133,7 @@ def test_what_is_kept_is_what_the_counts_say(whole, policy, tmp_path):
     counted = selected(
         policy, out, bounds=Bounds(tries=TRIES, min_tries=2, max_tries=4)
     )
-    # Chosen again from the same tries: none was added.
+    # Selected again from the same tries, without new ones.
     assert (out / "calls.jsonl").read_bytes() == rolled_out
     taken = {
         line["id"]: line["tries_until_right"] for line in lines(out / "tries.jsonl")
@@ -222,7 +222,7 @@ def test_calls_that_were_changed_are_refused(whole, policy, tmp_path):
 
 
 def test_a_search_that_fails_is_no_try(whole, policy, tmp_path):
-    """The retriever has no time; then it has, and nothing is left of it."""
+    """After a timeout of the retriever, a second run leaves no trace of the failure."""
     out = tmp_path / "out"
     config = small_config(out)
     hasty = dataclasses.replace(config.retrieval, attempts=1, timeout_s=1e-6)
@@ -283,7 +283,7 @@ def config_file(tmp_path):
 
 
 def refused(capsys, *words):
-    """The one line that a command was refused with."""
+    """The single line of a command's error."""
     assert main(words) == 2
     captured = capsys.readouterr()
     [line] = captured.err.strip().splitlines()
@@ -337,7 +337,7 @@ def test_overrides_of_the_config_are_taken(capsys, config_file, policy, tmp_path
 def test_a_killed_process_goes_on_to_the_same_files(
     whole, config_file, policy, tmp_path
 ):
-    """A real process, killed between two calls, started again."""
+    """A real process is killed between two calls and started again."""
     out = tmp_path / "killed"
     words = (
         "--model",

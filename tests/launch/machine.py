@@ -25,17 +25,17 @@ RUNS = f'exec {sys.executable} -m jaxsearch "$@"'
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where the scripts of launch/ run.
+    """The machine on which the scripts of launch/ run.
 
     Attributes:
-      folder: its home, with its tools and its virtual environment.
+      folder: its home folder, with tools and a virtual environment.
     """
 
     folder: Path
 
     @property
     def variables(self) -> dict[str, str]:
-        """The whole environment of a script."""
+        """All environment variables of a script."""
         python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         return {
             "PATH": str(self.folder / "tools"),
@@ -46,7 +46,7 @@ class Machine:
         }
 
     def tool(self, name: str, text: str) -> None:
-        """Puts a bash script on the PATH, instead of the tool of that name."""
+        """Puts a bash script on the PATH in place of the tool with that name."""
         _write_script(self.folder / "tools" / name, text)
 
     def launch(
@@ -72,7 +72,7 @@ class Machine:
 
 
 def make_machine(folder: Path, jaxsearch: str) -> Machine:
-    """A machine with everyday tools only, and this script as `jaxsearch`."""
+    """A machine with only common tools, and the given script as `jaxsearch`."""
     (folder / "tools").mkdir()
     for name in TOOLS:
         found = shutil.which(name)

@@ -8,7 +8,7 @@ import pytest
 from tests.launch.machine import SHOWS, make_machine
 
 CONFIG = "configs/quickstart.py"
-# Variables left by another launcher, or by a slice that is gone.
+# Variables left by another launcher, or by a deleted slice.
 STALE = {
     "JAXSEARCH_COORDINATOR": "gone:1",
     "JAXSEARCH_PROCESS_ID": "3",

@@ -19,7 +19,7 @@ LAUNCH = Path(__file__).parents[2] / "launch"
 @pytest.fixture(scope="module")
 def script():
     with pytest.MonkeyPatch.context() as patch:
-        # Python puts a script's own folder on its path, runpy does not.
+        # Python adds a script's folder to sys.path, but runpy does not.
         patch.syspath_prepend(LAUNCH)
         return runpy.run_path(str(LAUNCH / "experiments.py"))
 
@@ -57,7 +57,7 @@ def test_compared_runs_share_a_warm_up(script):
 
 @pytest.mark.slow
 def test_a_variant_trains_and_transfers(script, tmp_path):
-    """The whole script for one variant, of a tiny policy and few steps."""
+    """The whole script for one variant, with a tiny policy and few steps."""
     script["main"].__globals__["read"] = lambda name: tiny_config(tmp_path)
     warm, run = tmp_path / "warm_up", tmp_path / "two_hop-0"
     script["warm_up"]("quickstart", 0, warm)

@@ -24,7 +24,7 @@ VARIABLES = {
     "CONFIG": "configs/quickstart.py",
     "ARGUMENTS": "--steps 5",
 }
-# Of SkyPilot's task, what is used here: name -> type.
+# The fields of a SkyPilot task that are used here, with their types.
 SKYPILOT = {
     "name": str,
     "num_nodes": int,

@@ -1,4 +1,4 @@
-"""A network with low-rank updates against the same network with them merged."""
+"""A network with low-rank updates against the same network after merging."""
 
 import dataclasses
 import re
@@ -50,7 +50,7 @@ def test_adapters_start_as_in_peft_and_weights_as_without_them():
     for a, num_inputs in ((down, 48), (out, 8 * 6)):
         assert 0.95 < float(jnp.abs(a).max()) * num_inputs**0.5 <= 1
         assert 0.5 < float(a.std()) * (3 * num_inputs) ** 0.5 < 1.5
-    # Whatever else is selected, and nothing twice.
+    # The values do not depend on what else is selected, and are all different.
     np.testing.assert_array_equal(some["adapters"]["mlp"]["down"]["a"], down)
     leaves = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 3]
     broadcast_from_primary = [
@@ -68,7 +68,7 @@ def test_merged_equals_unmerged(architecture, lora):
     expected = hidden(plain, whole, TOKENS, LENGTHS)
     found = hidden(transformer, params, TOKENS, LENGTHS)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    # They do change something, and all that has no adapter is left as it is.
+    # Merging changes the adapted weights and no others.
     frozen, _ = split(lora, params)
     without = hidden(plain, frozen, TOKENS, LENGTHS)
     assert np.abs(found - without)[0].max() > 0.1
@@ -77,7 +77,7 @@ def test_merged_equals_unmerged(architecture, lora):
 
 
 def test_an_update_is_its_formula():
-    """One map, by hand in NumPy: W + alpha / rank * B A."""
+    """W + alpha / rank * B A for one map, computed in NumPy."""
     transformer, params = make(QWEN, lora=ALL)
     one = params["adapters"]["projections"]["out"]
     a = np.asarray(one["a"][1], np.float64).reshape(3, 8 * 6)
@@ -117,8 +117,8 @@ def test_gradients_are_those_of_the_merged_network(architecture, lora):
 
 
 def test_no_gradient_of_a_weight_is_computed():
-    """In the compiled program no product has the shape of a weight."""
-    # Sizes of which no two products of activations are made.
+    """The compiled program has no product with the shape of a weight."""
+    # Sizes that no product of activations has.
     architecture = dataclasses.replace(QWEN, width=34, mlp_width=58)
     transformer, params = make(architecture, lora=ALL)
     frozen, trained = split(ALL, params)
@@ -137,7 +137,7 @@ def test_no_gradient_of_a_weight_is_computed():
         for part in ("projections", "mlp")
         for leaf in params["blocks"][part].values()
     }
-    assert products(0, 1) & weights  # what is looked for can be found
+    assert products(0, 1) & weights  # the test can fail
     assert not products(0) & weights
 
 
@@ -146,12 +146,12 @@ def test_rollouts_read_merged_weights():
     plain, _ = make(QWEN, dtype=jnp.bfloat16)
     rollout_params = transformer.for_rollouts(params)
     expected = plain.for_rollouts(merged(ALL, params))
-    # The same arrays: decoding costs nothing more.
+    # The same arrays, so decoding has no extra cost.
     jax.tree.map(np.testing.assert_array_equal, rollout_params, expected)
 
 
 def test_adapters_lie_where_the_weights_lie():
-    """Axes are those of the weights; that of the rank is not spread."""
+    """Adapters are sharded like the weights; the rank axis is not sharded."""
     transformer, _ = make(QWEN, lora=ALL)
     axes = transformer.logical_axes["adapters"]
     assert axes["projections"]["query"] == {

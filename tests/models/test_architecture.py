@@ -1,4 +1,4 @@
-"""Sizes, and their Hugging Face names."""
+"""Architectures and their Hugging Face configs."""
 
 import dataclasses
 import json
@@ -106,7 +106,7 @@ def test_a_network_of_no_family_is_not_exported_as_another(change):
 
 
 def test_layers_of_both_layouts_of_gemma():
-    """A list of kinds, or the period of the layers that see all tokens."""
+    """A list of layer kinds, or the period of the global layers."""
     config = to_hf_config(GEMMA3, max_positions=8, dtype="float32")
     del config["layer_types"]
     config |= {"sliding_window_pattern": 2, "num_hidden_layers": 5}
@@ -124,7 +124,7 @@ def test_layers_of_both_layouts_of_gemma():
         dataclasses.replace(GEMMA3, num_layers=2)
 
 
-# Parameters as the weights' own index counts them.
+# Numbers of parameters as in the index of the published weights.
 @pytest.mark.parametrize(
     ("name", "num_parameters"),
     [
@@ -144,7 +144,7 @@ def test_published_configs(name, num_parameters):
     config = config_of(name)
     architecture = from_hf_config(config)
     assert architecture.num_parameters == num_parameters
-    # Abstract: nothing of that size is made.
+    # Abstract shapes, so nothing is allocated.
     leaves = jax.tree.leaves(Transformer(architecture=architecture).shapes)
     assert sum(leaf.size for leaf in leaves) == num_parameters
     written = to_hf_config(architecture, max_positions=1, dtype="bfloat16")

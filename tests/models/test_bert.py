@@ -1,4 +1,4 @@
-"""BERT against NumPy in float64, and against transformers' own with random weights."""
+"""BERT against NumPy in float64, and against transformers with random weights."""
 
 import json
 import math
@@ -31,7 +31,7 @@ SMALL = BertArchitecture(
     max_positions=20,
     num_token_types=2,
 )
-# One head, one layer, one type; many heads, an MLP narrower than the stream.
+# One head, layer and token type; and many heads with an MLP narrower than the stream.
 SHAPES = {
     "small": SMALL,
     "one": BertArchitecture(
@@ -57,7 +57,7 @@ SHAPES = {
 
 
 def make(architecture=SMALL, seed=0, pooling="mean", **settings):
-    """A network whose every parameter, biases and scales too, is random."""
+    """A network in which every parameter is random, including biases and scales."""
     bert = Bert(
         architecture=architecture,
         pooling=POOLINGS[pooling],
@@ -71,7 +71,7 @@ def make(architecture=SMALL, seed=0, pooling="mean", **settings):
 
 
 def rows(architecture, lengths, row_len, seed=1):
-    """Random ids, those of padding too."""
+    """Random ids, including those of padding."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(architecture.vocab_size, size=(len(lengths), row_len))
     return jnp.asarray(ids, jnp.int32), jnp.asarray(lengths, jnp.int32)
@@ -371,7 +371,7 @@ def test_embeddings_equal_those_of_transformers(tmp_path, name, pooling, is_pref
     fields = bert_to_hf_config(architecture)
     config = BertConfig(**{k: v for k, v in fields.items() if k != "architectures"})
     torch.manual_seed(0)
-    # A whole language model writes names with `bert.` before them.
+    # A full language model writes names with the prefix `bert.`.
     whole = (BertForMaskedLM if is_prefixed else BertModel)(config).eval()
     for parameter in whole.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -396,7 +396,7 @@ def test_embeddings_equal_those_of_transformers(tmp_path, name, pooling, is_pref
     expected = torch.nn.functional.normalize(pooled).numpy()
     vectors = jax.jit(bert.embed)(params, tokens, lengths)
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-5)
-    # Ours reads what it writes of the same weights.
+    # Our files of the same weights can be read back.
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     write_bert(tmp_path, architecture, params)

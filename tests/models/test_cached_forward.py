@@ -1,4 +1,4 @@
-"""Keys and values kept in pages: the same hidden states as without a cache."""
+"""The paged key/value cache gives the same hidden states as no cache."""
 
 import dataclasses
 import importlib.util
@@ -41,7 +41,7 @@ from jaxsearch.models.tpu_page_attention import (
 )
 from tests.models.test_transformer import GEMMA3, LLAMA, QWEN, QWEN3, hidden, make
 
-W = 4  # tokens in a page
+W = 4  # tokens per page
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ W = 4  # tokens in a page
     ids=["qwen2", "llama", "qwen3", "gemma3"],
 )
 def test_cached_equals_uncached(architecture):
-    """Append to some rows, decode one at a time, and again, in pages of no order."""
+    """Appends to some rows and decodes, twice, with pages in random order."""
     transformer, params = make(architecture)
     rng = np.random.default_rng(2)
     tokens = rng.integers(0, 50, (4, 16)).astype(np.int32)
-    # What an earlier rollout left in the pages must not be seen.
+    # Values that an earlier rollout left in the pages must not be read.
     cache = empty_cache(architecture, (5, 8, 4), W, jnp.float32)
     cache = jax.tree.map(lambda x: x + 100.0, cache)
     rollout_params = transformer.for_rollouts(params)
-    # Sixteen of the seventeen pages; the last ones only for the last tokens.
+    # Sixteen of the seventeen pages; the last ones hold only the last tokens.
     order = [*rng.permutation(12), *rng.permutation([12, 13, 15, 16])]
     pages = np.asarray(order, np.int32).reshape(4, 4).T
     found = np.zeros((4, 16, 32), np.float32)
@@ -102,10 +102,10 @@ def test_cached_equals_uncached(architecture):
                 lens[row] += 1
 
     feed([2, 0, 3, 1], [3, 5, 1, 4], 5, 2)  # rows permuted and padded
-    feed([3, 1, 4], [4, 2, 0], 4, 3)  # append to two; the third row is nobody's
+    feed([3, 1, 4], [4, 2, 0], 4, 3)  # append to two; the third row is padding
     for _ in range(3):
         decode([0, 1, 2, 3], [True, True, False, True], 2)  # all but one
-    decode([1, 3], [True, True], 2)  # fewer rows than there are
+    decode([1, 3], [True, True], 2)  # fewer rows than the cache has
     feed([2, 0], [5, 5], 6, 4)
     decode([3, 2, 1, 0], [True] * 4, 3)
     assert lens.tolist() == [14, 11, 9, 10]
@@ -114,7 +114,7 @@ def test_cached_equals_uncached(architecture):
         np.testing.assert_allclose(
             found[row, :length], expected[row, :length], rtol=1e-4, atol=1e-5
         )
-    # Padding was written nowhere: neither behind a row's end nor in the free page.
+    # Padding was not written, neither after a row's end nor to the free page.
     for layer in cache:
         keys = np.concatenate([np.asarray(segment.keys) for segment in layer])
         values = np.concatenate([np.asarray(segment.values) for segment in layer])
@@ -145,7 +145,7 @@ def test_a_prefilled_prompt_is_what_appending_it_would_have_cached(architecture)
         jnp.arange(9).reshape(3, 3),
     )
     for layer, (expected,) in zip(prefilled, appended, strict=True):
-        last = np.arange(9) % 3 == 2  # of each prompt: two of its tokens are real
+        last = np.arange(9) % 3 == 2  # of each prompt, two of whose tokens are real
         for a, b in ((layer.keys, expected.keys), (layer.values, expected.values)):
             np.testing.assert_allclose(a[~last], b[~last], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(
@@ -157,7 +157,7 @@ def test_a_prefilled_prompt_is_what_appending_it_would_have_cached(architecture)
 
 
 def scattered(dtype, seed=0, parts=(3, 6, 3)):
-    """Three rows of 9, 17 and 1 tokens in twelve pages, and the same side by side."""
+    """Three rows of 9, 17 and 1 tokens, in twelve pages and as plain arrays."""
     rng = np.random.default_rng(seed)
     K, H, lens = 2, 8, np.array([9, 17, 1])
     S = 5 * W
@@ -165,7 +165,7 @@ def scattered(dtype, seed=0, parts=(3, 6, 3)):
     values = rng.normal(size=(3, K, S, H)).astype(np.float32)
     pages = np.full((3, 5), NO_PAGE, np.int32)
     free = list(rng.permutation(sum(parts)))
-    # Finite but huge where nothing should be read.
+    # Finite but huge values where nothing should be read.
     pool_keys = np.full((sum(parts), K, H, W), 1e4, np.float32)
     pool_values = np.full((sum(parts), K, W, H), 1e4, np.float32)
     owners = rng.integers(0, 3, sum(parts)).astype(np.int32)
@@ -216,7 +216,7 @@ def test_reads_by_page_follow_from_those_by_row():
 
 @pytest.mark.parametrize("window", [1, 3, 4, 7, 100])
 def test_a_window_hides_the_tokens_before_it(window):
-    """Against the same cache with the hidden values changed, and with short rows."""
+    """Changing the hidden values does not change the result, also with short rows."""
     (query, cache, reads), _ = scattered(jnp.float32)
     keys, values = gather(cache, reads.pages)
     positions = jnp.arange(keys.shape[3])[None]
@@ -258,7 +258,7 @@ def test_what_cannot_run_is_refused():
 
 
 def test_the_kernel_for_tpus_attends_to_the_same():
-    """Interpreted: TPU kernels do not run here, but their numbers can be had."""
+    """The kernel runs in interpret mode, because there is no TPU here."""
     rng = np.random.default_rng(4)
     R, N, K, H, page_len, M = 4, 14, 2, 128, 16, 5
     num_pages = R * M + 1
@@ -271,7 +271,7 @@ def test_the_kernel_for_tpus_attends_to_the_same():
     pages = jnp.asarray(np.where(is_owned, pages, NO_PAGE))
     sizes = dataclasses.replace(QWEN, num_heads=N, num_kv_heads=K, head_width=H)
     (cache, *_) = empty_cache(sizes, (num_pages,), page_len, jnp.bfloat16, TpuPages)
-    # Half of it as a prompt's pages, half of it token by token.
+    # Half of it is written as a prompt's pages and half token by token.
     half = M // 2 * page_len
     prompt = paged(key[:, :half], value[:, :half], page_len)
     cache = put(cache, pages[:, : M // 2].reshape(-1), prompt)
@@ -304,7 +304,7 @@ def test_the_kernel_for_tpus_attends_to_the_same():
 
 
 def test_where_pages_lie_changes_no_bit():
-    """In another order, in other parts, with other rows beside them."""
+    """Pages in another order, in other segments, together with other rows."""
     outs = []
     for seed, parts in ((0, (3, 6, 3)), (0, (12,)), (0, (1, 11))):
         (query, cache, reads), _ = scattered(jnp.float32, seed, parts)
@@ -321,7 +321,7 @@ def test_where_pages_lie_changes_no_bit():
         np.testing.assert_array_equal(out, outs[0])
 
 
-# Of Qwen2.5-7B's heads, 16 rows of up to 1,024 tokens, two layers.
+# 16 rows of up to 1,024 tokens with Qwen2.5-7B's heads in two layers.
 STEP_FOR_A_TPU = """
 import jax, jax.numpy as jnp
 from jax.experimental import topologies
@@ -364,7 +364,7 @@ print(text.count('custom_call_target="tpu_custom_call"'))
 
 @pytest.mark.slow
 def test_a_step_of_decoding_compiles_for_a_tpu():
-    """With one paged attention kernel for each layer."""
+    """The program has one paged attention kernel per layer."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
     settings = {

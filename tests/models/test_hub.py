@@ -1,4 +1,4 @@
-"""Ids of a Hub that answers on loopback."""
+"""Hub ids, with a fake Hub on loopback."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ COMMIT = "0" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One model, `some/model`; `some/gated` needs a token, all else is not there."""
+    """A Hub with the models `some/model` and `some/gated`, which needs a token."""
 
     fetched = []
 
@@ -60,7 +60,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def ask(tmp_path):
-    """(id) -> what a new process makes of it; settings are read when it starts."""
+    """Runs `local_folder` in a new process, because settings are read at start."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Hub.fetched.clear()

@@ -1,4 +1,4 @@
-"""Folders of safetensors: read in parts, into sharded places, and written again."""
+"""Folders of safetensors: read in parts into shards, and written again."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def random_params(transformer=TRANSFORMER, dtype=jnp.float32):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of one file, as transformers would write it."""
+    """A folder with one file, as transformers would write it."""
     tensors = dict(to_hf(random_params(), ARCHITECTURE))
     return write_folder(tmp_path / "model", ARCHITECTURE, tensors)
 
@@ -123,7 +123,7 @@ def test_only_the_part_that_is_asked_for_is_read(folder):
     tensor = open_tensors(folder)["model.layers.1.self_attn.q_proj.weight"]
     file = tensor.file
     expected = np.asarray(random_params()["blocks"]["projections"]["query"][1])
-    # All bytes of the file but those of heads 1 and 2 become unreadable numbers.
+    # All bytes of the file except those of heads 1 and 2 become NaN.
     raw = bytearray(file.read_bytes())
     row_bytes = 6 * 16 * 4
     kept = slice(tensor.offset + row_bytes, tensor.offset + 3 * row_bytes)

@@ -1,4 +1,4 @@
-"""Which maps an expression selects, in the names that users of PEFT know."""
+"""The maps that an expression selects, with PEFT's names."""
 
 import math
 

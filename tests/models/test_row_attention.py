@@ -1,4 +1,4 @@
-"""Each kernel against NumPy in float64: values, gradients, padding, devices."""
+"""Every row kernel against NumPy in float64: values, gradients, padding, devices."""
 
 import functools
 import importlib.util
@@ -29,13 +29,13 @@ KERNELS = {"plain": plain, "cut": plain, "splash": interpreted, "cudnn": cudnn}
 
 @pytest.fixture(params=KERNELS)
 def kernel(request, monkeypatch):
-    """Each of them; so short rows are cut, and take several blocks of the kernel."""
+    """Each kernel, with blocks so short that rows take several of them."""
     if request.param == "cut":
         monkeypatch.setattr(module, "_WHOLE_LEN", 16)
         monkeypatch.setattr(module, "_BLOCK_LEN", 16)
     monkeypatch.setattr(splash_attention, "_BLOCK_LENS", (128,))
     if request.param == "cudnn" and platform(one_device()) != "cuda":
-        # The same arguments, carried out by XLA: their meaning is tested, if not cuDNN.
+        # XLA evaluates the same arguments, which tests their meaning without cuDNN.
         attention = jax.nn.dot_product_attention
 
         def through_xla(query, key, value, *, implementation, **settings):
@@ -51,7 +51,7 @@ def one_device():
 
 
 def inputs(T, N, K, dtype=jnp.float32, rows=B):
-    """Query, key, value, and the gradient that comes back to the output."""
+    """Query, key, value, and the gradient of the output."""
     rng = np.random.default_rng(0)
     shapes = [(rows, T, heads, H) for heads in (N, K, K, N)]
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
@@ -116,7 +116,7 @@ def test_equals_numpy(kernel, case):
 
 
 def test_bfloat16_is_near_numpy(kernel):
-    """Inputs are rounded alike; weights and results have 8 bits of mantissa."""
+    """Inputs are rounded equally; weights and results have 8 bits of mantissa."""
     given = inputs(200, 7, 1, jnp.bfloat16)
     for got, want in zip(
         computing(kernel, 37)(*given), reference(*given, 37), strict=True
@@ -127,7 +127,7 @@ def test_bfloat16_is_near_numpy(kernel):
 
 
 def test_padding_does_nothing(kernel):
-    """Whatever stands there, tokens before it have the same outputs and gradients."""
+    """Padding does not change the outputs and gradients of the tokens before it."""
     length = 150
     given = inputs(200, 4, 2, jnp.bfloat16)
     *arrays, upstream = given
@@ -155,7 +155,7 @@ SEGMENTS = {
 
 @pytest.mark.parametrize("case", SEGMENTS)
 def test_segments_of_a_row_are_rows_of_their_own(kernel, case):
-    """Values and gradients; rows whose segments differ stand side by side."""
+    """Values and gradients, with different segments in different rows."""
     if kernel is cudnn:
         pytest.skip("cuDNN keeps no segments apart")
     lengths, window = SEGMENTS[case], 37 if case == "window" else None
@@ -198,7 +198,7 @@ def test_a_kernel_that_knows_no_segments_refuses_them():
 
 
 def test_a_long_row_keeps_no_scores():
-    """What waits for the backward pass grows with T, not with its square."""
+    """The memory kept for the backward pass grows with T, not with its square."""
 
     def kept(T):
         query, key, value, _ = inputs(T, 2, 1)
@@ -215,7 +215,7 @@ def test_what_a_long_row_cannot_see_is_not_read(monkeypatch, window):
     monkeypatch.setattr(module, "_WHOLE_LEN", 16)
     monkeypatch.setattr(module, "_BLOCK_LEN", 16)
     query, key, value, _ = inputs(128, 2, 1)
-    # Parts of 32: a weight of 0 would not hide a value that is not a number.
+    # Spans of 32: a weight of 0 would not hide a NaN.
     value = value.at[:, 64:].set(jnp.nan)
     run = jax.jit(plain, static_argnums=3)
     out = run(query, key, value, window)
@@ -230,7 +230,7 @@ def test_each_device_runs_the_kernel_on_its_rows_and_heads():
     given = inputs(128, 4, 2, rows=4)
     spread = PerDevice(interpreted, attention_sharding(mesh))
     placed = jax.device_put(given, attention_sharding(mesh))
-    # A row of each device in two segments, cut elsewhere in each.
+    # One row per device, each in two segments split at a different position.
     segments = 1 + (jnp.arange(128)[None] >= jnp.array([[20], [50], [64], [127]]))
     by_segments = (
         functools.partial(x, segments=segments) for x in (spread, interpreted)
@@ -279,12 +279,12 @@ def test_the_platform_decides(name, where, dtype, width, expected):
 
 
 def doubled(*arguments, **settings):
-    """A kernel that a user might bring."""
+    """A user-defined kernel."""
     return 2 * plain(*arguments, **settings)
 
 
 def test_a_kernel_of_a_users_own_is_a_value():
-    """It is run as it is, by each device on its own rows, and may refuse a target."""
+    """It runs unchanged, on each device's rows, and may reject a target."""
     own = RowKernel(name="doubled", attend=doubled)
     target = Target(platform="cpu", dtype="float32", head_width=H)
     assert row_attention(own, target, attention_sharding(one_device())) is doubled
@@ -356,14 +356,14 @@ params = jax.tree.map(sharded, transformer.shapes, param_shardings)
 rows = sharded(jax.ShapeDtypeStruct((4, 300), jnp.int32), row_sharding(mesh))
 program = jax.jit(jax.grad(loss)).lower(params, rows, rows).compile().as_text()
 calls = [line for line in program.splitlines() if "tpu_custom_call" in line]
-# Each device: 2 of 4 rows, 7 of 14 heads, rows padded to 384.
+# Each device has 2 of 4 rows and 7 of 14 heads; rows are padded to 384.
 print(len(calls), all("[2,7,384,64]" in line for line in calls))
 """
 
 
 @pytest.mark.slow
 def test_a_training_step_compiles_for_a_tpu():
-    """Four chips of a v5e: one kernel forward (twice: rematerialised), two back."""
+    """Four v5e chips: one kernel forward (twice because of remat), two backward."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
     settings = {
@@ -382,7 +382,7 @@ def test_a_training_step_compiles_for_a_tpu():
 
 
 class Gpu:
-    """What of a device tells whose it is."""
+    """The attributes of a device that identify its platform."""
 
     platform = "gpu"
 

@@ -1,4 +1,4 @@
-"""The decoder against transformers' own, on folders that either of the two wrote."""
+"""The decoder against transformers, on folders written by either of them."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ LLAMA = dataclasses.replace(
 
 
 def scaled(factor):
-    """Llama 3.1's shape of scaling, for a context that a test can go beyond."""
+    """Llama 3.1's kind of scaling, for a context short enough for a test to exceed."""
     return RopeScaling(
         factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_len=32
     )
@@ -75,7 +75,7 @@ FAMILIES = {
         has_tied_head=True,
         num_kv_heads=2,
     ),
-    # Every other layer sees seven tokens; the context of the tests is up to 200.
+    # Every other layer has a window of seven tokens; the tests' context is up to 200.
     "gemma3": dataclasses.replace(
         QWEN2,
         num_layers=4,
@@ -96,7 +96,7 @@ FAMILIES = {
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=str)
 def pair(request, tmp_path_factory):
-    """Their model, and ours from the folder that theirs wrote."""
+    """Their model, and ours read from the folder that theirs wrote."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from jaxsearch.models.hf_config import to_hf_config
@@ -221,7 +221,7 @@ def test_frequencies_are_theirs_but_for_rounding(scaling):
         architecture = dataclasses.replace(architecture, max_positions=131_072)
         config = to_hf_config(architecture, max_positions=0, dtype="float32")
         theirs = LlamaRotaryEmbedding(AutoConfig.for_model(**config)).inv_freq.numpy()
-        # Theirs are rounded at every operation, of which one is a difference.
+        # Theirs are rounded after every operation, one of which is a difference.
         np.testing.assert_allclose(rotary_frequencies(architecture), theirs, rtol=2e-6)
 
 

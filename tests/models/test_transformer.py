@@ -30,7 +30,7 @@ QWEN = Architecture(
 LLAMA = dataclasses.replace(
     QWEN, has_qkv_bias=False, has_tied_head=False, num_heads=4, num_kv_heads=1
 )
-# With Llama 3.1's scaling as well, of a context so short that it is felt.
+# With Llama 3.1's scaling, for a context so short that it has an effect.
 QWEN3 = dataclasses.replace(
     LLAMA,
     has_qk_norm=True,
@@ -38,7 +38,7 @@ QWEN3 = dataclasses.replace(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=8
     ),
 )
-# Two layers: one sees three tokens, the other all.
+# Two layers: one with a window of three tokens, one with full attention.
 GEMMA3 = dataclasses.replace(
     QWEN,
     has_qkv_bias=False,
@@ -53,7 +53,7 @@ GEMMA3 = dataclasses.replace(
 
 
 def make(architecture, seed=0, **settings):
-    """A network whose every parameter, biases and scales too, is random."""
+    """A network in which every parameter is random, including biases and scales."""
     transformer = Transformer(architecture=architecture, **settings)
     leaves, tree = jax.tree.flatten(transformer.shapes)
     rng = np.random.default_rng(seed)
@@ -64,7 +64,7 @@ def make(architecture, seed=0, **settings):
 def reference(params, architecture, tokens):
     """Final hidden states of one row, written from the papers, in float64.
 
-    One head and one position at a time: no code and no layout is shared.
+    It computes one head and one position at a time and shares no code or layout.
     """
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     A, T = architecture, len(tokens)
@@ -77,7 +77,7 @@ def reference(params, architecture, tokens):
         frequencies = A.rope_theta ** (-np.arange(A.head_width // 2) * 2 / A.head_width)
         for i, frequency in enumerate(frequencies) if A.rope_scaling else ():
             s = A.rope_scaling
-            waves = s.original_len * frequency / (2 * np.pi)  # in the old context
+            waves = s.original_len * frequency / (2 * np.pi)  # in the original context
             share = (waves - s.low_freq_factor) / (s.high_freq_factor - 1)
             share = min(max(share, 0), 1)
             frequencies[i] *= share + (1 - share) / s.factor
@@ -159,7 +159,7 @@ def test_padding_changes_nothing():
 
 
 def test_a_token_depends_on_itself_and_on_what_is_before_it():
-    """By gradients: of each position's state, to the embedding of each position."""
+    """Gradients of each position's state with respect to each position's embedding."""
     transformer, params = make(QWEN)
     T = 5
     tokens = jnp.arange(T)[None]  # all different: one embedding row a position
@@ -178,7 +178,7 @@ def test_a_token_depends_on_itself_and_on_what_is_before_it():
 
 
 def test_segments_of_a_row_are_rows_of_their_own():
-    """States and gradients of three rows in one, and of each alone."""
+    """States and gradients of three rows in one row, and of each row alone."""
     transformer, params = make(QWEN3)
     packed = dataclasses.replace(transformer, is_packed=True)
     lengths, row_len = (6, 3, 5), 16
@@ -227,7 +227,7 @@ def test_no_token_depends_on_another_segment():
 
 @pytest.mark.parametrize("remat", [False, True])
 def test_local_layers_on_several_devices(remat):
-    """Values and gradients on a mesh that cuts everything, and on one device."""
+    """Values and gradients on a mesh that shards every axis, and on one device."""
     alone, params = make(GEMMA3, remat=remat, is_packed=True)
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
     shared = dataclasses.replace(alone, activation_sharding=activation_sharding(mesh))
@@ -250,7 +250,7 @@ def test_local_layers_on_several_devices(remat):
 
 
 def test_a_token_of_a_local_layer_depends_on_its_window():
-    """By gradients, with all layers local: two windows of three tokens reach five."""
+    """With all layers local, two windows of three tokens reach five tokens."""
     local = LocalAttention(window=3, is_local=(True, True), rope_theta=100.0)
     sizes = dataclasses.replace(GEMMA3, local_attention=local)
     transformer, params = make(sizes)
@@ -283,7 +283,7 @@ def test_published_parameters_are_cast_once_but_for_norms():
     )
     groups, heads = rollout_params["blocks"][1]["projections"], second["projections"]
     groups = groups["fused_qkv"].reshape(2, 6, 6, 32)
-    # Query head n reads key/value head n // (N / K): four of eight to each.
+    # Query head n reads key/value head n // (N / K): four of eight heads each.
     np.testing.assert_array_equal(groups[1, 2], heads["query"][6])
     np.testing.assert_array_equal(groups[1, -2], heads["key"][1])
     np.testing.assert_array_equal(groups[0, -1], heads["value"][0])
@@ -310,9 +310,10 @@ def test_rematerialised_gradients_are_equal_and_compute_more():
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *grads
     )
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads[0]))
-    # Seven products with weights, of which the last is needed by nobody.
+    # Seven products with weights; the last one is not needed.
     assert products[1] >= products[0] + 6
-    # Inputs of layers; queries, keys and values, gate and up beside them.
+    # The inputs of layers; with products saved, also queries, keys, values, gate and
+    # up.
     assert kept == [{(32,), (8, 6), (2, 6), (48,)}, {(32,)}]
 
 
@@ -338,7 +339,7 @@ def test_the_program_does_not_grow_with_depth():
 
 
 def test_bfloat16_is_near_float32():
-    """Activations in bfloat16: 8 bits of mantissa through two layers."""
+    """Activations in bfloat16 have 8 bits of mantissa, through two layers."""
     transformer, params = make(QWEN)
     tokens = np.random.default_rng(1).integers(0, 50, (2, 8)).astype(np.int32)
     lengths = np.array([8, 8], np.int32)
@@ -351,7 +352,7 @@ def test_bfloat16_is_near_float32():
 
 
 def test_initial_states_keep_their_size():
-    """Logits of a fresh deep network are of order 1."""
+    """The logits of a newly initialised deep network are of order 1."""
     deep = dataclasses.replace(QWEN, num_layers=12, width=64)
     transformer = Transformer(architecture=deep)
     params = jax.jit(transformer.init)(jax.random.key(0))

@@ -1,4 +1,4 @@
-"""A model without weights, and a run of it that is small."""
+"""A model folder without weights, and a small run of it."""
 
 import json
 
@@ -17,7 +17,7 @@ from jaxsearch.mesh import MeshShape
 
 @pytest.fixture
 def model_folder(tmp_path):
-    """config.json and nothing else."""
+    """A folder with only a config.json."""
     config = {
         "model_type": "qwen2",
         "vocab_size": 256,

@@ -1,4 +1,4 @@
-"""What a run takes at least, by hand; machines by name; published sizes."""
+"""Lower bounds by hand, machines by name, and published sizes."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ SEVEN = PUBLISHED_SIZES["Qwen/Qwen2.5-7B-Instruct"]
 
 
 def test_products_of_an_update_are_three_times_a_forward_pass():
-    # A token sees 8 / 2 others in two products of 2 x 8 numbers each.
+    # A token attends to 8 / 2 others in two products of 2 x 8 numbers each.
     layers = 32 * (2 * LAYER + 2 * 2 * 4 * 16)
     head = 32 * 2 * 64 * 16
     assert UPDATE.own_flops == 3 * (layers + head)
@@ -57,7 +57,7 @@ def test_products_of_an_update_are_three_times_a_forward_pass():
 
 
 def test_what_is_gathered_comes_from_three_of_four():
-    # Not the embedding, whose rows are looked up where they lie.
+    # Without the embedding, whose rows are looked up on the devices that hold them.
     weights = SMALL.num_parameters - 64 * 16
     assert UPDATE.least_received == 3 * weights * 2 * 3 / 4
     both = dataclasses.replace(UPDATE, has_reference=True)
@@ -90,7 +90,7 @@ def test_a_copy_and_its_cache_are_cut_over_those_that_share_it():
         dtype="bfloat16",
     )
     assert work.params_bytes == SEVEN.num_parameters * 2 / 4
-    # 28 layers, keys and values, one of four heads of 128, and 13 bytes a token.
+    # 28 layers, keys and values, one of four heads of 128, and 13 bytes per token.
     assert work.slot_bytes == 8192 * (28 * 2 * 128 * 2 + 13)
     assert work.cache_bytes == 2 * work.slot_bytes
 
@@ -98,7 +98,7 @@ def test_a_copy_and_its_cache_are_cut_over_those_that_share_it():
 def test_machines_have_names():
     pod = topology("v5p:4x4x4")
     assert (pod.num_devices, pod.host_devices, pod.is_tpu) == (64, 4, True)
-    assert topology("tpu7x:2x2x1").num_devices == 8  # two devices a chip
+    assert topology("tpu7x:2x2x1").num_devices == 8  # two devices per chip
     gpus = topology("h200:8")
     assert (gpus.num_devices, gpus.host_devices, gpus.is_tpu) == (8, 8, False)
     assert topology("h200:1").host_devices == 1
@@ -137,8 +137,9 @@ def test_what_does_not_fit_is_answered_with_what_would():
     )
     sizes = {"num_devices": 16, "process_devices": 4}
     found = suggestion(update, rollout, memory_bytes=16 * 2**30, **sizes)
-    # 7.6 GB are trained on a device: half a copy, another 7.6, is too much beside it,
-    # and the head's gradient is too large unless the vocabulary is cut.
+    # A device holds 7.6 GB of training state. Half a copy of the policy, another 7.6
+    # GB, does not fit next to it, and the head's gradient is too large unless the
+    # vocabulary is sharded.
     assert found == (
         "--mesh.data 1 --mesh.fsdp 4 --mesh.tensor 4 --rollout.tensor 4, with "
         "max_tokens 32768 in the stage"

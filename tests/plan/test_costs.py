@@ -1,4 +1,4 @@
-"""Counting in compiled programs: by hand, and against programs compiled here."""
+"""Costs of compiled programs: by hand, and for programs compiled here."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from jaxsearch.plan.costs import costs
 from jaxsearch.plan.hlo import Program
 
 MESH = {"data": 1, "fsdp": 4, "tensor": 2}
-# As a TPU's compiler writes them: a loop unrolled in pairs, which runs 8 / 2 times; in
-# it a gather that is spread over two fusions, and a product as a convolution.
+# Text in the form of a TPU's compiler: a loop unrolled in pairs, which runs 8 / 2
+# times, with a gather that is spread over two fusions and a product as a convolution.
 TPU = """HloModule m
 
 %start (a: bf16[64,128]) -> (bf16[64,128], bf16[64,512]) {
@@ -68,16 +68,16 @@ def test_a_loop_counts_as_often_as_it_runs_and_a_cut_gather_once():
     found = costs(Program.read(TPU), MESH)
     # 4 rounds of 2 * 32 * 512 * 64.
     assert found.flops == 4 * 2 * 32 * 512 * 64
-    # A part of 64 * 128 * 2 bytes comes from each of 3 others, 4 times.
+    # 64 * 128 * 2 bytes come from each of 3 other devices, 4 times.
     assert found.collectives["all-gather"] == {"fsdp": 4 * 3 * 64 * 128 * 2}
-    # A sum among 2: half of it out and half of it back; of 32 * 64 * 2 bytes.
+    # A sum over 2 devices of 32 * 64 * 2 bytes: half is sent and half is returned.
     assert found.collectives["all-reduce"] == {"tensor": 4 * 32 * 64 * 2}
     assert found.collectives["collective-permute"] == {"fsdp": 64 * 128 * 2}
     assert found.received("fsdp") == 4 * 3 * 64 * 128 * 2 + 64 * 128 * 2
 
 
 def test_padding_of_a_window_is_not_computed():
-    """A batched product of heads as TPUs have it: taps that meet padding are free."""
+    """A batched product of heads on TPUs; taps on padding are free."""
     text = """HloModule m
 
 ENTRY %main (x: bf16[2,16,1,64], w: bf16[4,64,1,8]) -> bf16[2,16,4,8] {
@@ -112,7 +112,7 @@ ENTRY %main (w: bf16[512,64]) -> bf16[128,64] {
 
 
 def test_what_another_core_of_the_chip_runs_is_counted_once():
-    """As v5p's compiler hands a copy to a SparseCore."""
+    """The form in which v5p's compiler runs a copy on a SparseCore."""
     text = """HloModule m
 
 %inner (a: s32[80]) -> s32[80] {
@@ -146,7 +146,7 @@ async_execution_thread="sparsecore", to_apply=%outer
 
 @pytest.fixture(scope="module")
 def compiled():
-    """Four layers in a scan on 8 devices: weights gathered over fsdp in each."""
+    """Four layers in a scan on 8 devices, with weights gathered over fsdp in each."""
     mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
 
     def place(*spec):
@@ -171,15 +171,15 @@ def compiled():
 
 
 def test_products_of_a_compiled_loop_are_counted(compiled):
-    # 16 rows of a device, four layers.
+    # 16 rows per device, four layers.
     assert compiled.flops == 4 * 2 * 16 * 32 * 32
 
 
 def test_collectives_of_a_compiled_loop_are_counted(compiled):
-    # Weights: 3 other parts of 8 x 32 floats, four times.
+    # 3 other shards of 8 x 32 floats, four times.
     assert compiled.collectives == {"all-gather": {"fsdp": 4 * 3 * 8 * 32 * 4}}
 
 
 def test_memory_is_counted_by_what_is_read_of_a_stack(compiled):
-    """Not four times all four layers: a round reads its own weights."""
+    """Each iteration reads the weights of one layer, not of all four."""
     assert 4 * 8 * 32 * 4 <= compiled.memory_bytes < 250_000

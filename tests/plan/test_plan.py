@@ -1,4 +1,4 @@
-"""`jaxsearch plan` on the devices that there are, and what it refuses."""
+"""`jaxsearch plan` on the local devices, and invalid arguments."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def training(config):
 
 
 def assert_in_place(shardings, tree):
-    """Shardings of a compiled program are those that the shapes were given."""
+    """Checks that a compiled program has the shardings of the given shapes."""
     found, wanted = jax.tree.leaves(shardings), jax.tree.leaves(tree)
     assert len(found) == len(wanted)
     for sharding, shape in zip(found, wanted, strict=True):
@@ -45,9 +45,9 @@ def assert_in_place(shardings, tree):
 
 @pytest.mark.slow
 def test_nothing_is_replicated_that_the_rules_shard(training):
-    """In the compiled programs: what comes in, and what goes out."""
+    """Checks the arguments and the results of the compiled programs."""
     state = training.state
-    # All matrices are cut eight times by the rules: the test can fail.
+    # The rules shard every matrix eight times, so the test can fail.
     matrices = [x for x in jax.tree.leaves(state.params) if math.prod(x.shape) > 1000]
     for x in matrices:
         assert 8 * math.prod(x.sharding.shard_shape(x.shape)) == math.prod(x.shape)
@@ -64,7 +64,7 @@ def test_nothing_is_replicated_that_the_rules_shard(training):
 def test_state_is_counted_by_what_a_device_holds(training):
     exact = device_bytes((training.state.params, training.state.opt_state))
     num_parameters = training.transformer.architecture.num_parameters
-    # Biases are cut over `tensor` alone, the counters of steps are whole.
+    # Biases are sharded only over `tensor`, and step counters are replicated.
     assert 0 <= exact - num_parameters * 3 * 4 / 8 < 0.05 * exact
 
 
@@ -80,7 +80,7 @@ def test_a_plan_of_the_devices_here(config, capsys):
         assert found["programs"][name]["flops"] > 0
     assert found["programs"]["gradient"]["received_bytes"]["all-gather"]["fsdp"] > 0
     assert 1.0 <= found["flops_of_own"] < 1.3  # a CPU's attention reads whole rows
-    assert found["fits"] is None and not found["reasons"]  # nobody publishes CPUs
+    assert found["fits"] is None and not found["reasons"]  # a CPU has no figures
     assert "local:8: 8 devices" in as_text(found)
     json.dumps(found)
     assert "compiling decode" in capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_arithmetic_imagines_the_devices_that_a_run_needs(config):
 
 
 def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
-    """That of the run's dataset, else Qwen2.5's, as the plan says."""
+    """The vocabulary of the run's dataset, else Qwen2.5's, as stated in the plan."""
     model = dataclasses.replace(config.model, path="", num_kv_heads=2)
     ours = DataConfig(source=quickstart.dataset)
     small = plan(dataclasses.replace(config, model=model, data=ours), is_compiled=False)
@@ -162,7 +162,7 @@ def test_what_cannot_be_is_refused_in_one_line(options, words, capsys, monkeypat
 
 
 def test_the_configs_of_the_papers_runs_are_planned_as_they_are(capsys, monkeypatch):
-    """Nothing is read but the config: no weights, corpus, questions or tokenizer."""
+    """Only the config is read: no weights, corpus, questions or tokenizer."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     for name, parameters in (("7b", 7_615_616_512), ("32b", 32_763_876_352)):
         config = str(CONFIGS / f"research_qwen2_5_{name}.py")

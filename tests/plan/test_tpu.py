@@ -1,4 +1,4 @@
-"""Programs compiled for TPUs that are elsewhere, where libtpu is installed."""
+"""Programs compiled for TPUs that are not attached, if libtpu is installed."""
 
 import importlib.util
 import json
@@ -63,7 +63,7 @@ def planned(folder, sizes, *words, **fields):
 @pytest.mark.slow
 @pytest.mark.parametrize(("fsdp", "tensor", "remat"), [(4, 1, True), (2, 2, False)])
 def test_an_update_computes_and_sends_what_it_must(tmp_path, fsdp, tensor, remat):
-    """On four TPUs v5e: within 1.1 and 1.15 times the least; kernels compile."""
+    """On four v5e TPUs: within 1.1 and 1.15 times the minimum; kernels compile."""
     fields = {"fsdp": fsdp, "tensor": tensor, "remat": remat}
     found = planned(tmp_path, SIZES, **fields)
     assert found["flops_of_own"] <= 1.1

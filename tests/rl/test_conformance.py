@@ -83,8 +83,8 @@ def test_advantages_within_groups(vectors, name):
     """Equal except for groups of one (raw rewards there) and equal rewards.
 
     Neither carries information about the policy. Here a group of one is an error, and
-      the advantage of equal rewards is exactly 0; there it is rounding noise divided by
-      eps.
+    the advantage of equal rewards is exactly 0; there it is rounding noise divided by
+    eps.
     """
     for _, dtype, given, expected, tol in vectors(name):
         mask = given["response_mask" if "verl" in name else "eos_mask"] > 0

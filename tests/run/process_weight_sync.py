@@ -1,4 +1,4 @@
-"""Publishes in one of several processes; `test_publish.py` starts them.
+"""Synchronises weights in one of several processes, started by `test_weight_sync.py`.
 
 Arguments: port of process 0, number of processes, number of this one.
 """
@@ -18,7 +18,7 @@ def main(port: str, num_processes: str, number: str) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", int(num_processes), int(number))
     devices = jax.devices()
-    # Those of a process far apart, as a torus may have them: 0, 4, 1, 5, and so on.
+    # Devices of a process are not adjacent, as on a torus: 0, 4, 1, 5, and so on.
     mixed = [devices[i // 2 + 4 * (i % 2)] for i in range(8)]
     architecture = dataclasses.replace(QWEN, **SIZES)
     settings = [

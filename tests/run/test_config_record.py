@@ -1,4 +1,4 @@
-"""A config as JSON: every value comes back, also from records of earlier versions."""
+"""A config as JSON: every value is restored, also from records of earlier versions."""
 
 import dataclasses
 import functools
@@ -45,7 +45,7 @@ def raised(rewards, is_kept=None, *, power=1.0):
 
 @dataclasses.dataclass(frozen=True)
 class Scaled:
-    """An object of a user's own that holds a function."""
+    """A user-defined object that holds a function."""
 
     function: Callable[..., Any]
     factor: float = 1.0

@@ -1,4 +1,4 @@
-"""Any bit counts, and nothing but the bits."""
+"""The fingerprint depends on every bit, and only on the bits."""
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,6 @@ def test_any_change_is_seen():
     found = {changed(head=variant) for variant in variants}
     found.add(fingerprint({"heap": head, "norm": PARAMS["norm"]}))
     assert len(found) == 6 and changed() not in found
-    # As many bits as are given: bfloat16 is taken for what it says.
+    # A bfloat16 array is hashed as 16 bits per value.
     half = jnp.asarray(head, jnp.bfloat16)
     assert changed(head=half) == changed(head=half.astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""A retriever over HTTP that a config gives by value: trained with, found again."""
+"""An HTTP retriever given by value in a config: used in training and restored."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from tests.search.http_retriever import LOCAL, HttpRetriever
 
 @pytest.fixture
 def server():
-    """A server on loopback: its address, the queries it got, and its troubles."""
+    """A server on loopback: its address, the queries it received, and its failures."""
     state = {"queries": [], "num_failing": 0}
 
     class Handler(BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ def server():
 
 
 def config_with(out, retriever):
-    """A run whose policy has so few words that it searches without a warm-up."""
+    """A run with a tiny vocabulary, so that it searches without a warm-up."""
     config = sums_config(out, has_search=True)
     return dataclasses.replace(
         config,
@@ -87,7 +87,7 @@ def test_a_run_searches_over_http_and_finds_it_again(server, tmp_path, is_object
     for call in calls:
         assert call.query in server["queries"]
         assert call.passage_ids == (f"p-{call.query}",)
-    # The record of the run is enough to evaluate it with the same retriever.
+    # The run's record is sufficient to evaluate it with the same retriever.
     loaded, _ = load_run(config.out)
     assert loaded.config.retrieval == config.retrieval or not is_object
     server["queries"].clear()
@@ -140,7 +140,7 @@ def test_a_retriever_on_the_command_line():
 
 
 class Nothing:
-    """A retriever whose class is given in its place."""
+    """A retriever whose class is given instead of an instance."""
 
     def search(self, queries, k):
         return [[] for _ in queries]

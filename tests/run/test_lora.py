@@ -1,4 +1,4 @@
-"""Whole runs that train adapters on a Hugging Face folder, and what comes out."""
+"""Whole runs that train adapters on a Hugging Face folder, and their exports."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ LORA = LoRAConfig(rank=4, alpha=8.0, targets="[qkvo]_proj|up_proj|down_proj")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A Hugging Face folder of random weights with the quickstart's tokenizer."""
+    """A Hugging Face folder with random weights and the quickstart's tokenizer."""
     folder = tmp_path_factory.mktemp("models") / "base"
     run = open_run(tiny_config(folder.parent / "unused"))
     policy = run.policy(run.initial_params())
@@ -43,7 +43,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(base, tmp_path_factory):
-    """A supervised and an RL stage with a KL, for all tests that only look."""
+    """A run with a supervised stage and an RL stage with KL, only to be read."""
     config = tiny_config(
         tmp_path_factory.mktemp("runs") / "whole",
         model=ModelConfig(path=str(base), lora=LORA),
@@ -56,7 +56,7 @@ def final_params(config):
 
 
 def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path, caplog):
-    """And has nothing to compile but the step, which is made for each stage anew."""
+    """The resumed run compiles only the step, which is specific to each stage."""
     config, _ = whole
     halved = dataclasses.replace(config, out=str(tmp_path / "halved"))
     with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
@@ -85,7 +85,7 @@ def test_weights_stay_and_adapters_move(whole, base):
     assert all(jax.tree.leaves(moved))
     lines = read_metrics(Path(config.out) / "metrics.jsonl")
     assert all(line["logprob_drift/max"] < 1e-4 for line in lines[3:])
-    # Of the policy as the stage found it: nothing at its first step.
+    # KL to the policy at the start of the stage, which is 0 at the first step.
     assert lines[3]["kl"] == 0 < lines[-1]["kl"]
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_holds_adapters_and_their_optimizer(whole):
     [metadata] = newest.rglob("_METADATA")
     names = list(json.loads(metadata.read_text())["tree_metadata"])
     arrays = [name for name in names if name.endswith("'a')") or name.endswith("'b')")]
-    # Parameters, reference, two moments: six maps of two.
+    # Parameters, reference and two moments, for six maps with two arrays each.
     assert len(arrays) == 4 * 6 * 2
     assert all("adapters" in name for name in arrays)
     others = {name.split("'")[1] for name in names if name not in arrays}
@@ -168,7 +168,7 @@ def test_lora_is_part_of_what_a_run_is_unless_it_is_off(tmp_path):
 
 @pytest.mark.long
 def test_adapters_on_random_weights_learn(tmp_path):
-    """Loss of demonstrations: 5.8 is a guess among all 331 ids."""
+    """The loss of demonstrations; guessing among all 331 ids gives 5.8."""
     config = tiny_config(tmp_path / "run", steps=1)
     read, search = config.stages
     read = dataclasses.replace(
@@ -219,7 +219,7 @@ def test_an_adapter_folder_has_the_names_and_shapes_of_peft(whole, base, adapter
 def test_an_adapter_folder_and_the_base_give_the_merged_folder(
     whole, base, adapter, tmp_path
 ):
-    """W + alpha / r * B A by PEFT's rule, from the files alone."""
+    """W + alpha / r * B A by PEFT's rule, computed from the files."""
     export_run(Path(whole[0].out), tmp_path / "hf", dtype="float32")
     merged = load_file(tmp_path / "hf" / "model.safetensors")
     weights = load_file(base / "model.safetensors")
@@ -248,7 +248,7 @@ def test_peft_loads_the_adapter_and_gives_our_logits(whole, base, adapter):
         expected = model(torch.arange(24)[None]).logits.numpy()
     run = open_run(whole[0])
     params = latest_params(run)
-    # One row for each device of the run's mesh, all alike.
+    # One row per device of the run's mesh, all equal.
     tokens = jnp.tile(jnp.arange(24), (run.mesh.size, 1))
     hidden = run.transformer.hidden(params, tokens, jnp.ones_like(tokens))
     logits = jnp.einsum("BTD,VD->BTV", hidden, run.transformer.head(params))

@@ -1,4 +1,4 @@
-"""`eval --model` on Hugging Face folders: what it takes, and what it refuses."""
+"""`eval --model` on Hugging Face folders, valid and invalid."""
 
 import json
 
@@ -29,7 +29,7 @@ QWEN3 = Architecture(
 
 @pytest.fixture
 def words(tmp_path):
-    """An evaluation of a random Qwen3 on two questions."""
+    """The command that evaluates a random Qwen3 on two questions."""
     transformer = Transformer(architecture=QWEN3)
     params = transformer.init(jax.random.key(0))
     write_folder(tmp_path / "model", QWEN3, dict(to_hf(params, QWEN3)))
@@ -49,7 +49,7 @@ def words(tmp_path):
 
 @pytest.fixture(autouse=True)
 def short_budgets(monkeypatch):
-    """Of a folder without a run: 8,192 tokens are too many for a test."""
+    """Shorter budgets than the default of 8,192 tokens, for folders without a run."""
     from jaxsearch.run import loading
 
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""A run whose rollouts use several devices, and what it refuses."""
+"""A run whose rollouts use several devices, and invalid settings."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""From every layout of training to every layout of rollouts."""
+"""Transfer of weights from every training layout to every rollout layout."""
 
 import dataclasses
 import math
@@ -26,16 +26,16 @@ from jaxsearch.run.weight_sync import WeightSync
 from tests.models.test_transformer import QWEN, QWEN3, make
 
 ROOT = Path(__file__).resolve().parents[2]
-# Divide by every mesh below.
+# Divisible by every mesh below.
 SIZES = dict(vocab_size=48, num_heads=8, num_kv_heads=4, width=32, head_width=8)
 
 
 def trained(architecture, mesh, **settings):
-    """A network and its random parameters, as training has them."""
+    """A network and its random parameters, sharded as in training."""
     transformer, params = make(architecture, **settings)
     places = shardings(mesh, transformer.logical_axes, transformer.shapes)
     return transformer, jax.tree.map(
-        # Of several processes each puts the parts of its own devices.
+        # Each of several processes provides the parts of its devices.
         lambda x, place: jax.make_array_from_callback(
             x.shape, place, lambda index: np.asarray(x)[index]
         ),
@@ -45,12 +45,13 @@ def trained(architecture, mesh, **settings):
 
 
 def check_published(architecture, mesh, tensor, **settings):
-    """Every replica of this process has what one device alone would have."""
+    """Checks that every replica has the parameters that one device would have."""
     transformer, params = trained(architecture, mesh, **settings)
     replicas = replica_meshes(mesh.local_devices, tensor)
     network = on_replica(transformer, replicas[0])
     rollout_params = WeightSync(network, mesh)(params)
-    # An update donates its state: what was published must not be part of it.
+    # An update donates its state, so the transferred parameters must not share memory
+    # with it.
     for leaf in jax.tree.leaves(params):
         leaf.delete()
     expected = jax.jit(network.for_rollouts)(make(architecture, **settings)[1])
@@ -90,26 +91,26 @@ def test_every_replica_gets_its_copy(mesh, tensor):
 
 
 def test_adapters_are_merged_and_float32_is_copied_too():
-    """Norms of heads and a head of its own; nothing of it is cast."""
+    """With norms per head and an untied head, and without casts."""
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
     architecture = dataclasses.replace(QWEN3, **SIZES)
     check_published(architecture, mesh, 2, lora=LoRAConfig(rank=2))
 
 
 def test_one_device_shares_nothing_with_what_is_trained():
-    """Its program could hand an array through that it does not change."""
+    """A program could return an unchanged argument."""
     check_published(QWEN, make_mesh(MeshShape(), jax.devices()[:1]), 1)
 
 
 def test_devices_of_a_process_need_not_be_neighbours_in_training():
-    """As on a torus. One process here: what is published goes by the mesh's order."""
+    """As on a torus; with one process, the result follows the mesh's order."""
     devices = [jax.devices()[i] for i in (0, 5, 2, 7, 4, 1, 6, 3)]
     mesh = make_mesh(MeshShape(fsdp=4, tensor=2), devices)
     check_published(dataclasses.replace(QWEN, **SIZES), mesh, 2)
 
 
 def test_each_parameter_is_sent_once_and_never_the_whole_policy_twice():
-    """Bytes that arrive on a device, from the compiled program."""
+    """Counts the bytes that a device receives in the compiled program."""
     architecture = dataclasses.replace(QWEN, **SIZES)
     mesh = make_mesh(MeshShape())
     transformer, params = trained(architecture, mesh)
@@ -120,7 +121,7 @@ def test_each_parameter_is_sent_once_and_never_the_whole_policy_twice():
     sent = re.findall(rf"= (\w+)\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text)
     assert {(dtype, kind) for dtype, _, kind in sent} == {("f32", "all-gather")}
     numbers = [math.prod(map(int, shape.split(","))) for _, shape, _ in sent]
-    # Norms are cut by width, biases of heads are whole everywhere already.
+    # Norms are sharded by width; biases of heads are already replicated.
     assert 0.9 * architecture.num_parameters < sum(numbers)
     assert sum(numbers) <= architecture.num_parameters
 
@@ -137,7 +138,7 @@ def free_port():
 @pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [2, 4])
 def test_processes_publish_together(num_processes):
-    """Eight devices in all, over which the parameters are cut in several ways."""
+    """Eight devices in total, with parameters sharded in several ways."""
     port, devices = free_port(), 8 // num_processes
     settings = {
         "JAX_PLATFORMS": "cpu",

@@ -206,7 +206,10 @@ def test_a_fingerprint_changes_with_all_that_changes_a_vector(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / "tokenizer.json").unlink(), "no readable bert encoder"),
+        (
+            lambda f: (f / "tokenizer.json").unlink(),
+            "does not hold a readable bert encoder",
+        ),
         (lambda f: (f / "model.safetensors").write_bytes(b"{}"), "is truncated"),
         (lambda f: edit(f, query_prefix="q"), "was changed after it was saved"),
         (lambda f: edit(f, pooling="max"), "pooling 'max' is not supported"),

@@ -100,10 +100,10 @@ def test_damaged_folder_is_refused(tmp_path, encoder, name):
     path = tmp_path / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
-    with pytest.raises(ValueError, match="no readable tfidf encoder"):
+    with pytest.raises(ValueError, match="does not hold a readable tfidf encoder"):
         load_encoder(tmp_path)
     path.unlink()
-    with pytest.raises(ValueError, match="no readable tfidf encoder"):
+    with pytest.raises(ValueError, match="does not hold a readable tfidf encoder"):
         load_encoder(tmp_path)
     path.write_bytes(whole.replace(b"smith", b"smyth"))
     if name == "words.json":
