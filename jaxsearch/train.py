@@ -62,6 +62,7 @@ def train(config: RunConfig) -> dict[str, Any]:
     check_identity(config)
     run = open_run(config)
     check_complete(config, run.inputs, has_search=run.environments.has_search)
+    run.environments.check_search()
     frozen, params = split(run.transformer.lora, run.initial_params())
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)

@@ -23,6 +23,7 @@ from jaxsearch.run.inputs import Inputs, load_inputs
 from jaxsearch.run.network import make_transformer, param_shardings, run_architecture
 from jaxsearch.run.policy import Policy, read_params
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
+from jaxsearch.run.signatures import check_signatures
 from jaxsearch.run.updater import make_updater
 from jaxsearch.run.weight_sync import WeightSync
 
@@ -157,6 +158,7 @@ def open_run(config: RunConfig) -> Run:
     Raises:
       ValueError: in one line, for the first thing that does not fit.
     """
+    check_signatures(config)
     inputs = load_inputs(config)
     mesh = meshes.make_mesh(config.mesh)
     architecture = run_architecture(config.model, inputs.tokenizer)

@@ -9,7 +9,7 @@ from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.run.inputs import Inputs
-from jaxsearch.run.retrievers import open_retrievers
+from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.index import Retriever
 
@@ -26,6 +26,7 @@ class Environments:
         self._config = config
         self._inputs = inputs
         self._num_empty = 0
+        self._encoders = NO_ENCODERS
         # It opens no index, so it also serves to check the config's environment.
         self.empty = self._made(self._open_empty)
 
@@ -38,6 +39,21 @@ class Environments:
     def heldout(self) -> TokenEnvironment:
         """Answers turns about held-out questions. Opens or builds the index."""
         return self._made(lambda: self._retrievers[1])
+
+    def check_search(self) -> None:
+        """Checks the retriever or index of a run that searches; writes nothing.
+
+        A retriever given by value is opened, and stays open.
+
+        Raises:
+          ValueError: if one does not fit.
+        """
+        if not self.has_search:
+            return
+        if self._config.retrieval.retriever is not None:
+            _ = self._retrievers
+        else:
+            self._encoders = check_index(self._config, self._inputs)
 
     @property
     def has_search(self) -> bool:
@@ -61,7 +77,7 @@ class Environments:
             RetryingRetriever(
                 retriever, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
             )
-            for retriever in open_retrievers(self._config, self._inputs)
+            for retriever in open_retrievers(self._config, self._inputs, self._encoders)
         )
         return train, heldout
 

@@ -3,19 +3,70 @@
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
 from jaxsearch import processes
 from jaxsearch.config import RetrievalConfig, RunConfig
 from jaxsearch.run.inputs import Inputs
+from jaxsearch.run.signatures import is_made
 from jaxsearch.search.encoder import Encoder, EncoderFactory
+from jaxsearch.search.encoders import (
+    check_encoder_folder,
+    encoder_given,
+    encoder_named,
+    saved_encoder_name,
+)
 from jaxsearch.search.index import Retriever
+from jaxsearch.search.index_folder import Manifest
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.shared_index import SharedIndex, serve
 
 
-def open_retrievers(config: RunConfig, inputs: Inputs) -> Sequence[Retriever]:
+class IndexEncoders(NamedTuple):
+    """Encoders made by the config's function; None where it gives none."""
+
+    train: Encoder | None = None
+    heldout: Encoder | None = None
+
+
+NO_ENCODERS = IndexEncoders()
+
+
+def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
+    """Checks what indexes are read or built from, except for large files.
+
+    Nothing is written. The first process calls a function that makes encoders, and the
+    encoders are returned, to be given to `open_retrievers`.
+
+    Raises:
+      ValueError: if the index is damaged, or the encoder is unknown, not readable or
+        not an encoder.
+    """
+    retrieval, given = config.retrieval, _given_encoder(config.retrieval)
+    if retrieval.index:
+        Manifest.read(Path(retrieval.index))
+        if given is None:
+            saved_encoder_name(Path(retrieval.index) / "encoder")
+        return NO_ENCODERS
+    if not inputs.passages:
+        return NO_ENCODERS
+    if given is None:
+        # An index that was built before has a copy of its encoder.
+        if not (Path(config.out) / "indexes" / "train").exists():
+            check_encoder_folder(retrieval.encoder)
+        return NO_ENCODERS
+    if not processes.is_primary():
+        return NO_ENCODERS
+    train = encoder_given(given, inputs.passages)
+    heldout = inputs.heldout_passages
+    return IndexEncoders(train, encoder_given(given, heldout) if heldout else None)
+
+
+def open_retrievers(
+    config: RunConfig, inputs: Inputs, encoders: IndexEncoders = NO_ENCODERS
+) -> Sequence[Retriever]:
     """The retriever for training and the one for held-out questions.
 
     A retriever that the config gives by value serves both, and every process opens its
@@ -30,11 +81,11 @@ def open_retrievers(config: RunConfig, inputs: Inputs) -> Sequence[Retriever]:
     leader = machines.index(socket.gethostname())
     indexes: Sequence[Retriever] = ()
     if processes.is_primary():
-        indexes = _open_here(config, inputs)
+        indexes = _open_here(config, inputs, encoders)
     # Machines that share the run's folder find the indexes that the first one built.
     processes.wait_for_all("indexes of the first machine")
     if leader == jax.process_index() and not indexes:
-        indexes = _open_here(config, inputs)
+        indexes = _open_here(config, inputs, encoders)
     is_shared = machines.count(socket.gethostname()) > 1
     addresses = processes.all_gather_objects(
         serve(indexes) if indexes and is_shared else None
@@ -51,8 +102,7 @@ def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
     Raises:
       ValueError: if the function makes something else.
     """
-    # A class has the attribute `search` as well, but is no retriever yet.
-    if isinstance(retriever, Retriever) and not isinstance(retriever, type):
+    if is_made(retriever, Retriever):
         return retriever
     made = retriever()
     if not isinstance(made, Retriever):
@@ -63,30 +113,40 @@ def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
     return made
 
 
-def _open_here(config: RunConfig, inputs: Inputs) -> tuple[Retriever, Retriever]:
+def _open_here(
+    config: RunConfig, inputs: Inputs, encoders: IndexEncoders
+) -> tuple[Retriever, Retriever]:
     """Opens or builds the indexes of training and of held-out questions."""
     from jaxsearch.search.indexes import load_index
 
     folder = Path(config.out) / "indexes"
+    retrieval, given = config.retrieval, _given_encoder(config.retrieval)
     if inputs.passages is None:
         index = load_index(
-            config.retrieval.index,
-            encoder=_given_encoder(config.retrieval),
-            query_device=config.retrieval.query_device,
+            retrieval.index, encoder=given, query_device=retrieval.query_device
         )
     else:
-        index = _index_of(inputs.passages, folder / "train", config.retrieval)
+        index = _index_of(
+            inputs.passages, folder / "train", retrieval, encoders.train or given
+        )
     if not inputs.heldout_passages:
         return index, index
-    heldout = _index_of(inputs.heldout_passages, folder / "heldout", config.retrieval)
+    heldout = _index_of(
+        inputs.heldout_passages,
+        folder / "heldout",
+        retrieval,
+        encoders.heldout or given,
+    )
     return index, heldout
 
 
 def _index_of(
-    passages: list[Passage], folder: Path, retrieval: RetrievalConfig
+    passages: list[Passage],
+    folder: Path,
+    retrieval: RetrievalConfig,
+    given: Encoder | EncoderFactory | None,
 ) -> Retriever:
     """The index of these passages: from the folder, or built and saved there."""
-    from jaxsearch.search.encoders import encoder_given, encoder_named
     from jaxsearch.search.indexes import build_index, load_index
     from jaxsearch.search.passages import corpus_fingerprint
 
@@ -94,10 +154,9 @@ def _index_of(
         return load_index(
             folder,
             corpus_fingerprint=corpus_fingerprint(passages),
-            encoder=_given_encoder(retrieval),
+            encoder=given,
             query_device=retrieval.query_device,
         )
-    given = _given_encoder(retrieval)
     if given is not None:
         encoder = encoder_given(given, passages)
     else:

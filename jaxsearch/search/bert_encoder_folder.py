@@ -2,7 +2,9 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+from jaxsearch.models.bert_architecture import BertArchitecture
 from jaxsearch.models.bert_files import read_bert_architecture, read_bert_params
 from jaxsearch.models.hub import TOKENIZER, WEIGHTS, local_folder
 from jaxsearch.search.bert_encoder import (
@@ -35,14 +37,7 @@ def read_bert_encoder(
         by the model nor by an option; the message names the file or the option.
     """
     folder = local_folder(name, "encoder", WEIGHTS + TOKENIZER)
-    architecture = read_bert_architecture(folder)
-    tokenizer, tokenizer_len = read_tokenizer(folder, architecture.vocab_size)
-    settings = read_settings(
-        folder,
-        options,
-        max_positions=architecture.max_positions,
-        tokenizer_len=tokenizer_len,
-    )
+    architecture, tokenizer, settings = read_all_but_weights(folder, options)
     return BertEncoder(
         architecture=architecture,
         params=read_bert_params(folder, bert_network(architecture, settings).shapes),
@@ -51,6 +46,28 @@ def read_bert_encoder(
         query_device=query_device,
         report=report,
     )
+
+
+def read_all_but_weights(
+    folder: Path, options: EncoderOptions
+) -> tuple[BertArchitecture, Any, EncoderSettings]:
+    """Reads the small files of a model's folder.
+
+    Returns:
+      The architecture, the `tokenizers.Tokenizer` and the settings.
+
+    Raises:
+      ValueError: as `read_bert_encoder`.
+    """
+    architecture = read_bert_architecture(folder)
+    tokenizer, tokenizer_len = read_tokenizer(folder, architecture.vocab_size)
+    settings = read_settings(
+        folder,
+        options,
+        max_positions=architecture.max_positions,
+        tokenizer_len=tokenizer_len,
+    )
+    return architecture, tokenizer, settings
 
 
 def load_bert_encoder(

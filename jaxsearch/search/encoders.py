@@ -14,6 +14,7 @@ from jaxsearch.search.passages import Passage
 from jaxsearch.search.tfidf_encoder import DEFAULT_DIMS, TfidfEncoder
 
 NO_OPTIONS = EncoderOptions()
+BERT = "bert"  # BertEncoder.name; its module imports jax
 
 
 def encoder_named(
@@ -54,15 +55,47 @@ def encoder_named(
         return TfidfEncoder.fit(passages, dims=dims, seed=seed)
     if is_saved:
         return load_encoder(Path(name), query_device=query_device, report=report)
+    check_encoder_name(name)
+    # Imported here because it imports jax, which TF-IDF does not need.
+    from jaxsearch.search.bert_encoder_folder import read_bert_encoder
+
+    return read_bert_encoder(name, options, query_device=query_device, report=report)
+
+
+def check_encoder_name(name: str) -> None:
+    """Checks the name of an encoder.
+
+    Raises:
+      ValueError: if it is neither tfidf, nor a folder, nor of the form of a Hub id.
+    """
+    if name == TfidfEncoder.name:
+        return
     if not Path(name).is_dir() and name.count("/") != 1:
         raise ValueError(
             f"unknown encoder {name!r}: expected tfidf, or a folder or Hub id "
             "(owner/name) of a BERT encoder"
         )
-    # Imported here because it imports jax, which TF-IDF does not need.
-    from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 
-    return read_bert_encoder(name, options, query_device=query_device, report=report)
+
+def check_encoder_folder(name: str) -> None:
+    """Checks the name of an encoder, and its folder's files except for weights.
+
+    A Hub id is not fetched.
+
+    Raises:
+      ValueError: if `encoder_named` would refuse the name or one of these files.
+    """
+    check_encoder_name(name)
+    folder = Path(name)
+    if name == TfidfEncoder.name or not folder.is_dir():
+        return
+    if (folder / "encoder.json").is_file():
+        saved_encoder_name(folder)
+        return
+    # Imported here because it imports jax, which TF-IDF does not need.
+    from jaxsearch.search.bert_encoder_folder import read_all_but_weights
+
+    read_all_but_weights(folder, NO_OPTIONS)
 
 
 def encoder_given(
@@ -99,6 +132,21 @@ def load_encoder(
       ValueError: if the folder is damaged, or was written for an encoder that has to
         be given by value.
     """
+    name = saved_encoder_name(folder)
+    if name == TfidfEncoder.name:
+        return TfidfEncoder.load(folder)
+    # Imported here because it imports jax, which TF-IDF does not need.
+    from jaxsearch.search.bert_encoder_folder import load_bert_encoder
+
+    return load_bert_encoder(folder, query_device=query_device, report=report)
+
+
+def saved_encoder_name(folder: Path) -> str:
+    """The name of the saved encoder in a folder: tfidf or bert.
+
+    Raises:
+      ValueError: if it is another one, or has to be given by value.
+    """
     record = read_encoder_json(folder)
     name, source = record.get("name"), record.get("source")
     if source is not None:
@@ -108,14 +156,9 @@ def load_encoder(
             "with RetrievalConfig(encoder=...), load_index(..., encoder=...) or "
             "--encoder package.module:NAME"
         )
-    if name == TfidfEncoder.name:
-        return TfidfEncoder.load(folder)
-    from jaxsearch.search.bert_encoder import BertEncoder
-    from jaxsearch.search.bert_encoder_folder import load_bert_encoder
-
-    if name == BertEncoder.name:
-        return load_bert_encoder(folder, query_device=query_device, report=report)
-    raise ValueError(
-        f"{folder}/encoder.json names the encoder {name!r}, expected "
-        f"{TfidfEncoder.name!r} or {BertEncoder.name!r}; give another encoder by value"
-    )
+    if name not in (TfidfEncoder.name, BERT):
+        raise ValueError(
+            f"{folder}/encoder.json names the encoder {name!r}, expected "
+            f"{TfidfEncoder.name!r} or {BERT!r}; give another encoder by value"
+        )
+    return name
