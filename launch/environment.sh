@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts of this folder: a virtual environment with jaxsearch in it.
+# Sourced by the scripts in this folder. Manages a virtual environment with jaxsearch.
 # JAXSEARCH_VENV is its folder, PYTHON the interpreter that creates it.
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -27,7 +27,7 @@ install() {
     echo "creating $venv with $("$python" --version)"
     "$python" -m venv "$venv" || exit 1
   fi
-  # The stamp saves the minute that pip needs to find nothing to do.
+  # The stamp avoids running pip, which takes a minute even if nothing has changed.
   local stamp="$venv/.jaxsearch-$extras"
   if [ ! -e "$stamp" ] || [ "$here/pyproject.toml" -nt "$stamp" ]; then
     echo "installing jaxsearch[$extras]"
@@ -37,7 +37,7 @@ install() {
   fi
 }
 
-# fetch_python: sets PYTHON to a newer Python if the machine's own is too old, as on
+# fetch_python: sets PYTHON to a newer Python if the machine's is too old, as on
 # Cloud TPU VMs.
 fetch_python() {
   if find_python >/dev/null 2>&1; then return; fi
@@ -77,7 +77,7 @@ run() {
   fi
 }
 
-# usage: prints the comment at the head of the script on stderr, exits with status 2.
+# usage: prints the comment at the top of the script to stderr; exits with status 2.
 usage() {
   sed -n -e '/^#SBATCH/d' -e '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
   exit 2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains on a slice of Cloud TPU VMs, spot ones too: requests it as a queued resource,
-# installs and trains on all workers, and starts again if that ends early; a preempted
-# slice is requested again. On your own machine:
+# Trains on a slice of Cloud TPU VMs, also spot VMs: requests it as a queued resource,
+# installs and trains on all workers, and restarts if training ends early; a preempted
+# slice is requested again. On your machine:
 #
 #   bash launch/tpu_vm.sh [--dry-run] --name NAME --zone ZONE --type v6e-16 [--spot] \
 #     --nfs SERVER:/SHARE [--setup COMMAND] [--cache gs://BUCKET/xla] [--retries 3] \
@@ -153,7 +153,7 @@ while :; do
     if [ "$failures" -gt "$retries" ]; then break; fi
   else
     failures=0
-    echo "the slice is gone; requesting another, continues from the last checkpoint" >&2
+    echo "the slice is gone; requesting another one to resume from the last checkpoint" >&2
   fi
 done
 if [ -n "$dry_run" ]; then

@@ -43,7 +43,7 @@ if [ -z "$dry_run" ]; then
     echo "xpk is not installed: pip install xpk" >&2
     exit 2
   fi
-  # The commit alone, without environments and runs in the working tree.
+  # Only the commit, without environments and runs in the working tree.
   sources="$(mktemp -d "${TMPDIR:-/tmp}/jaxsearch.XXXXXX")"
   trap 'rm -rf "$sources"' EXIT
   git -C "$here" archive --format=tar HEAD | tar -x -C "$sources"

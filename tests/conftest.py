@@ -11,9 +11,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_collection_modifyitems(items):
-    """The files with most slow tests first.
+    """Runs the files with the most slow tests first.
 
-    A worker takes a file at a time: a long one begun last would leave the other
+    Workers take one file at a time, so a long file started last would leave the other
     worker idle.
     """
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def interruptible():
-    """Python's own handler: a shell starts what runs behind it with SIGINT ignored."""
+    """Python's SIGINT handler; shells start background jobs with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

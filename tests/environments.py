@@ -15,7 +15,7 @@ def search_environment(
     on_search_failure="drop",
     has_reminder=False,
 ):
-    """A search whose observations are token ids, as the sampler takes it."""
+    """A search environment whose observations are token ids, as the sampler needs."""
     search = SearchEnvironment(
         retriever=retriever,
         protocol=protocol,

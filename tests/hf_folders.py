@@ -1,4 +1,4 @@
-"""Hugging Face folders made on the spot, and read back on one device."""
+"""Helpers that write Hugging Face folders and read them on one device."""
 
 import json
 from pathlib import Path

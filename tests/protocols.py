@@ -1,4 +1,4 @@
-"""Protocols that differ from one of the package in a method or two."""
+"""Variants of the package's protocols with a few methods replaced."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows that hold one segment each, as most tests want them."""
+"""Segments of rows that hold one segment each."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,6 @@ from jaxtyping import Int
 
 
 def whole_rows(lengths: Sequence[int], row_len: int) -> Int[np.ndarray, "B T"]:
-    """Segment 1 for so many tokens of each row, then padding."""
+    """Segment 1 for the given number of tokens of each row, then padding."""
     is_token = np.arange(row_len)[None] < np.asarray(lengths)[:, None]
     return is_token.astype(np.int32)

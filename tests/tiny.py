@@ -1,4 +1,4 @@
-"""A run so small that a test can afford it: the quickstart's world, a tiny policy."""
+"""A run small enough for a test: the quickstart's world with a tiny policy."""
 
 import dataclasses
 from pathlib import Path
@@ -22,7 +22,7 @@ from jaxsearch.rl.optimizer import OptimizerConfig
 
 
 def tiny_config(out: Path, **changes) -> RunConfig:
-    """Three supervised and four RL steps, with a KL and an evaluation on the way."""
+    """A config with three supervised and four RL steps, KL, and evaluations."""
     config = RunConfig(
         model=ModelConfig(
             width=32,
@@ -42,7 +42,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             max_turn_len=28,
             max_observation_len=28,
             max_searches=3,
-            # Of eight virtual devices one: what runs on more has tests of its own.
+            # One of eight virtual devices; other tests cover runs on more.
             replicas=1,
         ),
         stages=(
@@ -61,7 +61,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
                 questions_per_step=3,
                 group_size=4,
                 max_tokens=512,
-                # An entropy bonus moves parameters where rewards do not differ yet.
+                # The entropy bonus changes parameters even while all rewards are equal.
                 objective=PolicyObjective(kl_weight=0.01, entropy_weight=0.01),
                 optimizer=OptimizerConfig(learning_rate=1e-3),
             ),

@@ -115,7 +115,7 @@ def read_encode_workload(name: str) -> EncodeWorkload:
     """Reads a workload file, or a packaged workload by its name.
 
     Raises:
-      ValueError: if there is no such workload, or the file is malformed; the message
+      ValueError: if the workload does not exist or the file is malformed; the message
         names the file.
     """
     packaged = _PACKAGED / f"{name}.json"

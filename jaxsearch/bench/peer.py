@@ -1,4 +1,4 @@
-"""Peers: other engines, each in its own Python environment and process."""
+"""Peers: other engines, each in a separate Python environment and process."""
 
 import json
 import subprocess

@@ -105,7 +105,7 @@ def read_workload(name: str) -> Workload:
     """Reads a workload file, or a packaged workload by its name.
 
     Raises:
-      ValueError: if there is no such workload, or the file is malformed; the message
+      ValueError: if the workload does not exist or the file is malformed; the message
         names the file.
     """
     path = workload_path(name)

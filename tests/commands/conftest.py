@@ -1,4 +1,4 @@
-"""The fixtures of tests/search, whose indexes the commands are run on."""
+"""The fixtures of tests/search, whose indexes the commands use."""
 
 from tests.search.conftest import encoder, passages, queries, wiki
 

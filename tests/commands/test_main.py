@@ -1,4 +1,4 @@
-"""The command: what it refuses, in one line, with exit status 2."""
+"""Invalid commands print one line and exit with status 2."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ QUICKSTART = str(CONFIGS / "quickstart.py")
 
 
 def refused(capsys, *words: str) -> str:
-    """The one line that a command was refused with."""
+    """The single line of a command's error."""
     assert main(words) == 2
     captured = capsys.readouterr()
     lines = captured.err.strip().splitlines()
@@ -35,7 +35,7 @@ def test_help_is_quick(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     assert "quickstart.py" in capsys.readouterr().out
-    # Not a timing of the machine: loading jax takes longer than this.
+    # The bound does not depend on the machine: loading jax alone takes longer.
     assert time.process_time() - started < 0.5
 
 

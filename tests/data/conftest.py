@@ -5,7 +5,7 @@ import pytest
 from jaxsearch.data.formats import Question
 from jaxsearch.data.question_store import open_questions
 
-NUM_QUESTIONS = 11  # divides by no number of processes or batch size used below
+NUM_QUESTIONS = 11  # not divisible by any number of processes or batch size below
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_every_supporting_title_is_there_among_many_others(questions, passages):
     supporting = {t for q in questions for t in q.metadata["supporting_titles"]}
     titles = [passage.title for passage in passages]
     assert supporting <= set(titles)
-    # Retrieval is not trivial: most passages support nothing.
+    # Retrieval is not trivial: most passages do not support any question.
     assert sum(title in supporting for title in titles) < len(titles) / 2
     assert all(passage.text.strip() for passage in passages)
 

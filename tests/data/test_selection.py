@@ -68,7 +68,7 @@ def test_the_last_questions_are_tried_several_times_at_once():
     # Two questions fit into 19 rollouts eight times, but not sixteen times.
     assert (call.prompt_indices, list(call.numbers)) == ((5, 7), list(range(4, 12)))
     [call] = next_calls([5], num_tried=14, tries=20, call_size=100)
-    assert list(call.numbers) == [15, 16, 17, 18]  # of the six that are left
+    assert list(call.numbers) == [15, 16, 17, 18]  # of the six tries that are left
 
 
 def test_a_call_that_is_smaller_than_a_group_tries_one_question():

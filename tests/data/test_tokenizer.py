@@ -111,7 +111,7 @@ def test_pieces_are_cut_into_the_fewest():
 
 @pytest.mark.parametrize("model_type", ["qwen2", "llama"])
 def test_pieces_survive_saving_beside_a_model(tmp_path, model_type):
-    """AutoTokenizer would choose the class by the model type, and lose all pieces."""
+    """AutoTokenizer would choose the class by the model type and lose all pieces."""
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     tokenizer = pieces_tokenizer(WORDS)
     tokenizer.save(tmp_path)

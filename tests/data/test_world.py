@@ -125,9 +125,9 @@ def r1_segments(demonstration):
 
 
 def test_r1_searchers_demonstrations_earn_what_its_stages_pay(dataset):
-    """Those that search: both parts of stage 1, or all but the format's.
+    """Searching demonstrations earn both terms of stage 1, or all but the format's.
 
-    Stage 2 takes 2 for the latter. The reluctant: the format's part of stage 1 alone.
+    Stage 2 subtracts 2 for the latter. Reluctant ones earn only stage 1's format term.
     """
     stage1 = task_named("quickstart_r1_searcher_stage1")
     stage2 = task_named("quickstart_r1_searcher_stage2")

@@ -1,4 +1,4 @@
-"""A calculator: a tool in a user's own file, by value in a config.
+"""A calculator: a tool in a user's file, given by value in a config.
 
 `environment=tests.env.calculator_tool.with_search` gives a run both tools.
 """

@@ -83,7 +83,7 @@ def distinct(demonstrations):
 
 
 def numbers_dataset(run_folder, seed):
-    """Questions that need no search, and nothing to search."""
+    """Questions that need no search, and an empty corpus."""
     questions = distinct(number_demonstrations(seed + 1))
     return Dataset(
         questions=questions, passages=[], tokenizer=tokenizer(), heldout=questions[:4]
@@ -101,7 +101,7 @@ def ages_dataset(run_folder, seed):
 
 
 def sums_config(out, *, has_search):
-    """A warm-up on calls of the tools, and two steps of RL."""
+    """A config with a warm-up on tool calls and two RL steps."""
     config = tiny_config(out)
     _, rl = config.stages
     warm_up = SupervisedStage(

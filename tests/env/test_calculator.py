@@ -1,4 +1,4 @@
-"""A tool in a user's own file, trained alone and together with search."""
+"""A tool in a user's file, trained alone and together with search."""
 
 import dataclasses
 import json

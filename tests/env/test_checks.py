@@ -1,4 +1,4 @@
-"""Tags and answers of a user's environment that are refused, in one clear line."""
+"""Invalid tags and answers of a user's environment raise a clear one-line error."""
 
 import dataclasses
 from pathlib import Path

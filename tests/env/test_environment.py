@@ -160,7 +160,7 @@ def test_the_text_of_a_call():
 
 
 class Recorder(Echo):
-    """Keeps the batches that it gets."""
+    """Records the batches that it receives."""
 
     def __init__(self, tag):
         super().__init__("x")
@@ -178,7 +178,7 @@ def test_turns_go_to_the_tool_whose_tag_they_close_in_one_batch_each():
     assert tools.stop_tags == ("</a>", "</b>")
     texts = ["1</b>", "2</a>", "3</b> </a>", "4</other>", "5</a></b>"]
     assert len(tools.step(turns(*texts))) == 5
-    # A turn that closes no tag of theirs goes to the first.
+    # A turn that closes none of their tags goes to the first environment.
     assert first.batches == [["2</a>", "4</other>", "5</a></b>"]]
     assert second.batches == [["1</b>", "3</b> </a>"]]
     tools.step(turns("6</b>"))
@@ -197,7 +197,7 @@ def test_tools_that_cannot_be_told_apart_are_refused():
 
 
 def test_stop_tags_join_and_the_protocol_ends_only_its_own_turns(qwen):
-    """Search-R1's rollouts end with an answer, and not with a call inside of one."""
+    """Search-R1's rollouts end at an answer, but not at a call inside an answer."""
     environment = as_tokens(
         Tools(search_of(SEARCH_R1), Calculator()), qwen, protocol=SEARCH_R1
     )
@@ -225,7 +225,7 @@ def test_a_call_may_be_among_the_tags_of_the_protocol(qwen):
 
 
 class Counting(Environment):
-    """Counts the turns of each rollout; its answers depend on the count alone."""
+    """Counts the turns of each rollout; its answers depend only on the count."""
 
     def __init__(self):
         self.counts = {}
@@ -271,7 +271,7 @@ def count_in(kit, sampler, questions, environment):
 
 
 def assert_counted(environment, questions, done):
-    """Each rollout was begun and ended, and its observations count from one."""
+    """Checks that each rollout started and ended, with observations from one."""
     assert environment.counts == {}
     expected = {
         RolloutId(2, index, sample): question

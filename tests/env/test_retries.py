@@ -1,4 +1,4 @@
-"""An index that fails, hangs or miscounts, with real threads and real waiting."""
+"""An index that fails, hangs or miscounts, with real threads and timeouts."""
 
 import http.client
 import math
@@ -21,7 +21,7 @@ def exact(passages, encoder):
 
 
 class TroubledIndex:
-    """A real index whose first calls do something else, one after the other."""
+    """A real index whose first calls are replaced by the given functions, in order."""
 
     def __init__(self, index, *troubles):
         self.index, self.troubles = index, list(troubles)
@@ -42,7 +42,7 @@ def raising(error):
 
 
 def hanging(release):
-    """Does not answer before the event is set; then with nothing found."""
+    """Returns no hits, but only after the event is set."""
 
     def trouble(index, queries, k):
         release.wait()
@@ -70,7 +70,7 @@ def patient(index, attempts=3, timeout_s=30.0):
 
 @pytest.fixture
 def release():
-    """An event that is set at the end, so that no thread of a test stays behind."""
+    """An event that is set at the end, so that every thread of a test ends."""
     event = threading.Event()
     yield event
     event.set()
@@ -148,7 +148,7 @@ def test_a_call_that_hangs_is_given_up(exact, queries, release):
 
 
 def test_an_answer_that_comes_too_late_is_not_taken(exact, queries, release):
-    """It comes while the second try is out."""
+    """It arrives during the second try."""
 
     def answer_after_the_other(index, queries, k):
         release.set()

@@ -1,4 +1,4 @@
-"""Tags are gone, all of them, however they were hidden."""
+"""All tags are removed, however they were hidden."""
 
 import random
 import time
@@ -28,7 +28,7 @@ def test_examples(text, expected):
 
 
 def _first_to_end_deleted_until_none(text, tags):
-    """The meaning of strip_tags, written without regard to time."""
+    """A slow implementation that defines `strip_tags`."""
     num_deleted = 0
     while True:
         found = [(text.find(tag) + len(tag), -len(tag)) for tag in tags if tag in text]

@@ -1,4 +1,4 @@
-"""What guards keep from an update, when they raise an alarm, and what ends a run."""
+"""Guards: exclusion from updates, alarms, and the end of a run."""
 
 import dataclasses
 import json
@@ -41,14 +41,14 @@ NOTHING = Excluded({}, [])
 
 
 def with_logprob(trajectory, value, *, is_policy=True):
-    """The first log-prob of one author replaced."""
+    """A trajectory with the first log-prob of one author replaced."""
     logprobs = trajectory.logprobs.copy()
     logprobs[np.flatnonzero(trajectory.is_policy == is_policy)[0]] = value
     return dataclasses.replace(trajectory, logprobs=logprobs)
 
 
 def three_groups():
-    """Of four; in the second one log-prob is no number, in the others none counts."""
+    """Four groups; the second has a NaN log-prob that counts, the others have none."""
     rng = np.random.default_rng(0)
     trajectories = [make_trajectory(rng, i // 4, i % 4) for i in range(12)]
     failed = dataclasses.replace(trajectories[1], status=Status.TOOL_FAILED)
@@ -60,7 +60,7 @@ def three_groups():
 
 
 def whitened(rewards, is_kept):
-    """Normalised over all groups of the step, as some algorithms do it."""
+    """Advantages normalised over all groups of the step, as in some algorithms."""
     mean, std = rewards.mean(where=is_kept), rewards.std(where=is_kept)
     return jnp.where(is_kept, (rewards - mean) / std, 0.0)
 
@@ -117,14 +117,14 @@ def test_rollouts_out_of_length_are_left_out_where_that_is_wished():
     assert [t.is_kept for t in kept] == [True, True, True, False]
     assert excluded.values == {"groups_non_finite": 0.0}
 
-    # A log-prob that no update reads makes no group unfit for one.
+    # A log-prob that no update reads does not exclude its group.
     trajectories[1] = with_logprob(trajectories[1], math.nan)
     kept, excluded = mark_excluded(trajectories, GuardConfig(drops_overlong=True))
     assert [t.is_kept for t in kept] == [True, False, True, False]
     assert excluded.values == {"groups_non_finite": 0.0, "rollouts_overlong": 1.0}
     advantages = estimate(kept, outcomes)
     assert advantages[1] is None and advantages[3] is None
-    # Of 1 and 0: +- 0.5 over a sample std of 0.7071.
+    # Rewards 1 and 0: +- 0.5 over a sample std of 0.7071.
     assert advantages[0] == pytest.approx(0.7071, abs=1e-3) == -advantages[2]
     values = summarise(
         trajectory_metrics(
@@ -147,12 +147,12 @@ OTHER_KEYS = {"reward": "reward/mean", "drift": "logprob_drift/mean"}
 
 
 def steps_of(*parts):
-    """(number of steps, value) after each other."""
+    """Concatenates (number of steps, value) pairs."""
     return [value for number, value in parts for _ in range(number)]
 
 
 def stage_lines(**columns):
-    """Lines of metrics in which nothing happens but in the columns that are given."""
+    """Lines of metrics without events except in the given columns."""
     length = max(len(column) for column in columns.values())
     still = {"reward/mean": 0.5, "logprob_drift/mean": 1e-6}
     still |= {"searches/mean": 2.0, "status/answered": 0.9, "len/think": 300.0}
@@ -170,7 +170,7 @@ def watched(lines, config=None, cut=0):
     watch = StageGuards(config=config, lines=[])
     for step, line in enumerate(lines, start=1):
         if step == cut + 1:
-            # As from the file: what a run has written is all that it goes on from.
+            # Through JSON, because a resumed run has only what was written.
             read = [json.loads(json_lines.encode(one)) for one in written]
             watch = StageGuards(
                 config=config, lines=[json_lines.restored(r) for r in read]
@@ -187,7 +187,7 @@ def on_at(name, written):
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_signal_that_breaks_down_before_the_reward_raises_an_alarm(name):
-    """The median of five steps is low from the third low one on."""
+    """The median of five steps is low from the third low step on."""
     values = steps_of((30, 0.9), (20, 0.3))
     rewards = steps_of((40, 0.5), (10, 0.1))  # and follows
     written, notices = watched(stage_lines(**{name: values}, reward=rewards))
@@ -212,7 +212,7 @@ def test_no_alarm_where_the_reward_fell_first_or_at_once(name, since):
     [(-1.0, [33]), (-1.4, [33]), (-1.6, [])],
 )
 def test_a_reward_below_zero_falls_too(low, first):
-    """By half of its size below the best: from -1 to less than -1.5."""
+    """Below the best by half of its size: from -1 to less than -1.5."""
     rewards = steps_of((30, -1.0), (20, low))
     values = steps_of((30, 2.0), (20, 0.1))
     written, _ = watched(stage_lines(searches=values, reward=rewards))
@@ -290,7 +290,7 @@ def test_lines_of_an_earlier_version_are_not_compared():
 
 
 def test_steps_whose_searches_all_failed_are_no_measure_of_the_reward():
-    """A step without any reward hides neither a breakdown nor that the reward fell."""
+    """A step without rewards does not hide a breakdown or a fall of the reward."""
     values = steps_of((30, 300.0), (30, 20.0))
     for rewards, steps in (
         (steps_of((10, 0.5), (5, math.nan), (45, 0.5)), list(range(33, 61))),
@@ -409,7 +409,7 @@ def test_guards_are_set_from_the_command_line(tmp_path, capsys):
 
 
 def guarded_config(out, **guards):
-    """Alarms that a policy of a few steps can raise, and no rollouts but where due."""
+    """Alarms that a policy can raise in a few steps, with few logged rollouts."""
     config = tiny_config(out, guards=GuardConfig(**guards))
     return dataclasses.replace(
         config,
@@ -420,7 +420,7 @@ def guarded_config(out, **guards):
 
 @pytest.mark.long
 def test_a_run_with_alarms_resumes_as_if_it_had_never_stopped(tmp_path, capsys):
-    """Any drift is an alarm; it takes three steps, and the run stops after two."""
+    """Any drift raises an alarm; a run of three steps stops after two."""
     guards = dict(max_drift=1e-12, drift_steps=3, window=1, min_steps=2)
     whole = guarded_config(tmp_path / "whole", **guards)
     train(whole)
@@ -449,7 +449,7 @@ def test_a_run_with_alarms_resumes_as_if_it_had_never_stopped(tmp_path, capsys):
 
 @pytest.mark.long
 def test_a_policy_whose_numbers_overflow_stops_the_run(tmp_path):
-    """Weights of 1e30: every log-prob that the sampler gives is NaN."""
+    """With weights of 1e30, every log-prob of the sampler is NaN."""
     config = guarded_config(tmp_path / "run", max_non_finite=2)
     read, search = config.stages
     huge = OptimizerConfig(learning_rate=1e30, warmup_steps=0)
@@ -470,7 +470,7 @@ def test_a_policy_whose_numbers_overflow_stops_the_run(tmp_path):
 
 @pytest.mark.long
 def test_a_run_without_its_overlong_rollouts(tmp_path):
-    """Untrained rollouts end when a turn's budget does: none is left to learn from."""
+    """Untrained rollouts end with a turn's budget, so none is left to learn from."""
     config = guarded_config(tmp_path / "run", drops_overlong=True)
     train(dataclasses.replace(config, steps=1))
     [line] = read_metrics(tmp_path / "run" / "metrics.jsonl")[3:]

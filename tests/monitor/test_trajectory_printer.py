@@ -1,4 +1,4 @@
-"""Trajectories on the terminal: the same labels for every protocol, no tags."""
+"""Trajectories on the terminal have the same labels for every protocol and no tags."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from tests.test_dropped_rollouts import make_trajectory
 
 
 def printed(capsys, task, *texts):
-    """The lines of a rollout; the texts of the policy and of the search alternate."""
+    """The lines of a rollout in which texts of policy and search alternate."""
     segments = tuple(
         Segment(text=text, is_policy=i % 2 == 0) for i, text in enumerate(texts)
     )

@@ -1,4 +1,4 @@
-"""R1-Searcher's protocol against the queries and texts of its own rollout loop."""
+"""R1-Searcher's protocol against the queries and texts of the authors' rollout loop."""
 
 import dataclasses
 import gzip

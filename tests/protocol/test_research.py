@@ -1,4 +1,4 @@
-"""ReSearch's protocol against the queries and texts of its own rollout loop."""
+"""ReSearch's protocol against the queries and texts of the authors' rollout loop."""
 
 import gzip
 import itertools

@@ -1,4 +1,4 @@
-"""Search-R1's protocol against the actions and observations of its own code."""
+"""Search-R1's protocol against the actions and observations of the authors' code."""
 
 import gzip
 import json

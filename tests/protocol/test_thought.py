@@ -1,4 +1,4 @@
-"""The policy's text besides queries and answers."""
+"""The policy's text without queries and answers."""
 
 import pytest
 

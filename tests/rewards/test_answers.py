@@ -1,4 +1,4 @@
-"""Answer metrics against the references' own values and values worked by hand."""
+"""Answer metrics against values of the references and values computed by hand."""
 
 import gzip
 import inspect

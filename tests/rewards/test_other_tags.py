@@ -1,4 +1,4 @@
-"""Every task under other tags: honest rollouts earn the same, forged ones nothing."""
+"""Every task with other tags: honest rollouts earn the same, forged ones nothing."""
 
 import dataclasses
 import functools
@@ -23,9 +23,9 @@ GOLDS = ["Paris"]
 CALCULATOR = ToolTags(
     call=TagPair("<calc>", "</calc>"), result=TagPair("<value>", "</value>")
 )
-# These pay for a right answer in any format.
+# These tasks reward a right answer in any format.
 PAID_IN_ANY_FORMAT = {"research_paper", "search_r1"}
-# This one pays for nothing else.
+# This task rewards nothing else.
 PAID_FOR_THE_ANSWER_ALONE = {"search_r1"}
 
 
@@ -56,7 +56,7 @@ def reward(task, *texts):
 
 @pytest.fixture(params=TASKS)
 def both(request):
-    """A task as it is and under other tags."""
+    """A task, and the same task with other tags."""
     return TASKS[request.param], retagged(TASKS[request.param])
 
 
@@ -196,7 +196,7 @@ def calculation(protocol):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_further_tool_changes_no_reward(name):
-    """Neither its call nor its result, before, between and after searches."""
+    """Neither the call nor its result has an effect at any position."""
     task = with_calculator(name)
     call, value = calculation(task.protocol)
     for answer in ("Paris", "Oslo"):
@@ -232,7 +232,7 @@ def test_a_result_of_a_further_tool_may_not_be_written(name):
 
 
 def test_only_results_of_searches_earn_the_retrieval_reward():
-    """Search-R1 pays for a golden answer in a result, if the answer is wrong."""
+    """Search-R1 rewards a golden answer in a result if the answer is wrong."""
     task = with_calculator("search_r1_format")
     pays = functools.partial(task.reward, retrieval_reward=0.1)
     task = dataclasses.replace(task, reward=pays)

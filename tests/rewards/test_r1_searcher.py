@@ -123,7 +123,7 @@ LONG = [policy(ANSWER.replace("Paris", "a b c d e f g h i j Paris"))]
         (FORGED, (0.5, -1.0, -1.0, 1.0, 0.0)),
         (ASKED_AGAIN, (0.5, -2.0, -2.0, -1.0, -1.0)),
         (ASSISTANT, (0.5, 1.0, -1.0, 1.5, 1.0)),
-        # Of 11 words (10 without the article) one is golden: 2 / (10 + 1).
+        # One of 11 words (10 without the article) is golden: 2 / (10 + 1).
         (LONG, (0.5, 2 / 11, 2 / 11 - 2, 1.5, 2 / 11)),
     ],
     ids=["searched", "direct", "unanswered", "forged", "again", "assistant", "long"],

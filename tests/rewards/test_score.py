@@ -1,4 +1,4 @@
-"""`score_file`: the contract of `jaxsearch score`."""
+"""Tests of `score_file`, the function behind `jaxsearch score`."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Tasks by name, and only by a name that exists; tasks of one's own."""
+"""Tasks by name, unknown names, and user-defined tasks."""
 
 import dataclasses
 import json

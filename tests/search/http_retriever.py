@@ -1,4 +1,4 @@
-"""A retriever over HTTP: in a user's own file, by value in a config.
+"""An HTTP retriever in a user's file, given by value in a config.
 
 The server answers `POST {"queries": [...], "k": 3}` with a list of
 `{"id", "contents", "score"}` for each query.
@@ -15,7 +15,7 @@ from jaxsearch.search.passages import Passage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HttpRetriever:
-    """Asks a server for passages. Its errors are OSError, so that it is asked again."""
+    """Requests passages from a server. Its errors are OSError, so they are retried."""
 
     url: str
     timeout_s: float = 10.0

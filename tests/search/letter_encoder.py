@@ -1,4 +1,4 @@
-"""An encoder as a user writes one: counts of letters, scaled to length 1."""
+"""A user-defined encoder: counts of letters, scaled to length 1."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -30,7 +30,7 @@ def test_an_index_of_a_given_encoder_opens_with_it_again(
     loaded = load_index(tmp_path / "index", encoder=given)
     assert loaded.encoder == encoder
     assert ids(loaded.search(queries, 5)) == ids(built.search(queries, 5))
-    # A passage as the query is its own nearest neighbour.
+    # The nearest neighbour of a passage is the passage itself.
     found = loaded.search([passage.contents for passage in passages[:20]], 1)
     assert ids(found) == [[passage.id] for passage in passages[:20]]
 

@@ -38,7 +38,7 @@ def test_batches_hold_every_row_once_and_about_as_many_tokens(num, row_multiple)
         assert batch.num_rows == row_multiple or batch.num_rows * batch.row_len <= 512
     for batch in found[:-1]:
         assert len(batch.members) == batch.num_rows
-    # A row beyond the budget is a batch of its own.
+    # A row longer than the budget is a batch by itself.
     assert batches_of_tokens([9], 9, num_tokens=4, row_multiple=1) == [Batch([0], 1, 9)]
 
 

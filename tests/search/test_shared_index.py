@@ -1,4 +1,4 @@
-"""An index of another process: real connections, real failures."""
+"""An index in another process, with real connections and failures."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -62,5 +62,5 @@ def test_nobody_else_may_ask(exact):
     stranger = SharedIndex(ServerAddress(port=door.port, key=b"guessed"), 0)
     with pytest.raises(SearchError, match="refused"):
         stranger.search(["a"], 1)
-    # And the door stays open for those who may.
+    # Clients with the right key can still connect.
     assert SharedIndex(door, 0).search([" "], 1) == [[]]

@@ -1,4 +1,4 @@
-"""Peer: sentence-transformers on an encoding workload; run by its own Python."""
+"""Peer: sentence-transformers on an encoding workload; runs in a separate Python."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Peer: `generate` of transformers on a rollout workload; run by its own Python.
+"""Peer: transformers' `generate` on a rollout workload; runs in a separate Python.
 
 Rows are padded on the left, and every turn prefills its whole history again.
 """

@@ -1,4 +1,4 @@
-"""Peer: one update with transformers and PyTorch; run by its own Python.
+"""Peer: one update with transformers and PyTorch; runs in a separate Python.
 
 Weights, rows, loss, clipping and AdamW are the same as ours. The model returns logits
 for every position. Rows are sorted by length and padded on the right, where causal

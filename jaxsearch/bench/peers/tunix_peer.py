@@ -1,4 +1,4 @@
-"""Peer: the sampler of google-tunix on a rollout workload; run by its own Python.
+"""Peer: google-tunix's sampler on a rollout workload; runs in a separate Python.
 
 Rows are padded on the left, and every turn prefills its whole history again.
 """
