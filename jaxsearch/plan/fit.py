@@ -104,8 +104,8 @@ def step_seconds(
 ) -> dict[str, float]:
     """Lower bounds in seconds for a step whose rollouts all have the maximum length.
 
-    Each rollout consists of observations up to its last turn. All slots are assumed to
-    be busy, half full on average, without any waiting time.
+    Each rollout is filled with observations up to its last turn. All slots are assumed
+    to be busy and half full on average, without any waiting time.
     """
     if machine.chip is None or not programs:
         return {}

@@ -77,12 +77,11 @@ def _kernel_flops(computation: Computation, instruction: Instruction) -> float:
     numbers = [array for array in arrays if array.dtype in ("bf16", "f32")]
     for name, num_products in _SPLASH_PRODUCTS.items():
         if name in instruction.name:
-            # The first array that is not a mask holds the queries, [B N T H] or [N T
-            # H].
+            # Queries are the first array that is not a mask, [B N T H] or [N T H].
             query = numbers[0]
             return float(num_products * query.num_elements * query.dims[-2])
     if "paged_attention" in instruction.name:
-        # Every cached token times every query head; the pages [K P W H] are the largest
+        # Every cached token times every query head. Pages [K P W H] are the largest
         # array.
         query, pages = numbers[0], max(numbers, key=lambda x: x.num_elements)
         return 4.0 * math.prod(pages.dims[1:3]) * math.prod(query.dims[1:])

@@ -94,7 +94,7 @@ def plan(
 
 
 def _device_multiple(config: RunConfig) -> int:
-    """The number that the number of devices must be a multiple of."""
+    """The smallest number of devices; others must be multiples of it."""
     mesh = config.mesh
     sharded = (mesh.data or 1) * (mesh.fsdp or 1) * mesh.tensor
     return math.lcm(sharded, config.rollout.tensor)

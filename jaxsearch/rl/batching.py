@@ -114,7 +114,7 @@ def microbatches(
       row_lens: lengths T that a batch may have, ascending; one shape for each.
       max_tokens: maximum of padded tokens M * T per batch; a batch has at least
         `row_multiple` rows, however long they are.
-      row_multiple: number that M is a multiple of (the devices that share the rows).
+      row_multiple: M is a multiple of this number (of devices that share the rows).
       is_packed: whether several of `rows` can share one row of a batch, up to the last
         of row_lens; the network must separate them by `segments`.
 

@@ -30,7 +30,7 @@ class Gradient:
     (`mesh.put_batch`).
 
     A network may have parameters that are not trained: `frozen` and `params` are then
-      dicts with different keys, and no gradient of `frozen` is computed.
+    dicts with different keys, and no gradient of `frozen` is computed.
 
     Attributes:
       forward: maps whole rows to hidden states.

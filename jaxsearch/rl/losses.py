@@ -61,8 +61,8 @@ def clipped_policy_loss(
     clip leaves unbounded, so that a token far off-policy cannot outweigh all others.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7; separate bounds as in
-      DAPO (arXiv:2503.14476, "clip-higher": 0.2 and 0.28); the paper's bounds are
-      equal. max_ratio: dual clip, Ye et al. 2019 (arXiv:1912.09729).
+    DAPO (arXiv:2503.14476, "clip-higher": 0.2 and 0.28); the paper's bounds are equal.
+    max_ratio: dual clip, Ye et al. 2019 (arXiv:1912.09729).
     """
     bounded = jnp.clip(log_ratio, -_MAX_LOG_RATIO, _MAX_LOG_RATIO)
     ratio = jnp.exp(jnp.where(loss_mask, bounded, 0.0))

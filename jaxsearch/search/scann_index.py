@@ -38,8 +38,8 @@ class ScannIndex:
 
     The answer to a query does not depend on the other queries of its batch, bit for
     bit: ScaNN receives one row at a time, on several threads. (In one brute-force
-      batch, sums are in a different order: the scores of 32 of 35 hits changed with the
-      batch size.)
+    batch, sums are in a different order: the scores of 32 of 35 hits changed with the
+    batch size.)
     """
 
     kind: ClassVar[str] = "scann"
