@@ -1,6 +1,6 @@
-"""jaxsearch: trains language models, by reinforcement learning, to search.
+"""jaxsearch trains language models to search, by reinforcement learning.
 
-The names below are the public API; they are imported when they are first used, so that
+The names below are the public API. They are imported on first use, so that
 `import jaxsearch` is instant. The training loop is `jaxsearch.train.train`.
 
     import jaxsearch
@@ -12,22 +12,22 @@ The names below are the public API; they are imported when they are first used, 
     trajectory, outcome = jaxsearch.ask(run, params, "Who directed the film Bakfel?")
 
 Glossary
-  rollout       what a policy writes for one question, with what its tools return
+  rollout       a policy's text for one question, with the results of its tool calls
   trajectory    a finished rollout: tokens, provenance, log-probs, tool calls
-  turn          what the policy writes until it calls a tool or ends
-  observation   what a tool returns into the context
+  turn          text that the policy writes until it calls a tool or ends
+  observation   text that a tool adds to the context
   group         the G rollouts of one question
   task          prompt format, reward and answer normaliser of one system
-  stage         a part of a run with its own optimizer: supervised or RL
+  stage         part of a run with a separate optimizer: supervised or RL
 
-Axes: one letter each, everywhere
+Axes, with the same letters in all modules
   Q questions        G answers per question (a group)   B rows (Q * G) or slots
   T tokens in a row  S cache positions                  P passages
   V vocabulary       D model width                      F MLP width
   N query heads      K key/value heads                  H head width
-  L layers           R rows named by an index           M rows of a microbatch
+  L layers           R rows selected by an index        M rows of a microbatch
 
-Masks are boolean, are named `is_*` or `has_*`, and True means "counts".
+Masks are boolean and named `is_*` or `has_*`; True means that the element counts.
 
 Units: log-probs and KL are in nats, lengths (`*_len`) in tokens, times in seconds,
 rewards in units of 1.0 for an exact match.
@@ -36,7 +36,7 @@ rewards in units of 1.0 for an exact match.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# ruff: noqa: F401 - editors and type checkers read these; `__getattr__` imports them.
+# ruff: noqa: F401 - for editors and type checkers; `__getattr__` imports at runtime.
 if TYPE_CHECKING:
     from jaxsearch.config import (
         CheckpointConfig,

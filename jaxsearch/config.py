@@ -1,6 +1,6 @@
 """The configuration of a run, as frozen dataclasses that are checked when built.
 
-Every default of a run stands here and nowhere else.
+All defaults of a run are defined in this module.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from jaxsearch.search.index import Retriever
 
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
-    """Checks that fields are finite and not too small.
+    """Checks that fields are finite and at least `smallest`.
 
     Raises:
-      ValueError: naming the first field that is.
+      ValueError: for the first field that is not.
     """
     values = vars(owner)
     for name in names:
@@ -43,8 +43,8 @@ def _check_task(task: Any) -> None:
     """
     if not isinstance(task, Task):
         raise ValueError(
-            "a stage's task is a Task, such as jaxsearch.rewards.tasks.RESEARCH, got "
-            f"{task!r:.80}; a task of that name is task_named({task!r:.80})"
+            "a stage's task must be a Task, such as jaxsearch.rewards.tasks.RESEARCH, "
+            f"got {task!r:.80}; to look one up by name, use task_named({task!r:.80})"
         )
 
 
@@ -55,16 +55,17 @@ class ModelConfig:
     path: str = ""
     """Hugging Face folder or Hub id; empty for random weights."""
     tokenizer: str = ""
-    """Tokenizer folder or Hub id; empty for the one of `path`, or of data.source."""
+    """Tokenizer folder or Hub id; empty for that of `path`, else of data.source."""
     end_token: str = ""
-    """Token that ends a row; empty for the tokenizer's own and those in the folder's
-    generation_config.json."""
+    """Token that ends a row; empty for the tokenizer's end token and those in the
+    folder's generation_config.json."""
     prompt: Literal["auto", "chat", "base"] = "auto"
     """chat uses the tokenizer's chat template; base uses plain text, for models that
-    were not tuned to chat; auto uses chat if there is a template."""
+    were not tuned for chat; auto uses chat if there is a template."""
     prompt_template: str = ""
-    """File with a prompt that contains {question} and replaces the task's: chat
-    messages if it is named *.json, else plain text; empty for the task's own."""
+    """File with a prompt that contains {question} and replaces the task's prompt: chat
+    messages if the file is named *.json, else plain text; empty for the task's
+    prompt."""
     width: int = 128
     """D, model width. This and the following sizes are used only without `path`."""
     mlp_width: int = 256
@@ -88,19 +89,19 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """dtype of activations. Parameters are float32 in training."""
     remat: bool = False
-    """Rematerialisation: recompute each layer from its input in the backward pass, for
-    less memory and about a third more time. Without it the results of each layer's
-    matrix products are kept."""
+    """Rematerialisation: recompute each layer from its input in the backward pass,
+    which takes less memory and about a third more time. Without it, the results of
+    each layer's matrix products are kept."""
     attention: RowKernel | None = None
-    """Attention kernel of training and of the prefill of prompts (auto, splash, cudnn,
-    plain or module:NAME). Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16; None or
-    auto takes the first of them that can run, else plain XLA."""
+    """Attention kernel for training and for the prefill of prompts (auto, splash,
+    cudnn, plain or module:NAME). Splash needs a TPU, cuDNN an NVIDIA GPU and bfloat16;
+    None or auto takes the first that can run, else plain XLA."""
     decode_attention: DecodeKernel | None = None
-    """Attention kernel of decoding, which brings the layout of its cache (auto,
+    """Attention kernel for decoding, which also determines the cache layout (auto,
     tpu_pages, plain or module:NAME). None or auto takes the first that can run."""
     pack_sequences: bool = False
     """Pack several short rollouts into one row of max_len tokens in training. Attention
-    keeps them apart (cuDNN's cannot); the gradient is the same."""
+    keeps them separate (cuDNN's kernel cannot); the gradient is the same."""
     lora: LoRAConfig = LoRAConfig()
     """Low-rank adapters to train instead of the weights; rank 0 for none."""
 
@@ -117,10 +118,10 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Questions. Files may have any of the formats of `data.formats`."""
+    """Questions. Files may have any of the formats in `data.formats`."""
 
     source: Callable[..., Any]
-    """(run folder, seed) -> Dataset, which is used for everything without a file."""
+    """(run folder, seed) -> Dataset, the source of everything not read from a file."""
     questions: str = ""
     """File of training questions for all RL stages; empty for those of `source`."""
     heldout: str = ""
@@ -129,33 +130,33 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """Passages, and how they are searched."""
+    """Passages and the search over them."""
 
     corpus: str = ""
     """File of passages. Their index is built once and kept in the run's folder."""
     index: str = ""
     """Folder of an index made by `jaxsearch index build`, instead of a corpus."""
     retriever: Retriever | Callable[..., Retriever] | None = None
-    """A retriever of your own, instead of a corpus or an index: an object with
-    `search(queries, k)`, or a function that makes one. Each process opens its own;
-    held-out questions are searched there too."""
+    """Custom retriever, instead of a corpus or an index: an object with
+    `search(queries, k)`, or a function that makes one. Each process opens a separate
+    one; it also serves held-out questions."""
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
-    """Encoder of an index that is built here: tfidf, or the folder or Hub id of a BERT
-    encoder whose own files state its settings (else use `jaxsearch index build`), or
-    an encoder of your own: a `search.encoder.Encoder`, or a function that makes one
-    from the passages. An index built with your own encoder needs it again to open."""
+    """Encoder of an index built from `corpus`: tfidf; the folder or Hub id of a BERT
+    encoder whose files specify its settings (otherwise use `jaxsearch index build`); or
+    a custom encoder: a `search.encoder.Encoder`, or a function that makes one from the
+    passages. Opening an index built with a custom encoder needs that encoder again."""
     dims: int = 1024
-    """Width of TF-IDF vectors in an index that is built here."""
+    """Width of TF-IDF vectors in an index built from `corpus`."""
     query_device: Literal["host", "accelerator"] = "host"
-    """Where a BERT encoder computes queries: on the host's CPU while the accelerator
-    decodes, or on the accelerator between its decode calls."""
+    """Where a BERT encoder encodes queries: on the host's CPU while the accelerator
+    decodes, or on the accelerator between decode calls."""
     attempts: int = 3
-    """Tries per batch of queries before the search counts as failed. A try fails by an
-    error, a timeout or a wrong number of results."""
+    """Attempts per batch of queries before the search counts as failed. An attempt
+    fails on an error, a timeout or a wrong number of results."""
     timeout_s: float = 60.0
-    """Seconds that each try may take."""
+    """Timeout of each attempt, in seconds."""
 
     def __post_init__(self):
         _at_least(self, 1, "num_passages", "dims", "attempts")
@@ -173,14 +174,18 @@ class RetrievalConfig:
         is_named = isinstance(self.encoder, str)
         if self.index and is_named and self.encoder != "tfidf":
             raise ValueError(
-                "retrieval.encoder is for an index that is built here, "
-                f"retrieval.index has its own: give one (got {self.encoder!r} and "
-                f"{self.index!r})"
+                "retrieval.encoder is for an index built from retrieval.corpus, but "
+                "retrieval.index comes with an encoder: give one of them (got "
+                f"{self.encoder!r} and {self.index!r})"
             )
 
 
 def _check_retriever(retrieval: RetrievalConfig) -> None:
-    """Raises ValueError if a retriever given by value cannot be the run's."""
+    """Checks a custom retriever.
+
+    Raises:
+      ValueError: if it is not a retriever, or a corpus or index is given as well.
+    """
     retriever = retrieval.retriever
     if not (isinstance(retriever, Retriever) or callable(retriever)):
         raise ValueError(
@@ -210,32 +215,32 @@ class RolloutConfig:
     max_observation_len: int = 512
     """Budget of an observation; a longer one is truncated and counted."""
     max_searches: int = 4
-    """Calls of search and of all other tools per rollout; one more ends it."""
+    """Calls of search and all other tools per rollout; one more ends the rollout."""
     search_calls: int = 1
-    """Decode calls after which the result of a search, or of another tool, is taken. A
-    fixed number makes two runs equal bit for bit, and gives each replica its share of
-    the rollouts beforehand. 0 takes results as they come in, for slow retrievers, and
-    prompts as there is room."""
+    """Decode calls after which the result of a search or another tool is read. A fixed
+    number makes two runs identical bit for bit, and assigns rollouts to replicas in
+    advance. 0 reads results as they arrive (for slow retrievers) and assigns prompts as
+    slots become free."""
     cache_len: int | None = None
-    """Tokens that the KV cache of a replica holds for all slots together; None for
-    max_len per slot. Most rollouts are far shorter than max_len, so that a smaller
-    cache serves more slots. When it is full, the youngest rollout is restarted later,
-    with the same result."""
+    """Tokens that a replica's KV cache holds for all slots together; None for max_len
+    per slot. Most rollouts are far shorter than max_len, so a smaller cache can serve
+    more slots. When it is full, the youngest rollout is restarted later, with the same
+    result."""
     on_search_failure: Literal["drop", "observe"] = "drop"
-    """Handling of rollouts whose search failed: drop ends them and leaves them out of
-    the update; observe tells the policy that the search failed and continues."""
+    """Handling of rollouts whose search failed: drop ends them and excludes them from
+    the update; observe continues with an observation that reports the failure."""
     has_reminder: bool = False
     """Answer a turn that stops without a query with the protocol's reminder of how to
-    search, if it has one (Search-R1's does), instead of an empty search."""
+    search (Search-R1 has one), instead of an empty search."""
     top_k: int | None = None
     """Sample among the k most likely tokens; None for all."""
     top_p: float | None = None
     """Sample among the most likely tokens of this total probability; None for all."""
     tensor: int = 1
-    """Devices per replica, which hold one copy of the policy together."""
+    """Devices per replica, which share one copy of the policy."""
     replicas: int | None = None
-    """Replicas per process, which roll out in parallel; None for as many as the devices
-    of a process allow."""
+    """Replicas per process, which roll out in parallel; None for as many as fit on the
+    devices of a process."""
 
     def __post_init__(self):
         _at_least(
@@ -269,8 +274,8 @@ class SupervisedStage:
     steps: int
     """Steps, of one update each."""
     task: Task = RESEARCH
-    """Task whose protocol frames the demonstrations in a run without RL stages. In a
-    run with RL stages it is their protocol."""
+    """Task whose protocol formats the demonstrations in a run without RL stages. A run
+    with RL stages uses the protocol of those stages instead."""
     batch_size: int = 32
     """Demonstrations per update."""
     max_tokens: int = 16_384
@@ -285,7 +290,7 @@ class SupervisedStage:
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole stage, which its schedule spans."""
+        """Updates of the whole stage, the length of its learning rate schedule."""
         return self.steps
 
 
@@ -297,8 +302,8 @@ class RLStage:
     steps: int
     """Steps, each with new rollouts."""
     task: Task = RESEARCH
-    """Protocol, reward and normaliser: a value of `rewards.tasks` or your own. On the
-    command line a name (see `jaxsearch score --help`) or package.module:NAME."""
+    """Protocol, reward and normaliser: a value from `rewards.tasks` or a custom one. On
+    the command line, a name (see `jaxsearch score --help`) or package.module:NAME."""
     questions: str = ""
     """File of questions for this stage alone; data.questions overrides it."""
     questions_per_step: int = 256
@@ -312,7 +317,7 @@ class RLStage:
     [Q G turns]; values of rollouts that are not kept are ignored. `rl.advantages` has
     group_relative (GRPO), group_relative_population, group_centred (Dr. GRPO,
     REINFORCE++-baseline), leave_one_out (RLOO) and plain_reward (REINFORCE++);
-    `rl.credit` describes how to write another."""
+    `rl.credit` describes how to write a custom one."""
     whiten_advantages: bool = False
     """Normalise the advantages of all policy tokens of a step to mean 0 and variance 1,
     as REINFORCE++ does."""
@@ -327,8 +332,8 @@ class RLStage:
     the trainer divided by that under the sampler's (truncated) distribution, clipped at
     this value (2 is usual). The trainer recomputes the log-probs. None for none."""
     minibatches_per_step: int = 1
-    """Number of minibatches, of one update each, that a step's rollouts are split into,
-    in the order of the questions. A group may span two minibatches."""
+    """Number of minibatches that a step's rollouts are split into, in the order of the
+    questions; each makes one update. A group may span two minibatches."""
     objective: PolicyObjective = PolicyObjective()
     aggregation: Callable[..., Any] = token_mean
     """(policy tokens per rollout [R], max_len) -> (weight per token of each rollout
@@ -338,7 +343,7 @@ class RLStage:
     max_tokens: int = 16_384
     """Padded tokens per microbatch."""
     has_masked_observations: bool = True
-    """False trains on retrieved tokens too, as a control that is expected to fail."""
+    """False also trains on retrieved tokens, as a control that is expected to fail."""
     max_skipped: int = 5
     """Consecutive non-finite updates after which the run stops."""
 
@@ -360,15 +365,15 @@ class RLStage:
             )
         if self.reward_kl_weight and self.objective.kl_weight:
             raise ValueError(
-                f"KL is charged twice, by reward_kl_weight ({self.reward_kl_weight}) "
-                f"and by objective.kl_weight ({self.objective.kl_weight}); set one of "
-                "them to 0"
+                "the KL would be counted twice: reward_kl_weight is "
+                f"{self.reward_kl_weight} and objective.kl_weight is "
+                f"{self.objective.kl_weight}; set one of them to 0"
             )
         _check_task(self.task)
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole stage, which its schedule spans."""
+        """Updates of the whole stage, the length of its learning rate schedule."""
         return self.steps * self.minibatches_per_step
 
     @property
@@ -382,7 +387,8 @@ class EvalConfig:
     """Evaluation on held-out questions, if there are any."""
 
     every: int = 0
-    """RL steps between evaluations; 0 for only before the first and after the last."""
+    """RL steps between evaluations; 0 evaluates only before the first step and after
+    the last."""
     limit: int = 0
     """Number of questions, from the first; 0 for all."""
     num_printed: int = 0
@@ -397,7 +403,7 @@ class LoggingConfig:
     """Outputs in addition to metrics.jsonl, eval.jsonl and the console."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """Weights & Biases: offline writes into the run's folder."""
+    """Weights & Biases mode; offline writes to the run's folder."""
     tensorboard: bool = False
     """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10
@@ -430,7 +436,7 @@ class RunConfig:
     rollout: RolloutConfig = RolloutConfig()
     environment: Callable[..., Any] = search_only
     """(EnvironmentInputs) -> Environment: the tools that answer the policy. It is
-    called for training, for evaluation and once to check it."""
+    called for training, for evaluation and once as a check."""
     stages: tuple[SupervisedStage | RLStage, ...]
     """Stages, run in order, each with a new optimizer."""
     guards: GuardConfig = GuardConfig()
@@ -439,22 +445,25 @@ class RunConfig:
     checkpoint: CheckpointConfig = CheckpointConfig()
     mesh: MeshShape = MeshShape()
     seed: int = 0
-    """Seed of everything: worlds, weights, order of questions, sampling."""
+    """Seed of all randomness: worlds, weights, order of questions, sampling."""
     steps: int | None = None
-    """Limit on the steps of each RL stage, or None. Schedules keep their length."""
+    """Limit on the steps of each RL stage; None for none. It does not change the length
+    of learning rate schedules."""
     warmup_steps: int | None = None
-    """The same for each supervised stage."""
+    """The same limit for each supervised stage."""
     out: str = ""
     """The run's folder; empty for runs/<name of the config file>."""
 
     def __post_init__(self):
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"stages need distinct names, at least one; got {names}")
+            raise ValueError(
+                f"expected at least one stage, with distinct names; got {names}"
+            )
         protocols = [s.task.protocol for s in self.stages if isinstance(s, RLStage)]
         if any(protocol != protocols[0] for protocol in protocols):
             raise ValueError(
-                "the RL stages of a run share one protocol, got "
+                "the RL stages of a run must share one protocol, got "
                 f"{[protocol.name for protocol in protocols]}"
             )
         for stage in self.stages:

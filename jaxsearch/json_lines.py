@@ -1,7 +1,7 @@
 """JSON Lines files: strict JSON, written atomically or line by line.
 
-JSON has no NaN and no infinities, and most readers refuse Python's spelling of them,
-so they are written as the strings "NaN", "Infinity" and "-Infinity".
+JSON has no NaN or infinities, and most readers reject the way Python writes them, so
+they are written as the strings "NaN", "Infinity" and "-Infinity".
 """
 
 import json
@@ -22,7 +22,7 @@ def encode(value: Any) -> str:
 def restored(value: Any) -> Any:
     """`value` with the strings of `NON_FINITE` turned back into numbers.
 
-    Only for values without free text: the text of a question may be "Infinity".
+    For use on values without free text only: a question's text may be "Infinity".
     """
     if isinstance(value, str):
         return NON_FINITE.get(value, value)
@@ -37,7 +37,7 @@ def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
     """The object on one line.
 
     Raises:
-      ValueError: naming the file and the line, if it is not a JSON object.
+      ValueError: if it is not a JSON object; the error names the file and the line.
     """
     try:
         value = json.loads(line)
@@ -51,10 +51,10 @@ def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file, without an unfinished last line.
+    """The objects in a file, without an incomplete last line.
 
-    A process that is killed while it appends leaves such a line, and so does one that
-    is writing at the moment.
+    The last line is incomplete if a process was killed while appending to the file, or
+    is appending to it now.
 
     Raises:
       ValueError: for any other malformed line.
@@ -80,7 +80,7 @@ def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: on failure the old one is left as it was."""
+    """Replaces a file atomically; on failure the old file is left unchanged."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)

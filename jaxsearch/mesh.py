@@ -30,7 +30,7 @@ class MeshShape:
     """Devices along each mesh axis; the product is the number of devices."""
 
     data: int | None = 1
-    """Copies of the parameters, each with its own rows; None: all remaining devices."""
+    """Copies of the parameters, for different rows; None: all remaining devices."""
     fsdp: int | None = None
     """Shards of parameters and of rows; None: all remaining devices."""
     tensor: int = 1
@@ -48,7 +48,7 @@ def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
     """Devices along the axes data, fsdp and tensor.
 
     Raises:
-      ValueError: if they do not multiply to the number of devices.
+      ValueError: if their product is not the number of devices.
     """
     given = (shape.data or 1) * (shape.fsdp or 1) * shape.tensor
     left = max(1, num_devices // given)
@@ -60,7 +60,7 @@ def mesh_sizes(shape: MeshShape, num_devices: int) -> dict[str, int]:
     if math.prod(sizes.values()) != num_devices:
         named = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
         raise ValueError(
-            f"mesh {named} needs {math.prod(sizes.values())} devices, "
+            f"mesh {named} needs {math.prod(sizes.values())} devices, but "
             f"there are {num_devices}"
         )
     return sizes
@@ -73,11 +73,11 @@ def make_mesh(shape: MeshShape, devices: list | None = None) -> Mesh:
       devices: None for all devices of all processes.
 
     Raises:
-      ValueError: if the axes do not multiply to the number of devices.
+      ValueError: if the product of the axes is not the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = mesh_sizes(shape, len(devices))
-    # Unlike a reshape, make_mesh lays the axes along the links of a TPU's torus.
+    # Unlike a reshape, make_mesh aligns the axes with the links of a TPU's torus.
     return jax.make_mesh(
         tuple(sizes.values()),
         tuple(sizes),
@@ -107,30 +107,32 @@ def shardings(
       rules: logical axis -> mesh axis, or None.
 
     Raises:
-      ValueError: if two axes of one parameter have the same mesh axis, if a mesh axis
-        does not divide the size of its axis, or if `rules` lack an axis; the error
-        names the parameter.
+      ValueError: if two axes of a parameter map to the same mesh axis, if the size of
+        an axis is not divisible by that of its mesh axis, or if an axis has no rule;
+        the error names the parameter.
     """
 
     def sharding_of(path: tuple, shape: jax.ShapeDtypeStruct, axes: tuple[str, ...]):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if len(axes) != len(shape.shape):
-            raise ValueError(f"{name}: axes {axes} do not fit its shape {shape.shape}")
+            raise ValueError(f"{name}: axes {axes} do not match shape {shape.shape}")
         if unknown := [axis for axis in axes if axis not in rules]:
             raise ValueError(f"{name}: no rule for axes {unknown}; known: {[*rules]}")
         wanted = [rules[axis] for axis in axes]
         used = [axis for axis in wanted if axis is not None]
         if len(set(used)) != len(used):
-            raise ValueError(f"{name}: axes {axes} claim one mesh axis twice: {wanted}")
+            raise ValueError(
+                f"{name}: axes {axes} map to the same mesh axis twice: {wanted}"
+            )
         for size, axis, logical in zip(shape.shape, wanted, axes, strict=True):
             if axis is not None and size % mesh.shape[axis]:
                 raise ValueError(
-                    f"{name}: axis {logical!r} of size {size} does not divide by the "
+                    f"{name}: axis {logical!r} of size {size} is not divisible by the "
                     f"{mesh.shape[axis]} devices of mesh axis {axis!r}"
                 )
-        # XLA writes the shardings of its outputs without axes of one device and without
-        # trailing Nones. jit's cache takes the same layout written otherwise for
-        # another one, and the second update would compile again.
+        # XLA returns shardings without axes of size 1 and without trailing Nones. jit's
+        # cache treats another spelling of the same layout as a different one, so
+        # without this the second update would compile again.
         spec = [axis if axis and mesh.shape[axis] > 1 else None for axis in wanted]
         while spec and spec[-1] is None:
             spec.pop()
@@ -145,7 +147,7 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def attention_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of [B T N H]: rows as in a batch, heads as their weights."""
+    """The sharding of [B T N H]: rows like a batch, heads like their weights."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, None, RULES["heads"], None))
 
 
@@ -159,30 +161,30 @@ def activation_sharding(mesh: Mesh) -> ActivationSharding | None:
 
 
 def head_sharding(mesh: Mesh, head: NamedSharding) -> HeadSharding | None:
-    """The sharding of the head's inputs and of the head; None on one device.
+    """The sharding of the output head and its inputs; None on one device.
 
     Args:
-      head: how the head [V D] is stored.
+      head: sharding of the head [V D].
     """
     return HeadSharding(rows=row_sharding(mesh), head=head) if mesh.size > 1 else None
 
 
 def row_multiple(mesh: Mesh) -> int:
-    """Devices that share the rows of a batch; their number divides that of rows."""
+    """Devices that share the rows of a batch and must divide their number."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
-    """A pytree of arrays whose first axis is rows, put on the mesh by rows.
+    """Puts a pytree of arrays, whose first axis is rows, on the mesh, sharded by rows.
 
     Raises:
-      ValueError: if the number of rows does not divide by the devices.
+      ValueError: if the number of rows is not divisible by the devices.
     """
     for rows in {len(array) for array in jax.tree.leaves(batch)}:
         if rows % row_multiple(mesh):
             raise ValueError(
-                f"{rows} rows do not divide by the {row_multiple(mesh)} devices of "
-                f"mesh axes {BATCH_AXES}: pass row_multiple to `microbatches`"
+                f"{rows} rows are not divisible by the {row_multiple(mesh)} devices of "
+                f"mesh axes {BATCH_AXES}; pass row_multiple to `microbatches`"
             )
     rows = row_sharding(mesh)
     return jax.tree.map(
@@ -195,5 +197,5 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding with the same value on every device."""
+    """The sharding that has the same value on every device."""
     return NamedSharding(mesh, PartitionSpec())

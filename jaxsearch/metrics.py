@@ -1,8 +1,8 @@
-"""Metrics of a step, as sums that are divided once.
+"""Metrics of a step, accumulated as sums and divided once.
 
-A mean leaves a device, a microbatch or a process as `Mean(total, weight)`. Totals and
-weights are added over the whole step and divided once: a mean of means is wrong as
-soon as the batches differ in size.
+Devices, microbatches and processes return a mean as `Mean(total, weight)`. Totals and
+weights are summed over the whole step and divided once, because a mean of means is
+wrong when batches differ in size.
 """
 
 import itertools
@@ -30,10 +30,10 @@ class OutcomeLike(Protocol):
 
 
 class Mean(NamedTuple):
-    """A mean kept as total and weight, so that means can be merged exactly.
+    """A mean stored as total and weight, so that means can be merged exactly.
 
-    Both are scalars: floats, or NumPy or JAX arrays. Traced arrays are allowed except
-    in `value`.
+    Both are scalars: floats, or NumPy or JAX arrays. They may be traced, except in
+    `value`.
     """
 
     total: Any
@@ -46,7 +46,7 @@ class Mean(NamedTuple):
 
     @classmethod
     def merged(cls, *means: "Mean") -> "Mean":
-        """The mean over the union of what `means` were taken over."""
+        """The mean over the union of the samples of `means`."""
         return cls(
             sum(mean.total for mean in means), sum(mean.weight for mean in means)
         )
@@ -59,7 +59,7 @@ class Mean(NamedTuple):
 
 
 class Max(NamedTuple):
-    """A maximum, merged as the maximum and not as a mean."""
+    """A maximum, which is merged by taking the maximum."""
 
     value: Any
 
@@ -74,7 +74,7 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
 
     The keys are those of a run's `metrics.jsonl`: `reward/*`, `em`, `f1`,
     `searches/{mean,failed,empty,truncated,retries}`,
-    `calls/<tool>/{mean,failed,truncated}` of tools besides the search,
+    `calls/<tool>/{mean,failed,truncated}` of tools other than search,
     `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
     `groups_{without_signal,non_finite}`, `rollouts_{dropped,overlong,restarted}`,
     `alarm/*` (0 or 1), `tags_deleted`, `loss`, `kl`, `entropy`, `clip_fraction`,
@@ -103,8 +103,8 @@ def trajectory_metrics(
 
     Means are taken over
 
-    - trajectories that could be judged (those whose search did not fail):
-      `reward/mean`, `reward/<term>` (where the outcome has the term), `em` and `f1`;
+    - trajectories that could be judged (those in which no tool failed):
+      `reward/mean`, `reward/<term>` (if the outcome has the term), `em` and `f1`;
     - all trajectories: `searches/mean`, `len/*`, `status/*` (for every status) and
       `tags_deleted` (control tags deleted from passages);
     - all searches: `searches/failed`, `searches/empty` (answered without a passage)
@@ -117,10 +117,11 @@ def trajectory_metrics(
 
     Args:
       outcomes, em, f1: one for each trajectory.
-      thoughts: the text of each that is neither query nor answer, for `len/think`.
+      thoughts: the policy's text in each trajectory outside queries and answers, for
+        `len/think`.
 
     Raises:
-      ValueError: if there is no trajectory, if lengths differ, or if a reward term has
+      ValueError: if there are no trajectories, the lengths differ, or a reward term has
         the name of another metric.
     """
     lengths = {len(values) for values in (trajectories, outcomes, em, f1, thoughts)}
@@ -164,7 +165,7 @@ def _reward_metrics(
     if reserved := {"mean", "group_std"} & terms.keys():
         raise ValueError(
             f"a reward term may not be called {sorted(reserved)}: "
-            "reward/mean and reward/group_std are taken"
+            "reward/mean and reward/group_std are reserved"
         )
     rewards = [outcome.reward for outcome in outcomes]
     return {
@@ -187,7 +188,7 @@ def _search_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
 
 
 def _call_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
-    """Calls of all tools, and of each tool besides the search."""
+    """Metrics of the calls of all tools, and of each tool other than search."""
     calls = [call for one in trajectories for call in one.tool_calls]
     num_deleted_tags = sum(call.num_deleted_tags for call in calls)
     found = {"tags_deleted": Mean(float(num_deleted_tags), float(len(trajectories)))}
@@ -219,7 +220,7 @@ def _token_metrics(trajectories: Sequence[Trajectory]) -> dict[str, Mean]:
 def token_rates(
     trajectories: Sequence[Trajectory], values: Mapping[str, float]
 ) -> dict[str, float]:
-    """`tokens_per_s/*` of a step, from its `time/rollout` and `time/update`."""
+    """The metrics `tokens_per_s/*`, computed from `time/rollout` and `time/update`."""
     policy = sum(int(one.is_policy.sum()) for one in trajectories)
     total = sum(len(one.tokens) for one in trajectories)
     seconds = values["time/rollout"] + values["time/update"]

@@ -1,7 +1,7 @@
-"""The settings of the papers, which the configs of one paper share.
+"""Settings from the papers, shared by the configs of each paper.
 
-A config names a model, takes its paper's run from here, and fits it to a machine.
-configs/README.md lists how the runs differ from the papers.
+A config chooses a model, takes the paper's run from this module, and adapts it to a
+machine. configs/README.md lists how the runs differ from the papers.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ R1_SEARCHER_STAGE1_QUESTIONS = 350
 # Medium and difficult questions from the same sets.
 R1_SEARCHER_STAGE2_QUESTIONS = 8_148
 
-# ReSearch's and Search-R1's code share verl's actor, with GRPO's KL in the loss.
+# ReSearch and Search-R1 both use verl's actor, with GRPO's KL in the loss.
 _VERL_OBJECTIVE = PolicyObjective(
     clip_low=0.2, clip_high=0.2, kl=kl_k3, kl_weight=0.001, entropy_weight=0.001
 )
@@ -49,16 +49,16 @@ def on_machine(
     tensor: int = 1,
     full_slots: int | None = None,
 ) -> RunConfig:
-    """A paper's run, fitted to a machine; these sizes do not change its result.
+    """A paper's run adapted to a machine; these sizes do not change its result.
 
     Args:
       config: the paper's run.
-      mesh: devices along each axis of the mesh of training.
+      mesh: devices along each axis of the training mesh.
       num_slots: slots per replica.
-      rows_at_once: rows of full length per microbatch of the update.
+      rows_at_once: full-length rows per microbatch of the update.
       tensor: devices per replica.
-      full_slots: rollouts of full length that a replica's cache holds; None for all
-        of its slots.
+      full_slots: full-length rollouts that a replica's cache holds; None for one per
+        slot.
     """
     max_len = config.rollout.max_len
     return dataclasses.replace(
@@ -78,7 +78,7 @@ def on_machine(
 
 
 def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
-    """ReSearch (arXiv:2503.19470) as its code runs it, on MuSiQue."""
+    """ReSearch (arXiv:2503.19470) on MuSiQue, with the settings of its code."""
     questions_per_step = 256
     return RunConfig(
         model=_large(path, prompt),
@@ -117,7 +117,7 @@ def research(path: str, *, prompt: Literal["base", "chat"]) -> RunConfig:
 def r1_searcher(
     path: str, *, prompt: Literal["base", "chat"], stages: tuple[RLStage, ...]
 ) -> RunConfig:
-    """R1-Searcher (arXiv:2503.05592) as its code runs it, with the given stages."""
+    """R1-Searcher (arXiv:2503.05592) with the settings of its code and these stages."""
     return RunConfig(
         model=_large(path, prompt),
         data=DataConfig(source=no_dataset),
@@ -147,8 +147,8 @@ def r1_searcher_stage(
 ) -> RLStage:
     """A stage of R1-Searcher: one pass over its questions, in whole batches.
 
-    The default advantages are those of REINFORCE++ with a baseline: rewards minus the
-    mean of their group, then whitened over all tokens of a step.
+    The default advantages are those of REINFORCE++ with a baseline: rewards minus their
+    group mean, whitened over all tokens of a step.
     """
     return RLStage(
         name=name,
@@ -174,10 +174,10 @@ def r1_searcher_stage(
 
 
 def search_r1(path: str) -> RunConfig:
-    """Search-R1 (arXiv:2503.09516) with GRPO, as its code runs it."""
+    """Search-R1 (arXiv:2503.09516) with GRPO and the settings of its code."""
     num_steps, minibatches_per_step = 1005, 10
     return RunConfig(
-        # Search-R1's code uses the chat template for base models too.
+        # Search-R1's code uses the chat template even for base models.
         model=_large(path, "chat"),
         data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(num_passages=3),
@@ -215,7 +215,7 @@ def search_r1(path: str) -> RunConfig:
 
 
 def small(path: str, *, steps: int, questions_per_step: int) -> RunConfig:
-    """ReSearch with adapters, short rollouts and the packaged sample of questions."""
+    """ReSearch with LoRA, short rollouts and the packaged sample of questions."""
     whole = research(path, prompt="chat")
     [search] = whole.stages
     return dataclasses.replace(

@@ -1,7 +1,7 @@
-"""Several processes as one run: starting them, and exchanging values.
+"""Runs of several processes: initialisation and exchange of values.
 
-They communicate through JAX's runtime alone. Every process calls these functions in the
-same order; with one process they return at once.
+Processes communicate only through JAX's runtime. All processes must call these
+functions in the same order; with one process the functions return at once.
 """
 
 import os
@@ -19,9 +19,9 @@ from jax.experimental import multihost_utils
 
 T = TypeVar("T")
 
-# A process that died is detected after this time, and the others are aborted.
+# A dead process is detected after this time, and the others are aborted.
 _HEARTBEAT_S = 30
-# Bytes per process that are gathered at once; they pass through the devices.
+# Bytes gathered per process and call; they are transferred through the devices.
 _GATHERED_BYTES = 2**20
 _COORDINATED = (
     "JAXSEARCH_COORDINATOR",
@@ -33,11 +33,11 @@ _COORDINATED = (
 def start(environ: Mapping[str, str] = os.environ) -> None:
     """Joins the processes of a run; call it before anything uses a device.
 
-    With JAXSEARCH_COORDINATOR (host:port of process 0), JAXSEARCH_NUM_PROCESSES and
-    JAXSEARCH_PROCESS_ID, the processes are those. With JAXSEARCH_DISTRIBUTED=auto, JAX
-    finds them (TPU pods, GKE, Slurm, MPI). With neither, the process runs alone.
-    JAXSEARCH_LOCAL_DEVICES has the numbers of this machine's GPUs, separated by commas;
-    the default "all" is for one process per machine.
+    JAXSEARCH_COORDINATOR (host:port of process 0), JAXSEARCH_NUM_PROCESSES and
+    JAXSEARCH_PROCESS_ID describe the processes. With JAXSEARCH_DISTRIBUTED=auto, JAX
+    detects them (TPU pods, GKE, Slurm, MPI). With neither, the process runs alone.
+    JAXSEARCH_LOCAL_DEVICES lists the GPUs of this machine that the process uses, as
+    numbers separated by commas; the default "all" is for one process per machine.
 
     Raises:
       ValueError: if the variables contradict each other.
@@ -56,20 +56,24 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
         }
     jax.distributed.initialize(
         **named,
-        # By default JAX takes one GPU per process that Slurm or MPI has started.
+        # Under Slurm or MPI, JAX's default is one GPU per process.
         local_device_ids=local_devices(environ),
         heartbeat_timeout_seconds=_HEARTBEAT_S,
     )
 
 
 def check_environment(environ: Mapping[str, str]) -> None:
-    """Raises ValueError if variables are missing, contradictory or outdated."""
+    """Checks the environment variables that describe the processes of a run.
+
+    Raises:
+      ValueError: if variables are missing, contradictory or outdated.
+    """
     given = [name for name in _COORDINATED if name in environ]
     if given and len(given) < len(_COORDINATED):
         missing = [name for name in _COORDINATED if name not in environ]
         raise ValueError(
-            f"{' and '.join(given)} set, but not {' and '.join(missing)}: several "
-            "processes need all three, a single one none of them"
+            f"{' and '.join(given)} set, but not {' and '.join(missing)}: set all "
+            "three for several processes, or none of them for a single one"
         )
     mode = environ.get("JAXSEARCH_DISTRIBUTED", "")
     if mode not in ("", "auto"):
@@ -86,8 +90,8 @@ def check_environment(environ: Mapping[str, str]) -> None:
     if hosts and worker and not (worker.isdigit() and int(worker) < len(hosts)):
         raise ValueError(
             f"TPU_WORKER_ID is {worker!r}, but TPU_WORKER_HOSTNAMES lists {len(hosts)} "
-            "hosts: these are variables of another slice, perhaps of one that was "
-            "replaced; unset both, or take those of the slice that runs now"
+            "hosts; the variables may be left over from another slice: unset both, or "
+            "set them to those of the current slice"
         )
 
 
@@ -101,7 +105,7 @@ def _check_number(index: str, count: str, environ: Mapping[str, str]) -> None:
 
 
 def local_devices(environ: Mapping[str, str]) -> list[int] | None:
-    """The GPUs of this machine that the process uses; None for JAX's own choice.
+    """The GPUs of this machine that the process uses; None for JAX's default.
 
     Raises:
       ValueError: if JAXSEARCH_LOCAL_DEVICES is neither "all" nor numbers.
@@ -110,7 +114,7 @@ def local_devices(environ: Mapping[str, str]) -> list[int] | None:
     if text != "all":
         if not re.fullmatch(r"\d+(,\d+)*", text):
             raise ValueError(
-                "JAXSEARCH_LOCAL_DEVICES must be all, or numbers separated by commas; "
+                "JAXSEARCH_LOCAL_DEVICES must be all or numbers separated by commas, "
                 f"got {text!r}"
             )
         return [int(number) for number in text.split(",")]
@@ -125,10 +129,10 @@ def local_devices(environ: Mapping[str, str]) -> list[int] | None:
 
 
 def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
-    """Turns on JAX's cache of compiled programs, in the user's cache folder.
+    """Enables JAX's compilation cache, in the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR names another folder or a bucket (gs://...), and
-    JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
+    JAX_COMPILATION_CACHE_DIR selects another folder or a bucket (gs://...), and
+    JAX_ENABLE_COMPILATION_CACHE=false disables the cache.
     """
     if "JAX_COMPILATION_CACHE_DIR" in environ:
         return
@@ -144,15 +148,15 @@ def is_primary() -> bool:
 
 
 def wait_for_all(reason: str) -> None:
-    """Returns when every process has called it with the same `reason`."""
+    """Blocks until every process has called it with the same `reason`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
 
 
 def all_gather_objects(value: T) -> list[T]:
-    """The values of all processes, by process index.
+    """The values of all processes, in order of process index.
 
-    Values are pickled, which is safe between the processes of one run.
+    Values are pickled, which is safe between processes of the same run.
     """
     if jax.process_count() == 1:
         return [value]
@@ -160,7 +164,7 @@ def all_gather_objects(value: T) -> list[T]:
     lengths = multihost_utils.process_allgather(np.uint32(own.size)).tolist()
     gathered = []
     for begin in range(0, max(lengths), _GATHERED_BYTES):
-        # Always the same size: another one would compile another program.
+        # A fixed size, because each new size would compile another program.
         block = np.zeros(_GATHERED_BYTES, np.uint8)
         piece = own[begin : begin + _GATHERED_BYTES]
         block[: piece.size] = piece
@@ -173,12 +177,12 @@ def all_gather_objects(value: T) -> list[T]:
 
 
 def broadcast_from_primary(value: T) -> T:
-    """The value of the primary process; those of the others are dropped."""
+    """The value of the primary process, on all processes."""
     return all_gather_objects(value)[0]
 
 
 def process_shard(items: Sequence[T]) -> list[T]:
-    """The items of this process: every n-th one with n processes."""
+    """The items of this process: every n-th item, for n processes."""
     return list(items[jax.process_index() :: jax.process_count()])
 
 
@@ -186,23 +190,24 @@ def shard_size(num_items: int, name: str) -> int:
     """Items per process.
 
     Raises:
-      ValueError: if `num_items` does not divide by the processes; it has their `name`.
+      ValueError: if `num_items` is not divisible by the number of processes; the error
+        calls the items `name`.
     """
     if num_items % jax.process_count():
         raise ValueError(
-            f"{name} is {num_items}, which does not divide by the "
+            f"{name} is {num_items}, which is not divisible by the "
             f"{jax.process_count()} processes"
         )
     return num_items // jax.process_count()
 
 
 def end(status: int | None) -> None:
-    """Ends this process at once if it is one of several.
+    """Exits this process immediately if it is one of several.
 
-    An ordinary exit would wait for the other processes, which wait for this one.
+    A regular exit would wait for the other processes, which wait for this one.
 
     Args:
-      status: exit status; None while an exception is being handled, for its own.
+      status: exit status; None for that of the exception being handled.
     """
     if not jax.distributed.is_initialized():
         return

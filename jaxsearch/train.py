@@ -1,7 +1,7 @@
 """The training loop: roll out, judge, shape, advantage, update, record.
 
 `RLStep.__call__` is one step of the algorithm. A step's questions and rollouts are
-split over processes; from `gather_judged` on, all of them compute the same values.
+split over processes; after `gather_judged`, all processes compute the same values.
 """
 
 import time
@@ -46,12 +46,12 @@ __all__ = ["TrainingFailedError", "train"]
 
 
 def train(config: RunConfig) -> dict[str, Any]:
-    """Runs all stages, or what is left of them, and returns the run's summary.
+    """Runs all stages, or resumes a run, and returns the run's summary.
 
     Raises:
-      ValueError: if an input does not fit; before anything is written.
+      ValueError: if an input is invalid; raised before anything is written.
       TrainingFailedError: if gradients or the sampler's log-probs stay non-finite, or
-        an alarm is to stop the run.
+        an alarm stops the run.
     """
     started = time.perf_counter()
     check_agreement(config)
@@ -83,10 +83,10 @@ def train(config: RunConfig) -> dict[str, Any]:
 
 
 class Trainer:
-    """Runs the stages of a run, from wherever its checkpoints stand.
+    """Runs the stages of a run, starting from its newest checkpoint.
 
     Args:
-      frozen: the weights under adapters; {} where all parameters are trained.
+      frozen: the weights under adapters; {} if all parameters are trained.
     """
 
     def __init__(self, run: Run, frozen: Params, recorder: Recorder):
@@ -96,10 +96,10 @@ class Trainer:
         self._heldout = HeldOut(run)
 
     def run_stages(self, params: Params) -> None:
-        """Every stage that is left, and the evaluations before and after RL.
+        """Runs every remaining stage, and the evaluations before and after RL.
 
         Args:
-          params: those that are trained, as a new run begins.
+          params: initial values of the trained parameters.
         """
         stages, recorder = self._run.config.stages, self._recorder
         first = recorder.restored.stage if recorder.restored else 0
@@ -122,14 +122,14 @@ class Trainer:
     def _begin(
         self, number: int, updater: Updater, params: Params
     ) -> tuple[TrainState, Progress]:
-        """State and progress at the start of a stage, or where it was left."""
+        """State and progress at the start of a stage, or from its checkpoint."""
         stage = self._run.config.stages[number]
         needs_reference = isinstance(stage, RLStage) and stage.needs_reference
         state = begin_stage(params, updater.optimizer, needs_reference=needs_reference)
         return self._recorder.begin_stage(number, state)
 
     def _imitate(self, number: int, stage: SupervisedStage, params: Params) -> Params:
-        """A supervised stage: each step is one update on drawn demonstrations."""
+        """Runs a supervised stage; each step is one update on random demonstrations."""
         run, seed = self._run, self._run.config.seed
         updater = run.updater(stage, ImitationObjective(), 1.0, self._frozen)
         batching = make_batching(run, stage)
@@ -140,7 +140,7 @@ class Trainer:
         for stage_step in range(progress.stage_step, num_steps):
             record = StepRecord()
             with record.time("time/update"):
-                # From the step alone, so that a resumed run draws the same ones.
+                # Seeded by the step, so that a resumed run draws the same ones.
                 rng = np.random.default_rng([seed, number, stage_step])
                 chosen = rng.integers(len(demonstrations), size=stage.batch_size)
                 rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
@@ -154,7 +154,7 @@ class Trainer:
         return state.params
 
     def _reinforce(self, number: int, stage: RLStage, params: Params) -> Params:
-        """An RL stage: its steps, and evaluations between them."""
+        """Runs an RL stage: its steps, and evaluations between them."""
         run, recorder = self._run, self._recorder
         updater = run.updater(stage, stage.objective, stage.temperature, self._frozen)
         state, progress = self._begin(number, updater, params)
@@ -171,10 +171,10 @@ class Trainer:
 
 
 class RLStep:
-    """One step of an RL stage, and everything that it calls.
+    """One step of an RL stage.
 
     Attributes:
-      progress: of the run, after the last step.
+      progress: progress of the run after the last step.
     """
 
     progress: Progress
@@ -205,13 +205,13 @@ class RLStep:
         self._recorder = recorder
 
     def restore(self, progress: Progress) -> None:
-        """Continues after `progress`, with the questions that come next."""
+        """Continues after `progress`, with the next questions of the stream."""
         self.progress = progress
         if progress.stream is not None:
             self._questions.restore(progress.stream)
 
     def __call__(self, state: TrainState) -> TrainState:
-        """Roll out, judge, shape, advantage, update, record."""
+        """Rolls out, judges, shapes, estimates advantages, updates and records."""
         config, stage, record = self._config, self._stage, StepRecord()
         questions = self._questions.next_batch(questions_per_process(stage))
         trajectories = self._roll_out(state.params, questions, record)

@@ -1,4 +1,4 @@
-"""A finished rollout: its tokens, their authors, its tool calls and its end."""
+"""A finished rollout: tokens, their authors, tool calls and final status."""
 
 import dataclasses
 import enum
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int
 
-SEARCH = "search"  # name of the search among the tools
+SEARCH = "search"  # name of the search tool
 
 
 class Status(enum.StrEnum):
     """How a rollout ended."""
 
     ANSWERED = "answered"  # ended after a well-formed answer
-    ENDED = "ended"  # ended without one
+    ENDED = "ended"  # ended without a well-formed answer
     OUT_OF_CALLS = "out_of_searches"  # a call beyond the budget
     OUT_OF_LENGTH = "out_of_length"  # a token budget was used up
     TOOL_FAILED = "search_failed"  # a tool gave no answer
@@ -30,16 +30,16 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """One call of a tool, and its outcome.
+    """One tool call and its outcome.
 
     Attributes:
       tool: name of the tool.
       query: the text of the call.
       passage_ids: ids of the passages that a search found.
-      num_deleted_tags: control tags and special tokens taken out of the observation.
+      num_deleted_tags: control tags and special tokens deleted from the observation.
       is_truncated: whether the observation was longer than its budget.
       has_failed: whether the tool gave no answer.
-      failure: the reason why the tool did not answer.
+      failure: why the tool gave no answer; "" if it did.
     """
 
     tool: str = SEARCH
@@ -53,19 +53,20 @@ class ToolCall:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Trajectory:
-    """One finished rollout. Ids are the truth; `segments` is a view of them.
+    """One finished rollout. `segments` is the decoded text of `tokens`.
 
     Attributes:
       prompt_index: index of its question in the question stream.
       sample_index: index of the sample in the group of that question.
       tokens: prompt, then turns and observations in order, [T] int32.
       is_policy: True where the policy sampled the token, [T].
-      logprobs: nats, at the sampling temperature; read only where is_policy, [T].
-      sampling_logprobs: the same after top-k and top-p; equal without them.
+      logprobs: in nats, at the sampling temperature; valid only where is_policy, [T].
+      sampling_logprobs: the same after top-k and top-p truncation; equal to `logprobs`
+        without truncation.
       prompt_len: tokens before the first sampled one.
       segments: the text after the prompt, by author.
       status: how the rollout ended.
-      is_excluded: whether a guard keeps the rollout out of the update.
+      is_excluded: whether a guard excludes the rollout from the update.
     """
 
     question_id: str
@@ -85,12 +86,12 @@ class Trajectory:
 
     @property
     def searches(self) -> tuple[ToolCall, ...]:
-        """The calls of the search, without those of other tools."""
+        """The search calls, without calls of other tools."""
         return tuple(call for call in self.tool_calls if call.tool == SEARCH)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the rollout ended by itself, not by a limit or a failure."""
+        """Whether the rollout ended normally, not by a budget or a failure."""
         return self.status in (Status.ANSWERED, Status.ENDED)
 
     @property

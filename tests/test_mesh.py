@@ -98,7 +98,7 @@ def test_rows_are_spread_over_data_and_fsdp(mesh):
 
 
 def test_rows_that_do_not_divide_are_refused(mesh):
-    with pytest.raises(ValueError, match="6 rows do not divide by the 4 devices"):
+    with pytest.raises(ValueError, match="6 rows are not divisible by the 4 devices"):
         put_batch(mesh, (np.zeros((6, 2)),))
 
 
@@ -117,7 +117,7 @@ def test_axes_that_collide_are_refused_by_name(mesh):
 
 def test_an_axis_that_does_not_divide_is_refused_by_name(mesh):
     with pytest.raises(
-        ValueError, match="head: axis 'embed' of size 7 does not divide"
+        ValueError, match="head: axis 'embed' of size 7 is not divisible"
     ):
         shardings(mesh, {"head": ("vocab", "embed")}, {"head": shape_of(4, 7)})
 
@@ -143,7 +143,7 @@ def test_the_parameters_of_a_list_have_a_name_too(mesh):
 
 
 def test_a_wrong_number_of_devices_is_refused():
-    with pytest.raises(ValueError, match="tensor=1 needs 6 devices, there are 8"):
+    with pytest.raises(ValueError, match="tensor=1 needs 6 devices, but there are 8"):
         make_mesh(MeshShape(data=3, fsdp=2))
     one = make_mesh(MeshShape(), jax.devices()[:1])
     assert one.size == 1

@@ -280,4 +280,4 @@ def test_questions_that_cannot_be_shared_out_are_refused(config_file, tmp_path):
     )
     statuses, outputs = ended(start_all(*arguments, count=2, num_devices=2))
     assert statuses == [2, 2]
-    assert "is 3, which does not divide by the 2 processes" in outputs[0]
+    assert "is 3, which is not divisible by the 2 processes" in outputs[0]

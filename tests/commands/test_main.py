@@ -202,7 +202,7 @@ def test_a_stage_whose_task_is_a_name_is_refused_in_one_line():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: a stage's task is a Task, such as jaxsearch.")
+    assert last.startswith("ValueError: a stage's task must be a Task, such as ")
     assert "got 'serach'" in last
 
 

@@ -146,8 +146,8 @@ def test_what_does_not_fit_is_told_with_a_reason(config):
     ("options", "words"),
     [
         (["--topology", "v5e:banana"], "topology 'v5e:banana' is unknown; known:"),
-        (["--mesh.fsdp", "3"], "fsdp=3 x tensor=4 needs 12 devices, there are 8"),
-        (["--mesh.tensor", "8"], "'kv_heads' of size 4 does not divide by the 8"),
+        (["--mesh.fsdp", "3"], "fsdp=3 x tensor=4 needs 12 devices, but there are 8"),
+        (["--mesh.tensor", "8"], "'kv_heads' of size 4 is not divisible by the 8"),
         (["--rollout.tensor", "3"], "rollout.tensor 3 does not divide the 8 devices"),
         (["--model.path", "folder/that/is/not"], "pass --model.path FOLDER"),
     ],

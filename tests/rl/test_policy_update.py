@@ -280,7 +280,7 @@ def test_what_a_stage_refuses():
         ({"temperature": math.nan}, "temperature must be positive"),
         (
             {"reward_kl_weight": 0.1, "objective": PolicyObjective(kl_weight=0.01)},
-            r"KL is charged twice, by reward_kl_weight \(0.1\) and by objective.kl_w",
+            r"KL would be counted twice: reward_kl_weight is 0.1 and objective.kl_weig",
         ),
     ):
         with pytest.raises(ValueError, match=said):
