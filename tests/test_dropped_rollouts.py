@@ -285,7 +285,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
 def test_a_retriever_that_stays_away_stops_the_run(unsteady, tmp_path):
     unsteady(always, never)
     config = searching_config(tmp_path / "run")
-    with pytest.raises(TrainingFailedError, match="if every search has failed, see to"):
+    with pytest.raises(TrainingFailedError, match="if every search failed, check"):
         train(config)
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")[60:]
     assert [line["rollouts_dropped"] for line in lines] == [12.0, 12.0]

@@ -107,7 +107,7 @@ def test_replicated_is_whole_everywhere(mesh):
 
 
 def test_axes_that_collide_are_refused_by_name(mesh):
-    with pytest.raises(ValueError, match="layer/square: axes .* one mesh axis twice"):
+    with pytest.raises(ValueError, match="layer/square: axes .* same mesh axis twice"):
         shardings(
             mesh,
             {"layer": {"square": ("mlp", "heads")}},

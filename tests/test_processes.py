@@ -44,7 +44,7 @@ def test_what_does_not_fit_together_is_refused(changes, message):
 
 def test_variables_of_a_replaced_slice_are_refused():
     environ = {"TPU_WORKER_HOSTNAMES": "t0,t1", "TPU_WORKER_ID": "3"}
-    with pytest.raises(ValueError, match="lists 2 hosts: .* one that was replaced"):
+    with pytest.raises(ValueError, match="lists 2 hosts; .* left over from another"):
         processes.start(environ)
     processes.check_environment(environ | {"TPU_WORKER_ID": "1"})
 

@@ -168,7 +168,7 @@ def no_passages(run_folder, seed):
     ("data", "message"),
     [
         (DataConfig(source=endless_prompts), "has 120 tokens, the budget is 28"),
-        (DataConfig(source=no_dataset), "needs a tokenizer: name its folder"),
+        (DataConfig(source=no_dataset), "needs a tokenizer: set --model.tokenizer"),
         (
             DataConfig(source=no_questions),
             "stage 'search' has no questions: .* --data.questions, or .*stages.1",
@@ -176,7 +176,7 @@ def no_passages(run_folder, seed):
         (DataConfig(source=no_passages), "nothing to search: .* --retrieval.corpus"),
         (
             DataConfig(source=lambda *_: None),
-            "functions of a config must live in an importable",
+            "functions and objects of a config must be defined in an imp",
         ),
         (
             DataConfig(source=quickstart.dataset, questions="nowhere.jsonl"),

@@ -1,5 +1,5 @@
-"""The `jaxsearch` command: one module per subcommand, each with its own arguments.
+"""The `jaxsearch` command, one module per subcommand.
 
-These modules import nothing heavy at the top, so that `--help` is instant; a command
-imports what it needs when it runs.
+These modules import nothing heavy at the top level, so that `--help` is instant;
+commands import what they need when they run.
 """

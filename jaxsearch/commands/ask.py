@@ -1,4 +1,4 @@
-"""`jaxsearch ask`: shows how a policy answers one question."""
+"""`jaxsearch ask`: shows a policy's rollout for one question."""
 
 import argparse
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from jaxsearch.commands.command import Command, add_policy_arguments
 
 _DESCRIPTION = """\
-Answers one question greedily and prints the policy's thinking, its searches, the
-passages it reads and its answer.
+Answers one question greedily and prints the policy's thoughts, searches, retrieved
+passages and answer.
 """
 
 

@@ -1,4 +1,4 @@
-"""`jaxsearch bench`: measured speed compared with its roofline and other engines."""
+"""`jaxsearch bench`: measures speed, compared with the roofline and other engines."""
 
 import argparse
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
 
 _DESCRIPTION = """\
-Measures one part of the system on a given workload and prints its speed, the roofline
-(the time of its matrix products at this machine's measured rates) and, with --peer, the
-speed of other engines on the same work. Figures are medians over the repeats.
+Measures one part of the system on a workload and prints its speed, the roofline (the
+time of its matrix products at this machine's measured rates) and, with --peer, the
+speed of other engines on the same workload. Figures are medians over the repeats.
 """
 _WORKLOADS = (
     "JSON file, or one of long_tail, even_turns, eight_searches, slow_retriever, "
@@ -55,8 +55,8 @@ def _add_rollout(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="devices that share the rollouts, each with its own copy of the policy "
-        "and its own slots (default: 1)",
+        help="devices that share the rollouts, each with a copy of the policy and a "
+        "set of slots (default: 1)",
     )
     parser.add_argument(
         "--latency",
@@ -74,7 +74,7 @@ def _add_update(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=3072,
         metavar="N",
-        help="padded tokens of a microbatch (default: 3072)",
+        help="padded tokens per microbatch (default: 3072)",
     )
     _add_peers(parser, "transformers, with full logits in PyTorch")
 
@@ -84,14 +84,14 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="",
         metavar="DIR",
-        help="folder to load (default: one with random weights is made and removed)",
+        help="folder to load (default: a temporary one with random weights)",
     )
     parser.add_argument(
         "--gigabytes",
         type=float,
         default=3.0,
         metavar="GB",
-        help="size of the folder that is made (default: 3)",
+        help="size of the temporary folder (default: 3)",
     )
 
 
@@ -110,14 +110,15 @@ def _add_peers(parser: argparse.ArgumentParser, peers: str) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help=f"measure another engine on the same work too: {peers}; may be repeated",
+        help=f"also measure another engine on the same workload: {peers}; may be "
+        "repeated",
     )
     parser.add_argument(
         "--peer-python",
         action="append",
         default=[],
         metavar="PATH",
-        help="Python of an environment that has the peer, one for each --peer",
+        help="Python interpreter of an environment with the peer, one per --peer",
     )
 
 

@@ -1,4 +1,4 @@
-"""The contract of a subcommand, and arguments that several of them share."""
+"""The interface of a subcommand, and arguments that several subcommands share."""
 
 import argparse
 import dataclasses
@@ -11,12 +11,13 @@ class Command:
     """A subcommand of `jaxsearch`.
 
     Attributes:
-      summary: its line in `jaxsearch --help`.
-      description: the first paragraphs of its own --help.
-      add_arguments: adds its arguments to its parser.
-      run: carries it out; returns the results to print, or {} if it has printed them.
-      takes_overrides: whether words that the parser does not know are passed to `run`
-        as `args.overrides`.
+      summary: one line for `jaxsearch --help`.
+      description: text at the top of the subcommand's --help.
+      add_arguments: adds the subcommand's arguments to its parser.
+      run: executes the subcommand; returns the results to print, or {} if it has
+        printed them.
+      takes_overrides: whether unknown arguments are passed to `run` as
+        `args.overrides`.
       resumes: whether the same command continues after an interruption.
     """
 
@@ -40,29 +41,29 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that choose a policy and what it works with."""
+    """Adds the arguments that select a policy, its task, index and prompt."""
     add_model_argument(parser)
     parser.add_argument(
         "--task",
         "--recipe",
         default="",
         metavar="NAME",
-        help="prompt format and reward, as in `jaxsearch score --help` (default: the "
-        "run's own; research for a Hugging Face model)",
+        help="prompt format and reward; `jaxsearch score --help` lists them (default: "
+        "the run's task; research for a Hugging Face model)",
     )
     parser.add_argument(
         "--index",
         default="",
         metavar="DIR",
-        help="folder made by `jaxsearch index build` (default: the run's own)",
+        help="folder made by `jaxsearch index build` (default: the run's index)",
     )
     parser.add_argument(
         "--prompt-template",
         default="",
         metavar="FILE",
-        help="a prompt containing {question} that replaces the task's: plain text, or "
-        "chat messages in a file named *.json; for published checkpoints that were "
-        "trained with their own prompt",
+        help="prompt containing {question} that replaces the task's prompt: plain "
+        "text, or chat messages if the file is named *.json; for published "
+        "checkpoints that were trained with another prompt",
     )
 
 
@@ -79,11 +80,11 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
 def with_late_options(
     args: argparse.Namespace, options: argparse.ArgumentParser
 ) -> argparse.Namespace:
-    """Arguments of which some stood after the config, among the overrides.
+    """The arguments, with options found after the config moved out of the overrides.
 
     Args:
-      args: parsed, with the words after the config in `overrides`.
-      options: a parser of the command's own options, without --help.
+      args: parsed arguments, with the words after the config in `overrides`.
+      options: a parser for the command's options, without --help.
     """
     found, overrides = options.parse_known_args(args.overrides, namespace=args)
     found.overrides = overrides

@@ -1,4 +1,4 @@
-"""`jaxsearch doctor`: what is installed, and what is missing."""
+"""`jaxsearch doctor`: reports installed versions, devices and missing packages."""
 
 import argparse
 import platform
@@ -8,15 +8,15 @@ from typing import Any
 from jaxsearch.commands.command import Command
 
 _DESCRIPTION = """\
-Prints the versions of the packages that jaxsearch uses, the devices that JAX sees, and
-for each missing package the command that installs it.
+Prints the versions of the packages that jaxsearch uses, the devices that JAX finds, and
+the command that installs each missing package.
 """
 
 _NEEDED = (
     *("jax", "flax", "optax", "orbax-checkpoint", "transformers", "scikit-learn"),
     *("scann", "tensorflow-datasets", "grain", "wandb", "tyro", "rich"),
 )
-# Optional package -> extra of this package that brings it.
+# Optional package -> extra of jaxsearch that installs it.
 _EXTRAS = {"libtpu": "plan", "tensorboardX": "tensorboard", "torch": "parity"}
 
 
@@ -29,14 +29,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def examine() -> dict[str, Any]:
-    """Versions by package, devices, and a command for each missing package."""
+    """Versions by package, devices, and the install command of each missing package."""
     import jax
 
     missing = [
         f"{name}: pip install -e ."
         for name in _NEEDED
         if _version(name) is None
-        # ScaNN has wheels for Linux alone; elsewhere the exact index is used.
+        # ScaNN has wheels for Linux only; elsewhere the exact index is used.
         and not (name == "scann" and platform.system() != "Linux")
     ]
     optional = [
@@ -63,7 +63,7 @@ def _version(name: str) -> str | None:
 
 
 COMMAND = Command(
-    summary="what is installed, which devices there are, what is missing",
+    summary="show installed versions, devices and missing packages",
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,

@@ -7,7 +7,7 @@ from typing import Any
 from jaxsearch.commands.command import Command, add_policy_arguments
 
 _DESCRIPTION = """\
-Rolls out one answer per question and judges it by the task's normaliser and reward.
+Rolls out one answer per question and judges it with the task's reward and normaliser.
 Writes results.json (n, em, f1, cover_em, searches per question, ...) and
 predictions.jsonl, which `jaxsearch score` reads.
 """
@@ -25,9 +25,9 @@ examples:
         "--questions",
         default="",
         metavar="FILE",
-        help="file of questions: FlashRAG's JSONL (.gz too), ReSearch's or Search-R1's "
-        "parquet, or the JSON of HotpotQA, 2WikiMultihopQA or MuSiQue (default: the "
-        "run's held-out questions)",
+        help="file of questions: FlashRAG's JSONL (may be .gz), ReSearch's or "
+        "Search-R1's parquet, or the JSON of HotpotQA, 2WikiMultihopQA or MuSiQue "
+        "(default: the run's held-out questions)",
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"
@@ -37,7 +37,7 @@ examples:
         type=int,
         default=0,
         metavar="N",
-        help="evaluate the first N questions (default: 0, all of them)",
+        help="evaluate only the first N questions (default: 0, all of them)",
     )
     parser.add_argument(
         "--temperature",

@@ -1,4 +1,4 @@
-"""`jaxsearch export`: a run's policy as a Hugging Face folder."""
+"""`jaxsearch export`: writes a run's policy as a Hugging Face folder."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ from jaxsearch.commands.command import Command
 
 _DESCRIPTION = """\
 Writes the newest policy of a run as a Hugging Face folder (safetensors, config.json,
-tokenizer) that transformers, vLLM and SGLang load. LoRA updates are merged into the
-weights, unless --adapter asks for them alone.
+tokenizer) that transformers, vLLM and SGLang can load. LoRA updates are merged into the
+weights; with --adapter, only the adapter is written.
 """
 
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapter",
         action="store_true",
-        help="write only what LoRA has trained, as a PEFT adapter folder",
+        help="write only the LoRA adapter, as a PEFT folder",
     )
     parser.add_argument(
         "--dtype",

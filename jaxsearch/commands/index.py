@@ -1,4 +1,4 @@
-"""`jaxsearch index`: builds an index, searches it, checks it."""
+"""`jaxsearch index`: builds, searches or checks an index."""
 
 import argparse
 import re
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from jaxsearch.search.encoder_options import Report
 
 _DESCRIPTION = """\
-Builds the index of a corpus, searches it, or measures its recall and latency.
+Builds the index of a corpus, searches an index, or measures its recall and latency.
 """
 _ACTIONS = {
-    "build": "build an index of a corpus (ScaNN; exact where ScaNN does not exist)",
+    "build": "build an index of a corpus (ScaNN, or exact if ScaNN is unavailable)",
     "search": "print the passages that an index finds for a query",
-    "check": "measure the recall against exact search, and the latency",
+    "check": "measure recall compared with exact search, and latency",
 }
 
 
@@ -44,7 +44,7 @@ examples:
         sub.add_argument(
             "--encoder",
             metavar="MODULE:NAME",
-            help="encoder of your own, if the index was built with it",
+            help="the custom encoder that the index was built with, if any",
         )
         if action == "search":
             sub.add_argument("query", metavar="QUERY", help="the query, in quotes")
@@ -56,7 +56,7 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help='passages: JSONL of {"id", "contents"} or {"id", "title", "text"}, or '
-        "R1-Searcher's TSV; .gz too",
+        "R1-Searcher's TSV; may be .gz",
     )
     build.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"
@@ -64,31 +64,32 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--encoder",
         default="tfidf",
-        help="tfidf; or a folder or Hub id of a BERT encoder with safetensors (E5, "
-        "BGE, GTE, MiniLM); or the encoder/ folder of an index; or package.module:NAME "
-        "of an encoder of your own (default: tfidf)",
+        help="tfidf, the folder or Hub id of a BERT encoder with safetensors (E5, BGE, "
+        "GTE, MiniLM), the encoder/ folder of an index, or package.module:NAME of a "
+        "custom encoder (default: tfidf)",
     )
     build.add_argument(
         "--dims", type=int, metavar="N", help="width of TF-IDF vectors (default: 1024)"
     )
     neural = build.add_argument_group(
         "settings of a BERT encoder",
-        "The model's own sentence-transformers files say how its vectors are made; "
-        "these replace what they say.",
+        "They override the settings in the model's sentence-transformers files.",
     )
-    neural.add_argument("--pooling", help="how tokens become a vector: mean or cls")
+    neural.add_argument("--pooling", help="pooling of token vectors: mean or cls")
     neural.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,
-        help="whether vectors are scaled to length 1",
+        help="scale vectors to length 1",
     )
     neural.add_argument(
-        "--query-prefix", metavar="TEXT", help="before each query, as 'query: ' for E5"
+        "--query-prefix",
+        metavar="TEXT",
+        help="text before each query, such as 'query: ' for E5",
     )
     neural.add_argument(
         "--passage-prefix",
         metavar="TEXT",
-        help="before each passage, as 'passage: ' for E5",
+        help="text before each passage, such as 'passage: ' for E5",
     )
     neural.add_argument(
         "--dtype", help="dtype of activations: float32 (default) or bfloat16"
@@ -101,8 +102,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     encoder = _given(args.encoder) if args.encoder else None
     if isinstance(encoder, str):
         raise ValueError(
-            f"--encoder {encoder}: expected package.module:NAME of the encoder that "
-            "the index was built with; any other encoder is in the index"
+            f"--encoder {encoder}: expected package.module:NAME of the custom encoder "
+            "that the index was built with; leave it out for any other index, which "
+            "contains its encoder"
         )
     if args.action == "search":
         return search_once(args.folder, args.query, args.k, encoder)
@@ -151,7 +153,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reporter(progress: Any) -> "Report":
-    """Shows an encoder's progress, on a bar of its own from its first report on."""
+    """Shows an encoder's progress on a second bar, which its first report adds."""
     tasks: list[Any] = []
 
     def report(num_done: int, num_passages: int) -> None:
@@ -168,7 +170,7 @@ def search_once(
     k: int = 5,
     encoder: "Encoder | EncoderFactory | None" = None,
 ) -> dict[str, Any]:
-    """The hits of one query, as the command prints them."""
+    """The hits of one query, in the form that the command prints."""
     from jaxsearch.search.indexes import load_index
 
     [hits] = load_index(folder, encoder=encoder).search([query], k)

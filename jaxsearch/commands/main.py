@@ -1,4 +1,4 @@
-"""The `jaxsearch` command: dispatches to a subcommand, turns errors into statuses."""
+"""The `jaxsearch` command: runs a subcommand and turns errors into exit statuses."""
 
 import argparse
 import json
@@ -41,11 +41,11 @@ COMMANDS: dict[str, Command] = {
 _EPILOG = """\
 first steps:
   jaxsearch train configs/quickstart.py         a tiny policy learns to search
-  jaxsearch report runs/quickstart              its curves and trajectories as a page
+  jaxsearch report runs/quickstart              its curves and rollouts as a web page
   jaxsearch ask --model runs/quickstart "Who directed the film Bakfel?"
 
 `jaxsearch COMMAND --help` explains a command. Exit status: 0 done; 1 failed; 2 bad
-usage or input, with one line that says what to do; 130 interrupted.
+usage or input, with one line that explains what to change; 130 interrupted.
 """
 
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
     """
-    # Without this transformers prints at every start that it has no PyTorch.
+    # Otherwise transformers prints at every start that PyTorch is not installed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="print it and exit")
+    parser.add_argument(
+        "--version", action="store_true", help="print the version and exit"
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         sub = subparsers.add_parser(
@@ -99,14 +101,14 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=HelpFormatter,
         )
         command.add_arguments(sub)
-        # Commands with actions of their own take it after the action.
+        # Commands with actions take --json after the action.
         if name not in ("index", "bench"):
             add_json_argument(sub)
     return parser
 
 
 def _status(args: argparse.Namespace) -> int:
-    """Carries out the command, prints its results, and returns its exit status."""
+    """Runs the command, prints its results, and returns its exit status."""
     command = COMMANDS[args.command]
     try:
         result = command.run(args)
@@ -137,10 +139,10 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether the error's text is for the user.
+    """Whether an error is shown to the user as one line.
 
-    It is if this package raised it. The same types from inside a library are defects
-    and keep their traceback, except for files that are missing or not readable.
+    True if this package raised it, or if a file is missing or not readable. Other
+    errors from inside a library are defects and keep their traceback.
     """
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return True

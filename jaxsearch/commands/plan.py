@@ -1,4 +1,4 @@
-"""`jaxsearch plan`: whether a run fits a machine, and what it costs there."""
+"""`jaxsearch plan`: memory and cost of a run's steps on a given machine."""
 
 import argparse
 import os
@@ -7,9 +7,9 @@ from typing import Any
 from jaxsearch.commands.command import Command, add_json_argument, with_late_options
 
 _DESCRIPTION = """\
-Computes, for the last RL stage of a config, the memory per device, whether it fits,
-the FLOPs, the collectives and a lower bound on the time of a step. The model's weights
-are not needed: its config.json is enough.
+Computes the memory per device, whether it fits, and the FLOPs, collectives and a lower
+bound on the time of a step, for the last RL stage of a config. The model's weights are
+not needed; its config.json is enough.
 """
 
 
@@ -17,13 +17,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--topology",
         metavar="NAME",
-        help="machine to plan for: v5e:4x4, v5p:4x4x4 or v6e:8x8 compile for TPUs that "
-        "are not here, h200:8 computes for GPUs (default: the devices of this machine)",
+        help="machine to plan for: v5e:4x4, v5p:4x4x4 and v6e:8x8 compile for TPUs "
+        "(none is needed here), h200:8 computes for GPUs (default: the devices of this "
+        "machine)",
     )
     parser.add_argument(
         "--no-compile",
         action="store_true",
-        help="compute without compiling any program: less exact, done in seconds",
+        help="estimate without compiling, which is less exact but takes only seconds",
     )
 
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     add_json_argument(options)
     args = with_late_options(args, options)
     if args.topology:
-        # Compiling for other devices needs none here, and must not occupy them.
+        # Compiling for other devices needs no local ones and must not occupy them.
         os.environ["JAX_PLATFORMS"] = "cpu"
     from jaxsearch.plan.plan import plan
     from jaxsearch.plan.text import as_text
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    summary="whether a run fits a machine, and what a step costs there",
+    summary="check whether a run fits a machine, and the cost of a step",
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,

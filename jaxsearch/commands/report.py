@@ -1,4 +1,4 @@
-"""`jaxsearch report`: a run as one HTML page."""
+"""`jaxsearch report`: writes an HTML report of a run."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ from jaxsearch.commands.command import Command
 
 _DESCRIPTION = """\
 Writes RUN/report.html: curves, evaluations, alarms and trajectories of a run, in one
-file that needs no network. `jaxsearch train` writes it at the end of a run; this
-command writes it again, also while the run goes on.
+self-contained file. `jaxsearch train` writes it at the end of a run; this command
+writes it at any time, also during the run.
 """
 
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    summary="write a run as one HTML page",
+    summary="write an HTML report of a run",
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,

@@ -10,13 +10,13 @@ Judges each line of a JSONL file and prints the means: n, mean_reward, em, f1, c
 
 A line has golden_answers and one of
   response    the text after the prompt, with "ended": true or false
-  segments    [{"text", "is_policy"}], of which only the policy's own are judged
-  prediction  an answer, for em, f1 and cover_em alone
+  segments    [{"text", "is_policy"}]; only the policy's segments are judged
+  prediction  an answer, for em, f1 and cover_em only
 """
 _TASKS = """\
 tasks (prompt format, reward and normaliser of one system):
-  research                   ReSearch, as its code
-  research_paper             ReSearch, equation 2 of the paper
+  research                   ReSearch, as in its code
+  research_paper             ReSearch, equation 2 of its paper
   r1_searcher_stage1         R1-Searcher, the paper's first stage
   r1_searcher_stage2         R1-Searcher, the paper's second stage
   r1_searcher_qwen           R1-Searcher's code for Qwen
@@ -24,10 +24,10 @@ tasks (prompt format, reward and normaliser of one system):
   r1_searcher_llama_stage2   R1-Searcher's code for Llama, second stage
   search_r1                  Search-R1
   search_r1_format           Search-R1 with its format reward
-  quickstart                 ReSearch's reward on the quickstart's prompts
+  quickstart                 ReSearch's reward with the quickstart's prompts
   quickstart_r1_searcher_stage1, quickstart_r1_searcher_stage2
-                             R1-Searcher's two stages on the quickstart's prompts
-  package.module:NAME        a Task of your own in an importable module
+                             R1-Searcher's two stages with the quickstart's prompts
+  package.module:NAME        a custom Task in an importable module
   auto                       the task that each line names
 """
 
@@ -39,14 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         required=True,
         metavar="NAME",
-        help="task to judge by, see below; lines that name another one are skipped",
+        help="task that judges, see below; lines that name another one are skipped",
     )
     parser.add_argument(
         "--out",
         metavar="FILE",
         help="write each line with its reward and metrics; the file must not exist",
     )
-    parser.add_argument("file", metavar="FILE.jsonl", help="lines to judge, .gz too")
+    parser.add_argument(
+        "file", metavar="FILE.jsonl", help="file of lines to judge; may be .gz"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

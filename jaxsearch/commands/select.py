@@ -1,4 +1,4 @@
-"""`jaxsearch select`: chooses training questions by how hard they are for a policy."""
+"""`jaxsearch select`: selects training questions by their difficulty for a policy."""
 
 import argparse
 from pathlib import Path
@@ -7,23 +7,24 @@ from typing import Any
 from jaxsearch.commands.command import Command, add_model_argument
 
 _DESCRIPTION = """\
-Rolls out every training question of a config until the policy is right, at most K
-times, as the config's last RL stage would (same temperature, task, index and budgets).
-Keeps the questions that are neither too easy nor too hard: groups whose answers are
-all right or all wrong teach nothing.
+Rolls out every training question of a config until the policy answers it correctly, at
+most K times, with the settings of the config's last RL stage (temperature, task, index
+and budgets). Keeps the questions that are neither too easy nor too hard, because a
+group whose answers are all right or all wrong gives no learning signal.
 
-Writes into --out:
-  tries.jsonl     per question: the try that was right first (null: none), searches
+Writes to --out:
+  tries.jsonl     for each question: the first try that was right (null if none was),
+                  and the number of searches
   selected.jsonl  the questions that are kept, for --data.questions
-  counts.json     how many questions took how many tries, and how many are kept
-  calls.jsonl     the rollouts; the same command resumes from here after a stop
+  counts.json     number of questions by number of tries, and number that are kept
+  calls.jsonl     the rollouts; after an interruption, the same command resumes here
 
-Start without bounds: all questions are kept, and counts.json shows where to cut.
-Run the same command with bounds and the same folder: nothing is rolled out again.
+Start without bounds: all questions are kept, and counts.json helps to choose bounds.
+Then run the same command with bounds and the same folder; no rollout is repeated.
 R1-Searcher (arXiv:2503.05592) calls a question easy below 10 rollouts, medium from 10
 to 20, and difficult above that. With --tries 20, its medium questions are --min-tries
 10 --max-tries 20 and its difficult ones --min-tries 21. By default an answer is right
-if it has all words of a golden answer, which is what R1-Searcher's tables count.
+if it contains all words of a golden answer, the criterion of R1-Searcher's tables.
 """
 
 
@@ -39,7 +40,7 @@ example:
   jaxsearch train configs/quickstart.py --data.questions chosen/selected.jsonl \\
     --out runs/chosen
 """
-    # A field of the config must not be taken for an abbreviated option.
+    # A config field must not be parsed as an abbreviated option.
     parser.allow_abbrev = False
     parser.add_argument(
         "config",
@@ -53,7 +54,7 @@ example:
         type=int,
         required=True,
         metavar="K",
-        help="most rollouts per question",
+        help="maximum number of rollouts per question",
     )
     parser.add_argument(
         "--out",
@@ -79,8 +80,8 @@ example:
         "--right",
         default="cover_em",
         metavar="METRIC",
-        help="metric that decides, by the task's normaliser: cover_em (all words of a "
-        "golden answer, in any order), em or f1 (default: cover_em)",
+        help="metric that decides, with the task's normaliser: cover_em (all words of "
+        "a golden answer, in any order), em or f1 (default: cover_em)",
     )
     parser.add_argument(
         "--at-least",
@@ -94,7 +95,7 @@ example:
         type=int,
         default=0,
         metavar="N",
-        help="take the first N questions (default: 0, all of them)",
+        help="take only the first N questions (default: 0, all of them)",
     )
 
 
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    summary="choose training questions by how many tries a policy takes",
+    summary="select training questions by the tries that a policy needs",
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,

@@ -6,12 +6,12 @@ from typing import Any
 from jaxsearch.commands.command import Command, add_json_argument, with_late_options
 
 _DESCRIPTION = """\
-Runs all stages of a config, or resumes from the run's newest checkpoint. The run's
-folder is runs/<name of the config file>, or the one that --out names; it holds the
-metrics, checkpoints, rollouts and a report.
+Runs all stages of a config, or resumes from the run's newest checkpoint. Metrics,
+checkpoints, rollouts and a report are written to the run's folder, which is --out or
+runs/<name of the config file>.
 
-Every field of the config can be overridden: `jaxsearch train CONFIG.py --help` lists
-them. A field that holds a function or an object takes a short name or
+Every field of the config can be overridden; `jaxsearch train CONFIG.py --help` lists
+them. Fields that hold a function or an object take a short name or
 package.module:NAME.
 """
 

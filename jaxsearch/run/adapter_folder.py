@@ -1,4 +1,4 @@
-"""Adapters in the format of Hugging Face's PEFT, which vLLM and SGLang read too."""
+"""Adapters in the format of Hugging Face PEFT, which vLLM and SGLang also read."""
 
 import json
 from collections.abc import Iterator
@@ -35,24 +35,24 @@ def export_adapter(
       params: its parameters.
       folder: folder to write; it must be empty or not exist.
       base: the model that the adapter belongs to: a folder or a Hub id.
-      dtype: of the adapter's weights.
+      dtype: dtype of the adapter's weights.
 
     Raises:
-      ValueError: if the policy has no adapters or no base that others could load, or
-        if the folder is not empty.
+      ValueError: if the policy has no adapters, its base model has random weights, or
+        the folder is not empty.
     """
     from safetensors.flax import save_file
 
     lora = transformer.lora
     if not lora.rank:
         raise ValueError(
-            "this run has trained all weights (model.lora.rank is 0) and has no "
-            "adapter; export it without --adapter"
+            "this run trained all weights (model.lora.rank is 0) and has no adapter; "
+            "export it without --adapter"
         )
     if not base:
         raise ValueError(
-            "this run's adapters belong to random weights, which no other program "
-            "has; export it merged, without --adapter"
+            "this run's adapters belong to random weights, which other programs "
+            "cannot load; export merged weights, without --adapter"
         )
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; export writes a new folder")

@@ -1,4 +1,4 @@
-"""A run, put together from its config."""
+"""A run built from its config."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ class Run:
 
     Attributes:
       config: the config of the run.
-      inputs: what was read from files.
+      inputs: questions, passages and tokenizer, read from files.
       transformer: the network in training, without parameters.
       mesh: the mesh of training.
     """
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """The task that held-out questions are judged by."""
+        """The task that judges held-out questions."""
         return self.config.task
 
     def initial_params(self) -> Params:
@@ -67,7 +67,7 @@ class Run:
             init_adapters = self.transformer.init_adapters
             params |= jax.jit(init_adapters, out_shardings=missing)(key)
         else:
-            # Sharded from the start: it may be too large for one device.
+            # Created with its sharding, because it may be too large for one device.
             params = jax.jit(self.transformer.init, out_shardings=self.param_shardings)(
                 key
             )
@@ -90,7 +90,7 @@ class Run:
 
     @functools.cached_property
     def rollout_transformer(self) -> Transformer:
-        """The network as it runs on each replica."""
+        """The network in the form that runs on each replica."""
         return on_replica(self.transformer, self.replicas[0])
 
     @functools.cached_property
@@ -133,7 +133,7 @@ class Run:
         temperature: float,
         frozen: Params,
     ) -> Updater:
-        """The update of a stage; its schedule spans the stage's configured steps."""
+        """The update of a stage; its schedule covers the stage's configured steps."""
         return make_updater(
             self.transformer, self.mesh, stage, objective, temperature, frozen
         )
@@ -153,10 +153,10 @@ class Run:
 
 
 def open_run(config: RunConfig) -> Run:
-    """Reads and checks everything that a run needs; writes nothing.
+    """Reads and checks all inputs of a run, without writing anything.
 
     Raises:
-      ValueError: in one line, for the first thing that does not fit.
+      ValueError: for the first invalid input, with a one-line message.
     """
     check_signatures(config)
     inputs = load_inputs(config)
@@ -168,7 +168,7 @@ def open_run(config: RunConfig) -> Run:
         transformer=make_transformer(config.model, architecture, mesh),
         mesh=mesh,
     )
-    # All raise for what does not fit, before anything is computed or written.
+    # Evaluated now so that errors are raised before anything is computed or written.
     _ = run.param_shardings, run.weight_sync, run.environments
     if config.retrieval.index and not Path(config.retrieval.index).is_dir():
         raise ValueError(f"index folder {config.retrieval.index} does not exist")

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that decides how a run continues, and nothing else."""
+"""Checkpoints: the state that a run needs to resume."""
 
 import dataclasses
 from pathlib import Path
@@ -50,7 +50,7 @@ class Checkpoints:
         self._writing = None
 
     def save(self, progress: Progress, state: TrainState) -> None:
-        """Saves the state as that of `progress.step`."""
+        """Saves the state as the checkpoint of `progress.step`."""
         self.wait()
         if jax.default_backend() == "cpu":
             # On a CPU the writer would read the buffers that the next update
@@ -107,17 +107,17 @@ class Checkpoints:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"checkpoint {self._checkpointer.directory}/{step} cannot be read: "
-                f"{reason}; remove it to resume from the one before"
+                f"{reason}; remove it to resume from the previous one"
             ) from error
 
     def wait(self) -> None:
-        """Waits until nothing is being written."""
+        """Waits until the last checkpoint is written."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def close(self) -> None:
-        """Waits for the writer and closes it."""
+        """Waits for the checkpoint being written, then closes the writer."""
         self.wait()
         self._checkpointer.close()
 

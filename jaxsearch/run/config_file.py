@@ -1,4 +1,4 @@
-"""A config as a Python file."""
+"""Reading a config from a Python file."""
 
 import dataclasses
 import difflib
@@ -15,7 +15,7 @@ def read_config(path: str) -> RunConfig:
     """The `config` of a Python file, with the run folder filled in.
 
     Raises:
-      ValueError: if there is no such file, it fails, or it defines no RunConfig.
+      ValueError: if the file does not exist, raises, or defines no RunConfig.
     """
     file = Path(path)
     if not file.is_file():
@@ -50,7 +50,7 @@ def read_config(path: str) -> RunConfig:
 
 
 def _renamed(error: Exception) -> str:
-    """A hint for a keyword, an attribute or a module that has another name now."""
+    """A hint about a keyword, attribute or module that was renamed; "" if none was."""
     text = str(error)
     old = new = ""
     if isinstance(error, TypeError) and "unexpected keyword argument" in text:

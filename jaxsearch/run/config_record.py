@@ -1,4 +1,4 @@
-"""A config as JSON: written to a run's folder, compared, restored."""
+"""Configs as JSON: recorded in a run's folder, compared and restored."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.run import config_values
 from jaxsearch.run.old_names import with_new_names
 
-# Guards that change what a run learns; the others only raise alarms.
+# Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 
 
 def resolved(config: Any) -> Any:
     """A config, a section of one or a list of stages as JSON values.
 
-    See `config_values.recorded` for how functions and objects are written.
+    `config_values.recorded` describes how functions and objects are written.
     """
     if isinstance(config, tuple | list):
         return [resolved(item) for item in config]
@@ -23,13 +23,13 @@ def resolved(config: Any) -> Any:
 
 
 def restored(fields: dict[str, Any]) -> RunConfig:
-    """The config that `resolved` made these JSON values of.
+    """The inverse of `resolved`: a config from its JSON values.
 
     Field names and function names of earlier versions are translated.
 
     Raises:
-      ValueError: for a function that cannot be imported (it must not be defined in a
-        config file) or a field that this version does not have.
+      ValueError: for a function that cannot be imported (for example because it is
+        defined in a config file) or a field that this version does not have.
     """
     try:
         return config_values.restored(with_new_names(fields), RunConfig)
@@ -43,17 +43,17 @@ def check_restorable(config: RunConfig) -> None:
     """Checks that a run's folder can record every value of the config.
 
     Raises:
-      ValueError: for a value that could not be restored.
+      ValueError: for a value that could not be restored from the folder.
     """
     restored(resolved(config))
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The part of a config that decides what a run learns.
+    """The fields of a config that affect training, which a resumed run must not change.
 
-    It leaves out `steps`, `out` and logging; the patience with the retriever, so that
-    a run that it failed may go on with more; the settings of LoRA where it is off; and
-    the guards that only raise alarms.
+    Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
+    that a run that failed because of them can resume with larger values; the settings
+    of LoRA if it is off; and the guards that only raise alarms.
     """
     fields = resolved(config)
     for name in ("attempts", "timeout_s"):
@@ -65,7 +65,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def difference(first: Any, second: Any, path: str = "") -> str:
-    """The first place where two resolved configs differ, in words; "" if none."""
+    """Describes the first difference between two resolved configs; "" if none."""
     if isinstance(first, dict) and isinstance(second, dict):
         pairs = [(f"{path}.{key}".strip("."), key) for key in first | second]
         parts = (difference(first.get(k), second.get(k), where) for where, k in pairs)

@@ -1,4 +1,4 @@
-"""Config values that are functions or objects: their names, as text and in JSON."""
+"""Names of config values that are functions or objects, as text and in JSON."""
 
 import collections.abc
 import dataclasses
@@ -23,7 +23,7 @@ from jaxsearch.search.index import Retriever
 
 
 def _public_functions(*modules: types.ModuleType) -> dict[str, Any]:
-    """The functions that these modules define themselves, by name."""
+    """The public functions defined in these modules, by name; not the imported ones."""
     return {
         name: value
         for module in modules
@@ -35,8 +35,9 @@ def _public_functions(*modules: types.ModuleType) -> dict[str, Any]:
     }
 
 
-# Type of a config field -> its values that have a short name. A type listed here is
-# one value on the command line and in config.json, even if it is a dataclass.
+# Type of a config field -> its values that have a short name. A value of a type listed
+# here is written as one name in config.json and on the command line, even if the type
+# is a dataclass.
 SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
     collections.abc.Callable: _public_functions(advantages, aggregation, losses),
     Task: TASKS,
@@ -58,7 +59,7 @@ def value_kind(hint: Any) -> Any:
 
 
 def value_text(value: Any, kind: Any) -> str:
-    """A value of the config in words: its short name, or `module:qualname`."""
+    """A config value as text: its short name, or `module:qualname`."""
     if name := short_name(value, kind):
         return name
     if isinstance(value, functools.partial):
@@ -71,8 +72,8 @@ def value_named(text: str, kind: Any) -> Any:
     """The value with a short name of this kind, or at `module:qualname`.
 
     Raises:
-      ValueError: if there is no such name, it cannot be imported, or it is no value
-        of this kind.
+      ValueError: if the name is unknown, cannot be imported, or has a value of another
+        kind.
     """
     names = SHORT_NAMES.get(kind, {})
     if text in names:
@@ -104,8 +105,8 @@ def imported(name: str) -> Any:
     except Exception as error:  # a user's module may raise anything
         raise ValueError(
             f"{name} of a config cannot be imported ({type(error).__name__}: {error}); "
-            "the objects and functions of a config must live in an importable module, "
-            "so that a run's folder can name them"
+            "functions and objects of a config must be defined in an importable "
+            "module, so that they can be recorded by name in the run's folder"
         ) from error
 
 
@@ -116,9 +117,9 @@ def short_name(value: Any, kind: Any) -> str:
 
 
 def constant_name(value: Any) -> str:
-    """`module:NAME` of a constant that is this very object; "" if there is none.
+    """`module:NAME` of the constant that is identical to `value`; "" if there is none.
 
-    The module of the value's class comes first, then the others by name.
+    The module of the value's class is searched first, then the others by name.
     """
     home = type(value).__module__
     for module_name in sorted(sys.modules, key=lambda name: (name != home, name)):
@@ -135,8 +136,8 @@ def recorded(value: Any, hint: Any = Any) -> Any:
     """A value as JSON; `restored` with the same type hint is the inverse.
 
     Functions become `module:qualname`, a `functools.partial` becomes {"function",
-    "keywords"}, an instance of a dataclass {"object": "module:Class", "fields"}. A
-    dataclass that is the declared type itself is an object of its fields.
+    "keywords"}, an instance of a dataclass {"object": "module:Class", "fields"}. If
+    the class is the declared type, only the fields are written.
 
     Raises:
       ValueError: for a partial with positional arguments, or an object that is
@@ -169,8 +170,8 @@ def recorded(value: Any, hint: Any = Any) -> Any:
 def _recorded_partial(value: functools.partial) -> dict[str, Any]:
     if value.args:
         raise ValueError(
-            f"a partial of a config takes keywords alone, got {value.args!r} for "
-            f"{value.func.__qualname__}"
+            "a functools.partial in a config may have keyword arguments only, got "
+            f"{value.args!r} for {value.func.__qualname__}"
         )
     function = _qualified(value.func) or recorded(value.func)
     return {"function": function, "keywords": recorded(value.keywords)}
@@ -191,7 +192,7 @@ def _recorded_dataclass(value: Any, hint: Any) -> dict[str, Any]:
 
 
 def restored(record: Any, hint: Any = Any) -> Any:
-    """The value that `recorded` made this JSON of.
+    """The inverse of `recorded`: a value from its JSON.
 
     Raises:
       ValueError: for a value that cannot be imported.
@@ -236,7 +237,7 @@ def _qualified(value: Any) -> str:
 
 
 def _options(hint: Any) -> list[Any]:
-    """The members of a union without None; a type that is no union alone."""
+    """The members of a union without None; `[hint]` if it is not a union."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [arg for arg in typing.get_args(hint) if arg is not types.NoneType]
     return [hint]

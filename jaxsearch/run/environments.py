@@ -1,4 +1,4 @@
-"""The environments of a run: for training, for evaluation, and without passages."""
+"""The environments of a run: for training, for evaluation, and with an empty index."""
 
 import functools
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from jaxsearch.search.index import Retriever
 
 
 class Environments:
-    """Makes the config's environment, once for each use.
+    """Makes the config's environments for training and evaluation.
 
     Raises:
-      ValueError: if the config's function makes something else, or the budget of an
-        observation is too small for it.
+      ValueError: if the config's function returns something else, or the budget of
+        observations is too small for the environment.
     """
 
     def __init__(self, config: RunConfig, inputs: Inputs):
@@ -27,17 +27,17 @@ class Environments:
         self._inputs = inputs
         self._num_empty = 0
         self._encoders = NO_ENCODERS
-        # It opens no index, so it also serves to check the config's environment.
+        # Needs no index, so it also serves as an early check of the config's function.
         self.empty = self._made(self._open_empty)
 
     @functools.cached_property
     def training(self) -> TokenEnvironment:
-        """Answers the turns of training. Opens or builds the index."""
+        """Answers turns in training. Opens or builds the index on first use."""
         return self._made(lambda: self._retrievers[0])
 
     @functools.cached_property
     def heldout(self) -> TokenEnvironment:
-        """Answers turns about held-out questions. Opens or builds the index."""
+        """Answers turns about held-out questions. Opens or builds the index on first use."""
         return self._made(lambda: self._retrievers[1])
 
     def check_search(self) -> None:
@@ -57,17 +57,17 @@ class Environments:
 
     @property
     def has_search(self) -> bool:
-        """Whether the config's environment searches at all."""
+        """Whether the config's environment uses search."""
         return self._num_empty > 0
 
     @property
     def stop_tags(self) -> tuple[str, ...]:
-        """Strings that end a turn, of the protocol and of the tools."""
+        """Strings that end a turn, from the protocol and the tools."""
         return self.empty.stop_tags
 
     @property
     def num_retries(self) -> int:
-        """Repeated tries of training's searches so far, first tries not counted."""
+        """Retries of searches in training so far; first attempts are not counted."""
         return self._retrievers[0].num_retries if self.has_search else 0
 
     @functools.cached_property

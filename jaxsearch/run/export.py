@@ -20,14 +20,15 @@ def export_run(
     Args:
       folder: the run's folder.
       out: folder to write; it must be empty or not exist.
-      dtype: of the weights that are written.
-      only_adapter: write the LoRA updates alone instead of merged weights.
+      dtype: dtype of the written weights.
+      only_adapter: write only the LoRA adapter, not the merged weights.
 
     Returns:
       The number of parameters, their dtype and the names of the files.
 
     Raises:
-      ValueError: if `folder` is not a run's, has no adapter, or `out` is not empty.
+      ValueError: if `folder` is not a run's folder, the run has no adapter to export,
+        or `out` is not empty.
     """
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
@@ -59,11 +60,11 @@ def export(
     """Writes a Hugging Face folder: safetensors, config.json, tokenizer.
 
     Args:
-      policy: what to write.
+      policy: the policy to write.
       folder: folder to write; it must be empty or not exist.
-      max_positions: written where the policy's architecture does not name one.
-      dtype: of the weights that are written.
-      max_file_bytes: size limit of a file; several files come with an index.
+      max_positions: written to config.json if the architecture does not define it.
+      dtype: dtype of the written weights.
+      max_file_bytes: size limit per file; several files come with an index.
 
     Raises:
       ValueError: if the folder is not empty.

@@ -1,4 +1,4 @@
-"""A run's folder: its record, and the checks that it is the same run's."""
+"""A run's folder: its record, and checks that it belongs to the same run."""
 
 import dataclasses
 import json
@@ -16,10 +16,11 @@ _PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transform
 
 
 def check_identity(config: RunConfig) -> None:
-    """Refuses a folder that holds another run, or something that is not a run.
+    """Checks that the run's folder is new, or holds this run.
 
     Raises:
-      ValueError: with the first difference.
+      ValueError: if it holds another run (the error states the first difference) or
+        other files.
     """
     folder = Path(config.out)
     if not folder.exists():
@@ -29,27 +30,27 @@ def check_identity(config: RunConfig) -> None:
         if folder.is_dir() and not any(folder.iterdir()):
             return
         raise ValueError(
-            f"{folder} exists and is not a run's folder (no config.json); name another "
-            "with --out"
+            f"{folder} exists and is not a run's folder (no config.json); choose "
+            "another with --out"
         )
-    # Computed from the record: it may have names of an earlier version.
+    # Recomputed from the record, which may use names of an earlier version.
     there, here = identity(read_run_config(folder)), identity(config)
     if there != here:
         raise ValueError(
-            f"{folder} holds another run: {difference(there, here)}; name another "
+            f"{folder} holds another run: {difference(there, here)}; choose another "
             "folder with --out, or remove that one"
         )
 
 
 def check_frozen(folder: Path, frozen: str) -> None:
-    """Refuses weights other than those that a run's adapters were trained on.
+    """Checks that the frozen weights are those that the run's adapters were trained on.
 
     Args:
       folder: the run's folder.
       frozen: fingerprint of the weights under the adapters.
 
     Raises:
-      ValueError: if the folder's record has another fingerprint.
+      ValueError: if the folder records another fingerprint.
     """
     if not (folder / "config.json").is_file():
         return
@@ -57,9 +58,9 @@ def check_frozen(folder: Path, frozen: str) -> None:
     if there != frozen:
         raise ValueError(
             f"{folder} was trained on other frozen weights (fingerprint {there!r} "
-            f"there, {frozen!r} here): the model's folder has changed, or this version "
-            "of jax or kind of device draws others from the same seed; restore the old "
-            "weights, or name another folder with --out"
+            f"there, {frozen!r} here): the model's folder has changed, or this jax "
+            "version or device draws other random weights from the same seed; restore "
+            "the old weights, or choose another folder with --out"
         )
 
 
@@ -67,7 +68,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The `config.json` of a run's folder.
 
     Raises:
-      ValueError: if there is none, or it is damaged.
+      ValueError: if it is missing or damaged.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -82,10 +83,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_run_config(folder: Path) -> RunConfig:
-    """The config of a run, from its folder alone."""
+    """The config of a run, read from its folder."""
     record = read_record(folder)
     names = [field.name for field in dataclasses.fields(RunConfig)]
-    # Sections that an earlier version did not have get their defaults.
+    # Sections that an earlier version did not have keep their defaults.
     fields = {name: record[name] for name in names if name in record}
     return dataclasses.replace(restored(fields), out=str(folder))
 
@@ -114,7 +115,7 @@ def write_record(config: RunConfig, frozen: str) -> None:
 
 
 def _git_revision() -> str:
-    """The git revision of this package's checkout; "" outside of a checkout."""
+    """The git revision of this package's checkout; "" if it is not in one."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],

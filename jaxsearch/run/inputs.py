@@ -1,4 +1,4 @@
-"""The files that a run reads before it starts; checked before anything is written."""
+"""The inputs of a run, read and checked before anything is written."""
 
 import dataclasses
 import itertools
@@ -22,8 +22,8 @@ class Inputs:
       questions: questions of each RL stage, by the stage's name.
       heldout: held-out questions, limited by eval.limit.
       passages: passages to index; None if the config gives an index or a retriever.
-      heldout_passages: passages for held-out questions; empty if they search the same
-        index as training.
+      heldout_passages: passages for held-out questions; empty to use the same index as
+        training.
     """
 
     tokenizer: Tokenizer
@@ -38,8 +38,8 @@ def load_inputs(config: RunConfig) -> Inputs:
     """Reads questions, passages and tokenizer.
 
     Raises:
-      ValueError: in one line, for a file that is missing or malformed, a tokenizer that
-        is missing or has no end token, or a prompt that is over its budget.
+      ValueError: for a file that is missing or malformed, a tokenizer that is missing
+        or has no end token, or a prompt that exceeds its budget.
     """
     dataset = config.data.source(Path(config.out), config.seed)
     tokenizer = dataset.tokenizer
@@ -54,8 +54,8 @@ def load_inputs(config: RunConfig) -> Inputs:
         )
     if tokenizer is None:
         raise ValueError(
-            "this run needs a tokenizer: name its folder with --model.tokenizer "
-            "(or a whole model with --model.path)"
+            "this run needs a tokenizer: set --model.tokenizer to its folder "
+            "(or --model.path to a whole model)"
         )
     protocol = config.task.protocol
     if template is not None:
@@ -63,7 +63,7 @@ def load_inputs(config: RunConfig) -> Inputs:
         protocol = dataclasses.replace(protocol, template=template)
     heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     if config.data.heldout:
-        # Questions from a file are answered from the run's own corpus.
+        # Questions from a file are answered from the training corpus.
         heldout, heldout_passages = read_questions(config.data.heldout), []
     passages = dataset.passages
     if config.retrieval.corpus:
@@ -82,20 +82,20 @@ def load_inputs(config: RunConfig) -> Inputs:
 
 
 def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> None:
-    """Checks that RL has questions, and a search something to find.
+    """Checks that each RL stage has questions, and the search has passages.
 
     Raises:
-      ValueError: if one of them is missing.
+      ValueError: if either is missing.
     """
     for number, stage in enumerate(config.stages):
         if isinstance(stage, RLStage) and not inputs.questions[stage.name]:
             raise ValueError(
-                f"stage {stage.name!r} has no questions: name a file with "
-                f"--data.questions, or with --stages.{number}.questions for it alone"
+                f"stage {stage.name!r} has no questions: give a file with "
+                f"--data.questions, or with --stages.{number}.questions for this stage"
             )
     if has_search and inputs.questions and inputs.passages == []:
         raise ValueError(
-            "there is nothing to search: name passages with --retrieval.corpus, an "
+            "there is nothing to search: give passages with --retrieval.corpus, an "
             "index with --retrieval.index, or a retriever with --retrieval.retriever"
         )
 
@@ -103,7 +103,7 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
 def _questions(
     config: RunConfig, questions: list[Question]
 ) -> dict[str, list[Question]]:
-    """Questions of each RL stage: from data.questions, its own file, or as given."""
+    """Questions of each RL stage: from data.questions, its file, or `questions`."""
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     files = {stage.name: config.data.questions or stage.questions for stage in stages}
     read = {file: read_questions(file) for file in set(files.values()) if file}
@@ -113,7 +113,7 @@ def _questions(
 def _check_form(
     template: PromptTemplate, tokenizer: Tokenizer, model: ModelConfig
 ) -> None:
-    """Checks that a prompt template suits the tokenizer and the config.
+    """Checks that a prompt template matches the tokenizer and the config.
 
     Raises:
       ValueError: if it does not.
@@ -126,7 +126,7 @@ def _check_form(
     if tokenizer.has_chat_prompt != template.is_chat:
         raise ValueError(
             f"{model.prompt_template} is a prompt of form {template.form!r}, which "
-            "does not suit this run's own tokenizer; name one with --model.tokenizer"
+            "this run's tokenizer does not support; set another with --model.tokenizer"
         )
 
 
@@ -134,7 +134,7 @@ def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
     """Checks that every prompt fits its budget.
 
     Raises:
-      ValueError: naming the first question whose prompt is too long.
+      ValueError: for the first question whose prompt is too long.
     """
     sets = {id(questions): questions for questions in inputs.questions.values()}
     for question in itertools.chain(*sets.values(), inputs.heldout):
@@ -144,7 +144,7 @@ def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
         )
         if len(ids) > max_prompt_len:
             raise ValueError(
-                f"the prompt of question {question.id!r} has {len(ids)} tokens, the "
-                f"budget is {max_prompt_len}; raise --rollout.max-prompt-len or drop "
-                "the question"
+                f"the prompt of question {question.id!r} has {len(ids)} tokens, but "
+                f"the budget is {max_prompt_len}; raise --rollout.max-prompt-len or "
+                "remove the question"
             )

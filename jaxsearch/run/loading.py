@@ -1,4 +1,4 @@
-"""Loading a policy, from a run's folder or a Hugging Face folder, to use it."""
+"""Loading a policy from a run's folder or a Hugging Face folder."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
 from jaxsearch.search.encoder import needs_given
 
-# For a policy that comes without a run: ReSearch's row length, eight slots.
+# For a policy without a run: ReSearch's row length, eight slots.
 _BUDGETS = RolloutConfig(
     num_slots=8,
     max_len=8704,
@@ -39,7 +39,7 @@ _BUDGETS = RolloutConfig(
 
 
 def is_run(folder: str) -> bool:
-    """Whether the folder is one that `jaxsearch train` writes."""
+    """Whether the folder was written by `jaxsearch train`."""
     return (Path(folder) / "checkpoints").is_dir()
 
 
@@ -52,24 +52,24 @@ def load_run(
     limit: int = 0,
     prompt_template: str = "",
 ) -> tuple[Run, Params]:
-    """Loads a policy and what it needs to answer, on the devices of this machine.
+    """Loads a policy on the devices of this machine, with the inputs it needs.
 
-    A run comes with a task, held-out questions and an index; a Hugging Face model comes
-    with none and gets ReSearch's budgets.
+    A run has a task, held-out questions and an index; a Hugging Face model has none of
+    these and gets ReSearch's budgets.
 
     Args:
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
-      task: name of a task; "" for the run's own, or research.
+      task: name of a task; "" for the run's task, or research.
       questions: file of questions; "" for the run's held-out questions.
-      index: folder of an index; "" for the run's own.
+      index: folder of an index; "" for the run's index.
       limit: number of questions, from the first; 0 for all.
-      prompt_template: file with a prompt that replaces the task's; "" for the task's.
+      prompt_template: file with a prompt that replaces the task's; "" for none.
 
     Returns:
       The run, and its parameters in the layout of rollouts.
 
     Raises:
-      ValueError: for anything that is missing or does not fit.
+      ValueError: if an input is missing or invalid.
     """
     if is_run(model):
         config = read_run_config(Path(model))
@@ -105,8 +105,8 @@ def load_run(
 def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
     """The retrieval config with another index.
 
-    The index brings its own encoder, unless it was built with an encoder given by
-    value; then the value of the config is used.
+    An index includes its encoder, unless it was built with a custom one; then the
+    encoder of the config is used.
     """
     folder = Path(index) / "encoder"
     keeps_value = not isinstance(retrieval.encoder, str) and needs_given(folder)
@@ -120,13 +120,13 @@ def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
 
 
 def with_policy(config: RunConfig, model: str) -> RunConfig:
-    """The config with another policy: a run's, or a Hugging Face folder's or id's.
+    """The config with another policy, from a run or a Hugging Face folder or id.
 
-    Everything else (questions, task, index, budgets) stays as it is.
+    Questions, task, index and budgets stay the same.
 
     Raises:
       ValueError: for a folder that is neither, or a run whose tokenizer was made from
-        another dataset than the config's.
+        a different dataset than the config's.
     """
     if not is_run(model):
         _check_model_folder(model)
@@ -137,19 +137,19 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
     there = (theirs.data.source, theirs.seed)
     if of_dataset and there != (config.data.source, config.seed):
         raise ValueError(
-            f"{model} has a tokenizer made of its own dataset "
-            f"({theirs.data.source.__qualname__} of seed {theirs.seed}), and this "
-            f"config brings other ({config.data.source.__qualname__} of seed "
-            f"{config.seed}); use the run's config, and its --seed"
+            f"the tokenizer of {model} was made from the dataset "
+            f"{theirs.data.source.__qualname__} with seed {theirs.seed}, but this "
+            f"config uses {config.data.source.__qualname__} with seed {config.seed}; "
+            "use the run's config and --seed"
         )
     return dataclasses.replace(config, model=theirs.model)
 
 
 def policy_params(run: Run, model: str) -> Params:
-    """Parameters of the policy that `with_policy` has put into this run's config.
+    """Parameters of the policy that `with_policy` put into this run's config.
 
     Raises:
-      ValueError: for anything that is missing or does not fit.
+      ValueError: if they are missing or do not match the config.
     """
     if not is_run(model):
         return run.initial_params()
@@ -159,7 +159,7 @@ def policy_params(run: Run, model: str) -> Params:
 
 
 def open_anywhere(config: RunConfig) -> Run:
-    """Opens a run for use, but not for training, on any number of devices."""
+    """Opens a run for inference, on any number of devices."""
     num_devices, num_local = jax.device_count(), jax.local_device_count()
     tensor = config.rollout.tensor if num_local % config.rollout.tensor == 0 else 1
     replicas = config.rollout.replicas
@@ -185,8 +185,8 @@ def latest_params(run: Run) -> Params:
     """Parameters of the run's newest checkpoint, with the weights under its adapters.
 
     Raises:
-      ValueError: if there is no checkpoint, or the weights under the adapters are not
-        those that they were trained on.
+      ValueError: if there is no checkpoint, or the adapters were trained on other
+        weights.
     """
     lora = run.transformer.lora
     wanted = jax.tree.map(
@@ -210,10 +210,10 @@ def latest_params(run: Run) -> Params:
 
 
 def _check_model_folder(model: str) -> None:
-    """Checks a folder; a name that is not a folder may be a Hugging Face id.
+    """Checks that a folder has a model; any other name may be a Hugging Face id.
 
     Raises:
-      ValueError: for a folder without a model.
+      ValueError: if it has none.
     """
     if Path(model).exists() and not (Path(model) / "config.json").is_file():
         raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")

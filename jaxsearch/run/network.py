@@ -20,22 +20,22 @@ def run_architecture(model: ModelConfig, tokenizer: Tokenizer) -> Architecture:
     """The architecture of a config's network.
 
     Raises:
-      ValueError: for sizes that do not fit each other, or a tokenizer with more ids
-        than the model has embeddings.
+      ValueError: for inconsistent sizes, or a tokenizer with more ids than the model
+        has embeddings.
     """
     if model.path:
         architecture = read_architecture(model.path)
         if tokenizer.num_ids > architecture.vocab_size:
             raise ValueError(
-                f"the tokenizer has {tokenizer.num_ids} ids but model {model.path} "
-                f"only {architecture.vocab_size}; use the tokenizer of that model"
+                f"the tokenizer has {tokenizer.num_ids} ids, but model {model.path} "
+                f"has only {architecture.vocab_size}; use the tokenizer of that model"
             )
         return architecture
     return sized_architecture(model, padded_vocab(tokenizer))
 
 
 def sized_architecture(model: ModelConfig, vocab_size: int) -> Architecture:
-    """The architecture of a config without a model folder, by its sizes."""
+    """The architecture of a config without a model folder, from its sizes."""
     return Architecture(
         vocab_size=vocab_size,
         width=model.width,

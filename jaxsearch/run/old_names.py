@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# Dotted path of a config field -> its name now. `*` stands for any stage.
+# Old dotted path of a config field -> its new name. `*` stands for any stage.
 OLD_NAMES = {
     "model.is_rematerialised": "remat",
     "model.has_packed_rows": "pack_sequences",
@@ -12,7 +12,7 @@ OLD_NAMES = {
     "stages.*.updates_per_step": "minibatches_per_step",
 }
 
-# Functions that a run's folder may name -> where they are now.
+# Functions recorded in the folders of old runs -> their new locations.
 OLD_VALUES = {
     "jaxsearch.data.material:no_material": "jaxsearch.data.dataset:no_dataset",
     "jaxsearch.data.quickstart:material": "jaxsearch.data.quickstart:dataset",
@@ -25,7 +25,7 @@ OLD_VALUES = {
     ),
 }
 
-# Modules that a config file of an earlier version may import -> where they are now.
+# Modules imported by config files of earlier versions -> their new locations.
 OLD_MODULES = {
     "jaxsearch.data.material": "jaxsearch.data.dataset",
     "jaxsearch.guards": "jaxsearch.monitor.guards",
@@ -34,7 +34,7 @@ OLD_MODULES = {
 
 
 def new_path(path: str) -> str:
-    """Today's dotted path of a config field; the same if it was never renamed."""
+    """The current dotted path of a config field; unchanged if it was never renamed."""
     words = path.split(".")
     is_stage = words[0] == "stages" and len(words) > 1
     pattern = ".".join(["stages", "*", *words[2:]] if is_stage else words)
@@ -42,13 +42,13 @@ def new_path(path: str) -> str:
 
 
 def new_keyword(keyword: str) -> str:
-    """Today's name of a field that config files of earlier versions pass; or ""."""
+    """The current name of a field that was renamed; "" if it was not."""
     renamed = {old.split(".")[-1]: new for old, new in OLD_NAMES.items()}
     return renamed.get(keyword, "")
 
 
 def with_new_names(record: Any, path: str = "") -> Any:
-    """A recorded config with today's names of its fields."""
+    """A recorded config with the current names of its fields."""
     if isinstance(record, list):
         return [with_new_names(v, f"{path}.{i}") for i, v in enumerate(record)]
     if not isinstance(record, dict):

@@ -1,4 +1,4 @@
-"""`--field value` words that replace fields of a config."""
+"""Overrides of config fields on the command line, `--field value`."""
 
 import collections.abc
 import sys
@@ -17,16 +17,16 @@ from jaxsearch.run.old_names import new_path
 
 
 def overridden(config: RunConfig, overrides: list[str], prog: str) -> RunConfig:
-    """The config with `--field value` overrides; --help lists every field.
+    """The config with `--field value` overrides applied; --help lists every field.
 
     A field that holds a function or an object takes a short name or
-    `package.module:NAME`. Names of fields that were renamed still work, with a line on
-    standard error. Exits with status 2, naming near ones, for an unknown field or a
-    malformed value.
+    `package.module:NAME`. Old names of renamed fields still work and print a line on
+    standard error. An unknown field or a malformed value exits with status 2 and
+    suggests similar names.
 
     Args:
-      config: the config as its file has it.
-      overrides: words of the command line.
+      config: the config from its file.
+      overrides: arguments of the command line.
       prog: the command up to the overrides, for messages.
     """
     import tyro
@@ -34,7 +34,7 @@ def overridden(config: RunConfig, overrides: list[str], prog: str) -> RunConfig:
     return tyro.cli(
         RunConfig,
         prog=prog,
-        description="Fields of the config, with their present values as defaults.",
+        description="Fields of the config, with their current values as defaults.",
         default=config,
         args=[_with_new_name(word) for word in overrides],
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
@@ -43,7 +43,7 @@ def overridden(config: RunConfig, overrides: list[str], prog: str) -> RunConfig:
 
 
 def _with_new_name(word: str) -> str:
-    """An override with today's name of its field; any other word as it is."""
+    """An override with the current name of its field; other words are unchanged."""
     if not word.startswith("--"):
         return word
     option, equals, value = word.partition("=")
@@ -56,7 +56,7 @@ def _with_new_name(word: str) -> str:
 
 
 def _registry() -> Any:
-    """Tells tyro how to read and show fields that hold functions or objects."""
+    """The tyro rules that parse and print fields that hold functions or objects."""
     from tyro.constructors import (
         ConstructorRegistry,
         PrimitiveConstructorSpec,
@@ -78,7 +78,7 @@ def _registry() -> Any:
             nargs=1,
             metavar="|".join([*names, "MODULE:NAME"]),
             instance_from_str=lambda words: value_named(words[0], kind),
-            # Everything that a config holds here has been checked by its own class.
+            # The config classes have checked these values at construction.
             is_instance=lambda value: (
                 is_optional if value is None else not isinstance(value, str)
             ),
@@ -89,10 +89,10 @@ def _registry() -> Any:
 
 
 def _is_optional(info: Any, kind: Any) -> bool:
-    """Whether a field holds an object with short names, or None, which is one of them.
+    """Whether a field may be None and its type has a short name for None.
 
-    Tyro would read the alternatives of a union one by one, and a dataclass by its
-    fields.
+    Without this rule tyro would parse each alternative of the union separately, and a
+    dataclass field by field.
     """
     has_none = types.NoneType in typing.get_args(info.type)
     return has_none and None in SHORT_NAMES.get(kind, {}).values()

@@ -16,7 +16,7 @@ from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.monitor.console import byte_bar
 
-# For random weights, so that the rows of the embedding divide among the devices.
+# For random weights, so that the embedding's rows can be sharded evenly.
 _VOCAB_MULTIPLE = 16
 
 
@@ -30,7 +30,7 @@ class Policy:
 
 
 def padded_vocab(tokenizer: Tokenizer) -> int:
-    """Rows of a new embedding for this tokenizer."""
+    """Number of rows of a new embedding for this tokenizer."""
     return -(-tokenizer.num_ids // _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE
 
 
@@ -38,7 +38,7 @@ def read_architecture(folder: str) -> Architecture:
     """The architecture of a Hugging Face folder or Hub id.
 
     Raises:
-      ValueError: if there is no config.json, or it names no known architecture.
+      ValueError: if there is no config.json, or its architecture is not supported.
     """
     path = local_folder(folder, "model", WEIGHTS) / "config.json"
     if not path.is_file():
@@ -56,18 +56,17 @@ def read_params(
 ) -> Params:
     """Reads the parameters of a Hugging Face folder onto the devices.
 
-    Progress is shown on standard error, and so are tensors that the network has no use
-    for.
+    Progress and the names of unused tensors are printed on standard error.
 
     Args:
       folder: Hugging Face folder or Hub id.
       transformer: the network.
       shardings: the sharding of each parameter.
-      dtype: of the parameters.
+      dtype: dtype of the parameters.
 
     Raises:
-      ValueError: naming the file and the tensor that is missing, damaged or of another
-        shape than config.json says.
+      ValueError: for a tensor that is missing, damaged or has a shape that differs from
+        config.json; the error names the file and the tensor.
     """
     tensors = open_tensors(local_folder(folder, "model", WEIGHTS))
     architecture, shapes = transformer.architecture, transformer.shapes

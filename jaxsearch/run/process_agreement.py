@@ -1,4 +1,4 @@
-"""Checks that the processes of a run agree, before anything is computed."""
+"""Checks that the processes of a run have the same inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def check_agreement(config: RunConfig) -> None:
     """Checks that all processes have the same config.
 
     Raises:
-      ValueError: with the first difference.
+      ValueError: if they do not; the error states the first difference.
     """
     check_same(resolved(config), "config")
 
@@ -24,16 +24,16 @@ def check_same(here: Any, name: str) -> None:
 
     Args:
       here: the values of this process.
-      name: what to call them in the error.
+      name: name of the values in the error.
 
     Raises:
-      ValueError: with the first difference.
+      ValueError: if they differ; the error states the first difference.
     """
     for number, there in enumerate(processes.all_gather_objects(here)):
         if differs := difference(there, here):
             raise ValueError(
                 f"the processes disagree on the {name}: {differs} (there: process "
-                f"{number}, here: process {jax.process_index()}); start all of them "
+                f"{number}, here: process {jax.process_index()}); start all processes "
                 "with the same files and arguments"
             )
 
@@ -42,7 +42,7 @@ def questions_per_process(stage: RLStage) -> int:
     """Questions per step of this process.
 
     Raises:
-      ValueError: if the stage's questions do not divide among the processes.
+      ValueError: if the stage's questions cannot be split evenly over the processes.
     """
     return processes.shard_size(
         stage.questions_per_step, f"questions_per_step of stage {stage.name!r}"
@@ -58,6 +58,6 @@ def check_shared(folder: Path, step: int) -> None:
     steps = processes.all_gather_objects(step)
     if len(set(steps)) > 1:
         raise ValueError(
-            f"the processes see different checkpoints in {folder}: of steps {steps} "
+            f"the processes see different checkpoints in {folder}: steps {steps} "
             "(0: none); the folder must be on storage that all processes share"
         )

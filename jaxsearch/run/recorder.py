@@ -1,4 +1,4 @@
-"""The files that a run writes while it trains: metrics, rollouts, checkpoints."""
+"""The files that a run writes during training: metrics, rollouts, checkpoints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,17 +29,17 @@ Stage = SupervisedStage | RLStage
 
 
 class TrainingFailedError(RuntimeError):
-    """A run that cannot continue: gradients or log-probs stay non-finite."""
+    """A run that cannot continue: non-finite gradients or log-probs, or an alarm."""
 
 
 class Recorder:
-    """The run's step count, and the files of its folder that grow with it.
+    """Counts the steps of a run, and writes its metrics, rollouts and checkpoints.
 
-    Where the folder holds a checkpoint, files are cut back to its step.
+    If the folder holds a checkpoint, lines after its step are removed from the files.
 
     Attributes:
-      step: of the whole run, through all stages; the first one is 1.
-      restored: where the newest checkpoint stands; None for a new run.
+      step: last finished step of the run, counted from 1 over all stages.
+      restored: progress at the newest checkpoint; None for a new run.
     """
 
     def __init__(self, config: RunConfig):
@@ -56,7 +56,7 @@ class Recorder:
             self._writers = open_writers(config, restored_step=self.step)
 
     def close(self) -> None:
-        """Waits for what is still being written."""
+        """Waits for pending writes, and closes the files."""
         self._checkpoints.close()
         self._writers.close()
 
@@ -71,10 +71,10 @@ class Recorder:
         return self._checkpoints.restore(self.step, state), self.restored
 
     def stage_guards(self, stage: RLStage) -> StageGuards:
-        """The guards of a stage, with the metrics of the steps that it has done."""
+        """The guards of a stage, with the metrics of its steps so far."""
         path = self._folder / "metrics.jsonl"
         lines = []
-        # The primary process has cut the file back; others may still see later lines.
+        # The primary process has removed later lines; others may still see them.
         if processes.is_primary() and path.exists():
             lines = [ln for ln in read_metrics(path) if ln["stage"] == stage.name]
         return StageGuards(
@@ -89,7 +89,7 @@ class Recorder:
         advantages: Sequence[Advantage],
         guards: StageGuards,
     ) -> None:
-        """Writes the rollouts of the step that is about to end, if they are due."""
+        """Writes the rollouts of the current step, if they are due."""
         every = self._config.logging.rollouts_every
         if not every or not processes.is_primary():
             return
@@ -111,15 +111,15 @@ class Recorder:
         record: StepRecord,
         guards: StageGuards | None = None,
     ) -> None:
-        """Saves a checkpoint where one is due, and writes the step's line.
+        """Saves a checkpoint if one is due, and writes the step's metrics.
 
         Args:
-          progress: after this step.
-          guards: of an RL stage; their notices are printed.
+          progress: progress after this step.
+          guards: the guards of an RL stage, whose notices are printed.
 
         Raises:
-          TrainingFailedError: if an alarm is to stop the run, or too many updates in a
-            row were not finite.
+          TrainingFailedError: if an alarm stops the run, or too many consecutive
+            updates were not finite.
         """
         self.step = progress.step
         num_steps = self._config.num_steps(stage)
@@ -134,7 +134,7 @@ class Recorder:
 
 
 def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
-    """The writers of a run's metrics, as its config names them."""
+    """The writers of a run's metrics that its config selects."""
     folder = Path(config.out)
     steps = {stage.name: config.num_steps(stage) for stage in config.stages}
     writers: list[Any] = [ConsoleWriter(steps), JsonlWriter(folder / "metrics.jsonl")]
@@ -148,7 +148,7 @@ def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
 
 
 def _raise_on_alarm(guards: StageGuards) -> None:
-    """Prints the alarms that began with a step."""
+    """Prints the alarms that began with this step; raises if one stops the run."""
     if processes.is_primary():
         for notice in guards.notices.values():
             print(notice, flush=True)
@@ -163,6 +163,5 @@ def _check_finite(stage: Stage, step: int, num_skipped: int) -> None:
     raise TrainingFailedError(
         f"stage {stage.name!r}: the gradients of steps {first} to {step} were not "
         "finite, so nothing was learned from them; lower the learning rate, or look "
-        "at the rollouts of those steps (if every search has failed, see to the "
-        "retriever)"
+        "at the rollouts of those steps (if every search failed, check the retriever)"
     )

@@ -1,4 +1,4 @@
-"""The retrievers of a run: given by value, or indexes that are read or built."""
+"""The retrievers of a run: custom ones, or indexes that are loaded or built."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -69,10 +69,10 @@ def open_retrievers(
 ) -> Sequence[Retriever]:
     """The retriever for training and the one for held-out questions.
 
-    A retriever that the config gives by value serves both, and every process opens its
-    own. An index that is built here is kept in the run's folder, so that a run that
-    resumes searches the same one. The first process of each machine opens the indexes
-    and answers the others.
+    A custom retriever serves both, and every process opens a separate one. An index
+    that is built from passages is kept in the run's folder, so that a resumed run
+    searches the same one. The first process of each machine opens the indexes and
+    serves them to the others.
     """
     if config.retrieval.retriever is not None:
         retriever = _opened(config.retrieval.retriever)
@@ -82,7 +82,7 @@ def open_retrievers(
     indexes: Sequence[Retriever] = ()
     if processes.is_primary():
         indexes = _open_here(config, inputs, encoders)
-    # Machines that share the run's folder find the indexes that the first one built.
+    # Machines that share the run's folder load the indexes that the first one built.
     processes.wait_for_all("indexes of the first machine")
     if leader == jax.process_index() and not indexes:
         indexes = _open_here(config, inputs, encoders)
@@ -107,8 +107,8 @@ def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
     made = retriever()
     if not isinstance(made, Retriever):
         raise ValueError(
-            "retrieval.retriever must make an object with a method search(queries, k), "
-            f"got {made!r:.80}"
+            "retrieval.retriever must return an object with a method "
+            f"search(queries, k), got {made!r:.80}"
         )
     return made
 
@@ -146,7 +146,7 @@ def _index_of(
     retrieval: RetrievalConfig,
     given: Encoder | EncoderFactory | None,
 ) -> Retriever:
-    """The index of these passages: from the folder, or built and saved there."""
+    """The index of these passages, loaded from the folder or built and saved there."""
     from jaxsearch.search.indexes import build_index, load_index
     from jaxsearch.search.passages import corpus_fingerprint
 
@@ -173,5 +173,5 @@ def _index_of(
 
 
 def _given_encoder(retrieval: RetrievalConfig) -> Encoder | EncoderFactory | None:
-    """The encoder of a config that gives it by value, not by name."""
+    """The custom encoder of a config; None if the encoder is given by name."""
     return None if isinstance(retrieval.encoder, str) else retrieval.encoder

@@ -1,4 +1,4 @@
-"""The rollouts of a training step: sync weights, sample, free the memory."""
+"""The rollouts of a training step: syncs weights, samples, frees memory."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ class StageRollouts:
     """Rolls out a stage's questions with the newest parameters.
 
     Args:
-      number: of the stage, from 0; part of the rollouts' random keys.
-      frozen: the weights under adapters; {} where all parameters are trained.
+      number: index of the stage, part of the rollouts' random keys.
+      frozen: the weights under adapters; {} if all parameters are trained.
     """
 
     def __init__(self, run: Run, stage: RLStage, number: int, frozen: Params):
@@ -36,7 +36,7 @@ class StageRollouts:
         questions: Sequence[tuple[int, Question]],
         record: StepRecord,
     ) -> list[Trajectory]:
-        """This process's rollouts; records what those of all processes took."""
+        """The rollouts of this process; records the timings of all processes."""
         run, stage = self._run, self._stage
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
@@ -64,9 +64,9 @@ class StageRollouts:
 
     @contextlib.contextmanager
     def _synced(self, params: Params, record: StepRecord) -> Iterator[Params]:
-        """Parameters in the layout of rollouts, deleted afterwards.
+        """Context with parameters in the layout of rollouts, deleted on exit.
 
-        The slots' cache is freed too: the update needs the memory of both.
+        The slots' cache is also freed, because the update needs the memory of both.
         """
         run = self._run
         with record.time("time/publish"):
@@ -80,7 +80,7 @@ class StageRollouts:
 def _over_processes(
     seconds: dict[str, float], counts: dict[str, float]
 ) -> dict[str, float]:
-    """Seconds of the slowest process, for which the others wait; sums of counts."""
+    """Seconds of the slowest process, which the others wait for; sums of counts."""
     gathered = processes.all_gather_objects((seconds, counts))
     slowest = {key: max(s[key] for s, _ in gathered) for key in seconds}
     return slowest | {key: sum(c[key] for _, c in gathered) for key in counts}

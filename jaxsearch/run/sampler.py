@@ -29,8 +29,8 @@ def rollout_programs(
     """The device programs of a config's rollouts.
 
     Args:
-      config: its rollout settings and seed are used.
-      transformer: the network as it runs on a replica.
+      config: config with the rollout settings and the seed.
+      transformer: the network in the form that runs on a replica.
       end_ids: tokens that end a row.
     """
     rollout = config.rollout

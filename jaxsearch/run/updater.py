@@ -1,4 +1,4 @@
-"""The update of a stage, without its state."""
+"""The update function of a stage, without its state."""
 
 import dataclasses
 from typing import Any
@@ -27,10 +27,10 @@ def make_updater(
     Args:
       transformer: the network in training.
       mesh: the mesh of training.
-      stage: its optimizer is used; the schedule spans its configured steps.
+      stage: stage with the optimizer; the schedule covers its configured steps.
       objective: the loss per token.
-      temperature: of the log-probs in the loss.
-      frozen: the weights under adapters; {} where all parameters are trained.
+      temperature: temperature of the log-probs in the loss.
+      frozen: the weights under adapters; {} if all parameters are trained.
     """
     head = param_shardings(transformer, mesh)[transformer.head_name]
     return Updater(
@@ -59,7 +59,7 @@ class _Forward:
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-    """The matrix of the head, as a dataclass for the same reason."""
+    """The matrix of the output head; a dataclass for the same reason."""
 
     transformer: Transformer
 

@@ -1,4 +1,4 @@
-"""The update of a stage, put together from a run's parts."""
+"""The update of a stage, assembled from the parts of a run."""
 
 import functools
 
@@ -16,7 +16,7 @@ from jaxsearch.run.build import Run
 
 
 def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
-    """Rows of a stage to microbatches on the run's mesh."""
+    """The function that turns rows of a stage into microbatches on the run's mesh."""
     return Batching(
         row_lens=run.row_lens,
         max_tokens=stage.max_tokens,
@@ -27,7 +27,7 @@ def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
 
 
 def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpdate:
-    """The updates of an RL step, as the stage configures them."""
+    """The policy update of an RL step, with the settings of the stage."""
     uses_importance = stage.max_importance is not None
     return PolicyUpdate(
         updater=updater,
@@ -48,10 +48,10 @@ def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpda
 
 
 def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
-    """The row of a demonstration, with observations as a rollout would read them.
+    """The row of a demonstration, with observations encoded as in a rollout.
 
     Raises:
-      ValueError: if the row is longer than a rollout may be.
+      ValueError: if the row is longer than rollout.max_len.
     """
     tokenizer, protocol = run.inputs.tokenizer, run.inputs.protocol
     question = demonstration.question.question
@@ -64,19 +64,20 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
     if len(row.tokens) > run.config.rollout.max_len:
         raise ValueError(
             f"the demonstration of question {demonstration.question.id!r} has "
-            f"{len(row.tokens)} tokens, rollout.max_len is {run.config.rollout.max_len}"
+            f"{len(row.tokens)} tokens, but rollout.max_len is only "
+            f"{run.config.rollout.max_len}"
         )
     return row
 
 
 def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
-    """Token ids of a demonstration's observations, as a rollout would read them.
+    """Token ids of a demonstration's observations, encoded as in a rollout.
 
     Raises:
       ValueError: if the environment ends the rollout at a turn of the demonstration.
     """
     environment, protocol = run.environments.training, run.inputs.protocol
-    # No rollout has this id.
+    # An id that no rollout has.
     rollout_id = RolloutId(stage=-1, prompt_index=0, sample_index=0)
     environment.environment.start([(rollout_id, demonstration.question)])
     ids = []
@@ -89,8 +90,8 @@ def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
             [answer] = environment.step([(rollout_id, turn)])
         if isinstance(answer, Done):
             raise ValueError(
-                f"the demonstration of question {demonstration.question.id!r} goes on "
-                f"after {turn!r:.80}, where the environment ends the rollout"
+                f"the demonstration of question {demonstration.question.id!r} "
+                f"continues after {turn!r:.80}, where the environment ends the rollout"
             )
         ids.append(answer.ids)
     environment.environment.close([rollout_id])

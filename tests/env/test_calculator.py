@@ -98,7 +98,7 @@ def test_the_finished_run_is_evaluated_and_asked_with_its_tool(run, tmp_path):
 def test_a_run_without_search_needs_no_passages_and_one_with_it_does(tmp_path):
     config = sums_config(tmp_path / "run", has_search=True)
     nothing = sums_config(tmp_path / "run", has_search=False).data
-    with pytest.raises(ValueError, match="nothing to search: name passages with"):
+    with pytest.raises(ValueError, match="nothing to search: give passages with"):
         train(dataclasses.replace(config, data=nothing))
     assert not (tmp_path / "run").exists()
 

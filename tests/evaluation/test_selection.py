@@ -264,7 +264,7 @@ def test_a_config_without_questions_is_refused(policy, tmp_path):
 
 def test_a_tokenizer_of_other_material_is_refused(policy, tmp_path):
     config = dataclasses.replace(small_config(tmp_path / "out"), seed=1)
-    with pytest.raises(ValueError, match="dataset of seed 0.*dataset of seed 1"):
+    with pytest.raises(ValueError, match="dataset with seed 0.*dataset with seed 1"):
         selected(policy, tmp_path / "out", config=config)
 
 

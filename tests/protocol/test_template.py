@@ -98,7 +98,7 @@ def test_a_run_prompts_with_its_template(write, tmp_path):
     with pytest.raises(ValueError, match="is 'chat'; set --model.prompt base"):
         inputs(prompt_template=path, prompt="chat")
     chat = write("chat.json", [{"role": "user", "content": "{question}"}])
-    with pytest.raises(ValueError, match="does not suit this run's own tokenizer"):
+    with pytest.raises(ValueError, match="this run's tokenizer does not support"):
         inputs(prompt_template=chat)
 
 

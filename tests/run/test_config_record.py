@@ -109,9 +109,12 @@ def test_a_task_without_a_name_is_recorded_with_its_fields():
 @pytest.mark.parametrize(
     ("advantage", "message"),
     [
-        (lambda rewards, is_kept: rewards, "must live in an importable module"),
-        (functools.partial(raised, 1.0), "keywords alone, got .1.0,. for raised"),
-        (Scaled(lambda rewards: rewards), "must live in an importable module"),
+        (lambda rewards, is_kept: rewards, "must be defined in an importable module"),
+        (
+            functools.partial(raised, 1.0),
+            "keyword arguments only, got .1.0,. for raised",
+        ),
+        (Scaled(lambda rewards: rewards), "must be defined in an importable module"),
     ],
 )
 def test_a_function_that_no_record_could_name_is_refused(advantage, message):

@@ -52,7 +52,9 @@ def test_both_indexes_of_a_run_use_it_and_are_read_again(monkeypatch, config):
 
 
 def test_an_index_has_its_own_encoder():
-    with pytest.raises(ValueError, match="retrieval.index has its own: give one"):
+    with pytest.raises(
+        ValueError, match="retrieval.index comes with an encoder: give one"
+    ):
         RetrievalConfig(index="some", encoder="other/one")
 
 

@@ -156,7 +156,7 @@ def test_a_retriever_is_opened_or_taken_as_it_is():
     made = functools.partial(HttpRetriever, url="http://host")
     assert opened(made) == (there, there)
     assert isinstance(opened(Nothing)[0], Nothing)
-    with pytest.raises(ValueError, match="must make an object with a method search"):
+    with pytest.raises(ValueError, match="must return an object with a method search"):
         opened(functools.partial(dict, url="http://host"))
 
 
