@@ -1,1 +1,1 @@
-"""What answers the policy between its turns: the search environment."""
+"""Environments: the tools that answer a policy between its turns."""

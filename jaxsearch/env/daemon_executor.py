@@ -11,10 +11,10 @@ from typing import Any
 
 
 class DaemonExecutor(concurrent.futures.Executor):
-    """Makes calls in order, in one daemon thread.
+    """Runs calls in order, in one daemon thread.
 
-    The process may exit while a call hangs. (Threads of a ThreadPoolExecutor are
-    joined by `shutdown` and when the process exits, however long a call takes.)
+    The process can exit while a call hangs. The threads of a ThreadPoolExecutor would
+    be joined by `shutdown` and at exit, however long a call takes.
     """
 
     def __init__(self):
@@ -22,13 +22,13 @@ class DaemonExecutor(concurrent.futures.Executor):
         threading.Thread(target=_work, args=(self._calls,), daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Queues a call; its result or its exception is in the returned future."""
+        """Queues a call; the returned future gets its result or exception."""
         future: Future = Future()
         self._calls.put((future, functools.partial(fn, *args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-        """Cancels the queued calls, without waiting for the one that runs."""
+        """Cancels the queued calls, without waiting for the running one."""
         with contextlib.suppress(queue.Empty):
             while True:
                 future, _ = self._calls.get_nowait()

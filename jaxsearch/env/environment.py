@@ -1,4 +1,4 @@
-"""The contract between the rollout loop and the tools that answer a policy."""
+"""The interface between the rollout loop and the tools that answer a policy."""
 
 import abc
 import dataclasses
@@ -10,10 +10,10 @@ from jaxsearch.trajectory import Status, ToolCall
 
 
 class RolloutId(NamedTuple):
-    """The name of one rollout, the same if the rollout has to begin again.
+    """The identity of one rollout, which stays the same if the rollout is restarted.
 
     Attributes:
-      stage: number of the stage; evaluations have numbers of their own.
+      stage: number of the stage; evaluations have separate numbers.
       prompt_index: index of the question in the question stream.
       sample_index: index of the sample in the group of that question.
     """
@@ -29,14 +29,14 @@ class Observation:
 
     Attributes:
       call: the record of the call. The number of deleted tags and the truncation are
-        filled in when the text becomes tokens.
-      parts: texts from outside: passages, a result, an error message. Control tags
-        and special tokens are deleted from each of them and again from what `render`
-        makes of them; what exceeds the token budget is cut off at their end.
-      opening, closing: text around the parts. It enters the context as it is, so it
-        must be the environment's own words.
-      render: parts -> the text between opening and closing. It gets fewer and shorter
-        parts where an observation is cut.
+        filled in when the text is tokenized.
+      parts: external texts: passages, a result, an error message. Control tags and
+        special tokens are deleted from each part and from the output of `render`; if
+        the observation exceeds its token budget, parts are cut from the end.
+      opening, closing: text around the parts. It enters the context unchanged, so it
+        must not contain external text.
+      render: parts -> the text between opening and closing. If the observation is cut,
+        it receives fewer and shorter parts.
 
     Raises:
       ValueError: if a field is of another type.
@@ -83,7 +83,7 @@ class Observation:
         return text
 
     def text(self, parts: Sequence[str]) -> str:
-        """The observation with these parts, which hold no control tags."""
+        """The text of the observation with these parts, free of control tags."""
         return f"{self.opening}{self.body(parts)}{self.closing}"
 
 
@@ -117,18 +117,17 @@ class Done:
 class Environment(abc.ABC):
     """Answers the turns of a policy.
 
-    All methods are called off the decoding thread, and several replicas of a process
-    call them at once; calls about one rollout never overlap. An environment that keeps
-    state keeps it by rollout id. A run has one environment for training and others for
-    evaluation.
+    Methods are called outside the decoding thread, and by several replicas of a process
+    at once; calls about the same rollout never overlap. State must be kept by rollout
+    id. A run has one environment for training and others for evaluation.
 
-    A tool that fails returns a value: an observation that says so, or `Done`. An
-    exception is a defect, and ends the run.
+    If a tool fails, return an observation that reports the failure, or `Done`. An
+    exception is treated as a defect and ends the run.
 
     Attributes:
-      stop_tags: strings that end a turn, besides those of the run's protocol. They
-        are deleted from every text that a policy reads.
-      control_tags: further strings that are deleted there.
+      stop_tags: strings that end a turn, in addition to those of the run's protocol.
+        They are deleted from all parts of observations.
+      control_tags: other strings to delete from all parts of observations.
     """
 
     stop_tags: tuple[str, ...] = ()
@@ -138,27 +137,27 @@ class Environment(abc.ABC):
     def step(
         self, turns: Sequence[tuple[RolloutId, str]]
     ) -> Sequence[Observation | Done]:
-        """One answer for each turn.
+        """Returns one answer for each turn.
 
-        The turns are those that wait at this moment, each of another rollout. A turn
-        ends with a stop tag, which may be one of the protocol's that this environment
-        has no use for, and may have a few characters after it.
+        The turns are those currently waiting, each from a different rollout. A turn
+        ends with a stop tag, possibly followed by a few characters. The tag may be one
+        of the protocol's tags that this environment does not use.
         """
 
     def start(self, rollouts: Sequence[tuple[RolloutId, Question]]) -> None:
         """Begins rollouts.
 
-        A rollout that is known already begins again and makes the same turns as
-        before: its state must be forgotten.
+        A rollout that was started before is restarted and makes the same turns again,
+        so its state must be reset.
         """
         return
 
     def close(self, rollout_ids: Sequence[RolloutId]) -> None:
-        """Ends rollouts. After an error or an interrupt, it is not called."""
+        """Ends rollouts. Not called after an error or an interrupt."""
         return
 
     def shortest_observations(self) -> Sequence[Observation]:
-        """Observations without text from outside, to check that the budget holds them.
+        """Observations without external text, which must fit the token budget.
 
         They are checked once, when a run starts.
         """
@@ -166,9 +165,9 @@ class Environment(abc.ABC):
 
 
 def text_between(turn_text: str, opening: str, closing: str) -> str | None:
-    """The text of a call: what stands between two tags, stripped; None without them.
+    """The text of a call, between two tags and stripped; None without these tags.
 
-    The closing tag is the first in the turn, the opening tag the last before it.
+    The closing tag is the first one in the turn, the opening tag the last one before.
     """
     before, closed, _ = turn_text.partition(closing)
     _, opened, text = before.rpartition(opening)

@@ -1,4 +1,4 @@
-"""A retriever that repeats a search that fails, hangs or miscounts."""
+"""A retriever that repeats searches that fail, hang or return a wrong count."""
 
 import concurrent.futures
 import math
@@ -9,36 +9,36 @@ from collections.abc import Sequence
 from jaxsearch.env.daemon_executor import DaemonExecutor
 from jaxsearch.search.index import RETRIEVER_ERRORS, Hit, Retriever, SearchError
 
-# Pause before the second try; twice as long before the third, and so on.
+# Pause before the second attempt; twice as long before the third, and so on.
 _PAUSE_S = 0.25
 _MAX_REASON_LEN = 200  # characters: a server may send a whole page
 
 
 class RetryingRetriever:
-    """Checks the answers of a retriever, and makes up to `attempts` tries.
+    """Checks the answers of a retriever and makes up to `attempts` attempts.
 
     Several threads may search at once.
 
-    A try that takes longer than `timeout_s` is abandoned but keeps running, in a
+    An attempt that takes longer than `timeout_s` is abandoned but keeps running, in a
     thread that does not keep the process alive. The retriever must therefore accept a
     call while another one hangs.
 
     Args:
-      retriever: answers the queries.
-      attempts: the largest number of tries for one batch of queries.
-      timeout_s: seconds that one try may take.
+      retriever: the retriever that answers the queries.
+      attempts: maximum number of attempts per batch of queries.
+      timeout_s: timeout of one attempt, in seconds.
 
     Attributes:
-      num_retries: number of tries so far, first tries not counted.
+      num_retries: number of attempts so far, not counting first attempts.
 
     Raises:
-      ValueError: if `attempts` is below 1, or `timeout_s` not positive and finite.
+      ValueError: if `attempts` is below 1, or `timeout_s` is not positive and finite.
     """
 
     def __init__(self, retriever: Retriever, *, attempts: int, timeout_s: float):
         if attempts < 1 or not 0 < timeout_s < math.inf:
             raise ValueError(
-                "expected at least 1 attempt and a timeout of positive, finite "
+                "expected at least 1 attempt and a positive, finite timeout in "
                 f"seconds, got {attempts} and {timeout_s}"
             )
         self.num_retries = 0
@@ -51,7 +51,7 @@ class RetryingRetriever:
         """Returns up to k hits per query, best first.
 
         Raises:
-          SearchError: after the last try; its text says how each try failed.
+          SearchError: if all attempts failed; the message lists the reason of each.
         """
         failures: list[str] = []
         for number in range(self._attempts):
@@ -69,11 +69,11 @@ class RetryingRetriever:
         )
 
     def _answers(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Makes one try.
+        """Makes one attempt.
 
         Raises:
-          SearchError: for no answer in time, or one with a wrong number of results.
-            Exceptions of the retriever pass.
+          SearchError: if there is no answer in time, or it has a wrong number of
+            results. Exceptions of the retriever propagate.
         """
         with DaemonExecutor() as background:
             asked = background.submit(self._retriever.search, queries, k)

@@ -1,4 +1,4 @@
-"""Deletes control tags from text, so that no passage can speak for the policy."""
+"""Deletes control tags from text, so that passages cannot imitate the policy."""
 
 import functools
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ def strip_tags(text: str, control_tags: Sequence[str]) -> tuple[str, int]:
     `<a<ask>sk>` loses two tags `<ask>`. Among tags that overlap, the one that ends
     first is deleted; among those that end together, the longest.
 
-    The time is linear in the length of the text: an automaton reads it once and keeps
-    its state after each character, so that it continues after a deletion from where
-    the tag began.
+    The time is linear in the length of the text: an automaton reads it once and stores
+    its state after each character, so that after a deletion it continues from the
+    state before the tag.
 
     Raises:
       ValueError: for an empty tag, or a string in place of a sequence of tags.
@@ -46,7 +46,8 @@ def strip_all(
 ) -> tuple[list[str], int]:
     """Returns the texts without control tags, and the number of deleted tags.
 
-    Texts that are joined need `strip_tags` again, because two may hold half a tag each.
+    If the texts are joined afterwards, apply `strip_tags` again, because two of them
+    may contain half a tag each.
     """
     stripped = [strip_tags(text, control_tags) for text in texts]
     return [text for text, _ in stripped], sum(num for _, num in stripped)
@@ -73,7 +74,8 @@ def _automaton(
                 ending_len.append(0)
             state = moves[state][character]
         ending_len[state] = len(tag)
-    # Breadth first: the state of a failure link is nearer the root, so it is complete.
+    # Breadth first, because a failure link leads to a state nearer the root, which must
+    # be complete.
     queue = [(child, 0) for child in moves[0].values()]
     for state, fallback in queue:
         ending_len[state] = ending_len[state] or ending_len[fallback]

@@ -1,4 +1,4 @@
-"""Search as an environment: queries in, passages out."""
+"""The search environment, which answers queries with passages."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,22 +16,22 @@ from jaxsearch.search.index import RETRIEVER_ERRORS, Retriever, SearchError
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Status, ToolCall
 
-# Stands for the text of an observation, to find what the protocol puts around it.
+# Placeholder for an observation's text, to find the text that the protocol adds.
 _BODY = "\0"
 
-# In the place of passages, so that every protocol shows it in its own form.
+# Shown instead of passages, so that every protocol renders it in its format.
 _FAILURE = Passage(id="", contents="\nThe search failed: nothing was looked up.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchEnvironment(Environment):
-    """Answers queries with passages, in the form of a protocol.
+    """Answers queries with passages, in the format of a protocol.
 
     Attributes:
-      num_passages: asked of the retriever per query.
-      on_search_failure: "drop" ends the rollouts whose search failed, "observe"
-        answers with an observation which says that the search failed.
-      has_reminder: answer an empty query with the protocol's reminder, without a
+      num_passages: passages per query to request from the retriever.
+      on_search_failure: "drop" ends the rollouts whose search failed; "observe" answers
+        with an observation that reports the failure.
+      has_reminder: answer an empty query with the protocol's reminder instead of a
         search.
 
     Raises:
@@ -47,13 +47,13 @@ class SearchEnvironment(Environment):
     def __post_init__(self):
         if self.has_reminder and not self.protocol.reminder:
             raise ValueError(
-                f"protocol {self.protocol.name!r} has no reminder for a turn that asks "
-                "nothing; leave out rollout.has_reminder"
+                f"protocol {self.protocol.name!r} has no reminder for turns without a "
+                "query; leave out rollout.has_reminder"
             )
 
     @property
     def stop_tags(self) -> tuple[str, ...]:
-        """Those of the protocol, without those of other tools."""
+        """The stop tags of the protocol, without those of other tools."""
         return self.protocol.own_stop_tags
 
     def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
@@ -114,7 +114,7 @@ def observation_of(
     """The observation of a search that found these passages."""
 
     def render(parts: Sequence[str]) -> str:
-        # Fewer parts than passages where the observation is cut.
+        # There are fewer parts than passages if the observation is cut.
         shown = [
             dataclasses.replace(passage, contents=part)
             for passage, part in zip(passages, parts, strict=False)
@@ -135,12 +135,12 @@ def observation_of(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvironmentInputs:
-    """What a run offers to the function that makes its environment.
+    """The inputs of the function that makes a run's environment.
 
     Attributes:
-      protocol: the text contract of the run's task.
-      search: opens the run's search. A run whose environment does not call it needs
-        no passages.
+      protocol: the protocol of the run's task.
+      search: a function that opens the run's search. A run whose environment does not
+        call it needs no passages.
     """
 
     protocol: Protocol
@@ -148,5 +148,5 @@ class EnvironmentInputs:
 
 
 def search_only(inputs: EnvironmentInputs) -> Environment:
-    """The environment of a run that names no other: the run's search."""
+    """The default environment of a run, which has only search."""
     return inputs.search()

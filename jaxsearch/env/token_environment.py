@@ -1,4 +1,4 @@
-"""An environment as the rollout loop uses it: turns in, token ids out."""
+"""A tokenizing environment for the rollout loop: turns in, token ids out."""
 
 import dataclasses
 import functools
@@ -64,14 +64,14 @@ class TokenEnvironment:
 
     @functools.cached_property
     def stop_tags(self) -> tuple[str, ...]:
-        """Strings that end a turn, of the protocol and of the environment."""
+        """Strings that end a turn, from the protocol and the environment."""
         tags = (*self.protocol.stop_tags, *self.environment.stop_tags)
         return tuple(dict.fromkeys(tags))
 
     def ends_rollout(self, turn_text: str) -> bool:
         """Whether the protocol ends the rollout with this turn.
 
-        It is asked about its own stop tags only, not about those of a tool.
+        Only the protocol's stop tags can end a rollout, not those of a tool.
         """
         own = self.protocol.own_stop_tags
         if len(self.stop_tags) > len(own):
@@ -91,7 +91,7 @@ class TokenEnvironment:
         """
         answers = self.environment.step(turns)
         check_answers(self.environment, answers, len(turns))
-        # Rollouts of one group often ask the same, and get the same object.
+        # Rollouts of a group often send equal queries and then share an observation.
         encoded = {
             id(answer): self.encode(answer)
             for answer in {id(answer): answer for answer in answers}.values()
@@ -114,9 +114,9 @@ class TokenEnvironment:
         while len(ids) > self.max_observation_len:
             if not parts:
                 raise ValueError(
-                    f"max_observation_len is {self.max_observation_len} but an empty "
+                    f"max_observation_len is {self.max_observation_len}, but an empty "
                     f"observation of {observation.call.tool!r} already takes "
-                    f"{len(ids)} tokens; allow more"
+                    f"{len(ids)} tokens; raise it"
                 )
             parts = _shorter(parts, self.max_observation_len / len(ids))
             ids, num_joined = self._ids(observation, parts)
@@ -130,10 +130,10 @@ class TokenEnvironment:
     def _ids(
         self, observation: Observation, parts: Sequence[str]
     ) -> tuple[list[int], int]:
-        """Ids of the observation, and the number of tags that its joined text lost.
+        """Ids of the observation, and the number of tags deleted from its joined text.
 
-        A tokenizer may change a text before it splits it (Unicode normalisation), so
-        special ids are taken out of its result as well.
+        A tokenizer may change a text before splitting it (Unicode normalisation), so
+        special ids are removed from its output too.
         """
         body, num_deleted = strip_tags(observation.body(parts), self._banned_strings)
         text = f"{observation.opening}{body}{observation.closing}"
@@ -158,7 +158,7 @@ class TokenEnvironment:
         return {}
 
     def _banned_ids(self, frame: str) -> frozenset[int]:
-        """Special ids without the unknown piece and those that the frame is made of."""
+        """Special ids other than the unknown piece and the ids of the frame."""
         if frame not in self._banned_ids_by_frame:
             allowed = {self.tokenizer.unknown_id, *self.tokenizer.encode(frame)}
             self._banned_ids_by_frame[frame] = self.tokenizer.special_ids - allowed
@@ -166,9 +166,9 @@ class TokenEnvironment:
 
 
 def _shorter(parts: Sequence[str], share: float) -> list[str]:
-    """The parts cut at the end to about that share of their characters."""
+    """The parts, cut from the end to about this share of their characters."""
     total = sum(map(len, parts))
-    # Always drop something, so that the caller's loop ends.
+    # Always drop at least one character, so that the caller's loop ends.
     room = min(int(total * share), total - 1)
     kept = []
     for part in parts:
@@ -180,7 +180,7 @@ def _shorter(parts: Sequence[str], share: float) -> list[str]:
 
 
 def _beginning(text: str, max_chars: int) -> str:
-    """The first characters, without a word that the cut would go through."""
+    """The first `max_chars` characters, cut at a word boundary if possible."""
     if len(text) <= max_chars:
         return text
     whole_words = re.match(r"(?s).*(?=\s)", text[: max_chars + 1])

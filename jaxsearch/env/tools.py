@@ -40,21 +40,21 @@ class Tools(Environment):
             if not tool.stop_tags:
                 raise ValueError(
                     f"{type(tool).__name__} has no stop tags, so no turn would reach "
-                    "it; give it the closing tag of its calls"
+                    "it; add the closing tag of its calls"
                 )
             for tag in tool.stop_tags:
                 if tag in self._number_of:
                     other = type(tools[self._number_of[tag]]).__name__
                     raise ValueError(
                         f"stop tag {tag!r} belongs to both {other} and "
-                        f"{type(tool).__name__}; each tool needs stop tags of its own"
+                        f"{type(tool).__name__}; each tool needs different stop tags"
                     )
                 self._number_of[tag] = number
         self.stop_tags = tuple(self._number_of)
         self.control_tags = tuple(tag for tool in tools for tag in tool.control_tags)
 
     def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
-        """One answer for each turn; each tool gets its turns in one batch.
+        """Returns one answer for each turn; each tool gets its turns in one batch.
 
         Raises:
           RuntimeError: if a tool does not answer every turn with an observation or
@@ -84,7 +84,7 @@ class Tools(Environment):
             tool.close(rollout_ids)
 
     def shortest_observations(self) -> list[Observation]:
-        """Those of all tools."""
+        """The shortest observations of all tools."""
         shortest = []
         for tool in self._tools:
             own = tool.shortest_observations()

@@ -1,1 +1,1 @@
-"""Evaluation of a policy: during training, afterwards, and to select questions."""
+"""Evaluation of a policy, during and after training, and selection of questions."""

@@ -1,4 +1,4 @@
-"""One question put to a policy."""
+"""Asking a policy one question."""
 
 from jaxsearch.data.formats import Question
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
@@ -11,14 +11,14 @@ _UNKNOWN = "(unknown)"
 
 
 def ask(run: Run, params: Params, question: str) -> tuple[Trajectory, Outcome]:
-    """The greedy rollout for a question, and what the task reads from it.
+    """Rolls out a question greedily; returns the rollout and its outcome.
 
-    The reward means nothing, because no golden answer is known; `prediction` is the
-    policy's answer, or None.
+    The outcome's `prediction` is the policy's answer, or None. Its reward has no
+    meaning, because no golden answer is known.
 
     Args:
-      run: a policy's run, from `run.loading.load_run`.
-      params: parameters in the layout of rollouts, from there too.
+      run: the policy's run, from `run.loading.load_run`.
+      params: parameters in the layout of rollouts, also from `load_run`.
       question: the question as text.
     """
     asked = Question(id="asked", question=question, golden_answers=(_UNKNOWN,))

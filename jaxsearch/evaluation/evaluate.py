@@ -1,4 +1,4 @@
-"""Evaluation of a policy, by the same rollouts and rewards as training."""
+"""Evaluation of a policy, with the same rollouts and rewards as in training."""
 
 import dataclasses
 from collections import defaultdict
@@ -15,7 +15,7 @@ from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.trajectory import SEARCH, Trajectory
 
-# Part of the random keys; stages of training count from 0.
+# Stage number in the random keys; training stages count from 0.
 EVALUATION_STAGE = 1_000_000
 
 
@@ -51,15 +51,15 @@ def evaluate(
     The processes of a run share the questions, and all of them return every result.
 
     Args:
-      sampler: rolls out.
+      sampler: the sampler that makes the rollouts.
       params: parameters in the layout of rollouts.
       questions: the questions.
-      environment: answers the policy's turns.
-      task: judges the rollouts.
+      environment: the tools that answer the policy.
+      task: the task that judges the rollouts.
       temperature: sampling temperature; 0 is greedy.
 
     Raises:
-      ValueError: if there is no question.
+      ValueError: if there are no questions.
     """
     if not questions:
         raise ValueError("expected at least one question to evaluate on, got none")

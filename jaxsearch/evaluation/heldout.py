@@ -13,7 +13,7 @@ from jaxsearch.run.build import Run
 
 
 class HeldOut:
-    """Evaluates a run on its held-out questions; without any it does nothing."""
+    """Evaluates a run on its held-out questions; does nothing if it has none."""
 
     def __init__(self, run: Run):
         self._run = run
@@ -28,7 +28,7 @@ class HeldOut:
         self._evaluate("heldout", step, stage, params)
 
     def after_rl(self, step: int, stage: str, params: Params) -> None:
-        """Evaluates greedily, sampled, and with an index that finds nothing."""
+        """Evaluates greedily, with sampling, and with an empty index."""
         run = self._run
         num_printed = run.config.eval.num_printed
         self._evaluate("after_rl", step, stage, params, num_printed=num_printed)
@@ -48,11 +48,11 @@ class HeldOut:
         environment: TokenEnvironment | None = None,
         num_printed: int = 0,
     ) -> None:
-        """Evaluates once per name and step: a run that resumes does not repeat it."""
+        """Evaluates once per name and step; a resumed run does not repeat it."""
         run = self._run
         done = read_metrics(self._path) if self._path.exists() else []
         is_done = any(e["name"] == name and e["step"] == step for e in done)
-        # Other processes may read the file before or after the first writes to it.
+        # Other processes may read the file before or after the primary one writes it.
         if processes.broadcast_from_primary(is_done) or not run.inputs.heldout:
             return
         started = time.perf_counter()
@@ -84,7 +84,7 @@ class HeldOut:
 
 
 def summary(run_folder: Path) -> dict[str, float | str]:
-    """The main figures of a run's evaluations, by the names that scripts read."""
+    """The main figures of a run's evaluations, under stable names for scripts."""
     path = run_folder / "eval.jsonl"
     by_name = {e["name"]: e for e in (read_metrics(path) if path.exists() else [])}
     wanted = {

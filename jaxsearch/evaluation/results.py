@@ -23,20 +23,20 @@ def evaluate_to(
     temperature: float,
     prompt_template: str = "",
 ) -> dict[str, Any]:
-    """Evaluates a policy, writes `results.json` and `predictions.jsonl` into `out`.
+    """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
     Args:
       out: folder to write; it must be empty or not exist.
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
-      questions: file of questions; "" takes the run's held-out questions.
-      index: folder of an index; "" takes the run's own.
-      task: name of the task to judge by; "" takes the run's own.
-      limit: number of questions, from the first; 0 takes all.
+      questions: file of questions; "" for the run's held-out questions.
+      index: folder of an index; "" for the run's index.
+      task: name of the task that judges; "" for the run's task.
+      limit: number of questions, from the first; 0 for all.
       temperature: sampling temperature; 0 is greedy.
-      prompt_template: file with a prompt that replaces the task's; "" keeps it.
+      prompt_template: file with a prompt that replaces the task's; "" for none.
 
     Returns:
-      The results, as in `results.json`.
+      The contents of `results.json`.
 
     Raises:
       ValueError: if there are no questions, `out` is not empty, or the policy cannot
@@ -59,8 +59,7 @@ def evaluate_to(
     )
     if not run.inputs.heldout:
         raise ValueError(
-            f"{model} has no held-out questions of its own: name a file with "
-            "--questions"
+            f"{model} has no held-out questions: give a file with --questions"
         )
     found = evaluate(
         run.sampler,
@@ -86,7 +85,7 @@ def evaluate_to(
 def prediction_line(
     trajectory: Trajectory, outcome: Outcome, scores: dict[str, float]
 ) -> dict[str, Any]:
-    """One line of `predictions.jsonl`; `jaxsearch score` reads it again."""
+    """One line of `predictions.jsonl`, which `jaxsearch score` can read."""
     return {
         "id": trajectory.question_id,
         "question": trajectory.question,

@@ -1,4 +1,4 @@
-"""`jaxsearch select`: training questions by the tries that a policy takes."""
+"""`jaxsearch select`: training questions by the number of tries a policy needs."""
 
 import dataclasses
 import hashlib
@@ -39,19 +39,19 @@ def select_to(
 ) -> dict[str, Any]:
     """Writes `tries.jsonl`, `selected.jsonl` and `counts.json`; returns the counts.
 
-    Rollouts are recorded in `calls.jsonl` and are not repeated, neither when the same
-    command resumes nor when it is run again with other bounds.
+    Rollouts are recorded in `calls.jsonl` and not repeated when the command resumes or
+    is run again with other bounds.
 
     Args:
-      out: folder to write: new, empty, or of the same selection.
-      config: its training questions are tried, as its last RL stage rolls out.
+      out: folder to write; it must be new, empty, or of the same selection.
+      config: config with the training questions; rollouts use its last RL stage.
       model: the policy: a run's folder, a Hugging Face folder or id.
-      bounds: number of tries, and which questions are kept.
-      criterion: when an answer is right.
-      limit: number of questions, from the first; 0 takes all.
+      bounds: number of tries, and bounds of the questions to keep.
+      criterion: the criterion for a right answer.
+      limit: number of questions, from the first; 0 for all.
 
     Raises:
-      ValueError: for input that does not fit, before anything is written.
+      ValueError: for invalid input; raised before anything is written.
       SelectionFailedError: if a search failed, or no question is kept.
     """
     if limit < 0:
@@ -62,8 +62,7 @@ def select_to(
     questions = run.inputs.questions[stage.name][: limit or None]
     if not questions:
         raise ValueError(
-            "this config has no training questions of its own: name a file with "
-            "--data.questions"
+            "this config has no training questions: give a file with --data.questions"
         )
     settings = {
         "tries": bounds.tries,
@@ -91,8 +90,8 @@ def select_to(
     if not counted["kept"]:
         raise SelectionFailedError(
             f"no question is within these bounds, so {out}/selected.jsonl is empty; "
-            f"{out}/counts.json has the number of tries that questions took: choose "
-            "other bounds, nothing is rolled out again"
+            f"choose other bounds from the numbers of tries in {out}/counts.json "
+            "(no rollout is repeated)"
         )
     return {"out": str(out), **counted}
 
@@ -113,11 +112,11 @@ def _write(
 
 
 def _rl_stage(config: RunConfig) -> RLStage:
-    """The last RL stage of a config, which the tries imitate."""
+    """The last RL stage of a config, whose settings the tries use."""
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     if not stages:
         raise ValueError(
-            "select rolls out as an RLStage does, and this config has none; add one"
+            "select uses the settings of an RLStage, but this config has none; add one"
         )
     return stages[-1]
 
@@ -125,7 +124,7 @@ def _rl_stage(config: RunConfig) -> RLStage:
 def _settings(
     config: RunConfig, stage: RLStage, questions: Sequence[Question]
 ) -> dict[str, Any]:
-    """The parts of a config that decide the tries, as JSON values."""
+    """The parts of a config that affect the tries, as JSON values."""
     fields = identity(config)
     digest = hashlib.sha256()
     for question in questions:
@@ -143,17 +142,17 @@ def _settings(
 
 
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder that holds something else, or tries of other settings.
+    """Checks that the folder is new, empty, or holds a selection with these settings.
 
     Raises:
-      ValueError: with the first difference.
+      ValueError: if it is not; the error states the first difference.
     """
     path = out / "settings.json"
     if not path.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(
-                f"{out} is not empty and holds no selection (no settings.json); give "
-                "--out a new folder, or that of the selection to resume"
+                f"{out} is not empty and holds no selection (no settings.json); set "
+                "--out to a new folder, or to that of the selection to resume"
             )
         return
     there = with_new_names(json_lines.parse_line(path.read_text(), path, 1))
@@ -161,5 +160,6 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         there.pop("policy", None)
     if differs := difference(there, settings):
         raise ValueError(
-            f"{out} holds another selection: {differs}; name another folder with --out"
+            f"{out} holds another selection: {differs}; choose another folder with "
+            "--out"
         )

@@ -1,4 +1,4 @@
-"""Rollouts of questions until a policy is right, recorded so that they can resume."""
+"""Rollouts of questions until a policy is right, recorded for resuming."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from jaxsearch.rewards.judge import judge
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Status, Trajectory
 
-# Part of the random keys; differs from those of training and of evaluation.
+# Stage number in the random keys, different from those of training and evaluation.
 SELECTION_STAGE = 2 * EVALUATION_STAGE
 
 RIGHT = ("cover_em", "em", "f1")
@@ -29,11 +29,11 @@ class SelectionFailedError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """When an answer counts as right.
+    """The criterion for a right answer.
 
     Attributes:
-      right: the metric that decides, by the task's normaliser; one of RIGHT.
-      at_least: its smallest value that counts as right.
+      right: the metric that decides, with the task's normaliser; one of RIGHT.
+      at_least: the smallest value of the metric that counts as right.
     """
 
     right: str = "cover_em"
@@ -51,8 +51,8 @@ class Criterion:
 class Tries:
     """Rollouts of questions, in calls that are recorded in a file as they finish.
 
-    The same calls follow from the same tries, so that a command that resumes takes
-    the recorded ones from the file and rolls out the rest.
+    The next call depends only on the tries so far, so that a resumed command reads the
+    recorded calls from the file and makes only the remaining ones.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Tries:
         criterion: Criterion,
         path: Path,
     ):
-        """Reads the calls that were recorded in the file at `path`, if there are any.
+        """Reads the calls that are recorded in the file at `path`, if it exists.
 
         Args:
-          run: the run whose sampler and retriever are used.
-          stage: its task, temperature and call size are used.
+          run: the run with the sampler and the retriever.
+          stage: the stage with the task, temperature and call size.
           params: parameters in the layout of training.
           questions: the questions to try.
-          criterion: when an answer is right.
-          path: file of calls, which this object extends.
+          criterion: the criterion for a right answer.
+          path: file of calls, to which this object appends.
         """
         self._run = run
         self._stage = stage
@@ -85,7 +85,7 @@ class Tries:
         self._num_calls = 0
 
     def until_right(self, max_tries: int) -> list[Try]:
-        """Tries of every question until it is right, at most `max_tries` of each."""
+        """Tries every question until it is right, at most `max_tries` times each."""
         made: list[Try] = []
         unsolved = list(range(len(self._questions)))
         num_tried = 0
@@ -123,8 +123,9 @@ class Tries:
             there = {(one.prompt_index, one.number) for one in found}
             if there != {(p, n) for p in call.prompt_indices for n in call.numbers}:
                 raise ValueError(
-                    f"{self._path}, line {number + 1}: expected other tries there; the "
-                    "file was changed: name another folder with --out"
+                    f"{self._path}, line {number + 1}: the tries do not match those of "
+                    "this selection, so the file was changed; choose another folder "
+                    "with --out"
                 )
             return found
         found = self._roll_out(call)
@@ -152,8 +153,8 @@ class Tries:
             if failures:
                 raise SelectionFailedError(
                     f"a search failed ({failures[0]}), so its question cannot be "
-                    "judged; repair the retriever and start the same command again, "
-                    "which resumes"
+                    "judged; fix the retriever and run the same command again, which "
+                    "resumes"
                 )
         found = [one for tries, _ in gathered for one in tries]
         return sorted(found, key=lambda one: (one.prompt_index, one.number))
@@ -175,12 +176,12 @@ class Tries:
 
 
 def call_size(stage: RLStage) -> int:
-    """Rollouts per call: as many as a training step has."""
+    """Rollouts per call, the same as per training step."""
     return stage.questions_per_step * stage.group_size
 
 
 def _progress(num_questions: int) -> contextlib.AbstractContextManager[Any]:
-    """A bar of settled questions, on the first process."""
+    """A progress bar of settled questions, on the primary process."""
     if processes.is_primary():
         return count_bar("questions settled", num_questions)
     return contextlib.nullcontext(lambda number: None)
@@ -197,7 +198,7 @@ def _try(fields: dict[str, Any]) -> Try:
 def _recorded(path: Path) -> list[list[Try]]:
     """Tries of each finished call in a file; [] if there is no file.
 
-    An unfinished line, which a killed command leaves, is removed from the file.
+    An incomplete last line, left by a killed command, is removed from the file.
     """
     if not path.exists():
         return []

@@ -23,7 +23,7 @@ LINES_UNDER_A_HEADER = 25
 
 
 def step_seconds(values: Mapping[str, float]) -> float:
-    """Seconds of a step: the sum of `time/*` without search_wait, part of rollout."""
+    """Seconds of a step: the sum of `time/*`; search_wait is part of rollout."""
     return sum(
         value
         for key, value in values.items()
@@ -157,7 +157,7 @@ class ConsoleWriter:
                 expand=True,
             )
             self._progress.start()
-        # A resumed stage starts from its step, or its speed would be far too high.
+        # A resumed stage starts from its step; otherwise the speed would be too high.
         self._task = self._progress.add_task(
             stage, total=self._stage_steps[stage], completed=stage_step - 1
         )

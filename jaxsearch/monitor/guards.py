@@ -22,7 +22,7 @@ class GuardConfig:
     """Exclude a question's group from the update if the sampler gave one of its tokens
     a log-prob that is not finite, which would make the whole gradient NaN."""
     max_non_finite: int = 5
-    """The run stops after this many consecutive steps with such a group."""
+    """Consecutive steps with a non-finite group after which the run stops."""
     drops_overlong: bool = False
     """Exclude rollouts that ran out of length from the update. By default they are
     trained on, with reward 0, as in ReSearch's code."""
@@ -33,18 +33,18 @@ class GuardConfig:
     drift_steps: int = 3
     """Consecutive steps above max_drift before the alarm begins."""
     searches_share: float = 0.5
-    """Alarm when searches per question fall below this share of their best while the
-    reward has not fallen as far; 0: never."""
+    """Alarm when searches per question fall below this share of their best value while
+    the reward has not fallen as far; 0: never."""
     answered_share: float = 0.7
-    """As searches_share, for the share of rollouts with an answer; 0: never."""
+    """Like searches_share, for the share of rollouts with an answer; 0: never."""
     think_share: float = 0.5
-    """As searches_share, for the characters that the policy writes apart from queries
+    """Like searches_share, for the characters that the policy writes outside queries
     and answers (len/think), which may fall before the score does; 0: never."""
     window: int = 5
-    """Steps in a window. These three alarms compare the median of the last window with
-    the best median of the stage, so that one unusual batch raises no alarm."""
+    """Steps per window. The three *_share alarms compare the median of the last window
+    with the best median of the stage, so that one unusual batch raises no alarm."""
     min_steps: int = 20
-    """Steps of a stage before these three alarms can begin."""
+    """Steps of a stage before the three *_share alarms can begin."""
     stop_on_alarm: bool = False
     """Stop the run when an alarm begins. The same command continues it."""
 
@@ -72,7 +72,7 @@ class GuardConfig:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of its best below which a signal has broken down, by alarm."""
+        """Share of its best value below which a signal has broken down, by alarm."""
         return {
             "searches": self.searches_share,
             "answered": self.answered_share,
@@ -105,10 +105,10 @@ class Excluded(NamedTuple):
 def mark_excluded(
     trajectories: Sequence[Trajectory], config: GuardConfig
 ) -> tuple[list[Trajectory], Excluded]:
-    """The trajectories, marked where they are excluded from the update.
+    """Marks the trajectories that are excluded from the update.
 
-    Only tokens that the update would read make a group non-finite; those of rollouts
-    that are excluded for another reason do not.
+    A group is non-finite only because of tokens that the update would read, not
+    because of rollouts that are excluded for another reason.
     """
     overlong, broken = set(), {}
     for index, one in enumerate(trajectories):
@@ -142,11 +142,11 @@ def _has_finite_logprobs(trajectory: Trajectory) -> bool:
 def alarms(lines: Sequence[Mapping[str, Any]], config: GuardConfig) -> dict[str, float]:
     """`alarm/<name>` for the last line of a stage: 1.0 while the alarm is on.
 
-    A breakdown alarm begins only while the reward holds, because later it would be of
-    no use. It lasts until its signal recovers, even if the reward falls too.
+    A breakdown alarm begins only while the reward holds, because afterwards it would
+    come too late. It lasts until its signal recovers, even if the reward falls too.
 
     Args:
-      lines: the stage's metrics by step; all but the last have their own alarms.
+      lines: metrics of the stage by step; all but the last include alarms.
     """
     found = {}
     if config.max_drift:
@@ -183,14 +183,14 @@ def _has_fallen(
     key: str, lines: Sequence[Mapping[str, Any]], window: int, share: float
 ) -> bool:
     recent, best = recent_and_best(key, lines, window)
-    # The same as share * best for a positive best; rewards may be negative.
+    # Equals share * best if best is positive; rewards may be negative.
     return recent < best - (1 - share) * abs(best)
 
 
 def recent_and_best(
     key: str, lines: Sequence[Mapping[str, Any]], window: int
 ) -> tuple[float, float]:
-    """The median of the last `window` lines, and the highest one of any window."""
+    """The median of the last `window` lines, and the highest median of any window."""
     values = np.array([line[key] for line in lines])
     windows = np.lib.stride_tricks.sliding_window_view(values, window)
     medians = np.median(windows, axis=-1)

@@ -20,13 +20,13 @@ _NUM_SHOWN = 10  # ids of questions in an error
 class StageGuards:
     """The guards of a running stage.
 
-    Their metrics depend on `lines` alone, which are those of metrics.jsonl, so a
-    resumed run writes the same metrics. `question_ids` of the steps before are lost.
+    Their metrics depend only on `lines`, which are those of metrics.jsonl, so a resumed
+    run writes the same metrics. `question_ids` of earlier steps are lost on resuming.
 
     Attributes:
       lines: metrics of the stage's steps so far.
       question_ids: questions of the groups that were not finite, by step.
-      notices: texts of the alarms that began with the last step, by name.
+      notices: texts of the alarms that began at the last step, by name.
     """
 
     config: GuardConfig
@@ -37,7 +37,7 @@ class StageGuards:
     def close_step(
         self, step: int, values: Mapping[str, float], excluded: Excluded
     ) -> dict[str, float]:
-        """Adds a step, and returns the guards' metrics of it."""
+        """Adds a step and returns its guard metrics."""
         line = {**values, **excluded.values, "step": step}
         found = alarms([*self.lines, line], self.config)
         before = self.lines[-1] if self.lines else {}
@@ -53,7 +53,7 @@ class StageGuards:
 
     @property
     def should_log_rollouts(self) -> bool:
-        """Whether the last step's rollouts are worth keeping for the user to read."""
+        """Whether the last step's rollouts should be written for the user to read."""
         return bool(self.notices) or self.lines[-1]["step"] in self.question_ids
 
     @property
@@ -82,7 +82,7 @@ class StageGuards:
         return ""
 
     def _notice(self, name: str) -> str:
-        """One line for the console: the observation, and usual remedies."""
+        """One line for the console: the values, and common remedies."""
         line, (key, title) = self.lines[-1], SIGNALS[name]
         where = f"alarm {name}, step {line['step']}: {title}"
         look = f"look at the rollouts of step {line['step']}"

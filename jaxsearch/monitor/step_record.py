@@ -1,4 +1,4 @@
-"""The metrics of one training step, gathered while it runs."""
+"""The metrics of one training step, collected while it runs."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ from jaxsearch.metrics import summarise
 
 
 class StepRecord:
-    """The line of metrics.jsonl that a step is going to write.
+    """The values of a step's line in metrics.jsonl.
 
     Attributes:
       values: one float per metric.
@@ -19,7 +19,7 @@ class StepRecord:
         self.values: dict[str, float] = {}
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Adds metrics as `summarise` makes floats of them; waits for the device."""
+        """Adds metrics, converted to floats by `summarise`; waits for the device."""
         self.values |= summarise(metrics)
 
     @contextlib.contextmanager

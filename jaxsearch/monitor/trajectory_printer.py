@@ -7,7 +7,7 @@ from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.display import Block, SpanKind
 from jaxsearch.trajectory import SEARCH, Trajectory
 
-# Each line has a label besides its colour, for those who cannot see the colour.
+# Lines also have labels, for readers who cannot see the colours.
 _STYLES = {
     SpanKind.THINK: "cyan",
     SpanKind.SEARCH: "bold yellow",
@@ -41,10 +41,10 @@ def print_trajectory(trajectory: Trajectory, protocol: Protocol) -> None:
 
 
 def _lines(block: Block) -> list[tuple[SpanKind, str]]:
-    """The texts of a block by author, each with what it is to a reader.
+    """The texts of a block by author, each with its kind.
 
-    Text that the search wrote is read, and passages that the policy wrote itself are
-    written, with their tags.
+    Text from the search is a RESULT. Passages that the policy wrote itself are OTHER,
+    and keep their tags.
     """
     found = []
     for is_policy, group in itertools.groupby(block.pieces, lambda p: p.is_policy):
@@ -56,7 +56,7 @@ def _lines(block: Block) -> list[tuple[SpanKind, str]]:
         else:
             text = "".join(piece.text for piece in pieces if not piece.is_tag)
         if block.kind is SpanKind.OTHER:
-            # The end token, unless the policy wrote on after its answer.
+            # Removes the end token; text after the answer is kept.
             text = _END.sub("", text)
         if text.strip():
             found.append((kind, text))

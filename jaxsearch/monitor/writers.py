@@ -35,7 +35,7 @@ class Writers:
 
 
 class JsonlWriter:
-    """Appends one JSON object per step; it is on disk before the next step begins."""
+    """Appends one JSON object per step, which is flushed before the next step."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -78,7 +78,7 @@ class WandbWriter:
     """Writes to one Weights & Biases run per run folder, also after resuming.
 
     The id of the W&B run is stored in the folder's `wandb_id`. In offline mode each
-    resumption has its own folder under `wandb/`; `wandb sync` joins them by the id.
+    resumption writes a separate folder under `wandb/`; `wandb sync` joins them by id.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class WandbWriter:
             project=project,
             name=run_folder.resolve().name,
             id=id_file.read_text().strip(),
-            # Offline there is no run to look up, and W&B would warn.
+            # W&B warns about `resume` in offline mode, where it cannot look up the run.
             resume="allow" if is_online else None,
             dir=run_folder,
             config=dict(config),

@@ -128,7 +128,7 @@ def test_a_budget_below_an_empty_observation_is_refused(qwen, kit):
     with pytest.raises(ValueError, match="max_observation_len is 3 but an empty"):
         observe(qwen, "x", max_len=3)
     assert kit.environment(max_observation_len=2)
-    with pytest.raises(ValueError, match="already takes 2 tokens; allow more"):
+    with pytest.raises(ValueError, match="already takes 2 tokens; raise it"):
         kit.environment(max_observation_len=1)
 
 
@@ -249,7 +249,7 @@ def test_a_turn_that_asks_nothing_is_reminded(kit):
     assert index.asked == [["red"], [""]]
     with pytest.raises(ValueError, match="has no reminder"):
         kit.environment(index, has_reminder=True)
-    with pytest.raises(ValueError, match="already takes 2 tokens; allow more"):
+    with pytest.raises(ValueError, match="already takes 2 tokens; raise it"):
         frameless = changed(protocol, frame=lambda body: "")
         kit.environment(protocol=frameless, has_reminder=True, max_observation_len=1)
 

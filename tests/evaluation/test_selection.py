@@ -217,7 +217,7 @@ def test_calls_that_were_changed_are_refused(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "changed")
     first, second, *rest = (out / "calls.jsonl").read_text().splitlines(keepends=True)
     (out / "calls.jsonl").write_text("".join([second, first, *rest]))
-    with pytest.raises(ValueError, match="line 1: expected other tries"):
+    with pytest.raises(ValueError, match="line 1: the tries do not match"):
         selected(policy, out)
 
 
