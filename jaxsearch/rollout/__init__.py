@@ -1,1 +1,1 @@
-"""Sampling that pauses for searches and keeps what it has computed."""
+"""Rollouts: sampling that pauses for tool calls and keeps its KV cache."""

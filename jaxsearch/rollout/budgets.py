@@ -12,18 +12,18 @@ class Budgets:
     """Budgets of a rollout, in tokens unless named otherwise.
 
     Attributes:
-      search_calls: decode calls after which the result of a tool call is taken,
-        waiting for it if necessary. 0 takes it as soon as it arrives: this is fastest,
-        but which rows are computed together then depends on time, and so does the
-        rounding of log-probs (about 1e-7). A positive number makes two runs equal bit
-        for bit.
-      cache_len: tokens that the KV cache holds, for all slots together; None: enough
-        for max_len in every slot. When it is full, rollouts wait for others to end,
-        or start again from their prompt, with the same random numbers.
-      page_len: W, tokens per page of the cache; None: a length that suits the device.
+      search_calls: decode calls after which the result of a tool call is read, waiting
+        for it if necessary. 0 reads it as soon as it arrives. This is fastest, but then
+        the rows that are computed together depend on timing, and so does the rounding
+        of log-probs (about 1e-7). A positive number makes two runs identical bit for
+        bit.
+      cache_len: tokens that the KV cache holds for all slots together; None: max_len
+        per slot. When it is full, rollouts wait for others to end, or restart from
+        their prompt with the same random numbers.
+      page_len: W, tokens per page of the cache; None: a length chosen for the device.
 
     Raises:
-      ValueError: for a budget that is too small, or does not fit into another.
+      ValueError: for a budget that is too small, or does not fit into another one.
     """
 
     num_slots: int  # B, rollouts in flight
@@ -57,12 +57,12 @@ class Budgets:
             )
 
     def num_prompts(self, group_size: int) -> int:
-        """Prompts that are prefilled together: enough for a group to fill each slot."""
+        """Prompts that are prefilled together: enough for groups to fill all slots."""
         return -(-self.num_slots // group_size)
 
 
 def buckets(limit: int) -> tuple[int, ...]:
-    """The shapes to compile for lengths up to `limit`, ascending."""
+    """The lengths to compile programs for, up to `limit`, in ascending order."""
     halves = [limit >> i for i in range(_NUM_BUCKETS)]
     return tuple(sorted({limit, *(h for h in halves if h >= _SMALLEST_BUCKET)}))
 
@@ -77,9 +77,9 @@ def bucket_of(sizes: tuple[int, ...], needed: int) -> int:
     """The smallest bucket that holds `needed`.
 
     Raises:
-      ValueError: if none does.
+      ValueError: if there is none.
     """
     for size in sizes:
         if size >= needed:
             return size
-    raise ValueError(f"{needed} does not fit; at most {sizes[-1]} do")
+    raise ValueError(f"{needed} does not fit; the largest bucket is {sizes[-1]}")

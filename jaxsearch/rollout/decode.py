@@ -44,14 +44,14 @@ class Prompts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Programs:
-    """Prefill, fork, observe, release and decode for one policy.
+    """The programs prefill, fork, observe, release and decode of one policy.
 
     They run on the devices of their arguments; XLA compiles them for each replica.
 
     Attributes:
       end_ids: tokens that end a rollout.
-      max_turn_len: tokens sampled between two observations.
-      seed: of the run; the stage is folded into its key when a rollout starts.
+      max_turn_len: maximum number of tokens sampled between two observations.
+      seed: seed of the run; the stage is folded into its key when a rollout starts.
     """
 
     transformer: Transformer
@@ -68,7 +68,7 @@ class Programs:
         length: Int[Array, " P"],
         page_len: int,
     ) -> Prompts:
-        """Keys and values of a batch of prompts."""
+        """Computes keys and values of a batch of prompts."""
         pages = cached.prefill(self.transformer, params, tokens, page_len)
         if mesh := self.transformer.rollout_mesh:
             shardings = tuple(page_shardings(mesh, layer) for layer in pages)
@@ -90,8 +90,8 @@ class Programs:
     ) -> Slots:
         """Starts rollouts: copies prompt sources[r] into the pages of slot rows[r].
 
-        The random key of a rollout comes from (seed, stage, prompt_index,
-        sample_index), never from its slot.
+        The random key of a rollout depends on (seed, stage, prompt_index,
+        sample_index), not on its slot.
         """
         stage_key = jax.random.fold_in(jax.random.key(self.seed), stage)
 
@@ -133,10 +133,10 @@ class Programs:
         num_tokens: Int[Array, " R"],
         stop_states: Int[Array, " R"],
     ) -> Slots:
-        """Appends observations to waiting slots, which then decode again.
+        """Appends observations to waiting slots, which then continue decoding.
 
-        Only new tokens are fed to the network: the last sampled one, which has no keys
-        and values yet, and the observation without its last token.
+        Only new tokens are fed to the network: the last sampled token, which has no
+        keys and values yet, and the observation without its last token.
         """
         last_position = slots.length.at[rows].get(mode="clip") - 1
         last = slots.tokens.at[rows, last_position].get(mode="clip")
@@ -160,7 +160,7 @@ class Programs:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def release(self, slots: Slots, rows: Int[Array, " R"]) -> Slots:
-        """Marks slots as free after their rollouts were read."""
+        """Marks slots as free, after their rollouts have been read."""
         phase = slots.phase.at[rows].set(Phase.FREE, mode="drop")
         return self._in_place(slots._replace(phase=phase))
 
@@ -177,13 +177,13 @@ class Programs:
         max_steps: Int[Array, ""],
         num_segments: int,
     ) -> tuple[Slots, Int[Array, ""]]:
-        """Samples in some slots until `num_enough` of them stop, or for `max_steps`.
+        """Decodes some slots until `num_enough` of them stop, or for `max_steps`.
 
         Args:
-          rows: the slots, all of them decoding; padding is not a slot number.
-          pages: of each of them.
-          table: of the stop automaton; see `stop_table`.
-          num_segments: cache segments to read.
+          rows: the slots, which must be decoding; rows >= B are padding.
+          pages: pages of each slot.
+          table: table of the stop automaton; see `stop_table`.
+          num_segments: number of cache segments to read.
 
         Returns:
           The slots and the number of steps taken.
@@ -202,7 +202,7 @@ class Programs:
             count, some = carry
             is_decoding = some.phase == Phase.DECODING
             num_fed = is_decoding.astype(jnp.int32)
-            # Slots that are not decoding are computed too, and not written.
+            # Slots that are not decoding are computed too, but not written.
             position = jnp.clip(some.length - 1, 0, max_len - 1)
             last = jnp.take_along_axis(some.tokens, position[:, None], axis=1)[:, 0]
             hidden, cache = cached.step(
@@ -219,8 +219,9 @@ class Programs:
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
             )
             if mesh := transformer.rollout_mesh:
-                # Sharded by vocabulary first, or XLA would gather the head; then
-                # gathered (4 B V bytes per step), so that all devices draw the same.
+                # First sharded by vocabulary, as otherwise XLA would gather the head;
+                # then gathered (4 B V bytes per step), so that all devices draw the
+                # same tokens.
                 for sharding in (by_vocabulary(mesh), replicated(mesh)):
                     logits = jax.lax.with_sharding_constraint(logits, sharding)
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
@@ -254,7 +255,7 @@ class Programs:
         return self._in_place(put_rows(slots, rows, some)), steps
 
     def _in_place(self, slots: Slots) -> Slots:
-        """The slots with their shardings fixed, so that XLA chooses no others."""
+        """The slots with sharding constraints, so that XLA keeps their shardings."""
         mesh = self.transformer.rollout_mesh
         if mesh is None:
             return slots

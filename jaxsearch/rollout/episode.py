@@ -1,4 +1,4 @@
-"""The sampler: groups of rollouts for questions, the entry point of this package."""
+"""The sampler, the entry point of this package: rolls out groups of answers."""
 
 import contextlib
 import functools
@@ -36,20 +36,20 @@ from jaxsearch.trajectory import Trajectory
 class Sampler:
     """Rolls out groups of answers to questions through a fixed set of slots.
 
-    The same questions, seed and tool results give the same trajectories, for any
-    number of slots, any order in which results arrive and any number of replicas.
-    Replicas are copies of the policy that run in parallel, each with its own slots,
-    programs and thread; they wait for each other only at the end.
+    The same questions, seed and tool results give the same trajectories, for any number
+    of slots and replicas and any order in which results arrive. Replicas are copies of
+    the policy that run in parallel, with separate slots, programs and threads; they
+    synchronise only at the end.
 
     Args:
       programs: the device programs.
       budgets: token budgets and the number of slots.
-      protocol: makes prompts and recognises answers.
+      protocol: the protocol for prompts and answers.
       tokenizer: the tokenizer of the policy.
       table: the stop table of all stop tags.
-      turn_state: state of the table in which a turn begins. A table that counts tokens
-        and a later start make turns of given lengths (see `bench`).
-      replicas: meshes as `replica_meshes` makes them; None: one, on one device.
+      turn_state: state of the table at the start of a turn. With a table that counts
+        tokens, a later start state makes turns of given lengths (see `bench`).
+      replicas: meshes from `replica_meshes`; None: one replica on one device.
 
     Raises:
       ValueError: if programs and budgets disagree.
@@ -87,8 +87,8 @@ class Sampler:
     def warm_up(self, params: Params, group_size: int) -> None:
         """Compiles every program in every shape that a rollout may need.
 
-        Each replica compiles its own, in parallel: an XLA executable belongs to one
-        set of devices.
+        Replicas compile separately and in parallel, because an XLA executable is bound
+        to a set of devices.
         """
 
         def warm_up(pool: SlotPool, stop: Stop) -> None:
@@ -128,17 +128,18 @@ class Sampler:
           group_size: G, rollouts per question.
           stage: number of the stage, for the random keys.
           temperature: sampling temperature; 0 is greedy.
-          first_sample: sample_index of the first rollout of each group; not 0 where an
-            earlier call made the others.
-          is_profiled: wait for the device after each program, to measure them apart.
-            Host and device then no longer overlap.
+          first_sample: sample_index of the first rollout of each group; not 0 if an
+            earlier call made the previous ones.
+          is_profiled: wait for the device after each program, to time programs
+            separately. Host and device then do not overlap.
 
         Returns:
-          The trajectories by question, then sample; and the timing.
+          The trajectories, sorted by question and sample, and the timing.
 
         Raises:
-          ValueError: for a prompt beyond its budget, a prompt_index that occurs twice
-            (the random keys would be the same), or an environment with a larger budget.
+          ValueError: for a prompt that exceeds its budget, a repeated prompt_index
+            (its random keys would be the same), or an environment whose observations
+            may exceed the sampler's budget.
         """
         started = time.perf_counter()
         order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
@@ -152,7 +153,7 @@ class Sampler:
         if environment.max_observation_len > self._budgets.max_observation_len:
             raise ValueError(
                 "the environment gives observations of up to "
-                f"{environment.max_observation_len} tokens, the sampler takes "
+                f"{environment.max_observation_len} tokens, but the sampler takes only "
                 f"{self._budgets.max_observation_len}"
             )
         prompts = [self._prompt(*question) for question in questions]
@@ -201,7 +202,7 @@ class Sampler:
         return done, joined_timing([timing for _, timing in parts], seconds)
 
     def _explain_shortage(self) -> contextlib.AbstractContextManager[None]:
-        """Context in which the error of a full device says how many slots fit."""
+        """Context in which out-of-memory errors report how many slots fit."""
         transformer, budgets = self._programs.transformer, self._budgets
         num_tokens = budgets.cache_len or budgets.num_slots * budgets.max_len
         num_parameters = transformer.architecture.num_parameters

@@ -1,4 +1,4 @@
-"""Shardings of rollouts: replicas of the policy, each on its own devices."""
+"""Shardings of rollouts: replicas of the policy, on disjoint sets of devices."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,11 +24,12 @@ def replica_meshes(
     """The devices of a process in groups of `tensor`, one per replica of the policy.
 
     Args:
-      devices: ordered so that neighbours are consecutive.
+      devices: devices, ordered so that neighbours are consecutive.
       num_replicas: number of groups; None uses all devices.
 
     Raises:
-      ValueError: if `tensor` does not divide the devices, or there are too few.
+      ValueError: if `tensor` does not divide the number of devices, or there are too
+        few devices.
     """
     if num_replicas is None:
         num_replicas = len(devices) // tensor
@@ -40,14 +41,14 @@ def replica_meshes(
     if num_replicas * tensor > len(devices):
         raise ValueError(
             f"rollout.replicas {num_replicas} x rollout.tensor {tensor} needs "
-            f"{num_replicas * tensor} devices, a process has {len(devices)}"
+            f"{num_replicas * tensor} devices, but a process has {len(devices)}"
         )
     groups = np.array(devices[: num_replicas * tensor]).reshape(num_replicas, tensor)
     return tuple(Mesh(group, (AXIS,), axis_types=(AxisType.Auto,)) for group in groups)
 
 
 def on_replica(transformer: Transformer, mesh: Mesh) -> Transformer:
-    """The network as it runs on a replica with a mesh of this shape."""
+    """The network in the form that runs on a replica with this mesh."""
     rollout_mesh = mesh.abstract_mesh if mesh.size > 1 else None
     return dataclasses.replace(transformer, rollout_mesh=rollout_mesh)
 
@@ -56,20 +57,22 @@ def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> An
     """A sharding over `tensor` for every parameter of `transformer.for_rollouts`.
 
     Args:
-      transformer: as `on_replica` returns it.
-      mesh: of a replica, or of all devices with an axis `tensor` among others.
+      transformer: the network returned by `on_replica`.
+      mesh: mesh of a replica, or of all devices with an axis `tensor` among others.
 
     Raises:
-      ValueError: naming a parameter whose heads, width or vocabulary does not divide.
+      ValueError: if the heads, width or vocabulary of a parameter cannot be split
+        evenly; the error names the parameter.
     """
     tensor_parallel_size = mesh.shape[AXIS]
     if transformer.tensor_parallel_size != tensor_parallel_size:
         raise ValueError(
             f"the network is laid out for {transformer.tensor_parallel_size} "
-            f"devices per copy, the mesh has {tensor_parallel_size}: see on_replica"
+            f"devices per copy, but the mesh has {tensor_parallel_size}: see on_replica"
         )
     try:
-        # Checked on separate weights: a fused array has many rows per group of heads.
+        # Checked on unfused weights, whose axes have one entry per head; a fused array
+        # has many rows per group of heads.
         meshes.shardings(mesh, transformer.logical_axes, transformer.shapes, RULES)
     except ValueError as error:
         raise ValueError(
@@ -80,7 +83,7 @@ def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> An
 
 
 def slot_shardings(mesh: Mesh | AbstractMesh, slots: Slots) -> Slots:
-    """Shardings of slots (or their shapes): the cache by heads, the rest replicated."""
+    """Shardings of slots (or of their shapes): cache by heads, the rest replicated."""
     rest = jax.tree.map(lambda _: replicated(mesh), slots._replace(cache=()))
     cache = tuple(
         tuple(page_shardings(mesh, segment) for segment in layer)
@@ -99,7 +102,7 @@ def page_shardings(mesh: Mesh | AbstractMesh, pages: PageLayout) -> Any:
 
 
 def by_vocabulary(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """The sharding of logits [B V], the same as of the rows of the head."""
+    """The sharding of logits [B V], by vocabulary like the rows of the head."""
     return NamedSharding(mesh, PartitionSpec(None, RULES["vocab"]))
 
 
@@ -111,7 +114,7 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
 def replica_params(mesh: Mesh, shardings: Any, params: Params) -> Params:
     """A view of the rollout parameters on the devices of one replica.
 
-    Nothing is copied: deleting `params` deletes the arrays of the view.
+    Nothing is copied, so deleting `params` deletes the arrays of the view.
 
     Raises:
       ValueError: if a device of the replica holds no part of a parameter.
@@ -122,8 +125,8 @@ def replica_params(mesh: Mesh, shardings: Any, params: Params) -> Params:
         missing = [device for device in mesh.devices.flat if device not in held]
         if missing:
             raise ValueError(
-                f"the parameters are on {[*held]}, not on {missing}: send them to "
-                "all replicas (run.weight_sync.WeightSync)"
+                f"the parameters are on {[*held]}, but not on {missing}: transfer them "
+                "to all replicas (run.weight_sync.WeightSync)"
             )
         parts = [held[device] for device in mesh.devices.flat]
         return jax.make_array_from_single_device_arrays(array.shape, sharding, parts)

@@ -24,17 +24,17 @@ from jaxsearch.rollout.slots import Phase, Row, Start
 from jaxsearch.rollout.threads import Stop
 from jaxsearch.trajectory import Status, Trajectory
 
-# Tokens decoded at most between two looks at the tool calls under way.
+# Maximum number of tokens decoded between two checks of the pending tool calls.
 _STEPS_PER_LOOK = 4
 
 
 class Rollouts:
-    """One replica's rollouts of a batch: its slots and the tool calls under way.
+    """One replica's rollouts of a batch: its slots and its pending tool calls.
 
     Args:
-      queue: the prompts of the batch, from which all replicas take.
+      queue: the prompts of the batch, shared by all replicas.
       replica: number of this replica in the queue.
-      order: rank of each prompt, by prompt_index: earlier ones are given room first.
+      order: rank of each prompt, by prompt_index; lower ranks get cache pages first.
     """
 
     def __init__(
@@ -73,28 +73,28 @@ class Rollouts:
         self._turn_state = turn_state
         self._is_profiled = is_profiled
         self._prefilled: Prompts | None = None
-        # Rollouts of `_prefilled` that are not started yet: source row, prompt, sample.
+        # Rollouts of `_prefilled` that have not started: source row, prompt, sample.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
         self._by_slot: dict[int, Rollout] = {}
         self._decoding: set[int] = set()
-        self._is_stalled = False  # no decoding slot found room in the cache
+        self._is_stalled = False  # no decoding slot has room in the cache
         self._lengths = np.zeros(budgets.num_slots, np.int32)
         self._calls: dict[Future, Asked] = {}  # in the order of the calls
-        # Rollouts that were announced to the environment, begun or ended.
+        # Pending calls of the environment's `start` and `close`.
         self._announcements: collections.deque[Future] = collections.deque()
-        # Observations that have arrived, but are not in the cache yet.
+        # Observations that have arrived but are not in the cache yet.
         self._observed: dict[int, list[int]] = {}
         self._done: list[Trajectory] = []
 
     def finish(self) -> list[Trajectory]:
-        """Rolls out what this replica takes from the queue; in the order of the ends.
+        """Rolls out prompts from the queue; returns rollouts in the order they finish.
 
         Raises:
-          CancelledError: when another replica failed or the run was interrupted.
+          CancelledError: if another replica failed or the run was interrupted.
         """
         if not self._has_prompts:
-            return []  # before a program runs that would have to be compiled
-        # After an error in an earlier run, its slots would still be decoding.
+            return []  # returns before running (and compiling) any program
+        # After an error in an earlier run, slots may still be decoding.
         self._pool.release(range(self._budgets.num_slots))
         with DaemonExecutor() as self._tools:
             while self._has_prompts or self._by_slot:
@@ -117,7 +117,8 @@ class Rollouts:
         free = collections.deque(
             slot for slot in range(self._budgets.num_slots) if slot not in self._by_slot
         )
-        # No start while an observation finds no room: it could wait forever.
+        # No rollout starts while an observation waits for room, or it could wait
+        # forever.
         while free and not self._observed and self._has_prompts:
             if not self._waiting:
                 self._prefill()
@@ -178,29 +179,29 @@ class Rollouts:
         self.timing.num_decode_calls += bool(active)
 
     def _age(self, slot: int) -> tuple[int, int]:
-        """Rank in the order in which slots are given room: older rollouts first."""
+        """Rank in the order in which slots get cache pages: older rollouts first."""
         rollout = self._by_slot[slot]
         return self._order[rollout.prompt.index], rollout.sample_index
 
     def _restart_youngest(self) -> None:
-        """Makes room in the cache: one rollout goes back to its prompt.
+        """Makes room in the cache by sending the youngest rollout back to the queue.
 
-        It will sample the same tokens again, because its random numbers depend on its
-        id alone.
+        It will sample the same tokens again, because its random numbers depend only on
+        its id.
         """
         slot = max({*self._decoding, *self._observed}, key=self._age)
         rollout = self._by_slot.pop(slot)
         self._decoding.discard(slot)
         self._observed.pop(slot, None)
         self._pool.release([slot])
-        # Before another replica can start it again.
+        # Closed before another replica can restart it.
         self._announce(self._environment.environment.close, [rollout.id])
         self._check_announcements(is_waiting=True)
         self._queue.put_back(self._replica, rollout.prompt, rollout.sample_index)
         self.timing.num_restarts += 1
 
     def _take_stopped(self) -> None:
-        """Gives turns that ended to the environment, and takes rollouts that ended."""
+        """Sends finished turns to the environment, and collects finished rollouts."""
         started = time.perf_counter()
         phases, self._lengths, steps = self._pool.state()
         self.timing.num_steps += steps
@@ -224,14 +225,14 @@ class Rollouts:
                 else:
                     turns[slot] = (rollout.id, turn)
         if turns:
-            # First, so that tools run while the host puts trajectories together.
+            # Submitted first, so that tools run while the host builds trajectories.
             self.timing.asked_at.append(time.perf_counter())
             future = self._tools.submit(self._environment.step, list(turns.values()))
             self._calls[future] = Asked(tuple(turns), self.timing.num_decode_calls)
         self._finish(finished, rows)
 
     def _arrived(self) -> list[Future]:
-        """The calls to take results of; waits for one if nothing decodes."""
+        """The calls whose results are due; waits for one if no slot can decode."""
         calls, patience = list(self._calls), self._budgets.search_calls
         last = self.timing.num_decode_calls - patience
         due = [f for f in calls if patience and self._calls[f].num_decode_calls <= last]
@@ -243,7 +244,7 @@ class Rollouts:
         return due if patience else [f for f in calls if f.done()]
 
     def _take_observations(self) -> None:
-        """Takes the results of calls that are due, and appends the observations."""
+        """Reads the results of calls that are due, and appends their observations."""
         self._check_announcements()
         finished = {}
         for future in self._arrived():
@@ -262,7 +263,7 @@ class Rollouts:
         self._append_observations()
 
     def _append_observations(self) -> None:
-        """Puts observations into the cache, as far as it has room."""
+        """Appends waiting observations to the cache, as far as it has room."""
         observations = {}
         for slot in sorted(self._observed, key=self._age):
             ids = self._observed[slot]
@@ -280,11 +281,11 @@ class Rollouts:
             self._pool.observe(self._params, observations, stop_states)
 
     def _announce(self, method: Callable[[Sequence[Any]], None], them: list) -> None:
-        """Tells the environment of rollouts, before and after all of their turns."""
+        """Calls the environment's `start` or `close` in the tool thread."""
         self._announcements.append(self._tools.submit(method, them))
 
     def _check_announcements(self, *, is_waiting: bool = False) -> None:
-        """Raises the errors of announcements that are done, or of all of them."""
+        """Raises errors of finished announcements; `is_waiting` waits for all first."""
         if is_waiting:
             self._stop.wait(self._announcements)
         while self._announcements and self._announcements[0].done():
@@ -302,7 +303,7 @@ class Rollouts:
         self.timing.phases[phase] = self.timing.phases.get(phase, 0.0) + spent
 
     def _finish(self, finished: dict[int, Status], rows: dict[int, Row]) -> None:
-        """Takes finished rollouts out of their slots."""
+        """Removes finished rollouts from their slots and stores their trajectories."""
         if not finished:
             return
         self._pool.release(list(finished))

@@ -15,7 +15,7 @@ _TOKEN_BYTES = 4 + 1 + 4 + 4
 
 
 class OutOfMemoryError(RuntimeError):
-    """Device memory is too small for the slots; the text says how many fit."""
+    """Device memory is too small for the slots; the message states how many fit."""
 
 
 def slot_bytes(
@@ -26,8 +26,8 @@ def slot_bytes(
 ) -> int:
     """Bytes of a slot of up to `max_len` tokens: keys, values and the row.
 
-    The number is per device, for heads that `tensor_parallel_size` devices share. The
-    few scalars of a slot are not counted.
+    The number is per device, with heads sharded over `tensor_parallel_size` devices.
+    The scalars of a slot are not counted.
     """
     a = architecture
     numbers = 2 * a.num_layers * a.num_kv_heads // tensor_parallel_size * a.head_width
@@ -45,7 +45,7 @@ def device_bytes(device: jax.Device) -> int | None:
 
 
 def slots_that_fit(device_bytes: int, reserved_bytes: int, bytes_per_slot: int) -> int:
-    """Slots that fit next to `reserved_bytes`; 0 if nothing is left."""
+    """Number of slots that fit in addition to `reserved_bytes`; 0 if none does."""
     return max(0, device_bytes - reserved_bytes) // bytes_per_slot
 
 
@@ -56,29 +56,30 @@ def shortage(
     reserved_bytes: int,
     device_bytes: int | None,
 ) -> str:
-    """The error text: the memory that was requested, and what to change.
+    """The error message: the memory that was requested, and what to change.
 
-    Programs need memory in addition to slots and parameters, and how much is unknown
-    before they are compiled. If the slots alone would fit, the text proposes half of
-    them.
+    Programs need memory in addition to slots and parameters, but the amount is unknown
+    before they are compiled. If slots and parameters alone would fit, the message
+    suggests half the number of slots.
     """
     asked = (
         f"the device ran out of memory: {num_slots} slots of {_size(bytes_per_slot)} "
-        f"take {_size(num_slots * bytes_per_slot)} next to {_size(reserved_bytes)} of "
-        "parameters"
+        f"take {_size(num_slots * bytes_per_slot)} in addition to "
+        f"{_size(reserved_bytes)} of parameters"
     )
     if device_bytes is None:
         return f"{asked}; lower --rollout.num-slots or --rollout.max-len"
-    has = f"{asked}, the device has {_size(device_bytes)}"
+    has = f"{asked}, but the device has only {_size(device_bytes)}"
     num_fitting = slots_that_fit(device_bytes, reserved_bytes, bytes_per_slot)
     if num_fitting == 0 or num_slots == 1:
         return (
-            f"{has}: not even one slot fits; take a smaller model or a shorter "
+            f"{has}: not even one slot fits; use a smaller model or a smaller "
             "--rollout.max-len"
         )
     if num_fitting >= num_slots:
         return (
-            f"{has}: they fit, but not together with what the programs need; try "
+            f"{asked}, which would fit in {_size(device_bytes)}, but not together with "
+            "the memory that the programs need; try "
             f"--rollout.num-slots {num_slots // 2}"
         )
     return f"{has}: {num_fitting} slots fit; set --rollout.num-slots {num_fitting}"
@@ -95,7 +96,7 @@ def explain_shortage(
     """Context in which running out of device memory raises a readable error.
 
     Raises:
-      OutOfMemoryError: in place of XLA's error; other errors pass.
+      OutOfMemoryError: instead of XLA's error; other errors propagate.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The table of which slot owns which pages of the cache, kept on the host."""
+"""The page table: the cache pages of each slot, kept on the host."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ class PageTable:
     """Assigns pages to slots as they grow, and frees them.
 
     The lowest free page is assigned first, so that pages in use stay at the beginning
-    of the cache and little has to be read.
+    of the cache and only a short prefix has to be read.
     """
 
     def __init__(self, *, num_slots: int, num_pages: int, page_len: int, max_len: int):
@@ -21,14 +21,14 @@ class PageTable:
         self._max_pages = -(-max_len // page_len)  # M, of one slot
         if num_pages < self._max_pages:
             raise ValueError(
-                f"{num_pages} pages of {page_len} tokens do not hold one row of "
-                f"{max_len}; give the cache at least {self._max_pages}"
+                f"{num_pages} pages of {page_len} tokens cannot hold one row of "
+                f"{max_len} tokens; the cache needs at least {self._max_pages} pages"
             )
         self._free = list(range(num_pages))
         self._owned: list[list[int]] = [[] for _ in range(num_slots)]
 
     def cover(self, slot: int, length: int) -> bool:
-        """Assigns pages for `length` tokens; if too few are free, none, and False."""
+        """Assigns pages for `length` tokens; if too few are free, returns False."""
         num_more = self._num_needed(length) - len(self._owned[slot])
         if num_more > len(self._free):
             return False
@@ -37,7 +37,7 @@ class PageTable:
         return True
 
     def covered(self, slot: int) -> int:
-        """Tokens that the slot has room for."""
+        """Number of tokens that fit in the slot's pages."""
         return len(self._owned[slot]) * self.page_len
 
     def release(self, slot: int) -> None:
@@ -47,7 +47,7 @@ class PageTable:
         self._owned[slot].clear()
 
     def admits(self, length: int) -> bool:
-        """Whether a row of `length` tokens leaves room for the rows in flight to grow.
+        """Whether a new row of `length` tokens leaves room for other rows to grow.
 
         One page is reserved for each row that may need one more.
         """
@@ -57,17 +57,17 @@ class PageTable:
         return self._num_needed(length) + reserve <= len(self._free)
 
     def end(self, slots: Iterable[int]) -> int:
-        """One more than the last page that one of these slots owns."""
+        """One more than the highest page number that these slots own."""
         return 1 + max((max(self._owned[s], default=-1) for s in slots), default=-1)
 
     def rows(
         self, slots: Sequence[int], num_rows: int, num_pages: int | None = None
     ) -> Int[np.ndarray, "R M"]:
-        """Pages of each slot in order of positions, filled up with NO_PAGE.
+        """Pages of each slot in order of positions, padded with NO_PAGE.
 
         Args:
-          num_rows: R; rows without a slot own no pages.
-          num_pages: M, of which more are cut off; None: as many as a slot can own.
+          num_rows: R; rows beyond `slots` have no pages.
+          num_pages: M, the maximum pages per row; None: as many as a slot can own.
         """
         M = self._max_pages if num_pages is None else num_pages
         table = np.full((num_rows, M), NO_PAGE, np.int32)

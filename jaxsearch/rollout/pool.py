@@ -1,4 +1,4 @@
-"""The slots of a replica: ragged lists on the host, fixed shapes on the device."""
+"""The slots of a replica: pads ragged host data to fixed shapes on the device."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,19 +22,19 @@ from jaxsearch.rollout.shapes import initial_slots, local_shapes
 from jaxsearch.rollout.slots import Row, Start
 from jaxsearch.rollout.threads import Stop
 
-# Part of a page that a slot is assigned beyond its length. It limits how many steps
-# decoding takes before the host assigns more pages.
+# Fraction of a page that is assigned to a slot beyond its length. It limits the steps
+# that decoding can take before the host assigns more pages.
 _AHEAD = 0.5
 
 
 class SlotPool:
     """Owns the slots of a replica and calls the programs that change them.
 
-    Ids are padded to one of a few lengths, each with its numbers of rows, so that
-    `warm_up` compiles every shape.
+    Ids are padded to a few lengths and row counts, so that `warm_up` can compile every
+    shape. Parameters passed to its methods must come from `params_of`.
 
     Args:
-      mesh: of the replica. Parameters are always those that `params_of` returns.
+      mesh: mesh of the replica.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class SlotPool:
         )
 
         slots = functools.partial(initial_slots, self._shapes, transformer)
-        # Allocated with their shardings: the first device may not hold all of them.
+        # Allocated with their shardings, because one device may be too small for all.
         shardings = slot_shardings(mesh, jax.eval_shape(slots))
         self._make_slots = jax.jit(slots, out_shardings=shardings)
         self._slots = self._make_slots()
         self._steps: jax.Array | np.int32 = np.int32(0)
 
     def free_cache(self) -> None:
-        """Deletes the slots until `allocate_cache`; none may be in use."""
+        """Deletes the slots until `allocate_cache`; no slot may be in use."""
         jax.tree.map(lambda array: array.delete(), self._slots)
 
     def allocate_cache(self) -> None:
@@ -104,13 +104,13 @@ class SlotPool:
         self.release([])
 
     def num_prompts(self, group_size: int) -> int:
-        """Number of prompts that are prefilled together: enough to fill all slots."""
+        """Number of prompts that are prefilled together, enough to fill all slots."""
         return self._budgets.num_prompts(group_size)
 
     def prefill(
         self, params: Params, prompts: Sequence[Sequence[int]], group_size: int
     ) -> Prompts:
-        """Keys and values of up to `num_prompts(group_size)` prompts."""
+        """Computes keys and values of up to `num_prompts(group_size)` prompts."""
         row_len = bucket_of(self._shapes.prompt_lens, max(map(len, prompts)))
         return self._prefill(params, prompts, row_len, group_size)
 
@@ -128,7 +128,7 @@ class SlotPool:
         return self._pages.admits(length)
 
     def cover(self, slot: int, length: int) -> bool:
-        """Assigns pages for `length` tokens; if too few are free, none, and False."""
+        """Assigns pages for `length` tokens; if too few are free, returns False."""
         return self._pages.cover(slot, length)
 
     def observe(
@@ -140,9 +140,9 @@ class SlotPool:
         """Appends observations to slots for which `cover` was called.
 
         Args:
-          stop_states: for each slot, the state in which its next turn begins.
+          stop_states: for each slot, the stop state at the start of its next turn.
         """
-        # Sorted by length, because rows are padded to the longest of their batch.
+        # Sorted by length, because rows are padded to the longest in their batch.
         waiting = sorted(observations, key=lambda slot: len(observations[slot]))
         while waiting:
             longest = len(observations[waiting[-1]])
@@ -189,14 +189,14 @@ class SlotPool:
         return slots
 
     def state(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """Phase and length of every slot, and the steps of the last call of decode.
+        """Phase and length of every slot, and the steps of the last call of `decode`.
 
-        It waits for the device.
+        Waits for the device.
         """
         phase, length, steps = jax.device_get(
             (self._slots.phase, self._slots.length, self._steps)
         )
-        # On a CPU device_get may give a view of memory that the next call reuses.
+        # On a CPU, device_get may return a view of memory that the next call reuses.
         return np.array(phase), np.array(length), int(steps)
 
     def wait(self, prompts: Prompts | None) -> None:
@@ -275,7 +275,7 @@ class SlotPool:
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):
-        """Slot numbers, padded with one that does not exist."""
+        """Slot numbers, padded with a number that is not a slot."""
         slots = list(slots)
         num_rows = self._num_slots if num_rows is None else num_rows
         return np.asarray(

@@ -11,16 +11,17 @@ Waiting = tuple[Prompt, list[int]]  # a prompt and its samples that have not sta
 
 
 class PromptQueue:
-    """The rollouts that have not started yet; several threads may take from it.
+    """The rollouts that have not started yet, in a thread-safe queue.
 
-    Each replica gets an equal share of the rollouts. Groups are split only where
-    shares meet, so that all replicas have work even with fewer prompts than replicas.
+    Each replica gets an equal share of the rollouts. Groups are split only at the
+    boundary of two shares, so that all replicas have work even with fewer prompts than
+    replicas.
 
     Args:
       max_prompts: prompts that a replica takes at once, to fill its slots.
-      has_fixed_shares: each replica rolls out its share, so that the batches do not
-        depend on time. Otherwise a share only fills the slots once, and the rest goes
-        to replicas that have room.
+      has_fixed_shares: each replica rolls out its whole share, so that batches do not
+        depend on timing. Otherwise a share only fills the slots once, and the remaining
+        prompts go to replicas that have room.
       first_sample: sample_index of the first rollout of each group.
     """
 
@@ -54,23 +55,23 @@ class PromptQueue:
         self._lock = threading.Lock()
 
     def is_empty(self, replica: int) -> bool:
-        """Whether this replica can take nothing at the moment."""
+        """Whether there is currently no prompt for this replica."""
         return not self._shares[replica] and not self._common
 
     def take(self, replica: int) -> list[Waiting]:
-        """Prompts for a replica with room; empty if others took the last ones."""
+        """Takes prompts for a replica; empty if other replicas took the last ones."""
         with self._lock:
             source = self._shares[replica]
             num_taken = min(self._max_prompts, len(source))
             if not source:
                 source = self._common
-                # Fewer at once towards the end, so that all replicas end together.
+                # Fewer at once towards the end, so that replicas finish together.
                 part = -(-len(source) // len(self._shares))
                 num_taken = min(self._max_prompts, part)
             return [source.popleft() for _ in range(num_taken)]
 
     def put_back(self, replica: int, prompt: Prompt, sample_index: int) -> None:
-        """Returns a rollout to the front of the queue, to start again."""
+        """Puts a rollout back at the front of the queue, to be restarted."""
         with self._lock:
             queue = self._shares[replica] if self._is_dealt else self._common
             queue.appendleft((prompt, [sample_index]))

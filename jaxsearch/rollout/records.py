@@ -1,4 +1,4 @@
-"""Records of the host: prompts, rollouts in progress, and timings."""
+"""Host-side records: prompts, rollouts in progress, and timings."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -16,9 +16,9 @@ from jaxsearch.trajectory import Status, ToolCall, Trajectory, segments_of
 
 @dataclasses.dataclass(kw_only=True)
 class Timing:
-    """Seconds and amounts of work of a call of `Sampler.run`.
+    """Times and counts of a call of `Sampler.run`.
 
-    `seconds` without the two waits is the host's own work. For several replicas see
+    `seconds` minus the two waits is the time of host work. For several replicas see
     `joined_timing`.
     """
 
@@ -29,19 +29,19 @@ class Timing:
     num_steps: int = 0  # decode steps, one token in every decoding slot
     num_prefilled: int = 0  # tokens of prompts
     num_observed: int = 0  # tokens of observations
-    num_restarts: int = 0  # rollouts sent back to their prompt by a full cache
+    num_restarts: int = 0  # rollouts restarted because the cache was full
     asked_at: list[float] = dataclasses.field(
         default_factory=list
     )  # time of each batch of calls
-    # Seconds of prefill, fork, append and decode; filled when a rollout is profiled.
+    # Seconds of prefill, fork, append and decode; filled if the run is profiled.
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def joined_timing(timings: Sequence[Timing], seconds: float) -> Timing:
     """The timing of replicas that ran in parallel for `seconds`.
 
-    Seconds are means over the replicas, so that they remain parts of `seconds`; counts
-    are sums.
+    Waits and phases are means over the replicas, so that they remain parts of
+    `seconds`; counts are sums.
     """
 
     def mean(values: Iterable[float]) -> float:
@@ -75,10 +75,10 @@ class Prompt:
 
 
 class Asked(NamedTuple):
-    """Slots whose turns were given to the environment together.
+    """Slots whose turns were sent to the environment in one call.
 
     Attributes:
-      num_decode_calls: decode calls that were made before.
+      num_decode_calls: number of decode calls made before.
     """
 
     slots: tuple[int, ...]
@@ -105,7 +105,7 @@ class Rollout:
 
     @property
     def turn(self) -> int:
-        """Number of the current turn, from 0."""
+        """Number of the current turn, counted from 0."""
         return len(self.tool_calls)
 
     def trajectory(
@@ -142,5 +142,5 @@ TurnState = Callable[[Rollout], int]
 
 
 def from_the_start(rollout: Rollout) -> int:
-    """The automaton's start, for turns that end where the policy ends them."""
+    """The automaton's start state, for turns that end at the policy's stop tags."""
     return 0

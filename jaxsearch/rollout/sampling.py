@@ -1,4 +1,4 @@
-"""From logits to a token and its log-probability."""
+"""Sampling of tokens and their log-probabilities from logits."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ _BLOCK = 128  # vocabulary entries summed at once by the two-level search
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TopKTopP:
-    """The truncation of the sampled distribution; None does not truncate."""
+    """Top-k and top-p truncation of the sampled distribution; None for none."""
 
     top_k: int | None = None
     top_p: float | None = None
@@ -20,11 +20,11 @@ class TopKTopP:
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1 (or None), got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1] (or None), got {self.top_p}")
+            raise ValueError(f"top_p must be in (0, 1] (or None), got {self.top_p}")
 
     @property
     def is_whole(self) -> bool:
-        """True if nothing is truncated, so that no sort is needed."""
+        """Whether nothing is truncated, so that no sort is needed."""
         return self.top_k is None and (self.top_p is None or self.top_p == 1.0)
 
 
@@ -39,8 +39,8 @@ def sample(
     Temperature 0 takes the largest logit, with the log-prob at temperature 1.
 
     Args:
-      logits: float32, not yet divided by the temperature.
-      uniforms: one number in [0, 1) per row, the only randomness.
+      logits: float32 logits, not yet divided by the temperature.
+      uniforms: one random number in [0, 1) per row.
 
     Returns:
       The token, its log-prob at the temperature over the whole vocabulary, and its
@@ -58,11 +58,10 @@ def sample(
 def _draw(
     logits: Float[Array, "B V"], uniforms: Float[Array, " B"], is_greedy: Array
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """The token at a quantile, or the most likely one, and the log-sum-exp.
+    """The token at a quantile, or the most likely token, and the log-sum-exp.
 
-    The search has two levels, blocks and entries, which takes two passes over V. A
-    Gumbel draw would need V random numbers, and a plain argmax is another slow pass on
-    CPUs.
+    The search has two levels, blocks and entries, and takes two passes over V. A Gumbel
+    draw would need V random numbers, and a plain argmax is another slow pass on CPUs.
     """
     B, V = logits.shape
     num_blocks = -(-V // _BLOCK)
@@ -88,7 +87,7 @@ def _first_above(
     """The first entry whose running sum exceeds the target, and the sum before it.
 
     Only entries with mass are returned, and the last of them if no sum exceeds the
-    target: through rounding the target may be past the total, and a running sum may
+    target: because of rounding, the target may exceed the total, and a running sum may
     decrease.
     """
     ends = jnp.cumsum(mass, axis=-1)
@@ -101,7 +100,7 @@ def _first_above(
 
 
 def _truncate(scaled: Float[Array, "B V"], truncation: TopKTopP) -> Float[Array, "B V"]:
-    """Logits with -inf outside of top-k, then top-p; ties are kept or cut together."""
+    """Sets logits outside top-k, then top-p, to -inf; treats ties alike."""
     ordered = -jnp.sort(-scaled, axis=-1)
     threshold = ordered[:, -1:]
     if truncation.top_k is not None and truncation.top_k < scaled.shape[-1]:

@@ -15,40 +15,40 @@ from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.budgets import Budgets, buckets
 from jaxsearch.rollout.slots import Slots, empty_slots
 
-# Observation tokens that are appended at once: enough for products near the machine's
-# peak rate, few enough that batches are seldom padded with empty rows. Two CPU cores
-# reach three quarters of their best rate at 192; accelerators need more to be busy.
+# Observation tokens appended at once: enough for matrix products near the peak rate,
+# but few enough that batches are rarely padded with empty rows. Two CPU cores reach
+# three quarters of their best rate at 192; accelerators need more to be busy.
 _APPENDED_TOKENS_ON_CPU = 192
 _APPENDED_TOKENS = 2048
-# A second append program, with the number of rows that one stop of decoding brings, is
-# compiled if the full batch has at least this many times more rows.
+# A second append program, for the number of rows at which decoding stops, is compiled
+# if the full batch has at least this many times more rows.
 _MIN_SAVING = 2
-# Tokens in a page: short pages waste little at the end of a row, long ones make larger
-# products. On two CPU cores 64 and 128 were equally fast; a TPU has 128 lanes.
+# Tokens per page: short pages waste less at the end of a row, long pages give larger
+# matrix products. On two CPU cores 64 and 128 were equally fast; a TPU has 128 lanes.
 _PAGE_LEN_ON_CPU = 64
 _PAGE_LEN = 128
-# Shares of its pages up to which the cache may be read if all slots decode.
+# Shares of the cache's pages that may be read if all slots decode.
 _SEGMENT_SHARES = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-# Decoding is compiled for all slots and for these shares of them, with fewer choices of
-# what is read, so that a batch that drains is not computed as a full one.
+# Decoding is compiled for all slots and for these shares of them, with fewer read
+# lengths, so that a draining batch does not cost as much as a full one.
 _FEWER_ROWS = (0.25, 0.5)
 _SEGMENT_SHARES_IF_FEWER = (0.375, 1.0)
-# Smaller segments (in tokens) and fewer rows save nothing and cost one more program.
+# Smaller segments (in tokens) or fewer rows save nothing and cost another program.
 _MIN_SEGMENT_LEN = 1024
 _MIN_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """All that follows from the budgets, the kind of device and the decode kernel."""
+    """The shapes that follow from budgets, device and decode kernel."""
 
     budgets: Budgets
-    backend: str  # as `jax.default_backend` names it
+    backend: str  # as returned by `jax.default_backend`
     kernel: DecodeKernel = PLAIN_PAGES
 
     @property
     def page_len(self) -> int:
-        """W, tokens in a page."""
+        """W, tokens per page."""
         by_device = _PAGE_LEN_ON_CPU if self.backend == "cpu" else _PAGE_LEN
         return self.budgets.page_len or by_device
 
@@ -63,7 +63,7 @@ class Shapes:
 
     @functools.cached_property
     def segment_ends(self) -> tuple[int, ...]:
-        """Numbers of pages that a step may read from the beginning of the cache."""
+        """Page counts that a step may read, from the beginning of the cache."""
         shares = (1.0,) if self.kernel.reads_owned_pages else _SEGMENT_SHARES
         return _shares(shares, self.num_pages, self._min_segment)
 
@@ -75,7 +75,7 @@ class Shapes:
 
     @functools.cached_property
     def read_ends(self) -> Mapping[int, tuple[int, ...]]:
-        """For each number of rows that may decode, its choice of `segment_ends`."""
+        """The `segment_ends` compiled for each number of decoding rows."""
         wanted = _shares(_SEGMENT_SHARES_IF_FEWER, self.num_pages, self._min_segment)
         ends = tuple(end for end in self.segment_ends if end in wanted)
         *fewer, num_slots = _shares(_FEWER_ROWS, self.budgets.num_slots, _MIN_ROWS)
@@ -88,7 +88,7 @@ class Shapes:
 
     @functools.cached_property
     def append_rows(self) -> Mapping[int, tuple[int, ...]]:
-        """Lengths that observations are padded to, and rows appended at once."""
+        """Row counts compiled for each length that observations are padded to."""
         by_device = self.backend == "cpu"
         tokens = _APPENDED_TOKENS_ON_CPU if by_device else _APPENDED_TOKENS
         rows = {}
@@ -100,15 +100,16 @@ class Shapes:
 
     @property
     def num_enough(self) -> int:
-        """Number of stopped slots at which a call of decode returns.
+        """Number of stopped slots at which a call of `decode` returns.
 
-        Fewer make more calls with emptier appends; with 32 slots, 4 were the fastest.
+        A smaller number makes more calls with emptier appends; with 32 slots, 4 was the
+        fastest.
         """
         return max(1, self.budgets.num_slots // 8)
 
     @functools.cached_property
     def row_pages(self) -> tuple[int, ...]:
-        """Numbers of pages per row that an append may read."""
+        """Page counts per row that an append may read."""
         sizes = buckets(self.budgets.max_len)
         return tuple(sorted({-(-size // self.page_len) for size in sizes}))
 
@@ -123,7 +124,7 @@ def local_shapes(budgets: Budgets, kernel: DecodeKernel) -> Shapes:
 
 
 def _shares(shares: Sequence[float], total: int, spacing: int) -> tuple[int, ...]:
-    """The shares of the total that are at least `spacing` apart, then the total."""
+    """Shares of the total that are at least `spacing` apart, followed by the total."""
     chosen = []
     for share in shares:
         count = math.ceil(share * total)
@@ -134,7 +135,7 @@ def _shares(shares: Sequence[float], total: int, spacing: int) -> tuple[int, ...
 
 
 def initial_slots(shapes: Shapes, transformer: Transformer) -> Slots:
-    """Free slots and an empty cache, in these shapes."""
+    """Free slots and an empty cache with these shapes."""
     cache = empty_cache(
         transformer.architecture,
         shapes.segment_sizes,

@@ -16,7 +16,7 @@ class Phase(enum.IntEnum):
 
     FREE = 0
     DECODING = 1
-    WAITING = 2  # wrote a stop tag, waits for an observation
+    WAITING = 2  # wrote a stop tag and waits for an observation
     ENDED = 3  # wrote an end token
     EXHAUSTED = 4  # a token budget ran out
 
@@ -27,14 +27,14 @@ class Slots(NamedTuple):
     The last token of a row has no keys and values yet; the next step feeds it.
 
     Attributes:
-      tokens, is_policy, logprobs, sampling_logprobs: [B S]; written by `append` only.
+      tokens, is_policy, logprobs, sampling_logprobs: [B S]; written only by `append`.
       length: tokens in the row, [B].
       turn_len: tokens sampled since the last observation, [B].
       phase: a Phase, [B].
-      stop_state: of the stop automaton, [B].
+      stop_state: state of the stop automaton, [B].
       keys: one random key per rollout, [B].
       cache: keys and values of the first length - 1 tokens, in pages that the host
-        assigns to slots (`PageTable`). Unlike the others it has no axis of rows.
+        assigns to slots (`PageTable`). Unlike the other fields, it has no row axis.
     """
 
     tokens: Array
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:
-    """Slots that are all free."""
+    """Free slots."""
     per_token = (num_slots, max_len)
     return Slots(
         tokens=jnp.zeros(per_token, jnp.int32),
@@ -86,7 +86,7 @@ def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:
 
 
 def take_rows(slots: Slots, rows: Int[Array, " R"]) -> Slots:
-    """The given rows with the whole cache; rows >= B are free."""
+    """Selects rows, with the whole cache; rows >= B are free."""
     some = jax.tree.map(
         lambda x: x.at[rows].get(mode="clip"), slots._replace(cache=None)
     )
@@ -97,7 +97,7 @@ def take_rows(slots: Slots, rows: Int[Array, " R"]) -> Slots:
 
 
 def put_rows(slots: Slots, rows: Int[Array, " R"], some: Slots) -> Slots:
-    """The slots with rows replaced, and the cache of `some`."""
+    """Replaces rows of the slots, and takes the cache of `some`."""
     put = jax.tree.map(
         lambda old, new: old.at[rows].set(new, mode="drop"),
         slots._replace(cache=None),
@@ -118,8 +118,8 @@ def append(
 ) -> Slots:
     """Appends the first num_tokens[r] tokens to row rows[r].
 
-    This is the only writer of tokens, provenance and log-probs: provenance is decided
-    here, when a token enters a row. Rows >= B are padding.
+    Tokens, provenance and log-probs are written only here, so provenance is decided
+    when a token enters a row. Rows >= B are padding.
     """
     index = jnp.arange(tokens.shape[1])[None]
     start = slots.length.at[rows].get(mode="clip")

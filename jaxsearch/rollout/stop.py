@@ -1,4 +1,4 @@
-"""Stop tags as a table over token ids, so that the device can match them."""
+"""Stop tags as a state table over token ids, to match them on the device."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ def stop_table(
 ) -> Int[np.ndarray, "states V"]:
     """The automaton `state = table[state, token]` that finds tags in sampled bytes.
 
-    State 0 is the start. A state stands for the longest suffix of the sampled bytes
-    that is a prefix of a tag (Aho and Corasick 1975); the last state means "a tag is
-    complete" and is never left. A token may contain bytes before, inside and after a
-    tag, or a whole tag. All of its bytes are followed, so it makes no difference which
-    ids spell the tag.
+    State 0 is the start. A state represents the longest suffix of the sampled bytes
+    that is a prefix of a tag (Aho and Corasick 1975); the last state means that a tag
+    is complete, and is never left. A token may contain bytes before, inside and after a
+    tag, or a whole tag. All of its bytes are processed, so it does not matter which ids
+    spell the tag.
 
     Args:
-      id_bytes: exact bytes of every id; ids beyond it have no bytes.
-      stop_tags: none of them empty.
+      id_bytes: exact bytes of every id; larger ids have no bytes.
+      stop_tags: non-empty strings.
       vocab_size: columns of the table, at least len(id_bytes).
 
     Raises:
@@ -30,7 +30,8 @@ def stop_table(
         raise ValueError(f"stop tags must be non-empty strings, got {list(stop_tags)}")
     if len(id_bytes) > vocab_size:
         raise ValueError(
-            f"the tokenizer has {len(id_bytes)} ids but the model only {vocab_size}"
+            f"the tokenizer has {len(id_bytes)} ids, but the model has only "
+            f"{vocab_size}; use the tokenizer of the model"
         )
     step = _byte_automaton(tags)
     by_len: dict[int, list[int]] = {}
@@ -51,7 +52,7 @@ def stop_table(
 
 
 def num_stop_states(stop_tags: Sequence[str]) -> int:
-    """Rows of the `stop_table` of these tags, for any tokenizer."""
+    """Number of rows of the `stop_table` of these tags, for any tokenizer."""
     return len(_byte_automaton([tag.encode() for tag in stop_tags]))
 
 
@@ -59,7 +60,7 @@ def _byte_automaton(tags: list[bytes]) -> Int[np.ndarray, "states 256"]:
     prefixes = {b""}
     for tag in tags:
         prefixes |= {tag[:i] for i in range(len(tag))}
-    # The automaton has stopped before a prefix that contains a whole other tag.
+    # A prefix that contains another whole tag is never reached.
     prefixes = {p for p in prefixes if not any(tag in p for tag in tags)}
     order = sorted(prefixes, key=lambda p: (len(p), p))
     number = {prefix: i for i, prefix in enumerate(order)}

@@ -1,4 +1,4 @@
-"""One thread per replica; all of them end when one fails."""
+"""Threads for replicas, which all stop when one of them fails."""
 
 import concurrent.futures
 import contextlib
@@ -22,7 +22,11 @@ class Stop:
         self._signal.set_result(None)
 
     def check(self) -> None:
-        """Raises CancelledError if the signal is set."""
+        """Checks the signal.
+
+        Raises:
+          CancelledError: if it is set.
+        """
         if self._signal.done():
             raise CancelledError
 
@@ -43,13 +47,14 @@ class Stop:
 
 
 def run_in_threads(calls: Sequence[Callable[[Stop], Result]]) -> list[Result]:
-    """Makes calls in parallel, one thread each; a single call runs in this thread.
+    """Runs calls in parallel, one thread each; a single call runs in this thread.
 
-    When a call fails, or this thread is interrupted, the signal is set for the other
-    calls and they are joined, so that their resources are free afterwards.
+    If a call fails or this thread is interrupted, the signal is set for the other calls
+    and they are joined, so that their resources are free afterwards. The first
+    exception is raised.
 
     Returns:
-      The results in the order of the calls. The first exception of any call passes.
+      The results, in the order of the calls.
     """
     stop = Stop()
     if len(calls) == 1:

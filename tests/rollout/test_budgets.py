@@ -234,5 +234,5 @@ def test_buckets():
     assert buckets(4096) == (1024, 2048, 4096)
     assert buckets(10) == (10,)
     assert [bucket_of((48, 96), n) for n in (1, 48, 49, 96)] == [48, 48, 96, 96]
-    with pytest.raises(ValueError, match="97 does not fit; at most 96 do"):
+    with pytest.raises(ValueError, match="97 does not fit; the largest bucket is 96"):
         bucket_of((48, 96), 97)

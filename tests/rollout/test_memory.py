@@ -60,10 +60,10 @@ def test_bytes_of_parameters():
     [
         (
             20 * 10**9,
-            "the device has 20.0 GB: 50 slots fit; set --rollout.num-slots 50",
+            "the device has only 20.0 GB: 50 slots fit; set --rollout.num-slots 50",
         ),
-        (15 * 10**9, "15.0 GB: not even one slot fits; take a smaller model or a"),
-        (40 * 10**9, "they fit, but not together with what the programs need; try "),
+        (15 * 10**9, "15.0 GB: not even one slot fits; use a smaller model or a"),
+        (40 * 10**9, "not together with the memory that the programs need; try "),
         (40 * 10**9, "--rollout.num-slots 32"),
         (None, "of parameters; lower --rollout.num-slots or --rollout.max-len"),
     ],
@@ -72,7 +72,8 @@ def test_the_line_says_what_to_set(device_bytes, advice):
     line = memory.shortage(**NEED, device_bytes=device_bytes)
     assert advice in line and "\n" not in line
     assert line.startswith(
-        "the device ran out of memory: 64 slots of 100.0 MB take 6.4 GB next to 15.0 GB"
+        "the device ran out of memory: 64 slots of 100.0 MB take 6.4 GB in addition to "
+        "15.0 GB"
     )
 
 
@@ -80,7 +81,7 @@ def test_one_slot_that_does_not_fit_is_not_halved():
     line = memory.shortage(
         num_slots=1, bytes_per_slot=10, reserved_bytes=0, device_bytes=100
     )
-    assert "smaller model or a shorter --rollout.max-len" in line
+    assert "smaller model or a smaller --rollout.max-len" in line
 
 
 def test_a_device_that_runs_out_is_explained():

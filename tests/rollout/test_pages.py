@@ -47,7 +47,7 @@ def test_a_row_is_admitted_if_the_others_can_still_grow():
 
 
 def test_a_cache_that_cannot_hold_one_row_is_refused():
-    with pytest.raises(ValueError, match="3 pages of 4 tokens do not hold one row"):
+    with pytest.raises(ValueError, match="3 pages of 4 tokens cannot hold one row"):
         table(num_pages=3)
 
 

@@ -136,5 +136,5 @@ def test_bad_arguments():
     for tags in ((), ("",), ("a", "")):
         with pytest.raises(ValueError, match="non-empty"):
             stop_table([b"a"], tags, 1)
-    with pytest.raises(ValueError, match="has 2 ids but the model only 1"):
+    with pytest.raises(ValueError, match="has 2 ids, but the model has only 1"):
         stop_table([b"a", b"b"], ("a",), 1)
