@@ -129,7 +129,7 @@ def test_an_axis_without_a_rule_is_refused_by_name(mesh):
 
 
 def test_axes_that_do_not_fit_the_shape_are_refused_by_name(mesh):
-    with pytest.raises(ValueError, match=r"head: axes \('vocab',\) do not fit"):
+    with pytest.raises(ValueError, match=r"head: axes \('vocab',\) do not match shape"):
         shardings(mesh, {"head": ("vocab",)}, {"head": shape_of(4, 4)})
 
 

@@ -167,7 +167,7 @@ def no_passages(run_folder, seed):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DataConfig(source=endless_prompts), "has 120 tokens, the budget is 28"),
+        (DataConfig(source=endless_prompts), "has 120 tokens, but the budget is 28"),
         (DataConfig(source=no_dataset), "needs a tokenizer: set --model.tokenizer"),
         (
             DataConfig(source=no_questions),

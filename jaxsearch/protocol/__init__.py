@@ -1,4 +1,4 @@
-"""The text contracts between policy, search and reward, one module per system."""
+"""Protocols: the text formats of policy, search and reward, one module per system."""
 
 from jaxsearch.protocol.contract import Protocol
 from jaxsearch.protocol.quickstart import QUICKSTART, QUICKSTART_R1_SEARCHER

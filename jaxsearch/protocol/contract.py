@@ -1,4 +1,4 @@
-"""The contract that every protocol keeps: all that depends on tags, in one object."""
+"""The base class of protocols: everything that depends on tags, in one object."""
 
 import abc
 import dataclasses
@@ -103,7 +103,7 @@ class Protocol(abc.ABC):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Strings for which a small vocabulary needs pieces of its own."""
+        """Strings that should be single pieces in a small vocabulary."""
         return self.control_tags
 
     def with_tags(
@@ -114,7 +114,7 @@ class Protocol(abc.ABC):
         result: TagPair | None = None,
         answer: TagPair | None = None,
     ) -> "Protocol":
-        """The same protocol with other tags; white space around results stays."""
+        """The same protocol with other tags; keeps the white space around results."""
         result = result or self.result
         return dataclasses.replace(
             self,
@@ -141,17 +141,17 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def default_prompt(self, question: str) -> str:
-        """`prompt` where no template replaces it."""
+        """The text prompt if there is no template."""
 
     @abc.abstractmethod
     def default_messages(self, question: str) -> list[dict[str, str]]:
-        """`messages` where no template replaces them."""
+        """The chat messages if there is no template."""
 
     # ------------------------------------------------------------------------ turns
 
     @abc.abstractmethod
     def query(self, turn_text: str) -> str:
-        """The query of a turn; "" if the turn asks nothing."""
+        """The query of a turn; "" if it has none."""
 
     def is_last(self, turn_text: str) -> bool:
         """Whether a turn that a stop tag has ended also ends the rollout.
@@ -168,7 +168,7 @@ class Protocol(abc.ABC):
 
     @property
     def reminder(self) -> str:
-        """Text in place of a result after a turn that asked nothing; "" for none."""
+        """Text instead of a result after a turn without a query; "" for none."""
         return ""
 
     # ----------------------------------------------------------------- observations
@@ -177,16 +177,16 @@ class Protocol(abc.ABC):
     def render(self, passages: Sequence[Passage]) -> str:
         """The text between the tags of a result.
 
-        The caller deletes control tags from it once more, because two passages may
-        hold half a tag each.
+        The caller deletes control tags from it again, because two passages may contain
+        half a tag each.
         """
 
     def frame(self, body: str) -> str:
-        """A rendered text as it enters the context."""
+        """Rendered text with the tags and white space around it."""
         return f"{self.result_open}{body}{self.result_close}"
 
     def observation(self, passages: Sequence[Passage]) -> str:
-        """The observation of passages that hold no control tags."""
+        """The observation of passages, which must be free of control tags."""
         return self.frame(self.render(passages))
 
     # ---------------------------------------------------------------------- judging
@@ -250,14 +250,14 @@ class Protocol(abc.ABC):
         )
 
     def thought(self, segments: Sequence[Segment]) -> str:
-        """The policy's text besides calls and answers, words with single spaces.
+        """The policy's text outside calls and answers, as words with single spaces.
 
-        Control tags are deleted; an end token counts as it is spelled.
+        Control tags are deleted; an end token counts as text.
         """
         runs = [run for run in policy_runs(segments) if run is not None]
         calls = (tool.call for tool in self.calls)
         for pair in (self.search, *calls, self.answer):
-            # Spaces, so that the rest does not join into a tag.
+            # Joined by spaces, so that the remaining text does not form a tag.
             runs = [without_spans(run, pair, joint=" ") for run in runs]
         text = " ".join(runs)
         for tag in self.control_tags:
@@ -267,7 +267,7 @@ class Protocol(abc.ABC):
     # ---------------------------------------------------------------------- display
 
     def blocks(self, segments: Sequence[Segment]) -> list[Block]:
-        """A rollout cut by purpose, for readers."""
+        """The rollout split into blocks by purpose, for display."""
         return blocks(segments, self.pairs)
 
     # --------------------------------------------------------------- demonstrations
@@ -278,4 +278,4 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def answer_turn(self, thought: str, answer: str) -> str:
-        """The last turn of a demonstration; without a thought if it is empty."""
+        """The last turn of a demonstration; without thoughts if `thought` is empty."""

@@ -1,4 +1,4 @@
-"""A rollout cut by purpose, for readers: thoughts, queries, passages, answers."""
+"""Blocks of a rollout for display: thoughts, queries, passages, answers."""
 
 import enum
 import re
@@ -20,12 +20,12 @@ class SpanKind(enum.StrEnum):
 
     @property
     def verb(self) -> str:
-        """The label of a line of a rollout on the terminal: the policy ..."""
+        """The label of a line on the terminal, a verb with the policy as subject."""
         return _VERBS[self]
 
     @property
     def heading(self) -> str:
-        """The heading of a block of the report."""
+        """The heading of a block in the report."""
         return _HEADINGS[self]
 
 
@@ -54,7 +54,7 @@ class Piece(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Neighbouring pieces that serve one purpose."""
+    """Consecutive pieces with the same purpose."""
 
     kind: SpanKind
     pieces: list[Piece]
@@ -66,14 +66,13 @@ def blocks(
     *,
     opened: SpanKind = SpanKind.OTHER,
 ) -> list[Block]:
-    """The text of a rollout as blocks; every character is in exactly one of them.
+    """Splits the text of a rollout into blocks; every character is in exactly one.
 
-    A tag opens or closes a block wherever it stands, so passages that the policy
-    forged appear as passages that it wrote itself. The authors are those of the
-    segments.
+    A tag opens or closes a block wherever it occurs, so forged passages appear as
+    RESULT blocks written by the policy. Authors are those of the segments.
 
     Args:
-      pairs: the tags of the protocol, with what their spans are for.
+      pairs: the tags of the protocol, with the purpose of their spans.
       opened: the kind of text that is not between tags.
     """
     opening = {pair.open: kind for kind, pair in pairs}
@@ -110,7 +109,7 @@ def unmarked(segments: Sequence[Segment]) -> list[Block]:
 
 
 def _close(is_open: list[SpanKind], kind: SpanKind) -> None:
-    """Closes the last open span of the kind and all that opened inside it."""
+    """Closes the last open span of this kind and all spans opened inside it."""
     if kind in is_open:
         del is_open[len(is_open) - 1 - is_open[::-1].index(kind) :]
     if not is_open:
@@ -119,7 +118,7 @@ def _close(is_open: list[SpanKind], kind: SpanKind) -> None:
 
 
 def _add(found: list[Block], kind: SpanKind, text: str, segment: Segment) -> None:
-    # White space between two tags belongs to no purpose of its own.
+    # White space between two tags does not start a block.
     if text.strip() and found[-1].kind is not kind:
         _begin(found, kind)
     if text:

@@ -1,7 +1,7 @@
-"""The quickstarts' forms of ReSearch's and R1-Searcher's protocols.
+"""Variants of ReSearch's and R1-Searcher's protocols for the quickstarts.
 
-For a tiny policy that learns the tags from examples and reads no instructions, with a
-vocabulary of whole words with a leading space, which has no newline.
+The quickstarts' tiny policy learns the tags from examples and needs no instructions.
+Its vocabulary has whole words with a leading space, and no newline.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from jaxsearch.search.passages import Passage
 
 
 def one_line(passages: Sequence[Passage]) -> str:
-    """Texts without titles, exactly one space around every word."""
+    """Texts without titles, with exactly one space around every word."""
     words = (word for passage in passages for word in passage.text.split())
     return " ".join(["", *words, ""])
 
@@ -34,7 +34,7 @@ class QuickstartReSearch(ReSearch):
         return one_line(passages)
 
     def answer_turn(self, thought: str, answer: str) -> str:
-        """The box alone, its braces words of their own."""
+        """Only the box, with its braces as separate words."""
         return self._after_thought(thought, rf"\boxed{{ {answer} }}")
 
 

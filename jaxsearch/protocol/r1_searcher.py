@@ -1,4 +1,4 @@
-"""R1-Searcher's protocol: thoughts that the prompt has opened, searches inside them."""
+"""R1-Searcher's protocol: the prompt opens the thoughts, which contain the searches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxsearch.trajectory import Segment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class R1Searcher(Protocol):
-    """A reply that begins inside the thoughts; a turn without a query ends a rollout.
+    """Replies that begin inside the thoughts; a turn without a query ends the rollout.
 
     The wording of the prompt is ours.
     """
@@ -26,13 +26,13 @@ class R1Searcher(Protocol):
 
     @property
     def pairs(self) -> tuple[tuple[SpanKind, TagPair], ...]:
-        """In this order: the quickstart's vocabulary numbers its pieces by it."""
+        """All tags, in the order that the quickstart's vocabulary numbers them."""
         think, search, result, answer, *calls = super().pairs
         return (think, answer, search, result, *calls)
 
     @property
     def placeholder(self) -> str:
-        """An observation that found a passage: the format rules look for one."""
+        """An observation with a passage, because the format rules require one."""
         return f"\n\n{self.result.open}\n(1)\n{self.result.close}\n\n"
 
     @property
@@ -53,7 +53,7 @@ class R1Searcher(Protocol):
         )
 
     def default_messages(self, question: str) -> list[dict[str, str]]:
-        """System, user, and the beginning of the reply: the opened thoughts."""
+        """System and user messages, and the start of the reply, the opened thoughts."""
         return [
             {"role": "system", "content": self.instructions},
             {"role": "user", "content": question},
@@ -61,7 +61,7 @@ class R1Searcher(Protocol):
         ]
 
     def default_prompt(self, question: str) -> str:
-        """The same as text that a base model continues."""
+        """The same prompt as text for a base model to continue."""
         return f"{self.instructions}\n\nQuestion: {question}\nReply: {self.think.open}"
 
     def query(self, turn_text: str) -> str:
@@ -80,17 +80,17 @@ class R1Searcher(Protocol):
         return not self.query(turn_text) and not self.is_tool_call(turn_text)
 
     def render(self, passages: Sequence[Passage]) -> str:
-        """A numbered line for each passage, or the word None.
+        """A numbered line per passage, or the word None if there are none.
 
-        Source: R1-Searcher, rollout loop. Its corpora hold one line per passage, the
-        title and then three spaces before the text; passages with a quoted title on a
-        line of its own (FlashRAG's form) are brought into that shape.
+        Source: R1-Searcher, rollout loop. Its corpora have one line per passage, with
+        three spaces between title and text; passages with a quoted title on a separate
+        line (FlashRAG's format) are converted to that format.
         """
         lines = (f"({i}){_line(p)}\n" for i, p in enumerate(passages, start=1))
         return "".join(lines) or "None"
 
     def blocks(self, segments: Sequence[Segment]) -> list[Block]:
-        """As for every protocol, but the text begins inside the thoughts."""
+        """Same as `Protocol.blocks`, but the text begins inside the thoughts."""
         return blocks(segments, self.pairs, opened=SpanKind.THINK)
 
     def search_turn(self, thought: str, query: str) -> str:

@@ -14,10 +14,10 @@ BOX = ("\\boxed{", "}")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReSearch(Protocol):
-    """Thoughts, queries and a boxed answer, each between tags of its own.
+    """Thoughts, queries and a boxed answer, each between a pair of tags.
 
     The tags and roles are those of ReSearch. The wording of the prompt is ours, so a
-    published checkpoint needs its own template.
+    published checkpoint needs a prompt template.
     """
 
     name: str = "research"
@@ -49,9 +49,9 @@ class ReSearch(Protocol):
         )
 
     def default_messages(self, question: str) -> list[dict[str, str]]:
-        """Instructions as the system message, the question alone as the user's.
+        """Instructions as the system message, and the question as the user message.
 
-        Source: ReSearch, chat form.
+        Source: ReSearch, chat format.
         """
         return [
             {"role": "system", "content": self.instructions},
@@ -59,22 +59,22 @@ class ReSearch(Protocol):
         ]
 
     def default_prompt(self, question: str) -> str:
-        """The same instructions as text that a base model continues."""
+        """The same prompt as text for a base model to continue."""
         return f"{self.instructions}\n\nQuestion: {question}\nReply:"
 
     def query(self, turn_text: str) -> str:
         """The text between the last closing tag and the opening tag before it.
 
-        Source: ReSearch, rollout loop. There the last opening tag of the whole turn is
-        taken, so an opening tag in the same token as the stop tag empties the query;
-        here the query stands before the stop tag.
+        Source: ReSearch, rollout loop. That code takes the last opening tag of the
+        whole turn, so an opening tag in the same token as the stop tag empties the
+        query; here only opening tags before the stop tag count.
         """
         before_stop, stop_tag, _ = turn_text.rpartition(self.search.close)
         _, open_tag, query = before_stop.rpartition(self.search.open)
         return query.strip() if stop_tag and open_tag else ""
 
     def render(self, passages: Sequence[Passage]) -> str:
-        """Whole contents, a blank line between passages.
+        """The contents of all passages, with a blank line in between.
 
         Source: ReSearch, rollout loop.
         """
@@ -82,7 +82,7 @@ class ReSearch(Protocol):
         return f"\n{contents}\n"
 
     def has_answer(self, segments: Sequence[Segment]) -> bool:
-        """Whether there is exactly one answer, in one turn, with a box in it."""
+        """Whether there is exactly one answer, within one turn, that contains a box."""
         answer = first_span(self.policy_text(segments), self.answer) or ""
         return all(brace in answer for brace in BOX) and super().has_answer(segments)
 

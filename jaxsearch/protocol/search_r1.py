@@ -1,4 +1,4 @@
-"""Search-R1's protocol: answers end a rollout as searches end a turn."""
+"""Search-R1's protocol, in which the closing tag of an answer ends the rollout."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jaxsearch.search.passages import Passage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchR1(Protocol):
-    """One message of the user's; results between tags named information.
+    """A prompt in one user message, and results between <information> tags.
 
     The wording of the prompt and of the reminder is ours.
     """
@@ -50,7 +50,7 @@ class SearchR1(Protocol):
         )
 
     def default_messages(self, question: str) -> list[dict[str, str]]:
-        """One message of the user's.
+        """One user message.
 
         Source: Search-R1, data preparation.
         """
@@ -66,18 +66,18 @@ class SearchR1(Protocol):
         return query.strip() if stop_tag else ""
 
     def is_last(self, turn_text: str) -> bool:
-        """Whether the turn has come to an answer.
+        """Whether the turn contains an answer.
 
-        Source: as for `query`. There a turn continues to the first closing tag of a
-        query and then its first pair of tags counts; here it stops at the first closing
-        tag of either kind, so that an answer inside a query ends the rollout.
+        Source: see `query`. In that code a turn continues to the first closing tag of a
+        query, and then its first pair of tags counts; here it stops at the first
+        closing tag of either kind, so that an answer inside a query ends the rollout.
         """
         before, closing, _ = turn_text.partition(self.answer.close)
         has_answer = bool(closing) and self.answer.open in before
         return has_answer and not self.is_tool_call(turn_text)
 
     def render(self, passages: Sequence[Passage]) -> str:
-        """`Doc 1(Title: first line) the other lines`, one after the other."""
+        """A line `Doc 1(Title: first line) other lines` for each passage."""
         documents = []
         for number, passage in enumerate(passages, start=1):
             title, _, text = passage.contents.partition("\n")

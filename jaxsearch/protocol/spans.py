@@ -1,7 +1,7 @@
-"""Text of the policy, and the spans between tags in it.
+"""The policy's text, and spans between tags in it.
 
-Every search is a plain find: a lazy regular expression is quadratic in a text of many
-opening tags and no closing one.
+All functions use `str.find`, because a lazy regular expression takes quadratic time in
+a text with many opening tags and no closing tag.
 """
 
 import itertools
@@ -12,7 +12,10 @@ from jaxsearch.trajectory import Segment
 
 
 def policy_runs(segments: Sequence[Segment]) -> list[str | None]:
-    """Policy text in order, neighbours joined; None in place of each observation."""
+    """The policy's texts in order, with None in place of each observation.
+
+    Consecutive segments of the same author are joined.
+    """
     return [
         "".join(segment.text for segment in run) if is_policy else None
         for is_policy, run in itertools.groupby(segments, lambda s: s.is_policy)
@@ -20,7 +23,7 @@ def policy_runs(segments: Sequence[Segment]) -> list[str | None]:
 
 
 def first_span(text: str, tags: TagPair) -> str | None:
-    """The text between the first opening tag and the closing tag after it, if any."""
+    """The text between the first opening tag and the next closing tag, or None."""
     start = text.find(tags.open)
     end = text.find(tags.close, start)
     if start < 0 or end < 0:
@@ -29,16 +32,16 @@ def first_span(text: str, tags: TagPair) -> str | None:
 
 
 def last_span(text: str, tags: TagPair) -> str | None:
-    """The last span that closes; each opens after the one before it has closed.
+    """The last closed span, where each span opens after the previous one has closed.
 
-    Source: Search-R1, reward_score/qa_em.py, where a lazy regular expression does it.
+    Source: Search-R1, reward_score/qa_em.py, which uses a lazy regular expression.
     """
     spans = closed_spans(text, tags)
     return spans[-1] if spans else None
 
 
 def closed_spans(text: str, tags: TagPair) -> list[str]:
-    """The text of every span that closes, in order."""
+    """The text of every closed span, in order."""
     spans, end = [], 0
     while (start := text.find(tags.open, end)) >= 0:
         start += len(tags.open)
@@ -51,7 +54,7 @@ def closed_spans(text: str, tags: TagPair) -> list[str]:
 
 
 def without_spans(text: str, tags: TagPair, joint: str) -> str:
-    """The text with `joint` in place of every span that closes and its tags."""
+    """Replaces every closed span and its tags by `joint`."""
     kept, end = [], 0
     while (start := text.find(tags.open, end)) >= 0:
         close = text.find(tags.close, start)

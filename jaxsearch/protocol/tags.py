@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class TagPair:
-    """The opening and the closing tag of one kind of span, in this order."""
+    """The opening and the closing tag of a kind of span; iterates in this order."""
 
     open: str
     close: str
@@ -60,15 +60,15 @@ def closing_tag(turn_text: str, tags: Sequence[str]) -> str:
 
 
 def check_tags(owner: str, pairs: Mapping[str, TagPair]) -> None:
-    """Checks that the tags of a protocol can be told apart in a text.
+    """Checks that the tags of a protocol cannot be confused in a text.
 
     Args:
       owner: the name of the protocol, for the error.
-      pairs: the tags by the name of their field.
+      pairs: the tags by field name.
 
     Raises:
-      ValueError: if a field is no TagPair, a tag is empty or has white space in it, or
-        one tag is contained in another.
+      ValueError: if a field is not a TagPair, a tag is empty or contains white space,
+        or one tag contains another.
     """
     for name, pair in pairs.items():
         if not isinstance(pair, TagPair):
@@ -84,8 +84,8 @@ def check_tags(owner: str, pairs: Mapping[str, TagPair]) -> None:
     for name, tag in named:
         if not tag or tag.split() != [tag]:
             raise ValueError(
-                f"protocol {owner!r}: {name} must be one tag without white space in "
-                f"it, got {tag!r}; text around passages belongs into render"
+                f"protocol {owner!r}: {name} must be one tag without white space, got "
+                f"{tag!r}; text around passages belongs in `render`"
             )
     for (name, tag), (other_name, other) in itertools.permutations(named, 2):
         if tag in other:

@@ -1,4 +1,4 @@
-"""A prompt from a file, in place of a protocol's own wording."""
+"""Prompt templates, read from files to replace a protocol's default prompt."""
 
 import dataclasses
 import json
@@ -10,11 +10,11 @@ PLACEHOLDER = "{question}"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptTemplate:
-    """A prompt with a placeholder for the question: one text, or chat messages.
+    """A prompt with a placeholder for the question, as text or as chat messages.
 
     Attributes:
       text: the whole prompt; empty for a chat prompt.
-      messages: the messages of a chat prompt; empty for a text.
+      messages: the messages of a chat prompt; empty for a text prompt.
     """
 
     text: str
@@ -22,12 +22,12 @@ class PromptTemplate:
 
     @property
     def is_chat(self) -> bool:
-        """Whether the prompt goes through the tokenizer's chat template."""
+        """Whether the prompt uses the tokenizer's chat template."""
         return bool(self.messages)
 
     @property
     def form(self) -> Literal["chat", "base"]:
-        """The `prompt` option with which a tokenizer must be loaded."""
+        """The `prompt` option that the tokenizer must be loaded with."""
         return "chat" if self.is_chat else "base"
 
     def fill_text(self, question: str) -> str:
@@ -45,10 +45,10 @@ class PromptTemplate:
 def read_template(path: str) -> PromptTemplate:
     """Reads a prompt template from a file, with `{question}` for the question.
 
-    A file named *.json holds chat messages, `[{"role": ..., "content": ...}, ...]`,
-    for the tokenizer's chat template; a last message of the assistant begins the
-    reply. Any other file is the whole prompt as text, taken exactly, except for one
-    line break at its end, which editors add.
+    A file named *.json contains chat messages, `[{"role": ..., "content": ...}, ...]`,
+    for the tokenizer's chat template; if the last message is the assistant's, it is the
+    beginning of the reply. Any other file is the whole prompt as text, used verbatim
+    except for one trailing line break, which editors add.
 
     Raises:
       ValueError: if the file cannot be read, is malformed, or has no `{question}`.
@@ -65,8 +65,8 @@ def read_template(path: str) -> PromptTemplate:
         parts = [message["content"] for message in template.messages]
     if not any(PLACEHOLDER in part for part in parts):
         raise ValueError(
-            f"prompt template {path} has no {PLACEHOLDER}; write it where the question "
-            "goes"
+            f"prompt template {path} has no {PLACEHOLDER}; put it where the question "
+            "belongs"
         )
     return template
 
@@ -79,7 +79,7 @@ def _messages(text: str, path: str) -> tuple[dict[str, str], ...]:
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise ValueError(
             f"prompt template {path}: expected a list of "
-            '{"role": "...", "content": "..."}; if the prompt is one text, give the '
+            '{"role": "...", "content": "..."}; if the prompt is plain text, give the '
             "file a name that does not end in .json"
         )
     return tuple(messages)

@@ -1,7 +1,7 @@
 """Answers: extraction from a text and comparison with golden answers.
 
 Every comparison returns the best value over the golden answers. It takes a normaliser,
-because systems differ in theirs; see `rewards.tasks`.
+because systems use different ones; see `rewards.tasks`.
 """
 
 import collections
@@ -22,7 +22,7 @@ _WHOLE_ANSWERS = frozenset({"yes", "no", "noanswer"})
 def normalise_research(text: str) -> str:
     """Lower-case text without ASCII punctuation, articles and extra white space.
 
-    Punctuation is deleted, not replaced by a space: "well-known" is one word.
+    Punctuation is deleted, not replaced by a space, so "well-known" is one word.
 
     Source: ReSearch, reward_score/re_search.py (the SQuAD normaliser).
     """
@@ -31,10 +31,10 @@ def normalise_research(text: str) -> str:
 
 
 def normalise_r1_searcher(text: str) -> str:
-    """As `normalise_research`, but punctuation becomes a space; True is yes, False no.
+    """Same as `normalise_research`, but punctuation becomes a space, and True yes.
 
     Four quotes outside ASCII count as punctuation. "well-known" is two words. "True"
-    and "False" are mapped only if they are the whole text, with this spelling.
+    and "False" become "yes" and "no" only if they are the whole text, in this spelling.
 
     Source: R1-Searcher, train/reward_server_*.py and evaluation/metric_calc_rule.py.
     """
@@ -44,16 +44,16 @@ def normalise_r1_searcher(text: str) -> str:
 
 
 def require_golden_answers(golden_answers: Sequence[str]) -> None:
-    """Checks that there is a list of at least one golden answer, all of them strings.
+    """Checks that the golden answers are a non-empty list of strings.
 
     Raises:
-      ValueError: if there is not.
+      ValueError: if they are not.
     """
     if isinstance(golden_answers, str) or not golden_answers:
         raise ValueError(
             "expected a list of at least one golden answer, got "
             f"{golden_answers!r}; leave out questions without answers, and put a "
-            "single answer into a list"
+            "single answer in a list"
         )
     if not all(isinstance(gold, str) for gold in golden_answers):
         raise ValueError(
@@ -76,8 +76,8 @@ def f1(prediction: str, golden_answers: Sequence[str], normalise: Normalise) -> 
 
     If either text is "yes", "no" or "noanswer", only equal texts score.
 
-    Source: ReSearch, reward_score/re_search.py (get_f1_score). There an empty list
-    of golden answers gives 0; here it is an error.
+    Source: ReSearch, reward_score/re_search.py (get_f1_score). In that code an empty
+    list of golden answers gives 0; here it is an error.
     """
     require_golden_answers(golden_answers)
     predicted = normalise(prediction)
@@ -100,7 +100,7 @@ def _token_f1(predicted: str, gold: str) -> float:
 def cover_em(
     prediction: str, golden_answers: Sequence[str], normalise: Normalise
 ) -> float:
-    """1.0 if all tokens of a golden answer are among the predicted ones, else 0.0.
+    """1.0 if all tokens of a golden answer are in the prediction, else 0.0.
 
     Order and repetition do not matter. A golden answer that normalises to the empty
     text is covered only by a prediction that does so too.
@@ -122,10 +122,10 @@ def cover_em(
 def sub_em(
     prediction: str, golden_answers: Sequence[str], normalise: Normalise
 ) -> float:
-    """1.0 if a normalised golden answer is part of the normalised prediction, else 0.0.
+    """1.0 if a normalised golden answer is in the normalised prediction, else 0.0.
 
     The texts are compared as strings: a golden answer may begin and end inside words,
-    and one that normalises to the empty text is part of every prediction.
+    and one that normalises to the empty text is in every prediction.
 
     Source: Search-R1, reward_score/qa_em.py (subem_check).
     """
@@ -137,13 +137,13 @@ def sub_em(
 def last_boxed(text: str) -> str | None:
     r"""The content of the last \boxed{...}, or None if the last box is malformed.
 
-    Braces are matched by count, escaped ones included. A `\boxed ` with a space
-    anywhere in the text takes precedence: the answer is then the text after the last
-    of them, up to the next dollar sign. White space is kept.
+    Braces, including escaped ones, are matched by count. A `\boxed ` with a space
+    anywhere in the text takes precedence: the answer is then the text from the last one
+    to the next dollar sign. White space is kept.
 
     Source: ReSearch, reward_score/re_search.py (last_boxed_only_string, remove_boxed).
-    There a malformed box is an exception, and `\fbox` is looked for but never
-    accepted.
+    In that code a malformed box raises an exception, and `\fbox` is searched for but
+    never accepted.
     """
     _, spaced, tail = text.rpartition("\\boxed ")
     if spaced:

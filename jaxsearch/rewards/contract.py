@@ -12,32 +12,32 @@ from jaxsearch.rewards.answers import Normalise, cover_em, exact_match, f1
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.trajectory import Segment
 
-# A turn of a demonstration, which a protocol must be able to read.
+# Parts of a demonstration that checks whether a protocol can parse its turns.
 _THOUGHT, _QUERY, _ANSWER = "a thought", "a query", "an answer"
 
 
 class RewardError(ValueError):
-    """A reward function raised, or returned something that is no Outcome."""
+    """A reward function raised an exception, or did not return an Outcome."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A protocol, its reward and its normaliser, checked when they are put together.
+    """A protocol with its reward and normaliser, checked at construction.
 
-    A task of one's own is a value in any importable module; most differ from an
-    existing one in a field or two: `dataclasses.replace(RESEARCH, name="mine", ...)`.
+    A custom task is a value in any importable module. Most differ from an existing one
+    in only one or two fields: `dataclasses.replace(RESEARCH, name="mine", ...)`.
 
     Attributes:
       reward: (segments, golden_answers, *, has_ended, protocol) -> Outcome; judges the
-        policy by the tags of the protocol.
+        policy's segments by the tags of the protocol.
       reward_of_text: (response, golden_answers, *, has_ended, protocol) -> Outcome;
-        judges a text without provenance as the reference does.
+        judges a text without provenance, like the reference implementation.
       uses_end: whether the reward depends on `has_ended`.
       normalise: text -> text, for `metrics`.
 
     Raises:
-      ValueError: if a field is not of its kind, a reward cannot take these arguments,
-        or the parts of the protocol contradict one another.
+      ValueError: if a field has the wrong type, a reward cannot take these arguments,
+        or the parts of the protocol contradict each other.
     """
 
     name: str
@@ -71,10 +71,10 @@ class Task:
         has_ended: bool,
         label: str,
     ) -> Outcome:
-        """`reward` of a rollout.
+        """The `reward` of a rollout.
 
         Raises:
-          RewardError: if the reward failed; names the rollout by its label.
+          RewardError: if the reward failed; the error contains the rollout's label.
         """
         return self._outcome(self.reward, segments, golden_answers, has_ended, label)
 
@@ -86,10 +86,10 @@ class Task:
         has_ended: bool,
         label: str,
     ) -> Outcome:
-        """`reward_of_text` of a response.
+        """The `reward_of_text` of a response.
 
         Raises:
-          RewardError: if the reward failed; names the response by its label.
+          RewardError: if the reward failed; the error contains the response's label.
         """
         return self._outcome(
             self.reward_of_text, response, golden_answers, has_ended, label
@@ -113,8 +113,8 @@ class Task:
             ) from error
         if not isinstance(outcome, Outcome):
             raise RewardError(
-                f"a reward must be an Outcome, got {outcome!r:.80}; in the reward of "
-                f"{label} by task {self.name!r}"
+                f"a reward must return an Outcome, got {outcome!r:.80}; in the reward "
+                f"of {label} by task {self.name!r}"
             )
         return outcome
 
@@ -132,7 +132,7 @@ class Task:
 
 
 def error_text(error: Exception) -> str:
-    """The text of an error of this package; of others also their kind and place."""
+    """The message of an error; if it is from elsewhere, with its type and line."""
     at = traceback.extract_tb(error.__traceback__)[-1]
     is_ours = Path(at.filename).is_relative_to(Path(__file__).parents[1])
     if is_ours and isinstance(error, ValueError):
@@ -143,19 +143,27 @@ def error_text(error: Exception) -> str:
 
 
 def _check_reward(task: str, field: str, first: str, reward: Any) -> None:
-    """Raises: ValueError: if the reward cannot be called as a task calls it."""
+    """Checks the signature of a reward.
+
+    Raises:
+      ValueError: if it cannot be called with the arguments that a task passes.
+    """
     signature = inspect.signature(reward)
     try:
         signature.bind((), (), has_ended=True, protocol=None)
     except TypeError as error:
         raise ValueError(
-            f"task {task!r}: {field} is called with ({first}, golden_answers, *, "
-            f"has_ended, protocol), but takes {signature}: {error}"
+            f"task {task!r}: {field} must accept ({first}, golden_answers, *, "
+            f"has_ended, protocol), but its signature is {signature}: {error}"
         ) from None
 
 
 def _check_protocol(task: str, protocol: Protocol) -> None:
-    """Raises: ValueError: if a protocol cannot read what it writes itself."""
+    """Checks that a protocol can parse the turns that it writes.
+
+    Raises:
+      ValueError: if it cannot.
+    """
 
     def refuse(problem: str) -> ValueError:
         return ValueError(f"task {task!r}: protocol {protocol.name!r}: {problem}")
@@ -178,6 +186,8 @@ def _check_protocol(task: str, protocol: Protocol) -> None:
     frame = protocol.frame("")
     for tag in (*protocol.stop_tags, *protocol.result):
         if tag not in protocol.control_tags:
-            raise refuse(f"{tag!r} is not among control_tags: a passage could hold it")
+            raise refuse(
+                f"{tag!r} is not among control_tags, so a passage could contain it"
+            )
     if not all(tag in frame for tag in protocol.result):
         raise refuse(f"frame writes {frame!r} without the tags {protocol.result}")

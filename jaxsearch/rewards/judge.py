@@ -1,4 +1,4 @@
-"""Rollouts judged by a task: the one place for training, evaluation and selection."""
+"""Judging of rollouts by a task, in training, evaluation and selection."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _TOOL_FAILED = Outcome(
 
 
 class Judged(NamedTuple):
-    """Rollouts with their rewards, index by index.
+    """Rollouts with their rewards, as parallel lists.
 
     Attributes:
       scores: em, f1 and cover_em of each answer.
@@ -28,7 +28,7 @@ class Judged(NamedTuple):
 
 
 def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
-    """The reward and answer metrics of each trajectory; 0 if its search failed.
+    """The reward and answer metrics of each trajectory; 0 if a tool failed.
 
     Raises:
       RewardError: if the task's reward function fails; the error names the question.
@@ -54,9 +54,9 @@ def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
 def gather_judged(judged: Judged) -> Judged:
     """The judged rollouts of all processes, sorted by prompt, then by sample.
 
-    After this, every process continues with the same values, so that whatever is
-    computed over the whole batch (advantages, microbatches, metrics) is the same with
-    one process as with many.
+    Afterwards every process has the same values, so that everything computed over the
+    whole batch (advantages, microbatches, metrics) is independent of the number of
+    processes.
     """
     own = list(zip(*judged, strict=True))
     rows = [row for part in processes.all_gather_objects(own) for row in part]

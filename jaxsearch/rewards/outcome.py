@@ -11,15 +11,15 @@ class Outcome:
 
     Attributes:
       reward: the sum of `terms`.
-      terms: the summands by name, in reward units; files call them "parts".
+      terms: the summands by name, in reward units; called "parts" in files.
       reason: a short explanation for readers.
-      prediction: the policy's answer, not normalised, also if it earned nothing; None
-        if no answer can be read.
-      findings: further values by name, for the output of `jaxsearch score`.
+      prediction: the policy's answer, not normalised, even if it earned nothing; None
+        if no answer can be parsed.
+      findings: additional values by name, for the output of `jaxsearch score`.
 
     Raises:
       ValueError: if the reward or a term is not a finite number, or the prediction is
-        not a text.
+        not a string or None.
     """
 
     reward: float

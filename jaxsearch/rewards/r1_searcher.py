@@ -1,14 +1,14 @@
 r"""R1-Searcher's rewards: the two stages of its paper, and three rewards of its code.
 
-A rollout comes as segments with provenance or, in the functions named `*_text`, as one
-text. The response begins inside the thoughts, which the prompt has opened. The tags
-are those of the protocol.
+Rollouts are given as segments with provenance or, in the functions named `*_text`, as a
+single text. The response begins inside the thoughts, because the prompt opens them. The
+tags are those of the protocol.
 
 - Segments: only the text of the policy is judged. Every observation counts as one
   well-formed block with a passage (the code punishes a search that finds nothing).
   Document tags written by the policy are a forgery and bad format, and an answer must
-  not be interrupted by an observation; the code accepts some of both.
-- One text: tags and words count wherever they stand, exactly as in the code.
+  not be interrupted by an observation; the code accepts both in some cases.
+- Single text: tags and words count anywhere, exactly as in the code.
 
 Sources: arXiv:2503.05592, section 3; R1-Searcher, train/reward_server_qwen_zero.py,
 reward_server_llama_stage1.py and reward_server_llama_stage2.py.
@@ -41,7 +41,7 @@ RETRIEVAL_REWARD = FORMAT_REWARD = 0.5  # of stage 1
 PAPER_PENALTY = QWEN_PENALTY = -2.0
 LLAMA_PENALTY = -1.0
 
-# End tokens: present in the texts that the code judges, absent from a `response`.
+# End tokens, which the texts judged by the code contain, but `response` does not.
 _QWEN_END, _LLAMA_END = "<|endoftext|>", "<|eot_id|>"
 
 
@@ -54,8 +54,8 @@ def r1_searcher_stage1(
 ) -> Outcome:
     """0.5 for any search and 0.5 for good format; the answer earns nothing.
 
-    Format as in `r1_searcher_stage2`. In none of these rewards does the end token have
-    an effect on segments.
+    The format is that of `r1_searcher_stage2`. As in all of these rewards, `has_ended`
+    has no effect on segments.
     """
     require_golden_answers(golden_answers)
     return _paper_stage1(parse_segments(segments, protocol))
@@ -81,10 +81,11 @@ def r1_searcher_stage2(
 ) -> Outcome:
     """F1, and -2 for bad format.
 
-    The paper states its rules in words. Our interpretation: one end of the thoughts,
-    then one answer between its tags; every query between its tags and followed by
-    documents, no documents without a query; no tag inside the answer; no unreadable
-    text, that is no U+FFFD and, as in the code, no Chinese character outside documents.
+    The paper describes its rules in prose. Our interpretation: one end of the thoughts,
+    followed by one answer between its tags; every query between its tags and followed
+    by documents, no documents without a query; no tags inside the answer; no unreadable
+    text, which means no U+FFFD and, as in the code, no Chinese characters outside
+    documents.
     """
     require_golden_answers(golden_answers)
     return _paper_stage2(parse_segments(segments, protocol), golden_answers)
@@ -108,10 +109,10 @@ def r1_searcher_qwen(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """F1, and -2 for bad format, as in the code that trained Qwen without stage 1.
+    """F1, and -2 for bad format, as in the code for Qwen without stage 1.
 
-    Bad format also means "assistant" (or "Assistant") anywhere, an answer of more than
-    ten words, or an answer with the name of a query or document tag in it.
+    Bad format also includes "assistant" (or "Assistant") anywhere, an answer of more
+    than ten words, or an answer that contains the name of a query or document tag.
     """
     require_golden_answers(golden_answers)
     parsed = parse_segments(segments, protocol)
@@ -138,7 +139,7 @@ def r1_searcher_llama_stage1(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """1 for all golden tokens in the answer, else -1; 0.5 for searches, 0.5 for format.
+    """1 if the answer has all golden tokens, else -1; 0.5 for searches, 0.5 for format.
 
     The paper's stage 1 has no reward for answers.
     """
@@ -166,7 +167,7 @@ def r1_searcher_llama_stage2(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """F1, and -1 for bad format (the paper: -2)."""
+    """F1, and -1 for bad format (-2 in the paper)."""
     require_golden_answers(golden_answers)
     parsed = parse_segments(segments, protocol)
     return _by_f1(parsed, golden_answers, code_fault(parsed), LLAMA_PENALTY)

@@ -18,15 +18,15 @@ _IDEOGRAPH = re.compile("[\u4e00-\u9fff]")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParsedRollout:
-    """A rollout as the rules read it.
+    """A rollout parsed for the format rules.
 
     Attributes:
-      protocol: the protocol with the tags that count.
+      protocol: the protocol that defines the tags.
       text: the text that is judged.
-      extracted: the text that the reference takes for the answer, with or without
-        answer tags.
-      fault: a fault that only provenance shows, "" if there is none.
-      num_searches: searches that were answered.
+      extracted: the text that the reference treats as the answer, even without answer
+        tags.
+      fault: a format fault that depends on provenance; "" if there is none.
+      num_searches: number of answered searches.
     """
 
     protocol: Protocol
@@ -37,22 +37,22 @@ class ParsedRollout:
 
     @property
     def prediction(self) -> str | None:
-        """The answer, if both its tags occur."""
+        """The answer, or None if one of its tags is missing."""
         has_tags = all(tag in self.text for tag in self.protocol.answer)
         return self.extracted if has_tags else None
 
     @property
     def findings(self) -> dict[str, str]:
-        """The prediction that the reference logs, with or without answer tags."""
+        """The prediction that the reference logs, even without answer tags."""
         return {"prediction": self.extracted}
 
 
 def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRollout:
-    """A rollout with provenance: only the policy is judged."""
+    """Parses a rollout with provenance, of which only the policy's text is judged."""
     text = protocol.policy_text(segments)
     is_forged = protocol.is_forged(segments)
     fault = "document tags written by the policy" if is_forged else ""
-    # Only the last turn's part of an answer that an observation interrupts is read.
+    # If an observation interrupts the answer, only the part after it is used.
     last_part, is_interrupted = protocol.last_part(_extracted(text, protocol))
     last_part = last_part.rpartition(protocol.placeholder.strip())[2]
     if is_interrupted and protocol.answer.open in text and not fault:
@@ -67,7 +67,7 @@ def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRol
 
 
 def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
-    """A text without provenance, judged as by the reference."""
+    """Parses a text without provenance, like the reference."""
     tags, search = _tags(response, protocol), _search(protocol)
     return ParsedRollout(
         protocol=protocol,
@@ -82,8 +82,8 @@ def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
 def _extracted(text: str, protocol: Protocol) -> str:
     """The text from the last opening tag of an answer to the next closing tag.
 
-    Without an opening tag it begins at the start, without a closing tag it continues
-    to the end.
+    Without an opening tag it begins at the start of the text; without a closing tag it
+    continues to the end.
     """
     _, _, after = text.rpartition(protocol.answer.open)
     return after.partition(protocol.answer.close)[0]
@@ -100,10 +100,10 @@ def _tags(text: str, protocol: Protocol) -> list[str]:
 
 
 def tag_counts(text: str, protocol: Protocol) -> set[int]:
-    """The counts of each string that a search and its result need.
+    """The set of counts of the strings that a search and its result consist of.
 
-    It is a set of one number if all of them match. The strings include the line breaks
-    of a block of documents and the number of its first passage.
+    It has a single number if all counts match. The strings include the line breaks of a
+    block of documents and the number of its first passage.
     """
     open_tag, close_tag = protocol.result
     pieces = (
@@ -116,7 +116,7 @@ def tag_counts(text: str, protocol: Protocol) -> set[int]:
 
 
 def reply_fault(text: str, protocol: Protocol) -> str:
-    """The first fault in the end of the thoughts or in the answer; "" if none."""
+    """The first fault in the tags of thoughts and answer; "" if none."""
     think, answer = protocol.think, protocol.answer
     if think.open in text or text.count(think.close) != 1:
         return f"thoughts must end with one {think.close}, without another {think.open}"
@@ -126,7 +126,7 @@ def reply_fault(text: str, protocol: Protocol) -> str:
 
 
 def code_fault(parsed: ParsedRollout) -> str:
-    """The first fault by the rules that all rewards of the code share; "" if none."""
+    """The first fault by the rules shared by all rewards of the code; "" if none."""
     text, protocol = parsed.text, parsed.protocol
     if parsed.fault:
         return parsed.fault
@@ -140,7 +140,7 @@ def code_fault(parsed: ParsedRollout) -> str:
 
 
 def qwen_fault(parsed: ParsedRollout) -> str:
-    """The first fault by the rules of the code that trained Qwen; "" if none."""
+    """The first fault by the rules of the code for Qwen; "" if none."""
     protocol = parsed.protocol
     if fault := code_fault(parsed):
         return fault
@@ -155,16 +155,17 @@ def qwen_fault(parsed: ParsedRollout) -> str:
 
 
 def _bare(tag: str) -> str:
-    """The name in a tag with bars, because the code looks for the name alone.
+    """The name in a tag with bars, because the code searches for the name only.
 
-    Any other tag is returned as it is: its name may be a word of a good answer.
+    Other tags are returned unchanged, because their names may be words of a good
+    answer.
     """
     has_bars = tag.startswith("<|") and tag.endswith("|>")
     return tag.removeprefix("<|").removesuffix("|>") if has_bars else tag
 
 
 def paper_fault(parsed: ParsedRollout) -> str:
-    """The first fault by the paper's rules, see `r1_searcher_stage2`; "" if none."""
+    """The first fault by the paper's rules (see `r1_searcher_stage2`); "" if none."""
     text, protocol = parsed.text, parsed.protocol
     think, answer = protocol.think, protocol.answer
     if fault := parsed.fault or reply_fault(text, protocol):

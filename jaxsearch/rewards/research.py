@@ -1,14 +1,14 @@
-"""ReSearch's rewards: its code's and its equation 2, one function per kind of input.
+"""ReSearch's rewards: that of its code and equation 2 of its paper.
 
-A rollout comes as segments with provenance (`research`, `research_paper`) or, from a
-file that has lost it, as one text (`research_text`, `research_paper_text`). The tags
-are those of the protocol.
+Rollouts are given as segments with provenance (`research`, `research_paper`) or as a
+single text without it (`research_text`, `research_paper_text`). The tags are those of
+the protocol.
 
 - Segments: only the text of the policy is judged. Every observation counts as one empty
-  result, so no passage can earn a reward or break the format. A result tag written by
+  result, so passages cannot earn a reward or break the format. A result tag written by
   the policy is a forgery and bad format, and an answer must not be interrupted by an
   observation. The reference accepts both.
-- One text: tags count wherever they stand, exactly as in the reference.
+- Single text: tags count anywhere, exactly as in the reference.
 
 Source: ReSearch, reward_score/re_search.py (compute_score), and equation 2 of
 arXiv:2503.19470.
@@ -33,10 +33,10 @@ GOOD_FORMAT_REWARD = 0.1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Parsed:
-    """A rollout as the rules read it.
+    """A rollout parsed for the reward rules.
 
     Attributes:
-      fault: the first fault in the format, "" if there is none.
+      fault: the first format fault; "" if there is none.
     """
 
     fault: str
@@ -52,8 +52,8 @@ def research(
 ) -> Outcome:
     """F1, or 0.1 if F1 is 0; 0 for bad format or a missing end token.
 
-    This is the rule of the reference's code, which is stricter than the paper's: see
-    `research_paper`. Without the end token there is no prediction either, as in the
+    This is the rule of the reference code, which is stricter than that of the paper
+    (`research_paper`). Without the end token there is no prediction either, as in the
     reference's evaluation.
     """
     require_golden_answers(golden_answers)
@@ -69,7 +69,7 @@ def research_text(
 ) -> Outcome:
     """`research` for a text without provenance, equal to the reference.
 
-    As there, an empty list of golden answers gives F1 0.
+    As in the reference, an empty list of golden answers gives an F1 of 0.
     """
     return _code_rule(_parse_text(response, protocol), golden_answers, has_ended)
 
@@ -127,7 +127,7 @@ def _parse_text(response: str, protocol: Protocol) -> _Parsed:
 
 
 def _format_fault(text: str, protocol: Protocol) -> str:
-    """The first rule of the reference that `text` breaks, in its words; "" if none."""
+    """The first rule that `text` breaks, in the reference's words; "" if none."""
     think, answer_tags = protocol.think, protocol.answer
     if text.count(think.open) != text.count(think.close):
         return f"{think.open} {think.close} not paired"
@@ -146,7 +146,7 @@ def _format_fault(text: str, protocol: Protocol) -> str:
 
 
 def _search_fault(text: str, protocol: Protocol) -> str:
-    """The first search that does not close or has no result after it; "" if none."""
+    """The fault of the first search that is not closed or has no result; "" if none."""
     tags, result_tags = protocol.search, protocol.result
     search = text.find(tags.open)
     while search >= 0:
@@ -176,7 +176,7 @@ def _code_rule(
 
 def _paper_rule(parsed: _Parsed, golden_answers: Sequence[str]) -> Outcome:
     prediction = parsed.prediction
-    # A box that cannot be read holds no answer, so this is not the equation's format.
+    # A box that cannot be parsed has no answer, so it is not the equation's format.
     fault = parsed.fault or ("find box error" if prediction is None else "")
     if prediction is not None:
         outcome = _by_f1(prediction, golden_answers)

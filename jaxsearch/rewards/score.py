@@ -28,36 +28,38 @@ def score_file(
 
     A line has `golden_answers` and one of `prediction` (answer metrics only),
     `segments` (only the text of the policy is judged) or `response` (the whole text is
-    judged as the task's reference does). `prediction` wins over the other two, unless
-    the line also has a `reward`: it has been judged before and is judged again.
-    `ended` is needed with the latter two if the task depends on it. A line without any
-    golden answer has metrics 0, is counted and stays out of every mean if the task's
-    reference judges it; else it is an error.
+    judged, like by the task's reference). `prediction` takes precedence over the other
+    two, unless the line also has a `reward`: then it was judged before and is judged
+    again. `segments` and `response` need `ended` if the task depends on it. A line
+    without golden answers is an error, unless the task's reference judges it: then its
+    metrics are 0, and it is counted but excluded from all means.
 
     Args:
-      path: the file; blank lines in it are passed over.
-      task_name: a task, which skips lines that name another one, or "auto", which
-        takes the task that each line names in its field "task" (or "recipe", the name
-        of that field in earlier versions).
-      out: a new file for the judged lines: their input and the fields that were found.
-        It is not created if any line is malformed.
+      path: the file; blank lines are ignored.
+      task_name: name of a task, which skips lines that name another one, or "auto",
+        which takes the task from each line's field "task" (or "recipe", its name in
+        earlier versions).
+      out: a new file for the judged lines: their input and the computed fields. It is
+        not created if any line is malformed.
 
     Returns:
-      The number `n` of lines judged and of those `skipped`;
-      `num_without_golden_answers`; over the others the means `em`, `f1` and `cover_em`,
-      and `mean_reward` over the `num_rewards` that have one, None if there is nothing
-      to average; and, if lines carry `expected`, how many are `equal` and `unequal`,
-      every field of it compared, and `unequal_ids`, the first `MAX_UNEQUAL_IDS` of the
-      latter that have one.
+      The numbers of lines judged (`n`), `skipped` and `num_without_golden_answers`; the
+      means `em`, `f1` and `cover_em` over the lines with golden answers; `mean_reward`
+      over those with a reward, and their number `num_rewards`. Means are None if there
+      is nothing to average. If lines have `expected`, also the numbers of lines whose
+      expected fields are all `equal` or some `unequal`, and `unequal_ids`, the first
+      `MAX_UNEQUAL_IDS` ids of unequal lines.
 
     Raises:
-      ValueError: if the file or the task cannot be read, a line is malformed, or no
-        line is left to judge; names the line.
+      ValueError: if the file or the task cannot be read, a line is malformed, or there
+        is no line to judge; the error names the line.
     """
     if task_name != "auto":
         task_named(task_name)
     if out is not None and Path(out).exists():
-        raise ValueError(f"{out} exists already; delete it or name another output file")
+        raise ValueError(
+            f"{out} already exists; delete it or choose another output file"
+        )
 
     judged: list[tuple[Line, Line]] = []
     skipped = 0
@@ -73,7 +75,7 @@ def score_file(
     if not judged:
         raise ValueError(
             f"{path}: no line to judge with task {task_name!r}; {skipped} lines "
-            "name another task: give that one, or 'auto'"
+            "name another task: use that one, or 'auto'"
         )
 
     if out is not None:
@@ -90,7 +92,7 @@ def _open(path: str | Path, mode: str) -> io.BufferedIOBase:
 
 
 def _lines(path: str | Path) -> Iterator[tuple[str, Line]]:
-    """Each object of the file, after the words that say where it stands."""
+    """Yields (location, object) for each line of the file."""
     try:
         with _open(path, "r") as file:
             for number, raw in enumerate(file, start=1):
@@ -116,14 +118,14 @@ def _task_of(line: Line) -> str | None:
     names = [_field(line, key, str) for key in ("task", "recipe") if key in line]
     if len(set(names)) > 1:
         raise ValueError(
-            f"got task {names[0]!r} and recipe {names[1]!r}; both name the task of "
-            "the line: keep one"
+            f"got task {names[0]!r} and recipe {names[1]!r}, which both name the task "
+            "of the line; keep one"
         )
     return names[0] if names else None
 
 
 def _judge(line: Line, task_name: str) -> Line:
-    """The fields that the output line has beyond its input."""
+    """The computed fields, which the output line has in addition to its input."""
     if task_name == "auto":
         named = _task_of(line)
         if named is None:
@@ -155,7 +157,7 @@ def _judge(line: Line, task_name: str) -> Line:
         found |= dict.fromkeys(_METRICS, 0.0)
     if unknown := _field({"expected": {}} | line, "expected", dict).keys() - found:
         raise ValueError(
-            f"expected names {sorted(unknown)}, task {task.name!r} finds "
+            f"expected names {sorted(unknown)}, but task {task.name!r} computes only "
             f"{sorted(found)}"
         )
     return found
@@ -220,7 +222,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _same(found: Any, expected: Any) -> bool:
-    """Equality, of numbers up to the rounding that another order of sums brings."""
+    """Equality, with a tolerance for rounding in sums of numbers."""
     if isinstance(found, dict) and isinstance(expected, dict):
         return found.keys() == expected.keys() and all(
             _same(found[name], expected[name]) for name in found

@@ -1,15 +1,16 @@
 """Search-R1's rewards: exact match, and exact match with format.
 
-A rollout comes as segments with provenance or, in the functions named `*_text`, as one
-text, all of which is judged as by the reference. The tags are those of the protocol.
+Rollouts are given as segments with provenance or, in the functions named `*_text`, as a
+single text, which is judged as a whole, like by the reference. The tags are those of
+the protocol.
 
 - Segments: only the text of the policy is judged. Every observation counts as one empty
   result. A result tag written by the policy is a forgery and bad format, and an answer
   contains no observation.
-- In both, a rollout without an answer has no prediction. In the reference its
-  prediction is the example of the prompt ("Beijing"), which is the last answer in
-  prompt and response together; the reference's rule that a missing answer earns
-  nothing is never reached.
+- In both cases, a rollout without an answer has no prediction. In the reference its
+  prediction is the example in the prompt ("Beijing"), the last answer in the prompt and
+  response together; the reference's rule that a missing answer earns nothing is never
+  reached.
 
 Source: Search-R1, verl/utils/reward_score/qa_em.py and qa_em_format.py (v0.3).
 """
@@ -32,9 +33,9 @@ from jaxsearch.rewards.search_r1_format import (
 )
 from jaxsearch.trajectory import Segment
 
-FORMAT_REWARD = 0.2  # of a valid sequence
-BAD_FORMAT_REWARD = 0.1  # of a wrong answer in an invalid one
-# The scripts of v0.3 set it to 0; the reference's test vectors also have this value.
+FORMAT_REWARD = 0.2  # for a valid sequence
+BAD_FORMAT_REWARD = 0.1  # for a wrong answer in an invalid sequence
+# The scripts of v0.3 use 0; the reference's test vectors also contain this value.
 RETRIEVAL_REWARD = 0.1
 
 
@@ -45,7 +46,7 @@ def search_r1(
     has_ended: bool,
     protocol: Protocol,
 ) -> Outcome:
-    """1 if the last answer is a golden one, else 0; `has_ended` has no effect."""
+    """1 if the last answer is a golden answer, else 0; `has_ended` has no effect."""
     require_golden_answers(golden_answers)
     return _exact(parse_segments(segments, protocol), golden_answers)
 
@@ -59,7 +60,7 @@ def search_r1_text(
 ) -> Outcome:
     """`search_r1` for a text without provenance, equal to the reference.
 
-    As there, an empty list of golden answers gives 0.
+    As in the reference, an empty list of golden answers gives 0.
     """
     parsed = parse_text(response, protocol)
     return _with_findings(_exact(parsed, golden_answers), parsed, golden_answers)
@@ -73,15 +74,15 @@ def search_r1_format(
     protocol: Protocol,
     retrieval_reward: float = 0.0,
 ) -> Outcome:
-    """1 for a right answer in a valid sequence, 0.8 in any other; 0.2 and 0.1 if wrong.
+    """1 for a right answer in a valid sequence, else 0.8; 0.2 and 0.1 if it is wrong.
 
-    No answer earns 0. A sequence is valid if thoughts come first, each followed by a
-    search and its result or by the answer, with only white space between the tagged
-    texts and nothing after the answer.
+    A missing answer earns 0. A sequence is valid if it begins with thoughts, all
+    thoughts are followed by a search and its result or by the answer, there is only
+    white space between the tagged texts, and nothing follows the answer.
 
     Args:
       retrieval_reward: added for a wrong answer in a valid sequence if any result
-        contains a golden answer; text of the policy does not count.
+        contains a golden answer; the policy's text does not count.
     """
     require_golden_answers(golden_answers)
     parsed = parse_segments(segments, protocol)

@@ -1,4 +1,4 @@
-"""Search-R1's rollouts as its rules read them, and the format of a valid sequence.
+"""Parsing of rollouts for Search-R1's rewards, and the format of a valid sequence.
 
 The tags are those of the protocol.
 """
@@ -17,11 +17,11 @@ from jaxsearch.trajectory import Segment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParsedRollout:
-    """A rollout as the rules read it.
+    """A rollout parsed for the reward rules.
 
     Attributes:
       prediction: the last answer; None if there is none.
-      fault: the first fault in the format, "" if there is none.
+      fault: the first format fault; "" if there is none.
       retrieved: the text of each result of a search.
     """
 
@@ -31,11 +31,11 @@ class ParsedRollout:
 
 
 def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRollout:
-    """A rollout with provenance: only the text of the policy is judged."""
+    """Parses a rollout with provenance, of which only the policy's text is judged."""
     text = protocol.policy_text(segments)
     answer = last_span(text, protocol.answer)
     if answer is not None:
-        # Of an answer that an observation interrupts, only the last part is read.
+        # If an observation interrupts the answer, only the last part is used.
         answer = protocol.last_part(answer)[0]
         answer = answer.rpartition(protocol.result.close)[2].strip()
     return ParsedRollout(
@@ -50,7 +50,7 @@ def parse_segments(segments: Sequence[Segment], protocol: Protocol) -> ParsedRol
 
 
 def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
-    """A text without provenance, judged as by the reference."""
+    """Parses a text without provenance, like the reference."""
     answer = last_span(response, protocol.answer)
     return ParsedRollout(
         prediction=None if answer is None else answer.strip(),
@@ -60,7 +60,7 @@ def parse_text(response: str, protocol: Protocol) -> ParsedRollout:
 
 
 class _Grammar:
-    """The tags of a protocol, and which may follow which in a valid sequence."""
+    """The tags of a protocol, and the order in which they may follow each other."""
 
     def __init__(
         self, think: TagPair, search: TagPair, result: TagPair, answer: TagPair

@@ -1,6 +1,7 @@
-"""Rewards that depend on more than a rollout's text.
+"""Reward terms that depend on more than a rollout's text.
 
-KL in the reward is charged token by token, after advantages: `rl.shaping`.
+KL in the reward is subtracted per token, after advantages are computed: see
+`rl.shaping`.
 """
 
 import dataclasses
@@ -13,11 +14,11 @@ from jaxsearch.rewards.judge import Judged
 
 
 def apply_overlong_penalty(judged: Judged, *, max_len: int, buffer: int) -> Judged:
-    """Outcomes with the cost of length added, as the reward's part "overlong".
+    """Adds the overlong penalty to the outcomes, as the reward term "overlong".
 
     Args:
-      max_len: tokens of the longest row.
-      buffer: tokens before max_len over which the penalty grows; 0: no penalty.
+      max_len: maximum tokens per row.
+      buffer: tokens before max_len over which the penalty grows; 0 for no penalty.
     """
     if not buffer:
         return judged
@@ -39,12 +40,11 @@ def apply_overlong_penalty(judged: Judged, *, max_len: int, buffer: int) -> Judg
 def overlong_penalty(
     lengths: Int[Array, "*rollouts"], *, max_len: int, buffer: int
 ) -> Float[Array, "*rollouts"]:
-    """0 up to max_len - buffer tokens, then down to -1 at max_len, in reward units.
+    """0 up to max_len - buffer tokens, then decreases to -1 at max_len.
 
-    The penalty reaches rollouts before the budget cuts them off.
+    The penalty begins before the budget cuts a rollout off.
 
-    Source: DAPO (arXiv:2503.14476), equation 13 ("soft overlong punishment"). Its
-    lengths are of responses; here they are of whole rows, which is what the budget
-    bounds.
+    Source: DAPO (arXiv:2503.14476), equation 13 ("soft overlong punishment"). DAPO uses
+    lengths of responses; here lengths are of whole rows, which the budget limits.
     """
     return -jnp.clip((lengths - (max_len - buffer)) / buffer, 0.0, 1.0)

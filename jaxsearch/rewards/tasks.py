@@ -1,4 +1,4 @@
-"""The tasks of ReSearch, R1-Searcher and Search-R1 as values, and tasks by name."""
+"""The tasks of ReSearch, R1-Searcher and Search-R1, and a lookup by name."""
 
 import dataclasses
 import difflib
@@ -100,12 +100,13 @@ TASKS: dict[str, Task] = {
 
 
 def task_named(name: str) -> Task:
-    """The task of that name, or one's own: `package.module:NAME`.
+    """The task with this name, or a custom task at `package.module:NAME`.
 
-    A `Task` in any module that Python finds serves in training, `eval` and `score`.
+    A `Task` in any importable module can be used in training, `eval` and `score`.
 
     Raises:
-      ValueError: if there is none; lists near names, or what the module lacks.
+      ValueError: if there is none; the error suggests similar names, or describes what
+        the module lacks.
     """
     if name in TASKS:
         return TASKS[name]
@@ -114,8 +115,8 @@ def task_named(name: str) -> Task:
     near = difflib.get_close_matches(name, TASKS)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
-        f"unknown task {name!r}; {hint}The tasks are {', '.join(TASKS)}, or one of "
-        "your own as package.module:NAME"
+        f"unknown task {name!r}; {hint}Expected one of {', '.join(TASKS)}, or "
+        "package.module:NAME of a custom task"
     )
 
 

@@ -151,7 +151,7 @@ def test_one_replaced_field_is_enough():
     [
         ({"search": TagPair("", "</s>")}, "search.open must be one tag .* got ''"),
         ({"answer": TagPair("<a>", "</ a>")}, "answer.close must be one tag"),
-        ({"result_open": "<result>\nI found:"}, "result.open .* belongs into render"),
+        ({"result_open": "<result>\nI found:"}, "result.open .* belongs in .render"),
         ({"result_close": " "}, "result.close must be one tag .* got ''"),
         ({"think": RESEARCH.search}, "think.open .* is contained in search.open"),
         ({"think": TagPair("*", "*")}, "think.open .* is contained in think.close"),

@@ -121,7 +121,7 @@ def test_output_is_the_input_and_what_was_found(write, tmp_path):
 def test_an_output_file_is_never_overwritten(write, tmp_path):
     out = tmp_path / "out.jsonl"
     out.write_text("precious")
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         score_file(write(LINE), "research", out)
     assert out.read_text() == "precious"
 

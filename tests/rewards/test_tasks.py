@@ -35,7 +35,7 @@ def test_every_task_is_found_under_its_own_name():
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match="did you mean research_paper"):
         task_named("reserch_paper")
-    with pytest.raises(ValueError, match="The tasks are research, "):
+    with pytest.raises(ValueError, match="Expected one of research, "):
         task_named("zzz")
 
 
@@ -96,7 +96,7 @@ def rollout():
         (lambda: outcome(-math.inf), "finite Python numbers, got -inf"),
         (lambda: outcome(1.0, f1=math.nan), "'f1': nan"),
         (lambda: dataclasses.replace(outcome(1.0), prediction=5), "(?s)prediction"),
-        (lambda: None, "a reward must be an Outcome, got None"),
+        (lambda: None, "a reward must return an Outcome, got None"),
         (lambda: {}["score"], r"KeyError: 'score' \(test_tasks.py, line \d+\)"),
         (lambda: int("one"), r"ValueError: invalid .*: 'one' \(test_tasks.py, line"),
     ],
@@ -153,7 +153,7 @@ def test_where_a_command_judges_rollouts_its_line_names_the_question(
     ],
 )
 def test_a_reward_that_a_task_could_not_call_is_refused_when_it_is_built(field, reward):
-    message = rf"task 'own': {field} is called with .*protocol\), but takes \(segments"
+    message = rf"task 'own': {field} must accept .*, but its signature is \(segments"
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(RESEARCH, name="own", **{field: reward})
 

@@ -209,7 +209,9 @@ def test_a_prompt_beyond_its_budget_names_the_question(kit, sampler):
 
 
 def test_settings_that_cannot_work_are_refused(kit, sampler):
-    with pytest.raises(ValueError, match="up to 13 tokens, the sampler takes 12"):
+    with pytest.raises(
+        ValueError, match="up to 13 tokens, but the sampler takes only 12"
+    ):
         run(kit, sampler, environment=kit.environment(max_observation_len=13))
     for settings in ({"num_slots": 0}, {"max_turn_len": 0}, {"max_calls": -1}):
         with pytest.raises(ValueError, match=next(iter(settings))):

@@ -49,7 +49,7 @@ def test_a_run_samples_the_same_on_one_device_and_on_two(tmp_path):
     [
         ({"tensor": 3, "replicas": None}, "rollout.tensor 3 does not divide the 8"),
         ({"tensor": 2, "replicas": 5}, "rollout.replicas 5 x .* needs 10 devices"),
-        ({"tensor": 2}, "rollout.tensor 2 does not fit: .*key.* of size 1 does not"),
+        ({"tensor": 2}, "rollout.tensor 2 does not fit: .*key.* of size 1 is not"),
         ({"tensor": 0}, "tensor must be at least 1, got 0"),
         ({"replicas": 0}, "replicas must be at least 1, got 0"),
     ],
