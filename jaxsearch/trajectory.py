@@ -86,7 +86,7 @@ class Trajectory:
 
     @property
     def searches(self) -> tuple[ToolCall, ...]:
-        """The search calls, without calls of other tools."""
+        """The calls of the search tool."""
         return tuple(call for call in self.tool_calls if call.tool == SEARCH)
 
     @property

@@ -1,4 +1,4 @@
-"""Checks of a user's environment: its tags when a run starts, its answers later."""
+"""Checks of custom environments: of tags when a run starts, and of answers later."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def check_own_tags(environment: Environment) -> None:
 
     Raises:
       ValueError: if they are not a tuple or list of non-empty strings. A single string
-        would be read as one tag per letter.
+        would be treated as one tag per letter.
     """
     name = type(environment).__name__
     for field, tags in (
@@ -29,13 +29,13 @@ def check_own_tags(environment: Environment) -> None:
 
 
 def check_tags_differ(environment: Environment, protocol: Protocol) -> None:
-    """Checks that the tags of an environment can be told apart in a text.
+    """Checks that the tags of an environment cannot be confused in a text.
 
-    A tag may occur several times, and may be one of the protocol's.
+    A tag may occur several times, and may be one of the protocol's tags.
 
     Raises:
-      ValueError: if a tag is contained in another one or in a tag of the protocol, or
-        the other way round.
+      ValueError: if a tag contains another one, or contains or is contained in a tag of
+        the protocol.
     """
     protocol_tags = (*protocol.control_tags, *protocol.stop_tags)
     own_tags = (*environment.stop_tags, *environment.control_tags)
@@ -51,7 +51,7 @@ def check_tags_differ(environment: Environment, protocol: Protocol) -> None:
 
 
 def check_answers(environment: Environment, answers: Any, num_turns: int) -> None:
-    """Checks what `step` returned.
+    """Checks the return value of `step`.
 
     Raises:
       RuntimeError: if it is not one observation or `Done` for each turn.
@@ -76,7 +76,7 @@ def check_answers(environment: Environment, answers: Any, num_turns: int) -> Non
 
 
 def check_observations(environment: Environment, observations: Any) -> None:
-    """Checks what `shortest_observations` returned.
+    """Checks the return value of `shortest_observations`.
 
     Raises:
       ValueError: if it is not a list of observations.

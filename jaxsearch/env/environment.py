@@ -69,10 +69,10 @@ class Observation:
                 raise ValueError(f"Observation: {expected}, got {value!r:.80}")
 
     def body(self, parts: Sequence[str]) -> str:
-        """The text of these parts between opening and closing.
+        """The rendered text of these parts, without opening and closing.
 
         Raises:
-          ValueError: if `render` returns something else than a string.
+          ValueError: if `render` does not return a string.
         """
         text = self.render(parts)
         if not isinstance(text, str):

@@ -34,19 +34,19 @@ class ObservedTokens(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenEnvironment:
-    """Turns what an environment answers into token ids, whatever the tool.
+    """Converts the observations of any environment to token ids.
 
     Control tags, special tokens and special ids never enter a context through an
     observation, and no observation is longer than its budget.
 
     Attributes:
-      max_observation_len: tokens; a longer observation loses the end of its text,
-        never its closing tag, and is counted as truncated.
+      max_observation_len: in tokens; the end of a longer observation's text is cut off,
+        but not its closing tag, and it is counted as truncated.
 
     Raises:
-      ValueError: if the tags of the environment are malformed or cannot be told apart
-        from each other and the protocol's, or the budget is too small for an
-        observation without any text.
+      ValueError: if the tags of the environment are malformed or could be confused with
+        each other or the protocol's tags, or the budget is too small for an observation
+        without any text.
     """
 
     environment: Environment
@@ -83,7 +83,7 @@ class TokenEnvironment:
     def step(
         self, turns: Sequence[tuple[RolloutId, str]]
     ) -> list[ObservedTokens | Done]:
-        """One answer for each turn.
+        """Returns one answer for each turn.
 
         Raises:
           RuntimeError: if the environment does not answer every turn with an

@@ -18,16 +18,16 @@ from jaxsearch.protocol.tags import closing_tag
 
 
 class Tools(Environment):
-    """Gives each turn to the tool whose stop tag ended it.
+    """Sends each turn to the tool whose stop tag ended it.
 
     A turn that ended with none of their stop tags goes to the first tool.
 
     Args:
-      tools: at least one; no two may share a stop tag.
+      tools: one or more tools, with distinct stop tags.
 
     Raises:
-      ValueError: for no tools, a tool without stop tags or with malformed ones, or a
-        stop tag of two tools.
+      ValueError: if there are no tools, a tool has no or malformed stop tags, or two
+        tools share one.
     """
 
     def __init__(self, *tools: Environment):

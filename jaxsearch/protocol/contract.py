@@ -15,25 +15,25 @@ from jaxsearch.trajectory import Segment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol(abc.ABC):
-    """The text contract between a policy, its search and its reward.
+    """The text format that a policy, its search and its reward share.
 
     The tags are fields; prompts, parsing, observations, the forgery check, display and
-    demonstrations follow from them. A protocol with other tags is `with_tags(...)` or
-    `dataclasses.replace(...)` of an existing one; another format is a subclass that
-    overrides methods, in most cases `render` alone.
+    demonstrations follow from them. To change tags, use `with_tags(...)` or
+    `dataclasses.replace(...)`; for another format, write a subclass that overrides
+    methods, in most cases only `render`.
 
     Attributes:
-      think, search, answer: tags of thoughts, queries and the final answer. The
-        closing tag of a query ends a turn, and the search runs.
-      result_open, result_close: the tags of an observation, with the white space that
-        stands around them in the context.
-      calls: tags of further tools; the closing tag of a call ends a turn too. Rewards
-        pass over a call that its tool has answered, and take a result that the policy
-        writes for a forgery.
-      template: a prompt in place of the protocol's own.
+      think, search, answer: tags of thoughts, queries and the final answer. The closing
+        tag of a query ends a turn, and the search runs.
+      result_open, result_close: the tags of an observation, with the white space around
+        them in the context.
+      calls: tags of other tools; the closing tag of a call also ends a turn. Rewards
+        ignore calls that their tool has answered, and treat a result written by the
+        policy as a forgery.
+      template: a prompt that replaces the protocol's default.
 
     Raises:
-      ValueError: if tags are empty, have white space in them or contain one another.
+      ValueError: if tags are empty, contain white space or contain one another.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Protocol(abc.ABC):
 
     @property
     def own_stop_tags(self) -> tuple[str, ...]:
-        """The stop tags without those of further tools."""
+        """The stop tags, without those of other tools."""
         others = {tool.call.close for tool in self.calls}
         return tuple(tag for tag in self.stop_tags if tag not in others)
 
@@ -154,15 +154,15 @@ class Protocol(abc.ABC):
         """The query of a turn; "" if it has none."""
 
     def is_last(self, turn_text: str) -> bool:
-        """Whether a turn that a stop tag has ended also ends the rollout.
+        """Whether a turn that ended with a stop tag also ends the rollout.
 
-        The default is False: rollouts end with an end token alone. A call of a further
+        The default is False: rollouts end only with an end token. A call of another
         tool never ends a rollout.
         """
         return False
 
     def is_tool_call(self, turn_text: str) -> bool:
-        """Whether the call of a further tool in `calls` has ended the turn."""
+        """Whether the turn ended with a call of another tool in `calls`."""
         tag = closing_tag(turn_text, self.stop_tags)
         return bool(tag) and tag not in self.own_stop_tags
 
@@ -193,18 +193,18 @@ class Protocol(abc.ABC):
 
     @property
     def placeholder(self) -> str:
-        """Text in place of each result of a search in a text that is judged.
+        """Text that replaces each search result in a text that is judged.
 
-        The spaces keep the ends of two turns from joining into a tag.
+        The spaces prevent the ends of two turns from joining into a tag.
         """
         return f" {self.result.open}{self.result.close} "
 
     def policy_text(self, segments: Sequence[Segment]) -> str:
-        """The text of the policy, with a placeholder for each result of a search.
+        """The text of the policy, with a placeholder for each search result.
 
-        A call of a further tool and its observation become TOOL_MARK. A tool that
-        `calls` lacks loses the observation alone, because nothing tells where its call
-        begins.
+        A call of another tool and its observation are replaced by TOOL_MARK. For a tool
+        that is not in `calls`, only the observation is replaced, because the start of
+        its call is unknown.
         """
         texts = []
         for turn in turns(segments, self.stop_tags):
@@ -217,7 +217,7 @@ class Protocol(abc.ABC):
         return "".join(texts)
 
     def search_results(self, segments: Sequence[Segment]) -> list[Sequence[str]]:
-        """The texts of each observation that a search has answered with."""
+        """The texts of each observation that is a search result."""
         return [
             turn.observation
             for turn in turns(segments, self.stop_tags)
@@ -225,17 +225,17 @@ class Protocol(abc.ABC):
         ]
 
     def _is_search(self, turn: Turn) -> bool:
-        """Whether the turn is one for the search, and not for a further tool."""
+        """Whether the turn was answered by the search, not by another tool."""
         return not turn.text or turn.stop_tag in self.own_stop_tags
 
     def last_part(self, text: str) -> tuple[str, bool]:
-        """Judged text after its last observation, and whether there is one in it."""
+        """Judged text after its last observation, and whether it contains one."""
         _, tool, rest = text.rpartition(TOOL_MARK)
         _, search, last = rest.rpartition(self.placeholder)
         return last, bool(tool or search)
 
     def is_forged(self, segments: Sequence[Segment]) -> bool:
-        """Whether the policy itself wrote a tag of a result, of any tool."""
+        """Whether the policy wrote a result tag of any tool."""
         tags = [tag for pair in (self.result, *self._tool_results) for tag in pair]
         return any(tag in run for run in policy_runs(segments) if run for tag in tags)
 

@@ -76,7 +76,7 @@ class R1Searcher(Protocol):
         return " ".join(query.replace('"', "").split())
 
     def is_last(self, turn_text: str) -> bool:
-        """Whether the turn has no query and no call. Source: as for `query`."""
+        """Whether the turn has no query and no other call. Source: see `query`."""
         return not self.query(turn_text) and not self.is_tool_call(turn_text)
 
     def render(self, passages: Sequence[Passage]) -> str:

@@ -18,12 +18,12 @@ class TagPair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToolTags:
-    """The tags of a further tool.
+    """The tags of a tool other than search.
 
     Attributes:
       call: the tags of its calls; the closing tag ends a turn.
-      result: the tags of its results, which the policy must not write; None if it has
-        none of its own.
+      result: the tags of its results, which the policy must not write; None if its
+        results have no special tags.
     """
 
     call: TagPair
@@ -31,7 +31,7 @@ class ToolTags:
 
     @property
     def pairs(self) -> dict[str, TagPair]:
-        """The tags by the name of their field."""
+        """The tags by field name."""
         pairs = {"call": self.call}
         return pairs if self.result is None else pairs | {"result": self.result}
 
@@ -47,9 +47,9 @@ def bar_tags(name: str) -> TagPair:
 
 
 def closing_tag(turn_text: str, tags: Sequence[str]) -> str:
-    """The tag that ended a turn: the one that is complete first; "" if there is none.
+    """The tag that ended a turn, which is the first complete one; "" if there is none.
 
-    Of several that are complete at the same character, the longest.
+    If several are complete at the same character, the longest is returned.
     """
     ends = [
         (turn_text.index(tag) + len(tag), -len(tag), tag)

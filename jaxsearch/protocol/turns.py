@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from jaxsearch.protocol.tags import ToolTags
 from jaxsearch.trajectory import Segment
 
-# Stands in judged text for the observation of a further tool. It is white space to
-# `str.split` and `str.strip`, so format rules pass over it.
+# Replaces the observation of another tool in judged text. `str.split` and `str.strip`
+# treat it as white space, so format rules ignore it.
 TOOL_MARK = "\x1f"
 
 
@@ -19,9 +19,9 @@ class Turn:
     Attributes:
       text: the policy's text, without TOOL_MARK.
       observation: the texts of the observation; empty if there is none.
-      stop_tag: the last stop tag of the protocol in the text; "" if there is none.
-        Turns join where an observation between them is empty, so the first may belong
-        to an earlier turn.
+      stop_tag: the last stop tag of the protocol in the text; "" if there is none. Two
+        turns with an empty observation in between are joined, so the first stop tag may
+        belong to an earlier turn.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Turn:
     stop_tag: str
 
     def text_without_call(self, tools: Sequence[ToolTags]) -> str:
-        """The text without the call that ended the turn, if one of the tools' did."""
+        """The text without the call that ended the turn, if it was one of `tools`."""
         for tool in tools:
             if tool.call.close == self.stop_tag:
                 before, _, after = self.text.rpartition(tool.call.close)

@@ -22,7 +22,7 @@ class ParsedRollout:
     Attributes:
       prediction: the last answer; None if there is none.
       fault: the first format fault; "" if there is none.
-      retrieved: the text of each result of a search.
+      retrieved: the text of each search result.
     """
 
     prediction: str | None
