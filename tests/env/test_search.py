@@ -125,7 +125,7 @@ def test_text_without_spaces_is_cut_anywhere(qwen):
 
 
 def test_a_budget_below_an_empty_observation_is_refused(qwen, kit):
-    with pytest.raises(ValueError, match="max_observation_len is 3 but an empty"):
+    with pytest.raises(ValueError, match="max_observation_len is 3, but an empty"):
         observe(qwen, "x", max_len=3)
     assert kit.environment(max_observation_len=2)
     with pytest.raises(ValueError, match="already takes 2 tokens; raise it"):
