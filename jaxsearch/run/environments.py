@@ -37,16 +37,16 @@ class Environments:
 
     @functools.cached_property
     def heldout(self) -> TokenEnvironment:
-        """Answers turns about held-out questions. Opens or builds the index on first use."""
+        """Answers turns on held-out questions; opens or builds the index if needed."""
         return self._made(lambda: self._retrievers[1])
 
     def check_search(self) -> None:
-        """Checks the retriever or index of a run that searches; writes nothing.
+        """Checks the retriever or index if the run uses search; writes nothing.
 
-        A retriever given by value is opened, and stays open.
+        A custom retriever is opened and stays open.
 
         Raises:
-          ValueError: if one does not fit.
+          ValueError: if the retriever or the index is invalid.
         """
         if not self.has_search:
             return

@@ -25,7 +25,7 @@ from jaxsearch.search.shared_index import SharedIndex, serve
 
 
 class IndexEncoders(NamedTuple):
-    """Encoders made by the config's function; None where it gives none."""
+    """Encoders made by the config's function; None if it was not called."""
 
     train: Encoder | None = None
     heldout: Encoder | None = None
@@ -35,10 +35,10 @@ NO_ENCODERS = IndexEncoders()
 
 
 def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
-    """Checks what indexes are read or built from, except for large files.
+    """Checks the inputs of the index, except for large files; writes nothing.
 
-    Nothing is written. The first process calls a function that makes encoders, and the
-    encoders are returned, to be given to `open_retrievers`.
+    If the config has a function that makes encoders, the primary process calls it and
+    returns the encoders, which should be passed to `open_retrievers`.
 
     Raises:
       ValueError: if the index is damaged, or the encoder is unknown, not readable or
@@ -53,7 +53,7 @@ def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
     if not inputs.passages:
         return NO_ENCODERS
     if given is None:
-        # An index that was built before has a copy of its encoder.
+        # An existing index includes a copy of its encoder.
         if not (Path(config.out) / "indexes" / "train").exists():
             check_encoder_folder(retrieval.encoder)
         return NO_ENCODERS
@@ -97,10 +97,10 @@ def open_retrievers(
 
 
 def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
-    """A retriever given by value: the object itself, or made by a function or class.
+    """A custom retriever: the object itself, or the result of a function or class.
 
     Raises:
-      ValueError: if the function makes something else.
+      ValueError: if the function returns something else.
     """
     if is_made(retriever, Retriever):
         return retriever

@@ -109,7 +109,7 @@ def more_ids_than_rows(folder):
             "config.json: model_type 'gpt2' is not supported; known: ['qwen",
         ),
         (no_config, "is neither a run's folder nor a Hugging Face folder"),
-        (more_ids_than_rows, "the tokenizer has 105 ids but model"),
+        (more_ids_than_rows, "the tokenizer has 105 ids, but model"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_one_line(words, tmp_path, capsys, harm, told):

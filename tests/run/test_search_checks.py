@@ -45,7 +45,7 @@ def with_search(config, **fields):
     ("fields", "match"),
     [
         ({"retriever": NeedsUrl}, "retrieval.retriever is called with .*'url'"),
-        ({"retriever": makes_text}, "must make an object with a method search"),
+        ({"retriever": makes_text}, "must return an object with a method search"),
         ({"encoder": of_two}, r"retrieval.encoder is called with \(passages\).*'two'"),
         ({"encoder": LetterEncoder}, "retrieval.encoder is called with"),
         ({"encoder": makes_text}, "returned str, expected an encoder"),
