@@ -53,10 +53,8 @@ def test_adapters_start_as_in_peft_and_weights_as_without_them():
     # The values do not depend on what else is selected, and are all different.
     np.testing.assert_array_equal(some["adapters"]["mlp"]["down"]["a"], down)
     leaves = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 3]
-    broadcast_from_primary = [
-        float(leaf[0, 0, 0]) for leaf in leaves if (leaf != 0).any()
-    ]
-    assert len(set(broadcast_from_primary)) == len(broadcast_from_primary)
+    corners = [float(leaf[0, 0, 0]) for leaf in leaves if (leaf != 0).any()]
+    assert len(set(corners)) == len(corners)
 
 
 @CASES
