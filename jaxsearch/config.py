@@ -8,6 +8,9 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+from jaxtyping import Array
+
+from jaxsearch.env.environment import Environment
 from jaxsearch.env.search import search_only
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
@@ -15,12 +18,19 @@ from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
 from jaxsearch.rewards.tasks import RESEARCH, Task
 from jaxsearch.rl.advantages import group_relative
-from jaxsearch.rl.aggregation import token_mean
+from jaxsearch.rl.aggregation import Weights, token_mean
 from jaxsearch.rl.credit import requirements_of
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
+
+AdvantageFunction = Callable[..., Array]
+"""An estimator, as `rl.credit` describes it."""
+AggregationFunction = Callable[..., Weights]
+"""As `rl.aggregation` describes it."""
+EnvironmentFunction = Callable[..., Environment]
+"""(EnvironmentInputs) -> Environment."""
 
 
 def _at_least(owner: Any, smallest: int, *names: str) -> None:
@@ -33,6 +43,21 @@ def _at_least(owner: Any, smallest: int, *names: str) -> None:
     for name in names:
         if not smallest <= values[name] < math.inf:
             raise ValueError(f"{name} must be at least {smallest}, got {values[name]}")
+
+
+def _check_functions(owner: Any, *names: str) -> None:
+    """Checks that fields are callable.
+
+    Raises:
+      ValueError: naming the first field that is not.
+    """
+    for name in names:
+        value = vars(owner)[name]
+        if not callable(value):
+            raise ValueError(
+                f"{name} must be a function or another callable, got {value!r:.80}; "
+                "in a config file import it and give the function itself"
+            )
 
 
 def _check_task(task: Any) -> None:
@@ -127,6 +152,9 @@ class DataConfig:
     heldout: str = ""
     """File of questions to evaluate on; empty for those of `source`."""
 
+    def __post_init__(self):
+        _check_functions(self, "source")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
@@ -172,6 +200,8 @@ class RetrievalConfig:
                 f"(got {self.corpus!r} and {self.index!r})"
             )
         is_named = isinstance(self.encoder, str)
+        if not (is_named or isinstance(self.encoder, Encoder)):
+            _check_functions(self, "encoder")
         if self.index and is_named and self.encoder != "tfidf":
             raise ValueError(
                 "retrieval.encoder is for an index built from retrieval.corpus, but "
@@ -286,6 +316,7 @@ class SupervisedStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "batch_size", "max_tokens", "max_skipped")
+        _check_functions(self, "demonstrations")
         _check_task(self.task)
 
     @property
@@ -312,7 +343,7 @@ class RLStage:
     """G, answers per question."""
     temperature: float = 1.0
     """Temperature of sampling, and of the log-probs in the loss."""
-    advantage: Callable[..., Any] = group_relative
+    advantage: AdvantageFunction = group_relative
     """(rewards [Q G], is_kept [Q G]) -> advantages [Q G], or one per policy turn
     [Q G turns]; values of rollouts that are not kept are ignored. `rl.advantages` has
     group_relative (GRPO), group_relative_population, group_centred (Dr. GRPO,
@@ -335,7 +366,7 @@ class RLStage:
     """Number of minibatches that a step's rollouts are split into, in the order of the
     questions; each makes one update. A group may span two minibatches."""
     objective: PolicyObjective = PolicyObjective()
-    aggregation: Callable[..., Any] = token_mean
+    aggregation: AggregationFunction = token_mean
     """(policy tokens per rollout [R], max_len) -> (weight per token of each rollout
     [R], divisor of the weighted sum). `rl.aggregation` has token_mean, sequence_mean,
     sequence_sum and fixed_length (Dr. GRPO)."""
@@ -350,6 +381,7 @@ class RLStage:
     def __post_init__(self):
         _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
         _at_least(self, 1, "minibatches_per_step")
+        _check_functions(self, "advantage", "aggregation")
         _at_least(self, requirements_of(self.advantage).min_group_size, "group_size")
         _at_least(self, 0, "reward_kl_weight", "overlong_buffer")
         if self.questions_per_step * self.group_size % self.minibatches_per_step:
@@ -434,7 +466,7 @@ class RunConfig:
     data: DataConfig
     retrieval: RetrievalConfig = RetrievalConfig()
     rollout: RolloutConfig = RolloutConfig()
-    environment: Callable[..., Any] = search_only
+    environment: EnvironmentFunction = search_only
     """(EnvironmentInputs) -> Environment: the tools that answer the policy. It is
     called for training, for evaluation and once as a check."""
     stages: tuple[SupervisedStage | RLStage, ...]
@@ -455,6 +487,7 @@ class RunConfig:
     """The run's folder; empty for runs/<name of the config file>."""
 
     def __post_init__(self):
+        _check_functions(self, "environment")
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ValueError(

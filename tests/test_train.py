@@ -298,3 +298,17 @@ def test_checkpoints_survive_donation(tmp_path):
     checkpoints.close()
     assert not rollout_files(tmp_path / "run")
     assert isinstance(config.stages[1], RLStage)
+
+
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -1.0])
+def test_an_evaluation_at_an_impossible_temperature_is_refused(tmp_path, temperature):
+    with pytest.raises(ValueError, match="--temperature must be finite and not neg"):
+        evaluate_to(
+            tmp_path / "results",
+            model=str(tmp_path / "nowhere"),
+            questions="",
+            index="",
+            task="",
+            limit=0,
+            temperature=temperature,
+        )

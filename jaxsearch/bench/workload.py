@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ class Workload:
             )
         if not self.turn_lens[0] or min(map(min, self.turn_lens)) < 1:
             raise ValueError("every turn of turn_lens must have at least one token")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1:
+        if not 0 < self.temperature < math.inf or not 0 < self.top_p <= 1:
             raise ValueError(
                 "temperature must be positive and top_p in (0, 1], got "
                 f"{self.temperature} and {self.top_p}"
             )
-        if self.retrieval_latency_s < 0:
+        if not 0 <= self.retrieval_latency_s < math.inf:
             raise ValueError("retrieval_latency_s must not be negative")
 
     @property

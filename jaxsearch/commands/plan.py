@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_json_argument, with_late_options
@@ -59,7 +60,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.run.overrides import overridden
 
     prog = f"jaxsearch plan {args.config}"
-    config = overridden(read_config(args.config), args.overrides, prog)
+    config = overridden(
+        read_config(args.config), args.overrides, prog, Path(args.config).parent
+    )
     result = plan(config, args.topology, is_compiled=not args.no_compile)
     if args.json:
         return result

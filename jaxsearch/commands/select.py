@@ -114,7 +114,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tries=args.tries, min_tries=args.min_tries, max_tries=args.max_tries
     )
     prog = f"jaxsearch select {args.config}"
-    config = overridden(read_config(args.config), args.overrides, prog)
+    config = overridden(
+        read_config(args.config), args.overrides, prog, Path(args.config).parent
+    )
     return select_to(
         Path(args.out or f"{config.out}-selection"),
         config,

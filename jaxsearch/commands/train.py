@@ -1,6 +1,7 @@
 """`jaxsearch train`: runs the stages of a config."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_json_argument, with_late_options
@@ -48,7 +49,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     add_json_argument(options)
     args = with_late_options(args, options)
     prog = f"jaxsearch train {args.config}"
-    return train(overridden(read_config(args.config), args.overrides, prog))
+    return train(
+        overridden(
+            read_config(args.config), args.overrides, prog, Path(args.config).parent
+        )
+    )
 
 
 COMMAND = Command(

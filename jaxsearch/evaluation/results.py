@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ def evaluate_to(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty; --out names a new folder")
-    if limit < 0 or temperature < 0:
+    if limit < 0 or not 0 <= temperature < math.inf:
         raise ValueError(
-            f"--limit and --temperature must not be negative, got {limit} and "
-            f"{temperature}"
+            "--limit and --temperature must be finite and not negative, got "
+            f"{limit} and {temperature}"
         )
     run, params = load_run(
         model,

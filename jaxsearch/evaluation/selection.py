@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch import json_lines, processes
-from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.config import EnvironmentFunction, RLStage, RunConfig
 from jaxsearch.data.formats import Question
 from jaxsearch.data.selection import (
     Bounds,
@@ -18,6 +18,7 @@ from jaxsearch.data.selection import (
     question_line,
     tries_line,
 )
+from jaxsearch.env.search import search_only
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.config_record import difference, identity
@@ -26,6 +27,9 @@ from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
 from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.process_agreement import check_same
+
+# Fields of a config that decide the tries.
+_FIELDS = ("seed", "model", "retrieval", "rollout", "environment")
 
 
 def select_to(
@@ -135,7 +139,7 @@ def _settings(
         "recipe": recorded(stage.task, Task),
         "temperature": stage.temperature,
         "call_size": call_size(stage),
-        **{name: fields[name] for name in ("seed", "model", "retrieval", "rollout")},
+        **{name: fields[name] for name in _FIELDS},
     }
     # Through JSON, so that tuples and lists compare equal.
     return json.loads(json.dumps(settings))
@@ -156,6 +160,8 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
             )
         return
     there = with_new_names(json_lines.parse_line(path.read_text(), path, 1))
+    # Selections of earlier versions recorded no environment; they had this one.
+    there.setdefault("environment", recorded(search_only, EnvironmentFunction))
     if "policy" not in settings:
         there.pop("policy", None)
     if differs := difference(there, settings):

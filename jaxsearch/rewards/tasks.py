@@ -2,9 +2,9 @@
 
 import dataclasses
 import difflib
-import importlib
 
 from jaxsearch import protocol
+from jaxsearch.importing import import_named
 from jaxsearch.rewards import r1_searcher, research, search_r1
 from jaxsearch.rewards.answers import normalise_r1_searcher, normalise_research
 from jaxsearch.rewards.contract import RewardError, Task, error_text
@@ -123,11 +123,11 @@ def task_named(name: str) -> Task:
 def _imported(name: str) -> Task:
     module_name, _, attribute = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = import_named(module_name)
     except ImportError as error:
         raise ValueError(
             f"task {name!r}: cannot import {module_name} ({error}); its folder must "
-            "be on PYTHONPATH"
+            "be the current one or on PYTHONPATH"
         ) from error
     except Exception as error:  # a user's module may raise anything
         raise ValueError(

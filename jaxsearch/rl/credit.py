@@ -97,8 +97,8 @@ def estimate_advantages(
       group_size: G.
 
     Raises:
-      ValueError: if the estimator returns another shape, or a value that is not finite
-        for a rollout that is kept.
+      ValueError: if the estimator returns no array, another shape, or a value that is
+        not finite for a rollout that is kept.
     """
     groups = (-1, group_size)
     rewards = jnp.asarray([o.reward for o in outcomes], jnp.float32).reshape(groups)
@@ -108,7 +108,7 @@ def estimate_advantages(
     if requirements_of(estimator).rollouts:
         rollouts = StepRollouts(trajectories, outcomes, turns.reshape(groups))
         arguments.append(rollouts)
-    values = np.asarray(estimator(*arguments), np.float32)
+    values = _as_array(estimator(*arguments), estimator)
     _check_shape(values, rewards.shape, int(turns.max()), estimator)
     values = values.reshape(len(trajectories), *values.shape[2:])
     advantages: list[Advantage] = []
@@ -150,6 +150,17 @@ def _turn_indices(trajectory: Trajectory) -> Int[np.ndarray, " T"]:
 
 def _num_turns(trajectory: Trajectory) -> int:
     return int(_turn_indices(trajectory)[-1]) + 1
+
+
+def _as_array(values: Any, estimator: Callable[..., Any]) -> Float[np.ndarray, "..."]:
+    """What an estimator returned, as an array; raises ValueError if it is none."""
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the advantage estimator {_name(estimator)} must return an array of "
+            f"numbers, got {values!r:.80} ({error})"
+        ) from error
 
 
 def _check_shape(

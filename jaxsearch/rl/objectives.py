@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -36,6 +36,12 @@ class Objective(Protocol):
     ) -> tuple[Float[Array, "M T"], dict[str, Mean | Max]]: ...
 
 
+LogRatioFunction = Callable[[Array, Array, Array, Array], Array]
+"""(logprobs, old_logprobs, loss_mask, segments) -> log p / p_old."""
+KLFunction = Callable[[Array, Array, Array], Array]
+"""(logprobs, ref_logprobs, loss_mask) -> KL per token."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PolicyObjective:
     """Clipped policy loss + KL to the reference - entropy bonus.
@@ -50,10 +56,10 @@ class PolicyObjective:
     """Upper bound 1 + clip_high of p / p_old, for positive advantages; 0.28 in DAPO."""
     max_ratio: float | None = None
     """Dual clip: upper bound of p / p_old for negative advantages; None: no bound."""
-    log_ratio: Callable[..., Any] = token_log_ratio
+    log_ratio: LogRatioFunction = token_log_ratio
     """(logprobs, old_logprobs, loss_mask, segments) -> log p / p_old [M T];
     `rl.losses` has token_log_ratio and sequence_log_ratio (GSPO)."""
-    kl: Callable[..., Any] = kl_k3
+    kl: KLFunction = kl_k3
     """(logprobs, ref_logprobs, loss_mask) -> KL per token [M T]; `rl.losses` has
     kl_k3, kl_k2, kl_k1, kl_abs, kl_k1_straight and kl_k3_straight."""
     kl_weight: float = 0.001
@@ -62,6 +68,12 @@ class PolicyObjective:
     """Weight of the entropy bonus."""
 
     def __post_init__(self):
+        for name, value in (("log_ratio", self.log_ratio), ("kl", self.kl)):
+            if not callable(value):
+                raise ValueError(
+                    f"{name} must be a function, as those of rl.losses, got "
+                    f"{value!r:.80}"
+                )
         if not (0 < self.clip_low < 1 and 0 < self.clip_high < math.inf):
             raise ValueError(
                 "clip_low must be in (0, 1) and clip_high positive, got "

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Sequence
 
@@ -145,7 +146,7 @@ class Sampler:
         order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
         if len(order) < len(questions):
             raise ValueError("the prompt indices of a call must be distinct")
-        if group_size < 1 or temperature < 0:
+        if group_size < 1 or not 0 <= temperature < math.inf:
             raise ValueError(
                 f"expected group_size >= 1 and temperature >= 0, got {group_size} "
                 f"and {temperature}"

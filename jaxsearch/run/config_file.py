@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,12 @@ def read_config(path: str) -> RunConfig:
         )
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise ValueError(f"config file {path} does not exist{hint}")
-    names: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+    module = ModuleType(file.stem)
+    names: dict[str, Any] = vars(module)
+    names["__file__"] = str(file)
+    # Dataclasses look up the module that they are defined in. It goes again, because
+    # a run's folder cannot name what only a config file defines.
+    is_new = sys.modules.setdefault(file.stem, module) is module
     try:
         exec(compile(file.read_text(), str(file), "exec"), names)
     except Exception as error:  # a user's file may raise anything
@@ -38,6 +44,9 @@ def read_config(path: str) -> RunConfig:
             f"config file {path}{where}: {type(error).__name__}: {error}"
             f"{_renamed(error)}"
         ) from error
+    finally:
+        if is_new:
+            del sys.modules[file.stem]
     config = names.get("config")
     if not isinstance(config, RunConfig):
         raise ValueError(

@@ -1,5 +1,6 @@
 """Configs as JSON: recorded in a run's folder, compared and restored."""
 
+import json
 from typing import Any
 
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
@@ -43,9 +44,20 @@ def check_restorable(config: RunConfig) -> None:
     """Checks that a run's folder can record every value of the config.
 
     Raises:
-      ValueError: for a value that could not be restored from the folder.
+      ValueError: for a value that could not be restored, or would not be the same.
     """
-    restored(resolved(config))
+    record = json.loads(json.dumps(resolved(config)))
+    try:
+        again = config_values.restored(record, RunConfig)
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"a value of this config cannot be restored from its fields: {error}"
+        ) from None
+    if differs := difference(record, resolved(again)):
+        raise ValueError(
+            f"a value of this config is another one when it is made of its fields: "
+            f"{differs}"
+        )
 
 
 def identity(config: RunConfig) -> dict[str, Any]:

@@ -4,42 +4,59 @@ import collections.abc
 import dataclasses
 import difflib
 import functools
-import importlib
 import operator
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from jaxsearch.config import (
+    AdvantageFunction,
+    AggregationFunction,
+    EnvironmentFunction,
+)
+from jaxsearch.env.search import search_only
+from jaxsearch.importing import import_named
 from jaxsearch.models.decode_kernels import DECODE_KERNELS
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.row_kernels import ROW_KERNELS
 from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl import advantages, aggregation, losses
+from jaxsearch.rl.objectives import KLFunction, LogRatioFunction
 from jaxsearch.run.old_names import OLD_VALUES
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
 
 
-def _public_functions(*modules: types.ModuleType) -> dict[str, Any]:
-    """The public functions defined in these modules, by name; not the imported ones."""
-    return {
-        name: value
-        for module in modules
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and not isinstance(value, type)
-        and callable(value)
-        and value.__module__ == module.__name__
-    }
+def _by_name(*functions: Callable[..., Any]) -> dict[str, Any]:
+    return {function.__name__: function for function in functions}
 
 
-# Type of a config field -> its values that have a short name. A value of a type listed
-# here is written as one name in config.json and on the command line, even if the type
-# is a dataclass.
+# Type of a config field -> its values that have a short name. A type listed here is
+# one value on the command line and in config.json, even if it is a dataclass; so is a
+# `Callable` of any kind.
 SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
-    collections.abc.Callable: _public_functions(advantages, aggregation, losses),
+    AdvantageFunction: _by_name(
+        advantages.group_relative,
+        advantages.group_relative_population,
+        advantages.group_centred,
+        advantages.leave_one_out,
+        advantages.plain_reward,
+    ),
+    AggregationFunction: _by_name(
+        aggregation.token_mean,
+        aggregation.sequence_mean,
+        aggregation.sequence_sum,
+        aggregation.fixed_length,
+    ),
+    LogRatioFunction: _by_name(losses.token_log_ratio, losses.sequence_log_ratio),
+    KLFunction: _by_name(
+        *(losses.kl_k1, losses.kl_k2, losses.kl_k3, losses.kl_abs),
+        *(losses.kl_k1_straight, losses.kl_k3_straight),
+    ),
+    EnvironmentFunction: _by_name(search_only),
     Task: TASKS,
     Encoder: {},
     RowKernel: ROW_KERNELS,
@@ -49,13 +66,19 @@ SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
 
 
 def value_kind(hint: Any) -> Any:
-    """The key of SHORT_NAMES that a field's type belongs to; None for plain values."""
+    """The `Callable` or key of SHORT_NAMES in a field's type; None for plain values."""
     for option in _options(hint):
-        if typing.get_origin(option) is collections.abc.Callable:
-            return collections.abc.Callable
-        if option in SHORT_NAMES:
+        if is_function_kind(option):
+            return option
+        # Tyro also asks about the argument list of a Callable.
+        if isinstance(option, collections.abc.Hashable) and option in SHORT_NAMES:
             return option
     return None
+
+
+def is_function_kind(kind: Any) -> bool:
+    """Whether the values of a field are functions or other callables."""
+    return typing.get_origin(kind) is collections.abc.Callable
 
 
 def value_text(value: Any, kind: Any) -> str:
@@ -68,8 +91,13 @@ def value_text(value: Any, kind: Any) -> str:
     return _qualified(value) or constant_name(value) or repr(value)
 
 
-def value_named(text: str, kind: Any) -> Any:
+def value_named(text: str, kind: Any, *folders: Path) -> Any:
     """The value with a short name of this kind, or at `module:qualname`.
+
+    Args:
+      text: the name.
+      kind: as `value_kind` gives it.
+      folders: folders to search for the module, as `imported` does.
 
     Raises:
       ValueError: if the name is unknown, cannot be imported, or has a value of another
@@ -79,7 +107,11 @@ def value_named(text: str, kind: Any) -> Any:
     if text in names:
         return names[text]
     if ":" in text:
-        value = imported(text)
+        value = imported(text, *folders)
+        if is_function_kind(kind) and not callable(value):
+            raise ValueError(
+                f"expected {text} to be a function, got {type(value).__name__}"
+            )
         if dataclasses.is_dataclass(kind) and not isinstance(value, kind):
             raise ValueError(
                 f"expected {text} to be a {kind.__name__}, got {type(value).__name__}"
@@ -92,8 +124,13 @@ def value_named(text: str, kind: Any) -> Any:
     )
 
 
-def imported(name: str) -> Any:
+def imported(name: str, *folders: Path) -> Any:
     """The object at `module:qualname`; names of earlier versions are translated.
+
+    Args:
+      name: the module and the name in it.
+      folders: folders to search, with the current one, for a module that Python does
+        not find.
 
     Raises:
       ValueError: if it cannot be imported.
@@ -101,12 +138,13 @@ def imported(name: str) -> Any:
     name = OLD_VALUES.get(name, name)
     module, _, qualname = name.partition(":")
     try:
-        return operator.attrgetter(qualname)(importlib.import_module(module))
+        return operator.attrgetter(qualname)(import_named(module, *folders))
     except Exception as error:  # a user's module may raise anything
         raise ValueError(
             f"{name} of a config cannot be imported ({type(error).__name__}: {error}); "
             "functions and objects of a config must be defined in an importable "
-            "module, so that they can be recorded by name in the run's folder"
+            "module, so that they can be recorded by name in the run's folder; one "
+            "of your own must be in the current folder or on PYTHONPATH"
         ) from error
 
 
@@ -119,9 +157,10 @@ def short_name(value: Any, kind: Any) -> str:
 def constant_name(value: Any) -> str:
     """`module:NAME` of the constant that is identical to `value`; "" if there is none.
 
-    The module of the value's class is searched first, then the others by name.
+    The module of a function, or of the value's class, comes first, then the others by
+    name.
     """
-    home = type(value).__module__
+    home = (value if isinstance(value, _NAMED) else type(value)).__module__
     for module_name in sorted(sys.modules, key=lambda name: (name != home, name)):
         module = sys.modules[module_name]
         if module_name == "__main__" or not isinstance(module, types.ModuleType):
@@ -141,7 +180,9 @@ def recorded(value: Any, hint: Any = Any) -> Any:
 
     Raises:
       ValueError: for a partial with positional arguments, or an object that is
-        neither a dataclass nor a constant of an importable module.
+        neither a function, nor a dataclass, nor a constant of an importable module.
+        The method of an object and a function that replaces another with
+        `functools.wraps` count as objects: their names are those of other functions.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -151,10 +192,12 @@ def recorded(value: Any, hint: Any = Any) -> Any:
         return {key: recorded(item) for key, item in value.items()}
     kind = value_kind(hint)
     if isinstance(value, functools.partial):
+        if not (value.args or value.keywords):
+            return recorded(value.func, hint)
         return _recorded_partial(value)
     if name := _qualified(value):
         return {"function": name} if kind is None else name
-    if kind not in (None, collections.abc.Callable):
+    if kind is not None and not is_function_kind(kind):
         if name := short_name(value, kind) or constant_name(value):
             return name
     if dataclasses.is_dataclass(value):
@@ -162,33 +205,42 @@ def recorded(value: Any, hint: Any = Any) -> Any:
     if name := constant_name(value):
         return name if kind is not None else {"function": name}
     raise ValueError(
-        f"{value!r:.80} cannot be recorded in a run's folder: make it a frozen "
-        "dataclass, or a constant of an importable module"
+        f"{value!r:.80} cannot be recorded in a run's folder: make it a function "
+        "of an importable module, a frozen dataclass, or a constant of an importable "
+        "module"
     )
 
 
 def _recorded_partial(value: functools.partial) -> dict[str, Any]:
     if value.args:
         raise ValueError(
-            "a functools.partial in a config may have keyword arguments only, got "
-            f"{value.args!r} for {value.func.__qualname__}"
+            f"a partial of a config takes keywords alone, got {value.args!r} for "
+            f"{value_text(value.func, None)}"
         )
     function = _qualified(value.func) or recorded(value.func)
     return {"function": function, "keywords": recorded(value.keywords)}
 
 
 def _recorded_dataclass(value: Any, hint: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(type(value))
+    hints = _field_hints(type(value))
+    # A field that is not an argument of the class is computed from those that are.
     fields = {
-        field.name: recorded(vars(value)[field.name], hints[field.name])
+        field.name: recorded(getattr(value, field.name), hints[field.name])
         for field in dataclasses.fields(value)
+        if field.init
     }
     options = _options(hint)
     if options == [type(value)] and value_kind(hint) is None:
         return fields
     if type(value) in options and len(options) > 1:
         return {"kind": type(value).__name__, **fields}
-    return {"object": _qualified(type(value)), "fields": fields}
+    name = _qualified(type(value))
+    if not name:
+        raise ValueError(
+            f"{value!r:.80} cannot be recorded in a run's folder: its class is not the "
+            f"one that is called {type(value).__qualname__} in its module"
+        )
+    return {"object": name, "fields": fields}
 
 
 def restored(record: Any, hint: Any = Any) -> Any:
@@ -224,16 +276,39 @@ def restored(record: Any, hint: Any = Any) -> Any:
 
 
 def _restored_dataclass(kind: type, fields: dict[str, Any]) -> Any:
-    hints = typing.get_type_hints(kind)
+    hints = _field_hints(kind)
     return kind(**{key: restored(item, hints[key]) for key, item in fields.items()})
 
 
+def _field_hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields.
+
+    They are all Any for a class whose annotations cannot be resolved, as in a config
+    file with `from __future__ import annotations`.
+    """
+    try:
+        return typing.get_type_hints(kind)
+    except NameError:
+        return {field.name: Any for field in dataclasses.fields(kind)}
+
+
+_NAMED = types.FunctionType | types.BuiltinFunctionType | types.MethodType | type
+
+
 def _qualified(value: Any) -> str:
-    """`module:qualname` of a function or class; "" for anything else."""
-    named = types.FunctionType | types.BuiltinFunctionType | types.MethodType | type
-    return (
-        f"{value.__module__}:{value.__qualname__}" if isinstance(value, named) else ""
-    )
+    """`module:qualname` of a function or class; "" for anything else.
+
+    "" also for a function whose name leads to another object. The name of a function
+    that cannot be found, such as a lambda, is kept; `imported` refuses it.
+    """
+    if not isinstance(value, _NAMED):
+        return ""
+    name = f"{value.__module__}:{value.__qualname__}"
+    try:
+        there = operator.attrgetter(value.__qualname__)(sys.modules[value.__module__])
+    except (AttributeError, KeyError):
+        return constant_name(value) or name
+    return name if there == value else ""
 
 
 def _options(hint: Any) -> list[Any]:

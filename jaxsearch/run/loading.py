@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Checkpoints
+from jaxsearch.run.config_values import recorded, value_text
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
 from jaxsearch.search.encoder import needs_given
@@ -134,13 +136,15 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
         return dataclasses.replace(config, model=policy)
     theirs = read_run_config(Path(model))
     of_dataset = not (theirs.model.path or theirs.model.tokenizer)
-    there = (theirs.data.source, theirs.seed)
-    if of_dataset and there != (config.data.source, config.seed):
+    kind = Callable[..., Any]
+    # Two partials of one function are not equal, what is recorded of them is.
+    there = (recorded(theirs.data.source, kind), theirs.seed)
+    if of_dataset and there != (recorded(config.data.source, kind), config.seed):
         raise ValueError(
-            f"the tokenizer of {model} was made from the dataset "
-            f"{theirs.data.source.__qualname__} with seed {theirs.seed}, but this "
-            f"config uses {config.data.source.__qualname__} with seed {config.seed}; "
-            "use the run's config and --seed"
+            f"{model} has a tokenizer made of its own dataset "
+            f"({value_text(theirs.data.source, kind)} of seed {theirs.seed}), and this "
+            f"config brings another ({value_text(config.data.source, kind)} of seed "
+            f"{config.seed}); use the run's config, and its --seed"
         )
     return dataclasses.replace(config, model=theirs.model)
 

@@ -1,14 +1,18 @@
 """Overrides of config fields on the command line, `--field value`."""
 
-import collections.abc
+import contextlib
+import io
+import re
 import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 from jaxsearch.config import RunConfig
 from jaxsearch.run.config_values import (
     SHORT_NAMES,
+    is_function_kind,
     value_kind,
     value_named,
     value_text,
@@ -16,30 +20,71 @@ from jaxsearch.run.config_values import (
 from jaxsearch.run.old_names import new_path
 
 
-def overridden(config: RunConfig, overrides: list[str], prog: str) -> RunConfig:
-    """The config with `--field value` overrides applied; --help lists every field.
+def overridden(
+    config: RunConfig, overrides: list[str], prog: str, *folders: Path
+) -> RunConfig:
+    """The config with `--field value` overrides; --help lists every field.
 
     A field that holds a function or an object takes a short name or
-    `package.module:NAME`. Old names of renamed fields still work and print a line on
-    standard error. An unknown field or a malformed value exits with status 2 and
-    suggests similar names.
+    `package.module:NAME`. Names of fields that were renamed still work, with a line on
+    standard error. Exits with status 2 and one line on standard error for an unknown
+    field, naming near ones, or a malformed value.
 
     Args:
       config: the config from its file.
       overrides: arguments of the command line.
       prog: the command up to the overrides, for messages.
+      folders: folders to search, with the current one, for modules of MODULE:NAME.
     """
     import tyro
 
-    return tyro.cli(
-        RunConfig,
-        prog=prog,
-        description="Fields of the config, with their current values as defaults.",
-        default=config,
-        args=[_with_new_name(word) for word in overrides],
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-        registry=_registry(),
-    )
+    words = [_with_new_name(word) for word in overrides]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found = tyro.cli(
+                RunConfig,
+                prog=prog,
+                description="Fields of the config, with their present values as "
+                "defaults.",
+                default=config,
+                args=words,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
+                registry=_registry(folders),
+            )
+    except SystemExit:
+        if said.getvalue():
+            print(f"{prog}: {_one_line(said.getvalue())}", file=sys.stderr)
+        raise
+    # A module that was imported for MODULE:NAME may have printed something.
+    print(said.getvalue(), end="", file=sys.stderr)
+    return found
+
+
+# Before the error of each type of a union.
+_ALTERNATIVE = r" (?:Got errors: )?- (?:<class '[^']*'>|[\w.]+\[.*?\]): "
+
+
+def _one_line(box: str) -> str:
+    """The first section of tyro's box of an error, and the options that it proposes.
+
+    The rest of the box is the help of these options.
+    """
+    lines = [line.strip("│╭╮╰╯") for line in box.splitlines()]
+    rules = [i for i, line in enumerate(lines) if re.fullmatch(" *[─-]+ *", line)]
+    # The title is part of the frame, or in plain ASCII a line over a rule.
+    first = 1 + ("─" not in lines[0])
+    end = next((i for i in rules if i >= first), len(lines))
+    text = " ".join(" ".join(lines[first:end]).split())
+    text, *reasons = re.split(_ALTERNATIVE, text)
+    reasons = [reason for reason in reasons if "match choices ('None',)" not in reason]
+    text = " ".join([text, *dict.fromkeys(reasons)])
+    near = [
+        line.split()[0]
+        for line in lines[end:]
+        if re.match(" {5,6}--", line) and "Perhaps you meant" in box
+    ]
+    return f"{text}; near it: {', '.join(dict.fromkeys(near))}" if near else text
 
 
 def _with_new_name(word: str) -> str:
@@ -55,8 +100,8 @@ def _with_new_name(word: str) -> str:
     return f"{option_now}{equals}{value}"
 
 
-def _registry() -> Any:
-    """The tyro rules that parse and print fields that hold functions or objects."""
+def _registry(folders: tuple[Path, ...]) -> Any:
+    """Tells tyro how to read and show fields that hold functions or objects."""
     from tyro.constructors import (
         ConstructorRegistry,
         PrimitiveConstructorSpec,
@@ -69,16 +114,17 @@ def _registry() -> Any:
     def named_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         kind = value_kind(info.type)
         is_optional = _is_optional(info, kind)
-        if info.type_origin is not None and not _is_callable(info) and not is_optional:
+        is_function = is_function_kind(info.type)
+        if info.type_origin is not None and not is_function and not is_optional:
             return None
         if kind is None:
             return None
-        names = () if _is_callable(info) else tuple(SHORT_NAMES[kind])
+        names = tuple(SHORT_NAMES.get(kind, ()))
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="|".join([*names, "MODULE:NAME"]),
-            instance_from_str=lambda words: value_named(words[0], kind),
-            # The config classes have checked these values at construction.
+            instance_from_str=lambda words: value_named(words[0], kind, *folders),
+            # Everything that a config holds here has been checked by its own class.
             is_instance=lambda value: (
                 is_optional if value is None else not isinstance(value, str)
             ),
@@ -96,7 +142,3 @@ def _is_optional(info: Any, kind: Any) -> bool:
     """
     has_none = types.NoneType in typing.get_args(info.type)
     return has_none and None in SHORT_NAMES.get(kind, {}).values()
-
-
-def _is_callable(info: Any) -> bool:
-    return info.type_origin is collections.abc.Callable

@@ -52,6 +52,10 @@ def no_questions(run_folder, seed):
     return dataclasses.replace(dataset(run_folder, seed), questions=[])
 
 
+def other_environment(inputs):
+    return inputs.search()
+
+
 def small_config(out, **rl):
     """Imitation of the demonstrations, followed by practically no RL."""
     config = tiny_config(Path(out))
@@ -200,7 +204,23 @@ def test_other_settings_are_refused_and_nothing_is_touched(whole, policy):
         selected(policy, out, bounds=Bounds(tries=7))
     with pytest.raises(ValueError, match="questions.n is 10 there and 4 here"):
         selected(policy, out, limit=4)
+    config = dataclasses.replace(small_config(out), environment=other_environment)
+    with pytest.raises(ValueError, match="another selection: environment is .*only"):
+        selected(policy, out, config=config)
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+
+
+def test_a_selection_without_an_environment_is_one_of_search(whole, policy, tmp_path):
+    """Earlier versions did not record it."""
+    out = tmp_path / "old"
+    shutil.copytree(whole[0], out)
+    settings = json.loads((out / "settings.json").read_text())
+    del settings["environment"]
+    (out / "settings.json").write_text(json.dumps(settings))
+    assert selected(policy, out)["kept"] == whole[1]["kept"]
+    config = dataclasses.replace(small_config(out), environment=other_environment)
+    with pytest.raises(ValueError, match="another selection: environment is"):
+        selected(policy, out, config=config)
 
 
 def test_another_policy_of_the_same_name_is_refused(whole, policy, tmp_path):

@@ -79,6 +79,15 @@ def test_another_shape_is_refused_in_one_line(step, estimator, got):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("values", [[[1.0], [1.0, 2.0]], "text", None, {}])
+def test_an_estimator_that_returns_no_array_is_named(step, values):
+    def broken(rewards, is_kept):
+        return values
+
+    with pytest.raises(ValueError, match="advantage estimator .*broken must return an"):
+        estimate(*step, broken, group_size=2)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_value_that_is_not_finite_is_refused_by_its_question(step, bad):
     def broken(rewards, is_kept):

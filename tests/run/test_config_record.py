@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 
 from jaxsearch.config import RolloutConfig
 from jaxsearch.data import quickstart
+from jaxsearch.env.search import search_only
 from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl.advantages import group_centred
+from jaxsearch.rl.losses import kl_k2
 from jaxsearch.run import config_values
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import (
@@ -22,6 +26,7 @@ from jaxsearch.run.config_record import (
     restored,
 )
 from jaxsearch.run.folder import check_identity, read_run_config
+from jaxsearch.run.loading import with_policy
 from jaxsearch.run.overrides import overridden
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -112,7 +117,7 @@ def test_a_task_without_a_name_is_recorded_with_its_fields():
         (lambda rewards, is_kept: rewards, "must be defined in an importable module"),
         (
             functools.partial(raised, 1.0),
-            "keyword arguments only, got .1.0,. for raised",
+            "keywords alone, got .1.0,. for .*:raised",
         ),
         (Scaled(lambda rewards: rewards), "must be defined in an importable module"),
     ],
@@ -120,6 +125,132 @@ def test_a_task_without_a_name_is_recorded_with_its_fields():
 def test_a_function_that_no_record_could_name_is_refused(advantage, message):
     with pytest.raises(ValueError, match=message):
         check_restorable(config_with(advantage))
+
+
+class Multiplier:
+    """An object of a user's own that is no dataclass."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def times(self, rewards, is_kept=None):
+        return self.factor * rewards
+
+    @classmethod
+    def of_class(cls, rewards, is_kept=None):
+        return rewards
+
+
+@functools.wraps(group_centred)
+def wrapped(rewards, is_kept):
+    return 100 * group_centred(rewards, is_kept)
+
+
+def locally_wrapped():
+    @functools.wraps(group_centred)
+    def doubled(rewards, is_kept):
+        return 2 * group_centred(rewards, is_kept)
+
+    return doubled
+
+
+TIMES_THREE = Multiplier(3.0).times
+SQUARE = lambda rewards, is_kept=None: rewards**2  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    "advantage",
+    [
+        Multiplier(7.0).times,
+        functools.partial(Multiplier(7.0).times, is_kept=None),
+        Scaled(Multiplier(7.0).times),
+        locally_wrapped(),
+    ],
+    ids=["method", "partial of a method", "field that is a method", "wrapped"],
+)
+def test_a_function_with_the_name_of_another_is_refused(advantage):
+    with pytest.raises(ValueError, match="cannot be recorded in a run's folder"):
+        check_restorable(config_with(advantage))
+
+
+@pytest.mark.parametrize(
+    ("advantage", "name"),
+    [
+        (TIMES_THREE, "TIMES_THREE"),
+        (wrapped, "wrapped"),
+        (SQUARE, "SQUARE"),
+        (Multiplier.of_class, "Multiplier.of_class"),
+    ],
+)
+def test_a_constant_is_recorded_by_its_own_name(advantage, name):
+    config = config_with(advantage)
+    check_restorable(config)
+    assert resolved(config)["stages"][-1]["advantage"] == f"{__name__}:{name}"
+    assert restored(resolved(config)).stages[-1].advantage == advantage
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    factor: float
+    square: float = dataclasses.field(init=False, default=0.0)
+
+    def __post_init__(self):
+        object.__setattr__(self, "square", self.factor**2)
+
+    def __call__(self, rewards, is_kept=None):
+        return self.square * rewards
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    factor: float
+
+    def __call__(self, rewards, is_kept=None):
+        return self.factor * rewards
+
+
+@dataclasses.dataclass
+class Doubling:
+    factor: float
+
+    def __post_init__(self):
+        self.factor *= 2
+
+    def __call__(self, rewards, is_kept=None):
+        return self.factor * rewards
+
+
+@pytest.mark.parametrize("value", [Derived(3.0), Slotted(2.0)])
+def test_fields_that_are_no_arguments_are_computed_again(value):
+    check_restorable(config_with(value))
+    assert through_json(value, Callable[..., Any])[1] == value
+
+
+def test_an_object_that_its_fields_do_not_make_again_is_refused():
+    with pytest.raises(ValueError, match="factor is 4.0 there and 8.0 here"):
+        check_restorable(config_with(Doubling(2.0)))
+
+
+def test_a_partial_without_arguments_is_its_function():
+    config = config_with(functools.partial(raised))
+    check_restorable(config)
+    assert identity(config) == identity(config_with(raised))
+
+
+def test_a_partial_as_source_of_another_policys_tokenizer(tmp_path):
+    """Its error names the function, and equal partials are one source."""
+    source = functools.partial(quickstart.dataset, seed=1)
+    config = read_config(QUICKSTART)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, source=source)
+    )
+    folder = old_run(tmp_path / "run")
+    (folder / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match=r"quickstart:dataset with seed=1 of seed 0"):
+        with_policy(config, str(folder))
+    record = {**resolved(config), "identity": {}}
+    (folder / "config.json").write_text(json.dumps(record))
+    assert with_policy(config, str(folder)).data == config.data
 
 
 # ------------------------------------------------------------------- earlier versions
@@ -235,3 +366,106 @@ def test_a_value_of_another_kind_is_refused(capsys):
     assert stopped.value.code == 2
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert "to be a Task, got function" in said
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--environment",
+        "--data.source",
+        "--stages.0.demonstrations",
+        "--stages.3.advantage",
+        "--stages.3.aggregation",
+        "--stages.3.objective.kl",
+    ],
+)
+def test_a_value_that_is_no_function_is_refused(capsys, option):
+    with pytest.raises(SystemExit) as stopped:
+        overridden(read_config(QUICKSTART), [option, "math:pi"], "quickstart.py")
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "function" in said
+
+
+def test_each_field_has_its_own_short_names(capsys):
+    words = ["--environment", "search_only", "--stages.3.objective.kl", "kl_k2"]
+    config = overridden(read_config(QUICKSTART), words, "quickstart.py")
+    assert config.environment is search_only
+    assert config.stages[3].objective.kl is kl_k2
+    for option, name in (
+        ("--environment", "token_mean"),
+        ("--stages.3.advantage", "kl_k2"),
+        ("--stages.3.objective.kl", "token_log_ratio"),
+    ):
+        with pytest.raises(SystemExit):
+            overridden(config, [option, name], "quickstart.py")
+        assert f"unknown name '{name}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--rollout.max-lenn 3", "--rollout.max-lenn, 3; near it: --rollout.max-len,"),
+        ("--steps x", "--steps: .* invalid literal for int.. with base 10: 'x'$"),
+        (
+            "--model.prompt chatt",
+            "invalid choice 'chatt' for argument '--model.prompt'",
+        ),
+        ("--stages.3.task nope", "--stages.3.task: unknown name 'nope'; expected one"),
+        ("--retrieval.retriever nowhere:x", "No module named 'nowhere'"),
+        ("--seed", "Missing value for argument '--seed'"),
+    ],
+)
+def test_a_typo_in_an_override_is_one_line(capsys, words, message):
+    with pytest.raises(SystemExit) as stopped:
+        overridden(read_config(QUICKSTART), words.split(), "train quickstart.py")
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("train quickstart.py: ") and re.search(message, line)
+
+
+def test_modules_in_the_configs_and_the_current_folder_are_found(tmp_path, monkeypatch):
+    """They follow installed modules on the path, and only if one is asked for."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    configs, current = tmp_path / "configs", tmp_path / "current"
+    for folder, name in ((configs, "next_to_config"), (current, "in_current_folder")):
+        folder.mkdir()
+        (folder / f"{name}.py").write_text("def same(r, is_kept): return r\n")
+        # An installed module of the same name wins.
+        (folder / "tyro.py").write_text("1 / 0\n")
+    monkeypatch.chdir(current)
+    before = list(sys.path)
+    config = read_config(QUICKSTART)
+
+    def advantage(name):
+        words = ["--stages.3.advantage", name]
+        return overridden(config, words, "quickstart.py", configs).stages[3].advantage
+
+    assert advantage("tyro:cli").__module__.startswith("tyro")
+    assert advantage("leave_one_out") and sys.path == before
+    assert advantage("next_to_config:same").__module__ == "next_to_config"
+    assert sys.path == [*before, str(configs)]
+    assert advantage("in_current_folder:same").__module__ == "in_current_folder"
+    assert sys.path == [*before, str(configs), str(current)]
+
+
+def test_a_config_file_may_postpone_its_annotations(tmp_path):
+    """Its dataclasses are defined, but no run's folder could name them."""
+    path = tmp_path / "postponed.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        "from jaxsearch.run.config_file import read_config\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Constant:\n"
+        "    value: Nowhere = 1.0\n"
+        "    def __call__(self, rewards, is_kept): return self.value + 0 * rewards\n"
+        f"base = read_config({QUICKSTART!r})\n"
+        "last = dataclasses.replace(base.stages[-1], advantage=Constant())\n"
+        "config = dataclasses.replace(base, stages=(*base.stages[:-1], last))\n"
+    )
+    config = read_config(str(path))
+    assert config.stages[-1].advantage.value == 1.0
+    assert "postponed" not in sys.modules
+    with pytest.raises(ValueError, match="postponed:Constant of a config cannot be"):
+        check_restorable(config)
