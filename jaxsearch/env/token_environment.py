@@ -25,6 +25,11 @@ from jaxsearch.protocol.tags import closing_tag
 from jaxsearch.trajectory import ToolCall
 
 
+def all_stop_tags(protocol: Protocol, environment: Environment) -> tuple[str, ...]:
+    """Strings that end a turn, of a protocol and of an environment."""
+    return tuple(dict.fromkeys((*protocol.stop_tags, *environment.stop_tags)))
+
+
 class ObservedTokens(NamedTuple):
     """An observation as token ids that are safe to put into a context."""
 
@@ -65,8 +70,7 @@ class TokenEnvironment:
     @functools.cached_property
     def stop_tags(self) -> tuple[str, ...]:
         """Strings that end a turn, from the protocol and the environment."""
-        tags = (*self.protocol.stop_tags, *self.environment.stop_tags)
-        return tuple(dict.fromkeys(tags))
+        return all_stop_tags(self.protocol, self.environment)
 
     def ends_rollout(self, turn_text: str) -> bool:
         """Whether the protocol ends the rollout with this turn.

@@ -18,6 +18,7 @@ from jaxsearch.plan.fit import Fit, step_seconds
 from jaxsearch.plan.machine import Machine, open_machine
 from jaxsearch.plan.measured import Measured, TooLargeError
 from jaxsearch.plan.programs import GRADIENT, compile_programs, estimate_programs
+from jaxsearch.plan.rollouts import planned_stop_tags
 from jaxsearch.plan.suggest import suggestion
 from jaxsearch.rl.batching import num_batch_rows
 from jaxsearch.rollout.budgets import row_buckets
@@ -38,14 +39,15 @@ def plan(
         arithmetic, for as many devices of this machine's kind as the run needs.
 
     Raises:
-      ValueError: before anything is compiled, if the machine or the model is unknown,
-        if the product of the mesh axes is not the number of devices, or if sizes are
-        not divisible by the devices that share them.
+      ValueError: before anything is compiled, if the config's environment is wrong, the
+        machine or the model is unknown, the product of the mesh axes is not the number
+        of devices, or sizes are not divisible by the devices that share them.
     """
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     if not stages:
         raise ValueError("plan needs an RL stage, but this config has none")
     stage = stages[-1]
+    planned_stop_tags(config, stage)  # raises for a wrong environment
     architecture, source = planned_architecture(config)
     machine = open_machine(topology, is_compiled=is_compiled)
     if topology is None and not is_compiled and machine.chip is None:

@@ -7,7 +7,9 @@ from jaxsearch.config import RunConfig
 from jaxsearch.env.environment import Environment
 from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
+from jaxsearch.env.spelling import check_spelling
 from jaxsearch.env.token_environment import TokenEnvironment
+from jaxsearch.protocol import Protocol
 from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
@@ -18,8 +20,8 @@ class Environments:
     """Makes the config's environments for training and evaluation.
 
     Raises:
-      ValueError: if the config's function returns something else, or the budget of
-        observations is too small for the environment.
+      ValueError: if the config's function returns something else, the tokenizer cannot
+        spell a tag, or the budget of observations is too small for the environment.
     """
 
     def __init__(self, config: RunConfig, inputs: Inputs):
@@ -29,6 +31,7 @@ class Environments:
         self._encoders = NO_ENCODERS
         # Needs no index, so it also serves as an early check of the config's function.
         self.empty = self._made(self._open_empty)
+        check_spelling(inputs.tokenizer, inputs.protocol, self.empty.environment)
 
     @functools.cached_property
     def training(self) -> TokenEnvironment:
@@ -87,25 +90,40 @@ class Environments:
 
     def _made(self, retriever: Callable[[], Retriever]) -> TokenEnvironment:
         config, protocol = self._config, self._inputs.protocol
-
-        def search() -> SearchEnvironment:
-            return SearchEnvironment(
-                retriever=retriever(),
-                protocol=protocol,
-                num_passages=config.retrieval.num_passages,
-                on_search_failure=config.rollout.on_search_failure,
-                has_reminder=config.rollout.has_reminder,
-            )
-
-        made = config.environment(EnvironmentInputs(protocol=protocol, search=search))
-        if not isinstance(made, Environment):
-            raise ValueError(
-                "environment must be a function that returns an Environment, got "
-                f"{made!r:.80} from {config.environment!r:.80}"
-            )
+        made = make_environment(config, protocol, retriever)
         return TokenEnvironment(
             environment=made,
             protocol=protocol,
             tokenizer=self._inputs.tokenizer,
             max_observation_len=config.rollout.max_observation_len,
         )
+
+
+def make_environment(
+    config: RunConfig, protocol: Protocol, retriever: Callable[[], Retriever]
+) -> Environment:
+    """The config's environment.
+
+    Args:
+      retriever: opens the retriever of its searches, if it has any.
+
+    Raises:
+      ValueError: if the config's function makes something else.
+    """
+
+    def search() -> SearchEnvironment:
+        return SearchEnvironment(
+            retriever=retriever(),
+            protocol=protocol,
+            num_passages=config.retrieval.num_passages,
+            on_search_failure=config.rollout.on_search_failure,
+            has_reminder=config.rollout.has_reminder,
+        )
+
+    made = config.environment(EnvironmentInputs(protocol=protocol, search=search))
+    if not isinstance(made, Environment):
+        raise ValueError(
+            "environment must be a function that returns an Environment, got "
+            f"{made!r:.80} from {config.environment!r:.80}"
+        )
+    return made

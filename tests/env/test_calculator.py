@@ -95,6 +95,21 @@ def test_the_finished_run_is_evaluated_and_asked_with_its_tool(run, tmp_path):
     assert "calculator" in {call.tool for call in trajectory.tool_calls}
 
 
+def test_a_task_whose_tags_the_policy_cannot_write_is_not_evaluated(run, tmp_path):
+    config, _, _ = run
+    with pytest.raises(ValueError, match="cannot spell .*begin_of_query"):
+        evaluate_to(
+            tmp_path / "eval",
+            model=config.out,
+            questions="",
+            index="",
+            task="quickstart_r1_searcher_stage1",
+            limit=4,
+            temperature=0.0,
+        )
+    assert not (tmp_path / "eval").exists()
+
+
 def test_a_run_without_search_needs_no_passages_and_one_with_it_does(tmp_path):
     config = sums_config(tmp_path / "run", has_search=True)
     nothing = sums_config(tmp_path / "run", has_search=False).data
