@@ -170,7 +170,7 @@ def head_sharding(mesh: Mesh, head: NamedSharding) -> HeadSharding | None:
 
 
 def row_multiple(mesh: Mesh) -> int:
-    """Devices that share the rows of a batch and must divide their number."""
+    """Number of devices that share the rows of a batch; it must divide the rows."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 

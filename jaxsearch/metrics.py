@@ -103,7 +103,7 @@ def trajectory_metrics(
 
     Means are taken over
 
-    - trajectories that could be judged (those in which no tool failed):
+    - trajectories that could be judged (those that no failed tool ended):
       `reward/mean`, `reward/<term>` (if the outcome has the term), `em` and `f1`;
     - all trajectories: `searches/mean`, `len/*`, `status/*` (for every status) and
       `tags_deleted` (control tags deleted from passages);

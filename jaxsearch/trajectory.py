@@ -96,7 +96,7 @@ class Trajectory:
 
     @property
     def is_kept(self) -> bool:
-        """Whether an update may use it: no tool failed and no guard excludes it."""
+        """Whether an update may use it: no failed tool or guard excludes it."""
         return self.status is not Status.TOOL_FAILED and not self.is_excluded
 
 

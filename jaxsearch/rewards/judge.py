@@ -28,7 +28,7 @@ class Judged(NamedTuple):
 
 
 def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
-    """The reward and answer metrics of each trajectory; 0 if a tool failed.
+    """The reward and answer metrics of each trajectory; 0 if a failed tool ended it.
 
     Raises:
       RewardError: if the task's reward function fails; the error names the question.
