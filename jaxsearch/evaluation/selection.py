@@ -68,6 +68,7 @@ def select_to(
         raise ValueError(
             "this config has no training questions: give a file with --data.questions"
         )
+    run.environments.check_search()
     settings = {
         "tries": bounds.tries,
         **dataclasses.asdict(criterion),

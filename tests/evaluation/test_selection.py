@@ -282,6 +282,15 @@ def test_a_config_without_questions_is_refused(policy, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_unknown_encoder_leaves_no_folder(policy, tmp_path):
+    config = small_config(tmp_path / "unused")
+    retrieval = dataclasses.replace(config.retrieval, encoder="tfdif")
+    config = dataclasses.replace(config, retrieval=retrieval)
+    with pytest.raises(ValueError, match="unknown encoder 'tfdif'"):
+        selected(policy, tmp_path / "new", config=config)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_tokenizer_of_other_material_is_refused(policy, tmp_path):
     config = dataclasses.replace(small_config(tmp_path / "out"), seed=1)
     with pytest.raises(ValueError, match="dataset with seed 0.*dataset with seed 1"):
