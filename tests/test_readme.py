@@ -22,6 +22,8 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
+from jaxsearch.data import quickstart
+from jaxsearch.data.quickstart_worlds import heldout_and_training_worlds
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.models.families.table import FAMILIES
@@ -189,11 +191,24 @@ def test_the_readme_s_config_loads(home):
     assert search.advantage is sys.modules["mine"].above_the_mean
 
 
+def counting_protocol():
+    return replace(QUICKSTART, calls=(importlib.import_module("counting").COUNT,))
+
+
+def counting_dataset(run_folder, seed):
+    """The quickstart's worlds, with a tokenizer that has the tool's tags."""
+    tokenizer = quickstart.make_tokenizer(
+        heldout_and_training_worlds(seed)[1], counting_protocol()
+    )
+    return replace(quickstart.dataset(run_folder, seed), tokenizer=tokenizer)
+
+
 @pytest.mark.slow
 def test_the_readme_s_task_advantage_and_tool_train(home):
     mine = importlib.import_module("mine")
-    task = replace(mine.FRUGAL, protocol=QUICKSTART)
+    task = replace(mine.FRUGAL, protocol=counting_protocol())
     config = tiny_config(Path("runs/mine"), warmup_steps=1, steps=1)
+    config = replace(config, data=replace(config.data, source=counting_dataset))
     read, search = config.stages
     search = replace(search, task=task, advantage=mine.above_the_mean)
     environment = importlib.import_module("letters").with_search
@@ -263,6 +278,21 @@ def test_the_tool(home, query, result):
     turn = (RolloutId(0, 0, 0), f"so <count> {query} </count>")
     [observation] = letters.step([turn])
     assert observation.text(observation.parts).startswith(f" <value> {result}")
+
+
+def test_the_tool_s_task(home):
+    """A call is neutral in the format; writing its result is not paid."""
+    task = importlib.import_module("counting").COUNTING
+    end = task.protocol.answer_turn("three", "\\boxed{3}")
+
+    def reward(*segments):
+        parts = [Segment(text=text, is_policy=by) for text, by in segments]
+        judged = task.judge(parts, ["3"], has_ended=True, label="a test")
+        return judged.reward
+
+    call = "<think> count </think> <count> r error </count>"
+    assert reward((call, True), (" <value> 3 </value>", False), (end, True)) == 1.0
+    assert reward((f"{call} <value> 3 </value> {end}", True)) == 0.0
 
 
 def test_the_encoder(home):

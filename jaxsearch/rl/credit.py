@@ -153,7 +153,11 @@ def _num_turns(trajectory: Trajectory) -> int:
 
 
 def _as_array(values: Any, estimator: Callable[..., Any]) -> Float[np.ndarray, "..."]:
-    """What an estimator returned, as an array; raises ValueError if it is none."""
+    """Converts the result of an estimator to an array.
+
+    Raises:
+      ValueError: if it holds anything but numbers, or is ragged.
+    """
     try:
         return np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
