@@ -18,12 +18,12 @@ from jaxsearch.plan.fit import Fit, step_seconds
 from jaxsearch.plan.machine import Machine, open_machine
 from jaxsearch.plan.measured import Measured, TooLargeError
 from jaxsearch.plan.programs import GRADIENT, compile_programs, estimate_programs
-from jaxsearch.plan.rollouts import planned_stop_tags
 from jaxsearch.plan.suggest import suggestion
 from jaxsearch.rl.batching import num_batch_rows
 from jaxsearch.rollout.budgets import row_buckets
 from jaxsearch.rollout.layout import AXIS, RULES
 from jaxsearch.rollout.shapes import Shapes
+from jaxsearch.run.environments import checked_stop_tags
 from jaxsearch.run.network import param_shardings
 from jaxsearch.run.sampler import rollout_budgets
 
@@ -47,7 +47,7 @@ def plan(
     if not stages:
         raise ValueError("plan needs an RL stage, but this config has none")
     stage = stages[-1]
-    planned_stop_tags(config, stage)  # raises for a wrong environment
+    checked_stop_tags(config, stage.task.protocol)  # raises for a wrong environment
     architecture, source = planned_architecture(config)
     machine = open_machine(topology, is_compiled=is_compiled)
     if topology is None and not is_compiled and machine.chip is None:

@@ -10,8 +10,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from jaxsearch.config import RLStage, RunConfig
-from jaxsearch.env.checks import check_own_tags, check_tags_differ
-from jaxsearch.env.token_environment import all_stop_tags
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import with_shardings
 from jaxsearch.rollout.decode import Programs, Prompts
@@ -25,24 +23,10 @@ from jaxsearch.rollout.layout import (
 from jaxsearch.rollout.shapes import Shapes, initial_slots
 from jaxsearch.rollout.slots import Slots
 from jaxsearch.rollout.stop import num_stop_states
-from jaxsearch.run.environments import make_environment
+from jaxsearch.run.environments import checked_stop_tags
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
-from jaxsearch.search.exact_index import EmptyIndex
 
 Lowered = Any  # jax.stages.Lowered
-
-
-def planned_stop_tags(config: RunConfig, stage: RLStage) -> tuple[str, ...]:
-    """Strings that end a turn of a stage; opens no index.
-
-    Raises:
-      ValueError: if the config's environment is none, or its tags are malformed.
-    """
-    protocol = stage.task.protocol
-    environment = make_environment(config, protocol, EmptyIndex)
-    check_own_tags(environment)
-    check_tags_differ(environment, protocol)
-    return all_stop_tags(protocol, environment)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +80,9 @@ class Rollouts:
     @property
     def table(self) -> jax.ShapeDtypeStruct:
         """The stop table of the stage's protocol and the config's environment."""
-        num_states = num_stop_states(planned_stop_tags(self.config, self.stage))
+        num_states = num_stop_states(
+            checked_stop_tags(self.config, self.stage.task.protocol)
+        )
         return self._ints(num_states, self.transformer.architecture.vocab_size)
 
     def prefill(self) -> Lowered:

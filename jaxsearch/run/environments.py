@@ -4,11 +4,12 @@ import functools
 from collections.abc import Callable
 
 from jaxsearch.config import RunConfig
+from jaxsearch.env.checks import check_own_tags, check_tags_differ
 from jaxsearch.env.environment import Environment
 from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
 from jaxsearch.env.spelling import check_spelling
-from jaxsearch.env.token_environment import TokenEnvironment
+from jaxsearch.env.token_environment import TokenEnvironment, all_stop_tags
 from jaxsearch.protocol import Protocol
 from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
@@ -127,3 +128,15 @@ def make_environment(
             f"{made!r:.80} from {config.environment!r:.80}"
         )
     return made
+
+
+def checked_stop_tags(config: RunConfig, protocol: Protocol) -> tuple[str, ...]:
+    """Strings that end a turn, from the protocol and the tools; opens no index.
+
+    Raises:
+      ValueError: if the config's function makes something else, or tags are malformed.
+    """
+    environment = make_environment(config, protocol, EmptyIndex)
+    check_own_tags(environment)
+    check_tags_differ(environment, protocol)
+    return all_stop_tags(protocol, environment)

@@ -293,7 +293,7 @@ def test_an_unknown_encoder_leaves_no_folder(policy, tmp_path):
 
 def test_a_tokenizer_of_other_material_is_refused(policy, tmp_path):
     config = dataclasses.replace(small_config(tmp_path / "out"), seed=1)
-    with pytest.raises(ValueError, match="dataset with seed 0.*dataset with seed 1"):
+    with pytest.raises(ValueError, match="dataset of seed 0.*dataset of seed 1"):
         selected(policy, tmp_path / "out", config=config)
 
 

@@ -15,10 +15,10 @@ from jaxsearch.data import quickstart
 from jaxsearch.mesh import MeshShape
 from jaxsearch.plan.architectures import planned_architecture
 from jaxsearch.plan.plan import plan
-from jaxsearch.plan.rollouts import planned_stop_tags
 from jaxsearch.plan.sharded_shapes import device_bytes
 from jaxsearch.plan.text import as_text
 from jaxsearch.plan.training import Training
+from jaxsearch.run.environments import checked_stop_tags
 from jaxsearch.run.network import make_transformer
 from tests.env.calculator_tool import Calculator, with_search
 
@@ -139,10 +139,11 @@ def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
 def test_the_stop_table_has_the_tags_of_the_environment(config):
     """A rollout's turns end with them too, so decoding has a larger table."""
     (stage,) = config.stages
-    assert planned_stop_tags(config, stage) == stage.task.protocol.stop_tags
+    protocol = stage.task.protocol
+    assert checked_stop_tags(config, protocol) == protocol.stop_tags
     both = dataclasses.replace(config, environment=with_search)
-    assert planned_stop_tags(both, stage) == (
-        *stage.task.protocol.stop_tags,
+    assert checked_stop_tags(both, protocol) == (
+        *protocol.stop_tags,
         *Calculator.stop_tags,
     )
     wrong = dataclasses.replace(config, environment=lambda inputs: "calculator")

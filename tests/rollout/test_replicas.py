@@ -155,7 +155,7 @@ def test_when_one_stops_all_do(
 
 
 def test_parameters_that_are_not_published_are_refused(kit, pair, questions):
-    with pytest.raises(ValueError, match="not on .*: publish them to all replicas"):
+    with pytest.raises(ValueError, match="not on .*: transfer them to all replicas"):
         rolled_out(kit, pair, kit.params, questions)
 
 
