@@ -139,6 +139,30 @@ def write_sizes(architecture: Architecture) -> HFConfig:
     }
 
 
+def read_llama_block(config: HFConfig, **options: bool) -> Architecture:
+    """The architecture of a family whose block is Llama's, with these options of it.
+
+    Raises:
+      ValueError: for options that the block does not have.
+    """
+    refuse_options(
+        config,
+        {
+            "hidden_act": "silu",
+            "mlp_bias": False,
+            "partial_rotary_factor": 1.0,
+            "use_sliding_window": False,
+        },
+    )
+    refuse_local_layers(config)
+    return Architecture(**read_sizes(config), **options)
+
+
+def write_llama_block(architecture: Architecture) -> HFConfig:
+    """The inverse of `read_llama_block`."""
+    return {**write_sizes(architecture), "hidden_act": "silu"}
+
+
 def read_rope_scaling(rope: HFConfig) -> RopeScaling | None:
     """The scaling that `rope_scaling` or `rope_parameters` describes.
 

@@ -4,30 +4,22 @@ from jaxsearch.models.architecture import Architecture, RopeScaling
 from jaxsearch.models.families.family import (
     Family,
     HFConfig,
-    read_sizes,
-    refuse_local_layers,
+    read_llama_block,
     refuse_options,
-    write_sizes,
+    write_llama_block,
 )
 
 
 def _read(config: HFConfig) -> Architecture:
-    supported = {"hidden_act": "silu", "mlp_bias": False, "attention_bias": False}
-    refuse_options(config, {**supported, "partial_rotary_factor": 1.0})
-    refuse_options(config, {"use_sliding_window": False})
-    refuse_local_layers(config)
-    return Architecture(**read_sizes(config), has_qkv_bias=False)
-
-
-def _write(architecture: Architecture) -> HFConfig:
-    return {**write_sizes(architecture), "hidden_act": "silu"}
+    refuse_options(config, {"attention_bias": False})
+    return read_llama_block(config, has_qkv_bias=False)
 
 
 LLAMA = Family(
     model_type="llama",
     class_name="LlamaForCausalLM",
     read=_read,
-    write=_write,
+    write=write_llama_block,
     sizes={
         "meta-llama/Llama-3.1-8B-Instruct": Architecture(
             vocab_size=128_256,

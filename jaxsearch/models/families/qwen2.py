@@ -6,23 +6,14 @@ from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.families.family import (
     Family,
     HFConfig,
-    read_sizes,
-    refuse_local_layers,
-    refuse_options,
-    write_sizes,
+    read_llama_block,
+    write_llama_block,
 )
 
 
 def _read(config: HFConfig) -> Architecture:
     # config.json has no option for Qwen2's biases.
-    refuse_options(config, {"hidden_act": "silu", "mlp_bias": False})
-    refuse_options(config, {"use_sliding_window": False, "partial_rotary_factor": 1.0})
-    refuse_local_layers(config)
-    return Architecture(**read_sizes(config), has_qkv_bias=True)
-
-
-def _write(architecture: Architecture) -> HFConfig:
-    return {**write_sizes(architecture), "hidden_act": "silu"}
+    return read_llama_block(config, has_qkv_bias=True)
 
 
 def _qwen25(
@@ -52,7 +43,7 @@ QWEN2 = Family(
     model_type="qwen2",
     class_name="Qwen2ForCausalLM",
     read=_read,
-    write=_write,
+    write=write_llama_block,
     sizes={
         "Qwen/Qwen2.5-0.5B": _QWEN25_05B,
         "Qwen/Qwen2.5-0.5B-Instruct": _QWEN25_05B,
