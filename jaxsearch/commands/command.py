@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -89,3 +90,30 @@ def with_late_options(
     found, overrides = options.parse_known_args(args.overrides, namespace=args)
     found.overrides = overrides
     return found
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, overrides: str) -> None:
+    """Adds the config file, and everything after it as overrides of its fields.
+
+    Args:
+      overrides: help of the overrides.
+    """
+    parser.add_argument(
+        "config", metavar="CONFIG.py", help="Python file that defines `config`"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="--field value",
+        help=overrides,
+    )
+
+
+def overridden_config(command: str, args: argparse.Namespace) -> Any:
+    """The RunConfig of a command's config file with the command's overrides."""
+    from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.overrides import overridden
+
+    prog = f"jaxsearch {command} {args.config}"
+    folder = Path(args.config).parent
+    return overridden(read_config(args.config), args.overrides, prog, folder)

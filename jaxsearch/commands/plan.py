@@ -2,10 +2,15 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
-from jaxsearch.commands.command import Command, add_json_argument, with_late_options
+from jaxsearch.commands.command import (
+    Command,
+    add_config_arguments,
+    add_json_argument,
+    overridden_config,
+    with_late_options,
+)
 
 _DESCRIPTION = """\
 Computes the memory per device, whether it fits, and the FLOPs, collectives and a lower
@@ -35,14 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "[--field value ...]"
     )
     _add_options(parser)
-    parser.add_argument(
-        "config", metavar="CONFIG.py", help="Python file that defines `config`"
-    )
-    parser.add_argument(
-        "overrides",
-        nargs=argparse.REMAINDER,
-        metavar="--field value",
-        help="fields of the config to override, as in `jaxsearch train`",
+    add_config_arguments(
+        parser, "fields of the config to override, as in `jaxsearch train`"
     )
 
 
@@ -56,13 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         os.environ["JAX_PLATFORMS"] = "cpu"
     from jaxsearch.plan.plan import plan
     from jaxsearch.plan.text import as_text
-    from jaxsearch.run.config_file import read_config
-    from jaxsearch.run.overrides import overridden
 
-    prog = f"jaxsearch plan {args.config}"
-    config = overridden(
-        read_config(args.config), args.overrides, prog, Path(args.config).parent
-    )
+    config = overridden_config("plan", args)
     result = plan(config, args.topology, is_compiled=not args.no_compile)
     if args.json:
         return result

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.commands.command import Command, add_model_argument
+from jaxsearch.commands.command import Command, add_model_argument, overridden_config
 
 _DESCRIPTION = """\
 Rolls out every training question of a config until the policy answers it correctly, at
@@ -107,16 +107,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.data.selection import Bounds
     from jaxsearch.evaluation.selection import select_to
     from jaxsearch.evaluation.tries import Criterion
-    from jaxsearch.run.config_file import read_config
-    from jaxsearch.run.overrides import overridden
 
     bounds = Bounds(
         tries=args.tries, min_tries=args.min_tries, max_tries=args.max_tries
     )
-    prog = f"jaxsearch select {args.config}"
-    config = overridden(
-        read_config(args.config), args.overrides, prog, Path(args.config).parent
-    )
+    config = overridden_config("select", args)
     return select_to(
         Path(args.out or f"{config.out}-selection"),
         config,

@@ -1,10 +1,15 @@
 """`jaxsearch train`: runs the stages of a config."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from jaxsearch.commands.command import Command, add_json_argument, with_late_options
+from jaxsearch.commands.command import (
+    Command,
+    add_config_arguments,
+    add_json_argument,
+    overridden_config,
+    with_late_options,
+)
 
 _DESCRIPTION = """\
 Runs all stages of a config, or resumes from the run's newest checkpoint. Metrics,
@@ -25,15 +30,7 @@ examples:
   jaxsearch train configs/quickstart.py --steps 20 --out runs/short --seed 1
   jaxsearch train configs/quickstart.py --stages.3.advantage leave_one_out
 """
-    parser.add_argument(
-        "config", metavar="CONFIG.py", help="Python file that defines `config`"
-    )
-    parser.add_argument(
-        "overrides",
-        nargs=argparse.REMAINDER,
-        metavar="--field value",
-        help="fields of the config to override, nested with dots",
-    )
+    add_config_arguments(parser, "fields of the config to override, nested with dots")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -41,19 +38,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     processes.use_compilation_cache()
     processes.start()
-    from jaxsearch.run.config_file import read_config
-    from jaxsearch.run.overrides import overridden
     from jaxsearch.train import train
 
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_json_argument(options)
     args = with_late_options(args, options)
-    prog = f"jaxsearch train {args.config}"
-    return train(
-        overridden(
-            read_config(args.config), args.overrides, prog, Path(args.config).parent
-        )
-    )
+    return train(overridden_config("train", args))
 
 
 COMMAND = Command(
