@@ -272,11 +272,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        questions="",
-        index="",
-        task="",
         limit=3,
-        temperature=0.0,
     )
     assert (results["n"], results["num_search_failed"]) == (3, 3)
 

@@ -220,11 +220,7 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        questions="",
-        index="",
-        task="",
         limit=6,
-        temperature=0.0,
     )
     assert results["em"] == summary["em"] and results["n"] == 6
     lines = (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()
@@ -306,9 +302,6 @@ def test_an_evaluation_at_an_impossible_temperature_is_refused(tmp_path, tempera
         evaluate_to(
             tmp_path / "results",
             model=str(tmp_path / "nowhere"),
-            questions="",
-            index="",
-            task="",
             limit=0,
             temperature=temperature,
         )

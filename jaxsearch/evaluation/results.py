@@ -17,11 +17,11 @@ def evaluate_to(
     out: Path,
     *,
     model: str,
-    questions: str,
-    index: str,
-    task: str,
-    limit: int,
-    temperature: float,
+    questions: str = "",
+    index: str = "",
+    task: str = "",
+    limit: int = 0,
+    temperature: float = 0.0,
     prompt_template: str = "",
 ) -> dict[str, Any]:
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.

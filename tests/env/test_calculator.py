@@ -80,11 +80,7 @@ def test_the_finished_run_is_evaluated_and_asked_with_its_tool(run, tmp_path):
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        questions="",
-        index="",
-        task="",
         limit=4,
-        temperature=0.0,
     )
     assert results["calls_per_question"]["calculator"] > 0.0
     assert (results["searches_per_question"] > 0.0) == has_search
@@ -101,11 +97,8 @@ def test_a_task_whose_tags_the_policy_cannot_write_is_not_evaluated(run, tmp_pat
         evaluate_to(
             tmp_path / "eval",
             model=config.out,
-            questions="",
-            index="",
             task="quickstart_r1_searcher_stage1",
             limit=4,
-            temperature=0.0,
         )
     assert not (tmp_path / "eval").exists()
 

@@ -94,9 +94,6 @@ def test_a_run_searches_over_http_and_finds_it_again(server, tmp_path, is_object
     evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        questions="",
-        index="",
-        task="",
         limit=2,
         temperature=1.0,
     )

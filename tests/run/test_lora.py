@@ -110,11 +110,7 @@ def test_a_policy_is_evaluated_and_exported_with_its_adapters_merged(whole, tmp_
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        questions="",
-        index="",
-        task="",
         limit=6,
-        temperature=0.0,
     )
     assert results["em"] == summary["em"]
     export_run(Path(config.out), tmp_path / "hf", dtype="float32")
