@@ -1,10 +1,6 @@
 """The paged key/value cache gives the same hidden states as no cache."""
 
 import dataclasses
-import importlib.util
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +36,7 @@ from jaxsearch.models.tpu_page_attention import (
     attend_tpu_pages,
 )
 from tests.models.test_transformer import GEMMA3, LLAMA, QWEN, QWEN3, hidden, make
+from tests.tpu_compiler import printed_with_tpu_compiler
 
 W = 4  # tokens per page
 
@@ -365,18 +362,5 @@ print(text.count('custom_call_target="tpu_custom_call"'))
 @pytest.mark.slow
 def test_a_step_of_decoding_compiles_for_a_tpu():
     """The program has one paged attention kernel per layer."""
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
-    settings = {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", STEP_FOR_A_TPU],
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2"]
+    printed = printed_with_tpu_compiler(STEP_FOR_A_TPU)
+    assert printed.split() == ["2"]

@@ -1,10 +1,6 @@
 """Every row kernel against NumPy in float64: values, gradients, padding, devices."""
 
 import functools
-import importlib.util
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import jax
@@ -21,6 +17,7 @@ from jaxsearch.models.kernels import RowKernel, Target
 from jaxsearch.models.row_attention import PLAIN, plain
 from jaxsearch.models.row_kernels import ROW_KERNELS, PerDevice, row_attention
 from jaxsearch.models.splash_attention import SPLASH, splash
+from tests.tpu_compiler import printed_with_tpu_compiler
 
 B, H = 2, 8
 interpreted = functools.partial(splash, is_interpreted=True)
@@ -364,21 +361,8 @@ print(len(calls), all("[2,7,384,64]" in line for line in calls))
 @pytest.mark.slow
 def test_a_training_step_compiles_for_a_tpu():
     """Four v5e chips: one kernel forward (twice because of remat), two backward."""
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
-    settings = {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED_FOR_A_TPU],
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["4", "True"]
+    printed = printed_with_tpu_compiler(COMPILED_FOR_A_TPU)
+    assert printed.split() == ["4", "True"]
 
 
 class Gpu:

@@ -1,12 +1,7 @@
 """Devices that share a copy of the policy: the same rollouts, little communication."""
 
 import dataclasses
-import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +26,7 @@ from tests.models.test_transformer import QWEN
 from tests.rollout.conftest import random_params
 from tests.rollout.test_replicas import rolled_out
 from tests.segments import whole_rows
+from tests.tpu_compiler import printed_with_tpu_compiler
 
 TENSOR = 2
 
@@ -197,22 +193,8 @@ for program in lowered(list(devices[:2]), sizes, jnp.bfloat16, TPU_PAGES):
 
 @pytest.mark.slow
 def test_two_tpus_that_share_a_copy_run_the_kernel_by_heads():
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("needs the TPU compiler: pip install -e '.[plan]'")
-    settings = {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", FOR_TPUS],
-        env=os.environ | settings,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["2 6", "0 3"]
+    printed = printed_with_tpu_compiler(FOR_TPUS)
+    assert printed.splitlines() == ["2 6", "0 3"]
 
 
 @pytest.mark.parametrize(
