@@ -156,15 +156,18 @@ class Protocol(abc.ABC):
     def is_last(self, turn_text: str) -> bool:
         """Whether a turn that ended with a stop tag also ends the rollout.
 
-        The default is False: rollouts end only with an end token. A call of another
-        tool never ends a rollout.
+        A call of another tool never ends a rollout.
+        """
+        tag = closing_tag(turn_text, self.stop_tags)
+        is_tool_call = bool(tag) and tag not in self.own_stop_tags
+        return not is_tool_call and self.ends_rollout(turn_text)
+
+    def ends_rollout(self, turn_text: str) -> bool:
+        """Whether a turn that is no call of another tool ends the rollout.
+
+        The default is False: rollouts end only with an end token.
         """
         return False
-
-    def is_tool_call(self, turn_text: str) -> bool:
-        """Whether the turn ended with a call of another tool in `calls`."""
-        tag = closing_tag(turn_text, self.stop_tags)
-        return bool(tag) and tag not in self.own_stop_tags
 
     @property
     def reminder(self) -> str:

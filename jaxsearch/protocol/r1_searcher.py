@@ -75,9 +75,9 @@ class R1Searcher(Protocol):
             return ""
         return " ".join(query.replace('"', "").split())
 
-    def is_last(self, turn_text: str) -> bool:
-        """Whether the turn has no query and no other call. Source: see `query`."""
-        return not self.query(turn_text) and not self.is_tool_call(turn_text)
+    def ends_rollout(self, turn_text: str) -> bool:
+        """Whether the turn has no query. Source: see `query`."""
+        return not self.query(turn_text)
 
     def render(self, passages: Sequence[Passage]) -> str:
         """A numbered line per passage, or the word None if there are none.

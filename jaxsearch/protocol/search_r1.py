@@ -65,7 +65,7 @@ class SearchR1(Protocol):
         query, stop_tag, _ = after.partition(self.search.close)
         return query.strip() if stop_tag else ""
 
-    def is_last(self, turn_text: str) -> bool:
+    def ends_rollout(self, turn_text: str) -> bool:
         """Whether the turn contains an answer.
 
         Source: see `query`. In that code a turn continues to the first closing tag of a
@@ -73,8 +73,7 @@ class SearchR1(Protocol):
         closing tag of either kind, so that an answer inside a query ends the rollout.
         """
         before, closing, _ = turn_text.partition(self.answer.close)
-        has_answer = bool(closing) and self.answer.open in before
-        return has_answer and not self.is_tool_call(turn_text)
+        return bool(closing) and self.answer.open in before
 
     def render(self, passages: Sequence[Passage]) -> str:
         """A line `Doc 1(Title: first line) other lines` for each passage."""
