@@ -20,7 +20,7 @@ config = RunConfig(
     model=ModelConfig(
         path={folder!r}, dtype="bfloat16", remat={remat}
     ),
-    data=DataConfig(source=sample.material),
+    data=DataConfig(source=sample.dataset),
     rollout=RolloutConfig(
         num_slots=8,
         max_len=512,
