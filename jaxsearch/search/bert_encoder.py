@@ -26,6 +26,7 @@ from jaxtyping import Float32
 from jaxsearch.models.bert import POOLINGS, Bert, BertParams
 from jaxsearch.models.bert_architecture import BertArchitecture
 from jaxsearch.models.bert_files import write_bert
+from jaxsearch.search.encoder import make_encoder_folder
 from jaxsearch.search.encoder_forward import Forward, query_devices
 from jaxsearch.search.encoder_options import QueryDevice, Report, no_report
 from jaxsearch.search.encoder_settings import EncoderSettings
@@ -120,11 +121,7 @@ class BertEncoder:
         Raises:
           ValueError: if the folder is not empty.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ValueError(
-                f"{folder} is not empty; save the encoder to an empty or new folder"
-            )
+        make_encoder_folder(folder)
         record = {
             "name": self.name,
             "dims": self.dims,

@@ -66,6 +66,19 @@ def encoder_source(encoder: Encoder) -> str:
     return f"{type(encoder).__module__}:{type(encoder).__qualname__}"
 
 
+def make_encoder_folder(folder: Path) -> None:
+    """Makes the folder of a saved encoder.
+
+    Raises:
+      ValueError: if it exists and is not empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ValueError(
+            f"{folder} is not empty; save the encoder to an empty or new folder"
+        )
+
+
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Writes an encoder to a new folder, to be read by `encoders.load_encoder`.
 
@@ -75,7 +88,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     if isinstance(encoder, SavableEncoder):
         encoder.save(folder)
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_encoder_folder(folder)
     record = {
         "name": encoder.name,
         "source": encoder_source(encoder),

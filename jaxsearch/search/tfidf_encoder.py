@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
 
-from jaxsearch.search.encoder import read_encoder_json
+from jaxsearch.search.encoder import make_encoder_folder, read_encoder_json
 from jaxsearch.search.passages import Passage
 
 DEFAULT_DIMS = 1024
@@ -151,11 +151,7 @@ class TfidfEncoder:
         Raises:
           ValueError: if the folder is not empty.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ValueError(
-                f"{folder} is not empty; save the encoder to an empty or new folder"
-            )
+        make_encoder_folder(folder)
         settings = {
             "name": self.name,
             "dims": self.dims,
