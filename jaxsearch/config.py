@@ -178,8 +178,8 @@ class RetrievalConfig:
     dims: int = 1024
     """Width of TF-IDF vectors in an index built from `corpus`."""
     query_device: Literal["host", "accelerator"] = "host"
-    """Where a BERT encoder encodes queries: on the host's CPU while the accelerator
-    decodes, or on the accelerator between decode calls."""
+    """Device that runs a BERT encoder on queries: the host's CPU, while the accelerator
+    decodes, or the accelerator, between decode calls."""
     attempts: int = 3
     """Attempts per batch of queries before the search counts as failed. An attempt
     fails on an error, a timeout or a wrong number of results."""

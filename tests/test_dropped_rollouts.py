@@ -152,13 +152,11 @@ def test_a_failed_search_counts_as_wrong_whatever_was_written(task):
 
 def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
     one = make_trajectory(np.random.default_rng(0), 0, 0, Status.TOOL_FAILED)
-    failed = ToolCall(
-        query="b", passage_ids=(), has_failed=True, failure="nobody there"
-    )
+    failed = ToolCall(query="b", passage_ids=(), has_failed=True, failure="no reply")
     whole = dataclasses.replace(one, tool_calls=(*one.tool_calls, failed))
     print_trajectory(whole, QUICKSTART)
     shown = capsys.readouterr().out
-    assert "fails  b: nobody there" in shown and "(search_failed)" in shown
+    assert "fails  b: no reply" in shown and "(search_failed)" in shown
     assert shown.count("fails") == 1
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxsearch.search.encoder_options import Report
 
 _DESCRIPTION = """\
-Builds the index of a corpus, searches an index, or measures its recall and latency.
+Builds an index from a corpus, searches it, and measures recall and latency.
 """
 _ACTIONS = {
     "build": "build an index of a corpus (ScaNN, or exact if ScaNN is unavailable)",

@@ -38,7 +38,7 @@ class LocalAttention:
     """Sliding-window attention in some of the layers, as in Gemma 3.
 
     Attributes:
-      window: number of tokens a token attends to, including itself.
+      window: number of positions that a query attends to, its own included.
       is_local: whether each layer has local attention.
       rope_theta: base of the rotary wavelengths in local layers, which are never
         scaled.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 QueryDevice = Literal["host", "accelerator"]
-"""Where queries are encoded."""
+"""Device that encodes queries."""
 Report = Callable[[int, int], None]
 """Called with the number of passages encoded so far, and their total."""
 
