@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 # Every package and top-level module of jaxsearch, and the others it may import.
 ALLOWED = {
     # Interfaces and shared modules.
-    "importing": set(),
+    "user_code": set(),
     "json_lines": set(),
     "processes": set(),
     "trajectory": set(),
@@ -24,7 +24,7 @@ ALLOWED = {
     "protocol": {"search", "trajectory"},
     "data": {"models", "protocol", "search"},
     "env": {"data", "protocol", "search", "trajectory"},
-    "rewards": {"importing", "metrics", "processes", "protocol", "trajectory"},
+    "rewards": {"user_code", "metrics", "processes", "protocol", "trajectory"},
     "rl": {"metrics", "rewards", "trajectory"},
     "mesh": {"models", "rl"},
     "rollout": {"data", "env", "mesh", "models", "protocol", "search", "trajectory"},
@@ -35,7 +35,7 @@ ALLOWED = {
     "run": {
         *("config", "data", "env", "json_lines", "mesh", "metrics", "models"),
         *("monitor", "processes", "protocol", "rewards", "rl", "rollout", "search"),
-        *("importing", "trajectory"),
+        *("user_code", "trajectory"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),

@@ -1,16 +1,14 @@
 """A task: the protocol of a system, its reward and its normaliser."""
 
 import dataclasses
-import inspect
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.answers import Normalise, cover_em, exact_match, f1
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.trajectory import Segment
+from jaxsearch.user_code import call_error, error_text
 
 # Parts of a demonstration that checks whether a protocol can parse its turns.
 _THOUGHT, _QUERY, _ANSWER = "a thought", "a query", "an answer"
@@ -131,31 +129,17 @@ class Task:
         }
 
 
-def error_text(error: Exception) -> str:
-    """The message of an error; if it is from elsewhere, with its type and line."""
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    is_ours = Path(at.filename).is_relative_to(Path(__file__).parents[1])
-    if is_ours and isinstance(error, ValueError):
-        return str(error)
-    return (
-        f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
-    )
-
-
 def _check_reward(task: str, field: str, first: str, reward: Any) -> None:
     """Checks the signature of a reward.
 
     Raises:
       ValueError: if it cannot be called with the arguments that a task passes.
     """
-    signature = inspect.signature(reward)
-    try:
-        signature.bind((), (), has_ended=True, protocol=None)
-    except TypeError as error:
+    if error := call_error(reward, (), (), has_ended=True, protocol=None):
         raise ValueError(
             f"task {task!r}: {field} must accept ({first}, golden_answers, *, "
-            f"has_ended, protocol), but its signature is {signature}: {error}"
-        ) from None
+            f"has_ended, protocol), but its signature is {error}"
+        )
 
 
 def _check_protocol(task: str, protocol: Protocol) -> None:

@@ -4,10 +4,10 @@ import dataclasses
 import difflib
 
 from jaxsearch import protocol
-from jaxsearch.importing import import_named
 from jaxsearch.rewards import r1_searcher, research, search_r1
 from jaxsearch.rewards.answers import normalise_r1_searcher, normalise_research
-from jaxsearch.rewards.contract import RewardError, Task, error_text
+from jaxsearch.rewards.contract import RewardError, Task
+from jaxsearch.user_code import error_text, import_named
 
 __all__ = ["TASKS", "RewardError", "Task", "task_named"]
 

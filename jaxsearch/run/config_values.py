@@ -18,7 +18,6 @@ from jaxsearch.config import (
     EnvironmentFunction,
 )
 from jaxsearch.env.search import search_only
-from jaxsearch.importing import import_named
 from jaxsearch.models.decode_kernels import DECODE_KERNELS
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.row_kernels import ROW_KERNELS
@@ -28,6 +27,7 @@ from jaxsearch.rl.objectives import KLFunction, LogRatioFunction
 from jaxsearch.run.old_names import OLD_VALUES
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
+from jaxsearch.user_code import import_named
 
 
 def _by_name(*functions: Callable[..., Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Checks that the functions of a config can be called as the run will call them."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.rl.credit import requirements_of
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
+from jaxsearch.user_code import call_error
 
 
 def check_signatures(config: RunConfig) -> None:
@@ -43,20 +43,13 @@ def is_made(value: Any, kind: type) -> bool:
 
 
 def _check(function: Callable[..., Any], field: str, *arguments: str) -> None:
-    try:
-        # A decorated function is called with what its wrapper takes.
-        signature = inspect.signature(function, follow_wrapped=False)
-    except ValueError:
-        return  # some functions that are written in C state no signature
-    except TypeError:
+    if not callable(function):
         raise ValueError(
             f"{field} must be a function of ({', '.join(arguments)}), got "
             f"{function!r:.80}"
-        ) from None
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
+        )
+    if error := call_error(function, *arguments):
         raise ValueError(
             f"{field} is called with ({', '.join(arguments)}), but {function!r:.80} "
-            f"takes {signature}: {error}"
-        ) from None
+            f"takes {error}"
+        )

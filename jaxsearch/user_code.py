@@ -1,10 +1,14 @@
-"""Import of modules that a user names as `module:NAME`."""
+"""Code of the user: modules named as `module:NAME`, and functions given by value."""
 
 import importlib
 import importlib.machinery
+import inspect
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 def import_named(module: str, *folders: Path) -> ModuleType:
@@ -36,3 +40,31 @@ def import_named(module: str, *folders: Path) -> ModuleType:
             importlib.invalidate_caches()
             break
     return importlib.import_module(module)
+
+
+def call_error(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> str:
+    """The signature of a function and why these arguments do not fit; "" if they do.
+
+    The function is not called.
+    """
+    try:
+        # A decorated function is called with the arguments of its wrapper.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except ValueError:
+        return ""  # some functions that are written in C have no signature
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        return f"{signature}: {error}"
+    return ""
+
+
+def error_text(error: Exception) -> str:
+    """The message of an error; if it is from elsewhere, with its type and line."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    is_ours = Path(at.filename).is_relative_to(Path(__file__).parent)
+    if is_ours and isinstance(error, ValueError):
+        return str(error)
+    return (
+        f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
+    )
