@@ -37,6 +37,14 @@ install() {
   fi
 }
 
+# say_how_to_activate: unless `jaxsearch` already is this environment's, prints on stderr
+# how to put it on the PATH.
+say_how_to_activate() {
+  if [ "$(command -v jaxsearch)" -ef "$venv/bin/jaxsearch" ]; then return; fi
+  echo "for the command jaxsearch in this shell, later:" \
+    "source $(quoted "${venv#"$PWD/"}/bin/activate")" >&2
+}
+
 # fetch_python: sets PYTHON to a newer Python if the machine's is too old, as on
 # Cloud TPU VMs.
 fetch_python() {

@@ -4,5 +4,6 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
+say_how_to_activate
 cd "$here"
 exec "$venv/bin/jaxsearch" train configs/quickstart.py --json "$@"

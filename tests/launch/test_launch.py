@@ -78,6 +78,19 @@ def test_a_missing_tool_is_named(machine, script, words, tool):
     assert tool in done.stderr.splitlines()[-1]
 
 
+def test_the_quickstart_says_how_to_put_jaxsearch_on_the_path(machine):
+    """On standard error, because the last line of standard output is JSON."""
+    done = machine.launch("quickstart.sh", "--steps", "5", STATUS="3")
+    assert done.returncode == 3
+    activate = machine.folder / "venv" / "bin" / "activate"
+    assert done.stderr.splitlines() == [
+        f"for the command jaxsearch in this shell, later: source {activate}"
+    ]
+    assert done.stdout.splitlines()[-1] == f"words: train {CONFIG} --json --steps 5"
+    active = f"{machine.folder / 'venv' / 'bin'}:{machine.variables['PATH']}"
+    assert machine.launch("quickstart.sh", PATH=active).stderr == ""
+
+
 def test_local_processes(machine):
     words = ("--steps", "5", "--name", "it's a run")
     commands = machine.dry_run("local_processes.sh", "2", CONFIG, *words)
