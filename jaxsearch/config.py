@@ -452,7 +452,8 @@ class CheckpointConfig:
     every: int = 10
     """Steps between checkpoints; stages of fewer than 10 steps save every step."""
     keep: int = 2
-    """Number of newest checkpoints to keep."""
+    """Number of newest checkpoints to keep. The parameters with the best exact match on
+    held-out questions are kept in addition."""
 
     def __post_init__(self):
         _at_least(self, 1, "every", "keep")

@@ -93,7 +93,7 @@ class Trainer:
         self._run = run
         self._frozen = frozen
         self._recorder = recorder
-        self._heldout = HeldOut(run)
+        self._heldout = HeldOut(run, recorder.keep_as_best)
 
     def run_stages(self, params: Params) -> None:
         """Runs every remaining stage, and the evaluations before and after RL.
@@ -160,14 +160,20 @@ class Trainer:
         state, progress = self._begin(number, updater, params)
         step = RLStep(run, stage, number, self._frozen, updater, recorder)
         step.restore(progress)
-        every = run.config.eval.every
+        # A run that was killed during an evaluation repeats it when it resumes.
+        self._evaluate_if_due(stage, step.progress, state.params)
         while step.progress.stage_step < run.config.num_steps(stage):
             state = step(state)
-            if every and step.progress.stage_step % every == 0:
-                self._heldout.on_the_way(
-                    recorder.step, stage.name, self._frozen | state.params
-                )
+            self._evaluate_if_due(stage, step.progress, state.params)
         return state.params
+
+    def _evaluate_if_due(
+        self, stage: RLStage, progress: Progress, params: Params
+    ) -> None:
+        """Evaluates after every `eval.every` steps of an RL stage."""
+        every, stage_step = self._run.config.eval.every, progress.stage_step
+        if every and stage_step and stage_step % every == 0:
+            self._heldout.on_the_way(progress.step, stage.name, self._frozen | params)
 
 
 class RLStep:

@@ -22,8 +22,9 @@ from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints
+from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.export import export_run
-from jaxsearch.run.loading import latest_params, load_run
+from jaxsearch.run.loading import checkpoint_params, load_run
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train
 from tests.hf_folders import read_here
@@ -40,7 +41,8 @@ def untimed(lines: list[dict]) -> list[dict]:
 
 
 def final_params(config):
-    return jax.tree.map(np.asarray, latest_params(open_run(config)))
+    last = choose_checkpoint(config, "last")
+    return jax.tree.map(np.asarray, checkpoint_params(open_run(config), last))
 
 
 @pytest.fixture(scope="module")

@@ -69,12 +69,25 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds --model."""
+    """Adds --model and --checkpoint."""
     parser.add_argument(
         "--model",
         required=True,
         metavar="MODEL",
         help="a run's folder, a Hugging Face folder, or a Hugging Face id",
+    )
+    add_checkpoint_argument(parser)
+
+
+def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint."""
+    parser.add_argument(
+        "--checkpoint",
+        default="",
+        metavar="best|last|STEP",
+        help="checkpoint of the run: the one with the best exact match on held-out "
+        "questions, the last one, or that of a step (default: best, or last if the run "
+        "has no best)",
     )
 
 

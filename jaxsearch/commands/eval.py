@@ -48,6 +48,9 @@ examples:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch import processes
+
+    processes.use_compilation_cache()
     from jaxsearch.evaluation.results import evaluate_to
 
     return evaluate_to(
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         limit=args.limit,
         temperature=args.temperature,
         prompt_template=args.prompt_template,
+        checkpoint=args.checkpoint,
     )
 
 

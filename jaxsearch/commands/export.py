@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.commands.command import Command
+from jaxsearch.commands.command import Command, add_checkpoint_argument
 
 _DESCRIPTION = """\
-Writes the newest policy of a run as a Hugging Face folder (safetensors, config.json,
+Writes the policy of a run as a Hugging Face folder (safetensors, config.json,
 tokenizer) that transformers, vLLM and SGLang can load. LoRA updates are merged into the
 weights; with --adapter, only the adapter is written.
 """
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("bfloat16", "float32"),
         help="dtype of the weights (default: bfloat16; float32 for an adapter)",
     )
+    add_checkpoint_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -33,7 +34,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     dtype = args.dtype or ("float32" if args.adapter else "bfloat16")
     return export_run(
-        Path(args.run), Path(args.out), dtype=dtype, only_adapter=args.adapter
+        Path(args.run),
+        Path(args.out),
+        dtype=dtype,
+        only_adapter=args.adapter,
+        checkpoint=args.checkpoint,
     )
 
 

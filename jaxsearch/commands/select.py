@@ -119,6 +119,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         bounds=bounds,
         criterion=Criterion(right=args.right, at_least=args.at_least),
         limit=args.limit,
+        checkpoint=args.checkpoint,
     )
 
 

@@ -1,22 +1,32 @@
 """Evaluation on held-out questions during training, written to `eval.jsonl`."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxsearch import json_lines, processes
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.evaluation.evaluate import evaluate
+from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import Run
+from jaxsearch.run.checkpoint_choice import RANKED
 
 
 class HeldOut:
-    """Evaluates a run on its held-out questions; does nothing if it has none."""
+    """Evaluates a run on its held-out questions; does nothing if it has none.
 
-    def __init__(self, run: Run):
+    Args:
+      keep_as_best: keeps the trained parameters of the current step. It is called if no
+        greedy evaluation during RL had a higher exact match; of equal ones the latest
+        counts, because it was trained for longest.
+    """
+
+    def __init__(self, run: Run, keep_as_best: Callable[[Params], None]):
         self._run = run
+        self._keep_as_best = keep_as_best
         self._path = Path(run.config.out) / "eval.jsonl"
 
     def before_rl(self, step: int, stage: str, params: Params) -> None:
@@ -52,8 +62,10 @@ class HeldOut:
         run = self._run
         done = read_metrics(self._path) if self._path.exists() else []
         is_done = any(e["name"] == name and e["step"] == step for e in done)
+        best = max((e["em"] for e in done if e["name"] in RANKED), default=0.0)
         # Other processes may read the file before or after the primary one writes it.
-        if processes.broadcast_from_primary(is_done) or not run.inputs.heldout:
+        is_done, best = processes.broadcast_from_primary((is_done, best))
+        if is_done or not run.inputs.heldout:
             return
         started = time.perf_counter()
         found = evaluate(
@@ -64,6 +76,9 @@ class HeldOut:
             run.task,
             temperature=temperature,
         )
+        # Before the line is written: an evaluation with a line is not repeated.
+        if name in RANKED and found.results["em"] >= best:
+            self._keep_as_best(split(run.transformer.lora, params)[1])
         if not processes.is_primary():
             return
         line = {"step": step, "stage": stage, "name": name, **found.results}

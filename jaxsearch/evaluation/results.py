@@ -9,7 +9,8 @@ from typing import Any
 from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.json_lines import replace_file, replace_lines
 from jaxsearch.rewards.outcome import Outcome
-from jaxsearch.run.loading import load_run
+from jaxsearch.run.checkpoint_choice import choose_checkpoint
+from jaxsearch.run.loading import is_run, load_run
 from jaxsearch.trajectory import Trajectory
 
 
@@ -23,6 +24,7 @@ def evaluate_to(
     limit: int = 0,
     temperature: float = 0.0,
     prompt_template: str = "",
+    checkpoint: str = "",
 ) -> dict[str, Any]:
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
@@ -35,6 +37,7 @@ def evaluate_to(
       limit: number of questions, from the first; 0 for all.
       temperature: sampling temperature; 0 is greedy.
       prompt_template: file with a prompt that replaces the task's; "" for none.
+      checkpoint: best, last or a step, as in `run.loading.load_run`.
 
     Returns:
       The contents of `results.json`.
@@ -57,6 +60,7 @@ def evaluate_to(
         index=index,
         limit=limit,
         prompt_template=prompt_template,
+        checkpoint=checkpoint,
     )
     if not run.inputs.heldout:
         raise ValueError(
@@ -70,8 +74,12 @@ def evaluate_to(
         run.task,
         temperature=temperature,
     )
+    chosen = {}
+    if is_run(model):
+        chosen["checkpoint"] = choose_checkpoint(run.config, checkpoint).description
     results = {
         "model": model,
+        **chosen,
         "recipe": run.task.name,
         "questions": questions or "the run's own",
         **found.results,

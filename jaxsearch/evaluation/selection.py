@@ -40,6 +40,7 @@ def select_to(
     bounds: Bounds,
     criterion: Criterion,
     limit: int = 0,
+    checkpoint: str = "",
 ) -> dict[str, Any]:
     """Writes `tries.jsonl`, `selected.jsonl` and `counts.json`; returns the counts.
 
@@ -53,6 +54,7 @@ def select_to(
       bounds: number of tries, and bounds of the questions to keep.
       criterion: the criterion for a right answer.
       limit: number of questions, from the first; 0 for all.
+      checkpoint: best, last or a step, as in `run.loading.load_run`.
 
     Raises:
       ValueError: for invalid input; raised before anything is written.
@@ -77,7 +79,7 @@ def select_to(
     }
     check_same(settings, "settings")
     _check_folder(out, settings)
-    params = policy_params(run, model)
+    params = policy_params(run, model, checkpoint)
     settings["policy"] = fingerprint(params)
     _check_folder(out, settings)
     # No process writes to the folder before every process has checked it.

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from jaxsearch.rl.update import TrainState
 
+# Folder in a run's folder.
+CHECKPOINT_FOLDER = "checkpoints"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -43,7 +46,7 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         self._checkpointer = ocp.training.Checkpointer(
-            (folder / "checkpoints").resolve(),
+            (folder / CHECKPOINT_FOLDER).resolve(),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
@@ -78,37 +81,12 @@ class Checkpoints:
         Raises:
           ValueError: if the files are damaged or have other shapes.
         """
-        loaded = self._load(step, jax.tree.map(_abstract, like._asdict()))
-        return TrainState(**loaded)
+        path = Path(self._checkpointer.directory) / str(step)
+        return TrainState(**_load(path, jax.tree.map(_abstract, like._asdict())))
 
-    def restore_params(self, step: int, wanted: Any) -> Any:
-        """The parameters alone, for evaluation and export.
-
-        Args:
-          step: step of the checkpoint.
-          wanted: shape, dtype and sharding of each parameter.
-
-        Raises:
-          ValueError: if the files are damaged or have other shapes.
-        """
-        from orbax.checkpoint import v1 as ocp
-
-        context = ocp.Context()
-        context.pytree.loading.partial_load = True
-        with context:
-            return self._load(step, {"params": wanted})["params"]
-
-    def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return self._checkpointer.load_checkpointables(step, {"state": wanted})[
-                "state"
-            ]
-        except (ValueError, OSError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"checkpoint {self._checkpointer.directory}/{step} cannot be read: "
-                f"{reason}; remove it to resume from the previous one"
-            ) from error
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, oldest first."""
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
 
     def wait(self) -> None:
         """Waits until the last checkpoint is written."""
@@ -120,6 +98,37 @@ class Checkpoints:
         """Waits for the checkpoint being written, then closes the writer."""
         self.wait()
         self._checkpointer.close()
+
+
+def restore_params(checkpoint: Path, wanted: Any) -> Any:
+    """The parameters in a checkpoint, for evaluation and export.
+
+    Args:
+      checkpoint: folder of the checkpoint.
+      wanted: shape, dtype and sharding of each parameter.
+
+    Raises:
+      ValueError: if the files are damaged or have other shapes.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        return _load(checkpoint.resolve(), {"params": wanted})["params"]
+
+
+def _load(checkpoint: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        return ocp.load_checkpointables(checkpoint, {"state": wanted})["state"]
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"checkpoint {checkpoint} cannot be read: {reason}; remove it to use the "
+            "previous one"
+        ) from error
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:

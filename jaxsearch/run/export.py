@@ -7,24 +7,31 @@ from typing import Any
 from jaxsearch.models.hf_config import to_hf_config
 from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.run.adapter_folder import export_adapter
+from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.folder import read_run_config
-from jaxsearch.run.loading import is_run, latest_params, open_anywhere
+from jaxsearch.run.loading import checkpoint_params, is_run, open_anywhere
 from jaxsearch.run.policy import Policy
 
 
 def export_run(
-    folder: Path, out: Path, *, dtype: str, only_adapter: bool = False
+    folder: Path,
+    out: Path,
+    *,
+    dtype: str,
+    only_adapter: bool = False,
+    checkpoint: str = "",
 ) -> dict[str, Any]:
-    """Writes a run's newest policy as a Hugging Face folder, or its adapter for PEFT.
+    """Writes a run's policy as a Hugging Face folder, or its adapter for PEFT.
 
     Args:
       folder: the run's folder.
       out: folder to write; it must be empty or not exist.
       dtype: dtype of the written weights.
       only_adapter: write only the LoRA adapter, not the merged weights.
+      checkpoint: best, last or a step, as in `loading.load_run`.
 
     Returns:
-      The number of parameters, their dtype and the names of the files.
+      The checkpoint, the number of parameters, their dtype and the names of the files.
 
     Raises:
       ValueError: if `folder` is not a run's folder, the run has no adapter to export,
@@ -32,8 +39,10 @@ def export_run(
     """
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
-    run = open_anywhere(read_run_config(folder))
-    params = latest_params(run)
+    config = read_run_config(folder)
+    choice = choose_checkpoint(config, checkpoint)
+    run = open_anywhere(config)
+    params = checkpoint_params(run, choice)
     if only_adapter:
         base = run.config.model.path
         num = export_adapter(run.transformer, params, out, base=base, dtype=dtype)
@@ -43,6 +52,7 @@ def export_run(
         export(run.policy(params), out, max_positions=max_positions, dtype=dtype)
     return {
         "out": str(out),
+        "checkpoint": choice.description,
         "parameters": num,
         "dtype": dtype,
         "files": sorted(path.name for path in out.iterdir()),

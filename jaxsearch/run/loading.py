@@ -2,47 +2,33 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxsearch.config import (
-    DataConfig,
-    ModelConfig,
-    RetrievalConfig,
-    RLStage,
-    RolloutConfig,
-    RunConfig,
-)
-from jaxsearch.data.dataset import no_dataset
+from jaxsearch import processes
+from jaxsearch.config import RetrievalConfig, RLStage, RunConfig
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
-from jaxsearch.rewards.tasks import Task, task_named
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
-from jaxsearch.run.checkpoint import Checkpoints
+from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, restore_params
+from jaxsearch.run.checkpoint_choice import CheckpointChoice, choose_checkpoint
 from jaxsearch.run.config_values import recorded, value_text
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
+from jaxsearch.run.model_config import model_config
 from jaxsearch.search.encoder import needs_given
-
-# For a policy without a run: ReSearch's row length, eight slots.
-_BUDGETS = RolloutConfig(
-    num_slots=8,
-    max_len=8704,
-    max_prompt_len=512,
-    max_turn_len=8192,
-    max_observation_len=2048,
-    max_searches=16,
-)
 
 
 def is_run(folder: str) -> bool:
     """Whether the folder was written by `jaxsearch train`."""
-    return (Path(folder) / "checkpoints").is_dir()
+    return (Path(folder) / CHECKPOINT_FOLDER).is_dir()
 
 
 def load_run(
@@ -53,11 +39,13 @@ def load_run(
     index: str = "",
     limit: int = 0,
     prompt_template: str = "",
+    checkpoint: str = "",
 ) -> tuple[Run, Params]:
     """Loads a policy on the devices of this machine, with the inputs it needs.
 
     A run has a task, held-out questions and an index; a Hugging Face model has none of
-    these and gets ReSearch's budgets.
+    these and gets ReSearch's budgets. Standard error says which checkpoint of a run was
+    loaded.
 
     Args:
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
@@ -66,6 +54,8 @@ def load_run(
       index: folder of an index; "" for the run's index.
       limit: number of questions, from the first; 0 for all.
       prompt_template: file with a prompt that replaces the task's; "" for none.
+      checkpoint: checkpoint of a run: best (exact match on its held-out questions),
+        last, or a step; "" for the best if the run has one, else the last.
 
     Returns:
       The run, and its parameters in the layout of rollouts.
@@ -73,11 +63,13 @@ def load_run(
     Raises:
       ValueError: if an input is missing or invalid.
     """
+    choice = None
     if is_run(model):
         config = read_run_config(Path(model))
+        choice = choose_checkpoint(config, checkpoint)
     else:
-        _check_model_folder(model)
-        config = _config_of(model, task_named(task or "research"))
+        _check_model_folder(model, checkpoint)
+        config = model_config(model, task_named(task or "research"))
     if questions:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, heldout=questions)
@@ -100,7 +92,7 @@ def load_run(
         config, eval=dataclasses.replace(config.eval, limit=limit)
     )
     run = open_anywhere(config)
-    params = latest_params(run) if is_run(model) else run.initial_params()
+    params = run.initial_params() if choice is None else loaded_params(run, choice)
     return run, run.rollout_params(params)
 
 
@@ -149,17 +141,22 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
     return dataclasses.replace(config, model=theirs.model)
 
 
-def policy_params(run: Run, model: str) -> Params:
+def policy_params(run: Run, model: str, checkpoint: str = "") -> Params:
     """Parameters of the policy that `with_policy` put into this run's config.
+
+    Args:
+      checkpoint: best, last or a step, as in `load_run`.
 
     Raises:
       ValueError: if they are missing or do not match the config.
     """
     if not is_run(model):
+        _check_model_folder(model, checkpoint)
         return run.initial_params()
-    seed = read_run_config(Path(model)).seed
-    theirs = dataclasses.replace(run.config, out=model, seed=seed)
-    return latest_params(dataclasses.replace(run, config=theirs))
+    theirs = read_run_config(Path(model))
+    config = dataclasses.replace(run.config, out=model, seed=theirs.seed)
+    choice = choose_checkpoint(theirs, checkpoint)
+    return loaded_params(dataclasses.replace(run, config=config), choice)
 
 
 def open_anywhere(config: RunConfig) -> Run:
@@ -185,11 +182,18 @@ def open_anywhere(config: RunConfig) -> Run:
     )
 
 
-def latest_params(run: Run) -> Params:
-    """Parameters of the run's newest checkpoint, with the weights under its adapters.
+def loaded_params(run: Run, choice: CheckpointChoice) -> Params:
+    """Parameters of a run's checkpoint; standard error says which one it is."""
+    if processes.is_primary():
+        print(f"{run.config.out}: {choice.description}", file=sys.stderr, flush=True)
+    return checkpoint_params(run, choice)
+
+
+def checkpoint_params(run: Run, choice: CheckpointChoice) -> Params:
+    """Parameters of a run's checkpoint, with the weights under its adapters.
 
     Raises:
-      ValueError: if there is no checkpoint, or the adapters were trained on other
+      ValueError: if the checkpoint is damaged, or its adapters were trained on other
         weights.
     """
     lora = run.transformer.lora
@@ -198,14 +202,7 @@ def latest_params(run: Run) -> Params:
         run.transformer.shapes,
         run.param_shardings,
     )
-    checkpoints = Checkpoints(Path(run.config.out), keep=run.config.checkpoint.keep)
-    try:
-        progress = checkpoints.latest()
-        if progress is None:
-            raise ValueError(f"{run.config.out} has no checkpoint yet")
-        trained = checkpoints.restore_params(progress.step, split(lora, wanted)[1])
-    finally:
-        checkpoints.close()
+    trained = restore_params(choice.folder, split(lora, wanted)[1])
     if not lora.rank:
         return trained
     frozen, _ = split(lora, run.initial_params())
@@ -213,24 +210,16 @@ def latest_params(run: Run) -> Params:
     return frozen | trained
 
 
-def _check_model_folder(model: str) -> None:
+def _check_model_folder(model: str, checkpoint: str = "") -> None:
     """Checks that a folder has a model; any other name may be a Hugging Face id.
 
     Raises:
-      ValueError: if it has none.
+      ValueError: if it has none, or a checkpoint is named.
     """
     if Path(model).exists() and not (Path(model) / "config.json").is_file():
         raise ValueError(f"{model} is neither a run's folder nor a Hugging Face folder")
-
-
-def _config_of(model: str, task: Task) -> RunConfig:
-    """A config for evaluating a Hugging Face model."""
-    stage: Any = RLStage(name="none", steps=1, task=task)
-    return RunConfig(
-        model=ModelConfig(path=model),
-        data=DataConfig(source=no_dataset),
-        retrieval=RetrievalConfig(),
-        rollout=_BUDGETS,
-        stages=(stage,),
-        out=model,
-    )
+    if checkpoint:
+        raise ValueError(
+            f"--checkpoint {checkpoint} is for a run's folder; {model} is a Hugging "
+            "Face model, which has no checkpoints"
+        )

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import ConsoleWriter
 from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
 from jaxsearch.monitor.stage_guards import StageGuards
@@ -21,6 +22,7 @@ from jaxsearch.monitor.writers import (
 from jaxsearch.rewards.judge import Judged
 from jaxsearch.rl.credit import Advantage
 from jaxsearch.rl.update import TrainState
+from jaxsearch.run.best_checkpoint import BestCheckpoints
 from jaxsearch.run.checkpoint import Checkpoints, Progress
 from jaxsearch.run.config_record import resolved
 from jaxsearch.run.process_agreement import check_shared
@@ -49,6 +51,9 @@ class Recorder:
         self.restored = self._checkpoints.latest()
         self.step = self.restored.step if self.restored else 0
         check_shared(self._folder, self.step)
+        self._best = BestCheckpoints(
+            self._folder, after=self.step, resumable=self._checkpoints.steps
+        )
         self._writers = Writers([])
         if processes.is_primary():
             for name in ("metrics.jsonl", "eval.jsonl"):
@@ -58,6 +63,7 @@ class Recorder:
     def close(self) -> None:
         """Waits for pending writes, and closes the files."""
         self._checkpoints.close()
+        self._best.close()
         self._writers.close()
 
     def begin_stage(
@@ -131,6 +137,15 @@ class Recorder:
         if guards is not None:
             _raise_on_alarm(guards)
         _check_finite(stage, self.step, int(state.num_skipped))
+
+    def keep_as_best(self, trained: Params) -> None:
+        """Keeps the parameters of the current step, the best on held-out questions.
+
+        Returns when they are written. A checkpoint that is being written is completed
+        first, because the checkpoints decide which older parameters can be deleted.
+        """
+        self._checkpoints.wait()
+        self._best.save(self.step, trained)
 
 
 def open_writers(config: RunConfig, *, restored_step: int) -> Writers:

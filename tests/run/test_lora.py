@@ -20,9 +20,10 @@ from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.run.adapter_folder import export_adapter
 from jaxsearch.run.build import open_run
+from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.export import export, export_run
-from jaxsearch.run.loading import latest_params, load_run
+from jaxsearch.run.loading import checkpoint_params, load_run
 from jaxsearch.train import train
 from tests.hf_folders import read_here
 from tests.test_train import untimed
@@ -52,7 +53,8 @@ def whole(base, tmp_path_factory):
 
 
 def final_params(config):
-    return jax.device_get(latest_params(open_run(config)))
+    last = choose_checkpoint(config, "last")
+    return jax.device_get(checkpoint_params(open_run(config), last))
 
 
 def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path, caplog):
@@ -243,7 +245,7 @@ def test_peft_loads_the_adapter_and_gives_our_logits(whole, base, adapter):
     with torch.no_grad():
         expected = model(torch.arange(24)[None]).logits.numpy()
     run = open_run(whole[0])
-    params = latest_params(run)
+    params = checkpoint_params(run, choose_checkpoint(whole[0]))
     # One row per device of the run's mesh, all equal.
     tokens = jnp.tile(jnp.arange(24), (run.mesh.size, 1))
     hidden = run.transformer.hidden(params, tokens, jnp.ones_like(tokens))
