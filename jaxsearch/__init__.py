@@ -9,7 +9,8 @@ The names below are the public API. They are imported on first use, so that
     config = jaxsearch.read_config("configs/quickstart.py")
     train(config)
     run, params = jaxsearch.load_run("runs/quickstart")
-    trajectory, outcome = jaxsearch.ask(run, params, "Who directed the film Bakfel?")
+    question = run.inputs.heldout[0].question
+    trajectory, outcome = jaxsearch.ask(run, params, question)
 
 Glossary
   rollout       a policy's text for one question, with the results of its tool calls

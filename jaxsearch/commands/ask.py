@@ -1,43 +1,82 @@
 """`jaxsearch ask`: shows a policy's rollout for one question."""
 
 import argparse
+import sys
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
 
 _DESCRIPTION = """\
 Answers one question greedily and prints the policy's thoughts, searches, retrieved
-passages and answer.
+passages and answer, turn by turn. Without a question, prints some of the held-out
+questions of a run.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """\
-example:
-  jaxsearch ask --model runs/quickstart "Who directed the film Bakfel?"
+examples:
+  jaxsearch ask --model runs/quickstart               questions to choose from
+  jaxsearch ask --model runs/quickstart "QUESTION"    the answer to one of them
+
+A run answers from its own index. The quickstart's world is invented, so only questions
+about its entities have an answer there.
 """
     add_policy_arguments(parser)
-    parser.add_argument("question", metavar="QUESTION", help="the question, in quotes")
+    parser.add_argument(
+        "question", metavar="QUESTION", nargs="?", help="the question, in quotes"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch import processes
+
+    processes.use_compilation_cache()
+    if args.question is None:
+        return _suggest(args)
     from jaxsearch.evaluation.ask import ask
-    from jaxsearch.monitor.trajectory_printer import print_trajectory
+    from jaxsearch.monitor.trajectory_printer import TrajectoryPrinter
+    from jaxsearch.run.inputs import unknown_words
     from jaxsearch.run.loading import load_run
 
+    _say("loading the policy and its index")
     policy_run, params = load_run(
         args.model,
         task=args.task,
         index=args.index,
         prompt_template=args.prompt_template,
+        checkpoint=args.checkpoint,
     )
-    trajectory, outcome = ask(policy_run, params, args.question)
-    print_trajectory(trajectory, policy_run.inputs.protocol)
+    if unknown := unknown_words(policy_run.inputs, args.question):
+        _say(f"the tokenizer cannot spell {', '.join(map(repr, unknown))}")
+    _say("answering; the first question takes longer, because programs are compiled")
+    printer = TrajectoryPrinter(policy_run.inputs.protocol)
+    printer.print_question(args.question)
+    trajectory, outcome = ask(
+        policy_run, params, args.question, on_segment=printer.add_segment
+    )
+    printer.print_rest(trajectory)
     return {
         "answer": outcome.prediction,
         "searches": [call.query for call in trajectory.searches],
         "status": str(trajectory.status),
     }
+
+
+def _suggest(args: argparse.Namespace) -> dict[str, Any]:
+    """Prints questions that the run can be asked."""
+    from jaxsearch.evaluation.ask import suggested_questions
+
+    questions = suggested_questions(args.model)
+    if args.json:
+        return {"questions": questions}
+    _say("ask one of the run's held-out questions:")
+    print(*questions, sep="\n")
+    return {}
+
+
+def _say(message: str) -> None:
+    print(f"jaxsearch ask: {message}", file=sys.stderr, flush=True)
 
 
 COMMAND = Command(

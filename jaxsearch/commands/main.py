@@ -42,7 +42,7 @@ _EPILOG = """\
 first steps:
   jaxsearch train configs/quickstart.py         a tiny policy learns to search
   jaxsearch report runs/quickstart              its curves and rollouts as a web page
-  jaxsearch ask --model runs/quickstart "Who directed the film Bakfel?"
+  jaxsearch ask --model runs/quickstart         questions that it can be asked
 
 `jaxsearch COMMAND --help` explains a command. Exit status: 0 done; 1 failed; 2 bad
 usage or input, with one line that explains what to change; 130 interrupted.

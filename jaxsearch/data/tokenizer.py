@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -129,21 +130,43 @@ class Tokenizer:
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def encode_prompt(self, text: str, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of the prompt: the messages in the chat template, or the plain text.
+        """Ids of the prompt: the messages in the chat template, or the plain text."""
+        return self.encode(self.render_prompt(text, messages))
+
+    def render_prompt(self, text: str, messages: list[dict[str, str]]) -> str:
+        """The prompt: the messages in the chat template, or the plain text.
 
         If the last message is the assistant's, it is the start of the reply. It is
         appended to the rendered prompt unchanged, because templates strip and close
         messages.
         """
         if not self.has_chat_prompt:
-            return self.encode(text)
+            return text
         begun = ""
         if messages and messages[-1]["role"] == "assistant":
             messages, begun = messages[:-1], messages[-1]["content"]
         rendered = self.backend.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-        return self.encode(rendered + begun)
+        return rendered + begun
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of the text, between white space, that have an unknown token."""
+        if self.unknown_id is None:
+            return []
+        encoded = self.backend(
+            text, add_special_tokens=False, return_offsets_mapping=True
+        )
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        unknown = [span for i, span in spans if i == self.unknown_id]
+        words = [
+            (word.start(), word.end(), word[0]) for word in re.finditer(r"\S+", text)
+        ]
+        return [
+            word
+            for first, last, word in words
+            if any(start < last and end > first for start, end in unknown)
+        ]
 
     @functools.cached_property
     def id_bytes(self) -> list[bytes]:

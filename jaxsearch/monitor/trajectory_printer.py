@@ -5,7 +5,7 @@ import re
 
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.display import Block, SpanKind
-from jaxsearch.trajectory import SEARCH, Trajectory
+from jaxsearch.trajectory import SEARCH, Segment, Trajectory
 
 # Lines also have labels, for readers who cannot see the colours.
 _STYLES = {
@@ -20,24 +20,61 @@ _END = re.compile(r"<[^<>\s]*>\s*$")
 
 def print_trajectory(trajectory: Trajectory, protocol: Protocol) -> None:
     """Prints the question, then a line for every thought, query, passage, answer."""
-    from rich.console import Console
-    from rich.text import Text
+    printer = TrajectoryPrinter(protocol)
+    printer.print_question(trajectory.question)
+    printer.print_rest(trajectory)
+    printer.print_expected(trajectory)
 
-    console = Console(highlight=False)
 
-    def line(label: str, text: str, style: str) -> None:
-        console.print(Text(f"  {label:>9}  ", "dim"), Text(text.strip(), style), sep="")
+class TrajectoryPrinter:
+    """Prints a rollout, at once or segment by segment as it grows."""
 
-    console.print(Text(trajectory.question, "bold"))
-    for block in protocol.blocks(trajectory.segments):
-        for kind, text in _lines(block):
-            line(kind.verb, text, _STYLES[kind])
-    for call in trajectory.tool_calls:
-        if call.has_failed:
-            tool = "" if call.tool == SEARCH else f"{call.tool} "
-            line("fails", f"{tool}{call.query}: {call.failure}", "red")
-    golden = " or ".join(trajectory.golden_answers)
-    line("expected", f"{golden} ({trajectory.status})", "dim")
+    def __init__(self, protocol: Protocol):
+        from rich.console import Console
+
+        self._console = Console(highlight=False)
+        self._protocol = protocol
+        self._segments: list[Segment] = []
+        self._num_printed = 0
+
+    def print_question(self, question: str) -> None:
+        """Prints the question."""
+        from rich.text import Text
+
+        self._console.print(Text(question, "bold"))
+
+    def add_segment(self, segment: Segment) -> None:
+        """Prints the lines that a further segment of the rollout adds."""
+        self._segments.append(segment)
+        self._print_new_lines()
+
+    def print_rest(self, trajectory: Trajectory) -> None:
+        """Prints the missing lines of the finished rollout, and its failed calls."""
+        self._segments = list(trajectory.segments)
+        self._print_new_lines()
+        for call in trajectory.tool_calls:
+            if call.has_failed:
+                tool = "" if call.tool == SEARCH else f"{call.tool} "
+                self._line("fails", f"{tool}{call.query}: {call.failure}", "red")
+
+    def print_expected(self, trajectory: Trajectory) -> None:
+        """Prints the golden answers and the status."""
+        golden = " or ".join(trajectory.golden_answers)
+        self._line("expected", f"{golden} ({trajectory.status})", "dim")
+
+    def _print_new_lines(self) -> None:
+        # A further segment only adds lines, because neighbours have different authors.
+        blocks = self._protocol.blocks(self._segments)
+        lines = [line for block in blocks for line in _lines(block)]
+        for kind, text in lines[self._num_printed :]:
+            self._line(kind.verb, text, _STYLES[kind])
+        self._num_printed = len(lines)
+
+    def _line(self, label: str, text: str, style: str) -> None:
+        from rich.text import Text
+
+        label_text = Text(f"  {label:>9}  ", "dim")
+        self._console.print(label_text, Text(text.strip(), style), sep="")
 
 
 def _lines(block: Block) -> list[tuple[SpanKind, str]]:

@@ -14,7 +14,7 @@ from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.update import Updater
-from jaxsearch.rollout.budgets import row_buckets
+from jaxsearch.rollout.budgets import Budgets, row_buckets
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.layout import on_replica, replica_meshes
 from jaxsearch.rollout.stop import stop_table
@@ -101,12 +101,23 @@ class Run:
     @functools.cached_property
     def sampler(self) -> Sampler:
         """Rolls out questions on this process's replicas."""
-        config, inputs = self.config, self.inputs
-        rollout = config.rollout
-        programs = rollout_programs(
-            config, self.rollout_transformer, inputs.tokenizer.end_ids
+        return self._sampler(rollout_budgets(self.config.rollout), self.replicas)
+
+    @functools.cached_property
+    def single_sampler(self) -> Sampler:
+        """Rolls out one answer at a time, with smaller programs that compile sooner."""
+        budgets = dataclasses.replace(
+            rollout_budgets(self.config.rollout), num_slots=1, cache_len=None
         )
-        budgets = rollout_budgets(rollout)
+        return self._sampler(budgets, self.replicas[:1])
+
+    def _sampler(
+        self, budgets: Budgets, replicas: tuple[jax.sharding.Mesh, ...]
+    ) -> Sampler:
+        inputs = self.inputs
+        programs = rollout_programs(
+            self.config, self.rollout_transformer, inputs.tokenizer.end_ids
+        )
         table = stop_table(
             inputs.tokenizer.id_bytes,
             self.environments.stop_tags,
@@ -118,7 +129,7 @@ class Run:
             inputs.protocol,
             inputs.tokenizer,
             table,
-            replicas=self.replicas,
+            replicas=replicas,
         )
 
     @functools.cached_property

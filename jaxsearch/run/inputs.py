@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+import sys
 from pathlib import Path
 
+from jaxsearch import processes
 from jaxsearch.config import ModelConfig, RLStage, RunConfig
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
@@ -131,13 +133,18 @@ def _check_form(
 
 
 def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
-    """Checks that every prompt fits its budget.
+    """Checks that every prompt fits its budget; counts those with unknown words.
+
+    Standard error says how many questions have words that the tokenizer cannot spell.
 
     Raises:
       ValueError: for the first question whose prompt is too long.
     """
+    unknown_id = inputs.tokenizer.unknown_id
     sets = {id(questions): questions for questions in inputs.questions.values()}
-    for question in itertools.chain(*sets.values(), inputs.heldout):
+    questions = [*itertools.chain(*sets.values(), inputs.heldout)]
+    unknown = []
+    for question in questions:
         ids = inputs.tokenizer.encode_prompt(
             inputs.protocol.prompt(question.question),
             inputs.protocol.messages(question.question),
@@ -148,3 +155,23 @@ def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
                 f"the budget is {max_prompt_len}; raise --rollout.max-prompt-len or "
                 "remove the question"
             )
+        if unknown_id is not None and unknown_id in ids:
+            words = unknown_words(inputs, question.question)
+            unknown += [(words[0], question.id)] if words else []
+    if unknown and processes.is_primary():
+        word, question_id = unknown[0]
+        print(
+            f"{len(unknown)} of {len(questions)} questions have words that the "
+            f"tokenizer cannot spell, such as {word!r} in question {question_id!r}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def unknown_words(inputs: Inputs, question: str) -> list[str]:
+    """Words of a question that the policy reads as unknown tokens in its prompt."""
+    prompt = inputs.tokenizer.render_prompt(
+        inputs.protocol.prompt(question), inputs.protocol.messages(question)
+    )
+    unknown = set(inputs.tokenizer.unknown_words(prompt))
+    return [word for word in dict.fromkeys(question.split()) if word in unknown]

@@ -1,0 +1,125 @@
+"""Asking one question: the same answer as in an evaluation, shown turn by turn."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from jaxsearch.commands.main import main
+from jaxsearch.config import DataConfig
+from jaxsearch.data import quickstart
+from jaxsearch.env.environment import RolloutId
+from jaxsearch.evaluation.ask import ask, watched
+from jaxsearch.evaluation.evaluate import evaluate
+from jaxsearch.json_lines import replace_lines
+from jaxsearch.rewards.tasks import RESEARCH
+from jaxsearch.run.build import open_run
+from jaxsearch.run.export import export
+from jaxsearch.run.folder import write_record
+from jaxsearch.run.inputs import load_inputs, unknown_words
+from jaxsearch.run.model_config import model_config
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained run."""
+    return open_run(tiny_config(tmp_path_factory.mktemp("runs") / "untrained"))
+
+
+@pytest.mark.slow
+def test_a_question_gets_the_answer_of_an_evaluation(run):
+    """From programs for one rollout, without those of the whole run."""
+    run = dataclasses.replace(run)
+    params = run.rollout_params(run.initial_params())
+    questions = run.inputs.heldout[:2]
+    asked = [ask(run, params, question.question)[0] for question in questions]
+    assert "sampler" not in vars(run)
+    environment = run.environments.heldout
+    found = evaluate(run.sampler, params, questions, environment, run.task)
+    for answer, expected in zip(asked, found.trajectories, strict=True):
+        np.testing.assert_array_equal(answer.tokens, expected.tokens)
+        assert answer.status is expected.status
+
+
+def test_turns_and_observations_are_shown_when_they_are_there(run):
+    shown = []
+    environment = run.environments.heldout
+    passage = run.inputs.heldout_passages[0]
+    turn = run.inputs.protocol.search_turn("who", passage.title)
+
+    def on_segment(segment):
+        shown.append((segment.is_policy, segment.text))
+
+    turns = [(RolloutId(0, 0, 0), turn)]
+    [answer] = watched(environment, on_segment).step(turns)
+    [expected] = environment.step(turns)
+    assert answer == expected
+    assert shown == [(True, turn), (False, run.inputs.tokenizer.decode(answer.ids))]
+    assert passage.title in shown[1][1]
+
+
+def test_words_that_the_tokenizer_cannot_spell_are_named(run):
+    known = run.inputs.heldout[0].question
+    assert unknown_words(run.inputs, known) == []
+    asked = "Who founded Zürich in Rappib?"
+    assert unknown_words(run.inputs, asked) == ["Zürich"]
+
+
+def test_questions_with_unknown_words_are_counted(run, tmp_path, capsys):
+    texts = [run.inputs.heldout[0].question, "Who founded Zürich ?", "Is Łódź old?"]
+    lines = [
+        {"id": f"q{i}", "question": text, "golden_answers": ["a"]}
+        for i, text in enumerate(texts)
+    ]
+    replace_lines(tmp_path / "questions.jsonl", lines)
+    data = DataConfig(
+        source=quickstart.dataset, heldout=str(tmp_path / "questions.jsonl")
+    )
+    inputs = load_inputs(dataclasses.replace(run.config, data=data))
+    num_questions = len(inputs.questions["search"]) + 3
+    assert capsys.readouterr().err.splitlines() == [
+        f"2 of {num_questions} questions have words that the tokenizer cannot spell, "
+        "such as 'Zürich' in question 'q1'"
+    ]
+    load_inputs(run.config)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    """The folder of the run, as training begins."""
+    config = dataclasses.replace(run.config, out=str(tmp_path / "run"))
+    write_record(config, "")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    return config.out
+
+
+def test_without_a_question_some_are_suggested(run, folder, capsys):
+    heldout = [question.question for question in run.inputs.heldout]
+    assert main(["ask", "--model", folder]) == 0
+    suggested = capsys.readouterr().out.splitlines()
+    assert len(set(suggested)) == 5 and set(suggested) <= set(heldout)
+    assert main(["ask", "--model", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"questions": suggested}
+
+
+def test_a_model_that_is_no_run_has_no_suggestions(tmp_path, capsys):
+    assert main(["ask", "--model", str(tmp_path)]) == 2
+    assert "so there is no question to suggest: give one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("max_positions", "max_len", "max_observation_len"),
+    [(2048, 2048, 682), (32_768, 8704, 2048), (120, 120, 40)],
+)
+def test_budgets_fit_the_positions_of_a_model(
+    run, tmp_path, max_positions, max_len, max_observation_len
+):
+    policy = run.policy(run.initial_params())
+    export(policy, tmp_path / "hf", max_positions=max_positions, dtype="float32")
+    rollout = model_config(str(tmp_path / "hf"), RESEARCH).rollout
+    assert rollout.max_len == max_len
+    assert rollout.max_observation_len == max_observation_len
+    assert rollout.max_prompt_len + rollout.max_turn_len == max_len
