@@ -124,7 +124,7 @@ def update_work(
 def rollout_work(config: RunConfig, network: Transformer, backend: str) -> RolloutWork:
     """The work of a replica whose slots are all full."""
     budgets = rollout_budgets(config.rollout)
-    shapes = Shapes(budgets, backend)
+    shapes = Shapes(budgets, backend, network.architecture)
     row_len, rows = max(shapes.append_rows.items())
     return RolloutWork(
         architecture=network.architecture,

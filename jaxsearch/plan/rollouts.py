@@ -51,7 +51,12 @@ class Rollouts:
     @functools.cached_property
     def shapes(self) -> Shapes:
         budgets = rollout_budgets(self.config.rollout)
-        return Shapes(budgets, self.backend, self.transformer.decode_kernel)
+        return Shapes(
+            budgets,
+            self.backend,
+            self.transformer.architecture,
+            self.transformer.decode_kernel,
+        )
 
     @functools.cached_property
     def params(self) -> Params:

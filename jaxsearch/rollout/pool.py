@@ -54,7 +54,7 @@ class SlotPool:
         self._num_slots = budgets.num_slots
         self._max_len = budgets.max_len
         transformer = programs.transformer
-        self._shapes = local_shapes(budgets, transformer.decode_kernel)
+        self._shapes = local_shapes(budgets, transformer)
         self._pages = PageTable(
             num_slots=budgets.num_slots,
             num_pages=self._shapes.num_pages,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 
+from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.kernels import DecodeKernel
 from jaxsearch.models.page_attention import PLAIN_PAGES
@@ -36,14 +37,20 @@ _SEGMENT_SHARES_IF_FEWER = (0.375, 1.0)
 # Smaller segments (in tokens) or fewer rows save nothing and cost another program.
 _MIN_SEGMENT_LEN = 1024
 _MIN_ROWS = 8
+# A program takes seconds to compile, whatever the size of the network. It must save
+# about a millisecond per step: reading this many numbers of the cache, or multiplying
+# this many weights with a row.
+_MIN_SAVED_READS = 2**22
+_MIN_SAVED_PRODUCTS = 2**26
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes that follow from budgets, device and decode kernel."""
+    """The shapes that follow from budgets, device, network and decode kernel."""
 
     budgets: Budgets
     backend: str  # as returned by `jax.default_backend`
+    architecture: Architecture
     kernel: DecodeKernel = PLAIN_PAGES
 
     @property
@@ -78,7 +85,8 @@ class Shapes:
         """The `segment_ends` compiled for each number of decoding rows."""
         wanted = _shares(_SEGMENT_SHARES_IF_FEWER, self.num_pages, self._min_segment)
         ends = tuple(end for end in self.segment_ends if end in wanted)
-        *fewer, num_slots = _shares(_FEWER_ROWS, self.budgets.num_slots, _MIN_ROWS)
+        least = max(_MIN_ROWS, _MIN_SAVED_PRODUCTS // self.architecture.num_parameters)
+        *fewer, num_slots = _shares(_FEWER_ROWS, self.budgets.num_slots, least)
         return {**dict.fromkeys(fewer, ends), num_slots: self.segment_ends}
 
     @functools.cached_property
@@ -115,12 +123,20 @@ class Shapes:
 
     @property
     def _min_segment(self) -> int:
-        return -(-_MIN_SEGMENT_LEN // self.page_len)
+        a = self.architecture
+        per_token = 2 * a.num_layers * a.num_kv_heads * a.head_width
+        least = max(_MIN_SEGMENT_LEN, _MIN_SAVED_READS // per_token)
+        return -(-least // self.page_len)
 
 
-def local_shapes(budgets: Budgets, kernel: DecodeKernel) -> Shapes:
+def local_shapes(budgets: Budgets, transformer: Transformer) -> Shapes:
     """The shapes for the devices of this process."""
-    return Shapes(budgets, jax.default_backend(), kernel)
+    return Shapes(
+        budgets,
+        jax.default_backend(),
+        transformer.architecture,
+        transformer.decode_kernel,
+    )
 
 
 def _shares(shares: Sequence[float], total: int, spacing: int) -> tuple[int, ...]:

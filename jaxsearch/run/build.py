@@ -151,8 +151,10 @@ class Run:
 
     @property
     def row_lens(self) -> tuple[int, ...]:
-        """Row lengths that updates are compiled for."""
-        return row_buckets(self.config.rollout.max_len)
+        """Row lengths that updates are compiled for; packed rows are all full."""
+        max_len = self.config.rollout.max_len
+        is_packed = self.config.model.pack_sequences
+        return (max_len,) if is_packed else row_buckets(max_len)
 
     def policy(self, params: Params) -> Policy:
         """The run's network and tokenizer with these parameters, adapters merged."""

@@ -57,6 +57,8 @@ def test_reading_parts_of_the_cache_and_fewer_rows_gives_the_same_rollouts(
     """Large samplers do this; here segments of two pages force it."""
     monkeypatch.setattr(shapes, "_MIN_SEGMENT_LEN", 32)
     monkeypatch.setattr(shapes, "_MIN_ROWS", 2)
+    monkeypatch.setattr(shapes, "_MIN_SAVED_READS", 0)
+    monkeypatch.setattr(shapes, "_MIN_SAVED_PRODUCTS", 0)
     sampler = kit.sampler(8)
     done, timing = sampler.run(
         kit.params, questions, kit.environment(), group_size=4, stage=2, temperature=1.0

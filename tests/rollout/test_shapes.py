@@ -3,10 +3,12 @@
 import jax
 import pytest
 
+from jaxsearch.config import ModelConfig
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
 from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.layout import replica_meshes
 from jaxsearch.rollout.shapes import Shapes
+from jaxsearch.run.network import sized_architecture
 
 
 def run(kit, sampler, questions, *, group_size=4, temperature=1.0, params=None):
@@ -52,8 +54,27 @@ def test_what_one_stop_brings_is_appended_by_few_rows(num_slots, longest, expect
         max_observation_len=longest,
         max_calls=2,
     )
-    shapes = Shapes(budgets=budgets, backend="cpu")
+    shapes = Shapes(budgets, "cpu", sized_architecture(ModelConfig(), 300))
     assert shapes.append_rows == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "num_layers", "rows", "num_ends"), [(128, 3, 1, 2), (512, 12, 3, 6)]
+)
+def test_a_small_network_has_few_decode_programs(width, num_layers, rows, num_ends):
+    """Each takes seconds to compile, and saves little where a step takes 10 ms."""
+    model = ModelConfig(width=width, mlp_width=2 * width, num_layers=num_layers)
+    budgets = Budgets(
+        num_slots=128,
+        max_len=120,
+        max_prompt_len=28,
+        max_turn_len=28,
+        max_observation_len=28,
+        max_calls=4,
+    )
+    shapes = Shapes(budgets, "cpu", sized_architecture(model, 300))
+    assert len(shapes.read_ends) == rows
+    assert len(shapes.read_ends[128]) == num_ends
 
 
 def test_each_replica_compiles_every_program_once(kit, questions, compilations):
