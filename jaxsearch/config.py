@@ -78,7 +78,8 @@ class ModelConfig:
     """The policy: a Hugging Face model, or a network with random weights."""
 
     path: str = ""
-    """Hugging Face folder or Hub id; empty for random weights."""
+    """Hugging Face folder or Hub id; jaxsearch:quickstart for the quickstart's warmed-up
+    policy, which ships with the package; empty for random weights."""
     tokenizer: str = ""
     """Tokenizer folder or Hub id; empty for that of `path`, else of data.source."""
     end_token: str = ""
@@ -341,6 +342,10 @@ class RLStage:
     """Q, questions per step."""
     group_size: int = 5
     """G, answers per question."""
+    max_draws: int = 1
+    """Dynamic sampling (DAPO): a step draws up to this many batches of questions until
+    questions_per_step groups have unequal rewards, and trains on those alone; a group
+    with equal rewards has nothing to compare. 1 trains on one batch, as it is."""
     temperature: float = 1.0
     """Temperature of sampling, and of the log-probs in the loss."""
     advantage: AdvantageFunction = group_relative
@@ -380,7 +385,7 @@ class RLStage:
 
     def __post_init__(self):
         _at_least(self, 1, "steps", "questions_per_step", "max_tokens", "max_skipped")
-        _at_least(self, 1, "minibatches_per_step")
+        _at_least(self, 1, "minibatches_per_step", "max_draws")
         _check_functions(self, "advantage", "aggregation")
         _at_least(self, requirements_of(self.advantage).min_group_size, "group_size")
         _at_least(self, 0, "reward_kl_weight", "overlong_buffer")

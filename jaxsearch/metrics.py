@@ -76,14 +76,14 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     `searches/{mean,failed,empty,truncated,retries}`,
     `calls/<tool>/{mean,failed,truncated}` of tools other than search,
     `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
-    `groups_{without_signal,non_finite}`, `rollouts_{dropped,overlong,restarted}`,
-    `alarm/*` (0 or 1), `tags_deleted`, `loss`, `kl`, `entropy`, `clip_fraction`,
-    `logprob_drift/{mean,max}`, `grad_norm`,
+    `groups_{without_signal,non_finite,drawn,trained}`,
+    `rollouts_{dropped,overlong,restarted}`, `alarm/*` (0 or 1), `tags_deleted`, `loss`,
+    `kl`, `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
     `search_wait` is included in `rollout`, `publish_bytes`, and
     `tokens_per_s/{policy,total}`. `searches/retries`, `groups_non_finite` and
     `rollouts_*` are counts per step; `len/*` are tokens, except `len/think`, which is
-    characters.
+    characters. `groups_{drawn,trained}` are counts of dynamic sampling.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.data.formats import Question
 from jaxsearch.data.question_store import open_questions
 from jaxsearch.data.question_stream import QuestionStream
 from jaxsearch.evaluation.heldout import HeldOut, summary
@@ -22,14 +23,14 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.guards import mark_excluded
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.report.write_report import write_report
-from jaxsearch.rewards.judge import gather_judged, judge, judged_metrics
-from jaxsearch.rewards.shaping import apply_overlong_penalty
+from jaxsearch.rewards.judge import judged_metrics
 from jaxsearch.rl.credit import estimate_advantages
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.config_record import check_restorable
+from jaxsearch.run.draws import chosen, draw, draw_metrics
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, check_identity, write_record
 from jaxsearch.run.inputs import check_complete
@@ -216,15 +217,16 @@ class RLStep:
         if progress.stream is not None:
             self._questions.restore(progress.stream)
 
+    def _next_questions(self) -> list[tuple[int, Question]]:
+        return self._questions.next_batch(questions_per_process(self._stage))
+
     def __call__(self, state: TrainState) -> TrainState:
         """Rolls out, judges, shapes, estimates advantages, updates and records."""
         config, stage, record = self._config, self._stage, StepRecord()
-        questions = self._questions.next_batch(questions_per_process(stage))
-        trajectories = self._roll_out(state.params, questions, record)
-        judged = gather_judged(judge(trajectories, self._task))
-        judged = apply_overlong_penalty(
-            judged, max_len=config.rollout.max_len, buffer=stage.overlong_buffer
-        )
+        with self._roll_out(state.params, record) as roll_out:
+            judged = draw(
+                stage, roll_out, self._next_questions, max_len=config.rollout.max_len
+            )
         trajectories, excluded = mark_excluded(judged.trajectories, config.guards)
         judged = judged._replace(trajectories=trajectories)
         advantages = estimate_advantages(
@@ -233,16 +235,29 @@ class RLStep:
             estimator=stage.advantage,
             group_size=stage.group_size,
         )
+        trained = chosen(stage, judged)
         with record.time("time/update"):
-            state, metrics = self._update(state, trajectories, advantages)
+            state, metrics = self._update(
+                state,
+                [trajectories[i] for i in trained],
+                [advantages[i] for i in trained],
+            )
             record.add(metrics)
+        record.add(draw_metrics(stage, judged, trained))
         record.add(judged_metrics(judged, self._task))
         record.add(token_rates(trajectories, record.values))
         self.progress = self.progress.after_step(stream=self._questions.state())
         step = self.progress.step
         record.add(self._guards.close_step(step, record.values, excluded))
         self._recorder.write_rollouts(
-            stage, self.progress.stage_step, judged, advantages, self._guards
+            stage,
+            self.progress.stage_step,
+            judged,
+            [
+                advantages[i] if i in set(trained) else None
+                for i in range(len(advantages))
+            ],
+            self._guards,
         )
         self._recorder.end_step(stage, self.progress, state, record, self._guards)
         return state

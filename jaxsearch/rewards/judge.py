@@ -1,5 +1,6 @@
 """Judging of rollouts by a task, in training, evaluation and selection."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -62,6 +63,12 @@ def gather_judged(judged: Judged) -> Judged:
     rows = [row for part in processes.all_gather_objects(own) for row in part]
     rows.sort(key=lambda row: (row[0].prompt_index, row[0].sample_index))
     return Judged(*(list(column) for column in zip(*rows, strict=True)))
+
+
+def joined(parts: Sequence[Judged]) -> Judged:
+    """The judged rollouts of several batches, in order."""
+    columns = zip(*parts, strict=True)
+    return Judged(*(list(itertools.chain(*column)) for column in columns))
 
 
 def judged_metrics(judged: Judged, task: Task) -> dict[str, Mean | float]:

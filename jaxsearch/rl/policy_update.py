@@ -54,7 +54,8 @@ class PolicyUpdate:
         """The state after all updates of a step, and their metrics.
 
         Trajectories are given group by group. Each update takes an equal number of
-        them, in order; rollouts without an advantage are excluded. Whitening is over
+        them, in order, except that the last one may take fewer; rollouts without an
+        advantage are excluded. Whitening is over
         the whole step, and the ratio, the importance weights and the KL in the reward
         refer to the policy at the start of the step.
         """
@@ -76,7 +77,7 @@ class PolicyUpdate:
         return row if self.masks_observations else unmasked(row, trajectory.prompt_len)
 
     def _minibatches(self, rows: Sequence[TrainRow | None]) -> list[Minibatch]:
-        size = len(rows) // self.minibatches_per_step
+        size = -(-len(rows) // self.minibatches_per_step)
         return [
             self._minibatch([r for r in rows[start : start + size] if r is not None])
             for start in range(0, len(rows), size)

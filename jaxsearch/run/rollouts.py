@@ -1,7 +1,7 @@
 """The rollouts of a training step: syncs weights, samples, frees memory."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 
@@ -13,6 +13,9 @@ from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.rollout.memory import tree_bytes
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Trajectory
+
+# Questions of this process -> their rollouts.
+RollOut = Callable[[Sequence[tuple[int, Question]]], list[Trajectory]]
 
 
 class StageRollouts:
@@ -30,37 +33,42 @@ class StageRollouts:
         self._frozen = frozen
         self._is_warm = False
 
-    def __call__(
-        self,
-        params: Params,
-        questions: Sequence[tuple[int, Question]],
-        record: StepRecord,
-    ) -> list[Trajectory]:
-        """The rollouts of this process; records the timings of all processes."""
+    @contextlib.contextmanager
+    def __call__(self, params: Params, record: StepRecord) -> Iterator[RollOut]:
+        """Context in which a function rolls out questions, as often as needed.
+
+        On exit the timings of all processes are recorded, summed over its calls.
+        """
         run, stage = self._run, self._stage
+        timings = []
+        num_retries = run.environments.num_retries
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
                 run.sampler.warm_up(rollout_params, stage.group_size)
                 self._is_warm = True
-            num_retries = run.environments.num_retries
-            trajectories, timing = run.sampler.run(
-                rollout_params,
-                questions,
-                run.environments.training,
-                group_size=stage.group_size,
-                stage=self._number,
-                temperature=stage.temperature,
-            )
+
+            def roll_out(questions: Sequence[tuple[int, Question]]) -> list[Trajectory]:
+                trajectories, timing = run.sampler.run(
+                    rollout_params,
+                    questions,
+                    run.environments.training,
+                    group_size=stage.group_size,
+                    stage=self._number,
+                    temperature=stage.temperature,
+                )
+                timings.append(timing)
+                return trajectories
+
+            yield roll_out
         seconds = {
-            "time/rollout": timing.seconds,
-            "time/search_wait": timing.environment_wait,
+            "time/rollout": sum(timing.seconds for timing in timings),
+            "time/search_wait": sum(timing.environment_wait for timing in timings),
         }
         counts = {
             "searches/retries": float(run.environments.num_retries - num_retries),
-            "rollouts_restarted": float(timing.num_restarts),
+            "rollouts_restarted": float(sum(timing.num_restarts for timing in timings)),
         }
         record.add(_over_processes(seconds, counts))
-        return trajectories
 
     @contextlib.contextmanager
     def _synced(self, params: Params, record: StepRecord) -> Iterator[Params]:
