@@ -27,9 +27,9 @@ from jaxsearch.data import quickstart
 from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_centred
 
-names = runpy.run_path(str(Path(__file__).with_name("quickstart.py")))
-research: RunConfig = names["config"]
-warm_up = names["warm_up"]
+scratch = Path(__file__).with_name("quickstart_from_scratch.py")
+research: RunConfig = runpy.run_path(str(scratch))["config"]
+imitate = runpy.run_path(str(scratch.with_name("quickstart_warm_up.py")))["imitate"]
 *_, search = research.stages
 
 retrieve = dataclasses.replace(
@@ -55,10 +55,10 @@ config = dataclasses.replace(
     research,
     data=DataConfig(source=quickstart.r1_searcher_dataset),
     stages=(
-        warm_up("read", quickstart.r1_searcher_reading, 150, 3e-3),
-        warm_up("compare", quickstart.r1_searcher_comparing, 1000, 3e-3),
-        warm_up("haste", quickstart.r1_searcher_hasty, 300, 2e-3),
-        warm_up("reluctance", quickstart.r1_searcher_reluctant, 100, 1e-3),
+        imitate("read", quickstart.r1_searcher_reading, 150, 3e-3),
+        imitate("compare", quickstart.r1_searcher_comparing, 1000, 3e-3),
+        imitate("haste", quickstart.r1_searcher_hasty, 300, 2e-3),
+        imitate("reluctance", quickstart.r1_searcher_reluctant, 100, 1e-3),
         retrieve,
         answer,
     ),

@@ -1,12 +1,15 @@
 """The experiments of configs/README.md: the effect of one choice at a time.
 
     python launch/experiments.py [--out runs/experiments] [--seeds 0 1 2] [--jobs 1]
-                                 [--only NAME ...]
+                                 [--only NAME ...] [--perturbations default avx]
 
 All experiments run on the quickstart's world, on a CPU. The runs of a seed start from
 the same warmed-up policy, so they differ only in the choice that is compared. After an
 interruption the same command continues where it stopped, also within a run. Writes
 results.json and prints the tables: medians over seeds.
+
+`robustness` and `robustness_r1_searcher` run only if named in --only: one config with
+several seeds and roundings (launch/robustness.py), the worst result first.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import robustness
 from experiment_tables import TRANSFERRED, results, tables
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -73,8 +77,8 @@ VARIANTS = {
 }
 # Config -> the config whose warm-up it shares.
 WARM_UPS = {
-    "quickstart": "quickstart",
-    "quickstart_unmasked": "quickstart",
+    "quickstart": "quickstart_warm_up",
+    "quickstart_unmasked": "quickstart_warm_up",
     "quickstart_r1_searcher": "quickstart_r1_searcher",
     "quickstart_r1_searcher_stage2": "quickstart_r1_searcher",
 }
@@ -195,11 +199,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", default="runs/experiments", help="folder of all runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="0 1 2; 0 to 7 or 3 for robustness"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[*VARIANTS, *robustness.ROBUSTNESS],
+        default=list(VARIANTS),
+    )
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs")
-    parser.add_argument("--warm-up", help=argparse.SUPPRESS)
-    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--perturbations",
+        nargs="+",
+        choices=robustness.PERTURBATIONS,
+        default=["default", "avx"],
+        help="roundings of the robustness runs",
+    )
+    for internal in ("--warm-up", "--variant", "--robust"):
+        parser.add_argument(internal, help=argparse.SUPPRESS)
     args = parser.parse_args()
     out = Path(args.out)
     if args.warm_up:
@@ -210,23 +228,52 @@ def main() -> None:
         origin = WARM_UPS[VARIANTS[args.variant].config]
         policy = out / "warm_up" / f"{origin}-{seed}" / "policy"
         return reinforce(args.variant, seed, out / f"{args.variant}-{seed}", policy)
-    origins = dict.fromkeys(WARM_UPS[VARIANTS[name].config] for name in args.only)
+    if args.robust:
+        return robustness.run(out, args.robust, args.seeds[0], args.perturbations[0])
+    for name in args.only:
+        if name in robustness.ROBUSTNESS:
+            compare_roundings(name, args, out)
+    names = [name for name in args.only if name in VARIANTS]
+    if names:
+        compare_variants(names, args, out)
+
+
+def compare_roundings(name: str, args: argparse.Namespace, out: Path) -> None:
+    """Runs a robustness experiment, or the rest of it, and prints its table."""
+    seeds = args.seeds or list(range(robustness.ROBUSTNESS[name].num_seeds))
+    missing = [
+        ["--out", str(out), "--robust", name, "--seeds", str(seed)]
+        + ["--perturbations", perturbation]
+        for seed in seeds
+        for perturbation in args.perturbations
+        if not (robustness.run_folder(out, name, seed, perturbation) / "done").exists()
+    ]
+    subprocesses(missing, args.jobs)
+    found = robustness.rows(out, name, seeds, args.perturbations)
+    (out / f"{name}.json").write_text(json.dumps(found, indent=1))
+    print(robustness.table(found))
+
+
+def compare_variants(names: list[str], args: argparse.Namespace, out: Path) -> None:
+    """Runs the variants, or the rest of them, and prints the experiments' tables."""
+    seeds = args.seeds or [0, 1, 2]
+    origins = dict.fromkeys(WARM_UPS[VARIANTS[name].config] for name in names)
     common = ["--out", str(out), "--seeds"]
     missing = [
         [*common, str(seed), "--warm-up", name]
-        for seed in args.seeds
+        for seed in seeds
         for name in origins
         if not (out / "warm_up" / f"{name}-{seed}" / "policy").exists()
     ]
     subprocesses(missing, args.jobs)
     missing = [
         [*common, str(seed), "--variant", name]
-        for seed in args.seeds
-        for name in args.only
+        for seed in seeds
+        for name in names
         if not (out / f"{name}-{seed}" / "done").exists()
     ]
     subprocesses(missing, args.jobs)
-    found = results(out, args.seeds, list(VARIANTS))
+    found = results(out, seeds, list(VARIANTS))
     (out / "results.json").write_text(json.dumps(found, indent=1))
     print(tables(found))
 

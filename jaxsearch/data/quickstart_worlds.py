@@ -1,8 +1,10 @@
 """Worlds of the quickstart: held-out, training and demonstration worlds.
 
-A seed splits the names. Some are used by the held-out world only. Training worlds share
-no names. Demonstration worlds reuse the training names for other entities, so that a
-fact about a name is true in one world only, and a policy learns to read passages.
+Some names are reserved for held-out worlds, whatever the seed, so that a policy meets
+none of them in training, even if it was warmed up with another seed. Training worlds
+share no names. Demonstration worlds reuse the training names for other entities, so
+that a fact about a name is true in one world only, and a policy learns to read
+passages.
 """
 
 import functools
@@ -13,6 +15,7 @@ from jaxsearch.data.world import PRACTICE_SHARES, World, make_names, make_world
 NUM_WORLDS = 64
 NUM_ENTITIES = 100  # per training world
 NUM_QUESTIONS = 200  # per training world
+NUM_RESERVED_NAMES = 2_000
 NUM_HELDOUT_ENTITIES = 200
 NUM_HELDOUT_QUESTIONS = 200
 NUM_DEMONSTRATION_WORLDS = 300
@@ -53,9 +56,10 @@ def large_world(seed: int) -> World:
 
 
 def _split_names(seed: int) -> tuple[list[str], list[str]]:
-    """Names of the held-out world, and all other names."""
-    names = make_names(random.Random(f"names-{seed}"))
-    return names[:NUM_HELDOUT_ENTITIES], names[NUM_HELDOUT_ENTITIES:]
+    """Names of the seed's held-out world, and all names that are not reserved."""
+    names, rng = make_names(), random.Random(f"names-{seed}")
+    reserved, others = names[:NUM_RESERVED_NAMES], names[NUM_RESERVED_NAMES:]
+    return rng.sample(reserved, NUM_HELDOUT_ENTITIES), rng.sample(others, len(others))
 
 
 @functools.lru_cache(maxsize=1)

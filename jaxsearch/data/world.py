@@ -39,8 +39,13 @@ class World:
     questions: tuple[Question, ...]
 
 
-def make_names(rng: random.Random) -> list[str]:
-    """Returns all possible names, of two syllables each, in random order."""
+def make_names() -> list[str]:
+    """All possible names, of two syllables each, always in the same random order.
+
+    The syllables are fixed, so that all worlds share one tokenizer and a policy trained
+    in some of them can read the names of any other.
+    """
+    rng = random.Random("names")
     syllables = [a + b + c for a in _CONSONANTS for b in _VOWELS for c in _CONSONANTS]
     rng.shuffle(syllables)
     firsts = [s.capitalize() for s in syllables[:_SYLLABLES_PER_SIDE]]

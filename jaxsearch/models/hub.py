@@ -4,10 +4,15 @@ from pathlib import Path
 
 WEIGHTS = ("*.json", "*.safetensors")
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
+# Policies that ship with the package: a name that is the same on every machine, unlike
+# the path of an installed package.
+PACKAGED = {
+    "jaxsearch:quickstart": Path(__file__).parents[1] / "data/policies/quickstart"
+}
 
 
 def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
-    """A local folder as it is, or the cached snapshot of a Hub id (owner/name).
+    """A packaged or local folder, or the cached snapshot of a Hub id (owner/name).
 
     Args:
       kind: what the folder holds ("model", "tokenizer"), for error messages.
@@ -16,6 +21,8 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
     Raises:
       ValueError: if the path does not exist or the id cannot be fetched.
     """
+    if name in PACKAGED:
+        return PACKAGED[name]
     if Path(name).is_dir():
         return Path(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
