@@ -3,7 +3,8 @@
 Purpose    the whole of the quickstart, nothing taken from the package.
 Data       generated from the seed.
 Machine    two CPU cores, 3 GB.
-Command    bash launch/quickstart.sh --from-scratch
+Command    bash launch/quickstart.sh --from-scratch, or:
+           jaxsearch train configs/quickstart_from_scratch.py
 """
 
 import dataclasses

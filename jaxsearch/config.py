@@ -78,8 +78,8 @@ class ModelConfig:
     """The policy: a Hugging Face model, or a network with random weights."""
 
     path: str = ""
-    """Hugging Face folder or Hub id; jaxsearch:quickstart for the quickstart's warmed-up
-    policy, which ships with the package; empty for random weights."""
+    """Hugging Face folder or Hub id; jaxsearch:quickstart for the quickstart's policy
+    after its warm-up, which ships with the package; empty for random weights."""
     tokenizer: str = ""
     """Tokenizer folder or Hub id; empty for that of `path`, else of data.source."""
     end_token: str = ""

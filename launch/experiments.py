@@ -75,10 +75,9 @@ VARIANTS = {
     "unmasked": Variant("quickstart_unmasked"),
     "two_hop": Variant("quickstart", is_two_hop=True),
 }
-# Config -> the config whose warm-up it shares.
+# Config -> the config whose warm-up it shares; the others start from the policy of the
+# package.
 WARM_UPS = {
-    "quickstart": "quickstart_warm_up",
-    "quickstart_unmasked": "quickstart_warm_up",
     "quickstart_r1_searcher": "quickstart_r1_searcher",
     "quickstart_r1_searcher_stage2": "quickstart_r1_searcher",
 }
@@ -109,8 +108,8 @@ def warm_up(name: str, seed: int, out: Path) -> None:
     part.rename(policy)
 
 
-def reinforce(name: str, seed: int, out: Path, policy: Path) -> None:
-    """Runs a variant's RL stages from a warmed-up policy."""
+def reinforce(name: str, seed: int, out: Path, policy: str) -> None:
+    """Runs a variant's RL stages from a policy: a folder, or one of the package."""
     from jaxsearch.config import RLStage
     from jaxsearch.train import train
 
@@ -125,7 +124,7 @@ def reinforce(name: str, seed: int, out: Path, policy: Path) -> None:
         data = dataclasses.replace(data, questions=str(questions))
     config = dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, path=str(policy)),
+        model=dataclasses.replace(config.model, path=policy),
         data=data,
         stages=variant.change(stages),
         seed=seed,
@@ -135,6 +134,13 @@ def reinforce(name: str, seed: int, out: Path, policy: Path) -> None:
     if name in TRANSFERRED:
         transfer(out, seed)
     (out / "done").touch()
+
+
+def start(config: str, seed: int, out: Path) -> str:
+    """The policy that the variants of a config start from."""
+    if config in WARM_UPS:
+        return str(out / "warm_up" / f"{WARM_UPS[config]}-{seed}" / "policy")
+    return read(config).model.path
 
 
 def write_questions(path: Path, questions: Iterable[Any]) -> None:
@@ -225,8 +231,7 @@ def main() -> None:
         return warm_up(args.warm_up, args.seeds[0], folder)
     if args.variant:
         seed = args.seeds[0]
-        origin = WARM_UPS[VARIANTS[args.variant].config]
-        policy = out / "warm_up" / f"{origin}-{seed}" / "policy"
+        policy = start(VARIANTS[args.variant].config, seed, out)
         return reinforce(args.variant, seed, out / f"{args.variant}-{seed}", policy)
     if args.robust:
         return robustness.run(out, args.robust, args.seeds[0], args.perturbations[0])
@@ -257,7 +262,8 @@ def compare_roundings(name: str, args: argparse.Namespace, out: Path) -> None:
 def compare_variants(names: list[str], args: argparse.Namespace, out: Path) -> None:
     """Runs the variants, or the rest of them, and prints the experiments' tables."""
     seeds = args.seeds or [0, 1, 2]
-    origins = dict.fromkeys(WARM_UPS[VARIANTS[name].config] for name in names)
+    configs = [VARIANTS[name].config for name in names]
+    origins = dict.fromkeys(WARM_UPS[name] for name in configs if name in WARM_UPS)
     common = ["--out", str(out), "--seeds"]
     missing = [
         [*common, str(seed), "--warm-up", name]

@@ -8,11 +8,15 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage
+from jaxsearch.data import quickstart
+from jaxsearch.models.hub import PACKAGED
 from jaxsearch.rewards import tasks
 from jaxsearch.rl.advantages import group_centred, group_relative
 from jaxsearch.rl.aggregation import sequence_mean, token_mean
 from jaxsearch.rl.losses import kl_k3
 from jaxsearch.run.config_file import read_config
+from jaxsearch.run.network import run_architecture
+from jaxsearch.run.policy import read_architecture
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
@@ -48,7 +52,13 @@ def docstring(name):
     return (CONFIGS / f"{name}.py").read_text().split('"""')[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_a_warm_up_alone_is_not_planned(capsys):
+    words = ["plan", str(CONFIGS / "quickstart_warm_up.py"), "--no-compile"]
+    assert main(words) == 2
+    assert "plan needs an RL stage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "quickstart_warm_up"])
 def test_every_config_is_planned_here(capsys, name):
     found = planned(capsys, name)
     assert found["machine"] == "local:8" and found["parameters"] > 10_000
@@ -96,8 +106,26 @@ def test_a_docstring_says_what_it_takes(name):
 
 def test_configs_of_papers_are_known():
     """No config names a model whose sizes `plan` would have to fetch."""
-    of_papers = {name for name in NAMES if read(name).model.path}
+    paths = {name: read(name).model.path for name in NAMES}
+    of_papers = {name for name, path in paths.items() if path and path not in PACKAGED}
     assert of_papers == set(MACHINES)
+
+
+def test_the_quickstart_from_scratch_is_the_warm_up_and_the_quickstart():
+    whole, warm_up = read("quickstart_from_scratch"), read("quickstart_warm_up")
+    assert whole.stages == (*warm_up.stages, *read("quickstart").stages)
+    assert whole.model == warm_up.model
+
+
+def test_the_packaged_policy_is_that_of_the_warm_up():
+    packaged = read_architecture("jaxsearch:quickstart")
+    tokenizer = quickstart.dataset(None, 0).tokenizer
+    model = read("quickstart_warm_up").model
+    made = run_architecture(model, tokenizer)
+    assert dataclasses.replace(packaged, max_positions=None) == made
+    assert packaged.max_positions == read("quickstart").rollout.max_len
+    [folder] = PACKAGED.values()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_200_000
 
 
 @pytest.mark.parametrize(

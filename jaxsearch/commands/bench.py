@@ -12,7 +12,7 @@ speed of other engines on the same workload. Figures are medians over the repeat
 """
 _WORKLOADS = (
     "JSON file, or one of long_tail, even_turns, eight_searches, slow_retriever, "
-    "search_rollout, queued_rollout (default: search_rollout)"
+    "search_rollout, queued_rollout, quickstart (default: search_rollout)"
 )
 
 

@@ -52,13 +52,14 @@ class Programs:
       end_ids: tokens that end a rollout.
       max_turn_len: maximum number of tokens sampled between two observations.
       seed: seed of the run; the stage is folded into its key when a rollout starts.
+        An argument of `fork`, so that all seeds share the compiled programs.
     """
 
     transformer: Transformer
     end_ids: tuple[int, ...]
     max_turn_len: int
     truncation: TopKTopP
-    seed: int
+    seed: int = dataclasses.field(compare=False)
 
     @functools.partial(jax.jit, static_argnums=(0, 4))
     def prefill(
@@ -83,6 +84,7 @@ class Programs:
         rows: Int[Array, " R"],
         pages: Int[Array, "R M"],
         sources: Int[Array, " R"],
+        seed: Int[Array, ""],
         stage: Int[Array, ""],
         prompt_indices: Int[Array, " R"],
         sample_indices: Int[Array, " R"],
@@ -93,7 +95,7 @@ class Programs:
         The random key of a rollout depends on (seed, stage, prompt_index,
         sample_index), not on its slot.
         """
-        stage_key = jax.random.fold_in(jax.random.key(self.seed), stage)
+        stage_key = jax.random.fold_in(jax.random.key(seed), stage)
 
         def rollout_key(prompt_index, sample_index):
             prompt_key = jax.random.fold_in(stage_key, prompt_index)

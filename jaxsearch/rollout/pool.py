@@ -119,8 +119,9 @@ class SlotPool:
         fill = [Start(self._num_slots, 0, 0, 0, 0)] * (self._num_slots - len(starts))
         rows, sources, *rest = np.asarray([*starts, *fill], np.int32).T
         pages = self._pages.rows([start.slot for start in starts], self._num_slots)
+        numbers = (np.int32(self._programs.seed), np.int32(stage))
         self._slots = self._programs.fork(
-            self._slots, prompts, rows, pages, sources, np.int32(stage), *rest
+            self._slots, prompts, rows, pages, sources, *numbers, *rest
         )
 
     def admits(self, length: int) -> bool:

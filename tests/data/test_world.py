@@ -5,6 +5,7 @@ import random
 import pytest
 
 from jaxsearch.data import quickstart, quickstart_worlds
+from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.data.world import make_names, make_world, vocabulary
 from jaxsearch.protocol import QUICKSTART, QUICKSTART_R1_SEARCHER
 from jaxsearch.rewards.tasks import task_named
@@ -32,6 +33,25 @@ def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(data
     demonstrated = quickstart_worlds.demonstration_worlds(0)[:20]
     for world in demonstrated:
         assert not names_in(heldout.passages) & names_in(world.passages)
+
+
+def test_no_seed_trains_on_a_name_that_another_holds_out():
+    """The packaged policy was warmed up with one seed and is evaluated with others."""
+    held_out, trained = set(), set()
+    for seed in range(4):
+        mine, others = quickstart_worlds._split_names(seed)
+        held_out |= set(mine)
+        trained |= set(others)
+    assert len(held_out) > 500 and not held_out & trained
+
+
+def test_all_seeds_share_the_tokenizer_of_the_packaged_policy(dataset):
+    packaged = Tokenizer.load("jaxsearch:quickstart")
+    for seed in (1, 2):
+        tokenizer = quickstart.dataset(None, seed).tokenizer
+        for question in dataset.heldout[:50]:
+            ids = tokenizer.encode(question.question)
+            assert ids == packaged.encode(question.question)
 
 
 def test_heldout_is_large_enough_and_has_every_kind(dataset):
@@ -71,7 +91,7 @@ def test_following_the_passages_gives_the_answer(dataset):
 def test_a_world_is_made_of_its_seed():
     def made(seed):
         rng = random.Random(seed)
-        return make_world(rng, make_names(rng)[:60], 50, prefix="w")
+        return make_world(rng, make_names()[:60], 50, prefix="w")
 
     assert made(3) == made(3)
     assert made(3) != made(4)

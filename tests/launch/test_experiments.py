@@ -5,10 +5,14 @@ import json
 import runpy
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from jaxsearch.config import RLStage, SupervisedStage
 from jaxsearch.data.quickstart_worlds import large_world
+from jaxsearch.models.hub import PACKAGED
 from jaxsearch.rl.advantages import group_centred, leave_one_out
 from jaxsearch.run.config_record import difference, resolved
 from tests.tiny import tiny_config
@@ -51,8 +55,11 @@ def test_variants_differ_only_in_what_is_compared(script):
 
 def test_compared_runs_share_a_warm_up(script):
     for config, origin in script["WARM_UPS"].items():
-        assert warm_up(script, config) == warm_up(script, origin)
-    assert {v.config for v in script["VARIANTS"].values()} == set(script["WARM_UPS"])
+        assert warm_up(script, config) == warm_up(script, origin) != []
+    for config in {v.config for v in script["VARIANTS"].values()}:
+        if config not in script["WARM_UPS"]:
+            assert script["start"](config, 0, None) == "jaxsearch:quickstart"
+            assert warm_up(script, config) == []
 
 
 @pytest.mark.slow
@@ -65,7 +72,7 @@ def test_a_variant_trains_and_transfers(script, tmp_path):
     few = dataclasses.replace(large, questions=large.questions[:4])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxsearch.data.quickstart_worlds.large_world", lambda seed: few)
-        script["reinforce"]("two_hop", 0, run, warm / "policy")
+        script["reinforce"]("two_hop", 0, run, str(warm / "policy"))
     found = script["results"](tmp_path, [0], ["two_hop"])
     assert found["two_hop"]["0"]["large_world"]["n"] == 4
     questions = (tmp_path / "two_hop-0.questions.jsonl").read_text().splitlines()
@@ -100,3 +107,41 @@ def test_tables_show_medians_over_seeds(script):
     assert "| grpo | 0.100 (2.0) | 0.400 (2.0) |" in text
     assert "| two_hop | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |" in text
     assert "stage_2_alone" not in text
+
+
+def finished(folder, em, three):
+    """A finished run's folder with these results."""
+    folder.mkdir(parents=True)
+    hops = {kind: {"em": em} for kind in ("1", "2", "comparison")}
+    line = {"em": em, "searches_per_question": 2.0}
+    names = ("before_rl", "after_rl_sampled", "empty_index")
+    lines = [{"name": name, **line} for name in names]
+    lines.append({"name": "after_rl", **line, "by_hops": {**hops, "3": {"em": three}}})
+    (folder / "eval.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "done").touch()
+
+
+def test_the_worst_rounding_is_shown_first(script, tmp_path):
+    robustness = script["robustness"]
+    finished(tmp_path / "robustness" / "0-default", 0.97, 0.9)
+    finished(tmp_path / "robustness" / "0-avx", 0.94, 0.81)
+    finished(tmp_path / "robustness" / "1-default", 0.99, 1.0)
+    found = robustness.rows(tmp_path, "robustness", (0, 1), ("default", "avx"))
+    assert [(row["seed"], row["rounding"]) for row in found] == [
+        (0, "avx"),
+        (0, "default"),
+        (1, "default"),
+    ]
+    lines = robustness.table(found).splitlines()
+    assert lines[2].startswith("| 0 | avx | 0.940 | 0.940 | 0.940 | 0.940 | 0.810 |")
+    assert lines[-1].startswith("| median | of 3 | 0.970 | 0.970 |")
+
+
+def test_a_nudged_policy_differs_in_the_seventh_digit(script, tmp_path):
+    nudged = script["robustness"].nudged(tmp_path, "robustness", 3)
+    ours = load_file(nudged / "model.safetensors")
+    theirs = load_file(PACKAGED["jaxsearch:quickstart"] / "model.safetensors")
+    for name, value in theirs.items():
+        wide = value.astype(np.float32)
+        error = np.abs(ours[name] - wide) / np.maximum(np.abs(wide), 1e-3)
+        assert 0 < error.max() < 1e-5, name

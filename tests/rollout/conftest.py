@@ -80,6 +80,7 @@ def kit():
         end_ids=tokenizer.end_ids,
         network=transformer,
         replicas=None,
+        seed=7,
         **budgets,
     ):
         budgets = Budgets(num_slots=num_slots, **(LIMITS | budgets))
@@ -88,7 +89,7 @@ def kit():
             end_ids=end_ids,
             max_turn_len=budgets.max_turn_len,
             truncation=truncation or TopKTopP(),
-            seed=7,
+            seed=seed,
         )
         return Sampler(programs, budgets, protocol, tokenizer, table, replicas=replicas)
 

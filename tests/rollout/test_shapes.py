@@ -36,6 +36,17 @@ def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
     assert len(compilations()) > len(before)
 
 
+def test_another_seed_samples_differently_and_compiles_nothing(
+    kit, sampler, questions, compilations
+):
+    sampler.warm_up(kit.params, 4)
+    mine = run(kit, sampler, questions)
+    before = compilations()
+    others = run(kit, kit.sampler(16, seed=8), questions)
+    assert compilations() == before
+    assert [t.tokens.tolist() for t in mine] != [t.tokens.tolist() for t in others]
+
+
 @pytest.mark.parametrize(
     ("num_slots", "longest", "expected"),
     [
