@@ -41,8 +41,9 @@ def test_another_seed_samples_differently_and_compiles_nothing(
 ):
     sampler.warm_up(kit.params, 4)
     mine = run(kit, sampler, questions)
+    another = kit.sampler(16, seed=8)
     before = compilations()
-    others = run(kit, kit.sampler(16, seed=8), questions)
+    others = run(kit, another, questions)
     assert compilations() == before
     assert [t.tokens.tolist() for t in mine] != [t.tokens.tolist() for t in others]
 
