@@ -4,7 +4,10 @@
 split over processes; after `gather_judged`, all processes compute the same values.
 """
 
+import contextlib
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from jaxsearch.evaluation.heldout import HeldOut, summary
 from jaxsearch.metrics import token_rates
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
+from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.guards import mark_excluded
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.report.write_report import write_report
@@ -46,8 +50,18 @@ from jaxsearch.run.updates import (
 __all__ = ["TrainingFailedError", "train"]
 
 
-def train(config: RunConfig) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    console: Console | None = None,
+    finishing: Callable[..., contextlib.AbstractContextManager[Any]] = nullcontext,
+) -> dict[str, Any]:
     """Runs all stages, or resumes a run, and returns the run's summary.
+
+    Args:
+      config: the run's config.
+      console: receives progress and results; None prints them to standard output.
+      finishing: context that receives a function which waits for the checkpoint being
+        written, to be called before the process is ended early.
 
     Raises:
       ValueError: if an input is invalid; raised before anything is written.
@@ -61,9 +75,12 @@ def train(config: RunConfig) -> dict[str, Any]:
         if isinstance(stage, RLStage):
             questions_per_process(stage)
     check_identity(config)
-    run = open_run(config)
-    check_complete(config, run.inputs, has_search=run.environments.has_search)
-    run.environments.check_search()
+    if console is None:
+        console = Console(is_silent=not processes.is_primary())
+    with console.activity("reading the data"):
+        run = open_run(config, console.compiling)
+        check_complete(config, run.inputs, has_search=run.environments.has_search)
+        run.environments.check_search()
     frozen, params = split(run.transformer.lora, run.initial_params())
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)
@@ -71,16 +88,20 @@ def train(config: RunConfig) -> dict[str, Any]:
     processes.wait_for_all("checked")
     if processes.is_primary():
         write_record(config, pinned)
-    recorder = Recorder(config)
+    recorder = Recorder(config, console)
     try:
-        Trainer(run, frozen, recorder).run_stages(params)
+        with finishing(recorder.wait):
+            Trainer(run, frozen, recorder, console).run_stages(params)
     finally:
         recorder.close()
     minutes = (time.perf_counter() - started) / 60
     if processes.is_primary():
         write_report(Path(config.out))
     processes.wait_for_all("reported")
-    return {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
+    found = {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
+    if run.inputs.heldout:
+        found["question"] = run.inputs.heldout[0].question
+    return found
 
 
 class Trainer:
@@ -90,11 +111,12 @@ class Trainer:
       frozen: the weights under adapters; {} if all parameters are trained.
     """
 
-    def __init__(self, run: Run, frozen: Params, recorder: Recorder):
+    def __init__(self, run: Run, frozen: Params, recorder: Recorder, console: Console):
         self._run = run
         self._frozen = frozen
         self._recorder = recorder
-        self._heldout = HeldOut(run, recorder.keep_as_best)
+        self._console = console
+        self._heldout = HeldOut(run, console, recorder.keep_as_best)
 
     def run_stages(self, params: Params) -> None:
         """Runs every remaining stage, and the evaluations before and after RL.
@@ -137,7 +159,8 @@ class Trainer:
         state, progress = self._begin(number, updater, params)
         num_steps = run.config.num_steps(stage)
         is_done = progress.stage_step >= num_steps
-        demonstrations = () if is_done else stage.demonstrations(seed)
+        with self._console.activity("making demonstrations"):
+            demonstrations = () if is_done else stage.demonstrations(seed)
         for stage_step in range(progress.stage_step, num_steps):
             record = StepRecord()
             with record.time("time/update"):

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 # Every package and top-level module of jaxsearch, and the others it may import.
 ALLOWED = {
     # Interfaces and shared modules.
+    "announce": set(),
     "user_code": set(),
     "json_lines": set(),
     "processes": set(),
@@ -25,17 +26,20 @@ ALLOWED = {
     "data": {"models", "protocol", "search"},
     "env": {"data", "protocol", "search", "trajectory"},
     "rewards": {"user_code", "metrics", "processes", "protocol", "trajectory"},
-    "rl": {"metrics", "rewards", "trajectory"},
+    "rl": {"announce", "metrics", "rewards", "trajectory"},
     "mesh": {"models", "rl"},
-    "rollout": {"data", "env", "mesh", "models", "protocol", "search", "trajectory"},
+    "rollout": {
+        *("announce", "data", "env", "mesh", "models", "protocol", "search"),
+        "trajectory",
+    },
     "monitor": {"json_lines", "metrics", "protocol", "trajectory"},
     # The config names the parts, and the modules below combine them.
     "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
-        *("config", "data", "env", "json_lines", "mesh", "metrics", "models"),
-        *("monitor", "processes", "protocol", "rewards", "rl", "rollout", "search"),
-        *("user_code", "trajectory"),
+        *("announce", "config", "data", "env", "json_lines", "mesh", "metrics"),
+        *("models", "monitor", "processes", "protocol", "rewards", "rl", "rollout"),
+        *("search", "user_code", "trajectory"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
@@ -57,8 +61,8 @@ ALLOWED = {
         *("search", "trajectory"),
     },
     "commands": {
-        *("bench", "data", "evaluation", "monitor", "plan", "processes", "report"),
-        *("rewards", "run", "search", "train"),
+        *("bench", "config", "data", "evaluation", "monitor", "plan", "processes"),
+        *("report", "rewards", "run", "search", "train"),
     },
     "__main__": {"commands"},
 }

@@ -1,9 +1,5 @@
-import contextlib
-import io
 import json
 import math
-import os
-import pty
 import subprocess
 import sys
 
@@ -15,7 +11,6 @@ import pytest
 from jaxsearch import metrics
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.monitor import writers
-from jaxsearch.monitor.console import ConsoleWriter
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 
@@ -247,65 +242,6 @@ def test_a_malformed_line_is_named(tmp_path):
     path.write_text('{"step": 1}\n[2]\n')
     with pytest.raises(ValueError, match=r"line 2: expected a JSON object"):
         writers.read_metrics(path)
-
-
-RL_VALUES = {
-    "reward/mean": 0.5,
-    "em": 0.25,
-    "searches/mean": 1.5,
-    "len/policy": 80.0,
-    "loss": math.nan,
-    "kl": 0.001,
-    "grad_norm": 1.0,
-    "time/rollout": 2.0,
-    "time/search_wait": 1.0,
-    "time/update": 1.0,
-    "tokens_per_s/total": 12345.0,
-}
-
-
-def write_two_stages(stream):
-    writer = ConsoleWriter({"supervised": 2, "rl": 10}, stream=stream)
-    for step in (1, 2):
-        writer.write(step, "supervised", {"loss": 2.0, "time/update": 0.5})
-    for step in (3, 4, 5):
-        writer.write(step, "rl", RL_VALUES)
-    writer.close()
-
-
-def test_console_lines_are_plain_and_aligned_without_a_terminal():
-    stream = io.StringIO()
-    write_two_stages(stream)
-    lines = stream.getvalue().splitlines()
-    assert "\x1b" not in stream.getvalue()
-    assert len(lines) == 7  # a header for each stage
-    assert [len(line) for line in lines[2:]] == [len(lines[2])] + [len(lines[3])] * 4
-    assert lines[1].split() == ["supervised", "1/2", "2.0000", "0.50"]
-    # search_wait is a part of rollout: 3 seconds, not 4.
-    assert lines[4].split() == (
-        "rl 1/10 0.500 0.250 1.50 80 nan 0.0010 1.000 3.00 12,345".split()
-    )
-
-
-def test_console_shows_a_bar_on_a_terminal(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    reader, terminal = pty.openpty()
-    with os.fdopen(terminal, "w") as stream:
-        write_two_stages(stream)
-        stream.flush()
-        os.set_blocking(reader, False)
-        parts = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                parts.append(os.read(reader, 4096))
-    os.close(reader)
-    shown = b"".join(parts).decode()
-    assert "3/10" in shown and "left" in shown and "12,345" in shown
-
-
-def test_console_refuses_a_stage_it_does_not_know():
-    with pytest.raises(ValueError, match="unknown stage 'r1'"):
-        ConsoleWriter({"rl": 10}, stream=io.StringIO()).write(1, "r1", {})
 
 
 def test_writers_pass_everything_on(tmp_path):

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from jaxsearch.commands import (
     train,
 )
 from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+from jaxsearch.commands.interrupt import STATUS, Interrupt
 
 COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
@@ -72,8 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     status = None
+    args.interrupt = Interrupt(_advice(COMMANDS[args.command]))
     try:
-        status = _status(args)
+        with args.interrupt.watched():
+            status = _status(args)
     finally:
         if status != 0 and "jaxsearch.processes" in sys.modules:
             from jaxsearch import processes
@@ -118,11 +121,16 @@ def _status(args: argparse.Namespace) -> int:
         _complain(args.command, " ".join(str(error).split()))
         return 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
-        resumes = "; the same command resumes where it stopped"
-        _complain(args.command, "interrupted" + resumes * command.resumes)
-        return 130
+        print(args.interrupt.line, file=sys.stderr)
+        return STATUS
     _show(result, args.json)
     return 0
+
+
+def _advice(command: Command) -> Callable[[], str]:
+    """What to type after an interruption, if the command says nothing better."""
+    goes_on = "goes on where it stopped" if command.resumes else "starts again"
+    return lambda: f"the same command {goes_on}"
 
 
 def _complain(command: str, message: str) -> None:

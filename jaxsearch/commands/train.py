@@ -1,6 +1,8 @@
 """`jaxsearch train`: runs the stages of a config."""
 
 import argparse
+import functools
+from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import (
@@ -38,12 +40,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     processes.use_compilation_cache()
     processes.start()
+    from jaxsearch.commands.next_steps import closing_lines
+    from jaxsearch.monitor.console import Console
     from jaxsearch.train import train
 
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_json_argument(options)
     args = with_late_options(args, options)
-    return train(overridden_config("train", args))
+    config = overridden_config("train", args)
+    interrupt = args.interrupt
+    interrupt.advice = functools.partial(_how_to_go_on, Path(config.out))
+    console = Console(is_silent=not processes.is_primary())
+    with interrupt.finishing(console.close):
+        result = train(config, console, interrupt.finishing)
+        width = min(console.width or 80, 80)
+        for line in closing_lines(config, args.config, result, width):
+            console.print(line)
+        console.close()
+    return result if args.json else {}
+
+
+def _how_to_go_on(run_folder: Path) -> str:
+    """What to type after an interruption."""
+    from jaxsearch.run.checkpoint import newest_step
+
+    step = newest_step(run_folder)
+    if step is None:
+        return "nothing saved: the same command starts again"
+    return f"the same command goes on after step {step}"
 
 
 COMMAND = Command(

@@ -1,33 +1,50 @@
 """Evaluation on held-out questions during training, written to `eval.jsonl`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxsearch import json_lines, processes
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
+from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import Run
 from jaxsearch.run.checkpoint_choice import RANKED
+
+# Titles of evaluations on the console, by their names in eval.jsonl.
+_TITLES = {
+    "before_rl": "before RL",
+    "heldout": "during RL",
+    "after_rl": "after RL",
+    "after_rl_sampled": "after RL, sampled",
+    "empty_index": "empty index",
+}
 
 
 class HeldOut:
     """Evaluates a run on its held-out questions; does nothing if it has none.
 
     Args:
+      run: the run.
+      console: receives the results.
       keep_as_best: keeps the trained parameters of the current step. It is called if no
         greedy evaluation during RL had a higher exact match; of equal ones the latest
         counts, because it was trained for longest.
     """
 
-    def __init__(self, run: Run, keep_as_best: Callable[[Params], None]):
+    def __init__(
+        self, run: Run, console: Console, keep_as_best: Callable[[Params], None]
+    ):
         self._run = run
+        self._console = console
         self._keep_as_best = keep_as_best
         self._path = Path(run.config.out) / "eval.jsonl"
+        self._is_warm = False
 
     def before_rl(self, step: int, stage: str, params: Params) -> None:
         """Evaluates greedily after the supervised stages."""
@@ -68,14 +85,19 @@ class HeldOut:
         if is_done or not run.inputs.heldout:
             return
         started = time.perf_counter()
-        found = evaluate(
-            run.sampler,
-            run.rollout_params(params),
-            run.inputs.heldout,
-            environment or run.environments.heldout,
-            run.task,
-            temperature=temperature,
-        )
+        rollout_params = run.rollout_params(params)
+        if not self._is_warm:
+            run.sampler.warm_up(rollout_params, 1, run.announce)
+            self._is_warm = True
+        with self._console.activity(f"{len(run.inputs.heldout)} held-out questions"):
+            found = evaluate(
+                run.sampler,
+                rollout_params,
+                run.inputs.heldout,
+                environment or run.environments.heldout,
+                run.task,
+                temperature=temperature,
+            )
         # Before the line is written: an evaluation with a line is not repeated.
         if name in RANKED and found.results["em"] >= best:
             self._keep_as_best(split(run.transformer.lora, params)[1])
@@ -84,18 +106,20 @@ class HeldOut:
         line = {"step": step, "stage": stage, "name": name, **found.results}
         line["seconds"] = time.perf_counter() - started
         json_lines.append_line(self._path, line)
-        results = found.results
-        failed = ""
-        if results["num_search_failed"]:
-            failed = f", a search failed for {results['num_search_failed']}"
-        print(
-            f"held out, {name}: em {results['em']:.3f}, "
-            f"{results['searches_per_question']:.2f} searches per question, "
-            f"n {results['n']}{failed}",
-            flush=True,
-        )
+        self._console.print(_line(name, found.results))
         for trajectory in found.trajectories[:num_printed]:
-            print_trajectory(trajectory, run.inputs.protocol)
+            print_trajectory(trajectory, run.inputs.protocol, self._console)
+
+
+def _line(name: str, results: Mapping[str, Any]) -> str:
+    """The line of an evaluation on the console."""
+    failed = ""
+    if results["num_search_failed"]:
+        failed = f", a search failed for {results['num_search_failed']}"
+    return (
+        f"held out, {_TITLES[name]}: em {results['em']:.3f}, "
+        f"{results['searches_per_question']:.2f} searches, n {results['n']}{failed}"
+    )
 
 
 def summary(run_folder: Path) -> dict[str, float | str]:

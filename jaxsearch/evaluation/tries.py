@@ -12,7 +12,7 @@ from jaxsearch.data.formats import Question
 from jaxsearch.data.selection import Call, Try, next_calls
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
 from jaxsearch.models.transformer import Params
-from jaxsearch.monitor.console import count_bar
+from jaxsearch.monitor.bars import count_bar
 from jaxsearch.rewards.judge import judge
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Status, Trajectory

@@ -1,194 +1,161 @@
-"""Terminal output of a run: one line per step, and progress bars."""
+"""What a command tells the person who started it: lines, and one line that moves.
+
+On a terminal the last line shows what is going on until it is done. Anywhere else, in a
+file, a pipe or a terminal with TERM=dumb, there are only plain lines.
+"""
 
 import contextlib
 import io
-import math
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-# Title, key of the metric, format.
-COLUMNS = (
-    ("reward", "reward/mean", "7.3f"),
-    ("em", "em", "6.3f"),
-    ("searches", "searches/mean", "8.2f"),
-    ("len", "len/policy", "6.0f"),
-    ("loss", "loss", "8.4f"),
-    ("kl", "kl", "8.4f"),
-    ("grad", "grad_norm", "7.3f"),
-    ("s", "seconds", "7.2f"),
-    ("tok/s", "tokens_per_s/total", "8,.0f"),
-)
-LINES_UNDER_A_HEADER = 25
+from jaxsearch.monitor.progress_bar import StageBar, clock
+
+# Shorter compilations, mostly those of programs that exist already, leave no line.
+_MIN_LOGGED_S = 1.0
 
 
-def step_seconds(values: Mapping[str, float]) -> float:
-    """Seconds of a step: the sum of `time/*`; search_wait is part of rollout."""
-    return sum(
-        value
-        for key, value in values.items()
-        if key.startswith("time/") and key != "time/search_wait"
-    )
+def is_live(stream: io.TextIOBase) -> bool:
+    """Whether a stream is a terminal on which a line can be written again."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-@contextlib.contextmanager
-def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a progress bar on standard error, if that is a terminal.
-
-    Yields:
-      A function to be called with the number of new bytes.
-    """
-    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with _bar(title, total, *columns) as advance:
-        yield advance
-
-
-@contextlib.contextmanager
-def count_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Same as `byte_bar` for counted items, with elapsed and remaining time."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with _bar(title, total, BarColumn(), MofNCompleteColumn(), *times) as advance:
-        yield advance
-
-
-@contextlib.contextmanager
-def _bar(title: str, total: int, *columns: Any) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("[bold]{task.description}"),
-        *columns,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda number: progress.advance(task, number)
-
-
-class ConsoleWriter:
-    """Prints one aligned line per step, and on a terminal a bar with remaining time.
-
-    Columns without a value in the stage are omitted. If the output is not a terminal,
-    the lines are plain text without a bar.
+class Console:
+    """Lines on a stream, and on a terminal a line that shows what is going on.
 
     Args:
-      stage_steps: number of steps of each stage, in order.
       stream: output stream; None means standard output.
+      is_silent: prints nothing, for all processes of a run but one.
     """
 
-    def __init__(
-        self, stage_steps: Mapping[str, int], *, stream: io.TextIOBase | None = None
-    ):
-        from rich.console import Console
+    def __init__(self, stream: io.TextIOBase | None = None, *, is_silent: bool = False):
+        self._stream = sys.stdout if stream is None else stream
+        self._is_silent = is_silent
+        self._lock = threading.RLock()
+        self._bar: StageBar | None = None
+        self._activity: Callable[[], str] | None = None
+        self._live: Any = None
+        self._rich: Any = None
+        if not is_silent and is_live(self._stream):
+            from rich.console import Console as RichConsole
 
-        self._stage_steps = dict(stage_steps)
-        self._console = Console(
-            file=sys.stdout if stream is None else stream, highlight=False
-        )
-        self._progress = None
-        self._task = None
-        self._stage = ""
-        self._columns = ()
-        self._lines_left = 0
-
-    def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
-        if stage not in self._stage_steps:
-            raise ValueError(
-                f"unknown stage {stage!r}: this run has {list(self._stage_steps)}"
+            self._rich = RichConsole(
+                file=self._stream, force_terminal=True, highlight=False
             )
-        stage_step = step - self._steps_before(stage)
-        if stage != self._stage:
-            self._begin(stage, stage_step)
-        shown = {**values, "seconds": step_seconds(values)}
-        columns = tuple(column for column in COLUMNS if column[1] in shown)
-        if columns != self._columns or self._lines_left == 0:
-            self._columns = columns
-            self._lines_left = LINES_UNDER_A_HEADER
-            self._print(self._header(), style="dim")
-        self._lines_left -= 1
-        self._print(self._line(stage_step, shown))
-        if self._progress is not None:
-            self._progress.update(self._task, completed=stage_step)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the output is a terminal on which a line can be written again."""
+        return self._rich is not None
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None for a file, where lines may be long."""
+        return self._rich.width if self._rich is not None else None
+
+    def print(self, *parts: str | tuple[str, str]) -> None:
+        """Prints a line; a terminal breaks it between words.
+
+        Args:
+          parts: pieces of text, each alone or with a style of rich for terminals.
+        """
+        with self._lock:
+            if self._is_silent:
+                return
+            if self._rich is not None:
+                from rich.text import Text
+
+                self._rich.print(Text.assemble(*parts))
+                return
+            texts = [part if isinstance(part, str) else part[0] for part in parts]
+            self._stream.write("".join(texts) + "\n")
+            self._stream.flush()
+
+    def show_bar(self, bar: StageBar | None) -> None:
+        """Shows the progress of a stage in the last line; None removes it."""
+        with self._lock:
+            self._bar = bar
+            self._update()
+
+    @contextlib.contextmanager
+    def activity(self, title: Callable[[], str] | str) -> Iterator[None]:
+        """Shows on a terminal what the block does, and for how long."""
+        started, before = time.monotonic(), self._activity
+
+        def text() -> str:
+            now = title if isinstance(title, str) else title()
+            return f"{now} {clock(time.monotonic() - started)}"
+
+        self._set_activity(text)
+        try:
+            yield
+        finally:
+            self._set_activity(before)
+
+    @contextlib.contextmanager
+    def compiling(self, title: str, num_programs: int) -> Iterator[Callable[[], None]]:
+        """An `Announce`: shows what is compiled, and in a file how long it took."""
+        started, num_done = time.monotonic(), 0
+
+        def advance() -> None:
+            nonlocal num_done
+            with self._lock:
+                num_done += 1
+
+        def text() -> str:
+            counts = f": {num_done} of {num_programs} programs"
+            return f"compiling {title}" + counts * (num_programs > 1)
+
+        with self.activity(text):
+            yield advance
+        seconds = time.monotonic() - started
+        if not self.is_live and seconds >= _MIN_LOGGED_S:
+            counts = f" ({num_programs} programs)" * (num_programs > 1)
+            self.print(f"compiled {title}{counts} in {seconds:.1f} s")
 
     def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        """Removes the last line; nothing is printed afterwards."""
+        with self._lock:
+            self._bar, self._activity = None, None
+            self._update()
+            self._is_silent = True
 
-    def _steps_before(self, stage: str) -> int:
-        names = list(self._stage_steps)
-        return sum(self._stage_steps[name] for name in names[: names.index(stage)])
+    def _set_activity(self, text: Callable[[], str] | None) -> None:
+        with self._lock:
+            self._activity = text
+            self._update()
 
-    def _begin(self, stage: str, stage_step: int) -> None:
-        self._stage = stage
-        self._columns = ()
-        if not self._console.is_terminal:
+    def _update(self) -> None:
+        """Starts or stops the last line, as needed."""
+        is_needed = self._bar is not None or self._activity is not None
+        if self._rich is None or self._is_silent or is_needed == bool(self._live):
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
+        if not is_needed:
+            self._live.stop()
+            self._live = None
+            return
+        from rich.live import Live
+
+        self._live = Live(
+            console=self._rich,
+            get_renderable=self._last_line,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),
         )
+        self._live.start()
 
-        if self._progress is None:
-            self._progress = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-                expand=True,
-            )
-            self._progress.start()
-        # A resumed stage starts from its step; otherwise the speed would be too high.
-        self._task = self._progress.add_task(
-            stage, total=self._stage_steps[stage], completed=stage_step - 1
-        )
+    def _last_line(self) -> Any:
+        from rich.text import Text
 
-    def _header(self) -> str:
-        titles = [f"{title:>{_width(form)}}" for title, _, form in self._columns]
-        return "  ".join([self._place("stage", "step"), *titles])
-
-    def _line(self, stage_step: int, shown: Mapping[str, float]) -> str:
-        place = self._place(self._stage, f"{stage_step}/{self._total()}")
-        cells = [_cell(shown[key], form) for _, key, form in self._columns]
-        return "  ".join([place, *cells])
-
-    def _place(self, stage: str, step: str) -> str:
-        stage_width = max(len(name) for name in (*self._stage_steps, "stage"))
-        step_width = 2 * max(len(str(n)) for n in self._stage_steps.values()) + 1
-        return f"{stage:<{stage_width}}  {step:>{max(step_width, 4)}}"
-
-    def _total(self) -> int:
-        return self._stage_steps[self._stage]
-
-    def _print(self, line: str, style: str | None = None) -> None:
-        # soft_wrap keeps lines wider than the terminal complete, for logs.
-        self._console.print(line, style=style, markup=False, soft_wrap=True)
-
-
-def _width(form: str) -> int:
-    return int(form.partition(".")[0].rstrip(","))
-
-
-def _cell(value: float, form: str) -> str:
-    if not math.isfinite(value):
-        return f"{value:>{_width(form)}}"
-    return f"{value:{form}}"
+        bar, activity = self._bar, self._activity
+        # The last column stays free: some terminals break the line there.
+        width = self._rich.width - 1
+        if activity is None:
+            shown = "" if bar is None else bar.render(width)
+        else:
+            shown = activity() if bar is None else f"{bar.place} {activity()}"
+        return Text(shown[:width], no_wrap=True, overflow="crop")

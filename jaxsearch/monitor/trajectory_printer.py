@@ -3,6 +3,7 @@
 import itertools
 import re
 
+from jaxsearch.monitor.console import Console
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.display import Block, SpanKind
 from jaxsearch.trajectory import SEARCH, Segment, Trajectory
@@ -18,30 +19,33 @@ _STYLES = {
 _END = re.compile(r"<[^<>\s]*>\s*$")
 
 
-def print_trajectory(trajectory: Trajectory, protocol: Protocol) -> None:
+def print_trajectory(
+    trajectory: Trajectory, protocol: Protocol, console: Console | None = None
+) -> None:
     """Prints the question, then a line for every thought, query, passage, answer."""
-    printer = TrajectoryPrinter(protocol)
+    printer = TrajectoryPrinter(protocol, console)
     printer.print_question(trajectory.question)
     printer.print_rest(trajectory)
     printer.print_expected(trajectory)
 
 
 class TrajectoryPrinter:
-    """Prints a rollout, at once or segment by segment as it grows."""
+    """Prints a rollout, at once or segment by segment as it grows.
 
-    def __init__(self, protocol: Protocol):
-        from rich.console import Console
+    Args:
+      protocol: the protocol that it is written in.
+      console: receives the lines; None prints them to standard output.
+    """
 
-        self._console = Console(highlight=False)
+    def __init__(self, protocol: Protocol, console: Console | None = None):
+        self._console = console or Console()
         self._protocol = protocol
         self._segments: list[Segment] = []
         self._num_printed = 0
 
     def print_question(self, question: str) -> None:
         """Prints the question."""
-        from rich.text import Text
-
-        self._console.print(Text(question, "bold"))
+        self._console.print((question, "bold"))
 
     def add_segment(self, segment: Segment) -> None:
         """Prints the lines that a further segment of the rollout adds."""
@@ -71,10 +75,7 @@ class TrajectoryPrinter:
         self._num_printed = len(lines)
 
     def _line(self, label: str, text: str, style: str) -> None:
-        from rich.text import Text
-
-        label_text = Text(f"  {label:>9}  ", "dim")
-        self._console.print(label_text, Text(text.strip(), style), sep="")
+        self._console.print((f"  {label:>9}  ", "dim"), (text.strip(), style))
 
 
 def _lines(block: Block) -> list[tuple[SpanKind, str]]:

@@ -1,5 +1,6 @@
 """One update: gradients summed over microbatches, divided once, applied."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from jaxsearch.announce import Announce, silently
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.gradient import Forward, Gradient, Params
@@ -95,6 +97,7 @@ class Updater:
     Attributes:
       forward, head, objective, temperature, head_sharding: as in `Gradient`.
       frozen: parameters of the network that are not trained.
+      announce: receives what is compiled.
     """
 
     forward: Forward
@@ -104,6 +107,7 @@ class Updater:
     temperature: float = 1.0
     head_sharding: HeadSharding | None = None
     frozen: Params = dataclasses.field(default_factory=dict)
+    announce: Announce = silently
 
     @functools.cached_property
     def gradient(self) -> Gradient:
@@ -115,12 +119,25 @@ class Updater:
             head_sharding=self.head_sharding,
         )
 
+    @functools.cached_property
+    def _announced(self) -> set[str]:
+        """Titles of the programs that have been announced."""
+        return set()
+
     def __post_init__(self):
         _ = self.gradient  # checks the fields now
 
     def logprobs_of(self, params: Params, batch: TrainBatch) -> Float[Array, "M T"]:
         """Log-probs under `frozen | params` of the tokens that count."""
-        return self.gradient.logprobs_of(self.frozen, params, batch)
+        with self._compiling(f"the log-probs of {_rows(batch)}"):
+            return self.gradient.logprobs_of(self.frozen, params, batch)
+
+    def _compiling(self, title: str) -> contextlib.AbstractContextManager[Any]:
+        """Announces a program at its first call, which compiles it."""
+        if title in self._announced:
+            return contextlib.nullcontext()
+        self._announced.add(title)
+        return self.announce(title, 1)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _apply(self, state: TrainState, sums: Params, weight: Array):
@@ -171,7 +188,8 @@ class Updater:
         if divisor is not None:
             divisor = jnp.full_like(metrics["loss"].weight, divisor)
             metrics["loss"] = Mean(metrics["loss"].total, divisor)
-        norm, state = self._apply(state, sums, metrics["loss"].weight)
+        with self._compiling("the optimizer"):
+            norm, state = self._apply(state, sums, metrics["loss"].weight)
         # A copy: the state, and its counter with it, is donated to the next update.
         skipped = jnp.copy(state.num_skipped)
         return state, {**metrics, "grad_norm": norm, "skipped": skipped}
@@ -192,13 +210,18 @@ class Updater:
         sums = jax.tree.map(_zeros, state.params)
         metrics = None
         for batch in microbatches:
-            sums, found = self.gradient.accumulate(
-                self.frozen, state.params, state.reference, sums, batch
-            )
+            with self._compiling(f"the update for {_rows(batch)}"):
+                sums, found = self.gradient.accumulate(
+                    self.frozen, state.params, state.reference, sums, batch
+                )
             metrics = found if metrics is None else merge_metrics(metrics, found)
         if metrics is None:
             raise ValueError("an update needs at least one microbatch, got none")
         return sums, metrics
+
+
+def _rows(batch: TrainBatch) -> str:
+    return f"rows of {batch.tokens.shape[1]} tokens"
 
 
 def _zeros(param: Array) -> Array:

@@ -4,13 +4,14 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxsearch.announce import Announce, silently
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.token_environment import TokenEnvironment
@@ -85,19 +86,34 @@ class Sampler:
                 for mesh in replicas
             ]
 
-    def warm_up(self, params: Params, group_size: int) -> None:
+    def warm_up(
+        self, params: Params, group_size: int, announce: Announce = silently
+    ) -> None:
         """Compiles every program in every shape that a rollout may need.
 
         Replicas compile separately and in parallel, because an XLA executable is bound
         to a set of devices.
+
+        Args:
+          params: parameters in the layout of rollouts, on every replica.
+          group_size: G, rollouts per question.
+          announce: receives the number of programs, and each one that is compiled.
         """
 
-        def warm_up(pool: SlotPool, stop: Stop) -> None:
-            pool.warm_up(pool.params_of(params), group_size, stop)
+        def warm_up(calls: Sequence[Callable[[], None]], stop: Stop) -> None:
+            for call in calls:
+                stop.check()
+                call()
+                advance()
 
         with self._explain_shortage():
             self._allocate_cache()
-            run_in_threads([functools.partial(warm_up, pool) for pool in self._pools])
+            calls = [
+                pool.warm_ups(pool.params_of(params), group_size)
+                for pool in self._pools
+            ]
+            with announce("the rollout", sum(map(len, calls))) as advance:
+                run_in_threads([functools.partial(warm_up, part) for part in calls])
 
     def free_cache(self) -> None:
         """Frees the device memory of the slots until the next run."""

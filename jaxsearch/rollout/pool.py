@@ -1,7 +1,7 @@
 """The slots of a replica: pads ragged host data to fixed shapes on the device."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -20,7 +20,6 @@ from jaxsearch.rollout.layout import (
 from jaxsearch.rollout.pages import PageTable
 from jaxsearch.rollout.shapes import initial_slots, local_shapes
 from jaxsearch.rollout.slots import Row, Start
-from jaxsearch.rollout.threads import Stop
 
 # Fraction of a page that is assigned to a slot beyond its length. It limits the steps
 # that decoding can take before the host assigns more pages.
@@ -30,7 +29,7 @@ _AHEAD = 0.5
 class SlotPool:
     """Owns the slots of a replica and calls the programs that change them.
 
-    Ids are padded to a few lengths and row counts, so that `warm_up` can compile every
+    Ids are padded to a few lengths and row counts, so that `warm_ups` can compile every
     shape. Parameters passed to its methods must come from `params_of`.
 
     Args:
@@ -82,26 +81,33 @@ class SlotPool:
         """The rollout parameters on the devices of this replica."""
         return replica_params(self._mesh, self._param_shardings, rollout_params)
 
-    def warm_up(self, params: Params, group_size: int, stop: Stop) -> None:
-        """Compiles every program in every shape that a rollout may need.
+    def warm_ups(self, params: Params, group_size: int) -> list[Callable[[], None]]:
+        """Calls that compile every program in every shape that a rollout may need."""
+        compile_prompts = functools.partial(self._warm_up_prompts, params, group_size)
+        decode = functools.partial(self._decode, params, 0.0, [])
+        observe = functools.partial(self._observe, params, {}, {})
+        return [
+            *(
+                functools.partial(compile_prompts, row_len)
+                for row_len in self._shapes.prompt_lens
+            ),
+            *(
+                functools.partial(decode, num_rows, end, 0)
+                for num_rows, ends in self._shapes.read_ends.items()
+                for end in ends
+            ),
+            *(
+                functools.partial(observe, row_len, num_rows, num_pages)
+                for num_pages in self._shapes.row_pages
+                for row_len, row_counts in self._shapes.append_rows.items()
+                for num_rows in row_counts
+            ),
+            functools.partial(self.release, []),
+        ]
 
-        Raises:
-          CancelledError: if `stop` is set.
-        """
-        for row_len in self._shapes.prompt_lens:
-            stop.check()
-            prompts = self._prefill(params, [], row_len, group_size)
-            self.start(prompts, [], stage=0)
-        for num_rows, ends in self._shapes.read_ends.items():
-            for end in ends:
-                stop.check()
-                self._decode(params, 0.0, [], num_rows, end, 0)
-        for num_pages in self._shapes.row_pages:
-            for row_len, row_counts in self._shapes.append_rows.items():
-                for num_rows in row_counts:
-                    stop.check()
-                    self._observe(params, {}, {}, row_len, num_rows, num_pages)
-        self.release([])
+    def _warm_up_prompts(self, params: Params, group_size: int, row_len: int) -> None:
+        prompts = self._prefill(params, [], row_len, group_size)
+        self.start(prompts, [], stage=0)
 
     def num_prompts(self, group_size: int) -> int:
         """Number of prompts that are prefilled together, enough to fill all slots."""

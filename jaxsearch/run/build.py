@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxsearch import mesh as meshes
+from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.models.adapters import merged
 from jaxsearch.models.transformer import Params, Transformer
@@ -37,12 +38,14 @@ class Run:
       inputs: questions, passages and tokenizer, read from files.
       transformer: the network in training, without parameters.
       mesh: the mesh of training.
+      announce: receives what is compiled.
     """
 
     config: RunConfig
     inputs: Inputs
     transformer: Transformer
     mesh: jax.sharding.Mesh
+    announce: Announce = silently
 
     @property
     def task(self) -> Task:
@@ -146,7 +149,13 @@ class Run:
     ) -> Updater:
         """The update of a stage; its schedule covers the stage's configured steps."""
         return make_updater(
-            self.transformer, self.mesh, stage, objective, temperature, frozen
+            self.transformer,
+            self.mesh,
+            stage,
+            objective,
+            temperature,
+            frozen,
+            self.announce,
         )
 
     @property
@@ -165,8 +174,12 @@ class Run:
         )
 
 
-def open_run(config: RunConfig) -> Run:
+def open_run(config: RunConfig, announce: Announce = silently) -> Run:
     """Reads and checks all inputs of a run, without writing anything.
+
+    Args:
+      config: the run's config.
+      announce: receives what the run compiles.
 
     Raises:
       ValueError: for the first invalid input, with a one-line message.
@@ -180,6 +193,7 @@ def open_run(config: RunConfig) -> Run:
         inputs=inputs,
         transformer=make_transformer(config.model, architecture, mesh),
         mesh=mesh,
+        announce=announce,
     )
     # Evaluated now so that errors are raised before anything is computed or written.
     _ = run.param_shardings, run.weight_sync, run.environments

@@ -90,8 +90,10 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until the last checkpoint is written."""
-        if self._writing is not None:
-            self._writing.result()
+        # Read once: at Ctrl-C another thread waits too.
+        writing = self._writing
+        if writing is not None:
+            writing.result()
             self._writing = None
 
     def close(self) -> None:
@@ -129,6 +131,16 @@ def _load(checkpoint: Path, wanted: dict[str, Any]) -> dict[str, Any]:
             f"checkpoint {checkpoint} cannot be read: {reason}; remove it to use the "
             "previous one"
         ) from error
+
+
+def newest_step(run_folder: Path) -> int | None:
+    """Step of the newest complete checkpoint; None if there is none.
+
+    Reads only names of folders, because it is called while another thread writes: an
+    unfinished checkpoint has another name.
+    """
+    names = [path.name for path in (run_folder / CHECKPOINT_FOLDER).glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:

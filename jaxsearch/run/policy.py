@@ -14,7 +14,7 @@ from jaxsearch.models.hub import WEIGHTS, local_folder
 from jaxsearch.models.load import load, some, total_bytes, unexpected_tensors
 from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.monitor.console import byte_bar
+from jaxsearch.monitor.bars import byte_bar
 
 # For random weights, so that the embedding's rows can be sharded evenly.
 _VOCAB_MULTIPLE = 16

@@ -7,7 +7,8 @@ from typing import Any
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.models.transformer import Params
-from jaxsearch.monitor.console import ConsoleWriter
+from jaxsearch.monitor.console import Console
+from jaxsearch.monitor.console_writer import ConsoleWriter
 from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
 from jaxsearch.monitor.stage_guards import StageGuards
 from jaxsearch.monitor.step_record import StepRecord
@@ -39,13 +40,18 @@ class Recorder:
 
     If the folder holds a checkpoint, lines after its step are removed from the files.
 
+    Args:
+      config: the run's config.
+      console: receives the steps, and the notices of guards.
+
     Attributes:
       step: last finished step of the run, counted from 1 over all stages.
       restored: progress at the newest checkpoint; None for a new run.
     """
 
-    def __init__(self, config: RunConfig):
+    def __init__(self, config: RunConfig, console: Console):
         self._config = config
+        self._console = console
         self._folder = Path(config.out)
         self._checkpoints = Checkpoints(self._folder, keep=config.checkpoint.keep)
         self.restored = self._checkpoints.latest()
@@ -54,11 +60,18 @@ class Recorder:
         self._best = BestCheckpoints(
             self._folder, after=self.step, resumable=self._checkpoints.steps
         )
+        steps = {stage.name: config.num_steps(stage) for stage in config.stages}
+        self._on_console = ConsoleWriter(steps, console)
         self._writers = Writers([])
         if processes.is_primary():
             for name in ("metrics.jsonl", "eval.jsonl"):
                 cut_back(self._folder / name, self.step)
-            self._writers = open_writers(config, restored_step=self.step)
+            files = open_writers(config, restored_step=self.step)
+            self._writers = Writers([self._on_console, *files])
+
+    def wait(self) -> None:
+        """Waits until the last checkpoint is written."""
+        self._checkpoints.wait()
 
     def close(self) -> None:
         """Waits for pending writes, and closes the files."""
@@ -70,11 +83,13 @@ class Recorder:
         self, number: int, state: TrainState
     ) -> tuple[TrainState, Progress]:
         """The restored state and progress of a stage, or `state` at its first step."""
-        if self.restored is None or self.restored.stage != number:
-            return state, Progress(
-                step=self.step, stage=number, stage_step=0, stream=None
-            )
-        return self._checkpoints.restore(self.step, state), self.restored
+        progress = Progress(step=self.step, stage=number, stage_step=0, stream=None)
+        if self.restored is not None and self.restored.stage == number:
+            state = self._checkpoints.restore(self.step, state)
+            progress = self.restored
+        name = self._config.stages[number].name
+        self._on_console.begin_stage(name, progress.stage_step)
+        return state, progress
 
     def stage_guards(self, stage: RLStage) -> StageGuards:
         """The guards of a stage, with the metrics of its steps so far."""
@@ -135,7 +150,7 @@ class Recorder:
                 self._checkpoints.save(progress, state)
         self._writers.write(self.step, stage.name, record.values)
         if guards is not None:
-            _raise_on_alarm(guards)
+            _raise_on_alarm(guards, self._console)
         _check_finite(stage, self.step, int(state.num_skipped))
 
     def keep_as_best(self, trained: Params) -> None:
@@ -148,25 +163,23 @@ class Recorder:
         self._best.save(self.step, trained)
 
 
-def open_writers(config: RunConfig, *, restored_step: int) -> Writers:
-    """The writers of a run's metrics that its config selects."""
+def open_writers(config: RunConfig, *, restored_step: int) -> list[Any]:
+    """The writers of a run's files that its config selects."""
     folder = Path(config.out)
-    steps = {stage.name: config.num_steps(stage) for stage in config.stages}
-    writers: list[Any] = [ConsoleWriter(steps), JsonlWriter(folder / "metrics.jsonl")]
+    writers: list[Any] = [JsonlWriter(folder / "metrics.jsonl")]
     if config.logging.wandb != "disabled":
         writers.append(
             WandbWriter(folder, config=resolved(config), mode=config.logging.wandb)
         )
     if config.logging.tensorboard:
         writers.append(TensorBoardWriter(folder, restored_step=restored_step))
-    return Writers(writers)
+    return writers
 
 
-def _raise_on_alarm(guards: StageGuards) -> None:
+def _raise_on_alarm(guards: StageGuards, console: Console) -> None:
     """Prints the alarms that began with this step; raises if one stops the run."""
-    if processes.is_primary():
-        for notice in guards.notices.values():
-            print(notice, flush=True)
+    for notice in guards.notices.values():
+        console.print(notice)
     if guards.failure:
         raise TrainingFailedError(guards.failure)
 

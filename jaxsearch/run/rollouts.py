@@ -44,7 +44,7 @@ class StageRollouts:
         num_retries = run.environments.num_retries
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
-                run.sampler.warm_up(rollout_params, stage.group_size)
+                run.sampler.warm_up(rollout_params, stage.group_size, run.announce)
                 self._is_warm = True
 
             def roll_out(questions: Sequence[tuple[int, Question]]) -> list[Trajectory]:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jaxsearch import mesh as meshes
+from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, SupervisedStage
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rl.objectives import Objective
@@ -21,6 +22,7 @@ def make_updater(
     objective: Objective,
     temperature: float,
     frozen: Params,
+    announce: Announce = silently,
 ) -> Updater:
     """The update of a stage.
 
@@ -31,6 +33,7 @@ def make_updater(
       objective: the loss per token.
       temperature: temperature of the log-probs in the loss.
       frozen: the weights under adapters; {} if all parameters are trained.
+      announce: receives what is compiled.
     """
     head = param_shardings(transformer, mesh)[transformer.head_name]
     return Updater(
@@ -41,6 +44,7 @@ def make_updater(
         temperature=temperature,
         head_sharding=meshes.head_sharding(mesh, head),
         frozen=frozen,
+        announce=announce,
     )
 
 

@@ -69,12 +69,17 @@ def test_options_may_stand_after_the_config(capsys):
     ("command", "error", "status", "said"),
     [
         ("doctor", ValueError("bad\ninput"), 2, "jaxsearch doctor: bad input"),
-        ("doctor", KeyboardInterrupt(), 130, "jaxsearch doctor: interrupted"),
+        (
+            "doctor",
+            KeyboardInterrupt(),
+            130,
+            "interrupted; the same command starts again",
+        ),
         (
             "train",
             KeyboardInterrupt(),
             130,
-            "jaxsearch train: interrupted; the same command resumes where it stopped",
+            "interrupted; the same command goes on where it stopped",
         ),
     ],
 )
