@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 examples:
   jaxsearch train configs/quickstart.py
   jaxsearch train configs/quickstart.py --steps 20 --out runs/short --seed 1
-  jaxsearch train configs/quickstart.py --stages.3.advantage leave_one_out
+  jaxsearch train configs/quickstart.py --stages.0.advantage leave_one_out
 """
     add_config_arguments(parser, "fields of the config to override, nested with dots")
 

@@ -182,10 +182,10 @@ def test_a_config_that_fails_is_named_with_its_line(tmp_path, text, message):
 def test_overrides_reach_nested_fields():
     config = overridden(
         read_config(QUICKSTART),
-        ["--stages.3.objective.kl-weight", "0.5", "--seed", "7", "--steps", "2"],
+        ["--stages.0.objective.kl-weight", "0.5", "--seed", "7", "--steps", "2"],
         "quickstart",
     )
-    assert config.stages[3].objective.kl_weight == 0.5
+    assert config.stages[0].objective.kl_weight == 0.5
     assert (config.seed, config.steps) == (7, 2)
     assert [config.num_steps(s) for s in config.stages if isinstance(s, RLStage)] == [2]
 

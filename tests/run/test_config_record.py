@@ -30,7 +30,7 @@ from jaxsearch.run.loading import with_policy
 from jaxsearch.run.overrides import overridden
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-QUICKSTART = str(CONFIGS / "quickstart.py")
+QUICKSTART = str(Path(__file__).with_name("quickstart_of_c19b706.py"))
 # Written by `train configs/quickstart.py --warmup-steps 12 --steps 3 --eval.limit 8`
 # at commit c19b706.
 OLD_RECORD = Path(__file__).with_name("config_c19b706.json")
