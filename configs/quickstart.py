@@ -14,6 +14,10 @@ Machine    two CPU cores, 3 GB.
 Command    bash launch/quickstart.sh, or: jaxsearch train configs/quickstart.py
            The same with the warm-up, from random weights:
            bash launch/quickstart.sh --from-scratch
+Cost       2.5 minutes on one core with nothing compiled before, 1.3 GB.
+Result     exact match on held-out questions 0.165 before RL, 0.985 after (seed 0), and
+           at least 0.985 with 8 seeds x 2 roundings (README.md); 0.000 with an empty
+           index.
 """
 
 from jaxsearch.config import (

@@ -3,9 +3,10 @@
 Purpose    the effect of the mask: the policy is trained on retrieved passages as if it
            had written them.
 Command    jaxsearch train configs/quickstart_unmasked.py
-Result     exact match on held-out questions 0.885, 0.960 and 0.625 for three seeds,
-           where the masked runs have 0.940, 0.955 and 0.990 (configs/README.md,
-           "Experiments").
+Result     exact match on held-out questions 0.960 after 30 steps, where the masked run
+           has 0.990 (seed 0). At a learning rate of 1e-3 and 150 steps 0.885, 0.960
+           and 0.625 for three seeds, where the masked runs had 0.940, 0.955 and 0.990
+           (configs/README.md, "Experiments").
 """
 
 import dataclasses

@@ -346,13 +346,13 @@ def test_every_model_family_is_named(path):
         )
 
 
-QUESTION = "What is the birthplace of the mayor of Nolken?"
+QUESTION = "What is the birthplace of the mayor of Vasdib?"
 SEGMENTS = (
-    (" <think> Nolken mayor </think> <search> Nolken </search>", True),
-    (" <result> Nolken is a city in Rappib led by Tudfar. </result>", False),
-    (" <think> Tudfar birthplace </think> <search> Tudfar </search>", True),
-    (" <result> Tudfar was born in Kilgop and married Maslul. </result>", False),
-    (" <answer> \\boxed{ Kilgop } </answer></s>", True),
+    (" <think> Vasdib mayor </think> <search> Vasdib </search>", True),
+    (" <result> Vasdib is a city in Vaznuk led by Parruk. </result>", False),
+    (" <think> Parruk birthplace </think> <search> Parruk </search>", True),
+    (" <result> Parruk was born in Zegbol and married Sevviz. </result>", False),
+    (" <answer> \\boxed{ Zegbol } </answer></s>", True),
 )
 
 
@@ -361,7 +361,7 @@ def test_the_printed_rollout_is_what_the_command_prints(capsys):
     trajectory = Trajectory(
         question_id="q",
         question=QUESTION,
-        golden_answers=("Kilgop",),
+        golden_answers=("Zegbol",),
         prompt_index=0,
         sample_index=0,
         **dict.fromkeys(("tokens", "is_policy", "logprobs"), nothing),
