@@ -211,6 +211,8 @@ def test_a_run_does_not_depend_on_processes(runs):
     evaluations = [read_metrics(run / "eval.jsonl") for run in (one, two)]
     for ours, theirs in zip(*evaluations, strict=True):
         assert ours["name"] == theirs["name"] and ours["em"] == theirs["em"]
+    best, found = ([path.name for path in (run / "best").iterdir()] for run in runs)
+    assert best == found != []
 
 
 @pytest.mark.long
