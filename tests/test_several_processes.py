@@ -57,7 +57,8 @@ def started(arguments, *, number, count, port, num_devices):
     environ |= {
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+        f"--xla_force_host_platform_device_count={num_devices}",
     }
     if count > 1:
         environ |= {

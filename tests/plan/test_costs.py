@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsearch.plan.costs import costs
 from jaxsearch.plan.hlo import Program
+from tests.programs import compile_to_read
 
 MESH = {"data": 1, "fsdp": 4, "tensor": 2}
 # Text in the form of a TPU's compiler: a loop unrolled in pairs, which runs 8 / 2
@@ -166,7 +167,7 @@ def compiled():
             (4, 32, 32), jnp.float32, sharding=place(None, "fsdp", None)
         ),
     )
-    program = jax.jit(forward).lower(*shapes).compile()
+    program = compile_to_read(jax.jit(forward).lower(*shapes))
     return costs(Program.read(program.as_text()), dict(mesh.shape))
 
 

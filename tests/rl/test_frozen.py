@@ -27,6 +27,7 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.run.fingerprint import fingerprint
+from tests.programs import compile_to_read
 
 VOCAB = 56
 LORA = LoRAConfig(rank=2, alpha=4.0)
@@ -165,7 +166,9 @@ def products_of_the_head(frozen, trained, batch):
         updater.gradient, frozen, trained, state.reference, trained, batch
     )
     shape = rf"f32\[{VOCAB},32\]"
-    return re.findall(rf"= {shape}\S* (?:dot|add)\(", program.compile().as_text())
+    return re.findall(
+        rf"= {shape}\S* (?:dot|add)\(", compile_to_read(program).as_text()
+    )
 
 
 def test_no_gradient_of_the_head_is_computed(params, batch):

@@ -29,6 +29,7 @@ from jaxsearch.rl.objectives import ImitationObjective, PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import Updater, begin_stage
+from tests.programs import compile_to_read
 from tests.segments import whole_rows
 
 VOCAB = 48
@@ -387,8 +388,8 @@ def arrays_of_all_rows(updater, state, batch):
     gradient = updater.gradient
     program = gradient.accumulate.lower(
         gradient, {}, state.params, state.reference, sums, batch
-    ).compile()
-    return set(re.findall(r"f32\[16,1[12],\d+\]", program.as_text()))
+    )
+    return set(re.findall(r"f32\[16,1[12],\d+\]", compile_to_read(program).as_text()))
 
 
 def test_no_device_holds_every_row_where_parameters_are_sharded():

@@ -23,6 +23,7 @@ from jaxsearch.rollout.sampling import TopKTopP
 from jaxsearch.rollout.slots import empty_slots
 from jaxsearch.run.weight_sync import WeightSync
 from tests.models.test_transformer import QWEN
+from tests.programs import compile_to_read
 from tests.rollout.conftest import random_params
 from tests.rollout.test_replicas import rolled_out
 from tests.segments import whole_rows
@@ -161,7 +162,7 @@ def test_a_layer_sums_twice_and_neither_weights_nor_cache_move():
 
     def sent(num_devices):
         programs = lowered(jax.devices()[:num_devices])
-        return [collectives(program.compile().as_text()) for program in programs]
+        return [collectives(compile_to_read(program).as_text()) for program in programs]
 
     decode, observe = sent(TENSOR)
     D, V = SIZES.width, SIZES.vocab_size

@@ -24,6 +24,7 @@ from jaxsearch.rollout.layout import (
 )
 from jaxsearch.run.weight_sync import WeightSync
 from tests.models.test_transformer import QWEN, QWEN3, make
+from tests.programs import compile_to_read
 
 ROOT = Path(__file__).resolve().parents[2]
 # Divisible by every mesh below.
@@ -116,7 +117,7 @@ def test_each_parameter_is_sent_once_and_never_the_whole_policy_twice():
     transformer, params = trained(architecture, mesh)
     [replica, *_] = replica_meshes(mesh.local_devices, 1)
     weight_sync = WeightSync(on_replica(transformer, replica), mesh)
-    text = weight_sync.lower(params).compile().as_text()
+    text = compile_to_read(weight_sync.lower(params)).as_text()
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     sent = re.findall(rf"= (\w+)\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text)
     assert {(dtype, kind) for dtype, _, kind in sent} == {("f32", "all-gather")}
@@ -142,7 +143,8 @@ def test_processes_publish_together(num_processes):
     port, devices = free_port(), 8 // num_processes
     settings = {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
+        f"--xla_force_host_platform_device_count={devices}",
     }
     worker = [sys.executable, "-m", "tests.run.process_weight_sync"]
     processes = [
