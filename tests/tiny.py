@@ -16,9 +16,24 @@ from jaxsearch.config import (
     SupervisedStage,
 )
 from jaxsearch.data import quickstart
+from jaxsearch.data.dataset import Dataset
+from jaxsearch.data.quickstart_worlds import heldout_and_training_worlds
 from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
+
+
+def dataset(run_folder: Path | None, seed: int) -> Dataset:
+    """The quickstart's, with two of its 64 training worlds.
+
+    Storing and checking 12,800 questions took half of the time of a tiny run.
+    """
+    _, worlds = heldout_and_training_worlds(seed)
+    return dataclasses.replace(
+        quickstart.dataset(run_folder, seed),
+        questions=[question for world in worlds[:2] for question in world.questions],
+        passages=[passage for world in worlds[:2] for passage in world.passages],
+    )
 
 
 def tiny_config(out: Path, **changes) -> RunConfig:
@@ -33,7 +48,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             head_width=16,
             rope_theta=100.0,
         ),
-        data=DataConfig(source=quickstart.dataset),
+        data=DataConfig(source=dataset),
         retrieval=RetrievalConfig(num_passages=1, dims=128),
         rollout=RolloutConfig(
             num_slots=8,
