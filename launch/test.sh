@@ -6,6 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install "${JAXSEARCH_EXTRAS:-dev}"
 cd "$here"
 export JAX_PLATFORMS=cpu
+# Otherwise each worker, and each command that a test starts, compiles the package again.
+unset PYTHONDONTWRITEBYTECODE
 case "${1:-}" in
   --fast)
     shift
