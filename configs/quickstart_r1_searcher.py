@@ -57,7 +57,7 @@ config = dataclasses.replace(
     stages=(
         imitate("read", quickstart.r1_searcher_reading, 150, 3e-3),
         imitate("compare", quickstart.r1_searcher_comparing, 1000, 3e-3),
-        imitate("haste", quickstart.r1_searcher_hasty, 300, 2e-3),
+        imitate("haste", quickstart.r1_searcher_hasty, 1000, 2e-3),
         imitate("reluctance", quickstart.r1_searcher_reluctant, 100, 1e-3),
         retrieve,
         answer,
