@@ -1,5 +1,6 @@
 """Updates: gradient by provenance, invariance to batching and devices, and the step."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -649,3 +650,26 @@ def test_what_is_rewarded_becomes_likely():
 def test_a_reward_for_everything_teaches_nothing():
     before, after = bandit(lambda token: 0.1, num_updates=5)
     np.testing.assert_array_equal(after, before)
+
+
+def test_a_program_is_announced_at_its_first_call():
+    found = []
+
+    @contextlib.contextmanager
+    def announce(title, num_programs):
+        found.append((title, num_programs))
+        yield lambda: None
+        found.append("compiled")
+
+    updater = toy_updater(PolicyObjective(kl_weight=0.0), announce=announce)
+    state = begin_stage(toy_params(), OPTIMIZER, needs_reference=False)
+    short, long = toy_batch(), toy_batch(shape=(2, 24))
+    updater.logprobs_of(state.params, short)
+    for batches in ([short, long, short], [long]):
+        state, _ = updater.update(state, batches)
+    assert found == [
+        *(("the log-probs of rows of 12 tokens", 1), "compiled"),
+        *(("the update for rows of 12 tokens", 1), "compiled"),
+        *(("the update for rows of 24 tokens", 1), "compiled"),
+        *(("the optimizer", 1), "compiled"),
+    ]

@@ -1,5 +1,7 @@
 """Programs compile only in `warm_up`, for one replica and for several."""
 
+import contextlib
+
 import jax
 import pytest
 
@@ -23,7 +25,16 @@ def run(kit, sampler, questions, *, group_size=4, temperature=1.0, params=None):
 
 
 def test_nothing_compiles_after_warm_up(kit, sampler, questions, compilations):
-    sampler.warm_up(kit.params, 4)
+    announced = []
+
+    @contextlib.contextmanager
+    def announce(title, num_programs):
+        announced.append((title, num_programs))
+        yield lambda: announced.append(1)
+
+    sampler.warm_up(kit.params, 4, announce)
+    (title, num_programs), *compiled = announced
+    assert title == "the rollout" and sum(compiled) == num_programs > 3
     before = compilations()
     lens = set()
     for chosen, temperature in ((questions, 1.0), (questions[:1], 0.7)):
