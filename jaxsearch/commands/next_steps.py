@@ -7,6 +7,7 @@ from typing import Any
 from jaxsearch.commands.invocation import command
 from jaxsearch.config import RunConfig
 from jaxsearch.evaluation.before_after import before_and_after
+from jaxsearch.models.hub import PACKAGED
 
 # The config and tokenizer to start from after a run whose tokenizer knows only the
 # words of its own data.
@@ -44,7 +45,7 @@ def _own_data(config: RunConfig, config_file: str) -> list[str]:
     """The words of a command that trains on other questions and passages."""
     words = ["--data.questions", "questions.jsonl"]
     words += ["--retrieval.corpus", "corpus.jsonl", "--out", "runs/own"]
-    if config.model.path:
+    if config.model.path and config.model.path not in PACKAGED:
         return ["train", config_file, "--model.path", config.model.path, *words]
     if config.model.tokenizer:
         tokenizer = config.model.tokenizer

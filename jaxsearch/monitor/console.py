@@ -88,7 +88,7 @@ class Console:
 
         def text() -> str:
             now = title if isinstance(title, str) else title()
-            return f"{now} {clock(time.monotonic() - started)}"
+            return f"{clock(time.monotonic() - started)} {now}"
 
         self._set_activity(text)
         try:
@@ -152,8 +152,8 @@ class Console:
         from rich.text import Text
 
         bar, activity = self._bar, self._activity
-        # The last column stays free: some terminals break the line there.
-        width = self._rich.width - 1
+        # Room for the ^C that a terminal writes, and for those that break a full line.
+        width = self._rich.width - 3
         if activity is None:
             shown = "" if bar is None else bar.render(width)
         else:

@@ -75,7 +75,7 @@ def test_the_second_signal_does_not_wait():
 
 
 def test_an_error_while_finishing_still_ends_the_process():
-    process = started("interrupt.finishing(None).__enter__(); " + BLOCKED)
+    process = started(f"\n    with interrupt.finishing(None): {BLOCKED}")
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -175,7 +175,8 @@ def test_ctrl_c_in_a_terminal_of_60_columns_while_compiling(tmp_path, environmen
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
-        os.execv(sys.executable, COMMAND)
+        # Not execv: readline, in pytest, has set COLUMNS outside of os.environ.
+        os.execve(sys.executable, COMMAND, dict(os.environ))
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     shown, is_told = b"", False
     while True:
@@ -193,4 +194,5 @@ def test_ctrl_c_in_a_terminal_of_60_columns_while_compiling(tmp_path, environmen
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert plain.endswith(f"interrupted; {UNSAVED}\r\n")
     assert text.count("\x1b[?25l") <= text.count("\x1b[?25h")  # the cursor is back
-    assert max(len(line) for line in re.split(r"[\r\n]", plain)) <= 60
+    too_long = [line for line in re.split(r"[\r\n]", plain) if len(line) > 60]
+    assert not too_long

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxsearch.commands import main as main_module
-from jaxsearch.commands.main import COMMANDS, main
+from jaxsearch.commands import command_line
+from jaxsearch.commands.command_line import COMMANDS
+from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage, RolloutConfig
 from jaxsearch.data import sample
 from jaxsearch.run.config_file import read_config
@@ -87,7 +88,7 @@ def test_exit_status(capsys, monkeypatch, command, error, status, said):
     def run(args):
         raise error
 
-    monkeypatch.setattr(main_module, "_is_ours", lambda error: True)
+    monkeypatch.setattr(command_line, "_is_ours", lambda error: True)
     failing = dataclasses.replace(COMMANDS[command], run=run)
     monkeypatch.setitem(COMMANDS, command, failing)
     assert main([command, *[QUICKSTART] * (command == "train")]) == status

@@ -67,11 +67,13 @@ def test_a_run_without_evaluations_has_no_table(tmp_path):
     assert before_and_after(tmp_path) == []
 
 
-@pytest.mark.parametrize("width", [60, 80])
-def test_the_commands_at_the_end_work_as_written(script, tmp_path, width):
+@pytest.mark.parametrize(("width", "policy"), [(60, ""), (80, "jaxsearch:quickstart")])
+def test_the_commands_at_the_end_work_as_written(script, tmp_path, width, policy):
     """They are given to a shell, with a question full of quotes."""
     evaluated(tmp_path / "a run")
     config = tiny_config(Path("a run"))
+    model = dataclasses.replace(config.model, path=policy)
+    config = dataclasses.replace(config, model=model)
     result = {"minutes": 5.96, "question": QUESTION}
     shutil.copytree(CONFIGS, tmp_path / "configs")
     lines = closing_lines(config, "configs/quickstart.py", result, width)

@@ -187,8 +187,8 @@ def test_a_terminal_shows_what_is_compiled(terminal):
         time.sleep(0.6)
     console.close()
     shown = terminal.close()
-    assert "read 0/150 compiling the rollout: 1 of 3 programs 0:00" in shown
-    assert "read 0/150 compiling the update for rows of 60 tokens 0:00" in shown
+    assert "read 0/150 0:00 compiling the rollout: 1 of 3 programs" in shown
+    assert "read 0/150 0:00 compiling the update for rows of 60 token" in shown
     assert lines_left(shown, 60) == []
 
 

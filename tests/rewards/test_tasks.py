@@ -10,7 +10,8 @@ import types
 import numpy as np
 import pytest
 
-from jaxsearch.commands.main import COMMANDS, main
+from jaxsearch.commands.command_line import COMMANDS
+from jaxsearch.commands.main import main
 from jaxsearch.config import RLStage
 from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.outcome import Outcome

@@ -1,0 +1,159 @@
+"""The command line: runs a subcommand and turns errors into exit statuses."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.commands import (
+    ask,
+    bench,
+    doctor,
+    eval,
+    export,
+    index,
+    plan,
+    report,
+    score,
+    select,
+    train,
+)
+from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+from jaxsearch.commands.interrupt import STATUS, Interrupt
+
+COMMANDS: dict[str, Command] = {
+    "train": train.COMMAND,
+    "plan": plan.COMMAND,
+    "eval": eval.COMMAND,
+    "ask": ask.COMMAND,
+    "select": select.COMMAND,
+    "score": score.COMMAND,
+    "index": index.COMMAND,
+    "bench": bench.COMMAND,
+    "report": report.COMMAND,
+    "export": export.COMMAND,
+    "doctor": doctor.COMMAND,
+}
+
+_EPILOG = """\
+first steps:
+  jaxsearch train configs/quickstart.py         a tiny policy learns to search
+  jaxsearch report runs/quickstart              its curves and rollouts as a web page
+  jaxsearch ask --model runs/quickstart         questions that it can be asked
+
+`jaxsearch COMMAND --help` explains a command. Exit status: 0 done; 1 failed; 2 bad
+usage or input, with one line that explains what to change; 130 interrupted.
+"""
+
+
+def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
+    """Runs one subcommand.
+
+    Args:
+      argv: the words after `jaxsearch`; None for those of this process.
+      interrupt: receives what to type to go on.
+
+    Returns:
+      The exit status: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
+    """
+    # Otherwise transformers prints at every start that PyTorch is not installed.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if args.version:
+        from jaxsearch import __version__
+
+        print(f"jaxsearch {__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2
+    if COMMANDS[args.command].takes_overrides:
+        args.overrides = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    status = None
+    args.interrupt = interrupt
+    if COMMANDS[args.command].resumes:
+        interrupt.advice = lambda: "the same command goes on where it stopped"
+    try:
+        status = _status(args)
+    finally:
+        if status != 0 and "jaxsearch.processes" in sys.modules:
+            from jaxsearch import processes
+
+            processes.end(status)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxsearch",
+        description="Trains language models, by reinforcement learning, to search.",
+        epilog=_EPILOG,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="store_true", help="print the version and exit"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = subparsers.add_parser(
+            name,
+            help=command.summary,
+            description=command.description,
+            formatter_class=HelpFormatter,
+        )
+        command.add_arguments(sub)
+        # Commands with actions take --json after the action.
+        if name not in ("index", "bench"):
+            add_json_argument(sub)
+    return parser
+
+
+def _status(args: argparse.Namespace) -> int:
+    """Runs the command, prints its results, and returns its exit status."""
+    command = COMMANDS[args.command]
+    try:
+        result = command.run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        if not _is_ours(error):
+            raise
+        _complain(args.command, " ".join(str(error).split()))
+        return 1 if isinstance(error, RuntimeError) else 2
+    except KeyboardInterrupt:
+        print(args.interrupt.line, file=sys.stderr)
+        return STATUS
+    _show(result, args.json)
+    return 0
+
+
+def _complain(command: str, message: str) -> None:
+    print(f"jaxsearch {command}: {message}", file=sys.stderr)
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        return
+    for key, value in result.items():
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{key:>24}  {text}")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error is shown to the user as one line.
+
+    True if this package raised it, or if a file is missing or not readable. Other
+    errors from inside a library are defects and keep their traceback.
+    """
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return True
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return (
+        Path(raised_in).is_relative_to(Path(__file__).parents[1]) or "tyro" in raised_in
+    )
