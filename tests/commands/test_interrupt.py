@@ -192,7 +192,9 @@ def test_ctrl_c_in_a_terminal_of_60_columns_while_compiling(tmp_path, environmen
     text = shown.decode()
     assert "Traceback" not in text
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    assert plain.endswith(f"interrupted; {UNSAVED}\r\n")
+    # On a busy machine the signal may arrive after the first steps.
+    saved = r"the same command goes on after step \d+"
+    assert re.search(rf"interrupted; ({UNSAVED}|{saved})\r\n$", plain)
     assert text.count("\x1b[?25l") <= text.count("\x1b[?25h")  # the cursor is back
     too_long = [line for line in re.split(r"[\r\n]", plain) if len(line) > 60]
     assert not too_long

@@ -63,7 +63,7 @@ def test_turns_and_observations_are_shown_when_they_are_there(run):
 def test_words_that_the_tokenizer_cannot_spell_are_named(run):
     known = run.inputs.heldout[0].question
     assert unknown_words(run.inputs, known) == []
-    asked = "Who founded Zürich in Rappib?"
+    asked = "Who founded Zürich in Vaznuk?"
     assert unknown_words(run.inputs, asked) == ["Zürich"]
 
 
