@@ -203,7 +203,7 @@ def test_bad_usage_is_one_line_and_exit_2(write, capsys, tmp_path):
 def test_packaged_workloads_are_sound():
     folder = workload_path("long_tail").parent
     names = sorted(path.stem for path in folder.glob("*.json"))
-    assert len(names) == 6
+    assert len(names) == 7
     for name in names:
         assert read_workload(name).policy_tokens > 0
     tail, even = read_workload("long_tail"), read_workload("even_turns")
