@@ -22,19 +22,22 @@ find_python() {
 # install EXTRAS: creates or updates the environment.
 install() {
   local extras="$1" python
-  if [ ! -x "$venv/bin/python" ]; then
+  # The stamp avoids running pip, which takes a minute even if nothing has changed.
+  local stamp="$venv/.jaxsearch-$extras"
+  if [ -e "$stamp" ] && [ ! "$here/pyproject.toml" -nt "$stamp" ]; then return; fi
+  # pip and venv make an ordinary failure of Ctrl-C.
+  trap 'echo "interrupted; the same command goes on" >&2; exit 130' INT
+  # A creation that was interrupted may have left an environment without pip.
+  if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     python="$(find_python)" || exit 1
     echo "creating $venv with $("$python" --version)"
     "$python" -m venv "$venv" || exit 1
   fi
-  # The stamp avoids running pip, which takes a minute even if nothing has changed.
-  local stamp="$venv/.jaxsearch-$extras"
-  if [ ! -e "$stamp" ] || [ "$here/pyproject.toml" -nt "$stamp" ]; then
-    echo "installing jaxsearch[$extras]"
-    "$venv/bin/python" -m pip install --quiet --editable "$here${extras:+[$extras]}" \
-      || exit 1
-    touch "$stamp"
-  fi
+  echo "installing jaxsearch[$extras]"
+  "$venv/bin/python" -m pip install --quiet --editable "$here${extras:+[$extras]}" \
+    || exit 1
+  touch "$stamp"
+  trap - INT
 }
 
 # say_how_to_activate: unless `jaxsearch` already is this environment's, prints on stderr

@@ -1,6 +1,8 @@
 """Every script of launch/: syntax, refused arguments, and the output of --dry-run."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +91,34 @@ def test_the_quickstart_says_how_to_put_jaxsearch_on_the_path(machine):
     assert done.stdout.splitlines()[-1] == f"words: train {CONFIG} --json --steps 5"
     active = f"{machine.folder / 'venv' / 'bin'}:{machine.variables['PATH']}"
     assert machine.launch("quickstart.sh", PATH=active).stderr == ""
+
+
+def test_ctrl_c_while_installing_goes_on_later(machine, interruptible):
+    """pip turns the signal into status 1; an environment without pip is completed."""
+    (machine.folder / "venv" / ".jaxsearch-").unlink()
+    machine.tool("python3.11", '[ "$1" = -c ] || echo "makes: $*"')
+    python = machine.folder / "venv" / "bin" / "python"
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        'if [ "$1" = -c ]; then exit 1; fi\n'  # import pip
+        "trap 'exit 1' INT; echo installs; sleep 100 & wait\n"
+    )
+    process = subprocess.Popen(
+        ["bash", str(ROOT / "launch" / "quickstart.sh")],
+        cwd=ROOT,
+        env=machine.variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    lines = []
+    while process.poll() is None and "installs\n" not in lines:
+        lines.append(process.stdout.readline())
+    assert f"makes: -m venv {machine.folder / 'venv'}\n" in lines
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted; the same command goes on\n")
 
 
 def test_local_processes(machine):
