@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = train(config, console, interrupt.finishing)
         width = min(console.width or 80, 80)
         for line in closing_lines(config, args.config, result, width):
-            console.print(line)
+            console.print(line, is_for_copying=True)
         console.close()
     return result if args.json else {}
 

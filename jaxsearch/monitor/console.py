@@ -57,11 +57,15 @@ class Console:
         """Columns of the terminal; None for a file, where lines may be long."""
         return self._rich.width if self._rich is not None else None
 
-    def print(self, *parts: str | tuple[str, str]) -> None:
-        """Prints a line; a terminal breaks it between words.
+    def print(
+        self, *parts: str | tuple[str, str], is_for_copying: bool = False
+    ) -> None:
+        """Prints a line; on a terminal it is broken between words.
 
         Args:
           parts: pieces of text, each alone or with a style of rich for terminals.
+          is_for_copying: the terminal itself breaks the line where it is full, so that
+            what is copied from it, such as a command, has no line break.
         """
         with self._lock:
             if self._is_silent:
@@ -69,7 +73,7 @@ class Console:
             if self._rich is not None:
                 from rich.text import Text
 
-                self._rich.print(Text.assemble(*parts))
+                self._rich.print(Text.assemble(*parts), soft_wrap=is_for_copying)
                 return
             texts = [part if isinstance(part, str) else part[0] for part in parts]
             self._stream.write("".join(texts) + "\n")

@@ -221,6 +221,17 @@ def test_lines_of_others_stay_above_the_moving_line(terminal, monkeypatch):
     assert left[1].startswith("alarm drift, step 4: word") and len(left) == 3
 
 
+@pytest.mark.parametrize("terminal", [60], indirect=True)
+def test_a_command_has_no_line_break_on_a_narrow_terminal(terminal):
+    question = f"    'Who is the founder of the {'newer ' * 9}company?'"
+    console = Console(terminal.stream)
+    console.print(question)
+    console.print(question, is_for_copying=True)
+    console.close()
+    *broken, whole = terminal.close().splitlines()
+    assert len(broken) == 2 and whole == question
+
+
 def test_a_silent_console_prints_nothing():
     stream = io.StringIO()
     console = Console(stream, is_silent=True)
