@@ -184,7 +184,7 @@ class Sampler:
         )
 
         def finish(
-            replica: int, pool: SlotPool, stop: Stop
+            replica: int, pool: SlotPool, pool_params: Params, stop: Stop
         ) -> tuple[list[Trajectory], Timing]:
             rollouts = Rollouts(
                 queue=queue,
@@ -196,7 +196,7 @@ class Sampler:
                 protocol=self._protocol,
                 tokenizer=self.tokenizer,
                 environment=environment,
-                params=pool.params_of(params),
+                params=pool_params,
                 group_size=group_size,
                 stage=stage,
                 temperature=temperature,
@@ -207,9 +207,11 @@ class Sampler:
 
         with self._explain_shortage():
             self._allocate_cache()
+            # params_of splits arrays into shards, which JAX does not do safely in
+            # several threads: one may see only part of the shards.
             parts = run_in_threads(
                 [
-                    functools.partial(finish, replica, pool)
+                    functools.partial(finish, replica, pool, pool.params_of(params))
                     for replica, pool in enumerate(self._pools)
                 ]
             )

@@ -13,6 +13,7 @@ import pytest
 from jaxsearch.data.formats import Question
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
 from jaxsearch.rollout.layout import replica_meshes
+from jaxsearch.rollout.pool import SlotPool
 from jaxsearch.rollout.prompt_queue import PromptQueue
 from jaxsearch.rollout.records import Prompt, Timing, joined_timing
 from jaxsearch.rollout.threads import Stop, run_in_threads
@@ -83,6 +84,21 @@ def test_the_number_of_replicas_changes_nothing(
     assert timing.num_observed == sum(
         int((~t.is_policy[t.prompt_len :]).sum()) for t in done
     )
+
+
+def test_only_the_calling_thread_splits_arrays(
+    kit, everywhere, pair, questions, monkeypatch
+):
+    """In JAX 0.10, a thread that splits an array with another may miss shards."""
+    threads, params_of = set(), SlotPool.params_of
+
+    def recorded(pool, params):
+        threads.add(threading.current_thread())
+        return params_of(pool, params)
+
+    monkeypatch.setattr(SlotPool, "params_of", recorded)
+    rolled_out(kit, pair, everywhere, questions[:1])
+    assert threads == {threading.main_thread()}
 
 
 def test_fewer_questions_than_replicas(kit, everywhere, pair, trajectories, questions):

@@ -39,30 +39,16 @@ def words(tmp_path):
     corpus.write_text("".join(json.dumps(p) + "\n" for p in passages))
     asked = [{"id": str(i), "question": "Who?", "golden_answers": ["I"]} for i in "ab"]
     questions.write_text("".join(json.dumps(q) + "\n" for q in asked))
+    # The pieces are characters, of which the task's prompt has too many.
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("{question}")
     index = str(tmp_path / "index")
     assert main(["index", "build", "--corpus", str(corpus), "--out", index]) == 0
     return [
         *("eval", "--model", str(tmp_path / "model"), "--questions", str(questions)),
         *("--index", index, "--out", str(tmp_path / "results"), "--json"),
+        *("--prompt-template", str(prompt)),
     ]
-
-
-@pytest.fixture(autouse=True)
-def short_budgets(monkeypatch):
-    """Shorter budgets than the default of 8,192 tokens, for folders without a run."""
-    from jaxsearch.run import loading
-
-    monkeypatch.setattr(
-        loading,
-        "_BUDGETS",
-        loading.RolloutConfig(
-            num_slots=2,
-            max_len=900,
-            max_prompt_len=800,
-            max_turn_len=16,
-            max_observation_len=64,
-        ),
-    )
 
 
 @pytest.mark.slow
