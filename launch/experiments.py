@@ -182,6 +182,7 @@ def transfer(run: Path, seed: int) -> None:
             task="",
             limit=0,
             temperature=0.0,
+            checkpoint="last",
         )
 
 
