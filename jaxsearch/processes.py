@@ -140,6 +140,9 @@ def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
     jax.config.update(
         "jax_compilation_cache_dir", str(Path(caches) / "jaxsearch" / "xla")
     )
+    # Not JAX's second: a small policy has a hundred programs that take less each.
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def is_primary() -> bool:

@@ -9,6 +9,7 @@ to XLA are the same. `XLA_FLAGS= bash launch/test.sh` tests the code that users 
 import gc
 import os
 import resource
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import jax
 import pytest
 
+MAX_KEPT_BYTES = 2**30
 # Read when the first program is compiled, and by processes that tests start.
 os.environ.setdefault(
     "XLA_FLAGS",
@@ -44,14 +46,35 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Keeps compiled programs for objects that are made again, as in every run.
+def compiled_once(request, tmp_path_factory):
+    """Keeps compiled programs, for objects that are made again and for the next time.
 
-    Each worker has its own folder: JAX writes an entry in place, so that another worker
-    could read half of it.
+    JAX writes an entry in place, so that another process could read half of it, and a
+    killed one leave it. So each worker has its own copy of what was kept the last time,
+    and keeps what it adds at the end. Processes that tests start have another folder.
     """
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    kept = Path(request.config.cache.mkdir("xla"))
+    if sum(path.stat().st_size for path in kept.glob("*-cache")) > MAX_KEPT_BYTES:
+        shutil.rmtree(kept, ignore_errors=True)
+    own, others = (tmp_path_factory.mktemp(name) for name in ("xla", "xla-others"))
+    _copy_new(kept, own)
+    jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(others))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        yield
+    _copy_new(own, kept)
+
+
+def _copy_new(source: Path, target: Path) -> None:
+    """Copies the programs that the other folder does not have; each is there whole."""
+    target.mkdir(exist_ok=True)
+    for path in source.glob("*-cache"):
+        if not (target / path.name).exists():
+            part = target / f"{path.name}.{os.getpid()}"
+            shutil.copyfile(path, part)
+            part.replace(target / path.name)
 
 
 @pytest.fixture(scope="module", autouse=True)

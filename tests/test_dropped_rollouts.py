@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from jaxsearch.config import RetrievalConfig, RolloutConfig, SupervisedStage
-from jaxsearch.data import quickstart
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
@@ -39,7 +38,7 @@ from jaxsearch.trajectory import (
     ToolCall,
     Trajectory,
 )
-from tests.tiny import tiny_config
+from tests.tiny import reading_demonstrations, tiny_config
 
 VOCAB = 16
 
@@ -165,7 +164,6 @@ def test_a_reader_on_the_terminal_sees_why_a_search_failed(capsys):
 
 def searching_demonstrations(seed):
     """Demonstrations with the same search, so that every rollout soon searches."""
-    dataset = quickstart.reading_demonstrations(seed)
     return [
         Demonstration(
             question=one.question,
@@ -175,7 +173,7 @@ def searching_demonstrations(seed):
             ),
             observations=(one.observations[0],),
         )
-        for one in dataset[:50]
+        for one in reading_demonstrations(seed)[:50]
     ]
 
 
@@ -197,8 +195,8 @@ def unsteady(monkeypatch):
     """Makes the indexes for training and evaluation fail at some tries."""
 
     def make(training, evaluation):
-        def open_unsteady(config, inputs):
-            train_index, heldout_index = open_retrievers(config, inputs)
+        def open_unsteady(*arguments):
+            train_index, heldout_index = open_retrievers(*arguments)
             return (
                 UnsteadyIndex(train_index, training),
                 UnsteadyIndex(heldout_index, evaluation),

@@ -5,6 +5,7 @@ import html
 import http.server
 import importlib
 import io
+import itertools
 import json
 import re
 import shlex
@@ -23,7 +24,6 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.config import RunConfig
 from jaxsearch.data import quickstart
-from jaxsearch.data.quickstart_worlds import heldout_and_training_worlds
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.models.families.table import FAMILIES
@@ -39,7 +39,7 @@ from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import read_passages
 from jaxsearch.train import train
 from jaxsearch.trajectory import Segment, Status, Trajectory
-from tests.tiny import tiny_config
+from tests.tiny import dataset, tiny_config, worlds
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -196,11 +196,12 @@ def counting_protocol():
 
 
 def counting_dataset(run_folder, seed):
-    """The quickstart's worlds, with a tokenizer that has the tool's tags."""
+    """Small worlds, with a tokenizer that has the tool's tags."""
+    heldout, *others = worlds(seed)
     tokenizer = quickstart.make_tokenizer(
-        heldout_and_training_worlds(seed)[1], counting_protocol()
+        [heldout, *itertools.chain(*others)], counting_protocol()
     )
-    return replace(quickstart.dataset(run_folder, seed), tokenizer=tokenizer)
+    return replace(dataset(run_folder, seed), tokenizer=tokenizer)
 
 
 @pytest.mark.slow

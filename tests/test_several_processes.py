@@ -42,15 +42,6 @@ config = dataclasses.replace(config, stages=(imitate, reinforce))
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """A compilation cache, so that later tests do not compile the same programs."""
-    with pytest.MonkeyPatch.context() as patch:
-        cache = str(tmp_path_factory.mktemp("compiled"))
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", cache)
-        yield
-
-
 def started(arguments, *, number, count, port, num_devices):
     """Starts one of `count` processes, with its output in a pipe."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("JAXSEARCH_")}

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from jaxsearch.config import DataConfig, LoggingConfig, RLStage
-from jaxsearch.data import quickstart
 from jaxsearch.data.dataset import no_dataset
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
@@ -28,7 +27,7 @@ from jaxsearch.run.loading import checkpoint_params, load_run
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train
 from tests.hf_folders import read_here
-from tests.tiny import tiny_config
+from tests.tiny import dataset, tiny_config
 
 TIMES = ("time/", "tokens_per_s/")
 
@@ -151,19 +150,19 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def endless_prompts(run_folder, seed):
-    dataset = quickstart.dataset(run_folder, seed)
-    long = dataclasses.replace(dataset.questions[0], question="What " * 60)
-    return dataclasses.replace(dataset, questions=[long])
+    tiny = dataset(run_folder, seed)
+    long = dataclasses.replace(tiny.questions[0], question="What " * 60)
+    return dataclasses.replace(tiny, questions=[long])
 
 
 def no_questions(run_folder, seed):
-    dataset = quickstart.dataset(run_folder, seed)
-    return dataclasses.replace(dataset, questions=[])
+    tiny = dataset(run_folder, seed)
+    return dataclasses.replace(tiny, questions=[])
 
 
 def no_passages(run_folder, seed):
-    dataset = quickstart.dataset(run_folder, seed)
-    return dataclasses.replace(dataset, passages=[])
+    tiny = dataset(run_folder, seed)
+    return dataclasses.replace(tiny, passages=[])
 
 
 @pytest.mark.parametrize(
@@ -181,7 +180,7 @@ def no_passages(run_folder, seed):
             "functions and objects of a config must be defined in an imp",
         ),
         (
-            DataConfig(source=quickstart.dataset, questions="nowhere.jsonl"),
+            DataConfig(source=dataset, questions="nowhere.jsonl"),
             "nowhere.jsonl",
         ),
     ],
@@ -265,7 +264,7 @@ def test_the_control_trains_on_retrieved_tokens(tmp_path):
 def test_a_killed_process_resumes(tmp_path):
     """A real process, killed in the middle of RL, started again."""
     program = (
-        "from pathlib import Path; from tests.tiny import tiny_config;"
+        "from pathlib import Path; from tests.tiny import dataset, tiny_config;"
         "from jaxsearch.train import train;"
         f"print(train(tiny_config(Path({str(tmp_path / 'run')!r})))['em'])"
     )

@@ -1,6 +1,10 @@
 """A run small enough for a test: the quickstart's world with a tiny policy."""
 
 import dataclasses
+import functools
+import itertools
+import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from jaxsearch.config import (
@@ -17,23 +21,60 @@ from jaxsearch.config import (
 )
 from jaxsearch.data import quickstart
 from jaxsearch.data.dataset import Dataset
-from jaxsearch.data.quickstart_worlds import heldout_and_training_worlds
+from jaxsearch.data.demonstrations import Demonstration
+from jaxsearch.data.world import (
+    PRACTICE_SHARES,
+    QUESTION_SHARES,
+    World,
+    make_names,
+    make_world,
+)
+from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rewards import tasks
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
 
-def dataset(run_folder: Path | None, seed: int) -> Dataset:
-    """The quickstart's, with two of its 64 training worlds.
+@functools.cache
+def worlds(seed: int) -> tuple[World, list[World], list[World]]:
+    """A held-out world, two training worlds and three of demonstrations.
 
-    Storing and checking 12,800 questions took half of the time of a tiny run.
+    The quickstart has 365 of them, which take four seconds.
     """
-    _, worlds = heldout_and_training_worlds(seed)
-    return dataclasses.replace(
-        quickstart.dataset(run_folder, seed),
-        questions=[question for world in worlds[:2] for question in world.questions],
-        passages=[passage for world in worlds[:2] for passage in world.passages],
+    rng, names = random.Random(f"tiny-{seed}"), iter(make_names())
+
+    def world(prefix: str, shares: Mapping[str, float] = QUESTION_SHARES) -> World:
+        own = list(itertools.islice(names, 100))
+        return make_world(rng, own, 100, prefix=prefix, shares=shares)
+
+    return (
+        world("heldout"),
+        [world(f"world{i}") for i in range(2)],
+        [world(f"practice{i}", PRACTICE_SHARES) for i in range(3)],
     )
+
+
+def dataset(run_folder: Path | None, seed: int) -> Dataset:
+    """Training worlds, the held-out world and a tokenizer, as the quickstart's."""
+    heldout, training, practice = worlds(seed)
+    return Dataset(
+        questions=[question for world in training for question in world.questions],
+        passages=[passage for world in training for passage in world.passages],
+        tokenizer=quickstart.make_tokenizer([heldout, *training, *practice]),
+        heldout=list(heldout.questions),
+        heldout_passages=list(heldout.passages),
+    )
+
+
+def reading_demonstrations(seed: int) -> list[Demonstration]:
+    """Correct demonstrations of one-hop questions."""
+    return [
+        quickstart.demonstrate(question, passages, num_hops=1, protocol=QUICKSTART)
+        for world in worlds(seed)[2]
+        for passages in [{passage.title: passage for passage in world.passages}]
+        for question in world.questions
+        if question.metadata["hops"] == "1"
+    ]
 
 
 def tiny_config(out: Path, **changes) -> RunConfig:
@@ -63,7 +104,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
         stages=(
             SupervisedStage(
                 name="read",
-                demonstrations=quickstart.reading_demonstrations,
+                demonstrations=reading_demonstrations,
                 steps=3,
                 batch_size=4,
                 max_tokens=512,

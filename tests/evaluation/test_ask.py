@@ -8,7 +8,6 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.config import DataConfig
-from jaxsearch.data import quickstart
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.evaluation.ask import ask, watched
 from jaxsearch.evaluation.evaluate import evaluate
@@ -19,7 +18,7 @@ from jaxsearch.run.export import export
 from jaxsearch.run.folder import write_record
 from jaxsearch.run.inputs import load_inputs, unknown_words
 from jaxsearch.run.model_config import model_config
-from tests.tiny import tiny_config
+from tests.tiny import dataset, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +73,7 @@ def test_questions_with_unknown_words_are_counted(run, tmp_path, capsys):
         for i, text in enumerate(texts)
     ]
     replace_lines(tmp_path / "questions.jsonl", lines)
-    data = DataConfig(
-        source=quickstart.dataset, heldout=str(tmp_path / "questions.jsonl")
-    )
+    data = DataConfig(source=dataset, heldout=str(tmp_path / "questions.jsonl"))
     inputs = load_inputs(dataclasses.replace(run.config, data=data))
     num_questions = len(inputs.questions["search"]) + 3
     assert capsys.readouterr().err.splitlines() == [

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.data import quickstart
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.selection import Bounds
@@ -21,8 +20,8 @@ from jaxsearch.evaluation.selection import select_to
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError
 from jaxsearch.run.export import export_run
 from jaxsearch.train import train
+from tests import tiny
 from tests.test_several_processes import succeeded
-from tests.tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIES = 6
@@ -32,7 +31,7 @@ EM = Criterion(right="em")
 
 def learned(seed):
     """Demonstrations of a few one-hop questions."""
-    return quickstart.reading_demonstrations(seed)[:NUM_QUESTIONS]
+    return tiny.reading_demonstrations(seed)[:NUM_QUESTIONS]
 
 
 def dataset(run_folder, seed):
@@ -44,7 +43,7 @@ def dataset(run_folder, seed):
     return Dataset(
         questions=[demonstration.question for demonstration in demonstrations],
         passages=list(passages.values()),
-        tokenizer=quickstart.dataset(run_folder, seed).tokenizer,
+        tokenizer=tiny.dataset(run_folder, seed).tokenizer,
     )
 
 
@@ -58,7 +57,7 @@ def other_environment(inputs):
 
 def small_config(out, **rl):
     """Imitation of the demonstrations, followed by practically no RL."""
-    config = tiny_config(Path(out))
+    config = tiny.tiny_config(Path(out))
     read, search = config.stages
     read = dataclasses.replace(
         read,

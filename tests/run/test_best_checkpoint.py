@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from jaxsearch.config import CheckpointConfig, DataConfig, EvalConfig
-from jaxsearch.data import quickstart
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.rewards import tasks
@@ -25,7 +24,7 @@ from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.export import export_run
 from jaxsearch.run.loading import load_run
 from jaxsearch.train import train
-from tests.tiny import tiny_config
+from tests.tiny import dataset, tiny_config
 
 NUM_QUESTIONS = 6
 # Right answers of 6 before RL, after its steps 2, 4, ... 12, and after RL three times.
@@ -52,12 +51,12 @@ SCRIPTED = dataclasses.replace(
 
 
 def numbered_heldout(run_folder, seed):
-    dataset = quickstart.dataset(run_folder, seed)
+    whole = dataset(run_folder, seed)
     heldout = [
         dataclasses.replace(question, golden_answers=(str(i),))
-        for i, question in enumerate(dataset.heldout[:NUM_QUESTIONS])
+        for i, question in enumerate(whole.heldout[:NUM_QUESTIONS])
     ]
-    return dataclasses.replace(dataset, heldout=heldout)
+    return dataclasses.replace(whole, heldout=heldout)
 
 
 def follow(numbers):
