@@ -6,6 +6,7 @@ to XLA are the same. `XLA_FLAGS= bash launch/test.sh` tests the code that users 
 .ci/run does where rounding matters most; tests/programs.py compiles as for users.
 """
 
+import ctypes
 import gc
 import os
 import resource
@@ -86,6 +87,8 @@ def freed():
         resident = int(pages.read_text().split()[1]) * resource.getpagesize()
         if resident > 2 * 2**30:
             jax.clear_caches()
+            # Otherwise glibc keeps the memory, and every later file is freed.
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

@@ -117,7 +117,8 @@ def on_one_device(tmp_path_factory):
 @pytest.mark.parametrize(
     ("count", "mesh"),
     [
-        (1, (2, 2, 2)),
+        # One process with eight devices: tests/rl/test_update.py.
+        pytest.param(1, (2, 2, 2), marks=pytest.mark.long),
         (2, (2, 2, 2)),
         pytest.param(4, (1, 4, 2), marks=pytest.mark.long),
     ],

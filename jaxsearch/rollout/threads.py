@@ -10,6 +10,10 @@ from jaxsearch.env.daemon_executor import DaemonExecutor
 
 Result = TypeVar("Result")
 
+# A signal that arrives just before the main thread begins to wait does not end the
+# wait, so it waits again after this time.
+_LOOK_S = 1.0
+
 
 class Stop:
     """A signal between threads, set at most once."""
@@ -40,6 +44,7 @@ class Stop:
         while waiting:
             found = concurrent.futures.wait(
                 [*waiting, self._signal],
+                timeout=_LOOK_S,
                 return_when=concurrent.futures.FIRST_COMPLETED,
             )
             self.check()
@@ -66,11 +71,21 @@ def run_in_threads(calls: Sequence[Callable[[Stop], Result]]) -> list[Result]:
             for thread, call in zip(threads, calls, strict=True)
         ]
         try:
-            ended, _ = concurrent.futures.wait(
-                futures, return_when=concurrent.futures.FIRST_EXCEPTION
-            )
+            ended = _until_first_failure(futures)
         finally:
             stop.set()
             concurrent.futures.wait(futures)
         # The call that failed comes first; the others may only have been stopped.
         return [f.result() for f in (*ended, *futures)][len(ended) :]
+
+
+def _until_first_failure(futures: Sequence[Future]) -> set[Future]:
+    """Waits until a call has failed or all are done; returns those that are done."""
+    while True:
+        ended, running = concurrent.futures.wait(
+            futures,
+            timeout=_LOOK_S,
+            return_when=concurrent.futures.FIRST_EXCEPTION,
+        )
+        if not running or any(f.exception() is not None for f in ended):
+            return ended

@@ -137,7 +137,7 @@ def free_port():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("num_processes", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_processes_publish_together(num_processes):
     """Eight devices in total, with parameters sharded in several ways."""
     port, devices = free_port(), 8 // num_processes
