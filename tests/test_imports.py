@@ -16,14 +16,16 @@ ALLOWED = {
     "announce": set(),
     "user_code": set(),
     "json_lines": set(),
+    "bad_rows": set(),
+    "surrogates": set(),
     "processes": set(),
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
     "models": set(),
-    "search": {"models"},
-    "protocol": {"search", "trajectory"},
-    "data": {"models", "protocol", "search"},
+    "search": {"bad_rows", "models", "surrogates"},
+    "protocol": {"search", "surrogates", "trajectory"},
+    "data": {"bad_rows", "models", "protocol", "search", "surrogates"},
     "env": {"data", "protocol", "search", "trajectory"},
     "rewards": {"user_code", "metrics", "processes", "protocol", "trajectory"},
     "rl": {"announce", "metrics", "rewards", "trajectory"},
@@ -37,9 +39,9 @@ ALLOWED = {
     "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
-        *("announce", "config", "data", "env", "json_lines", "mesh", "metrics"),
-        *("models", "monitor", "processes", "protocol", "rewards", "rl", "rollout"),
-        *("search", "user_code", "trajectory"),
+        *("announce", "bad_rows", "config", "data", "env", "json_lines", "mesh"),
+        *("metrics", "models", "monitor", "processes", "protocol", "rewards", "rl"),
+        *("rollout", "search", "user_code", "trajectory"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
@@ -62,7 +64,7 @@ ALLOWED = {
     },
     "commands": {
         *("bench", "config", "data", "evaluation", "models", "monitor", "plan"),
-        *("processes", "report", "rewards", "run", "search", "train"),
+        *("processes", "report", "rewards", "run", "search", "surrogates", "train"),
     },
     "__main__": {"commands"},
 }

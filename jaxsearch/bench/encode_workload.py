@@ -124,7 +124,7 @@ def read_encode_workload(name: str) -> EncodeWorkload:
         known = ", ".join(sorted(p.stem for p in _PACKAGED.glob("*.json")))
         raise ValueError(f"workload {name} is neither a file nor one of: {known}")
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
         wanted = {field.name for field in dataclasses.fields(EncodeWorkload)}
         return EncodeWorkload(**{name: fields[name] for name in wanted})
     except json.JSONDecodeError as error:

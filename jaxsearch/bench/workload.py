@@ -111,7 +111,7 @@ def read_workload(name: str) -> Workload:
     """
     path = workload_path(name)
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(fields, dict):

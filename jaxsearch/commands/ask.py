@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
+from jaxsearch.surrogates import check_text
 
 _DESCRIPTION = """\
 Answers one question greedily and prints the policy's thoughts, searches, retrieved
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     processes.use_compilation_cache()
     if args.question is None:
         return _suggest(args)
+    check_text(args.question, "the question")
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.monitor.trajectory_printer import TrajectoryPrinter
     from jaxsearch.run.inputs import unknown_words

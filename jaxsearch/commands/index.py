@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+from jaxsearch.surrogates import check_text
 
 if TYPE_CHECKING:
     from jaxsearch.search.encoder import Encoder, EncoderFactory
@@ -56,7 +57,7 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help='passages: JSONL of {"id", "contents"} or {"id", "title", "text"}, or '
-        "R1-Searcher's TSV; may be .gz",
+        "TSV of id and text (R1-Searcher) or of id, text and title (DPR); may be .gz",
     )
     build.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"
@@ -70,6 +71,11 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
     )
     build.add_argument(
         "--dims", type=int, metavar="N", help="width of TF-IDF vectors (default: 1024)"
+    )
+    build.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="go on without malformed rows; otherwise the corpus is refused",
     )
     neural = build.add_argument_group(
         "settings of a BERT encoder",
@@ -145,6 +151,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
             out=args.out,
             options=options,
             dims=args.dims,
+            skip_bad_rows=args.skip_bad_rows,
             on_stage=lambda stage: progress.update(
                 task, description=stage, completed=STAGES.index(stage)
             ),
@@ -173,6 +180,7 @@ def search_once(
     """The hits of one query, in the form that the command prints."""
     from jaxsearch.search.indexes import load_index
 
+    check_text(query, "the query")
     [hits] = load_index(folder, encoder=encoder).search([query], k)
     return {
         "query": query,

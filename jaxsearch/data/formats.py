@@ -1,20 +1,35 @@
 """Questions, and readers for the file formats in which they are distributed.
 
-The format of a record is recognised by its fields, so a file may mix formats:
+The layout of a record is recognised by its fields, so a file may mix layouts; those of
+the Hugging Face Hub, where lists of objects are objects of lists, are read as well:
 
   FlashRAG      `id`, `question`, `golden_answers`, optional `metadata`
   R1-Searcher   `idx`, `question`, `answer` (a string or a list)
-  HotpotQA, 2WikiMultihopQA   `_id`, `question`, `answer`, `supporting_facts`
+  HotpotQA, 2WikiMultihopQA   `_id` or `id`, `question`, `answer`, `supporting_facts`
   MuSiQue       `id`, `question`, `answer`, `answer_aliases`, `paragraphs`
+  NQ-open       `question`, `answer` (a list)
+  TriviaQA      `question_id`, `question`, `answer` (an object: `value`, `aliases`)
+  PopQA         `id`, `question`, `possible_answers` (a list as JSON text)
   ReSearch      parquet: `question`, `reward_model`, `extra_info.id`
   Search-R1     parquet: `prompt`, `reward_model`, `extra_info.{split,index}`
+
+Only a question and an answer are needed. Other fields that are malformed are left out,
+and a record without an id gets the number of its line.
 """
 
 import dataclasses
 import pathlib
 import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+from jaxsearch.bad_rows import BadRowError, BadRows, Note, print_note
+from jaxsearch.data.answer_fields import golden_answers
+from jaxsearch.data.fields import Record
+from jaxsearch.data.metadata_fields import metadata
 from jaxsearch.data.records import read_records
+from jaxsearch.data.verl_fields import asked_in, id_of_verl, prompt_of_verl
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,157 +49,140 @@ class Question:
     metadata: dict = dataclasses.field(default_factory=dict, hash=False)
 
 
-def read_questions(path: str | pathlib.Path) -> list[Question]:
+def read_questions(
+    path: str | pathlib.Path,
+    *,
+    normalise: Callable[[str], str] = str.strip,
+    skip_bad_rows: bool = False,
+    note: Note = print_note,
+) -> list[Question]:
     """Reads the questions of a file, in order.
 
+    Args:
+      path: the file.
+      normalise: the normaliser that predictions are compared with; golden
+        answers that are then empty are left out, and a row without another is bad.
+      skip_bad_rows: whether to go on without rows that are malformed.
+      note: receives lines for the user about what was left out or skipped.
+
     Raises:
-      ValueError: if the file is missing, unreadable or empty, or a record is malformed;
-        the message names the location.
+      ValueError: if the file is missing, unreadable or empty, or rows are malformed and
+        not skipped; the message names the locations.
     """
-    questions = []
-    seen: dict[str, str] = {}
-    for where, fields in read_records(pathlib.Path(path)):
-        question = _question(_Record(where, fields))
-        if question.id in seen:
-            raise ValueError(
-                f"{where}: id {question.id!r} was already used at "
-                f"{seen[question.id]}; ids must be unique"
-            )
-        seen[question.id] = where
-        questions.append(question)
-    if not questions:
-        raise ValueError(f"{path}: expected at least one question, the file has none")
-    return questions
+    path = pathlib.Path(path)
+    bad_rows = BadRows(path)
+    left_out: Counter[str] = Counter()
+    empty_answers: list[tuple[str, str]] = []
+    records = (
+        Record(
+            number=number,
+            where=where,
+            fields=fields,
+            left_out=left_out,
+            empty_answers=empty_answers,
+        )
+        for number, where, fields in read_records(path, bad_rows)
+    )
+    found = _good_rows(records, bad_rows, normalise)
+    bad_rows.settle(skip=skip_bad_rows, note=note)
+    if not found:
+        raise ValueError(
+            f"{path}: expected at least one question, the file has no good row"
+        )
+    numbered = [id_ for id_, row in found.items() if not row.question.id]
+    if said := _said(left_out, empty_answers, numbered):
+        note(f"{path}, {bad_rows.num_rows:,} rows: {said}")
+    return [dataclasses.replace(row.question, id=id_) for id_, row in found.items()]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Record:
-    """A JSON object and its location in a file; reading a field checks its type."""
+def _said(
+    left_out: Counter[str], empty_answers: list[tuple[str, str]], numbered: list[str]
+) -> str:
+    """What was changed in the rows of a file; "" if nothing was.
+
+    Args:
+      left_out: number of rows by field that was left out.
+      empty_answers: location and text of the golden answers that were left out.
+      numbered: ids that are numbers of rows.
+    """
+    said = []
+    if left_out:
+        counted = ", ".join(f"`{name}` in {n:,}" for name, n in left_out.items())
+        said.append(f"malformed fields that are not needed were left out: {counted}")
+    if empty_answers:
+        where, answer = empty_answers[0]
+        said.append(
+            "golden answers that are empty once normalised were left out: "
+            f"{len(empty_answers):,}, such as {answer!r} at {where}"
+        )
+    if numbered:
+        said.append(
+            f"rows without a usable id got their numbers: {len(numbered):,}, such as "
+            f"{numbered[0]!r}"
+        )
+    return "; ".join(said)
+
+
+class _GoodRow(NamedTuple):
+    """A question, whose id is empty if its row has none, and where it was found."""
 
     where: str
-    fields: dict
+    question: Question
 
-    def get(self, name: str, kind: type, expected: str):
-        if name not in self.fields:
-            raise ValueError(
-                f"{self.where}: expected a field `{name}`, "
-                f"got the fields {reprlib.repr(sorted(self.fields))}"
+
+def _good_rows(
+    records: Iterable[Record], bad_rows: BadRows, normalise: Callable[[str], str]
+) -> dict[str, _GoodRow]:
+    """The good records by their ids; the others go into `bad_rows`."""
+    found: dict[str, _GoodRow] = {}
+    prompts: dict[str, str] = {}
+    for record in records:
+        try:
+            question = _question(record, normalise)
+        except BadRowError as error:
+            bad_rows.add(error)
+            continue
+        id_ = question.id or f"row{record.number}"
+        if id_ in found:
+            bad_rows.add(
+                f"{record.where}: id {id_!r} was already used at "
+                f"{found[id_].where}; ids must be unique"
             )
-        value = self.fields[name]
-        if not isinstance(value, kind) or value in ("", []):
-            raise self.wrong(name, expected, value)
-        return value
-
-    def wrong(self, name: str, expected: str, value: object) -> ValueError:
-        return ValueError(
-            f"{self.where}: `{name}` must be {expected}, got {reprlib.repr(value)}"
-        )
-
-    def text(self, name: str) -> str:
-        value = self.get(name, str, "a non-empty string")
-        if not value.strip():
-            raise self.wrong(name, "a non-empty string", value)
-        return value
-
-    def id(self, name: str) -> str:
-        value = self.fields.get(name)
-        # isinstance would accept a bool as an int.
-        return str(value) if type(value) is int else self.text(name)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        expected = "a list of non-empty strings, at least one"
-        values = self.get(name, list, expected)
-        if not all(isinstance(text, str) and text.strip() for text in values):
-            raise self.wrong(name, expected, values)
-        return tuple(values)
-
-    def objects(self, name: str) -> list["_Record"]:
-        expected = "a list of objects, at least one"
-        values = self.get(name, list, expected)
-        if not all(isinstance(fields, dict) for fields in values):
-            raise self.wrong(name, expected, values)
-        return [_Record(self.where, fields) for fields in values]
-
-    def object(self, name: str) -> "_Record":
-        return _Record(self.where, self.get(name, dict, "an object"))
+            continue
+        found[id_] = _GoodRow(record.where, question)
+        if _has_prompt_only(record):
+            prompts[id_] = question.question
+    for id_, text in asked_in(prompts).items():
+        where, question = found[id_]
+        if text:
+            asked = dataclasses.replace(question, question=text)
+            found[id_] = _GoodRow(where, asked)
+        else:
+            del found[id_]
+            bad_rows.add(
+                f"{where}: `prompt` must be text ending in `Question: ...`, got "
+                f"{reprlib.repr(question.question)}"
+            )
+    return found
 
 
-def _question(record: _Record) -> Question:
-    fields = record.fields
-    if "reward_model" in fields:
-        return _question_of_verl(record)
-    if "golden_answers" in fields:
-        return Question(
-            id=record.id("id"),
-            question=record.text("question"),
-            golden_answers=record.texts("golden_answers"),
-            metadata=record.object("metadata").fields if "metadata" in fields else {},
-        )
-    if "answer" not in fields:
-        raise ValueError(
-            f"{record.where}: expected a field `golden_answers` or `answer`, "
-            f"got the fields {reprlib.repr(sorted(fields))}"
-        )
-    if isinstance(fields["answer"], list):
-        answers = record.texts("answer")
+def _question(record: Record, normalise: Callable[[str], str]) -> Question:
+    """The question of a record: its id may be empty, its text the whole prompt."""
+    if "reward_model" in record.fields:
+        id_ = id_of_verl(record)
+    elif "golden_answers" in record.fields:
+        id_ = record.id("id", "idx", "_id", "question_id")
     else:
-        answers = (record.text("answer"),)
-    if fields.get("answer_aliases"):
-        answers += record.texts("answer_aliases")
+        id_ = record.id("idx", "_id", "id", "question_id")
+    is_prompt = _has_prompt_only(record)
     return Question(
-        id=record.id(next((name for name in ("idx", "_id") if name in fields), "id")),
-        question=record.text("question"),
-        golden_answers=tuple(dict.fromkeys(answers)),
-        metadata=_original_metadata(record),
+        id=id_ or "",
+        question=prompt_of_verl(record) if is_prompt else record.text("question"),
+        golden_answers=golden_answers(record, normalise),
+        metadata=metadata(record),
     )
 
 
-def _original_metadata(record: _Record) -> dict:
+def _has_prompt_only(record: Record) -> bool:
     fields = record.fields
-    metadata = {name: fields[name] for name in ("type", "level") if name in fields}
-    if "supporting_facts" in fields:
-        expected = "a list of [title, sentence number]"
-        facts = record.get("supporting_facts", list, expected)
-        if not all(isinstance(fact, list) and fact for fact in facts):
-            raise record.wrong("supporting_facts", expected, facts)
-        titles = [fact[0] for fact in facts]
-        if not all(isinstance(title, str) for title in titles):
-            raise record.wrong("supporting_facts", expected, facts)
-    elif "paragraphs" in fields:
-        paragraphs = record.objects("paragraphs")
-        titles = [p.text("title") for p in paragraphs if p.fields.get("is_supporting")]
-    else:
-        return metadata
-    return metadata | {"supporting_titles": list(dict.fromkeys(titles))}
-
-
-def _question_of_verl(record: _Record) -> Question:
-    """Converts a row of verl's layout, as written by ReSearch or Search-R1.
-
-    Search-R1 numbers its rows from 0 in every source dataset, so the source becomes
-    part of the id. Without a question column, the question is the text after the last
-    `Question:` of the prompt.
-    """
-    fields = record.fields
-    truth = record.object("reward_model")
-    if isinstance(truth.fields.get("ground_truth"), dict):
-        answers = truth.object("ground_truth").texts("target")
-    else:
-        answers = truth.texts("ground_truth")
-    extra = record.object("extra_info")
-    if extra.fields.get("id") is not None:
-        question_id = extra.id("id")
-    else:
-        source = record.text("data_source")
-        question_id = f"{source}_{extra.text('split')}_{extra.id('index')}"
-    if "question" in fields:
-        question = record.text("question")
-    else:
-        prompt = record.objects("prompt")[-1].text("content")
-        question = prompt.rpartition("Question:")[2].strip()
-        if not question:
-            raise record.wrong("prompt", "text ending in `Question: ...`", prompt)
-    metadata = {"dataset": fields["data_source"]} if "data_source" in fields else {}
-    return Question(
-        id=question_id, question=question, golden_answers=answers, metadata=metadata
-    )
+    return "reward_model" in fields and fields.get("question") is None

@@ -1,24 +1,49 @@
 """Reads JSON objects from JSONL, JSON and parquet files, with their locations."""
 
+import codecs
+import csv
 import gzip
+import io
 import json
 import pathlib
 import reprlib
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+from jaxsearch.bad_rows import BadRowError, BadRows
+
+SUFFIXES = (
+    *(".jsonl", ".jsonl.gz", ".json", ".json.gz", ".tsv", ".tsv.gz"),
+    ".parquet",
+)
 
 
-def read_records(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
-    """Yields (location, object) for each object of a file.
+class FileRow(NamedTuple):
+    """One object of a file.
 
-    The location is for error messages and names the file and the line. JSON may be one
-    array or, as in JSONL, one object per line; blank lines are skipped. Parquet needs
-    pyarrow.
+    Attributes:
+      number: number of its line, item or row, from 1.
+      where: its location for error messages, with the name of the file.
+      value: the object, or why it cannot be read.
+    """
+
+    number: int
+    where: str
+    value: object
+
+
+def read_records(path: pathlib.Path, bad_rows: BadRows) -> Iterator[FileRow]:
+    """Yields the JSON objects of a file and collects other rows in `bad_rows`.
+
+    JSON may be one array or, as in JSONL, one object per line; blank lines are skipped.
+    TSV has a line of field names, and quotes as in CSV; its values are texts.
+    A byte order mark at the beginning of a line is not part of it: files that were
+    joined have one in the middle. Parquet needs pyarrow.
 
     Raises:
-      ValueError: if the file is missing, has another suffix, or is malformed.
+      ValueError: if the file is missing, has another suffix, or cannot be divided into
+        rows.
     """
     if not path.name.endswith(SUFFIXES):
         raise ValueError(
@@ -27,51 +52,86 @@ def read_records(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
         )
     if not path.is_file():
         raise ValueError(f"{path}: no such file; check the path")
-    read = _parquet_rows if path.suffix == ".parquet" else _json_values
-    for where, value in read(path):
-        if not isinstance(value, dict):
-            raise ValueError(
-                f"{where}: expected a JSON object, got {reprlib.repr(value)}"
+    read = _json_rows
+    if path.suffix == ".parquet":
+        read = _parquet_rows
+    elif path.name.endswith((".tsv", ".tsv.gz")):
+        read = _tsv_rows
+    for row in read(path):
+        bad_rows.num_rows += 1
+        if isinstance(row.value, BadRowError):
+            bad_rows.add(row.value)
+        elif isinstance(row.value, dict):
+            yield row
+        else:
+            bad_rows.add(
+                f"{row.where}: expected a JSON object, got {reprlib.repr(row.value)}"
             )
-        yield where, value
 
 
-def _json_values(path: pathlib.Path) -> Iterator[tuple[str, object]]:
-    text = _read_text(path)
-    if text.lstrip().startswith("["):
-        try:
-            array = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}:{error.lineno}: malformed JSON array: {error.msg}"
-            ) from error
-        for number, record in enumerate(array, start=1):
-            yield f"{path}, item {number}", record
+def _json_rows(path: pathlib.Path) -> Iterator[FileRow]:
+    raw = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    if raw.lstrip().startswith(b"["):
+        yield from _array_items(path, raw)
         return
     # splitlines would also split at U+2028 and others, which JSON strings may contain.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        line = line.removeprefix(codecs.BOM_UTF8)
+        if line.strip():
+            where = f"{path}:{number}"
+            yield FileRow(number, where, _json_value(line, where))
+
+
+def _json_value(line: bytes, where: str) -> object:
+    """The value on a line, or why it cannot be read."""
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return BadRowError(f"{where}: not UTF-8 ({error.reason}); convert the file")
+    except json.JSONDecodeError as error:
+        return BadRowError(
+            f"{where}: malformed JSON: {error.msg} (column {error.colno}); "
+            "expected one object per line"
+        )
+
+
+def _array_items(path: pathlib.Path, raw: bytes) -> Iterator[FileRow]:
+    text = _decoded(path, raw)
+    try:
+        array = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}:{error.lineno}: malformed JSON array: {error.msg}"
+        ) from error
+    for number, value in enumerate(array, start=1):
+        yield FileRow(number, f"{path}, item {number}", value)
+
+
+def _tsv_rows(path: pathlib.Path) -> Iterator[FileRow]:
+    raw = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    lines = io.StringIO(_decoded(path, raw), newline="")
+    reader = csv.reader(lines, delimiter="\t", strict=True)
+    names: list[str] = []
+    while True:
+        number = reader.line_num + 1
         where = f"{path}:{number}"
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{where}: malformed JSON: {error.msg} (column {error.colno}); "
-                "expected one object per line"
-            ) from error
-        yield where, record
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield FileRow(number, where, BadRowError(f"{where}: not CSV: {error}"))
+            continue
+        if not names:
+            names = cells
+        elif len(cells) == len(names):
+            yield FileRow(number, where, dict(zip(names, cells, strict=True)))
+        elif cells:
+            message = f"expected {len(names)} columns, as in line 1, got {len(cells)}"
+            yield FileRow(number, where, BadRowError(f"{where}: {message}"))
 
 
-def _read_text(path: pathlib.Path) -> str:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            raw = file.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path}: damaged or truncated gzip file ({error}); fetch it again"
-        ) from error
+def _decoded(path: pathlib.Path, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -81,7 +141,18 @@ def _read_text(path: pathlib.Path) -> str:
         ) from error
 
 
-def _parquet_rows(path: pathlib.Path) -> Iterator[tuple[str, object]]:
+def _read_bytes(path: pathlib.Path) -> bytes:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            return file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{path}: damaged or truncated gzip file ({error}); fetch it again"
+        ) from error
+
+
+def _parquet_rows(path: pathlib.Path) -> Iterator[FileRow]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -96,7 +167,5 @@ def _parquet_rows(path: pathlib.Path) -> Iterator[tuple[str, object]]:
         raise ValueError(f"{path}: not a readable parquet file ({reason})") from error
     for number, row in enumerate(rows, start=1):
         # None means that this row does not have the column.
-        yield (
-            f"{path}, row {number}",
-            {name: value for name, value in row.items() if value is not None},
-        )
+        present = {name: value for name, value in row.items() if value is not None}
+        yield FileRow(number, f"{path}, row {number}", present)

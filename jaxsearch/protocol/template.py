@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from jaxsearch.surrogates import check_text
+
 PLACEHOLDER = "{question}"
 
 
@@ -48,13 +50,13 @@ def read_template(path: str) -> PromptTemplate:
     A file named *.json contains chat messages, `[{"role": ..., "content": ...}, ...]`,
     for the tokenizer's chat template; if the last message is the assistant's, it is the
     beginning of the reply. Any other file is the whole prompt as text, used verbatim
-    except for one trailing line break, which editors add.
+    except for one trailing line break and a byte order mark, which editors add.
 
     Raises:
       ValueError: if the file cannot be read, is malformed, or has no `{question}`.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read prompt template {path}: {error}") from None
     if not path.endswith(".json"):
@@ -63,6 +65,8 @@ def read_template(path: str) -> PromptTemplate:
     else:
         template = PromptTemplate(text="", messages=_messages(text, path))
         parts = [message["content"] for message in template.messages]
+    for part in parts:
+        check_text(part, f"prompt template {path}")
     if not any(PLACEHOLDER in part for part in parts):
         raise ValueError(
             f"prompt template {path} has no {PLACEHOLDER}; put it where the question "

@@ -32,7 +32,7 @@ def read_config(path: str) -> RunConfig:
     # a run's folder cannot name what only a config file defines.
     is_new = sys.modules.setdefault(file.stem, module) is module
     try:
-        exec(compile(file.read_text(), str(file), "exec"), names)
+        exec(compile(file.read_bytes(), str(file), "exec"), names)
     except Exception as error:  # a user's file may raise anything
         lines = [
             frame.lineno

@@ -28,6 +28,7 @@ def build_index_folder(
     out: str | Path,
     options: EncoderOptions = NO_OPTIONS,
     dims: int | None = None,
+    skip_bad_rows: bool = False,
     seed: int = 0,
     num_threads: int | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
@@ -42,6 +43,7 @@ def build_index_folder(
       out: folder to write; it must be empty or not exist.
       options: settings of a BERT encoder.
       dims: width of TF-IDF vectors.
+      skip_bad_rows: whether to go on without malformed rows of the corpus.
       seed: seed of the TF-IDF projection.
       num_threads: threads for training the index; None uses half of the host's cores.
       on_stage: called with each of STAGES when it begins.
@@ -54,7 +56,7 @@ def build_index_folder(
     started, out = time.perf_counter(), Path(out)
     check_is_free(out)
     on_stage(STAGES[0])
-    passages = read_passages(corpus)
+    passages = read_passages(corpus, skip_bad_rows=skip_bad_rows)
     on_stage(STAGES[1])
     if isinstance(encoder, str):
         fitted = encoder_named(

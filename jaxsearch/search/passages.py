@@ -4,11 +4,11 @@ import dataclasses
 import gzip
 import hashlib
 import json
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-CORPUS_SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz")
+from jaxsearch.bad_rows import BadRows, Note, print_note
+from jaxsearch.search.corpus_files import read_corpus_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,39 +27,54 @@ class Passage:
         return self.contents.partition("\n")[2]
 
 
-def read_passages(path: str | Path) -> list[Passage]:
-    """Reads a corpus file: JSONL or R1-Searcher's TSV, gzipped or not.
+def read_passages(
+    path: str | Path, *, skip_bad_rows: bool = False, note: Note = print_note
+) -> list[Passage]:
+    """Reads a corpus file: JSONL or tab-separated (TSV), gzipped or not.
 
     JSONL lines are `{"id", "contents"}` or `{"id", "title", "text"}`; the second
-    becomes the first with `contents = '"{title}"\\n{text}'`. TSV lines are
-    `id<TAB>text`; the text is kept unchanged, so its first line is the title. Blank
-    lines are skipped.
+    becomes the first with `contents = '"{title}"\\n{text}'`. TSV has the columns
+    `id` and `text`, of which the text is kept unchanged, or DPR's `id`, `text` and
+    `title`, as `tsv_corpus.tsv_rows` describes. Blank lines are skipped. An integer id
+    becomes its decimal text; a JSONL line without a usable id gets its line number, as
+    in "row7".
+
+    Args:
+      path: the file.
+      skip_bad_rows: whether to go on without rows that are malformed.
+      note: receives one line for the user about rows that were changed or skipped.
 
     Raises:
-      ValueError: if the file is missing, empty, damaged or malformed; the message names
-        the file and the line.
+      ValueError: if the file is missing, empty or damaged, or rows are malformed and
+        not skipped; the message names the file and the lines.
     """
     path = Path(path)
-    if not path.name.endswith(CORPUS_SUFFIXES):
-        raise ValueError(
-            f"{path}: expected a corpus named *{', *'.join(CORPUS_SUFFIXES)}, got "
-            f"{path.name!r}; rename the file by its format"
-        )
-    is_tsv = path.name.endswith((".tsv", ".tsv.gz"))
+    bad_rows = BadRows(path)
     passages = []
-    line_of_id = {}
-    for number, line in _numbered_lines(path):
-        where = f"{path}, line {number}"
-        passage = _from_tsv(line, where) if is_tsv else _from_json(line, where)
-        if passage.id in line_of_id:
-            raise ValueError(
-                f"{where}: id {passage.id!r} was already used in line "
-                f"{line_of_id[passage.id]}; ids must be unique"
+    line_of_id: dict[str, int] = {}
+    numbered = []
+    for number, id_, contents in read_corpus_rows(path, bad_rows):
+        if id_ is None:
+            id_ = f"row{number}"
+            numbered.append(id_)
+        if id_ in line_of_id:
+            bad_rows.add(
+                f"{path}, line {number}: id {id_!r} was already used in line "
+                f"{line_of_id[id_]}; ids must be unique"
             )
-        line_of_id[passage.id] = number
-        passages.append(passage)
+            continue
+        line_of_id[id_] = number
+        passages.append(Passage(id=id_, contents=contents))
+    bad_rows.settle(skip=skip_bad_rows, note=note)
     if not passages:
-        raise ValueError(f"{path}: expected at least one passage, the file has none")
+        raise ValueError(
+            f"{path}: expected at least one passage, the file has no good row"
+        )
+    if numbered:
+        note(
+            f"{path}: {len(numbered):,} of {bad_rows.num_rows:,} passages have no "
+            f"usable id and got their line numbers, such as {numbered[0]!r}"
+        )
     return passages
 
 
@@ -97,78 +112,3 @@ def corpus_fingerprint(passages: Sequence[Passage]) -> str:
             digest.update(len(field).to_bytes(8, "little"))
             digest.update(field)
     return digest.hexdigest()[:32]
-
-
-def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as stream:
-            for number, raw in enumerate(stream, start=1):
-                line = raw.decode("utf-8").rstrip("\r\n")
-                if line.strip():
-                    yield number, line
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}, line {number}: expected UTF-8, got byte "
-            f"0x{error.object[error.start]:02x} at column {error.start + 1}"
-        ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path}, after line {number}: the gzip data is truncated or damaged "
-            f"({error}); fetch the file again"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _from_tsv(line: str, where: str) -> Passage:
-    id_, tab, text = line.partition("\t")
-    if not tab or not id_.strip():
-        raise ValueError(f"{where}: expected id<TAB>text, got {line[:60]!r}")
-    return Passage(id=id_.strip(), contents=text)
-
-
-def _from_json(line: str, where: str) -> Passage:
-    try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{where}: expected one JSON object, got {line[:60]!r} "
-            f"({error.msg} at column {error.colno})"
-        ) from error
-    if not isinstance(fields, dict):
-        raise ValueError(
-            f"{where}: expected a JSON object, got {type(fields).__name__}"
-        )
-    id_ = _string(fields, "id", where)
-    if not id_:
-        raise ValueError(f'{where}: expected a non-empty "id"')
-    if "contents" in fields:
-        return Passage(id=id_, contents=_string(fields, "contents", where))
-    # The first line of `contents` is the title, so a title must not have line breaks.
-    title = " ".join(_string(fields, "title", where).split())
-    text = _string(fields, "text", where)
-    return Passage(id=id_, contents=f'"{title}"\n{text}')
-
-
-def _string(fields: dict, name: str, where: str) -> str:
-    if name not in fields:
-        raise ValueError(
-            f'{where}: field "{name}" is missing; expected "id" and "contents", or '
-            f'"id", "title" and "text", got {sorted(fields)}'
-        )
-    value = fields[name]
-    if not isinstance(value, str):
-        raise ValueError(
-            f'{where}: field "{name}" must be a string, got '
-            f"{type(value).__name__} {value!r:.60}"
-        )
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f'{where}: field "{name}" contains half of a surrogate pair at character '
-            f"{error.start}, which is not valid text"
-        ) from error
-    return value

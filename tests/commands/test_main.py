@@ -216,3 +216,23 @@ def test_short_demonstrations_take_two_searches_at_most():
     made = sample.short_demonstrations(0)
     assert len(made) > 200
     assert max(len(one.observations) for one in made) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ask", "--model", "nothing", "Who is \udcff?"),
+        ("index", "search", "nothing", "Who is \udcff?"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_refused(capsys, words):
+    """Python gives such an argument of a command as half of a surrogate pair."""
+    assert "half of a surrogate pair ('\\udcff') at character 8" in refused(
+        capsys, *words
+    )
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(Path(QUICKSTART).read_text(), encoding="utf-8-sig")
+    assert read_config(str(path)).stages == read_config(QUICKSTART).stages

@@ -131,8 +131,8 @@ def test_research_parquet(tmp_path):
 
 
 def test_search_r1_parquet(tmp_path):
-    def row(source):
-        content = "Example. Question: not this? Question: Who?\n"
+    def row(source, asked):
+        content = f"Example. Question: not this? Question: {asked}\n"
         return {
             "data_source": source,
             "prompt": [{"role": "user", "content": content}],
@@ -140,9 +140,12 @@ def test_search_r1_parquet(tmp_path):
             "extra_info": {"split": "train", "index": 0},
         }
 
-    path = write_parquet(tmp_path / "train.parquet", [row("nq"), row("hotpotqa")])
+    path = write_parquet(
+        tmp_path / "train.parquet", [row("nq", "Who?"), row("hotpotqa", "Where?")]
+    )
     first, second = read_questions(path)
     assert (first.question, first.golden_answers) == ("Who?", ("Ann",))
+    assert second.question == "Where?"
     assert (first.id, second.id) == ("nq_train_0", "hotpotqa_train_0")
 
 
@@ -172,13 +175,10 @@ def test_a_file_that_is_no_parquet(tmp_path):
     [
         ({"question": " "}, "`question` must be a non-empty string, got ' '"),
         ({"question": 3}, "`question` must be a non-empty string, got 3"),
-        ({"id": ""}, "`id` must be a non-empty string"),
-        ({"id": True}, "`id` must be a non-empty string, got True"),
         ({"golden_answers": []}, "`golden_answers` must be a list of non-empty"),
-        ({"golden_answers": ["Ann", ""]}, "`golden_answers` must be a list of"),
+        ({"golden_answers": ["", None]}, "`golden_answers` must be a list of"),
         ({"golden_answers": ["Ann", 3]}, "`golden_answers` must be a list of"),
-        ({"golden_answers": "Ann"}, "`golden_answers` must be a list of"),
-        ({"metadata": []}, "`metadata` must be an object, got []"),
+        ({"golden_answers": 3}, "`golden_answers` must be a non-empty string or"),
     ],
 )
 def test_wrong_field_is_named_with_its_line(tmp_path, change, expected):
@@ -195,13 +195,9 @@ ORIGINAL = {"_id": "a", "question": "Who?", "answer": "Ann"}
     ("change", "expected"),
     [
         ({"answer": ""}, "`answer` must be a non-empty string"),
-        ({"answer": None}, "`answer` must be a non-empty string, got None"),
+        ({"answer": None}, "`answer` must be a non-empty string or"),
         ({"answer": []}, "`answer` must be a list of non-empty strings"),
-        ({"answer_aliases": "Anne"}, "`answer_aliases` must be a list"),
-        ({"supporting_facts": [3]}, "`supporting_facts` must be"),
-        ({"supporting_facts": [[3, 0]]}, "`supporting_facts` must be"),
-        ({"paragraphs": ["text"]}, "`paragraphs` must be a list of objects"),
-        ({"paragraphs": [{"is_supporting": True}]}, "expected a field `title`"),
+        ({"answer": {"aliases": []}}, "`answer` must be an object with a `value`"),
     ],
 )
 def test_wrong_field_of_an_original_file(tmp_path, change, expected):
@@ -225,7 +221,6 @@ VERL = {
     [
         ({"reward_model": {}}, "expected a field `ground_truth`"),
         ({"reward_model": {"ground_truth": {"target": []}}}, "`target` must be"),
-        ({"extra_info": {"split": "train"}}, "expected a field `index`"),
         ({"prompt": []}, "`prompt` must be a list of objects"),
         ({"prompt": [{"content": "Question: "}]}, "`prompt` must be text ending"),
     ],
@@ -234,7 +229,7 @@ def test_wrong_field_of_verls_layout(tmp_path, change, expected):
     assert expected in error_of(write(tmp_path / "q.jsonl", VERL | change))
 
 
-@pytest.mark.parametrize("missing", ["id", "question", "golden_answers"])
+@pytest.mark.parametrize("missing", ["question", "golden_answers"])
 def test_missing_field(tmp_path, missing):
     record = {name: value for name, value in FLASHRAG.items() if name != missing}
     message = error_of(write(tmp_path / "q.jsonl", record))

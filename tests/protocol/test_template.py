@@ -63,9 +63,22 @@ def test_the_beginning_of_a_reply_follows_the_rendered_prompt():
     assert tokenizer.encode_prompt("", messages) == expected
 
 
+@pytest.mark.parametrize("name", ["prompt.txt", "chat.json"])
+def test_a_byte_order_mark_is_not_part_of_a_prompt(tmp_path, name):
+    content = "Question: {question}"
+    if name == "chat.json":
+        content = json.dumps([{"role": "user", "content": content}])
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8-sig")
+    template = read_template(str(path))
+    filled = template.fill_text("Who?") or template.fill_messages("Who?")[0]["content"]
+    assert filled == "Question: Who?"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("chat.json", [{"role": "user", "content": "{question} \ud83d"}], "half of"),
         ("prompt.txt", "What is it?", "has no {question}"),
         ("chat.json", "[", "not JSON"),
         ("chat.json", "{question}", "not JSON"),

@@ -1,0 +1,89 @@
+"""Metadata of a record: what training does not need, and is left out if malformed."""
+
+import json
+from typing import Any
+
+from jaxsearch.data.fields import Record
+
+
+def metadata(record: Record) -> dict[str, Any]:
+    """The metadata of a question; malformed fields are counted in `record.left_out`."""
+    fields = record.fields
+    if "reward_model" in fields:
+        is_named = "data_source" in fields
+        found = {"dataset": fields["data_source"]} if is_named else {}
+    elif "golden_answers" in fields:
+        found = record.part("metadata").fields
+    else:
+        found = {name: fields[name] for name in ("type", "level") if name in fields}
+        titles = _supporting_titles(record)
+        if titles is not None:
+            found["supporting_titles"] = list(dict.fromkeys(titles))
+    if not _is_json(found):
+        record.left_out["metadata"] += 1
+        return {}
+    return found
+
+
+def _supporting_titles(record: Record) -> list[str] | None:
+    """Titles of the pages that answer the question; None if they are not known."""
+    for name, titles_in in (
+        ("supporting_facts", _titles_of_facts),
+        ("paragraphs", _titles_of_paragraphs),
+    ):
+        value = record.fields.get(name)
+        if value is None:
+            continue
+        titles = titles_in(_decoded(value))
+        if titles is not None and all(isinstance(title, str) for title in titles):
+            return titles
+        record.left_out[name] += 1
+    return None
+
+
+def _titles_of_facts(facts: Any) -> list[Any] | None:
+    """First items of [title, sentence] pairs, or the titles of an object of lists."""
+    if isinstance(facts, list) and all(isinstance(fact, list) for fact in facts):
+        return [fact[0] if fact else None for fact in facts]
+    rows = _rows(facts)
+    return None if rows is None else [row.get("title") for row in rows]
+
+
+def _titles_of_paragraphs(paragraphs: Any) -> list[Any] | None:
+    rows = _rows(paragraphs)
+    if rows is None:
+        return None
+    return [row.get("title") for row in rows if row.get("is_supporting")]
+
+
+def _rows(value: Any) -> list[dict[str, Any]] | None:
+    """A list of objects, also from an object of equally long lists; None otherwise."""
+    if isinstance(value, list):
+        return value if all(isinstance(row, dict) for row in value) else None
+    if not isinstance(value, dict):
+        return None
+    columns = list(value.values())
+    if not all(isinstance(column, list) for column in columns):
+        return None
+    if len({len(column) for column in columns}) > 1:
+        return None
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _decoded(value: Any) -> Any:
+    """The value that a JSON text stands for; any other value unchanged."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return None
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value can be written as JSON and holds only valid text."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError):
+        return False
+    return True
