@@ -152,6 +152,12 @@ class DataConfig:
     """File of training questions for all RL stages; empty for those of `source`."""
     heldout: str = ""
     """File of questions to evaluate on; empty for those of `source`."""
+    skip_bad_rows: bool = False
+    """Go on without the malformed rows of these files, of the files of stages and of
+    retrieval.corpus; otherwise such a file is refused."""
+    drop_long_prompts: bool = False
+    """Go on without the questions whose prompts exceed rollout.max_prompt_len;
+    otherwise the run is refused."""
 
     def __post_init__(self):
         _check_functions(self, "source")

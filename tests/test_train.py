@@ -168,7 +168,10 @@ def no_passages(run_folder, seed):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (DataConfig(source=endless_prompts), "has 120 tokens, but the budget is 28"),
+        (
+            DataConfig(source=endless_prompts),
+            "exceed the budget of 28 tokens: .* has 120",
+        ),
         (DataConfig(source=no_dataset), "needs a tokenizer: set --model.tokenizer"),
         (
             DataConfig(source=no_questions),

@@ -26,8 +26,8 @@ examples:
         default="",
         metavar="FILE",
         help="file of questions: FlashRAG's JSONL (may be .gz), ReSearch's or "
-        "Search-R1's parquet, or the JSON of HotpotQA, 2WikiMultihopQA or MuSiQue "
-        "(default: the run's held-out questions)",
+        "Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, MuSiQue, "
+        "NQ-open, TriviaQA or PopQA (default: the run's held-out questions)",
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"
@@ -38,6 +38,16 @@ examples:
         default=0,
         metavar="N",
         help="evaluate only the first N questions (default: 0, all of them)",
+    )
+    parser.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="go on without the malformed rows of the file; otherwise it is refused",
+    )
+    parser.add_argument(
+        "--drop-long-prompts",
+        action="store_true",
+        help="go on without questions whose prompts exceed the budget",
     )
     parser.add_argument(
         "--temperature",
@@ -60,6 +70,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         index=args.index,
         task=args.task,
         limit=args.limit,
+        skip_bad_rows=args.skip_bad_rows,
+        drop_long_prompts=args.drop_long_prompts,
         temperature=args.temperature,
         prompt_template=args.prompt_template,
         checkpoint=args.checkpoint,

@@ -22,6 +22,8 @@ def evaluate_to(
     index: str = "",
     task: str = "",
     limit: int = 0,
+    skip_bad_rows: bool = False,
+    drop_long_prompts: bool = False,
     temperature: float = 0.0,
     prompt_template: str = "",
     checkpoint: str = "",
@@ -35,6 +37,8 @@ def evaluate_to(
       index: folder of an index; "" for the run's index.
       task: name of the task that judges; "" for the run's task.
       limit: number of questions, from the first; 0 for all.
+      skip_bad_rows: whether to go on without malformed rows of the file.
+      drop_long_prompts: whether to go on without questions with too long prompts.
       temperature: sampling temperature; 0 is greedy.
       prompt_template: file with a prompt that replaces the task's; "" for none.
       checkpoint: best, last or a step, as in `run.loading.load_run`.
@@ -59,6 +63,8 @@ def evaluate_to(
         questions=questions,
         index=index,
         limit=limit,
+        skip_bad_rows=skip_bad_rows,
+        drop_long_prompts=drop_long_prompts,
         prompt_template=prompt_template,
         checkpoint=checkpoint,
     )

@@ -65,11 +65,14 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
     Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
     that a run that failed because of them can resume with larger values; the settings
-    of LoRA if it is off; and the guards that only raise alarms.
+    of LoRA if it is off; the guards that only raise alarms; and whether bad rows and
+    long prompts are left out, because the questions have a fingerprint of their own.
     """
     fields = resolved(config)
     for name in ("attempts", "timeout_s"):
         del fields["retrieval"][name]
+    for name in ("skip_bad_rows", "drop_long_prompts"):
+        del fields["data"][name]
     fields["guards"] = {name: fields["guards"][name] for name in _DECIDING_GUARDS}
     if not config.model.lora.rank:
         del fields["model"]["lora"]

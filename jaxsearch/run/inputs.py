@@ -1,9 +1,12 @@
 """The inputs of a run, read and checked before anything is written."""
 
 import dataclasses
+import functools
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.config import ModelConfig, RLStage, RunConfig
@@ -11,6 +14,7 @@ from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
+from jaxsearch.run.long_prompts import LongPrompts
 from jaxsearch.search.passages import Passage, read_passages
 
 
@@ -41,7 +45,7 @@ def load_inputs(config: RunConfig) -> Inputs:
 
     Raises:
       ValueError: for a file that is missing or malformed, a tokenizer that is missing
-        or has no end token, or a prompt that exceeds its budget.
+        or has no end token, or prompts that exceed their budget.
     """
     dataset = config.data.source(Path(config.out), config.seed)
     tokenizer = dataset.tokenizer
@@ -64,23 +68,31 @@ def load_inputs(config: RunConfig) -> Inputs:
         _check_form(template, tokenizer, config.model)
         protocol = dataclasses.replace(protocol, template=template)
     heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
+    options: dict[str, Any] = {
+        "skip_bad_rows": config.data.skip_bad_rows,
+        "note": _say,
+    }
+    read = functools.partial(read_questions, normalise=config.task.normalise, **options)
     if config.data.heldout:
         # Questions from a file are answered from the training corpus.
-        heldout, heldout_passages = read_questions(config.data.heldout), []
+        heldout, heldout_passages = read(config.data.heldout), []
     passages = dataset.passages
     if config.retrieval.corpus:
-        passages = read_passages(config.retrieval.corpus)
+        passages = read_passages(config.retrieval.corpus, **options)
     has_retriever = bool(config.retrieval.index) or config.retrieval.retriever
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
-        questions=_questions(config, dataset.questions),
+        questions=_questions(config, dataset.questions, read),
         heldout=heldout[: config.eval.limit or None],
         passages=None if has_retriever else passages,
         heldout_passages=heldout_passages,
     )
-    check_prompts(inputs, config.rollout.max_prompt_len)
-    return inputs
+    return check_prompts(
+        inputs,
+        config.rollout.max_prompt_len,
+        drop_long=config.data.drop_long_prompts,
+    )
 
 
 def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> None:
@@ -103,13 +115,16 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
 
 
 def _questions(
-    config: RunConfig, questions: list[Question]
+    config: RunConfig,
+    questions: list[Question],
+    read: Callable[[str], list[Question]],
 ) -> dict[str, list[Question]]:
     """Questions of each RL stage: from data.questions, its file, or `questions`."""
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     files = {stage.name: config.data.questions or stage.questions for stage in stages}
-    read = {file: read_questions(file) for file in set(files.values()) if file}
-    return {name: read.get(file, questions) for name, file in files.items()}
+    names = dict.fromkeys(files.values())
+    by_file = {file: read(file) for file in names if file}
+    return {name: by_file.get(file, questions) for name, file in files.items()}
 
 
 def _check_form(
@@ -132,40 +147,58 @@ def _check_form(
         )
 
 
-def check_prompts(inputs: Inputs, max_prompt_len: int) -> None:
-    """Checks that every prompt fits its budget; counts those with unknown words.
+def check_prompts(
+    inputs: Inputs, max_prompt_len: int, *, drop_long: bool = False
+) -> Inputs:
+    """Checks that prompts fit their budget; counts those with unknown words.
 
-    Standard error says how many questions have words that the tokenizer cannot spell.
+    Standard error says how many questions were dropped, and how many have words that
+    the tokenizer cannot spell.
+
+    Args:
+      inputs: the inputs of a run.
+      max_prompt_len: the budget in tokens.
+      drop_long: whether to drop questions whose prompts are longer.
+
+    Returns:
+      The inputs without the dropped questions.
 
     Raises:
-      ValueError: for the first question whose prompt is too long.
+      ValueError: if prompts are too long and not dropped, or no question is left.
     """
     unknown_id = inputs.tokenizer.unknown_id
     sets = {id(questions): questions for questions in inputs.questions.values()}
     questions = [*itertools.chain(*sets.values(), inputs.heldout)]
+    long = LongPrompts(max_prompt_len)
     unknown = []
     for question in questions:
         ids = inputs.tokenizer.encode_prompt(
             inputs.protocol.prompt(question.question),
             inputs.protocol.messages(question.question),
         )
-        if len(ids) > max_prompt_len:
-            raise ValueError(
-                f"the prompt of question {question.id!r} has {len(ids)} tokens, but "
-                f"the budget is {max_prompt_len}; raise --rollout.max-prompt-len or "
-                "remove the question"
-            )
-        if unknown_id is not None and unknown_id in ids:
+        is_long = long.is_long(question, len(ids))
+        if not is_long and unknown_id is not None and unknown_id in ids:
             words = unknown_words(inputs, question.question)
             unknown += [(words[0], question.id)] if words else []
-    if unknown and processes.is_primary():
+    long.settle(drop=drop_long, note=_say)
+    if unknown:
         word, question_id = unknown[0]
-        print(
+        _say(
             f"{len(unknown)} of {len(questions)} questions have words that the "
-            f"tokenizer cannot spell, such as {word!r} in question {question_id!r}",
-            file=sys.stderr,
-            flush=True,
+            f"tokenizer cannot spell, such as {word!r} in question {question_id!r}"
         )
+    if not long.found:
+        return inputs
+    rest = {name: long.rest(those) for name, those in inputs.questions.items()}
+    return dataclasses.replace(
+        inputs, questions=rest, heldout=long.rest(inputs.heldout)
+    )
+
+
+def _say(line: str) -> None:
+    """Prints a line to standard error, once for all processes."""
+    if processes.is_primary():
+        print(line, file=sys.stderr, flush=True)
 
 
 def unknown_words(inputs: Inputs, question: str) -> list[str]:

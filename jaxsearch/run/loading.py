@@ -38,6 +38,8 @@ def load_run(
     questions: str = "",
     index: str = "",
     limit: int = 0,
+    skip_bad_rows: bool = False,
+    drop_long_prompts: bool = False,
     prompt_template: str = "",
     checkpoint: str = "",
 ) -> tuple[Run, Params]:
@@ -53,6 +55,8 @@ def load_run(
       questions: file of questions; "" for the run's held-out questions.
       index: folder of an index; "" for the run's index.
       limit: number of questions, from the first; 0 for all.
+      skip_bad_rows: whether to go on without malformed rows of the file.
+      drop_long_prompts: whether to go on without questions with too long prompts.
       prompt_template: file with a prompt that replaces the task's; "" for none.
       checkpoint: checkpoint of a run: best (exact match on its held-out questions),
         last, or a step; "" for the best if the run has one, else the last.
@@ -70,10 +74,13 @@ def load_run(
     else:
         _check_model_folder(model, checkpoint)
         config = model_config(model, task_named(task or "research"))
-    if questions:
-        config = dataclasses.replace(
-            config, data=dataclasses.replace(config.data, heldout=questions)
-        )
+    data = dataclasses.replace(
+        config.data,
+        heldout=questions or config.data.heldout,
+        skip_bad_rows=skip_bad_rows or config.data.skip_bad_rows,
+        drop_long_prompts=drop_long_prompts or config.data.drop_long_prompts,
+    )
+    config = dataclasses.replace(config, data=data)
     if index:
         config = dataclasses.replace(
             config, retrieval=with_index(config.retrieval, index)

@@ -1,7 +1,9 @@
 """Overrides of config fields on the command line, `--field value`."""
 
 import contextlib
+import dataclasses
 import io
+import itertools
 import re
 import sys
 import types
@@ -25,10 +27,11 @@ def overridden(
 ) -> RunConfig:
     """The config with `--field value` overrides; --help lists every field.
 
-    A field that holds a function or an object takes a short name or
-    `package.module:NAME`. Names of fields that were renamed still work, with a line on
-    standard error. Exits with status 2 and one line on standard error for an unknown
-    field, naming near ones, or a malformed value.
+    A field that is True or False may be given without a value, for True. One that holds
+    a function or an object takes a short name or `package.module:NAME`. Names of fields
+    that were renamed still work, with a line on standard error. Exits with status 2 and
+    one line on standard error for an unknown field, naming near ones, or a malformed
+    value.
 
     Args:
       config: the config from its file.
@@ -38,7 +41,7 @@ def overridden(
     """
     import tyro
 
-    words = [_with_new_name(word) for word in overrides]
+    words = _with_true(config, [_with_new_name(word) for word in overrides])
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -98,6 +101,31 @@ def _with_new_name(word: str) -> str:
     option_now = "--" + renamed.replace("_", "-")
     print(f"jaxsearch: {option} is now called {option_now}", file=sys.stderr)
     return f"{option_now}{equals}{value}"
+
+
+def _with_true(config: RunConfig, words: list[str]) -> list[str]:
+    """Overrides with the value True after each switch that has none."""
+    completed = []
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue="--"):
+        completed.append(word)
+        if following.startswith("--") and _is_switch(config, word):
+            completed.append("True")
+    return completed
+
+
+def _is_switch(config: RunConfig, word: str) -> bool:
+    """Whether a word is `--path` of a field that is True or False."""
+    if not word.startswith("--"):
+        return False
+    value: Any = config
+    for name in word.removeprefix("--").replace("-", "_").split("."):
+        if isinstance(value, tuple) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        elif dataclasses.is_dataclass(value):
+            value = vars(value).get(name)
+        else:
+            return False
+    return isinstance(value, bool)
 
 
 def _registry(folders: tuple[Path, ...]) -> Any:

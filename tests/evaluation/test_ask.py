@@ -69,7 +69,7 @@ def test_words_that_the_tokenizer_cannot_spell_are_named(run):
 def test_questions_with_unknown_words_are_counted(run, tmp_path, capsys):
     texts = [run.inputs.heldout[0].question, "Who founded Zürich ?", "Is Łódź old?"]
     lines = [
-        {"id": f"q{i}", "question": text, "golden_answers": ["a"]}
+        {"id": f"q{i}", "question": text, "golden_answers": ["b"]}
         for i, text in enumerate(texts)
     ]
     replace_lines(tmp_path / "questions.jsonl", lines)
