@@ -10,6 +10,7 @@ import string
 from collections.abc import Callable, Sequence
 
 Normalise = Callable[[str], str]
+Metric = Callable[[str, Sequence[str], Normalise], float]
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _BRACE = re.compile(r"[{}]")
@@ -65,7 +66,25 @@ def require_golden_answers(golden_answers: Sequence[str]) -> None:
 def exact_match(
     prediction: str, golden_answers: Sequence[str], normalise: Normalise
 ) -> float:
-    """1.0 if the normalised prediction equals a normalised golden answer, else 0.0."""
+    """1.0 if the normalised prediction equals a normalised golden answer, else 0.0.
+
+    A text that is empty once normalised, such as "A", equals no other, because "the"
+    would equal it too. So the exact match is 1 only if the F1 is 1. In the
+    references such texts are equal; see `em_check`.
+    """
+    require_golden_answers(golden_answers)
+    predicted = normalise(prediction)
+    return float(bool(predicted) and em_check(prediction, golden_answers, normalise))
+
+
+def em_check(
+    prediction: str, golden_answers: Sequence[str], normalise: Normalise
+) -> float:
+    """The exact match of the references, for which two empty texts are equal.
+
+    Source: Search-R1, reward_score/qa_em.py (em_check); the same value as ReSearch's
+    ExactMatch and R1-Searcher's exact_match_score with their normalisers.
+    """
     require_golden_answers(golden_answers)
     predicted = normalise(prediction)
     return float(any(predicted == normalise(gold) for gold in golden_answers))
@@ -102,8 +121,18 @@ def cover_em(
 ) -> float:
     """1.0 if all tokens of a golden answer are in the prediction, else 0.0.
 
-    Order and repetition do not matter. A golden answer that normalises to the empty
-    text is covered only by a prediction that does so too.
+    Order and repetition do not matter. As in `exact_match`, a prediction that is empty
+    once normalised covers no answer. In the reference it covers an answer that is empty
+    too; see `cover_exact_match_score_1`.
+    """
+    covered = cover_exact_match_score_1(prediction, golden_answers, normalise)
+    return float(bool(normalise(prediction)) and covered)
+
+
+def cover_exact_match_score_1(
+    prediction: str, golden_answers: Sequence[str], normalise: Normalise
+) -> float:
+    """The `cover_em` of R1-Searcher, for which an empty text covers an empty answer.
 
     Source: R1-Searcher, evaluation/metric_calc_rule.py (cover_exact_match_score_1).
     """

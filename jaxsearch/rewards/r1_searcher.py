@@ -19,7 +19,9 @@ from collections.abc import Sequence
 
 from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.answers import (
+    Metric,
     cover_em,
+    cover_exact_match_score_1,
     f1,
     normalise_r1_searcher,
     require_golden_answers,
@@ -144,7 +146,8 @@ def r1_searcher_llama_stage1(
     The paper's stage 1 has no reward for answers.
     """
     require_golden_answers(golden_answers)
-    return _llama_stage1(parse_segments(segments, protocol), golden_answers)
+    parsed = parse_segments(segments, protocol)
+    return _llama_stage1(parsed, golden_answers, cover_em)
 
 
 def r1_searcher_llama_stage1_text(
@@ -156,7 +159,7 @@ def r1_searcher_llama_stage1_text(
 ) -> Outcome:
     """`r1_searcher_llama_stage1` for one text, equal to the reference."""
     parsed = parse_text(response + _LLAMA_END * has_ended, protocol)
-    outcome = _llama_stage1(parsed, golden_answers)
+    outcome = _llama_stage1(parsed, golden_answers, cover_exact_match_score_1)
     return dataclasses.replace(outcome, findings=parsed.findings)
 
 
@@ -203,10 +206,12 @@ def _paper_stage2(parsed: ParsedRollout, golden_answers: Sequence[str]) -> Outco
     return _by_f1(parsed, golden_answers, paper_fault(parsed), PAPER_PENALTY)
 
 
-def _llama_stage1(parsed: ParsedRollout, golden_answers: Sequence[str]) -> Outcome:
+def _llama_stage1(
+    parsed: ParsedRollout, golden_answers: Sequence[str], covers: Metric
+) -> Outcome:
     require_golden_answers(golden_answers)
     prediction = parsed.prediction
-    is_right = prediction is not None and cover_em(
+    is_right = prediction is not None and covers(
         prediction, golden_answers, normalise_r1_searcher
     )
     counts = tag_counts(parsed.text, parsed.protocol)

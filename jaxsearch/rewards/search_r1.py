@@ -7,6 +7,8 @@ the protocol.
 - Segments: only the text of the policy is judged. Every observation counts as one empty
   result. A result tag written by the policy is a forgery and bad format, and an answer
   contains no observation.
+- In segments, an answer that is empty once normalised, such as "A", is wrong; in a
+  single text it equals any other such answer, as in the reference.
 - In both cases, a rollout without an answer has no prediction. In the reference its
   prediction is the example in the prompt ("Beijing"), the last answer in the prompt and
   response together; the reference's rule that a missing answer earns nothing is never
@@ -20,6 +22,8 @@ from collections.abc import Iterable, Sequence
 
 from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.answers import (
+    Metric,
+    em_check,
     exact_match,
     normalise_research,
     require_golden_answers,
@@ -48,7 +52,7 @@ def search_r1(
 ) -> Outcome:
     """1 if the last answer is a golden answer, else 0; `has_ended` has no effect."""
     require_golden_answers(golden_answers)
-    return _exact(parse_segments(segments, protocol), golden_answers)
+    return _exact(parse_segments(segments, protocol), golden_answers, exact_match)
 
 
 def search_r1_text(
@@ -63,7 +67,8 @@ def search_r1_text(
     As in the reference, an empty list of golden answers gives 0.
     """
     parsed = parse_text(response, protocol)
-    return _with_findings(_exact(parsed, golden_answers), parsed, golden_answers)
+    outcome = _exact(parsed, golden_answers, em_check)
+    return _with_findings(outcome, parsed, golden_answers)
 
 
 def search_r1_format(
@@ -86,7 +91,7 @@ def search_r1_format(
     """
     require_golden_answers(golden_answers)
     parsed = parse_segments(segments, protocol)
-    return _with_format(parsed, golden_answers, retrieval_reward)
+    return _with_format(parsed, golden_answers, retrieval_reward, exact_match)
 
 
 def search_r1_format_text(
@@ -99,7 +104,7 @@ def search_r1_format_text(
 ) -> Outcome:
     """`search_r1_format` for a text without provenance, equal to the reference."""
     parsed = parse_text(response, protocol)
-    outcome = _with_format(parsed, golden_answers, retrieval_reward)
+    outcome = _with_format(parsed, golden_answers, retrieval_reward, em_check)
     return _with_findings(outcome, parsed, golden_answers)
 
 
@@ -109,16 +114,16 @@ def _has_golden_answer(blocks: Iterable[str], golden_answers: Sequence[str]) -> 
     )
 
 
-def _is_right(parsed: ParsedRollout, golden_answers: Sequence[str]) -> bool:
+def _is_right(parsed: ParsedRollout, golden_answers: Sequence[str], em: Metric) -> bool:
     return (
         parsed.prediction is not None
         and bool(golden_answers)
-        and exact_match(parsed.prediction, golden_answers, normalise_research) == 1.0
+        and em(parsed.prediction, golden_answers, normalise_research) == 1.0
     )
 
 
-def _exact(parsed: ParsedRollout, golden_answers: Sequence[str]) -> Outcome:
-    is_right = _is_right(parsed, golden_answers)
+def _exact(parsed: ParsedRollout, golden_answers: Sequence[str], em: Metric) -> Outcome:
+    is_right = _is_right(parsed, golden_answers, em)
     return Outcome(
         reward=float(is_right),
         terms={"answer": float(is_right)},
@@ -146,9 +151,12 @@ def _format_terms(
 
 
 def _with_format(
-    parsed: ParsedRollout, golden_answers: Sequence[str], retrieval_reward: float
+    parsed: ParsedRollout,
+    golden_answers: Sequence[str],
+    retrieval_reward: float,
+    em: Metric,
 ) -> Outcome:
-    is_right = _is_right(parsed, golden_answers)
+    is_right = _is_right(parsed, golden_answers, em)
     terms = _format_terms(parsed, is_right, golden_answers, retrieval_reward)
     words = _answer_words(parsed, is_right)
     return Outcome(
@@ -169,7 +177,7 @@ def _with_findings(
     outcome: Outcome, parsed: ParsedRollout, golden_answers: Sequence[str]
 ) -> Outcome:
     """The outcome with the reference's other rewards and checks as findings."""
-    is_right = _is_right(parsed, golden_answers)
+    is_right = _is_right(parsed, golden_answers, em_check)
     has_part = parsed.prediction is not None and bool(golden_answers)
     rewards = {
         name: sum(_format_terms(parsed, is_right, golden_answers, part).values())

@@ -9,6 +9,8 @@ import pytest
 
 from jaxsearch.rewards.answers import (
     cover_em,
+    cover_exact_match_score_1,
+    em_check,
     exact_match,
     f1,
     last_boxed,
@@ -17,6 +19,8 @@ from jaxsearch.rewards.answers import (
     require_golden_answers,
     sub_em,
 )
+from jaxsearch.rewards.tasks import task_named
+from jaxsearch.trajectory import Segment
 
 VECTORS = [
     json.loads(line)
@@ -24,7 +28,7 @@ VECTORS = [
         Path(__file__).parents[1] / "data" / "conformance_answers.jsonl.gz"
     )
 ]
-METRICS = (exact_match, f1, cover_em, sub_em)
+METRICS = (exact_match, em_check, f1, cover_em, cover_exact_match_score_1, sub_em)
 
 
 def test_all_vectors_of_the_reference():
@@ -42,7 +46,7 @@ def test_all_vectors_of_the_reference():
             num_without_golds += 1
             continue
         found = (
-            exact_match(prediction, golds, normalise_research),
+            em_check(prediction, golds, normalise_research),
             f1(prediction, golds, normalise_research),
         )
         assert found == (expected["em"], expected["f1"]), vector["id"]
@@ -61,9 +65,9 @@ def test_all_vectors_of_r1_searcher():
             *expected["normalized_golds"],
         ]
         for metric, name in (
-            (exact_match, "em"),
+            (em_check, "em"),
             (f1, "f1"),
-            (cover_em, "cover_em"),
+            (cover_exact_match_score_1, "cover_em"),
             (sub_em, "cover_em_2"),
         ):
             found = metric(prediction, golds, normalise_r1_searcher)
@@ -75,7 +79,7 @@ def test_all_vectors_of_search_r1():
         prediction, golds = vector["prediction"], vector["golds"]
         if not golds:
             continue
-        for metric, name in ((exact_match, "em"), (sub_em, "subem")):
+        for metric, name in ((em_check, "em"), (sub_em, "subem")):
             found = metric(prediction, golds, normalise_research)
             assert found == vector["search_r1"][name], (vector["id"], name)
         assert found == vector["research"]["acc"], vector["id"]
@@ -124,3 +128,45 @@ def test_golden_answers_must_be_a_list_with_something_in_it(metric, golds):
 )
 def test_last_boxed(text, content):
     assert last_boxed(text) == content
+
+
+@pytest.mark.parametrize("normalise", [normalise_research, normalise_r1_searcher])
+@pytest.mark.parametrize("gold", ["A", "the", "The The", "...", ""])
+@pytest.mark.parametrize("prediction", ["A", "the", "...", "", "Paris"])
+def test_nothing_equals_an_answer_that_normalises_to_nothing(
+    normalise, gold, prediction
+):
+    """The references disagree: their exact match is 1 and their F1 is 0."""
+    for metric in (exact_match, f1, cover_em):
+        assert metric(prediction, [gold], normalise) == 0.0
+    is_empty = float(prediction != "Paris")
+    assert em_check(prediction, [gold], normalise) == is_empty
+    assert cover_exact_match_score_1(prediction, [gold], normalise) == is_empty
+
+
+def test_the_metrics_are_those_of_the_references_for_all_other_answers():
+    for vector in VECTORS:
+        prediction, golds = vector["prediction"], vector["golds"]
+        for normalise in (normalise_research, normalise_r1_searcher):
+            golds = [gold for gold in golds if normalise(gold)]
+            if not golds:
+                continue
+            for metric, reference in (
+                (exact_match, em_check),
+                (cover_em, cover_exact_match_score_1),
+            ):
+                found = metric(prediction, golds, normalise)
+                assert found == reference(prediction, golds, normalise)
+            if exact_match(prediction, golds, normalise) == 1.0:
+                assert f1(prediction, golds, normalise) == 1.0
+
+
+@pytest.mark.parametrize("name", ["search_r1", "search_r1_format"])
+def test_an_article_earns_no_reward_of_search_r1(name):
+    task = task_named(name)
+    text = "<think> t </think><answer> the </answer>"
+    judged = {"golden_answers": ["A"], "has_ended": True, "label": "one"}
+    policy = [Segment(text=text, is_policy=True)]
+    assert task.judge(policy, **judged).terms["answer"] == 0.0
+    # The reference's reward of a whole text stays what it is.
+    assert task.judge_text(text, **judged).terms["answer"] > 0.0
