@@ -367,8 +367,12 @@ class RLStage:
     """Weight of the KL (k1) to the policy at the start of the stage, subtracted from
     the reward of each token. Requires objective.kl_weight to be 0."""
     overlong_buffer: int = 0
-    """DAPO's overlong penalty: it grows from 0 to 1 over this many tokens before
-    rollout.max_len; 0 for none."""
+    """DAPO's overlong penalty: it grows from 0 to 1 over the last tokens, this many,
+    before the policy has written overlong_len; 0 for none."""
+    overlong_len: int | None = None
+    """Tokens of the policy, over all turns, at which the overlong penalty is 1. Prompt
+    and retrieved tokens do not count. None for rollout.max_len, which a rollout cannot
+    write in full: its prompt is part of it."""
     max_importance: float | None = None
     """Truncated importance sampling: each token is weighted by its probability under
     the trainer divided by that under the sampler's (truncated) distribution, clipped at
@@ -395,6 +399,8 @@ class RLStage:
         _check_functions(self, "advantage", "aggregation")
         _at_least(self, requirements_of(self.advantage).min_group_size, "group_size")
         _at_least(self, 0, "reward_kl_weight", "overlong_buffer")
+        if self.overlong_len is not None:
+            _at_least(self, 1, "overlong_len")
         if self.questions_per_step * self.group_size % self.minibatches_per_step:
             raise ValueError(
                 f"minibatches_per_step ({self.minibatches_per_step}) must divide the "
@@ -513,11 +519,7 @@ class RunConfig:
             )
         for stage in self.stages:
             if isinstance(stage, RLStage):
-                if stage.overlong_buffer >= self.rollout.max_len:
-                    raise ValueError(
-                        f"overlong_buffer ({stage.overlong_buffer}) must be less than "
-                        f"rollout.max_len ({self.rollout.max_len})"
-                    )
+                _check_overlong(stage, self.rollout.max_len)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be in 0..2^31-1, got {self.seed}")
         for name in ("steps", "warmup_steps"):
@@ -536,3 +538,14 @@ class RunConfig:
         is_rl = isinstance(stage, RLStage)
         limit = self.steps if is_rl else self.warmup_steps
         return stage.steps if limit is None else min(stage.steps, limit)
+
+
+def _check_overlong(stage: RLStage, max_len: int) -> None:
+    name, limit = "overlong_len", stage.overlong_len
+    if limit is None:
+        name, limit = "rollout.max_len", max_len
+    if stage.overlong_buffer >= limit:
+        raise ValueError(
+            f"overlong_buffer ({stage.overlong_buffer}) must be less than {name} "
+            f"({limit})"
+        )

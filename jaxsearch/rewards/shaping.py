@@ -17,12 +17,12 @@ def apply_overlong_penalty(judged: Judged, *, max_len: int, buffer: int) -> Judg
     """Adds the overlong penalty to the outcomes, as the reward term "overlong".
 
     Args:
-      max_len: maximum tokens per row.
+      max_len: number of tokens of the policy at which the penalty is 1.
       buffer: tokens before max_len over which the penalty grows; 0 for no penalty.
     """
     if not buffer:
         return judged
-    lengths = jnp.asarray([len(t.tokens) for t in judged.trajectories])
+    lengths = jnp.asarray([int(t.is_policy.sum()) for t in judged.trajectories])
     costs = overlong_penalty(lengths, max_len=max_len, buffer=buffer)
     outcomes = [
         dataclasses.replace(
@@ -42,9 +42,8 @@ def overlong_penalty(
 ) -> Float[Array, "*rollouts"]:
     """0 up to max_len - buffer tokens, then decreases to -1 at max_len.
 
-    The penalty begins before the budget cuts a rollout off.
-
-    Source: DAPO (arXiv:2503.14476), equation 13 ("soft overlong punishment"). DAPO uses
-    lengths of responses; here lengths are of whole rows, which the budget limits.
+    Source: DAPO (arXiv:2503.14476), equation 13 ("soft overlong punishment"). As in
+    DAPO, lengths are of what the policy wrote; here that excludes the prompt and what
+    was retrieved, whose length is not the policy's doing.
     """
     return -jnp.clip((lengths - (max_len - buffer)) / buffer, 0.0, 1.0)

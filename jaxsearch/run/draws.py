@@ -22,14 +22,17 @@ def draw(
 
     Args:
       next_questions: returns the next questions of this process.
-      max_len: maximum length of a rollout in tokens, for the overlong penalty.
+      max_len: maximum length of a rollout in tokens, for the overlong penalty of a
+        stage without a length of its own.
     """
     draws = []
     while True:
         judged = gather_judged(judge(roll_out(next_questions()), stage.task))
         draws.append(
             apply_overlong_penalty(
-                judged, max_len=max_len, buffer=stage.overlong_buffer
+                judged,
+                max_len=stage.overlong_len or max_len,
+                buffer=stage.overlong_buffer,
             )
         )
         judged = joined(draws)

@@ -256,17 +256,44 @@ def test_unmasked_control_counts_observations(run, rollouts):
     assert_moved_alike(found, by_hand(run, stage, [(rows, None)]), start)
 
 
-def test_rollouts_near_their_budget_lose_reward(rollouts):
+def test_what_the_policy_writes_near_its_budget_costs_reward(rollouts):
     trajectories, outcomes = rollouts
     judged = Judged(trajectories, outcomes, [{}] * len(outcomes))
-    shaped = apply_overlong_penalty(judged, max_len=11, buffer=4).outcomes
+    lengths = [int(t.is_policy.sum()) for t in trajectories]
+    limit = max(lengths)
+    shaped = apply_overlong_penalty(judged, max_len=limit, buffer=3).outcomes
     advantages = estimate(trajectories, shaped, plain_reward, group_size=3)
+    costs = []
     for t, before, o, a in zip(*rollouts, shaped, advantages, strict=True):
-        lost = min(max((len(t.tokens) - 7) / 4, 0.0), 1.0)
-        assert o.reward == pytest.approx(before.reward - lost)
-        assert o.terms["overlong"] == pytest.approx(-lost)
+        costs.append(min(max((t.is_policy.sum() - (limit - 3)) / 3, 0.0), 1.0))
+        assert o.reward == pytest.approx(before.reward - costs[-1])
+        assert o.terms["overlong"] == pytest.approx(-costs[-1])
         assert a == (pytest.approx(o.reward) if t.is_kept else None)
-    assert {len(t.tokens) for t in trajectories} >= {7, 9, 11}
+    assert min(costs) == 0.0 and max(costs) == 1.0
+
+
+@pytest.mark.parametrize("num_retrieved", [1, 5, 40])
+def test_retrieved_tokens_and_the_prompt_cost_no_reward(rollouts, num_retrieved):
+    """The same turns after a longer prompt, and with a longer observation."""
+    trajectories, outcomes = rollouts
+
+    def penalties(trajectories):
+        judged = Judged(trajectories, outcomes, [{}] * len(outcomes))
+        return [
+            o.terms["overlong"]
+            for o in apply_overlong_penalty(judged, max_len=8, buffer=6).outcomes
+        ]
+
+    longer = [
+        dataclasses.replace(
+            t,
+            tokens=np.concatenate([t.tokens[:1].repeat(num_retrieved), t.tokens]),
+            is_policy=np.concatenate([np.zeros(num_retrieved, bool), t.is_policy]),
+        )
+        for t in trajectories
+    ]
+    assert penalties(longer) == penalties(trajectories)
+    assert len(set(penalties(trajectories))) > 1
 
 
 def test_what_a_stage_refuses():
