@@ -49,6 +49,8 @@ config = RunConfig(
         max_turn_len=28,
         max_observation_len=28,
         max_searches=4,
+        # The same numbers on every run. An index on this machine keeps nothing waiting.
+        search_calls=1,
     ),
     stages=(
         RLStage(

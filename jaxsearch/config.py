@@ -253,11 +253,13 @@ class RolloutConfig:
     """Budget of an observation; a longer one is truncated and counted."""
     max_searches: int = 4
     """Calls of search and all other tools per rollout; one more ends the rollout."""
-    search_calls: int = 1
-    """Decode calls after which the result of a search or another tool is read. A fixed
-    number makes two runs identical bit for bit, and assigns rollouts to replicas in
-    advance. 0 reads results as they arrive (for slow retrievers) and assigns prompts as
-    slots become free."""
+    search_calls: int = 0
+    """0 reads the results of searches and other tools as they arrive, and assigns
+    prompts to replicas as slots become free. Random numbers belong to a rollout, so the
+    order of arrival changes a trajectory only as far as rounding does: rows that decode
+    together share a program. Another number is the decode calls after which a result
+    is read: decoding waits for a slower search, rollouts are assigned in advance, and
+    two runs, or one that was resumed, are identical bit for bit."""
     cache_len: int | None = None
     """Tokens that a replica's KV cache holds for all slots together; None for max_len
     per slot. Most rollouts are far shorter than max_len, so a smaller cache can serve

@@ -98,6 +98,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
             max_turn_len=28,
             max_observation_len=28,
             max_searches=3,
+            search_calls=1,
             # One of eight virtual devices; other tests cover runs on more.
             replicas=1,
         ),

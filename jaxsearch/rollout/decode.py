@@ -20,6 +20,7 @@ from jaxsearch.rollout.layout import (
 from jaxsearch.rollout.sampling import TopKTopP, sample
 from jaxsearch.rollout.slots import (
     Phase,
+    Row,
     Slots,
     append,
     append_observed,
@@ -44,7 +45,7 @@ class Prompts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Programs:
-    """The programs prefill, fork, observe, release and decode of one policy.
+    """The programs prefill, fork, observe, read, release and decode of one policy.
 
     They run on the devices of their arguments; XLA compiles them for each replica.
 
@@ -159,6 +160,18 @@ class Programs:
             stop_state=slots.stop_state.at[rows].set(stop_states, mode="drop"),
         )
         return self._in_place(slots)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def read(
+        self, slots: Slots, rows: Int[Array, " R"]
+    ) -> tuple[Row, Int[Array, " R"]]:
+        """The whole rows [R S] of some slots, and their lengths; rows >= B are padding.
+
+        Gathered on the device: the host would fetch the rows of all slots.
+        """
+        s = slots
+        columns = Row(s.tokens, s.is_policy, s.logprobs, s.sampling_logprobs)
+        return jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (columns, s.length))
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def release(self, slots: Slots, rows: Int[Array, " R"]) -> Slots:

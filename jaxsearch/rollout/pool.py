@@ -102,6 +102,7 @@ class SlotPool:
                 for row_len, row_counts in self._shapes.append_rows.items()
                 for num_rows in row_counts
             ),
+            functools.partial(self._read, []),
             functools.partial(self.release, []),
         ]
 
@@ -171,7 +172,7 @@ class SlotPool:
         lengths: Mapping[int, int],
         max_steps: int,
     ) -> list[int]:
-        """Decodes until an eighth of the slots have stopped, or for `max_steps`.
+        """Decodes until an eighth of these slots have stopped, or for `max_steps`.
 
         Args:
           lengths: tokens in each slot to decode, in the order in which pages are
@@ -211,14 +212,23 @@ class SlotPool:
         jax.block_until_ready((self._slots, prompts))
 
     def rows(self, slots: Iterable[int]) -> dict[int, Row]:
-        """The contents of some slots."""
-        s = self._slots
-        columns = Row(s.tokens, s.is_policy, s.logprobs, s.sampling_logprobs)
-        columns, lengths = jax.device_get((columns, s.length))
-        return {
-            slot: Row(*(column[slot, : lengths[slot]].copy() for column in columns))
-            for slot in slots
-        }
+        """The contents of some slots.
+
+        Only these rows leave the device, a fixed number per program call.
+        """
+        slots, found = list(slots), {}
+        size = self._shapes.num_enough
+        for batch in (slots[i : i + size] for i in range(0, len(slots), size)):
+            columns, lengths = jax.device_get(self._read(batch))
+            for row, (slot, length) in enumerate(
+                zip(batch, lengths[: len(batch)], strict=True)
+            ):
+                found[slot] = Row(*(column[row, :length].copy() for column in columns))
+        return found
+
+    def _read(self, slots: Sequence[int]) -> tuple[Row, jax.Array]:
+        rows = self._padded_rows(slots, self._shapes.num_enough)
+        return self._programs.read(self._slots, rows)
 
     def release(self, slots: Sequence[int]) -> None:
         """Frees some slots and their pages."""
@@ -276,7 +286,7 @@ class SlotPool:
             self._pages.rows(slots, num_rows),
             self._table,
             np.float32(temperature),
-            np.int32(self._shapes.num_enough),
+            np.int32(self._shapes.num_enough_of(len(slots))),
             np.int32(max_steps),
             self._shapes.segment_ends.index(read_end) + 1,
         )

@@ -60,12 +60,12 @@ class Start(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The contents of one slot, up to its length."""
+    """The contents of one slot, up to its length; on the device, of several slots."""
 
-    tokens: np.ndarray
-    is_policy: np.ndarray
-    logprobs: np.ndarray
-    sampling_logprobs: np.ndarray
+    tokens: np.ndarray | Array
+    is_policy: np.ndarray | Array
+    logprobs: np.ndarray | Array
+    sampling_logprobs: np.ndarray | Array
 
 
 def empty_slots(num_slots: int, max_len: int, cache: Cache) -> Slots:

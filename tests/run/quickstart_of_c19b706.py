@@ -57,6 +57,7 @@ config = RunConfig(
         max_turn_len=28,
         max_observation_len=28,
         max_searches=4,
+        search_calls=1,
     ),
     stages=(
         # Short rows first: on them the policy learns to copy a name three times sooner.
