@@ -83,8 +83,8 @@ class ModelConfig:
     tokenizer: str = ""
     """Tokenizer folder or Hub id; empty for that of `path`, else of data.source."""
     end_token: str = ""
-    """Token that ends a row; empty for the tokenizer's end token and those in the
-    folder's generation_config.json."""
+    """Token that ends a row; empty for the tokenizer's end token and those in the model
+    folder's generation_config.json, or config.json without that file."""
     prompt: Literal["auto", "chat", "base"] = "auto"
     """chat uses the tokenizer's chat template; base uses plain text, for models that
     were not tuned for chat; auto uses chat if there is a template."""

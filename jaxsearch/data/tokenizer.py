@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.data.token_bytes import byte_level, sentencepiece
+from jaxsearch.data.tokenizer_files import read_end_ids, read_json
 from jaxsearch.models.hub import TOKENIZER, local_folder
 
 # Class names in transformers 4 and 5 of a tokenizer defined by tokenizer.json alone.
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+# Any text, to see what a tokenizer puts before texts.
+_PROBE = "a"
 
 
 class Tokenizer:
@@ -26,7 +29,8 @@ class Tokenizer:
       backend: a `transformers.PreTrainedTokenizerFast`, byte-level (Qwen, Llama 3)
         or with "▁" for a space (SentencePiece style, with byte fallback).
       folder: where it was read from, for error messages.
-      end_token: the token that ends a row; empty means the tokenizer's own.
+      end_token: the token that ends a row; empty means the tokenizer's own, or the
+        first of `other_end_ids` if it has none.
       other_end_ids: other ids that end a row when they are sampled.
       prompt: "chat" renders prompts with the chat template, "base" uses them as plain
         text, and "auto" is "chat" if there is a template.
@@ -52,6 +56,8 @@ class Tokenizer:
                     f"tokenizer {folder} has no token {end_token!r} to end rows with; "
                     f"its own end token is {backend.eos_token!r}"
                 )
+        if end_id is None and other_end_ids:
+            end_id = other_end_ids[0]
         if end_id is None:
             raise ValueError(
                 f"tokenizer {folder} has no end token: expected eos_token in "
@@ -74,23 +80,35 @@ class Tokenizer:
 
     @classmethod
     def load(
-        cls, folder: str, *, end_token: str = "", prompt: str = "auto"
+        cls,
+        folder: str,
+        *,
+        model: str = "",
+        end_token: str = "",
+        prompt: str = "auto",
     ) -> "Tokenizer":
         """Reads a local folder, or a Hub id through its cache.
 
-        Rows end with the tokenizer's end token and, as in transformers and vLLM, with
-        the other end tokens of generation_config.json; or with `end_token` only, if it
-        is given.
+        Rows end with the tokenizer's end token and with those that `read_end_ids` finds;
+        or with `end_token` only, if it is given.
+
+        Args:
+          folder: the tokenizer's folder or Hub id.
+          model: the folder or Hub id of the model, whose end tokens count; "" for
+            `folder`.
+          end_token: see `Tokenizer`.
+          prompt: see `Tokenizer`.
 
         Raises:
-          ValueError: if there is no fast tokenizer, or it has no end token.
+          ValueError: if there is no fast tokenizer, it has no end token, or the files
+            list end tokens that it does not have.
         """
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         local = local_folder(folder, "tokenizer", TOKENIZER)
         # AutoTokenizer chooses the class by the model in the folder: it would read a
         # plain tokenizer in a qwen2 folder as a Qwen tokenizer.
-        config = _json(local / "tokenizer_config.json")
+        config = read_json(local / "tokenizer_config.json")
         is_plain = config.get("tokenizer_class") in _PLAIN_CLASSES
         loader = PreTrainedTokenizerFast if is_plain else AutoTokenizer
         try:
@@ -102,13 +120,18 @@ class Tokenizer:
             ) from None
         if not backend.is_fast:
             raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
-        others = _json(local / "generation_config.json").get("eos_token_id")
-        others = [others] if isinstance(others, int) else others or []
+        others: tuple[int, ...] = ()
+        if not end_token:
+            known_ids = frozenset(backend.get_vocab().values())
+            if model:
+                model_folder = local_folder(model, "model", ("*.json",))
+                others = read_end_ids(model_folder, known_ids)
+            others = others or read_end_ids(local, known_ids)
         return cls(
             backend,
             folder,
             end_token=end_token,
-            other_end_ids=[] if end_token else others,
+            other_end_ids=others,
             prompt=prompt,
         )
 
@@ -131,7 +154,28 @@ class Tokenizer:
 
     def encode_prompt(self, text: str, messages: list[dict[str, str]]) -> list[int]:
         """Ids of the prompt: the messages in the chat template, or the plain text."""
-        return self.encode(self.render_prompt(text, messages))
+        return self._with_one_begin(self.encode(self.render_prompt(text, messages)))
+
+    def _with_one_begin(self, ids: list[int]) -> list[int]:
+        """A prompt that begins once as the tokenizer itself begins texts.
+
+        Chat templates write the begin token themselves, or the model was trained
+        without it.
+        """
+        begin, width = [*self.begin_ids], len(self.begin_ids)
+        while begin and ids[:width] == begin == ids[width : 2 * width]:
+            ids = ids[width:]
+        if self.has_chat_prompt or ids[:width] == begin:
+            return ids
+        return begin + ids
+
+    @functools.cached_property
+    def begin_ids(self) -> tuple[int, ...]:
+        """Ids that the tokenizer puts before a text, such as Llama's begin token."""
+        alone, whole = self.encode(_PROBE), self.backend.encode(_PROBE)
+        starts = range(len(whole) - len(alone) + 1)
+        found = (i for i in starts if whole[i : i + len(alone)] == alone)
+        return tuple(whole[: next(found, 0)])
 
     def render_prompt(self, text: str, messages: list[dict[str, str]]) -> str:
         """The prompt: the messages in the chat template, or the plain text.
@@ -237,12 +281,3 @@ def pad_rows(rows: list[list[int]], row_len: int, pad_id: int) -> np.ndarray:
         target[: len(row)] = row
     return out
 
-
-def _json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; empty if the file does not exist."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None

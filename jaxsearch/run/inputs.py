@@ -55,6 +55,7 @@ def load_inputs(config: RunConfig) -> Inputs:
     if config.model.tokenizer or config.model.path:
         tokenizer = Tokenizer.load(
             config.model.tokenizer or config.model.path,
+            model=config.model.path,
             end_token=config.model.end_token,
             prompt=config.model.prompt if template is None else template.form,
         )

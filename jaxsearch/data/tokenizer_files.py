@@ -1,0 +1,65 @@
+"""The files of a tokenizer's folder."""
+
+import json
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+# Files that may list end tokens, in the order of transformers: the first that exists.
+_END_FILES = ("generation_config.json", "config.json")
+# Parts of a config.json that describe the language model of a larger one.
+_TEXT_CONFIGS = ("decoder", "generator", "text_config")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty if the file does not exist.
+
+    Raises:
+      ValueError: if the file is not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {value!r:.80}")
+    return value
+
+
+def read_end_ids(folder: Path, known_ids: Container[int]) -> tuple[int, ...]:
+    """End tokens that a model's folder lists in addition to its tokenizer's.
+
+    As in transformers, they are `eos_token_id` of generation_config.json; without that
+    file, `eos_token_id` of config.json. (Unlike transformers, a model type's default is
+    not used, such as Llama's id 2 where config.json says nothing.)
+
+    Args:
+      known_ids: the ids of the tokenizer.
+
+    Raises:
+      ValueError: if the file is malformed, or lists something other than known ids.
+    """
+    path = next((folder / n for n in _END_FILES if (folder / n).exists()), None)
+    if path is None:
+        return ()
+    config = read_json(path)
+    found = config.get("eos_token_id")
+    if found is None and path.name == "config.json":
+        parts = (config.get(name) for name in _TEXT_CONFIGS)
+        texts = (part for part in parts if isinstance(part, dict))
+        found = next((text.get("eos_token_id") for text in texts), None)
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    # A boolean is an int in Python, but no id.
+    if not all(type(i) is int and i >= 0 for i in ids):
+        raise ValueError(
+            f"{path}: eos_token_id must be an id (0, 1, ...) or a list of ids, got "
+            f"{found!r:.80}; correct the file, or name the token with model.end_token"
+        )
+    if unknown := [i for i in ids if i not in known_ids]:
+        raise ValueError(
+            f"{path}: eos_token_id lists {unknown[0]}, but the tokenizer has no such id; "
+            "correct the file, or name the token with model.end_token"
+        )
+    return tuple(ids)
