@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.data.token_bytes import byte_level, sentencepiece
-from jaxsearch.data.tokenizer_files import read_end_ids, read_json
+from jaxsearch.data.tokenizer_files import read_backend, read_end_ids
 from jaxsearch.models.hub import TOKENIZER, local_folder
 
-# Class names in transformers 4 and 5 of a tokenizer defined by tokenizer.json alone.
-_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # Any text, to see what a tokenizer puts before texts.
 _PROBE = "a"
 
@@ -103,23 +101,8 @@ class Tokenizer:
           ValueError: if there is no fast tokenizer, it has no end token, or the files
             list end tokens that it does not have.
         """
-        from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
         local = local_folder(folder, "tokenizer", TOKENIZER)
-        # AutoTokenizer chooses the class by the model in the folder: it would read a
-        # plain tokenizer in a qwen2 folder as a Qwen tokenizer.
-        config = read_json(local / "tokenizer_config.json")
-        is_plain = config.get("tokenizer_class") in _PLAIN_CLASSES
-        loader = PreTrainedTokenizerFast if is_plain else AutoTokenizer
-        try:
-            backend = loader.from_pretrained(local)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"cannot read a tokenizer from {folder}: {reason}"
-            ) from None
-        if not backend.is_fast:
-            raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
+        backend = read_backend(local)
         others: tuple[int, ...] = ()
         if not end_token:
             known_ids = frozenset(backend.get_vocab().values())

@@ -5,6 +5,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+TOKENIZER_FILE = "tokenizer.json"
 # Files that may list end tokens, in the order of transformers: the first that exists.
 _END_FILES = ("generation_config.json", "config.json")
 # Parts of a config.json that describe the language model of a larger one.
@@ -26,6 +27,34 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object, got {value!r:.80}")
     return value
+
+
+def read_backend(folder: Path) -> Any:
+    """A `transformers` fast tokenizer that encodes as the folder's tokenizer.json does.
+
+    AutoTokenizer chooses a class by the model type, and some classes replace the
+    normaliser and the pre-tokenizer of the file by their own (a qwen2 folder becomes a
+    Qwen2Tokenizer). It is used only where there is no tokenizer.json.
+
+    Raises:
+      ValueError: if the folder has no tokenizer that can be read.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    read_json(folder / "tokenizer_config.json")
+    has_file = (folder / TOKENIZER_FILE).exists()
+    loader = PreTrainedTokenizerFast if has_file else AutoTokenizer
+    try:
+        backend = loader.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises Exception for a malformed file
+        where = f": {TOKENIZER_FILE}" if has_file else ""
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"cannot read a tokenizer from {folder}{where}: {reason}"
+        ) from None
+    if not backend.is_fast:
+        raise ValueError(f"tokenizer {folder} has no fast form ({TOKENIZER_FILE})")
+    return backend
 
 
 def read_end_ids(folder: Path, known_ids: Container[int]) -> tuple[int, ...]:

@@ -1,11 +1,21 @@
 """A tokenizer's folder is read as transformers and tokenizers read it."""
 
+import json
+
 import pytest
+from tokenizers import Tokenizer as Backend
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.protocol import R1_SEARCHER, RESEARCH, SEARCH_R1
-from tests.tokenizer_folders import BEGIN_ID, END_ID, NUM_IDS, write_tokenizer
+from tests.tokenizer_folders import (
+    BEGIN_ID,
+    END_ID,
+    NUM_IDS,
+    PATTERN,
+    write_json,
+    write_tokenizer,
+)
 
 QWEN2 = {"model_type": "qwen2"}
 
@@ -71,7 +81,7 @@ def test_what_is_no_id_of_the_tokenizer_is_no_end_token(tmp_path, name, value):
 # ------------------------------------------------------------------------ begin tokens
 
 
-@pytest.mark.parametrize("post", ["$A", "<s> $A", "<s> $A </s>", "$A </s>", "<s> <s> $A"])
+@pytest.mark.parametrize("post", ["$A", "<s> $A", "<s> $A </s>", "$A </s>"])
 @pytest.mark.parametrize("text", ["Who? 12", "<s>Who? 12", "", " 12"])
 def test_a_base_prompt_begins_as_the_tokenizer_does(tmp_path, post, text):
     folder = write_tokenizer(tmp_path, post=post)
@@ -105,3 +115,74 @@ def test_a_chat_prompt_has_the_begin_token_of_its_template(tmp_path, written):
     if theirs.count(BEGIN_ID) == 2:
         theirs = theirs[1:]
     assert Tokenizer.load(folder).encode_prompt("", messages) == theirs
+
+
+# ------------------------------------------------------------------------- the ids
+
+TEXTS = ["12 121 Who?", "naïve\n\n  12,345 é", "Ünter 12A's DON'T", "</s>12<s>"]
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "llama", "qwen3", ""])
+@pytest.mark.parametrize("name", ["Qwen2Tokenizer", "LlamaTokenizerFast", "Own", None])
+@pytest.mark.parametrize("pattern", [PATTERN, r"\s+", r"[A-Z]+|\p{N}+"])
+def test_the_folders_own_tokenizer_json_is_used(tmp_path, model_type, name, pattern):
+    """transformers replaces the pre-tokenizer for some model types and classes."""
+    named = {} if name is None else {"tokenizer_class": name}
+    config = {"model_type": model_type} if model_type else None
+    folder = write_tokenizer(tmp_path, config=config, pattern=pattern, **named)
+    own = Backend.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.load(folder)
+    for text in TEXTS:
+        assert tokenizer.encode(text) == own.encode(text, add_special_tokens=False).ids
+    assert tokenizer.encode("12") == [256]
+    tokenizer.save(tmp_path / "again")
+    again = Tokenizer.load(str(tmp_path / "again"))
+    assert [again.encode(t) for t in TEXTS] == [tokenizer.encode(t) for t in TEXTS]
+
+
+def test_the_folders_own_normaliser_is_used(tmp_path):
+    """A Qwen2Tokenizer would normalise to NFC, and keep capitals."""
+    folder = write_tokenizer(tmp_path, config=QWEN2, tokenizer_class="Qwen2Tokenizer")
+    file = tmp_path / "tokenizer.json"
+    fields = json.loads(file.read_text()) | {"normalizer": {"type": "Lowercase"}}
+    write_json(file, fields)
+    ids = Tokenizer.load(folder).encode("WHO e\u0301")
+    assert bytes_of(ids, folder) == "who e\u0301"
+
+
+def bytes_of(ids, folder):
+    return Tokenizer.load(folder).decode(ids)
+
+
+def without_model(file):
+    fields = json.loads(file.read_text())
+    del fields["model"]
+    write_json(file, fields)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda file: file.write_text("{"),
+        lambda file: file.write_text(""),
+        lambda file: file.write_text(file.read_text()[:-100]),
+        lambda file: file.write_bytes(b"\xff\xfe"),
+        lambda file: write_json(file, []),
+        without_model,
+    ],
+)
+def test_a_tokenizer_json_that_the_library_refuses_is_one_line(tmp_path, harm):
+    folder = write_tokenizer(tmp_path, config=QWEN2)
+    harm(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match="cannot read .*: tokenizer.json: .") as raised:
+        Tokenizer.load(folder)
+    assert "\n" not in str(raised.value) and folder in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("text", ["[]", "{", "3"])
+def test_a_config_that_is_no_object_is_named(tmp_path, name, text):
+    folder = write_tokenizer(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name}: (not JSON|expected a JSON object)"):
+        Tokenizer.load(folder)
