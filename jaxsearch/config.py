@@ -4,6 +4,7 @@ All defaults of a run are defined in this module.
 """
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -43,6 +44,20 @@ def _at_least(owner: Any, smallest: int, *names: str) -> None:
     for name in names:
         if not smallest <= values[name] < math.inf:
             raise ValueError(f"{name} must be at least {smallest}, got {values[name]}")
+
+
+def _check_date(name: str, value: str) -> None:
+    """Checks that a field is a day.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    try:
+        datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be a day such as 2026-01-31, got {value!r}"
+        ) from None
 
 
 def _check_functions(owner: Any, *names: str) -> None:
@@ -92,6 +107,10 @@ class ModelConfig:
     """File with a prompt that contains {question} and replaces the task's prompt: chat
     messages if the file is named *.json, else plain text; empty for the task's
     prompt."""
+    prompt_date: str = ""
+    """Day that a chat template reads as today's (YYYY-MM-DD); empty for the day on which
+    the run starts, which is kept in its record, so that a resumed run has the same
+    prompts."""
     width: int = 128
     """D, model width. This and the following sizes are used only without `path`."""
     mlp_width: int = 256
@@ -140,6 +159,8 @@ class ModelConfig:
                     "out for the automatic choice, or import one, as in `from "
                     "jaxsearch.models.row_attention import PLAIN`"
                 )
+        if self.prompt_date:
+            _check_date("prompt_date", self.prompt_date)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,12 @@ from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.config_record import check_restorable
 from jaxsearch.run.draws import chosen, draw, draw_metrics
 from jaxsearch.run.fingerprint import fingerprint
-from jaxsearch.run.folder import check_frozen, check_identity, write_record
+from jaxsearch.run.folder import (
+    check_frozen,
+    check_identity,
+    with_prompt_date,
+    write_record,
+)
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
@@ -75,6 +80,7 @@ def train(
         if isinstance(stage, RLStage):
             questions_per_process(stage)
     check_identity(config)
+    config = with_prompt_date(config)
     if console is None:
         console = Console(is_silent=not processes.is_primary())
     with console.activity("reading the data"):

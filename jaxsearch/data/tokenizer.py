@@ -1,5 +1,6 @@
 """Tokenizers: text to ids and back, with the exact bytes of every id."""
 
+import datetime
 import functools
 import hashlib
 import json
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsearch.data.chat_template import ChatTemplate, template_file
 from jaxsearch.data.token_bytes import byte_level, sentencepiece
 from jaxsearch.data.tokenizer_files import read_backend, read_end_ids
 from jaxsearch.models.hub import TOKENIZER, local_folder
@@ -32,6 +34,8 @@ class Tokenizer:
       other_end_ids: other ids that end a row when they are sampled.
       prompt: "chat" renders prompts with the chat template, "base" uses them as plain
         text, and "auto" is "chat" if there is a template.
+      template_source: the file of the chat template, for error messages.
+      date: the day that the chat template reads as today's (YYYY-MM-DD); "" for today.
 
     Raises:
       ValueError: if there is no end token, or no template for prompt="chat".
@@ -45,6 +49,8 @@ class Tokenizer:
         end_token: str = "",
         other_end_ids: Sequence[int] = (),
         prompt: str = "auto",
+        template_source: str = "",
+        date: str = "",
     ):
         end_id = backend.eos_token_id
         if end_token:
@@ -70,6 +76,10 @@ class Tokenizer:
         # Demonstrations end with the first of these.
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys((end_id, *other_end_ids)))
         self._prompt = prompt
+        day = datetime.date.fromisoformat(date) if date else datetime.date.today()
+        self._template = ChatTemplate(
+            backend=backend, source=template_source or folder, date=day
+        )
         # Padding is never read, because lengths are explicit, so any id works.
         has_pad = backend.pad_token_id is not None
         self.pad_id: int = backend.pad_token_id if has_pad else self.end_id
@@ -84,6 +94,7 @@ class Tokenizer:
         model: str = "",
         end_token: str = "",
         prompt: str = "auto",
+        date: str = "",
     ) -> "Tokenizer":
         """Reads a local folder, or a Hub id through its cache.
 
@@ -95,7 +106,7 @@ class Tokenizer:
           model: the folder or Hub id of the model, whose end tokens count; "" for
             `folder`.
           end_token: see `Tokenizer`.
-          prompt: see `Tokenizer`.
+          prompt, date: see `Tokenizer`.
 
         Raises:
           ValueError: if there is no fast tokenizer, it has no end token, or the files
@@ -116,7 +127,14 @@ class Tokenizer:
             end_token=end_token,
             other_end_ids=others,
             prompt=prompt,
+            template_source=str(template_file(local)),
+            date=date,
         )
+
+    @property
+    def takes_system(self) -> bool:
+        """Whether the chat template writes system messages."""
+        return self._template.takes_system
 
     @property
     def has_chat_prompt(self) -> bool:
@@ -172,10 +190,7 @@ class Tokenizer:
         begun = ""
         if messages and messages[-1]["role"] == "assistant":
             messages, begun = messages[:-1], messages[-1]["content"]
-        rendered = self.backend.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        return rendered + begun
+        return self._template.render(messages) + begun
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of the text, between white space, that have an unknown token."""

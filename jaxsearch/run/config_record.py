@@ -65,8 +65,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
     Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
     that a run that failed because of them can resume with larger values; the settings
-    of LoRA if it is off; the guards that only raise alarms; and whether bad rows and
-    long prompts are left out, because the questions have a fingerprint of their own.
+    of LoRA if it is off; the prompts' date if it is not given; the guards that only raise
+    alarms; and whether bad rows and long prompts are left out, because the questions have
+    a fingerprint of their own.
     """
     fields = resolved(config)
     for name in ("attempts", "timeout_s"):
@@ -76,6 +77,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     fields["guards"] = {name: fields["guards"][name] for name in _DECIDING_GUARDS}
     if not config.model.lora.rank:
         del fields["model"]["lora"]
+    if not config.model.prompt_date:
+        del fields["model"]["prompt_date"]
     return {k: v for k, v in fields.items() if k not in ("steps", "out", "logging")}
 
 

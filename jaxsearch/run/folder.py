@@ -1,6 +1,7 @@
 """A run's folder: its record, and checks that it belongs to the same run."""
 
 import dataclasses
+import datetime
 import json
 import platform
 import subprocess
@@ -8,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxsearch import processes
 from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_file
 from jaxsearch.run.config_record import difference, identity, resolved, restored
@@ -35,11 +37,31 @@ def check_identity(config: RunConfig) -> None:
         )
     # Recomputed from the record, which may use names of an earlier version.
     there, here = identity(read_run_config(folder)), identity(config)
+    if not config.model.prompt_date:
+        # The recorded date is used again; see `with_prompt_date`.
+        there["model"].pop("prompt_date", None)
     if there != here:
         raise ValueError(
             f"{folder} holds another run: {difference(there, here)}; choose another "
             "folder with --out, or remove that one"
         )
+
+
+def with_prompt_date(config: RunConfig) -> RunConfig:
+    """The config with the day that chat templates read as today's.
+
+    If it is not given, it is that of the run's record, or today for a new run (and for
+    one that an earlier version started).
+    """
+    if config.model.prompt_date:
+        return config
+    folder, date = Path(config.out), ""
+    if (folder / "config.json").is_file():
+        date = read_run_config(folder).model.prompt_date
+    # Processes may start on different days.
+    date = processes.broadcast_from_primary(date or datetime.date.today().isoformat())
+    model = dataclasses.replace(config.model, prompt_date=date)
+    return dataclasses.replace(config, model=model)
 
 
 def check_frozen(folder: Path, frozen: str) -> None:

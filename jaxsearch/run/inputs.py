@@ -58,6 +58,7 @@ def load_inputs(config: RunConfig) -> Inputs:
             model=config.model.path,
             end_token=config.model.end_token,
             prompt=config.model.prompt if template is None else template.form,
+            date=config.model.prompt_date,
         )
     if tokenizer is None:
         raise ValueError(
