@@ -108,9 +108,9 @@ class ModelConfig:
     messages if the file is named *.json, else plain text; empty for the task's
     prompt."""
     prompt_date: str = ""
-    """Day that a chat template reads as today's (YYYY-MM-DD); empty for the day on which
-    the run starts, which is kept in its record, so that a resumed run has the same
-    prompts."""
+    """Day that a chat template reads as today's (YYYY-MM-DD); empty for the day on
+    which the run starts, which is kept in its record, so that a resumed run has the
+    same prompts."""
     width: int = 128
     """D, model width. This and the following sizes are used only without `path`."""
     mlp_width: int = 256

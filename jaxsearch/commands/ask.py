@@ -36,10 +36,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.question is None:
         return _suggest(args)
     check_text(args.question, "the question")
+    from jaxsearch.data.formats import Question
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.monitor.trajectory_printer import TrajectoryPrinter
     from jaxsearch.run.inputs import unknown_words
     from jaxsearch.run.loading import load_run
+    from jaxsearch.run.prompting import report_special_tokens
 
     _say("loading the policy and its index")
     policy_run, params = load_run(
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         prompt_template=args.prompt_template,
         checkpoint=args.checkpoint,
     )
+    asked = Question(id="asked", question=args.question, golden_answers=())
+    report_special_tokens(policy_run.inputs.tokenizer, [asked])
     if unknown := unknown_words(policy_run.inputs, args.question):
         _say(f"the tokenizer cannot spell {', '.join(map(repr, unknown))}")
     _say("answering; the first question takes longer, because programs are compiled")

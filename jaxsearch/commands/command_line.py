@@ -17,6 +17,7 @@ from jaxsearch.commands import (
     export,
     index,
     plan,
+    prompt,
     report,
     score,
     select,
@@ -28,6 +29,7 @@ from jaxsearch.commands.interrupt import STATUS, Interrupt
 COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
     "plan": plan.COMMAND,
+    "prompt": prompt.COMMAND,
     "eval": eval.COMMAND,
     "ask": ask.COMMAND,
     "select": select.COMMAND,

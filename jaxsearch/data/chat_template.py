@@ -129,4 +129,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TemplateSyntaxError):
         return f"{error.message}, line {error.lineno}"
     text = " ".join(str(error).split())
-    return text if isinstance(error, TemplateError) else f"{type(error).__name__}: {text}"
+    return (
+        text if isinstance(error, TemplateError) else f"{type(error).__name__}: {text}"
+    )

@@ -98,8 +98,8 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Reads a local folder, or a Hub id through its cache.
 
-        Rows end with the tokenizer's end token and with those that `read_end_ids` finds;
-        or with `end_token` only, if it is given.
+        Rows end with the tokenizer's end token and with those that `read_end_ids`
+        finds; or with `end_token` only, if it is given.
 
         Args:
           folder: the tokenizer's folder or Hub id.
@@ -154,15 +154,12 @@ class Tokenizer:
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def encode_prompt(self, text: str, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of the prompt: the messages in the chat template, or the plain text."""
-        return self._with_one_begin(self.encode(self.render_prompt(text, messages)))
+        """Ids of the prompt: the messages in the chat template, or the plain text.
 
-    def _with_one_begin(self, ids: list[int]) -> list[int]:
-        """A prompt that begins once as the tokenizer itself begins texts.
-
-        Chat templates write the begin token themselves, or the model was trained
-        without it.
+        Plain text begins as the tokenizer itself begins texts. Chat templates write the
+        begin token themselves, or the model was trained without it.
         """
+        ids = self.encode(self.render_prompt(text, messages))
         begin, width = [*self.begin_ids], len(self.begin_ids)
         while begin and ids[:width] == begin == ids[width : 2 * width]:
             ids = ids[width:]
@@ -183,14 +180,17 @@ class Tokenizer:
 
         If the last message is the assistant's, it is the start of the reply. It is
         appended to the rendered prompt unchanged, because templates strip and close
-        messages.
+        messages; but only once, because some templates also begin the reply, with
+        <think>.
         """
         if not self.has_chat_prompt:
             return text
         begun = ""
         if messages and messages[-1]["role"] == "assistant":
             messages, begun = messages[:-1], messages[-1]["content"]
-        return self._template.render(messages) + begun
+        rendered = self._template.render(messages)
+        is_written = begun.strip() and rendered.rstrip().endswith(begun.strip())
+        return rendered if is_written else rendered + begun
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of the text, between white space, that have an unknown token."""
@@ -223,7 +223,7 @@ class Tokenizer:
             table[i] = added[i].encode() if i in added else to_bytes(piece)
         return table
 
-    @property
+    @functools.cached_property
     def special_strings(self) -> tuple[str, ...]:
         """Texts of special tokens, which must not enter a context from a passage."""
         return tuple(
@@ -278,4 +278,3 @@ def pad_rows(rows: list[list[int]], row_len: int, pad_id: int) -> np.ndarray:
     for target, row in zip(out, rows, strict=True):
         target[: len(row)] = row
     return out
-

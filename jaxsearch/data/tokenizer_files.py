@@ -88,7 +88,7 @@ def read_end_ids(folder: Path, known_ids: Container[int]) -> tuple[int, ...]:
         )
     if unknown := [i for i in ids if i not in known_ids]:
         raise ValueError(
-            f"{path}: eos_token_id lists {unknown[0]}, but the tokenizer has no such id; "
-            "correct the file, or name the token with model.end_token"
+            f"{path}: eos_token_id lists {unknown[0]}, but the tokenizer has no such "
+            "id; correct the file, or name the token with model.end_token"
         )
     return tuple(ids)

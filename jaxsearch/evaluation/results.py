@@ -91,8 +91,12 @@ def evaluate_to(
         **found.results,
     }
     out.mkdir(parents=True, exist_ok=True)
+    opened = run.task.protocol.opened
+    begun = {"opened": opened} if opened else {}
     lines = zip(found.trajectories, found.outcomes, found.scores, strict=True)
-    replace_lines(out / "predictions.jsonl", (prediction_line(*line) for line in lines))
+    replace_lines(
+        out / "predictions.jsonl", (prediction_line(*line) | begun for line in lines)
+    )
     replace_file(out / "results.json", json.dumps(results, indent=2).encode())
     return results
 

@@ -88,7 +88,9 @@ def select_to(
         out.mkdir(parents=True, exist_ok=True)
         record = json.dumps(settings, indent=2).encode()
         json_lines.replace_file(out / "settings.json", record)
-    tries = Tries(run, stage, params, questions, criterion, out / "calls.jsonl")
+    tries = Tries(
+        run, _rl_stage(run.config), params, questions, criterion, out / "calls.jsonl"
+    )
     found = difficulties(questions, tries.until_right(bounds.tries))
     if processes.is_primary():
         _write(out, found, bounds, settings)

@@ -67,15 +67,17 @@ def write_rollouts(
     outcomes: Sequence[OutcomeLike],
     *,
     advantages: Sequence[float | list[float] | None] | None = None,
+    opened: str = "",
 ) -> None:
     """Writes one line per trajectory; equal trajectories give equal bytes.
 
     The lines have `segments`, `golden_answers` and `ended`, as read by
-    `jaxsearch score`.
+    `jaxsearch score`, and `opened` if prompts have opened a tag of the reply.
     """
+    begun = {"opened": opened} if opened else {}
     written = [None] * len(trajectories) if advantages is None else advantages
     lines = [
-        json_lines.encode(_record(trajectory, outcome, advantage)) + "\n"
+        json_lines.encode(_record(trajectory, outcome, advantage) | begun) + "\n"
         for trajectory, outcome, advantage in zip(
             trajectories, outcomes, written, strict=True
         )

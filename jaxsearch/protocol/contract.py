@@ -31,6 +31,8 @@ class Protocol(abc.ABC):
         ignore calls that their tool has answered, and treat a result written by the
         policy as a forgery.
       template: a prompt that replaces the protocol's default.
+      opened: tags of the reply that the prompt has written, which count as the policy's
+        when a rollout is judged; set by `with_opened`.
 
     Raises:
       ValueError: if tags are empty, contain white space or contain one another.
@@ -44,6 +46,7 @@ class Protocol(abc.ABC):
     result_close: str
     calls: tuple[ToolTags, ...] = ()
     template: PromptTemplate | None = None
+    opened: str = ""
 
     def __post_init__(self):
         pairs = {
@@ -139,6 +142,28 @@ class Protocol(abc.ABC):
             return self.template.fill_messages(question)
         return self.default_messages(question)
 
+    def with_opened(self, tags: Sequence[str]) -> "Protocol":
+        """The protocol for prompts that open these tags of the reply.
+
+        Raises:
+          ValueError: if the protocol cannot judge replies to such prompts.
+        """
+        if tuple(tags) not in ((), (self.think.open,)):
+            raise ValueError(
+                f"the prompt begins the reply with {' '.join(tags)}, but protocol "
+                f"{self.name!r} takes only {self.think.open}, once, or nothing; change "
+                "the prompt template or the chat template"
+            )
+        return dataclasses.replace(self, opened="".join(tags))
+
+    def continued(self, turns: Sequence[str]) -> list[str]:
+        """The turns of a demonstration, without a tag that the prompt has opened."""
+        first, *others = turns
+        space = first[: len(first) - len(first.lstrip())]
+        if self.opened and first.lstrip().startswith(self.opened):
+            first = space + first.lstrip().removeprefix(self.opened)
+        return [first, *others]
+
     @abc.abstractmethod
     def default_prompt(self, question: str) -> str:
         """The text prompt if there is no template."""
@@ -207,9 +232,9 @@ class Protocol(abc.ABC):
 
         A call of another tool and its observation are replaced by TOOL_MARK. For a tool
         that is not in `calls`, only the observation is replaced, because the start of
-        its call is unknown.
+        its call is unknown. The text begins with the tags that the prompt has opened.
         """
-        texts = []
+        texts = [self.opened]
         for turn in turns(segments, self.stop_tags):
             if not turn.observation:
                 texts.append(turn.text)
@@ -271,7 +296,8 @@ class Protocol(abc.ABC):
 
     def blocks(self, segments: Sequence[Segment]) -> list[Block]:
         """The rollout split into blocks by purpose, for display."""
-        return blocks(segments, self.pairs)
+        opened = SpanKind.THINK if self.opened else SpanKind.OTHER
+        return blocks(segments, self.pairs, opened=opened)
 
     # --------------------------------------------------------------- demonstrations
 

@@ -64,6 +64,21 @@ class R1Searcher(Protocol):
         """The same prompt as text for a base model to continue."""
         return f"{self.instructions}\n\nQuestion: {question}\nReply: {self.think.open}"
 
+    def with_opened(self, tags: Sequence[str]) -> Protocol:
+        """The protocol, whose rules are for replies that begin inside the thoughts.
+
+        Raises:
+          ValueError: if the prompt does not open the thoughts, or opens other tags.
+        """
+        if tuple(tags) != (self.think.open,):
+            written = " ".join(tags) or "no tag"
+            raise ValueError(
+                f"protocol {self.name!r} judges replies that begin in the thoughts, "
+                f"but the prompt begins the reply with {written}; end the prompt "
+                f"template with one {self.think.open}"
+            )
+        return self
+
     def query(self, turn_text: str) -> str:
         """The keywords after the turn's last opening tag, without double quotes.
 

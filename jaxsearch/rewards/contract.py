@@ -61,6 +61,18 @@ class Task:
             _check_reward(self.name, field, first, vars(self)[field])
         _check_protocol(self.name, self.protocol)
 
+    def with_opened(self, opened: str) -> "Task":
+        """The task for replies that begin after a tag which the prompt has opened.
+
+        Args:
+          opened: the tag, or "".
+
+        Raises:
+          ValueError: if the protocol cannot judge such replies.
+        """
+        protocol = self.protocol.with_opened([opened] if opened else [])
+        return dataclasses.replace(self, protocol=protocol)
+
     def judge(
         self,
         segments: Sequence[Segment],
@@ -84,13 +96,17 @@ class Task:
         has_ended: bool,
         label: str,
     ) -> Outcome:
-        """The `reward_of_text` of a response.
+        """The `reward_of_text` of a response, after what the prompt has opened.
 
         Raises:
           RewardError: if the reward failed; the error contains the response's label.
         """
         return self._outcome(
-            self.reward_of_text, response, golden_answers, has_ended, label
+            self.reward_of_text,
+            self.protocol.opened + response,
+            golden_answers,
+            has_ended,
+            label,
         )
 
     def _outcome(

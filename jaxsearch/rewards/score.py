@@ -28,7 +28,8 @@ def score_file(
 
     A line has `golden_answers` and one of `prediction` (answer metrics only),
     `segments` (only the text of the policy is judged) or `response` (the whole text is
-    judged, like by the task's reference). `prediction` takes precedence over the other
+    judged, like by the task's reference); `opened` is a tag that the prompt has written
+    of it. `prediction` takes precedence over the other
     two, unless the line also has a `reward`: then it was judged before and is judged
     again. `segments` and `response` need `ended` if the task depends on it. A line
     without golden answers is an error, unless the task's reference judges it: then its
@@ -132,6 +133,8 @@ def _judge(line: Line, task_name: str) -> Line:
             raise ValueError("'task' is missing; add it as a string")
         task_name = named
     task = task_named(task_name)
+    if "opened" in line:
+        task = task.with_opened(_field(line, "opened", str))
     golden_answers = _field(line, "golden_answers", list)
     if not all(isinstance(gold, str) for gold in golden_answers):
         raise ValueError(f"expected strings in golden_answers, got {golden_answers!r}")

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxsearch.announce import Announce, silently
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
@@ -241,10 +242,7 @@ class Sampler:
         )
 
     def _prompt(self, prompt_index: int, question: Question) -> Prompt:
-        ids = self.tokenizer.encode_prompt(
-            self._protocol.prompt(question.question),
-            self._protocol.messages(question.question),
-        )
+        ids = prompt_ids(self.tokenizer, self._protocol, question.question)
         if not 0 < len(ids) <= self._budgets.max_prompt_len:
             raise ValueError(
                 f"the prompt of question {question.id!r} has {len(ids)} tokens; "

@@ -23,6 +23,7 @@ from jaxsearch.run.environments import Environments
 from jaxsearch.run.inputs import Inputs, load_inputs
 from jaxsearch.run.network import make_transformer, param_shardings, run_architecture
 from jaxsearch.run.policy import Policy, read_params
+from jaxsearch.run.prompting import with_opened
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 from jaxsearch.run.signatures import check_signatures
 from jaxsearch.run.updater import make_updater
@@ -34,7 +35,7 @@ class Run:
     """A config with its inputs, network, indexes and compiled programs.
 
     Attributes:
-      config: the config of the run.
+      config: the config of the run; its tasks know what prompts have opened.
       inputs: questions, passages and tokenizer, read from files.
       transformer: the network in training, without parameters.
       mesh: the mesh of training.
@@ -186,6 +187,7 @@ def open_run(config: RunConfig, announce: Announce = silently) -> Run:
     """
     check_signatures(config)
     inputs = load_inputs(config)
+    config = with_opened(config, inputs.protocol.opened)
     mesh = meshes.make_mesh(config.mesh)
     architecture = run_architecture(config.model, inputs.tokenizer)
     run = Run(

@@ -65,9 +65,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
     Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
     that a run that failed because of them can resume with larger values; the settings
-    of LoRA if it is off; the prompts' date if it is not given; the guards that only raise
-    alarms; and whether bad rows and long prompts are left out, because the questions have
-    a fingerprint of their own.
+    of LoRA if it is off; the prompts' date if it is not given; the guards that only
+    raise alarms; and whether bad rows and long prompts are left out, because the
+    questions have a fingerprint of their own.
     """
     fields = resolved(config)
     for name in ("attempts", "timeout_s"):

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch import processes
-from jaxsearch.config import ModelConfig, RLStage, RunConfig
+from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.data.formats import Question, read_questions
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.prompts import prompt_ids, prompt_text
 from jaxsearch.protocol import Protocol
-from jaxsearch.protocol.template import PromptTemplate, read_template
 from jaxsearch.run.long_prompts import LongPrompts
+from jaxsearch.run.prompting import (
+    load_prompting,
+    report_special_tokens,
+    report_system_role,
+)
 from jaxsearch.search.passages import Passage, read_passages
 
 
@@ -48,27 +53,7 @@ def load_inputs(config: RunConfig) -> Inputs:
         or has no end token, or prompts that exceed their budget.
     """
     dataset = config.data.source(Path(config.out), config.seed)
-    tokenizer = dataset.tokenizer
-    template = None
-    if config.model.prompt_template:
-        template = read_template(config.model.prompt_template)
-    if config.model.tokenizer or config.model.path:
-        tokenizer = Tokenizer.load(
-            config.model.tokenizer or config.model.path,
-            model=config.model.path,
-            end_token=config.model.end_token,
-            prompt=config.model.prompt if template is None else template.form,
-            date=config.model.prompt_date,
-        )
-    if tokenizer is None:
-        raise ValueError(
-            "this run needs a tokenizer: set --model.tokenizer to its folder "
-            "(or --model.path to a whole model)"
-        )
-    protocol = config.task.protocol
-    if template is not None:
-        _check_form(template, tokenizer, config.model)
-        protocol = dataclasses.replace(protocol, template=template)
+    tokenizer, protocol = load_prompting(config, dataset.tokenizer)
     heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     options: dict[str, Any] = {
         "skip_bad_rows": config.data.skip_bad_rows,
@@ -129,33 +114,13 @@ def _questions(
     return {name: by_file.get(file, questions) for name, file in files.items()}
 
 
-def _check_form(
-    template: PromptTemplate, tokenizer: Tokenizer, model: ModelConfig
-) -> None:
-    """Checks that a prompt template matches the tokenizer and the config.
-
-    Raises:
-      ValueError: if it does not.
-    """
-    if model.prompt not in ("auto", template.form):
-        raise ValueError(
-            f"{model.prompt_template} is a prompt of form {template.form!r}, but "
-            f"model.prompt is {model.prompt!r}; set --model.prompt {template.form}"
-        )
-    if tokenizer.has_chat_prompt != template.is_chat:
-        raise ValueError(
-            f"{model.prompt_template} is a prompt of form {template.form!r}, which "
-            "this run's tokenizer does not support; set another with --model.tokenizer"
-        )
-
-
 def check_prompts(
     inputs: Inputs, max_prompt_len: int, *, drop_long: bool = False
 ) -> Inputs:
     """Checks that prompts fit their budget; counts those with unknown words.
 
     Standard error says how many questions were dropped, and how many have words that
-    the tokenizer cannot spell.
+    the tokenizer cannot spell, or special tokens.
 
     Args:
       inputs: the inputs of a run.
@@ -171,13 +136,12 @@ def check_prompts(
     unknown_id = inputs.tokenizer.unknown_id
     sets = {id(questions): questions for questions in inputs.questions.values()}
     questions = [*itertools.chain(*sets.values(), inputs.heldout)]
+    report_system_role(inputs.tokenizer, inputs.protocol)
+    report_special_tokens(inputs.tokenizer, questions)
     long = LongPrompts(max_prompt_len)
     unknown = []
     for question in questions:
-        ids = inputs.tokenizer.encode_prompt(
-            inputs.protocol.prompt(question.question),
-            inputs.protocol.messages(question.question),
-        )
+        ids = prompt_ids(inputs.tokenizer, inputs.protocol, question.question)
         is_long = long.is_long(question, len(ids))
         if not is_long and unknown_id is not None and unknown_id in ids:
             words = unknown_words(inputs, question.question)
@@ -205,8 +169,6 @@ def _say(line: str) -> None:
 
 def unknown_words(inputs: Inputs, question: str) -> list[str]:
     """Words of a question that the policy reads as unknown tokens in its prompt."""
-    prompt = inputs.tokenizer.render_prompt(
-        inputs.protocol.prompt(question), inputs.protocol.messages(question)
-    )
+    prompt = prompt_text(inputs.tokenizer, inputs.protocol, question)
     unknown = set(inputs.tokenizer.unknown_words(prompt))
     return [word for word in dict.fromkeys(question.split()) if word in unknown]

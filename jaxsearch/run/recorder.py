@@ -122,6 +122,7 @@ class Recorder:
                 judged.trajectories,
                 judged.outcomes,
                 advantages=advantages,
+                opened=stage.task.protocol.opened,
             )
 
     def end_step(

@@ -5,6 +5,7 @@ import functools
 from jaxsearch.config import RLStage, SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.env.environment import Done, RolloutId
+from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.search import observation_of
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.rl.batching import Batching
@@ -56,8 +57,8 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
     tokenizer, protocol = run.inputs.tokenizer, run.inputs.protocol
     question = demonstration.question.question
     row = imitation_row(
-        tokenizer.encode_prompt(protocol.prompt(question), protocol.messages(question)),
-        [tokenizer.encode(turn) for turn in demonstration.turns],
+        prompt_ids(tokenizer, protocol, question),
+        [tokenizer.encode(turn) for turn in protocol.continued(demonstration.turns)],
         _observed(run, demonstration),
         tokenizer.end_id,
     )

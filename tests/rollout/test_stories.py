@@ -147,6 +147,7 @@ def tell(kit, prompts, index, *, stop_tag):
         ScriptedProtocol(),
         stop_tags=(stop_tag,),
         render=lambda passages: "".join(p.contents for p in passages),
+        default_prompt=lambda question: f"<s>{question}",
     )
     programs = Programs(
         transformer=kit.transformer,
@@ -164,7 +165,7 @@ def tell(kit, prompts, index, *, stop_tag):
         max_observation_len=budgets.max_observation_len,
     )
     questions = [
-        (i, Question(id=str(i), question=f"<s>{prompt}", golden_answers=()))
+        (i, Question(id=str(i), question=prompt, golden_answers=()))
         for i, prompt in enumerate(prompts)
     ]
     done, _ = Sampler(programs, budgets, protocol, kit.tokenizer, table).run(

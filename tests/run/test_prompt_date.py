@@ -62,7 +62,9 @@ def test_another_date_is_another_run(tmp_path):
     config = dated(tiny_config(tmp_path / "run"), "2026-02-03")
     assert start(config) == "2026-02-03"
     assert start(config) == "2026-02-03"
-    with pytest.raises(ValueError, match="prompt_date is '2026-02-03' there and '2026-"):
+    with pytest.raises(
+        ValueError, match="prompt_date is '2026-02-03' there and '2026-"
+    ):
         check_identity(dated(config, "2026-02-04"))
 
 

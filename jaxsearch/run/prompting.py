@@ -1,0 +1,112 @@
+"""The policy's side of a run: its tokenizer, its protocol and its prompts."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from jaxsearch import processes
+from jaxsearch.config import ModelConfig, RunConfig
+from jaxsearch.data.formats import Question
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.prompts import opened_tags, plain_question
+from jaxsearch.protocol import Protocol
+from jaxsearch.protocol.template import PromptTemplate, read_template
+
+
+def load_prompting(
+    config: RunConfig, tokenizer: Tokenizer | None
+) -> tuple[Tokenizer, Protocol]:
+    """The tokenizer and the protocol of a run, whose prompts agree with its task.
+
+    This is the one place that finds out which tags prompts open.
+
+    Args:
+      config: the run's config.
+      tokenizer: the tokenizer of its dataset, if it has one.
+
+    Raises:
+      ValueError: if there is no tokenizer, a file is malformed, or the prompt
+        contradicts the tokenizer or the task.
+    """
+    template = None
+    if config.model.prompt_template:
+        template = read_template(config.model.prompt_template)
+    if config.model.tokenizer or config.model.path:
+        tokenizer = Tokenizer.load(
+            config.model.tokenizer or config.model.path,
+            model=config.model.path,
+            end_token=config.model.end_token,
+            prompt=config.model.prompt if template is None else template.form,
+            date=config.model.prompt_date,
+        )
+    if tokenizer is None:
+        raise ValueError(
+            "this run needs a tokenizer: set --model.tokenizer to its folder "
+            "(or --model.path to a whole model)"
+        )
+    protocol = config.task.protocol
+    if template is not None:
+        _check_form(template, tokenizer, config.model)
+        protocol = dataclasses.replace(protocol, template=template)
+    return tokenizer, protocol.with_opened(opened_tags(tokenizer, protocol))
+
+
+def with_opened(config: RunConfig, opened: str) -> RunConfig:
+    """The config whose tasks count the tags that prompts have opened."""
+    if not opened:
+        return config
+    # A supervised stage may have a task with other tags, which is not used.
+    stages = (
+        dataclasses.replace(stage, task=stage.task.with_opened(opened))
+        if stage.task.protocol.think.open == opened
+        else stage
+        for stage in config.stages
+    )
+    return dataclasses.replace(config, stages=tuple(stages))
+
+
+def report_special_tokens(tokenizer: Tokenizer, questions: Sequence[Question]) -> None:
+    """Says on standard error how many questions spell special tokens."""
+    found = [plain_question(tokenizer, q.question)[1] for q in questions]
+    changed = [q.id for q, num in zip(questions, found, strict=True) if num]
+    if changed and processes.is_primary():
+        print(
+            f"{len(changed)} of {len(questions)} questions spell special tokens of the "
+            f"tokenizer, such as question {changed[0]!r}; they are left out of the "
+            f"prompts ({sum(found)} in all)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def report_system_role(tokenizer: Tokenizer, protocol: Protocol) -> None:
+    """Says on standard error if instructions are not in a system message."""
+    roles = {message["role"] for message in protocol.messages("")}
+    is_chat = tokenizer.has_chat_prompt and "system" in roles
+    if is_chat and not tokenizer.takes_system and processes.is_primary():
+        print(
+            "the chat template does not write system messages; their text is at the "
+            "beginning of the user message",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _check_form(
+    template: PromptTemplate, tokenizer: Tokenizer, model: ModelConfig
+) -> None:
+    """Checks that a prompt template matches the tokenizer and the config.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    if model.prompt not in ("auto", template.form):
+        raise ValueError(
+            f"{model.prompt_template} is a prompt of form {template.form!r}, but "
+            f"model.prompt is {model.prompt!r}; set --model.prompt {template.form}"
+        )
+    if tokenizer.has_chat_prompt != template.is_chat:
+        raise ValueError(
+            f"{model.prompt_template} is a prompt of form {template.form!r}, which "
+            "this run's tokenizer does not support; set another with --model.tokenizer"
+        )
