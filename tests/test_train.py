@@ -242,6 +242,23 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
         export_run(Path(config.out), tmp_path / "hf", dtype="float32")
 
 
+def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path):
+    question = dataset(None, 0).questions[0].question
+    path = tmp_path / "q.jsonl"
+    lines = [
+        {"id": id_, "question": text, "golden_answers": ["Ann"]}
+        for id_, text in (("bad", " "), ("long", "What " * 60), ("good", question))
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = {"model": whole[0].out, "questions": str(path)}
+    with pytest.raises(ValueError, match="q.jsonl:1: .*[(]--skip-bad-rows in .*eval"):
+        load_run(**asked)
+    with pytest.raises(ValueError, match="'long' has 120; .*[(]--drop-long-prompts in"):
+        load_run(**asked, skip_bad_rows=True)
+    run, _ = load_run(**asked, skip_bad_rows=True, drop_long_prompts=True)
+    assert [question.id for question in run.inputs.heldout] == ["good"]
+
+
 def test_a_run_is_of_use_where_it_could_not_be_trained(whole, tmp_path):
     folder = shutil.copytree(whole[0].out, tmp_path / "from_a_tpu")
     record = json.loads((folder / "config.json").read_text())

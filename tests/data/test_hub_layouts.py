@@ -140,6 +140,24 @@ def test_triviaqa_of_the_hub(read):
         read(unknown)
 
 
+def test_parquet_of_the_hub(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="parquet is read with pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "train.parquet"
+    answer = {"aliases": ["Sunset Blvd"], "value": "Sunset Boulevard"}
+    rows = [
+        HOTPOTQA | {"answer": answer},
+        {"id": None, "question": "Who?", "answer": {"aliases": [], "value": "Ann"}},
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    notes = []
+    first, second = read_questions(path, note=notes.append)
+    assert first.golden_answers == ("Sunset Boulevard", "Sunset Blvd")
+    assert first.metadata["supporting_titles"] == ["Volmeer", "Kessel"]
+    assert (second.id, second.metadata) == ("row2", {})
+    assert len(notes) == 1 and "1, such as 'row2'" in notes[0]
+
+
 @pytest.mark.parametrize("answers", ['["politician", "pol"]', ["politician", "pol"]])
 def test_popqa_of_the_hub(read, answers):
     record = {"id": 4222362, "obj": "politician", "prop": "occupation"}
