@@ -172,7 +172,7 @@ class SlotPool:
         lengths: Mapping[int, int],
         max_steps: int,
     ) -> list[int]:
-        """Decodes until an eighth of these slots have stopped, or for `max_steps`.
+        """Decodes until an eighth of the slots have stopped, or for `max_steps`.
 
         Args:
           lengths: tokens in each slot to decode, in the order in which pages are
@@ -286,7 +286,7 @@ class SlotPool:
             self._pages.rows(slots, num_rows),
             self._table,
             np.float32(temperature),
-            np.int32(self._shapes.num_enough_of(len(slots))),
+            np.int32(self._shapes.num_enough),
             np.int32(max_steps),
             self._shapes.segment_ends.index(read_end) + 1,
         )

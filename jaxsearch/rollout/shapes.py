@@ -108,20 +108,12 @@ class Shapes:
 
     @property
     def num_enough(self) -> int:
-        """Number of stopped slots at which a call of `decode` returns, if all decode.
+        """Number of stopped slots at which a call of `decode` returns.
 
         A smaller number makes more calls with emptier appends; with 32 slots, 4 was the
         fastest.
         """
-        return self.num_enough_of(self.budgets.num_slots)
-
-    def num_enough_of(self, num_decoding: int) -> int:
-        """Number of stopped slots at which a call of `decode` returns.
-
-        It follows the slots that decode: at the end of a batch, an eighth of all slots
-        may be every one that is left, and the last would wait for each other.
-        """
-        return max(1, num_decoding // 8)
+        return max(1, self.budgets.num_slots // 8)
 
     @functools.cached_property
     def row_pages(self) -> tuple[int, ...]:

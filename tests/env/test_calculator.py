@@ -70,8 +70,10 @@ def test_a_policy_trains_with_the_tool(run):
         read = [segment.text for segment in one.segments if not segment.is_policy]
         for call, text in zip(one.tool_calls, read, strict=False):
             if call.tool == "calculator" and not call.has_failed:
+                # A policy that has learned for 80 steps may also ask for "+ 4".
                 a, _, b = call.query.partition(" + ")
-                num_right += text == f" <value> {int(a) + int(b)} </value>"
+                if a.isdecimal() and b.isdecimal():
+                    num_right += text == f" <value> {int(a) + int(b)} </value>"
     assert num_right > 0
 
 
