@@ -92,14 +92,19 @@ def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def with_late_options(
-    args: argparse.Namespace, options: argparse.ArgumentParser
+    args: argparse.Namespace,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> argparse.Namespace:
     """The arguments, with options found after the config moved out of the overrides.
 
     Args:
       args: parsed arguments, with the words after the config in `overrides`.
-      options: a parser for the command's options, without --help.
+      add_options: adds the command's own options; --json is always one.
     """
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_json_argument(options)
+    if add_options is not None:
+        add_options(options)
     found, overrides = options.parse_known_args(args.overrides, namespace=args)
     found.overrides = overrides
     return found

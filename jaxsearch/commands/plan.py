@@ -7,7 +7,6 @@ from typing import Any
 from jaxsearch.commands.command import (
     Command,
     add_config_arguments,
-    add_json_argument,
     overridden_config,
     with_late_options,
 )
@@ -46,10 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _add_options(options)
-    add_json_argument(options)
-    args = with_late_options(args, options)
+    args = with_late_options(args, _add_options)
     if args.topology:
         # Compiling for other devices needs no local ones and must not occupy them.
         os.environ["JAX_PLATFORMS"] = "cpu"

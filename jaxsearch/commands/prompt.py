@@ -7,7 +7,6 @@ from typing import Any
 from jaxsearch.commands.command import (
     Command,
     add_config_arguments,
-    add_json_argument,
     overridden_config,
     with_late_options,
 )
@@ -40,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _add_options(options)
-    add_json_argument(options)
-    args = with_late_options(args, options)
+    args = with_late_options(args, _add_options)
     check_text(args.question, "the question")
     # No accelerator is needed, and it may be in use.
     os.environ["JAX_PLATFORMS"] = "cpu"

@@ -8,7 +8,6 @@ from typing import Any
 from jaxsearch.commands.command import (
     Command,
     add_config_arguments,
-    add_json_argument,
     overridden_config,
     with_late_options,
 )
@@ -44,9 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.monitor.console import Console
     from jaxsearch.train import train
 
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_json_argument(options)
-    args = with_late_options(args, options)
+    args = with_late_options(args)
     config = overridden_config("train", args)
     interrupt = args.interrupt
     interrupt.advice = functools.partial(_how_to_go_on, Path(config.out))

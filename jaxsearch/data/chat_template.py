@@ -70,10 +70,14 @@ class ChatTemplate:
                 return True
             return False
 
+    @functools.cached_property
+    def _clock(self) -> str:
+        return _fixed_clock(self.date)
+
     def _rendered(self, messages: Messages) -> str:
         template = self.backend.get_chat_template()
         if "strftime_now" in template:
-            template = _fixed_clock(self.date) + template
+            template = self._clock + template
         return self.backend.apply_chat_template(
             messages,
             chat_template=template,

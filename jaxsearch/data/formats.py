@@ -98,7 +98,7 @@ def read_questions(
 def _said(
     left_out: Counter[str], empty_answers: list[tuple[str, str]], numbered: list[str]
 ) -> str:
-    """What was changed in the rows of a file; "" if nothing was.
+    """Describes the changes to the rows of a file; "" for none.
 
     Args:
       left_out: number of rows by field that was left out.

@@ -220,10 +220,9 @@ class SlotPool:
         size = self._shapes.num_enough
         for batch in (slots[i : i + size] for i in range(0, len(slots), size)):
             columns, lengths = jax.device_get(self._read(batch))
-            for row, (slot, length) in enumerate(
-                zip(batch, lengths[: len(batch)], strict=True)
-            ):
-                found[slot] = Row(*(column[row, :length].copy() for column in columns))
+            for row, slot in enumerate(batch):
+                end = lengths[row]
+                found[slot] = Row(*(column[row, :end].copy() for column in columns))
         return found
 
     def _read(self, slots: Sequence[int]) -> tuple[Row, jax.Array]:

@@ -1,4 +1,4 @@
-"""What a policy is asked: the exact prompt of a question, with its ids."""
+"""The exact prompt of a question, with its token ids."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -23,7 +23,7 @@ def dated(config, date):
 
 
 def start(config):
-    """What `train` does with the config before anything else."""
+    """Begins a run as `train` does; returns its date."""
     check_identity(config)
     config = with_prompt_date(config)
     write_record(config, frozen="")
