@@ -224,6 +224,13 @@ class Tokenizer:
         return table
 
     @functools.cached_property
+    def id_ranges(self) -> tuple[tuple[int, int], ...]:
+        """The ids that have a token, as (start, stop) pairs."""
+        ids = np.unique([*self.backend.get_vocab().values()])
+        runs = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+        return tuple((int(run[0]), int(run[-1]) + 1) for run in runs)
+
+    @functools.cached_property
     def special_strings(self) -> tuple[str, ...]:
         """Texts of special tokens, which must not enter a context from a passage."""
         return tuple(

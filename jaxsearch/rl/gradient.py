@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxsearch.metrics import Mean
 from jaxsearch.rl.batching import TrainBatch
-from jaxsearch.rl.head import policy_logprobs
+from jaxsearch.rl.head import IdRanges, policy_logprobs
 from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
 
@@ -40,6 +40,7 @@ class Gradient:
         device. It also constrains hidden states. Otherwise, where parameters are
         sharded over the same devices, XLA may gather all rows on every device, with the
         same result but without the savings in memory and time.
+      id_ranges: ids that have a token; others have probability 0 (`policy_logprobs`).
     """
 
     forward: Forward
@@ -47,6 +48,7 @@ class Gradient:
     objective: Objective
     temperature: float = 1.0
     head_sharding: HeadSharding | None = None
+    id_ranges: IdRanges | None = None
 
     def __post_init__(self):
         if not self.temperature > 0:
@@ -70,7 +72,13 @@ class Gradient:
         temperature = jnp.float32(self.temperature)
         head = self.head(params)
         return policy_logprobs(
-            hidden, head, tokens, loss_mask, temperature, self.head_sharding
+            hidden,
+            head,
+            tokens,
+            loss_mask,
+            temperature,
+            self.head_sharding,
+            self.id_ranges,
         )
 
     @functools.partial(jax.jit, static_argnums=0)

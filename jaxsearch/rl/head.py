@@ -16,6 +16,10 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxsearch.rl.head_chunks import Chunks, reduce_over
 from jaxsearch.rl.head_sharding import HeadSharding
 
+IdRanges = tuple[tuple[int, int], ...]
+# Of an id that has probability 0. Not -inf, because 0 * -inf would be NaN.
+_NO_LOGIT = -1e30
+
 
 def policy_logprobs(
     hidden: Float[Array, "M T D"],
@@ -24,6 +28,7 @@ def policy_logprobs(
     loss_mask: Bool[Array, "M T"],
     temperature: Float[Array, ""],
     head_sharding: HeadSharding | None = None,
+    id_ranges: IdRanges | None = None,
 ) -> tuple[Float[Array, "M T"], Float[Array, "M T"]]:
     """log p(token | previous tokens) and the entropy at that position, in nats.
 
@@ -34,6 +39,10 @@ def policy_logprobs(
 
     With `head_sharding` each device computes its own rows against its shard of the
     vocabulary. Positions are packed within a device, never across devices.
+
+    With `id_ranges`, (start, stop) pairs of the ids that have a token, all other ids
+    have probability 0, as in the sampler. This costs a comparison per logit, which XLA
+    fuses into the softmax, forward and backward; no logits are gathered.
     """
     if tokens.shape[1] < 2:
         raise ValueError(f"a row needs at least 2 positions, got {tokens.shape[1]}")
@@ -46,7 +55,7 @@ def policy_logprobs(
     targets, is_target = tokens[:, 1:], loss_mask[:, 1:]
     states, ids, is_read = map(by_shard, (hidden[:, :-1], targets, is_target))
     scores = _logprobs_and_entropy(
-        states, head, ids, is_read, temperature, head_sharding
+        states, head, ids, is_read, temperature, head_sharding, id_ranges
     )
     pad = ((0, 0), (1, 0))
     logprobs, entropy = (jnp.pad(x.reshape(targets.shape), pad) for x in scores)
@@ -54,10 +63,27 @@ def policy_logprobs(
 
 
 def _logits(
-    states: Float[Array, "M C D"], head: Float[Array, "V D"], temperature: ArrayLike
+    states: Float[Array, "M C D"],
+    head: Float[Array, "V D"],
+    temperature: ArrayLike,
+    vocab_axis: str | None,
+    id_ranges: IdRanges | None,
 ) -> Float[Array, "M C V"]:
     logits = jnp.einsum("MCD,VD->MCV", states, head, preferred_element_type=jnp.float32)
-    return logits / temperature
+    logits = logits / temperature
+    if id_ranges is None:
+        return logits
+    ids = _ids(len(head), vocab_axis)
+    is_token = jnp.zeros(ids.shape, bool)
+    for start, stop in id_ranges:
+        is_token |= (ids >= start) & (ids < stop)
+    return jnp.where(is_token[None, None], logits, _NO_LOGIT)
+
+
+def _ids(num_ids: int, vocab_axis: str | None) -> Int[Array, " V"]:
+    """The ids of a device's shard of the vocabulary."""
+    start = 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * num_ids
+    return start + jnp.arange(num_ids)
 
 
 def _log_total(
@@ -78,19 +104,22 @@ def _is_chosen(
 
     Unlike a gather, a comparison does not need the other shards, and XLA fuses it.
     """
-    start = 0 if vocab_axis is None else jax.lax.axis_index(vocab_axis) * num_ids
-    return tokens[..., None] == (start + jnp.arange(num_ids))[None, None]
+    return tokens[..., None] == _ids(num_ids, vocab_axis)[None, None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _logprobs_and_entropy(hidden, head, targets, is_target, temperature, head_sharding):
-    return _forward(hidden, head, targets, is_target, temperature, head_sharding)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _logprobs_and_entropy(
+    hidden, head, targets, is_target, temperature, head_sharding, id_ranges
+):
+    return _forward(
+        hidden, head, targets, is_target, temperature, head_sharding, id_ranges
+    )[0]
 
 
-def _forward(hidden, head, targets, is_target, temperature, head_sharding):
+def _forward(hidden, head, targets, is_target, temperature, head_sharding, id_ranges):
     arguments = (hidden, head, targets, is_target, temperature)
     if head_sharding is None:
-        logprobs, entropy, *kept = _forward_on_device(*arguments)
+        logprobs, entropy, *kept = _forward_on_device(*arguments, id_ranges=id_ranges)
         return (logprobs, entropy), (*arguments, *kept)
     rows, whole = head_sharding.rows.spec, head_sharding.whole.spec
     # Gathered once and kept for the backward pass, which follows soon after.
@@ -98,7 +127,9 @@ def _forward(hidden, head, targets, is_target, temperature, head_sharding):
     head = jax.lax.with_sharding_constraint(head, head_sharding.whole)
     arguments = (hidden, head, targets, is_target, temperature)
     scores = jax.shard_map(
-        functools.partial(_forward_on_device, head_sharding=head_sharding),
+        functools.partial(
+            _forward_on_device, head_sharding=head_sharding, id_ranges=id_ranges
+        ),
         mesh=head_sharding.rows.mesh,
         in_specs=(rows, whole, rows, rows, PartitionSpec()),
         out_specs=(rows,) * 4,
@@ -109,7 +140,13 @@ def _forward(hidden, head, targets, is_target, temperature, head_sharding):
 
 
 def _forward_on_device(
-    hidden, head, targets, is_target, temperature, head_sharding=None
+    hidden,
+    head,
+    targets,
+    is_target,
+    temperature,
+    head_sharding=None,
+    id_ranges=None,
 ):
     """Log-probs and entropies of one device's rows, and residuals.
 
@@ -121,7 +158,8 @@ def _forward_on_device(
     vocab_axis = None if head_sharding is None else head_sharding.vocab_axis
 
     def body(i, carry):
-        logits = _logits(chunks.read(states, i), head, temperature)
+        chunk = chunks.read(states, i)
+        logits = _logits(chunk, head, temperature, vocab_axis, id_ranges)
         log_total = _log_total(logits, vocab_axis)
         logps = logits - log_total
         is_chosen = _is_chosen(chunks.read(tokens, i), head.shape[0], vocab_axis)
@@ -140,13 +178,17 @@ def _forward_on_device(
     return logprobs, entropy, scores[1], log_totals
 
 
-def _backward(head_sharding, saved, cotangents):
+def _backward(head_sharding, id_ranges, saved, cotangents):
     if head_sharding is None:
-        hidden_grad, head_grad = _backward_on_device(saved, cotangents)
+        hidden_grad, head_grad = _backward_on_device(
+            saved, cotangents, id_ranges=id_ranges
+        )
         return hidden_grad, head_grad, None, None, None
     rows, whole = head_sharding.rows.spec, head_sharding.whole.spec
     gradients = jax.shard_map(
-        functools.partial(_backward_on_device, head_sharding=head_sharding),
+        functools.partial(
+            _backward_on_device, head_sharding=head_sharding, id_ranges=id_ranges
+        ),
         mesh=head_sharding.rows.mesh,
         in_specs=((rows, whole, rows, rows, PartitionSpec(), rows, rows), (rows, rows)),
         out_specs=(rows, head_sharding.head.spec),
@@ -156,7 +198,7 @@ def _backward(head_sharding, saved, cotangents):
     return hidden_grad, head_grad, None, None, None
 
 
-def _backward_on_device(saved, cotangents, head_sharding=None):
+def _backward_on_device(saved, cotangents, head_sharding=None, id_ranges=None):
     """Gradients of one device's hidden states, and of its shard of the head."""
     hidden, head, targets, is_target, temperature, entropies, log_totals = saved
     chunks = Chunks.of(is_target, head.shape[0], head_sharding)
@@ -169,9 +211,8 @@ def _backward_on_device(saved, cotangents, head_sharding=None):
     def body(i, carry):
         states_grad, head_grad = carry
         chunk = chunks.read(states, i)
-        logps = (
-            _logits(chunk, head, temperature) - chunks.read(log_totals, i)[..., None]
-        )
+        logits = _logits(chunk, head, temperature, vocab_axis, id_ranges)
+        logps = logits - chunks.read(log_totals, i)[..., None]
         probs = jnp.exp(logps)
         entropy = chunks.read(entropies, i)[..., None]
         logprob_ct = chunks.read(logprob_cts, i)[..., None]

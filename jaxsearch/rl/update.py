@@ -16,6 +16,7 @@ from jaxsearch.announce import Announce, silently
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.gradient import Forward, Gradient, Params
+from jaxsearch.rl.head import IdRanges
 from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
 
@@ -95,7 +96,7 @@ class Updater:
     The compiled step belongs to one Updater, so use the same one for a whole stage.
 
     Attributes:
-      forward, head, objective, temperature, head_sharding: as in `Gradient`.
+      forward, head, objective, temperature, head_sharding, id_ranges: as in `Gradient`.
       frozen: parameters of the network that are not trained.
       announce: receives what is compiled.
     """
@@ -106,6 +107,7 @@ class Updater:
     optimizer: optax.GradientTransformation
     temperature: float = 1.0
     head_sharding: HeadSharding | None = None
+    id_ranges: IdRanges | None = None
     frozen: Params = dataclasses.field(default_factory=dict)
     announce: Announce = silently
 
@@ -117,6 +119,7 @@ class Updater:
             objective=self.objective,
             temperature=self.temperature,
             head_sharding=self.head_sharding,
+            id_ranges=self.id_ranges,
         )
 
     @functools.cached_property

@@ -17,7 +17,12 @@ from jaxsearch.rollout.layout import (
     replicated,
     slot_shardings,
 )
-from jaxsearch.rollout.sampling import TopKTopP, sample
+from jaxsearch.rollout.sampling import (
+    IdRanges,
+    TopKTopP,
+    sample,
+    without_missing_ids,
+)
 from jaxsearch.rollout.slots import (
     Phase,
     Row,
@@ -52,6 +57,9 @@ class Programs:
     Attributes:
       end_ids: tokens that end a rollout.
       max_turn_len: maximum number of tokens sampled between two observations.
+      id_ranges: ids that have a token, as (start, stop) pairs, if others are to have
+        probability 0; None for all. The mask is a comparison per logit, which XLA fuses
+        into the passes of the sampling, on each device's own logits.
       seed: seed of the run; the stage is folded into its key when a rollout starts.
         An argument of `fork`, so that all seeds share the compiled programs.
     """
@@ -60,6 +68,7 @@ class Programs:
     end_ids: tuple[int, ...]
     max_turn_len: int
     truncation: TopKTopP
+    id_ranges: IdRanges | None = None
     seed: int = dataclasses.field(compare=False)
 
     @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -239,6 +248,8 @@ class Programs:
                 # same tokens.
                 for sharding in (by_vocabulary(mesh), replicated(mesh)):
                     logits = jax.lax.with_sharding_constraint(logits, sharding)
+            if self.id_ranges is not None:
+                logits = without_missing_ids(logits, self.id_ranges)
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
             token, logprob, truncated_logprob = sample(
                 logits, uniforms, temperature, self.truncation

@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+# Ids that have a token, as (start, stop) pairs.
+IdRanges = tuple[tuple[int, int], ...]
+
 _BLOCK = 128  # vocabulary entries summed at once by the two-level search
 
 
@@ -53,6 +56,17 @@ def sample(
     chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
     lse = allowed_lse if truncation.is_whole else jax.nn.logsumexp(scaled, axis=-1)
     return token, chosen - lse, chosen - allowed_lse
+
+
+def without_missing_ids(
+    logits: Float[Array, "B V"], id_ranges: IdRanges
+) -> Float[Array, "B V"]:
+    """Sets the logits of ids without a token to -inf."""
+    ids = jnp.arange(logits.shape[-1])
+    is_token = jnp.zeros(ids.shape, bool)
+    for start, stop in id_ranges:
+        is_token |= (ids >= start) & (ids < stop)
+    return jnp.where(is_token[None], logits, -jnp.inf)
 
 
 def _draw(

@@ -18,6 +18,7 @@ from jaxsearch.rl.update import Updater
 from jaxsearch.rollout.budgets import Budgets, row_buckets
 from jaxsearch.rollout.episode import Sampler
 from jaxsearch.rollout.layout import on_replica, replica_meshes
+from jaxsearch.rollout.sampling import IdRanges
 from jaxsearch.rollout.stop import stop_table
 from jaxsearch.run.environments import Environments
 from jaxsearch.run.inputs import Inputs, load_inputs
@@ -120,7 +121,10 @@ class Run:
     ) -> Sampler:
         inputs = self.inputs
         programs = rollout_programs(
-            self.config, self.rollout_transformer, inputs.tokenizer.end_ids
+            self.config,
+            self.rollout_transformer,
+            inputs.tokenizer.end_ids,
+            self.id_ranges,
         )
         table = stop_table(
             inputs.tokenizer.id_bytes,
@@ -135,6 +139,16 @@ class Run:
             table,
             replicas=replicas,
         )
+
+    @functools.cached_property
+    def id_ranges(self) -> IdRanges | None:
+        """Ids that have a token; None if every row of the embedding has one.
+
+        Other rows are never sampled, and have probability 0 in training.
+        """
+        ranges = self.inputs.tokenizer.id_ranges
+        is_whole = ranges == ((0, self.transformer.architecture.vocab_size),)
+        return None if is_whole else ranges
 
     @functools.cached_property
     def environments(self) -> Environments:
@@ -157,6 +171,7 @@ class Run:
             temperature,
             frozen,
             self.announce,
+            self.id_ranges,
         )
 
     @property

@@ -6,7 +6,7 @@ from jaxsearch.config import RolloutConfig, RunConfig
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollout.budgets import Budgets
 from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.sampling import TopKTopP
+from jaxsearch.rollout.sampling import IdRanges, TopKTopP
 
 
 def rollout_budgets(rollout: RolloutConfig) -> Budgets:
@@ -24,7 +24,10 @@ def rollout_budgets(rollout: RolloutConfig) -> Budgets:
 
 
 def rollout_programs(
-    config: RunConfig, transformer: Transformer, end_ids: Sequence[int]
+    config: RunConfig,
+    transformer: Transformer,
+    end_ids: Sequence[int],
+    id_ranges: IdRanges | None = None,
 ) -> Programs:
     """The device programs of a config's rollouts.
 
@@ -32,11 +35,13 @@ def rollout_programs(
       config: config with the rollout settings and the seed.
       transformer: the network in the form that runs on a replica.
       end_ids: tokens that end a row.
+      id_ranges: ids that have a token; None for all.
     """
     rollout = config.rollout
     return Programs(
         transformer=transformer,
         end_ids=tuple(end_ids),
+        id_ranges=id_ranges,
         max_turn_len=rollout.max_turn_len,
         truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
         seed=config.seed,

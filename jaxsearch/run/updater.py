@@ -9,6 +9,7 @@ from jaxsearch import mesh as meshes
 from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, SupervisedStage
 from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.rl.head import IdRanges
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.optimizer import make_optimizer
 from jaxsearch.rl.update import Updater
@@ -23,6 +24,7 @@ def make_updater(
     temperature: float,
     frozen: Params,
     announce: Announce = silently,
+    id_ranges: IdRanges | None = None,
 ) -> Updater:
     """The update of a stage.
 
@@ -34,6 +36,7 @@ def make_updater(
       temperature: temperature of the log-probs in the loss.
       frozen: the weights under adapters; {} if all parameters are trained.
       announce: receives what is compiled.
+      id_ranges: ids that have a token; None for all.
     """
     head = param_shardings(transformer, mesh)[transformer.head_name]
     return Updater(
@@ -43,6 +46,7 @@ def make_updater(
         optimizer=make_optimizer(stage.optimizer, stage.num_updates),
         temperature=temperature,
         head_sharding=meshes.head_sharding(mesh, head),
+        id_ranges=id_ranges,
         frozen=frozen,
         announce=announce,
     )

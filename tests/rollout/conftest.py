@@ -81,6 +81,7 @@ def kit():
         network=transformer,
         replicas=None,
         seed=7,
+        id_ranges=None,
         **budgets,
     ):
         budgets = Budgets(num_slots=num_slots, **(LIMITS | budgets))
@@ -90,6 +91,7 @@ def kit():
             max_turn_len=budgets.max_turn_len,
             truncation=truncation or TopKTopP(),
             seed=seed,
+            id_ranges=id_ranges,
         )
         return Sampler(programs, budgets, protocol, tokenizer, table, replicas=replicas)
 
@@ -129,6 +131,7 @@ def kit():
         protocol=protocol,
         transformer=transformer,
         params=jax.jit(transformer.for_rollouts)(params),
+        trainer_params=params,
         table=table,
         sampler=sampler,
         environment=environment,
