@@ -57,6 +57,8 @@ def append(
     targets = _page_at(pages, positions, page_len, index < num_tokens[:, None])
     key_positions = jnp.arange(pages.shape[1] * page_len)[None, None]
     is_causal = key_positions <= positions[..., None]
+    # An earlier rollout may have left NaN after a row's end, and 0 * NaN is NaN.
+    is_of_row = key_positions < (starts + num_tokens)[:, None, None]
     layers = list(cache)
 
     def attention(number, query, key, value):
@@ -64,6 +66,7 @@ def append(
         layers[number] = kv.write(layers[number], targets, offsets, key, value)
         keys, values = kv.gather(layers[number], pages)
         keys, values = keys.astype(query.dtype), values.astype(query.dtype)
+        values = jnp.where(is_of_row[..., None], values, 0)
         is_visible, window = is_causal, transformer.architecture.window(number)
         if window is not None:
             is_visible &= key_positions > positions[..., None] - window

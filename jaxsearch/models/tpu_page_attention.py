@@ -13,7 +13,13 @@ _BLOCK_PAGES = 4  # pages of 128 tokens that the kernel computes together
 
 
 class TpuPages(NamedTuple):
-    """The layout that the kernel reads: keys and values [K N W H] of N pages."""
+    """The layout that the kernel reads: keys and values [K N W H] of N pages.
+
+    Only finite numbers are stored (NaN becomes 0), because the kernel gives tokens that
+    later rollouts don't attend to a weight of 0, and 0 * NaN is NaN. A token whose
+    network is not finite still has a log-prob that is not finite, which names its
+    rollout.
+    """
 
     keys: Array
     values: Array
@@ -45,7 +51,7 @@ class TpuPages(NamedTuple):
     def write(
         self, index: Array, offsets: Array, key: Array, value: Array
     ) -> "TpuPages":
-        key, value = key.astype(self.keys.dtype), value.astype(self.values.dtype)
+        key, value = (jnp.nan_to_num(x.astype(self.keys.dtype)) for x in (key, value))
         new = (jnp.einsum("RTKH->KRTH", key), jnp.einsum("RTKH->KRTH", value))
         return TpuPages(
             *(
@@ -55,8 +61,8 @@ class TpuPages(NamedTuple):
         )
 
     def put(self, index: Array, new: Pages) -> "TpuPages":
-        keys = jnp.einsum("NKHW->KNWH", new.keys)
-        values = jnp.einsum("NKWH->KNWH", new.values)
+        keys = jnp.nan_to_num(jnp.einsum("NKHW->KNWH", new.keys))
+        values = jnp.nan_to_num(jnp.einsum("NKWH->KNWH", new.values))
         return TpuPages(
             keys=self.keys.at[self._heads(1), index].set(keys, mode="drop"),
             values=self.values.at[self._heads(1), index].set(values, mode="drop"),

@@ -92,7 +92,9 @@ def _draw(
     inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
     entry, _ = _first_above(jnp.exp(inside - top[:, None]), target - before)
     entry = jnp.where(is_greedy, jnp.argmax(inside, axis=-1), entry)
-    return (block * _BLOCK + entry).astype(jnp.int32), top + jnp.log(total)
+    # Where logits are NaN, no entry has mass, and the last one may be padding.
+    token = jnp.minimum(block * _BLOCK + entry, V - 1)
+    return token.astype(jnp.int32), top + jnp.log(total)
 
 
 def _first_above(

@@ -1,6 +1,7 @@
 """The paged key/value cache gives the same hidden states as no cache."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -42,18 +43,18 @@ W = 4  # tokens per page
 
 
 @pytest.mark.parametrize(
-    "architecture",
-    [QWEN, LLAMA, QWEN3, GEMMA3],
+    ("architecture", "stale"),
+    [(QWEN, math.nan), (LLAMA, math.inf), (QWEN3, 100.0), (GEMMA3, math.nan)],
     ids=["qwen2", "llama", "qwen3", "gemma3"],
 )
-def test_cached_equals_uncached(architecture):
+def test_cached_equals_uncached(architecture, stale):
     """Appends to some rows and decodes, twice, with pages in random order."""
     transformer, params = make(architecture)
     rng = np.random.default_rng(2)
     tokens = rng.integers(0, 50, (4, 16)).astype(np.int32)
     # Values that an earlier rollout left in the pages must not be read.
     cache = empty_cache(architecture, (5, 8, 4), W, jnp.float32)
-    cache = jax.tree.map(lambda x: x + 100.0, cache)
+    cache = jax.tree.map(lambda x: x + stale, cache)
     rollout_params = transformer.for_rollouts(params)
     # Sixteen of the seventeen pages; the last ones hold only the last tokens.
     order = [*rng.permutation(12), *rng.permutation([12, 13, 15, 16])]
@@ -62,6 +63,9 @@ def test_cached_equals_uncached(architecture):
     lens = np.zeros(4, int)
     append = jax.jit(cached.append, static_argnums=0)
     step = jax.jit(cached.step, static_argnums=(0, 7))
+
+    def is_stale(x):
+        return np.isclose(x, stale, rtol=0, atol=0, equal_nan=True)
 
     def feed(rows, counts, width, num_pages):
         nonlocal cache
@@ -115,13 +119,13 @@ def test_cached_equals_uncached(architecture):
     for layer in cache:
         keys = np.concatenate([np.asarray(segment.keys) for segment in layer])
         values = np.concatenate([np.asarray(segment.values) for segment in layer])
-        assert (keys[14] == 100).all() and (values[14] == 100).all()
+        assert is_stale(keys[14]).all() and is_stale(values[14]).all()
         for row, length in enumerate(lens):
             of_row = np.concatenate(list(keys[pages[row]]), axis=-1)
-            assert (of_row[..., length:] == 100).all()
+            assert is_stale(of_row[..., length:]).all()
             of_row = np.concatenate(list(values[pages[row]]), axis=-2)
-            assert (of_row[..., length:, :] == 100).all()
-            assert (of_row[..., :length, :] != 100).all()
+            assert is_stale(of_row[..., length:, :]).all()
+            assert not is_stale(of_row[..., :length, :]).any()
 
 
 @pytest.mark.parametrize("architecture", [QWEN, GEMMA3], ids=["qwen2", "gemma3"])
@@ -153,7 +157,7 @@ def test_a_prefilled_prompt_is_what_appending_it_would_have_cached(architecture)
         )
 
 
-def scattered(dtype, seed=0, parts=(3, 6, 3)):
+def scattered(dtype, seed=0, parts=(3, 6, 3), stale=math.nan):
     """Three rows of 9, 17 and 1 tokens, in twelve pages and as plain arrays."""
     rng = np.random.default_rng(seed)
     K, H, lens = 2, 8, np.array([9, 17, 1])
@@ -162,9 +166,8 @@ def scattered(dtype, seed=0, parts=(3, 6, 3)):
     values = rng.normal(size=(3, K, S, H)).astype(np.float32)
     pages = np.full((3, 5), NO_PAGE, np.int32)
     free = list(rng.permutation(sum(parts)))
-    # Finite but huge values where nothing should be read.
-    pool_keys = np.full((sum(parts), K, H, W), 1e4, np.float32)
-    pool_values = np.full((sum(parts), K, W, H), 1e4, np.float32)
+    pool_keys = np.full((sum(parts), K, H, W), stale, np.float32)
+    pool_values = np.full((sum(parts), K, W, H), stale, np.float32)
     owners = rng.integers(0, 3, sum(parts)).astype(np.int32)
     visible = np.zeros(sum(parts), np.int32)
     for row, length in enumerate(lens):
@@ -194,9 +197,10 @@ def scattered(dtype, seed=0, parts=(3, 6, 3)):
     return (query, cache, reads), np.asarray(expected[:, 0], np.float32)
 
 
+@pytest.mark.parametrize("stale", [1e4, math.inf, math.nan])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 0.03)])
-def test_attention_to_pages_is_attention_to_rows(dtype, tolerance):
-    paged, expected = scattered(jnp.dtype(dtype))
+def test_attention_to_pages_is_attention_to_rows(dtype, tolerance, stale):
+    paged, expected = scattered(jnp.dtype(dtype), stale=stale)
     out = np.asarray(attend_pages(*paged), np.float32)
     np.testing.assert_allclose(out, expected, atol=tolerance, rtol=tolerance)
 
@@ -215,7 +219,8 @@ def test_reads_by_page_follow_from_those_by_row():
 def test_a_window_hides_the_tokens_before_it(window):
     """Changing the hidden values does not change the result, also with short rows."""
     (query, cache, reads), _ = scattered(jnp.float32)
-    keys, values = gather(cache, reads.pages)
+    (_, finite, _), _ = scattered(jnp.float32, stale=1e4)
+    keys, values = gather(finite, reads.pages)
     positions = jnp.arange(keys.shape[3])[None]
     is_visible = positions < reads.lengths[:, None]
     is_visible &= positions >= reads.lengths[:, None] - window
@@ -260,9 +265,14 @@ def test_the_kernel_for_tpus_attends_to_the_same():
     R, N, K, H, page_len, M = 4, 14, 2, 128, 16, 5
     num_pages = R * M + 1
     new = [rng.normal(size=(R, M * page_len, K, H)) for _ in range(2)]
-    key, value = (jnp.asarray(x, jnp.bfloat16) for x in new)
-    query = jnp.asarray(rng.normal(size=(R, N, H)), jnp.bfloat16)
     lens = jnp.array([1, 16, 37, 80])
+    is_token = np.arange(M * page_len) < np.asarray(lens)[:, None]
+    # An earlier rollout's NaN after the end of a row must not be read.
+    key, value = (
+        jnp.asarray(np.where(is_token[..., None, None], x, math.nan), jnp.bfloat16)
+        for x in new
+    )
+    query = jnp.asarray(rng.normal(size=(R, N, H)), jnp.bfloat16)
     pages = rng.permutation(num_pages)[: R * M].reshape(R, M).astype(np.int32)
     is_owned = np.arange(M)[None] * page_len < np.asarray(lens)[:, None]
     pages = jnp.asarray(np.where(is_owned, pages, NO_PAGE))
