@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data.dataset import no_dataset
+from jaxsearch.env.search import SearchEnvironment
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
@@ -51,9 +53,26 @@ def whole(tmp_path_factory):
     return config, train(config)
 
 
+class LateSearch(SearchEnvironment):
+    """Its results arrive after 0 to 30 ms."""
+
+    def step(self, turns):
+        time.sleep(random.choice([0, 0, 0.01, 0.03]))
+        return super().step(turns)
+
+
+def late_search(inputs):
+    search = inputs.search()
+    fields = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
+    return LateSearch(**fields)
+
+
 def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path):
+    """Also if its searches take other times, as results are read at fixed steps."""
     config, _ = whole
-    halved = dataclasses.replace(config, out=str(tmp_path / "halved"))
+    assert config.rollout.search_calls == 1
+    out = str(tmp_path / "halved")
+    halved = dataclasses.replace(config, out=out, environment=late_search)
     train(dataclasses.replace(halved, steps=2))
     train(halved)
     assert untimed(read_metrics(Path(halved.out) / "metrics.jsonl")) == untimed(
