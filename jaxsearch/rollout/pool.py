@@ -18,7 +18,7 @@ from jaxsearch.rollout.layout import (
     slot_shardings,
 )
 from jaxsearch.rollout.pages import PageTable
-from jaxsearch.rollout.shapes import initial_slots, local_shapes
+from jaxsearch.rollout.shapes import initial_slots, local_shapes, num_enough
 from jaxsearch.rollout.slots import Row, Start
 
 # Fraction of a page that is assigned to a slot beyond its length. It limits the steps
@@ -172,7 +172,7 @@ class SlotPool:
         lengths: Mapping[int, int],
         max_steps: int,
     ) -> list[int]:
-        """Decodes until an eighth of the slots have stopped, or for `max_steps`.
+        """Decodes until an eighth of these slots have stopped, or for `max_steps`.
 
         Args:
           lengths: tokens in each slot to decode, in the order in which pages are
@@ -217,7 +217,7 @@ class SlotPool:
         Only these rows leave the device, a fixed number per program call.
         """
         slots, found = list(slots), {}
-        size = self._shapes.num_enough
+        size = num_enough(self._num_slots)
         for batch in (slots[i : i + size] for i in range(0, len(slots), size)):
             columns, lengths = jax.device_get(self._read(batch))
             for row, slot in enumerate(batch):
@@ -226,7 +226,7 @@ class SlotPool:
         return found
 
     def _read(self, slots: Sequence[int]) -> tuple[Row, jax.Array]:
-        rows = self._padded_rows(slots, self._shapes.num_enough)
+        rows = self._padded_rows(slots, num_enough(self._num_slots))
         return self._programs.read(self._slots, rows)
 
     def release(self, slots: Sequence[int]) -> None:
@@ -285,7 +285,7 @@ class SlotPool:
             self._pages.rows(slots, num_rows),
             self._table,
             np.float32(temperature),
-            np.int32(self._shapes.num_enough),
+            np.int32(num_enough(len(slots))),
             np.int32(max_steps),
             self._shapes.segment_ends.index(read_end) + 1,
         )

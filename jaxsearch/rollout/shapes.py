@@ -102,18 +102,9 @@ class Shapes:
         rows = {}
         for row_len in buckets(self.budgets.max_observation_len):
             most = min(self.budgets.num_slots, max(1, tokens // row_len))
-            has_fewer = self.num_enough * _MIN_SAVING <= most
-            rows[row_len] = (self.num_enough, most) if has_fewer else (most,)
+            few = num_enough(self.budgets.num_slots)
+            rows[row_len] = (few, most) if few * _MIN_SAVING <= most else (most,)
         return rows
-
-    @property
-    def num_enough(self) -> int:
-        """Number of stopped slots at which a call of `decode` returns.
-
-        A smaller number makes more calls with emptier appends; with 32 slots, 4 was the
-        fastest.
-        """
-        return max(1, self.budgets.num_slots // 8)
 
     @functools.cached_property
     def row_pages(self) -> tuple[int, ...]:
@@ -127,6 +118,16 @@ class Shapes:
         per_token = 2 * a.num_layers * a.num_kv_heads * a.head_width
         least = max(_MIN_SEGMENT_LEN, _MIN_SAVED_READS // per_token)
         return -(-least // self.page_len)
+
+
+def num_enough(num_slots: int) -> int:
+    """Number of stopped slots at which a call of `decode` with these slots returns.
+
+    A smaller share makes more calls with emptier appends; with 32 slots, 4 was the
+    fastest. It is a share of those that decode: at the end of a batch an eighth of all
+    slots may be every one that is left, and each would wait for the last.
+    """
+    return max(1, num_slots // 8)
 
 
 def local_shapes(budgets: Budgets, transformer: Transformer) -> Shapes:

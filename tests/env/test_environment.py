@@ -299,7 +299,7 @@ def test_a_rollout_that_begins_again_forgets_its_state(kit, sampler, questions):
     """A full cache sends rollouts back to their prompt, with the same result."""
     wanted, _ = count_in(kit, sampler, questions, Counting())
     environment = Counting()
-    tight = kit.sampler(16, cache_len=96, search_calls=1)
+    tight = kit.sampler(16, cache_len=96, page_len=4, search_calls=1)
     done, timing = count_in(kit, tight, questions, environment)
     assert timing.num_restarts > 0
     assert_counted(environment, questions, done)
