@@ -172,7 +172,14 @@ class DataConfig:
     questions: str = ""
     """File of training questions for all RL stages; empty for those of `source`."""
     heldout: str = ""
-    """File of questions to evaluate on; empty for those of `source`."""
+    """File of questions to evaluate on. Empty for those of `source`, or, if the last RL
+    stage trains on a file, for a share of that file."""
+    heldout_share: float = 0.1
+    """Share of that file to hold out: evaluated on and never trained on. The choice
+    depends on the texts of the questions alone, not on the seed. Fewer than 10
+    questions are not held out, because they measure too little. 0 for no evaluation."""
+    max_heldout: int = 200
+    """Largest number of questions to hold out of a file."""
     skip_bad_rows: bool = False
     """Go on without the malformed rows of these files, of the files of stages and of
     retrieval.corpus; otherwise such a file is refused."""
@@ -182,6 +189,12 @@ class DataConfig:
 
     def __post_init__(self):
         _check_functions(self, "source")
+        _at_least(self, 1, "max_heldout")
+        if not 0 <= self.heldout_share < 1:
+            raise ValueError(
+                "data.heldout_share must be in [0, 1) (0: no evaluation), got "
+                f"{self.heldout_share}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
