@@ -421,6 +421,10 @@ class RLStage:
     """(policy tokens per rollout [R], max_len) -> (weight per token of each rollout
     [R], divisor of the weighted sum). `rl.aggregation` has token_mean, sequence_mean,
     sequence_sum and fixed_length (Dr. GRPO)."""
+    skips_without_advantage: bool = True
+    """Leave parameters and optimizer as they are in a step in which no rollout has an
+    advantage, such as one whose groups all have equal rewards. False updates by KL,
+    entropy bonus, weight decay and momentum alone, which Adam scales to full steps."""
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384
     """Padded tokens per microbatch."""
