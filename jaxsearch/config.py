@@ -172,7 +172,14 @@ class DataConfig:
     questions: str = ""
     """File of training questions for all RL stages; empty for those of `source`."""
     heldout: str = ""
-    """File of questions to evaluate on; empty for those of `source`."""
+    """File of questions to evaluate on. Empty for those of `source`, or, if the last RL
+    stage trains on a file, for a share of that file."""
+    heldout_share: float = 0.1
+    """Share of that file to hold out: evaluated on and never trained on. The choice
+    depends on the texts of the questions alone, not on the seed. Fewer than 10
+    questions are not held out, because they measure too little. 0 for no evaluation."""
+    max_heldout: int = 200
+    """Largest number of questions to hold out of a file."""
     skip_bad_rows: bool = False
     """Go on without the malformed rows of these files, of the files of stages and of
     retrieval.corpus; otherwise such a file is refused."""
@@ -182,6 +189,12 @@ class DataConfig:
 
     def __post_init__(self):
         _check_functions(self, "source")
+        _at_least(self, 1, "max_heldout")
+        if not 0 <= self.heldout_share < 1:
+            raise ValueError(
+                "data.heldout_share must be in [0, 1) (0: no evaluation), got "
+                f"{self.heldout_share}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -408,6 +421,10 @@ class RLStage:
     """(policy tokens per rollout [R], max_len) -> (weight per token of each rollout
     [R], divisor of the weighted sum). `rl.aggregation` has token_mean, sequence_mean,
     sequence_sum and fixed_length (Dr. GRPO)."""
+    skips_without_advantage: bool = True
+    """Leave parameters and optimizer as they are in a step in which no rollout has an
+    advantage, such as one whose groups all have equal rewards. False updates by KL,
+    entropy bonus, weight decay and momentum alone, which Adam scales to full steps."""
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384
     """Padded tokens per microbatch."""

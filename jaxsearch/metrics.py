@@ -76,7 +76,7 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     `searches/{mean,failed,empty,truncated,retries}`,
     `calls/<tool>/{mean,failed,truncated}` of tools other than search,
     `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
-    `groups_{without_signal,non_finite,drawn,trained}`,
+    `groups_{without_signal,non_finite,drawn,trained}`, `without_advantage` (0 or 1),
     `rollouts_{dropped,overlong,restarted}`, `alarm/*` (0 or 1), `tags_deleted`, `loss`,
     `kl`, `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where

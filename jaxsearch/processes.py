@@ -150,6 +150,12 @@ def is_primary() -> bool:
     return jax.process_index() == 0
 
 
+def say_once(line: str) -> None:
+    """Prints a line to standard error, once for all processes."""
+    if is_primary():
+        print(line, file=sys.stderr, flush=True)
+
+
 def wait_for_all(reason: str) -> None:
     """Blocks until every process has called it with the same `reason`."""
     if jax.process_count() > 1:

@@ -34,6 +34,7 @@ from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.config_record import check_restorable
+from jaxsearch.run.data_notes import data_notes
 from jaxsearch.run.draws import chosen, draw, draw_metrics
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import (
@@ -42,6 +43,7 @@ from jaxsearch.run.folder import (
     with_prompt_date,
     write_record,
 )
+from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
@@ -85,14 +87,18 @@ def train(
         console = Console(is_silent=not processes.is_primary())
     with console.activity("reading the data"):
         run = open_run(config, console.compiling)
-        check_complete(config, run.inputs, has_search=run.environments.has_search)
+        has_search = run.environments.has_search
+        check_complete(config, run.inputs, has_search=has_search)
         run.environments.check_search()
+    for note in data_notes(config, run.inputs, has_search=has_search):
+        processes.say_once(note)
     frozen, params = split(run.transformer.lora, run.initial_params())
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)
     # No process writes to the folder before all have checked it.
     processes.wait_for_all("checked")
     if processes.is_primary():
+        record_heldout(config, run.inputs.own_heldout)
         write_record(config, pinned)
     recorder = Recorder(config, console)
     try:

@@ -27,7 +27,9 @@ ALLOWED = {
     "protocol": {"search", "surrogates", "trajectory"},
     "data": {"bad_rows", "models", "protocol", "search", "surrogates"},
     "env": {"data", "protocol", "search", "trajectory"},
-    "rewards": {"user_code", "metrics", "processes", "protocol", "trajectory"},
+    "rewards": {
+        *("bad_rows", "metrics", "processes", "protocol", "trajectory", "user_code"),
+    },
     "rl": {"announce", "metrics", "rewards", "trajectory"},
     "mesh": {"models", "rl"},
     "rollout": {

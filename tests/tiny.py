@@ -119,6 +119,7 @@ def tiny_config(out: Path, **changes) -> RunConfig:
                 group_size=4,
                 max_tokens=512,
                 # The entropy bonus changes parameters even while all rewards are equal.
+                skips_without_advantage=False,
                 objective=PolicyObjective(kl_weight=0.01, entropy_weight=0.01),
                 optimizer=OptimizerConfig(learning_rate=1e-3),
             ),

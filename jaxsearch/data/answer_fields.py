@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jaxsearch.bad_rows import BadRowError
 from jaxsearch.data.fields import Record
@@ -26,7 +26,7 @@ def golden_answers(record: Record, normalise: Callable[[str], str]) -> tuple[str
       BadRowError: if there is none, or one is malformed.
     """
     name, answers = _all_answers(record)
-    kept = tuple(answer for answer in answers if normalise(answer).strip())
+    kept = usable_answers(answers, normalise)
     if not kept:
         raise BadRowError(
             f"{record.where}: every answer in `{name}` is empty once normalised (for "
@@ -37,6 +37,13 @@ def golden_answers(record: Record, normalise: Callable[[str], str]) -> tuple[str
             (record.where, answer) for answer in answers if answer not in kept
         )
     return kept
+
+
+def usable_answers(
+    answers: Iterable[str], normalise: Callable[[str], str]
+) -> tuple[str, ...]:
+    """The answers that are not empty once normalised."""
+    return tuple(answer for answer in answers if normalise(answer).strip())
 
 
 def _all_answers(record: Record) -> tuple[str, list[str]]:

@@ -22,7 +22,7 @@ import pathlib
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxsearch.bad_rows import BadRowError, BadRows, Note, print_note
 from jaxsearch.data.answer_fields import golden_answers
@@ -47,6 +47,16 @@ class Question:
     question: str
     golden_answers: tuple[str, ...]
     metadata: dict = dataclasses.field(default_factory=dict, hash=False)
+
+
+def flashrag_line(question: Question) -> dict[str, Any]:
+    """A question as a line of a FlashRAG file."""
+    return {
+        "id": question.id,
+        "question": question.question,
+        "golden_answers": list(question.golden_answers),
+        "metadata": question.metadata,
+    }
 
 
 def read_questions(

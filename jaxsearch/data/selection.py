@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.formats import Question, flashrag_line
 
 TRIES_UNTIL_RIGHT = "tries_until_right"
 NEVER = "never"
@@ -192,10 +192,6 @@ def question_line(one: Difficulty) -> dict[str, Any]:
 
     The number of tries is added to the question's metadata.
     """
-    question = one.question
-    return {
-        "id": question.id,
-        "question": question.question,
-        "golden_answers": list(question.golden_answers),
-        "metadata": {**question.metadata, TRIES_UNTIL_RIGHT: one.tries_until_right},
-    }
+    line = flashrag_line(one.question)
+    line["metadata"] = {**line["metadata"], TRIES_UNTIL_RIGHT: one.tries_until_right}
+    return line

@@ -30,6 +30,13 @@ def prompt_text(tokenizer: Tokenizer, protocol: Protocol, question: str) -> str:
 def prompt_ids(tokenizer: Tokenizer, protocol: Protocol, question: str) -> list[int]:
     """The prompt of a question as token ids."""
     question, _ = plain_question(tokenizer, question)
+    return plain_prompt_ids(tokenizer, protocol, question)
+
+
+def plain_prompt_ids(
+    tokenizer: Tokenizer, protocol: Protocol, question: str
+) -> list[int]:
+    """`prompt_ids` of a question without spelled special tokens."""
     return tokenizer.encode_prompt(
         protocol.prompt(question), protocol.messages(question)
     )

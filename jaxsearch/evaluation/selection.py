@@ -63,7 +63,9 @@ def select_to(
     if limit < 0:
         raise ValueError(f"--limit must not be negative, got {limit}")
     stage = _rl_stage(config)
-    config = dataclasses.replace(with_policy(config, model), out=str(out))
+    # All questions are tried, also those that a run would hold out.
+    data = dataclasses.replace(config.data, heldout_share=0.0)
+    config = dataclasses.replace(with_policy(config, model), out=str(out), data=data)
     run = open_anywhere(config)
     questions = run.inputs.questions[stage.name][: limit or None]
     if not questions:

@@ -32,6 +32,9 @@ class GuardConfig:
     on a CPU: 4e-7.)"""
     drift_steps: int = 3
     """Consecutive steps above max_drift before the alarm begins."""
+    signal_steps: int = 5
+    """Alarm when in this many consecutive steps no rollout has an advantage, so that
+    there is nothing to learn; 0: never."""
     searches_share: float = 0.5
     """Alarm when searches per question fall below this share of their best value while
     the reward has not fallen as far; 0: never."""
@@ -54,6 +57,11 @@ class GuardConfig:
                 raise ValueError(
                     f"guards.{name} must be at least 1, got {vars(self)[name]}"
                 )
+        if self.signal_steps < 0:
+            raise ValueError(
+                "guards.signal_steps must not be negative (0: no alarm), got "
+                f"{self.signal_steps}"
+            )
         if self.min_steps < self.window:
             raise ValueError(
                 f"guards.min_steps ({self.min_steps}) must be at least guards.window "
@@ -89,6 +97,7 @@ class Signal(NamedTuple):
 
 SIGNALS: Mapping[str, Signal] = {
     "drift": Signal("logprob_drift/mean", "|sampler - trainer|, nats per token"),
+    "signal": Signal("without_advantage", "no rollout has an advantage"),
     "searches": Signal("searches/mean", "searches per question"),
     "answered": Signal("status/answered", "share of rollouts with an answer"),
     "think": Signal("len/think", "characters of thought per rollout"),
@@ -150,14 +159,53 @@ def alarms(lines: Sequence[Mapping[str, Any]], config: GuardConfig) -> dict[str,
     """
     found = {}
     if config.max_drift:
-        key = SIGNALS["drift"].key
-        recent = [line.get(key, math.nan) for line in lines[-config.drift_steps :]]
-        is_on = all(drift > config.max_drift for drift in recent)
-        found["alarm/drift"] = float(is_on and len(recent) == config.drift_steps)
+        drifts = _recent("drift", lines, config.drift_steps)
+        found["alarm/drift"] = float(all(one > config.max_drift for one in drifts))
+    if config.signal_steps:
+        without = _recent("signal", lines, config.signal_steps)
+        found["alarm/signal"] = float(all(one == 1.0 for one in without))
     for name, share in config.shares.items():
         if share:
             found[f"alarm/{name}"] = float(_is_breaking_down(name, lines, config))
     return found
+
+
+def _recent(name: str, lines: Sequence[Mapping[str, Any]], num: int) -> list[float]:
+    """A signal in the last `num` steps; NaN for steps that did not measure it."""
+    values = [line.get(SIGNALS[name].key, math.nan) for line in lines[-num:]]
+    return values + [math.nan] * (num - len(values))
+
+
+def likely_cause(line: Mapping[str, Any]) -> str:
+    """Why no rollout of a step has an advantage, by its metrics, and what to try."""
+    answered = line.get("status/answered", math.nan)
+    searches, em = line.get("searches/mean", math.nan), line.get("em", math.nan)
+    if answered == 0.0:
+        written = "no rollout ends with an answer in the task's tags"
+        if searches == 0.0:
+            written = "the policy writes none of the task's tags: no search, no answer"
+        cut = line.get("status/out_of_length", 0.0)
+        longer = f", or give rollouts more tokens ({cut:.0%} ran out)" * (cut > 0.0)
+        return (
+            f"{written}; read a rollout and its prompt (`jaxsearch prompt CONFIG.py`), "
+            f"start from a policy that follows it or from a supervised stage{longer}"
+        )
+    if em == 1.0:
+        return (
+            "every answer is right; choose harder questions, for example with "
+            "`jaxsearch select --min-tries 2`"
+        )
+    if em == 0.0:
+        return (
+            "every answer is wrong; check that the searches find passages with the "
+            "answers, choose easier questions (`jaxsearch select --max-tries K`), or "
+            "raise group_size"
+        )
+    return (
+        "the answers to each question earn the same reward; raise group_size or the "
+        "temperature, or choose questions that are neither too easy nor too hard "
+        "(`jaxsearch select`)"
+    )
 
 
 def _is_breaking_down(

@@ -10,6 +10,7 @@ from jaxsearch.monitor.guards import (
     Excluded,
     GuardConfig,
     alarms,
+    likely_cause,
     recent_and_best,
 )
 
@@ -92,6 +93,12 @@ class StageGuards:
                 f"{self.config.drift_steps} steps; usual remedies: float32 in "
                 "model.dtype, plain model.attention, truncated importance sampling; "
                 f"{look}."
+            )
+        if name == "signal":
+            return (
+                f"{where}, now for {self.config.signal_steps} steps (reward "
+                f"{line['reward/mean']:.3g}), so nothing was learned; likely cause: "
+                f"{likely_cause(line)}; {look}."
             )
         measured = [one for one in self.lines if key in one]
         recent, best = recent_and_best(key, measured, self.config.window)

@@ -96,4 +96,4 @@ class Training:
             (), jnp.float32, sharding=meshes.replicated(self.mesh)
         )
         state = self.state
-        return Updater._apply.lower(self.updater, state, state.params, weight)
+        return Updater._apply.lower(self.updater, state, state.params, weight, True)

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxsearch.monitor.guards import SIGNALS
+from jaxsearch.monitor.guards import SIGNALS, likely_cause
 from jaxsearch.report.series import number_text
 from jaxsearch.report.tables import empty
 
@@ -14,6 +14,8 @@ COUNTS: Mapping[str, str] = {
     "groups_non_finite": "groups with log-probs that are not finite",
     "rollouts_overlong": "rollouts out of length",
     "rollouts_dropped": "rollouts in all, those with failed searches included",
+    "without_advantage": "whole steps, because no rollout has an advantage (these are "
+    "updated nevertheless if skips_without_advantage is False)",
 }
 
 
@@ -89,7 +91,9 @@ def _row(episode: Episode, metrics: Sequence[Mapping[str, Any]]) -> str:
         if line["stage"] == first["stage"] and line["step"] < first["step"]
         if key in line
     ]
-    if before:
+    if episode.alarm == "signal":
+        seen = f"{title}; likely cause: {likely_cause(first)}"
+    elif before:
         seen += f" (highest in earlier steps: {number_text(max(before))})"
     seen += f"; reward {number_text(first['reward/mean'])}"
     return (

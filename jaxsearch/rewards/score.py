@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.bad_rows import NUM_NAMED, Note, print_note
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.trajectory import Segment
@@ -22,7 +23,10 @@ _KINDS = {str: "a string", list: "a list", bool: "true or false", dict: "an obje
 
 
 def score_file(
-    path: str | Path, task_name: str, out: str | Path | None = None
+    path: str | Path,
+    task_name: str,
+    out: str | Path | None = None,
+    note: Note = print_note,
 ) -> dict[str, Any]:
     """Judges each line of a JSONL file (gz too) and returns the summary.
 
@@ -33,7 +37,8 @@ def score_file(
     two, unless the line also has a `reward`: then it was judged before and is judged
     again. `segments` and `response` need `ended` if the task depends on it. A line
     without golden answers is an error, unless the task's reference judges it: then its
-    metrics are 0, and it is counted but excluded from all means.
+    metrics are 0, and it is counted but excluded from all means. Golden answers that
+    are empty once normalised count as the task counts them, and are noted.
 
     Args:
       path: the file; blank lines are ignored.
@@ -42,6 +47,7 @@ def score_file(
         earlier versions).
       out: a new file for the judged lines: their input and the computed fields. It is
         not created if any line is malformed.
+      note: receives a line about golden answers that are empty once normalised.
 
     Returns:
       The numbers of lines judged (`n`), `skipped` and `num_without_golden_answers`; the
@@ -63,6 +69,7 @@ def score_file(
         )
 
     judged: list[tuple[Line, Line]] = []
+    empty: list[str] = []
     skipped = 0
     for where, line in _lines(path):
         try:
@@ -70,7 +77,12 @@ def score_file(
             if task_name != "auto" and named not in (None, task_name):
                 skipped += 1
                 continue
-            judged.append((line, _judge(line, task_name)))
+            task = _task_for(line, task_name)
+            judged.append((line, _judge(line, task)))
+            empty += [
+                f"{gold!r:.40} ({where.removeprefix(f'{path}, ')})"
+                for gold in _empty_answers(line, task)
+            ]
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if not judged:
@@ -79,6 +91,10 @@ def score_file(
             "name another task: use that one, or 'auto'"
         )
 
+    if empty:
+        more = f", and {len(empty) - NUM_NAMED:,} more" * (len(empty) > NUM_NAMED)
+        named = ", ".join(empty[:NUM_NAMED]) + more
+        note(f"{path}: golden answers that are empty once normalised: {named}")
     if out is not None:
         with _open(out, "x") as file:
             for line, found in judged:
@@ -125,8 +141,8 @@ def _task_of(line: Line) -> str | None:
     return names[0] if names else None
 
 
-def _judge(line: Line, task_name: str) -> Line:
-    """The computed fields, which the output line has in addition to its input."""
+def _task_for(line: Line, task_name: str) -> Task:
+    """The task that judges a line."""
     if task_name == "auto":
         named = _task_of(line)
         if named is None:
@@ -135,6 +151,16 @@ def _judge(line: Line, task_name: str) -> Line:
     task = task_named(task_name)
     if "opened" in line:
         task = task.with_opened(_field(line, "opened", str))
+    return task
+
+
+def _empty_answers(line: Line, task: Task) -> list[str]:
+    """The golden answers of a line that a right answer cannot equal."""
+    return [gold for gold in line["golden_answers"] if not task.normalise(gold).strip()]
+
+
+def _judge(line: Line, task: Task) -> Line:
+    """The computed fields, which the output line has in addition to its input."""
     golden_answers = _field(line, "golden_answers", list)
     if not all(isinstance(gold, str) for gold in golden_answers):
         raise ValueError(f"expected strings in golden_answers, got {golden_answers!r}")

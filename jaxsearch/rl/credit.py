@@ -127,6 +127,25 @@ def estimate_advantages(
     return advantages
 
 
+def lacks_signal(advantages: Sequence[Advantage], *, is_whitened: bool) -> bool:
+    """Whether the rollouts of a step have nothing to learn from: no advantage but 0.
+
+    False if every rollout is excluded, because then nothing was measured.
+
+    Args:
+      advantages: one for each rollout of the step.
+      is_whitened: whether the advantages will be whitened, which subtracts their mean.
+        Then equal ones are no signal either.
+    """
+    values = np.concatenate(
+        [np.ravel(one) for one in advantages if one is not None] or [np.zeros(0)]
+    )
+    if not values.size:
+        return False
+    baseline = values[0] if is_whitened else 0.0
+    return bool((values == baseline).all())
+
+
 def token_advantages(
     trajectory: Trajectory, advantage: float | Sequence[float]
 ) -> float | Float[np.ndarray, " T"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.batching import Batching, TrainBatch
-from jaxsearch.rl.credit import Advantage, token_advantages
+from jaxsearch.rl.credit import Advantage, lacks_signal, token_advantages
 from jaxsearch.rl.rows import TrainRow, rollout_row, unmasked
 from jaxsearch.rl.shaping import TokenShaping
 from jaxsearch.rl.update import Metrics, TrainState, Updater, merge_metrics
@@ -35,6 +35,8 @@ class PolicyUpdate:
       max_len: maximum length of a rollout in tokens, for `aggregation`.
       minibatches_per_step: number of minibatches the step's rollouts are split into.
       masks_observations: if False, retrieved tokens count in the loss too.
+      skips_without_advantage: whether a step without any advantage leaves the
+        parameters and the optimizer as they are.
     """
 
     updater: Updater
@@ -44,6 +46,7 @@ class PolicyUpdate:
     max_len: int
     minibatches_per_step: int
     masks_observations: bool = True
+    skips_without_advantage: bool = True
 
     def __call__(
         self,
@@ -58,7 +61,23 @@ class PolicyUpdate:
         advantage are excluded. Whitening is over
         the whole step, and the ratio, the importance weights and the KL in the reward
         refer to the policy at the start of the step.
+
+        A step in which no rollout has an advantage, for example because all rewards are
+        equal, has nothing to learn, and by default its updates are only measured, not
+        applied. What remains of the gradient is KL and the entropy bonus, which are
+        there to balance rewards, and Adam divides a gradient by its own size, however
+        small: from random weights, at a learning rate of 1e-3, weight decay moved
+        parameters off the reference by 1e-5; there KL had a gradient of 1e-7, of which
+        Adam made a step of 4e-4, and after three steps KL was 0.0135. After a step with
+        advantages, Adam's momentum goes on without a gradient, to 4.5 times its step.
+        ReSearch's and R1-Searcher's code applies these updates.
+
+        The metric `without_advantage` is 1 for such a step, else 0.
         """
+        is_without = lacks_signal(
+            advantages, is_whitened=self.shaping.whiten_advantages
+        )
+        is_applied = not (is_without and self.skips_without_advantage)
         rows = [
             None if advantage is None else self._row(trajectory, advantage)
             for trajectory, advantage in zip(trajectories, advantages, strict=True)
@@ -66,8 +85,11 @@ class PolicyUpdate:
         minibatches, metrics = self._shaped(state, self._minibatches(rows))
         found = []
         for minibatch in minibatches:
-            state, of_update = self.updater.update(state, *minibatch)
+            state, of_update = self.updater.update(
+                state, *minibatch, is_applied=is_applied
+            )
             found.append(of_update)
+        metrics["without_advantage"] = float(is_without)
         return state, merge_updates(found) | metrics
 
     def _row(

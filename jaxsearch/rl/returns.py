@@ -54,7 +54,7 @@ def whitened(
 
     0 where not loss_mask. Sums are over all devices and processes. The defaults are
     those of R1-Searcher's code; verl has ddof 1 and adds 1e-8 to the variance. In both
-    cases equal values become 0.
+    cases equal values become 0, up to the rounding of their mean.
 
     Source: REINFORCE++ (arXiv:2501.03262).
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxsearch.announce import Announce, silently
@@ -143,7 +144,9 @@ class Updater:
         return self.announce(title, 1)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def _apply(self, state: TrainState, sums: Params, weight: Array):
+    def _apply(
+        self, state: TrainState, sums: Params, weight: Array, is_applied: ArrayLike
+    ):
         grads = jax.tree.map(
             lambda total, param: (total / weight).astype(param.dtype),
             sums,
@@ -151,17 +154,18 @@ class Updater:
         )
         norm = optax.tree.norm(grads)
         is_finite = jnp.isfinite(norm)
+        is_taken = is_finite & is_applied
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(is_finite, new, old),
+            lambda new, old: jnp.where(is_taken, new, old),
             (params, opt_state),
             (state.params, state.opt_state),
         )
         return norm, state._replace(
             params=params,
             opt_state=opt_state,
-            num_updates=jnp.where(is_finite, state.num_updates + 1, state.num_updates),
+            num_updates=jnp.where(is_taken, state.num_updates + 1, state.num_updates),
             num_skipped=jnp.where(is_finite, 0, state.num_skipped + 1),
         )
 
@@ -170,6 +174,8 @@ class Updater:
         state: TrainState,
         microbatches: Iterable[TrainBatch],
         divisor: float | None = None,
+        *,
+        is_applied: bool = True,
     ) -> tuple[TrainState, dict[str, Mean | Max | Array]]:
         """One optimizer step on the weighted sum of all tokens' losses / divisor.
 
@@ -180,6 +186,8 @@ class Updater:
         Args:
           state: donated.
           divisor: None for the sum of the weights, so that the loss is a mean.
+          is_applied: if False, the update is only measured: parameters, the optimizer
+            and its schedule stay as they are.
 
         Returns:
           The new state and the metrics, which may be read at any time.
@@ -192,7 +200,7 @@ class Updater:
             divisor = jnp.full_like(metrics["loss"].weight, divisor)
             metrics["loss"] = Mean(metrics["loss"].total, divisor)
         with self._compiling("the optimizer"):
-            norm, state = self._apply(state, sums, metrics["loss"].weight)
+            norm, state = self._apply(state, sums, metrics["loss"].weight, is_applied)
         # A copy: the state, and its counter with it, is donated to the next update.
         skipped = jnp.copy(state.num_skipped)
         return state, {**metrics, "grad_norm": norm, "skipped": skipped}

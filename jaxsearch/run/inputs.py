@@ -3,17 +3,18 @@
 import dataclasses
 import functools
 import itertools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.source_questions import check_answers
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.prompts import prompt_ids, prompt_text
+from jaxsearch.env.prompts import plain_prompt_ids, prompt_text
+from jaxsearch.processes import say_once
 from jaxsearch.protocol import Protocol
+from jaxsearch.run.heldout_split import own_file, own_heldout, question_files, without
 from jaxsearch.run.long_prompts import LongPrompts
 from jaxsearch.run.prompting import (
     load_prompting,
@@ -35,6 +36,8 @@ class Inputs:
       passages: passages to index; None if the config gives an index or a retriever.
       heldout_passages: passages for held-out questions; empty to use the same index as
         training.
+      own_heldout: all questions that are held out of the run's own file, for the record
+        in its folder; empty if held-out questions come from elsewhere.
     """
 
     tokenizer: Tokenizer
@@ -43,6 +46,7 @@ class Inputs:
     heldout: list[Question]
     passages: list[Passage] | None
     heldout_passages: list[Passage]
+    own_heldout: list[Question] = dataclasses.field(default_factory=list)
 
 
 def load_inputs(config: RunConfig) -> Inputs:
@@ -54,15 +58,23 @@ def load_inputs(config: RunConfig) -> Inputs:
     """
     dataset = config.data.source(Path(config.out), config.seed)
     tokenizer, protocol = load_prompting(config, dataset.tokenizer)
-    heldout, heldout_passages = dataset.heldout, dataset.heldout_passages
     options: dict[str, Any] = {
         "skip_bad_rows": config.data.skip_bad_rows,
-        "note": _say,
+        "note": say_once,
     }
-    read = functools.partial(read_questions, normalise=config.task.normalise, **options)
+    normalise = config.task.normalise
+    read = functools.partial(read_questions, normalise=normalise, **options)
+    check = functools.partial(check_answers, normalise=normalise, **options)
+    questions = _questions(config, lambda: check(dataset.questions), read)
+    # Held-out questions of the user are answered from the training corpus.
+    own, heldout_passages = [], []
     if config.data.heldout:
-        # Questions from a file are answered from the training corpus.
-        heldout, heldout_passages = read(config.data.heldout), []
+        heldout = read(config.data.heldout)
+    elif own_file(config):
+        heldout = own = own_heldout(config, [*questions.values()][-1], read)
+        questions = without(questions, own)
+    else:
+        heldout, heldout_passages = check(dataset.heldout), dataset.heldout_passages
     passages = dataset.passages
     if config.retrieval.corpus:
         passages = read_passages(config.retrieval.corpus, **options)
@@ -70,10 +82,11 @@ def load_inputs(config: RunConfig) -> Inputs:
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
-        questions=_questions(config, dataset.questions, read),
+        questions=questions,
         heldout=heldout[: config.eval.limit or None],
         passages=None if has_retriever else passages,
         heldout_passages=heldout_passages,
+        own_heldout=own,
     )
     return check_prompts(
         inputs,
@@ -103,15 +116,14 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
 
 def _questions(
     config: RunConfig,
-    questions: list[Question],
+    of_source: Callable[[], list[Question]],
     read: Callable[[str], list[Question]],
 ) -> dict[str, list[Question]]:
-    """Questions of each RL stage: from data.questions, its file, or `questions`."""
-    stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
-    files = {stage.name: config.data.questions or stage.questions for stage in stages}
+    """Questions of each RL stage: from data.questions, its file, or data.source."""
+    files = question_files(config)
     names = dict.fromkeys(files.values())
-    by_file = {file: read(file) for file in names if file}
-    return {name: by_file.get(file, questions) for name, file in files.items()}
+    by_file = {file: read(file) if file else of_source() for file in names}
+    return {name: by_file[file] for name, file in files.items()}
 
 
 def check_prompts(
@@ -137,19 +149,19 @@ def check_prompts(
     sets = {id(questions): questions for questions in inputs.questions.values()}
     questions = [*itertools.chain(*sets.values(), inputs.heldout)]
     report_system_role(inputs.tokenizer, inputs.protocol)
-    report_special_tokens(inputs.tokenizer, questions)
+    texts = report_special_tokens(inputs.tokenizer, questions)
     long = LongPrompts(max_prompt_len)
     unknown = []
-    for question in questions:
-        ids = prompt_ids(inputs.tokenizer, inputs.protocol, question.question)
+    for question, text in zip(questions, texts, strict=True):
+        ids = plain_prompt_ids(inputs.tokenizer, inputs.protocol, text)
         is_long = long.is_long(question, len(ids))
         if not is_long and unknown_id is not None and unknown_id in ids:
             words = unknown_words(inputs, question.question)
             unknown += [(words[0], question.id)] if words else []
-    long.settle(drop=drop_long, note=_say)
+    long.settle(drop=drop_long, note=say_once)
     if unknown:
         word, question_id = unknown[0]
-        _say(
+        say_once(
             f"{len(unknown)} of {len(questions)} questions have words that the "
             f"tokenizer cannot spell, such as {word!r} in question {question_id!r}"
         )
@@ -159,12 +171,6 @@ def check_prompts(
     return dataclasses.replace(
         inputs, questions=rest, heldout=long.rest(inputs.heldout)
     )
-
-
-def _say(line: str) -> None:
-    """Prints a line to standard error, once for all processes."""
-    if processes.is_primary():
-        print(line, file=sys.stderr, flush=True)
 
 
 def unknown_words(inputs: Inputs, question: str) -> list[str]:

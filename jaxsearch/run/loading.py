@@ -2,19 +2,18 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxsearch import processes
 from jaxsearch.config import RetrievalConfig, RLStage, RunConfig
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
+from jaxsearch.processes import say_once
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, restore_params
@@ -191,8 +190,7 @@ def open_anywhere(config: RunConfig) -> Run:
 
 def loaded_params(run: Run, choice: CheckpointChoice) -> Params:
     """Parameters of a run's checkpoint; standard error says which one it is."""
-    if processes.is_primary():
-        print(f"{run.config.out}: {choice.description}", file=sys.stderr, flush=True)
+    say_once(f"{run.config.out}: {choice.description}")
     return checkpoint_params(run, choice)
 
 

@@ -1,14 +1,13 @@
 """The policy's side of a run: its tokenizer, its protocol and its prompts."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 
-from jaxsearch import processes
 from jaxsearch.config import ModelConfig, RunConfig
 from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import opened_tags, plain_question
+from jaxsearch.processes import say_once
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
 
@@ -65,30 +64,33 @@ def with_opened(config: RunConfig, opened: str) -> RunConfig:
     return dataclasses.replace(config, stages=tuple(stages))
 
 
-def report_special_tokens(tokenizer: Tokenizer, questions: Sequence[Question]) -> None:
-    """Says on standard error how many questions spell special tokens."""
-    found = [plain_question(tokenizer, q.question)[1] for q in questions]
-    changed = [q.id for q, num in zip(questions, found, strict=True) if num]
-    if changed and processes.is_primary():
-        print(
+def report_special_tokens(
+    tokenizer: Tokenizer, questions: Sequence[Question]
+) -> list[str]:
+    """Says on standard error how many questions spell special tokens.
+
+    Returns:
+      The texts of the questions without these tokens, as prompts have them.
+    """
+    found = [plain_question(tokenizer, q.question) for q in questions]
+    changed = [q.id for q, (_, num) in zip(questions, found, strict=True) if num]
+    if changed:
+        say_once(
             f"{len(changed)} of {len(questions)} questions spell special tokens of the "
             f"tokenizer, such as question {changed[0]!r}; they are left out of the "
-            f"prompts ({sum(found)} in all)",
-            file=sys.stderr,
-            flush=True,
+            f"prompts ({sum(num for _, num in found)} in all)"
         )
+    return [text for text, _ in found]
 
 
 def report_system_role(tokenizer: Tokenizer, protocol: Protocol) -> None:
     """Says on standard error if instructions are not in a system message."""
     roles = {message["role"] for message in protocol.messages("")}
     is_chat = tokenizer.has_chat_prompt and "system" in roles
-    if is_chat and not tokenizer.takes_system and processes.is_primary():
-        print(
+    if is_chat and not tokenizer.takes_system:
+        say_once(
             "the chat template does not write system messages; their text is at the "
-            "beginning of the user message",
-            file=sys.stderr,
-            flush=True,
+            "beginning of the user message"
         )
 
 

@@ -45,6 +45,7 @@ def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpda
         max_len=run.config.rollout.max_len,
         minibatches_per_step=stage.minibatches_per_step,
         masks_observations=stage.has_masked_observations,
+        skips_without_advantage=stage.skips_without_advantage,
     )
 
 

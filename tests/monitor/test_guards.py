@@ -1,6 +1,7 @@
 """Guards: exclusion from updates, alarms, and the end of a run."""
 
 import dataclasses
+import html
 import json
 import math
 import re
@@ -13,11 +14,18 @@ import pytest
 from jaxsearch import json_lines
 from jaxsearch.config import RunConfig
 from jaxsearch.metrics import summarise, trajectory_metrics
-from jaxsearch.monitor.guards import Excluded, GuardConfig, mark_excluded
+from jaxsearch.monitor.guards import (
+    Excluded,
+    GuardConfig,
+    likely_cause,
+    mark_excluded,
+)
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.stage_guards import StageGuards
 from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.report.guards import guards_section
 from jaxsearch.rl.advantages import group_relative
+from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.run.config_record import identity, resolved
 from jaxsearch.run.folder import read_run_config
@@ -143,7 +151,11 @@ KEYS = {
     "answered": "status/answered",
     "think": "len/think",
 }
-OTHER_KEYS = {"reward": "reward/mean", "drift": "logprob_drift/mean"}
+OTHER_KEYS = {
+    "reward": "reward/mean",
+    "drift": "logprob_drift/mean",
+    "signal": "without_advantage",
+}
 
 
 def steps_of(*parts):
@@ -193,7 +205,7 @@ def test_a_signal_that_breaks_down_before_the_reward_raises_an_alarm(name):
     written, notices = watched(stage_lines(**{name: values}, reward=rewards))
     assert on_at(name, written) == list(range(33, 51))
     assert notices == [(33, name)]
-    others = KEYS.keys() - {name} | {"drift"}
+    others = KEYS.keys() - {name} | {"drift", "signal"}
     assert all(on_at(other, written) == [] for other in others)
     assert {line[f"alarm/{name}"] for line in written} == {0.0, 1.0}
 
@@ -260,7 +272,11 @@ def test_drift_is_an_alarm_when_it_stays():
 def test_an_alarm_that_is_off_is_not_in_the_metrics():
     lines = stage_lines(searches=steps_of((30, 2.0), (10, 0.1)), drift=[9.0] * 40)
     quiet = GuardConfig(
-        max_drift=0.0, searches_share=0.0, answered_share=0.0, think_share=0.0
+        max_drift=0.0,
+        signal_steps=0,
+        searches_share=0.0,
+        answered_share=0.0,
+        think_share=0.0,
     )
     written, notices = watched(lines, quiet)
     assert not any(key.startswith("alarm/") for line in written for key in line)
@@ -298,6 +314,60 @@ def test_steps_whose_searches_all_failed_are_no_measure_of_the_reward():
     ):
         written, _ = watched(stage_lines(think=values, reward=rewards))
         assert on_at("think", written) == steps
+
+
+@pytest.mark.parametrize(
+    ("signal", "first"),
+    [
+        (steps_of((9, 1.0)), [5, 6, 7, 8, 9]),
+        (steps_of((3, 0.0), (6, 1.0), (1, 0.0), (6, 1.0)), [8, 9, 15, 16]),
+        (steps_of((4, 1.0), (1, 0.0), (4, 1.0)), []),
+        (steps_of((4, 1.0), (1, math.nan), (4, 1.0)), []),
+    ],
+)
+def test_steps_without_any_advantage_raise_an_alarm(signal, first):
+    written, notices = watched(stage_lines(signal=signal))
+    assert on_at("signal", written) == first
+    begun = [step for step in first if step - 1 not in first]
+    assert notices == [(step, "signal") for step in begun]
+    for cut in (2, len(signal) - 2):
+        assert watched(stage_lines(signal=signal), cut=cut) == (written, notices)
+
+
+CAUSES = {
+    "none of the task's tags": {"status/answered": 0.0, "searches/mean": 0.0},
+    "no rollout ends with an answer": {"status/answered": 0.0, "searches/mean": 1.5},
+    "every answer is wrong": {"em": 0.0},
+    "every answer is right": {"em": 1.0},
+    "the answers to each question earn the same": {"em": 0.25},
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_likely_cause_is_in_the_notice_and_in_the_report(cause):
+    lines = stage_lines(signal=[1.0] * 5)
+    lines = [line | {"em": 0.5} | CAUSES[cause] for line in lines]
+    watch = StageGuards(config=GuardConfig(), lines=[])
+    for step, line in enumerate(lines, start=1):
+        watch.close_step(step, line, NOTHING)
+    notice = watch.notices["signal"]
+    assert notice.startswith(
+        "alarm signal, step 5: no rollout has an advantage, now for 5 steps (reward 0.5"
+        "), so nothing was learned; likely cause: "
+    )
+    named = [text for text in CAUSES if text in notice]
+    assert named == [cause] and notice.endswith("the rollouts of step 5.")
+    page = html.unescape(guards_section([{"stage": "rl", **ln} for ln in watch.lines]))
+    assert "No alarm was raised" not in page and f"likely cause: {named[0]}" in (
+        page.replace("the policy writes none", "none")
+    )
+    assert "<b>5</b>, in 5 of 5 steps: whole steps" in page
+
+
+def test_rollouts_that_run_out_of_length_are_named():
+    line = {"status/answered": 0.0, "searches/mean": 0.0, "status/out_of_length": 0.75}
+    assert "give rollouts more tokens (75% ran out)" in likely_cause(line)
+    assert "tokens" not in likely_cause(line | {"status/out_of_length": 0.0})
 
 
 def test_a_notice_says_what_was_seen_and_what_to_look_at():
@@ -361,6 +431,7 @@ def test_guards_that_make_no_sense_are_refused():
         ({"drift_steps": 0}, "guards.drift_steps must be at least 1"),
         ({"window": 0}, "guards.window must be at least 1"),
         ({"min_steps": 4}, r"guards.min_steps \(4\) must be at least guards.window"),
+        ({"signal_steps": -1}, "guards.signal_steps must not be negative"),
         ({"max_drift": -0.1}, "guards.max_drift must be finite and not negative"),
         ({"max_drift": math.inf}, "guards.max_drift must be finite"),
         ({"think_share": 1.0}, r"guards.think_share must be in \[0, 1\)"),
@@ -445,6 +516,24 @@ def test_a_run_with_alarms_resumes_as_if_it_had_never_stopped(tmp_path, capsys):
     assert untimed(read_metrics(tmp_path / "halved" / "metrics.jsonl")) == untimed(
         lines
     )
+
+
+@pytest.mark.long
+def test_a_run_that_learns_nothing_says_so(tmp_path, capsys):
+    """An untrained policy never answers. It stays as it is, whatever KL rounds to."""
+    config = guarded_config(tmp_path / "run", signal_steps=3)
+    *_, search = config.stages
+    search = dataclasses.replace(
+        search, skips_without_advantage=True, objective=PolicyObjective(kl_weight=0.01)
+    )
+    train(dataclasses.replace(config, stages=(search,)))
+    assert capsys.readouterr().out.count("alarm signal, step 3: ") == 1
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["without_advantage"] for line in lines] == [1.0] * 4
+    assert [line["alarm/signal"] for line in lines] == [0.0, 0.0, 1.0, 1.0]
+    assert all(line["kl"] < 1e-9 for line in lines)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert '<th scope="row">signal</th>' in page and "likely cause: " in page
 
 
 @pytest.mark.long

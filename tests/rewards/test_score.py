@@ -253,3 +253,21 @@ def test_auto_needs_a_known_task_on_every_line(write):
         score_file(write(LINE | {"task": "a", "recipe": "b"}), "research")
     with pytest.raises(ValueError, match="unknown task 'reserch'"):
         score_file(write(LINE), "reserch")
+
+
+@pytest.mark.parametrize(
+    ("golds", "named"),
+    [
+        ([["Paris"], ["the"]], "'the' (line 2)"),
+        ([["Paris", "a"], ["Rome", "!", " "]], "'a' (line 1), '!' (line 2), ' ' (li"),
+        ([["the"]] * 12, "'the' (line 10), and 2 more"),
+    ],
+)
+def test_golden_answers_that_nothing_equals_are_named(write, capsys, golds, named):
+    path = write(*({**LINE, "golden_answers": gold} for gold in golds))
+    assert score_file(path, "research")["n"] == len(golds)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: golden answers that are empty once normalised")
+    assert named in line
+    score_file(write(LINE), "research")
+    assert capsys.readouterr().err == ""

@@ -18,7 +18,9 @@ from jaxsearch.rewards.shaping import apply_overlong_penalty
 from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
 from jaxsearch.rl.aggregation import fixed_length, sequence_mean
 from jaxsearch.rl.batching import microbatches
+from jaxsearch.rl.credit import lacks_signal
 from jaxsearch.rl.objectives import PolicyObjective
+from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.rl.rows import rollout_row, unmasked
 from jaxsearch.rl.update import begin_stage
 from jaxsearch.run.build import open_run
@@ -322,3 +324,84 @@ def test_plain_rewards_keep_equal_groups():
     rewards = jnp.array([[0.5, 0.5], [1.0, 1.0]])
     assert (plain_reward(rewards) == rewards).all()
     assert (group_centred(rewards) == 0.0).all()
+
+
+# ------------------------------------------------------- steps without any advantage
+
+
+REINFORCE = dict(advantage=plain_reward, whiten_advantages=True, reward_kl_weight=0.01)
+BALANCED = dict(objective=PolicyObjective(kl_weight=0.01, entropy_weight=0.01))
+
+
+@pytest.mark.parametrize("changes", [BALANCED, REINFORCE], ids=["GRPO", "REINFORCE++"])
+def test_equal_rewards_leave_policy_and_optimizer_as_they_are(run, rollouts, changes):
+    """Bit for bit: at first, and with the momentum of a step that had advantages."""
+    stage = stage_of(**changes)
+    updater, state = begun(run, stage)
+    update = make_policy_update(run, stage, updater)
+    trajectories, _ = rollouts
+    for rewards in ([0.1] * 12, REWARDS, [1.0] * 12):
+        outcomes = [outcome(reward) for reward in rewards]
+        advantages = estimate(trajectories, outcomes, stage.advantage, 3)
+        before = jax.device_get(state)
+        state, metrics = update(state, trajectories, advantages)
+        is_without = rewards is not REWARDS
+        found = summarise(metrics)
+        assert found["without_advantage"] == is_without and found["skipped"] == 0.0
+        assert math.isfinite(found["grad_norm"]) and math.isfinite(found["entropy"])
+        same = [
+            np.array_equal(was, now)
+            for was, now in zip(
+                jax.tree.leaves((before.params, before.opt_state)),
+                jax.tree.leaves(jax.device_get((state.params, state.opt_state))),
+                strict=True,
+            )
+        ]
+        assert all(same) if is_without else not any(same)
+    assert int(state.num_updates) == 1
+
+
+def test_a_tiny_gradient_moves_a_policy_whose_steps_are_not_skipped(run, rollouts):
+    """Weight decay leaves the reference by 1e-5; Adam makes full steps of KL's 1e-7."""
+    stage = stage_of(
+        skips_without_advantage=False,
+        objective=PolicyObjective(kl_weight=0.001),
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01),
+    )
+    updater = run.updater(stage, stage.objective, 1.0, {})
+    start = run.initial_params()
+    state = begin_stage(start, updater.optimizer, needs_reference=True)
+    before = jax.device_get(state.params)
+    update = make_policy_update(run, stage, updater)
+    trajectories, _ = rollouts
+    advantages = estimate(trajectories, [outcome(0.0)] * 12, stage.advantage, 3)
+    norms = []
+    for _ in range(4):
+        state, metrics = update(state, trajectories, advantages)
+        norms.append(summarise(metrics)["grad_norm"])
+    assert max(norms[:2]) < 1e-5
+    moved = jax.tree.map(
+        lambda was, now: float(np.abs(was - now).max()),
+        before,
+        jax.device_get(state.params),
+    )
+    # Four steps of weight decay alone move them by 4e-5.
+    assert 5e-4 < max(jax.tree.leaves(moved)) < 4.1e-3
+
+
+@pytest.mark.parametrize(
+    ("advantages", "is_whitened", "expected"),
+    [
+        ([0.0, 0.0, None], False, True),
+        ([0.0, 0.1], False, False),
+        ([0.3, 0.3, None], False, False),
+        ([0.3, 0.3, None], True, True),
+        ([0.3, 0.2], True, False),
+        ([[0.0, 0.0], [0.0]], False, True),
+        ([[0.0, 0.5], [0.0]], False, False),
+        ([[0.5, 0.5], [], 0.5], True, True),
+        ([None, None], True, False),
+    ],
+)
+def test_what_a_step_without_signal_is(advantages, is_whitened, expected):
+    assert lacks_signal(advantages, is_whitened=is_whitened) is expected

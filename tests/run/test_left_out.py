@@ -41,15 +41,15 @@ def with_data(config, **fields):
 def test_all_long_prompts_are_counted_and_ten_are_named(tmp_path, texts, capsys):
     texts[7::20] = [LONG] * 15
     path = write(tmp_path / "q.jsonl", texts)
-    config = with_data(tiny_config(tmp_path / "run"), questions=path)
-    num_heldout = len(load_inputs(tiny_config(tmp_path / "run")).heldout)
+    config = tiny_config(tmp_path / "run")
+    config = with_data(config, questions=path, heldout_share=0.0)
     with pytest.raises(ValueError) as caught:
         train(config)
     message = str(caught.value)
     assert not (tmp_path / "run").exists()
     assert message.startswith(
-        f"the prompts of 15 of {300 + num_heldout} questions exceed the budget of 28 "
-        "tokens: question 'q7' has 120, question 'q27' has 120, "
+        "the prompts of 15 of 300 questions exceed the budget of 28 tokens: question "
+        "'q7' has 120, question 'q27' has 120, "
     )
     assert "question 'q187' has 120, and 5 more; raise --rollout.max-p" in message
     assert "(120 fits all), or drop these questions with --data.drop-long" in message
@@ -59,6 +59,57 @@ def test_all_long_prompts_are_counted_and_ten_are_named(tmp_path, texts, capsys)
     assert [q.id for q in questions] == [f"q{i}" for i in range(300) if i % 20 != 7]
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("the prompts of 15 of ") and line.endswith("were dropped")
+
+
+def with_answers(answers):
+    """The source of tiny runs, with other golden answers of its first questions."""
+
+    def source(run_folder, seed):
+        found = dataset(run_folder, seed)
+        first = [
+            dataclasses.replace(question, golden_answers=those)
+            for question, those in zip(found.questions, answers, strict=False)
+        ]
+        rest = found.questions[len(first) :]
+        return dataclasses.replace(found, questions=first + rest)
+
+    return source
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([("the",)], "data.source, question '{0}': expected golden answers, every one"),
+        ([()], "data.source, question '{0}': expected golden answers, got none"),
+        (
+            [("Ann",), (" ", "a"), ("!",)],
+            "data.source: 2 of 200 rows are bad: question '{1}': .*; question '{2}'",
+        ),
+    ],
+)
+def test_empty_answers_of_a_source_are_named_or_skipped(
+    tmp_path, capsys, answers, message
+):
+    config = with_data(tiny_config(tmp_path / "run"), source=with_answers(answers))
+    ids = [question.id for question in dataset(None, 0).questions]
+    with pytest.raises(ValueError, match=message.format(*ids)):
+        load_inputs(config)
+    inputs = load_inputs(with_data(config, skip_bad_rows=True))
+    num_bad = sum(those != ("Ann",) for those in answers)
+    assert len(inputs.questions["search"]) == 200 - num_bad
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{num_bad} of 200 rows are bad and were skipped: question " in line
+    # Questions that the run does not use are not checked.
+    path = write(tmp_path / "q.jsonl", ["What is this?"])
+    load_inputs(with_data(config, questions=path))
+
+
+def test_answers_that_nothing_equals_are_left_out_of_a_source(tmp_path, capsys):
+    source = with_answers([("the", "Ann"), ("Ann",)])
+    inputs = load_inputs(with_data(tiny_config(tmp_path / "run"), source=source))
+    assert inputs.questions["search"][0].golden_answers == ("Ann",)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "left out: 1, such as 'the' of question " in line
 
 
 def test_long_heldout_prompts_are_dropped_too(tmp_path, texts, capsys):

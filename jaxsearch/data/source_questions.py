@@ -1,0 +1,54 @@
+"""Golden answers of the questions that a data source gives, checked as a file's are."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxsearch.bad_rows import BadRows, Note
+from jaxsearch.data.answer_fields import usable_answers
+from jaxsearch.data.formats import Question
+
+
+def check_answers(
+    questions: Sequence[Question],
+    *,
+    normalise: Callable[[str], str],
+    skip_bad_rows: bool,
+    note: Note,
+) -> list[Question]:
+    """The questions of `data.source` without the answers that nothing can equal.
+
+    Args:
+      questions: the questions.
+      normalise: the normaliser that predictions are compared with.
+      skip_bad_rows: whether to go on without questions that have no other answer.
+      note: receives lines for the user about what was left out.
+
+    Raises:
+      ValueError: if questions have no other answer and are not skipped; the message
+        names them.
+    """
+    source = Path("data.source")
+    bad, left_out, kept = BadRows(source, len(questions)), [], []
+    for question in questions:
+        answers = question.golden_answers
+        usable = usable_answers(answers, normalise)
+        if not usable:
+            why = f"every one of {list(answers)!r:.80} is empty once normalised"
+            bad.add(
+                f"{source}, question {question.id!r}: expected golden answers, "
+                f"{why if answers else 'got none'}"
+            )
+            continue
+        if len(usable) < len(answers):
+            left_out += [(question.id, one) for one in answers if one not in usable]
+            question = dataclasses.replace(question, golden_answers=usable)
+        kept.append(question)
+    bad.settle(skip=skip_bad_rows, note=note)
+    if left_out:
+        id_, answer = left_out[0]
+        note(
+            f"{source}: golden answers that are empty once normalised were left out: "
+            f"{len(left_out):,}, such as {answer!r} of question {id_!r}"
+        )
+    return kept
