@@ -33,6 +33,7 @@ from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Progress
+from jaxsearch.run.checkpoint_damage import damaged_steps, set_aside
 from jaxsearch.run.config_record import check_restorable
 from jaxsearch.run.draws import chosen, draw, draw_metrics
 from jaxsearch.run.fingerprint import fingerprint
@@ -80,6 +81,7 @@ def train(
         if isinstance(stage, RLStage):
             questions_per_process(stage)
     check_identity(config)
+    damaged = damaged_steps(Path(config.out))
     config = with_prompt_date(config)
     if console is None:
         console = Console(is_silent=not processes.is_primary())
@@ -93,7 +95,11 @@ def train(
     # No process writes to the folder before all have checked it.
     processes.wait_for_all("checked")
     if processes.is_primary():
+        if damaged:
+            console.print(set_aside(Path(config.out), damaged))
         write_record(config, pinned)
+    # No process looks for checkpoints before the damaged ones are set aside.
+    processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
     try:
         with finishing(recorder.wait):

@@ -194,15 +194,45 @@ def test_bad_input_leaves_no_folder_behind(tmp_path, data, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_named(whole, tmp_path):
-    config = dataclasses.replace(whole[0], out=str(tmp_path / "damaged"))
+def newest_checkpoint(config):
+    folders = (Path(config.out) / "checkpoints").iterdir()
+    return max(folders, key=lambda path: int(path.name))
+
+
+def test_a_run_with_a_cut_checkpoint_repeats_its_steps(whole, tmp_path, capsys):
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "cut"))
     shutil.copytree(whole[0].out, config.out)
-    checkpoints = Path(config.out) / "checkpoints"
-    latest = max(checkpoints.iterdir(), key=lambda p: int(p.name))
-    for file in latest.rglob("*"):
-        if file.is_file() and "state" in str(file.relative_to(latest)):
+    newest = newest_checkpoint(config)
+    for file in newest.rglob("*"):
+        if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ValueError, match=f"checkpoint .*{latest.name} cannot be read"):
+    train(config)
+    assert f"checkpoints: damaged: step {newest.name} (" in capsys.readouterr().out
+    assert untimed(read_metrics(Path(config.out) / "metrics.jsonl")) == untimed(
+        read_metrics(Path(whole[0].out) / "metrics.jsonl")
+    )
+    assert choose_checkpoint(config, "last").folder == newest
+
+
+def test_checkpoints_of_which_none_is_left_are_named(whole, tmp_path):
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "emptied"))
+    shutil.copytree(whole[0].out, config.out)
+    for folder in (Path(config.out) / "checkpoints").iterdir():
+        (folder / "_CHECKPOINT_METADATA").unlink()
+    before = (Path(config.out) / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="none of the checkpoints can be read: step 7"):
+        train(config)
+    assert (Path(config.out) / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_with_other_bytes_is_named(whole, tmp_path):
+    """Only reading the arrays finds it."""
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "changed"))
+    shutil.copytree(whole[0].out, config.out)
+    newest = newest_checkpoint(config)
+    [file] = newest.glob("state/ocdbt.process_0/d/*")
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(ValueError, match=f"checkpoint .*{newest.name} cannot be read"):
         train(config)
 
 

@@ -199,10 +199,14 @@ def loaded_params(run: Run, choice: CheckpointChoice) -> Params:
 def checkpoint_params(run: Run, choice: CheckpointChoice) -> Params:
     """Parameters of a run's checkpoint, with the weights under its adapters.
 
+    Standard error names damaged checkpoints that would have been used instead.
+
     Raises:
       ValueError: if the checkpoint is damaged, or its adapters were trained on other
         weights.
     """
+    if choice.notice and processes.is_primary():
+        print(choice.notice, file=sys.stderr, flush=True)
     lora = run.transformer.lora
     wanted = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
