@@ -26,6 +26,7 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.guards import mark_excluded
 from jaxsearch.monitor.step_record import StepRecord
+from jaxsearch.monitor.wandb_login import check_wandb
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.judge import judged_metrics
 from jaxsearch.rl.credit import estimate_advantages
@@ -77,6 +78,8 @@ def train(
     started = time.perf_counter()
     check_agreement(config)
     check_restorable(config)
+    if processes.is_primary():
+        check_wandb(config.logging.wandb)
     for stage in config.stages:
         if isinstance(stage, RLStage):
             questions_per_process(stage)
