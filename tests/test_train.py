@@ -283,8 +283,15 @@ def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path
     asked = {"model": whole[0].out, "questions": str(path)}
     with pytest.raises(ValueError, match="q.jsonl:1: .*[(]--skip-bad-rows in .*eval"):
         load_run(**asked)
-    with pytest.raises(ValueError, match="'long' has 120; .*[(]--drop-long-prompts in"):
+    long = (
+        "'long' has 120; give a shorter .* --prompt-template, or drop .* `eval --drop"
+    )
+    with pytest.raises(ValueError, match=f"{long}-long-prompts`$"):
         load_run(**asked, skip_bad_rows=True)
+    path.write_text(json.dumps(lines[1]))
+    with pytest.raises(ValueError, match="is left; give .* with --prompt-template$"):
+        load_run(**asked, drop_long_prompts=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run, _ = load_run(**asked, skip_bad_rows=True, drop_long_prompts=True)
     assert [question.id for question in run.inputs.heldout] == ["good"]
 
