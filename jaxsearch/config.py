@@ -492,7 +492,8 @@ class LoggingConfig:
     """Outputs in addition to metrics.jsonl, eval.jsonl and the console."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """Weights & Biases mode; offline writes to the run's folder."""
+    """Weights & Biases mode; offline writes to the run's folder, online needs
+    WANDB_API_KEY or `wandb login`."""
     tensorboard: bool = False
     """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10

@@ -26,6 +26,7 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.guards import mark_excluded
 from jaxsearch.monitor.step_record import StepRecord
+from jaxsearch.monitor.wandb_login import check_wandb
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.judge import judged_metrics
 from jaxsearch.rl.credit import estimate_advantages
@@ -33,6 +34,7 @@ from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Progress
+from jaxsearch.run.checkpoint_damage import damaged_steps, set_aside
 from jaxsearch.run.config_record import check_restorable
 from jaxsearch.run.data_notes import data_notes
 from jaxsearch.run.draws import chosen, draw, draw_metrics
@@ -78,10 +80,13 @@ def train(
     started = time.perf_counter()
     check_agreement(config)
     check_restorable(config)
+    if processes.is_primary():
+        check_wandb(config.logging.wandb)
     for stage in config.stages:
         if isinstance(stage, RLStage):
             questions_per_process(stage)
     check_identity(config)
+    damaged = damaged_steps(Path(config.out))
     config = with_prompt_date(config)
     if console is None:
         console = Console(is_silent=not processes.is_primary())
@@ -99,7 +104,11 @@ def train(
     processes.wait_for_all("checked")
     if processes.is_primary():
         record_heldout(config, run.inputs.own_heldout)
+        if damaged:
+            console.print(set_aside(Path(config.out), damaged))
         write_record(config, pinned)
+    # No process looks for checkpoints before the damaged ones are set aside.
+    processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
     try:
         with finishing(recorder.wait):

@@ -213,15 +213,45 @@ def test_bad_input_leaves_no_folder_behind(tmp_path, data, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_named(whole, tmp_path):
-    config = dataclasses.replace(whole[0], out=str(tmp_path / "damaged"))
+def newest_checkpoint(config):
+    folders = (Path(config.out) / "checkpoints").iterdir()
+    return max(folders, key=lambda path: int(path.name))
+
+
+def test_a_run_with_a_cut_checkpoint_repeats_its_steps(whole, tmp_path, capsys):
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "cut"))
     shutil.copytree(whole[0].out, config.out)
-    checkpoints = Path(config.out) / "checkpoints"
-    latest = max(checkpoints.iterdir(), key=lambda p: int(p.name))
-    for file in latest.rglob("*"):
-        if file.is_file() and "state" in str(file.relative_to(latest)):
+    newest = newest_checkpoint(config)
+    for file in newest.rglob("*"):
+        if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ValueError, match=f"checkpoint .*{latest.name} cannot be read"):
+    train(config)
+    assert f"checkpoints: damaged: step {newest.name} (" in capsys.readouterr().out
+    assert untimed(read_metrics(Path(config.out) / "metrics.jsonl")) == untimed(
+        read_metrics(Path(whole[0].out) / "metrics.jsonl")
+    )
+    assert choose_checkpoint(config, "last").folder == newest
+
+
+def test_checkpoints_of_which_none_is_left_are_named(whole, tmp_path):
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "emptied"))
+    shutil.copytree(whole[0].out, config.out)
+    for folder in (Path(config.out) / "checkpoints").iterdir():
+        (folder / "_CHECKPOINT_METADATA").unlink()
+    before = (Path(config.out) / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="none of the checkpoints can be read: step 7"):
+        train(config)
+    assert (Path(config.out) / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_with_other_bytes_is_named(whole, tmp_path):
+    """Only reading the arrays finds it."""
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "changed"))
+    shutil.copytree(whole[0].out, config.out)
+    newest = newest_checkpoint(config)
+    [file] = newest.glob("state/ocdbt.process_0/d/*")
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(ValueError, match=f"checkpoint .*{newest.name} cannot be read"):
         train(config)
 
 
@@ -272,8 +302,15 @@ def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path
     asked = {"model": whole[0].out, "questions": str(path)}
     with pytest.raises(ValueError, match="q.jsonl:1: .*[(]--skip-bad-rows in .*eval"):
         load_run(**asked)
-    with pytest.raises(ValueError, match="'long' has 120; .*[(]--drop-long-prompts in"):
+    long = (
+        "'long' has 120; give a shorter .* --prompt-template, or drop .* `eval --drop"
+    )
+    with pytest.raises(ValueError, match=f"{long}-long-prompts`$"):
         load_run(**asked, skip_bad_rows=True)
+    path.write_text(json.dumps(lines[1]))
+    with pytest.raises(ValueError, match="is left; give .* with --prompt-template$"):
+        load_run(**asked, drop_long_prompts=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run, _ = load_run(**asked, skip_bad_rows=True, drop_long_prompts=True)
     assert [question.id for question in run.inputs.heldout] == ["good"]
 

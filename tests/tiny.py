@@ -70,10 +70,7 @@ def reading_demonstrations(seed: int) -> list[Demonstration]:
     """Correct demonstrations of one-hop questions."""
     return [
         quickstart.demonstrate(question, passages, num_hops=1, protocol=QUICKSTART)
-        for world in worlds(seed)[2]
-        for passages in [{passage.title: passage for passage in world.passages}]
-        for question in world.questions
-        if question.metadata["hops"] == "1"
+        for question, passages in quickstart.with_passages(worlds(seed)[2], ["1"])
     ]
 
 

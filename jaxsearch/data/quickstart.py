@@ -1,7 +1,7 @@
 """Datasets and demonstrations of the quickstart, from generated worlds."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from jaxsearch.data.dataset import Dataset
@@ -131,11 +131,27 @@ def _demonstrations(
             protocol=protocol,
             is_untagged=is_untagged() < untagged_share,
         )
-        for world in demonstration_worlds(seed)
-        for passages in [{passage.title: passage for passage in world.passages}]
-        for question in world.questions
-        if question.metadata["hops"] in kinds
+        for question, passages in with_passages(demonstration_worlds(seed), kinds)
     ]
+
+
+def with_passages(
+    worlds: Iterable[World], kinds: Collection[str]
+) -> Iterator[tuple[Question, dict[str, Passage]]]:
+    """Yields the questions of some numbers of hops, with their world's passages.
+
+    Args:
+      worlds: generated worlds.
+      kinds: values of `hops` in the metadata of questions.
+
+    Yields:
+      A question, and the passages of its world by title.
+    """
+    for world in worlds:
+        passages = {passage.title: passage for passage in world.passages}
+        for question in world.questions:
+            if question.metadata["hops"] in kinds:
+                yield question, passages
 
 
 def _num_hops(rng: random.Random, question: Question, hasty_share: float) -> int:

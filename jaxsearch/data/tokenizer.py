@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.data.chat_template import ChatTemplate, template_file
+from jaxsearch.data.saved_tokenizer import save_backend
 from jaxsearch.data.token_bytes import byte_level, sentencepiece
 from jaxsearch.data.tokenizer_files import read_backend, read_end_ids
 from jaxsearch.models.hub import TOKENIZER, local_folder
@@ -272,9 +273,10 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Writes the files that transformers reads, with the end tokens.
 
-        End tokens are in generation_config.json.
+        `AutoTokenizer` makes the same tokenizer of them; see `save_backend`. End tokens
+        are in generation_config.json.
         """
-        self.backend.save_pretrained(folder)
+        save_backend(self.backend, folder)
         ids = json.dumps(self.special_config, indent=2)
         (folder / "generation_config.json").write_text(ids + "\n")
 

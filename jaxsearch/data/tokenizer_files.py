@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 # Files that may list end tokens, in the order of transformers: the first that exists.
 _END_FILES = ("generation_config.json", "config.json")
 # Parts of a config.json that describe the language model of a larger one.
@@ -41,7 +42,7 @@ def read_backend(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    read_json(folder / "tokenizer_config.json")
+    read_json(folder / TOKENIZER_CONFIG_FILE)
     has_file = (folder / TOKENIZER_FILE).exists()
     loader = PreTrainedTokenizerFast if has_file else AutoTokenizer
     try:

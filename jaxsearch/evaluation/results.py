@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.json_lines import replace_file, replace_lines
+from jaxsearch.monitor.rollout_log import opened_field
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.loading import is_run, load_run
@@ -91,8 +92,7 @@ def evaluate_to(
         **found.results,
     }
     out.mkdir(parents=True, exist_ok=True)
-    opened = run.task.protocol.opened
-    begun = {"opened": opened} if opened else {}
+    begun = opened_field(run.task.protocol.opened)
     lines = zip(found.trajectories, found.outcomes, found.scores, strict=True)
     replace_lines(
         out / "predictions.jsonl", (prediction_line(*line) | begun for line in lines)

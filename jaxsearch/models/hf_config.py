@@ -5,6 +5,23 @@ from typing import Any
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.families.table import family_named, family_of
 
+# Fields by the type of their value, at any depth of the objects.
+_COUNTS = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "head_dim", "sliding_window"),
+    *("max_position_embeddings", "original_max_position_embeddings"),
+)
+_NUMBERS = (
+    *("rope_theta", "rms_norm_eps", "rope_local_base_freq", "query_pre_attn_scalar"),
+    *("factor", "low_freq_factor", "high_freq_factor"),
+)
+_LISTS = ("layer_types",)
+# The last two are those of Gemma 3 in transformers 5.
+_OBJECTS = (
+    *("rope_parameters", "rope_scaling"),
+    *("full_attention", "sliding_attention"),
+)
+
 
 def from_hf_config(config: dict[str, Any]) -> Architecture:
     """The architecture that a Hugging Face `config.json` describes.
@@ -13,12 +30,34 @@ def from_hf_config(config: dict[str, Any]) -> Architecture:
 
     Raises:
       ValueError: naming the model type or the option that is not supported, or the
-        field that is missing.
+        field that is missing or has a value of another type.
     """
     family = family_named(config.get("model_type"))
+    _check_types(config)
     if config.get("quantization_config"):
         raise ValueError("quantised weights are not supported; use the plain model")
     return family.read(config)
+
+
+def _check_types(config: dict[str, Any]) -> None:
+    """Checks the types of the fields that families read, where they are not null.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    for name, value in config.items():
+        if value is None:
+            continue
+        if name in _COUNTS and not (type(value) is int and value > 0):
+            raise ValueError(f"{name} must be a positive integer, got {value!r:.80}")
+        if name in _NUMBERS and type(value) not in (int, float):
+            raise ValueError(f"{name} must be a number, got {value!r:.80}")
+        if name in _LISTS and not isinstance(value, list):
+            raise ValueError(f"{name} must be a list, got {value!r:.80}")
+        if name in _OBJECTS:
+            if not isinstance(value, dict):
+                raise ValueError(f"{name} must be an object, got {value!r:.80}")
+            _check_types(value)
 
 
 def to_hf_config(

@@ -19,7 +19,8 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
       patterns: glob patterns of the files to fetch.
 
     Raises:
-      ValueError: if the path does not exist or the id cannot be fetched.
+      ValueError: if the path does not exist, or the id cannot be fetched and is not
+        wholly in the cache.
     """
     if name in PACKAGED:
         return PACKAGED[name]
@@ -30,9 +31,10 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
+        HFValidationError,
+        HTTPError,
         RepositoryNotFoundError,
+        XetDownloadError,
     )
 
     try:
@@ -47,8 +49,9 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
             f"{kind} folder {name} does not exist; nor is it on the Hub, unless it is "
             "private (then set HF_TOKEN or run `hf auth login`)"
         ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, HTTPError, HFValidationError, XetDownloadError) as error:
+        # Its last lines give the address, and advice that is not about this command.
+        reason = str(error).strip().partition("\n")[0] or repr(error)
         raise ValueError(
             f"{kind} folder {name} does not exist, and as an id of the Hub it cannot "
             f"be fetched: {reason}"

@@ -4,6 +4,8 @@ import dataclasses
 import math
 import re
 
+from jaxsearch.models.alternatives import alternatives
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearMap:
@@ -30,6 +32,8 @@ MAPS: Maps = (
     LinearMap(path=("mlp", "up"), name="mlp.up_proj"),
     LinearMap(path=("mlp", "down"), name="mlp.down_proj"),
 )
+# Linear maps outside the blocks, which LoRA does not train here.
+_NOT_TRAINED = ("lm_head", "model.embed_tokens")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,9 +46,10 @@ class LoRAConfig:
     alpha: float = 32.0
     """An update is scaled by alpha / rank."""
     targets: str = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
-    """Regular expression that selects linear maps. It must match the whole Hugging Face
-    name (`model.layers.0.self_attn.q_proj`) or everything after one of its dots. A map
-    must be selected in all layers or in none."""
+    """Regular expression that selects linear maps of the blocks. It must match the
+    whole Hugging Face name (`model.layers.0.self_attn.q_proj`) or everything after one
+    of its dots. A map must be selected in all layers or in none, and each alternative
+    (between two |) must select a map."""
 
     def __post_init__(self):
         if self.rank < 0:
@@ -60,8 +65,8 @@ class LoRAConfig:
         """The maps that `targets` selects in a network of `num_layers` layers.
 
         Raises:
-          ValueError: if `targets` is not a regular expression, selects no map, or
-            selects a map in only some layers.
+          ValueError: if `targets` is not a regular expression, it or one of its
+            alternatives selects no map, or it selects a map in only some layers.
         """
         if not self.rank:
             return ()
@@ -73,9 +78,10 @@ class LoRAConfig:
                 f"lora.targets {self.targets!r} is not a regular expression: {error}; "
                 f"{known}"
             ) from None
+        self._check_alternatives(num_layers, known)
         selected = []
         for one in MAPS:
-            names = [f"model.layers.{i}.{one.name}" for i in range(num_layers)]
+            names = _names(one, num_layers)
             excluded = [name for name in names if not _matches(pattern, name)]
             if not excluded:
                 selected.append(one)
@@ -87,14 +93,40 @@ class LoRAConfig:
         if not selected:
             raise ValueError(
                 f"lora.targets {self.targets!r} does not match the whole name of any "
-                f"linear map; {known}"
+                f"linear map{_outside(pattern)}; {known}"
             )
         return tuple(selected)
+
+    def _check_alternatives(self, num_layers: int, known: str) -> None:
+        """Checks that each alternative of `targets` selects a map in some layer.
+
+        Raises:
+          ValueError: naming the first alternative that does not.
+        """
+        names = [name for one in MAPS for name in _names(one, num_layers)]
+        for alternative, alone in alternatives(self.targets):
+            pattern = re.compile(alone)
+            if not any(_matches(pattern, name) for name in names):
+                raise ValueError(
+                    f"the alternative {alternative!r} in lora.targets {self.targets!r} "
+                    f"does not match the whole name of any linear map"
+                    f"{_outside(pattern)}; {known}"
+                )
 
     @property
     def scale(self) -> float:
         """The factor that an update is multiplied by."""
         return self.alpha / self.rank
+
+
+def _names(one: LinearMap, num_layers: int) -> list[str]:
+    return [f"model.layers.{i}.{one.name}" for i in range(num_layers)]
+
+
+def _outside(pattern: re.Pattern) -> str:
+    """Says which maps outside the blocks a pattern selects; "" for none."""
+    found = [name for name in _NOT_TRAINED if _matches(pattern, name)]
+    return f" ({' and '.join(found)} cannot have adapters)" if found else ""
 
 
 def _matches(pattern: re.Pattern, name: str) -> bool:

@@ -114,9 +114,12 @@ def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 def _indexed(index: Path) -> dict[str, Tensor]:
     try:
         weight_map = json.loads(index.read_text())["weight_map"]
-        files = {index.parent / name for name in weight_map.values()}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{index}: expected a JSON weight_map ({error!r})") from None
+        files = {index.parent / name for _, name in weight_map.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{index}: expected a JSON object whose weight_map names the file of each "
+            f"tensor ({error!r})"
+        ) from None
     headers = {}
     for file in sorted(files):
         if not file.is_file():
@@ -148,6 +151,8 @@ def _header(path: Path) -> dict[str, Tensor]:
                     f"have {header_len} bytes, the file has {size}"
                 )
             header = json.loads(file.read(header_len))
+            if not isinstance(header, dict):
+                raise ValueError(f"{path}: damaged header, not a JSON object")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -158,9 +163,9 @@ def _header(path: Path) -> dict[str, Tensor]:
         if name == "__metadata__":
             continue
         try:
-            dtype, shape = fields["dtype"], tuple(map(int, fields["shape"]))
+            dtype, shape = str(fields["dtype"]), tuple(map(int, fields["shape"]))
             begin, end = map(int, fields["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"{path}: damaged header of tensor {name} ({error!r})"
             ) from None

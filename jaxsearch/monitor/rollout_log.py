@@ -74,16 +74,26 @@ def write_rollouts(
     The lines have `segments`, `golden_answers` and `ended`, as read by
     `jaxsearch score`, and `opened` if prompts have opened a tag of the reply.
     """
-    begun = {"opened": opened} if opened else {}
     written = [None] * len(trajectories) if advantages is None else advantages
     lines = [
-        json_lines.encode(_record(trajectory, outcome, advantage) | begun) + "\n"
+        json_lines.encode(
+            _record(trajectory, outcome, advantage) | opened_field(opened)
+        )
+        + "\n"
         for trajectory, outcome, advantage in zip(
             trajectories, outcomes, written, strict=True
         )
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     json_lines.replace_file(path, gzip.compress("".join(lines).encode(), mtime=0))
+
+
+def opened_field(opened: str) -> dict[str, str]:
+    """The field of a line with the tag that its prompt opened; {} for none.
+
+    `jaxsearch score` reads it.
+    """
+    return {"opened": opened} if opened else {}
 
 
 def read_rollouts(path: Path) -> list[LoggedRollout]:

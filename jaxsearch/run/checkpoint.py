@@ -133,14 +133,19 @@ def _load(checkpoint: Path, wanted: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def newest_step(run_folder: Path) -> int | None:
-    """Step of the newest complete checkpoint; None if there is none.
+def saved_steps(folder: Path) -> list[int]:
+    """Steps with a checkpoint in a folder, oldest first.
 
     Reads only names of folders, because it is called while another thread writes: an
     unfinished checkpoint has another name.
     """
-    names = [path.name for path in (run_folder / CHECKPOINT_FOLDER).glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=None)
+    names = (path.name for path in folder.glob("*") if path.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def newest_step(run_folder: Path) -> int | None:
+    """Step of the newest checkpoint of a run; None if there is none."""
+    return max(saved_steps(run_folder / CHECKPOINT_FOLDER), default=None)
 
 
 def _abstract(array: Any) -> jax.ShapeDtypeStruct:

@@ -6,7 +6,8 @@ from pathlib import Path
 from jaxsearch.config import RunConfig
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.best_checkpoint import BEST_FOLDER
-from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER
+from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, saved_steps
+from jaxsearch.run.checkpoint_damage import damage
 
 # Greedy evaluations on held-out questions during and after RL, in `eval.jsonl`.
 RANKED = ("heldout", "after_rl")
@@ -21,50 +22,78 @@ class CheckpointChoice:
       step: its step, counted over all stages.
       description: the step, its held-out exact match, and how the best and the last
         checkpoint compare.
+      notice: which damaged checkpoints would have been used instead; "" for none.
     """
 
     folder: Path
     step: int
     description: str
+    notice: str
 
 
 def choose_checkpoint(config: RunConfig, which: str = "") -> CheckpointChoice:
     """The checkpoint of a run that an argument names.
+
+    If its files are damaged, the one before it is used, unless its step was named.
 
     Args:
       config: config of the run, with its folder as `out`.
       which: best, last, or a step; "" for the best if there is one, else the last.
 
     Raises:
-      ValueError: if there is no such checkpoint.
+      ValueError: if there is no such checkpoint, or only damaged ones.
     """
     run = Path(config.out)
-    whole, best = _steps(run / CHECKPOINT_FOLDER), _steps(run / BEST_FOLDER)
+    whole = saved_steps(run / CHECKPOINT_FOLDER)
+    best = saved_steps(run / BEST_FOLDER)
+    damaged: dict[Path, str] = {}
+    for folder in _candidates(run, which, whole, best):
+        is_whole = folder.parent.name == CHECKPOINT_FOLDER
+        if reason := damage(folder, has_progress=is_whole):
+            damaged[folder] = reason
+            (whole if is_whole else best).remove(int(folder.name))
+            continue
+        step = int(folder.name)
+        return CheckpointChoice(
+            folder=folder,
+            step=step,
+            description=_description(config, step, whole, best),
+            notice=f"{_damage(damaged)}; step {step} is used" if damaged else "",
+        )
+    raise ValueError(
+        f"{_damage(damaged)}; "
+        + (_available(whole, best) if whole or best else "no other checkpoint is left")
+    )
+
+
+def _candidates(run: Path, which: str, whole: list[int], best: list[int]) -> list[Path]:
+    """Folders of the checkpoints that an argument may mean, the preferred one first.
+
+    Raises:
+      ValueError: if there is none.
+    """
     if not whole and not best:
         raise ValueError(f"{run} has no checkpoint yet")
+    last_ones = [run / CHECKPOINT_FOLDER / str(step) for step in reversed(whole)]
+    best_ones = [run / BEST_FOLDER / str(step) for step in reversed(best)]
+    if not which:
+        return best_ones + last_ones
     if which in ("best", "last"):
-        steps = {"best": best, "last": whole}[which]
-        if not steps:
+        found = {"best": best_ones, "last": last_ones}[which]
+        if not found:
             raise ValueError(
                 f"{run} has no {which} checkpoint{_WHY_NONE[which]}; "
                 f"{_available(whole, best)}"
             )
-        step = steps[-1]
-    elif not which:
-        step = (best or whole)[-1]
-    else:
-        if not which.isdecimal():
-            raise ValueError(f"--checkpoint must be best, last or a step; got {which}")
-        step = int(which)
-        if step not in (*whole, *best):
-            raise ValueError(
-                f"{run} has no checkpoint of step {step}; {_available(whole, best)}"
-            )
-    return CheckpointChoice(
-        folder=run / (BEST_FOLDER if step in best else CHECKPOINT_FOLDER) / str(step),
-        step=step,
-        description=_description(config, step, whole, best),
-    )
+        return found
+    if not which.isdecimal():
+        raise ValueError(f"--checkpoint must be best, last or a step; got {which}")
+    found = [path for path in best_ones + last_ones if int(path.name) == int(which)]
+    if not found:
+        raise ValueError(
+            f"{run} has no checkpoint of step {int(which)}; {_available(whole, best)}"
+        )
+    return found
 
 
 _WHY_NONE = {
@@ -73,11 +102,10 @@ _WHY_NONE = {
 }
 
 
-def _steps(folder: Path) -> list[int]:
-    """The steps with a complete checkpoint; incomplete ones have other names."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+def _damage(damaged: dict[Path, str]) -> str:
+    return "; ".join(
+        f"checkpoint {path} is damaged: {reason}" for path, reason in damaged.items()
+    )
 
 
 def _available(whole: list[int], best: list[int]) -> str:

@@ -21,6 +21,7 @@ from jaxsearch.run.checkpoint_choice import CheckpointChoice, choose_checkpoint
 from jaxsearch.run.config_values import recorded, value_text
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
+from jaxsearch.run.long_prompts import LongPromptsError
 from jaxsearch.run.model_config import model_config
 from jaxsearch.search.encoder import needs_given
 
@@ -97,7 +98,14 @@ def load_run(
     config = dataclasses.replace(
         config, eval=dataclasses.replace(config.eval, limit=limit)
     )
-    run = open_anywhere(config)
+    try:
+        run = open_anywhere(config)
+    except LongPromptsError as error:
+        advice = "give a shorter prompt with --prompt-template"
+        if not config.data.drop_long_prompts:
+            # `jaxsearch ask` has no such option.
+            advice += ", or drop these questions with `eval --drop-long-prompts`"
+        raise ValueError(f"{error.found}; {advice}") from None
     params = run.initial_params() if choice is None else loaded_params(run, choice)
     return run, run.rollout_params(params)
 
@@ -197,10 +205,14 @@ def loaded_params(run: Run, choice: CheckpointChoice) -> Params:
 def checkpoint_params(run: Run, choice: CheckpointChoice) -> Params:
     """Parameters of a run's checkpoint, with the weights under its adapters.
 
+    Standard error names damaged checkpoints that would have been used instead.
+
     Raises:
       ValueError: if the checkpoint is damaged, or its adapters were trained on other
         weights.
     """
+    if choice.notice and processes.is_primary():
+        print(choice.notice, file=sys.stderr, flush=True)
     lora = run.transformer.lora
     wanted = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),

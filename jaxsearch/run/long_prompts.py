@@ -6,6 +6,22 @@ from jaxsearch.bad_rows import NUM_NAMED, Note
 from jaxsearch.data.formats import Question
 
 
+class LongPromptsError(ValueError):
+    """Prompts exceed their budget.
+
+    Args:
+      found: which questions have too long prompts.
+      advice: what to do, with the options of commands that take fields of a config.
+
+    Attributes:
+      found: the text without the advice, for commands with other options.
+    """
+
+    def __init__(self, found: str, advice: str):
+        super().__init__(f"{found}; {advice}")
+        self.found = found
+
+
 @dataclasses.dataclass
 class LongPrompts:
     """The questions of a run whose prompts are too long.
@@ -36,29 +52,29 @@ class LongPrompts:
           note: receives their number and the first `NUM_NAMED`.
 
         Raises:
-          ValueError: if there are any and `drop` is False.
+          LongPromptsError: if there are any and `drop` is False.
         """
         if not self.found:
             return
         if drop:
             note(f"{self._text()}; they were dropped")
             return
-        raise ValueError(
-            f"{self._text()}; {self._remedy()}, or drop these questions with "
-            "--data.drop-long-prompts (--drop-long-prompts in `jaxsearch eval`)"
+        raise LongPromptsError(
+            self._text(),
+            f"{self._remedy()}, or drop these questions with --data.drop-long-prompts",
         )
 
     def rest(self, questions: list[Question]) -> list[Question]:
         """The other questions of a list.
 
         Raises:
-          ValueError: if all of them are too long.
+          LongPromptsError: if all of them are too long.
         """
         dropped = {id(question) for question, _ in self.found}
         kept = [question for question in questions if id(question) not in dropped]
         if questions and not kept:
-            raise ValueError(
-                f"{self._text()}; no other question is left, so {self._remedy()}"
+            raise LongPromptsError(
+                f"{self._text()}; no other question is left", self._remedy()
             )
         return kept
 

@@ -1,13 +1,13 @@
 """A policy: its architecture and parameters, read from a Hugging Face folder."""
 
 import dataclasses
-import json
 import sys
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.data.tokenizer_files import read_json
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.hf_config import from_hf_config
 from jaxsearch.models.hub import WEIGHTS, local_folder
@@ -38,15 +38,15 @@ def read_architecture(folder: str) -> Architecture:
     """The architecture of a Hugging Face folder or Hub id.
 
     Raises:
-      ValueError: if there is no config.json, or its architecture is not supported.
+      ValueError: if there is no config.json, it is malformed, or its architecture is
+        not supported.
     """
     path = local_folder(folder, "model", WEIGHTS) / "config.json"
     if not path.is_file():
         raise ValueError(f"model folder {folder} has no config.json")
+    config = read_json(path)
     try:
-        return from_hf_config(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
+        return from_hf_config(config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

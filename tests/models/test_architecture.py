@@ -16,6 +16,7 @@ from jaxsearch.models.convert import entries
 from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.hf_config import from_hf_config, to_hf_config
 from jaxsearch.models.transformer import Transformer
+from jaxsearch.run.policy import read_architecture
 
 CONFIGS = Path(__file__).resolve().parents[3] / "shared/data/hf_configs"
 
@@ -193,7 +194,10 @@ def test_a_stretch_must_lie_between_two_wavelengths():
         ({"quantization_config": {"bits": 4}}, "quantised weights"),
         ({"model_type": "qwen3", "attention_bias": True}, "attention_bias"),
         ({"hidden_size": ...}, "no field 'hidden_size'"),
-        ({"num_hidden_layers": 0}, "num_layers must be at least 1, got 0"),
+        (
+            {"num_hidden_layers": 0},
+            "num_hidden_layers must be a positive integer, got 0",
+        ),
         ({"num_key_value_heads": 3}, "multiple of num_kv_heads, got 4 and 3"),
         ({"head_dim": 5}, "head_width must be even"),
     ],
@@ -216,3 +220,40 @@ def test_settings_of_both_transformers_versions():
     del config["head_dim"], config["num_key_value_heads"]
     assert from_hf_config(config).head_width == 2
     assert from_hf_config(config).num_kv_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "expected a JSON object"),
+        ("{}", "model_type None is not supported"),
+        ({"hidden_size": None}, "has no field 'hidden_size'"),
+        ({"hidden_size": "8"}, "hidden_size must be a positive integer, got '8'"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a positive integer"),
+        ({"head_dim": [6]}, "head_dim must be a positive integer"),
+        ({"rms_norm_eps": "1e-6"}, "rms_norm_eps must be a number"),
+        ({"rope_scaling": "linear"}, "rope_scaling must be an object"),
+        ({"rope_parameters": {"rope_theta": []}}, "rope_theta must be a number"),
+        ({"layer_types": 3}, "layer_types must be a list"),
+    ],
+)
+def test_a_config_that_is_malformed_is_named(tmp_path, text, told):
+    if isinstance(text, dict):
+        config = to_hf_config(LLAMA, max_positions=64, dtype="float32")
+        text = json.dumps({**config, **text})
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=told) as raised:
+        read_architecture(str(tmp_path))
+    assert str(raised.value).startswith(f"{tmp_path}/config.json: ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "rope", [{"full_attention": {"rope_theta": 1e6}}, {"full_attention": {}}]
+)
+def test_a_gemma_without_one_of_its_ropes_is_refused(rope):
+    config = to_hf_config(GEMMA3, max_positions=64, dtype="float32")
+    with pytest.raises(ValueError, match="has no field"):
+        from_hf_config({**config, "rope_parameters": rope})

@@ -78,12 +78,12 @@ def ask(tmp_path):
         "HF_HUB_DISABLE_XET": "1",
     }
 
-    def ask(name):
+    def ask(name, **others):
         done = subprocess.run(
             [sys.executable, "-c", program, name],
             capture_output=True,
             text=True,
-            env=environment,
+            env=environment | others,
         )
         assert not done.returncode, done.stderr
         return done.stdout.strip().splitlines()[-1]
@@ -99,6 +99,33 @@ def test_a_model_is_fetched_once_and_without_what_is_not_read(ask, tmp_path):
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
     assert ask("some/model") == folder
     assert sorted(Hub.fetched) == ["config.json", "model.safetensors"]
+
+
+def test_a_cache_that_is_not_whole_is_no_folder(ask, tmp_path):
+    folder = ask("some/model")
+    os.remove(os.path.join(folder, "model.safetensors"))
+    told = ask("some/model", HF_HUB_OFFLINE="1")
+    assert told.startswith("ERROR model folder some/model does not exist, and as an id")
+    assert "cannot be fetched: " in told and Hub.fetched.count("config.json") == 1
+    # Online, it is fetched again.
+    assert ask("some/model") == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [
+        ("some/model", {"HF_HUB_OFFLINE": "1"}),
+        ("some/model", {"HF_ENDPOINT": "http://127.0.0.1:9"}),
+        ("some/model", {"HF_HOME": "/dev/null"}),
+        ("some/bad name", {}),
+        ("some--other/model", {}),
+        ("some/.model", {}),
+    ],
+)
+def test_what_the_library_raises_is_one_line(ask, name, environment):
+    told = ask(name, **environment)
+    assert told.startswith(f"ERROR model folder {name} does not exist, and as an id")
+    assert not told.endswith("fetched: ")
 
 
 def test_what_cannot_be_fetched_says_why(ask):

@@ -226,9 +226,41 @@ def damaged_index(folder):
     (folder / INDEX_NAME).write_text('{"weight_map": ')
 
 
+def index_of(weight_map):
+    def write(folder):
+        (folder / INDEX_NAME).write_text(json.dumps({"weight_map": weight_map}))
+
+    return write
+
+
+def header_of(header):
+    def write(folder):
+        raw = json.dumps(header).encode()
+        file = folder / "model.safetensors"
+        file.write_bytes(len(raw).to_bytes(8, "little") + raw)
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
+        (index_of([]), "index.json: expected a JSON object whose weight_map names"),
+        (
+            index_of({"model.norm.weight": 3}),
+            "index.json: expected .* whose weight_map",
+        ),
+        (index_of({"model.norm.weight": "no"}), "no does not exist; .*.json says that"),
+        (header_of([]), "model.safetensors: damaged header, not a JSON object"),
+        (header_of({"a": []}), "model.safetensors: damaged header of tensor a"),
+        (
+            header_of({"a": {"dtype": [], "shape": [], "data_offsets": [0, 0]}}),
+            r"model.safetensors: tensor a has dtype \[\]",
+        ),
+        (
+            header_of({"a": {"dtype": "F32", "shape": [1e999], "data_offsets": []}}),
+            "model.safetensors: damaged header of tensor a",
+        ),
         (cut_short, r"model.safetensors is truncated: tensor \S+ ends at byte"),
         (cut_in_the_header, "truncated or not a safetensors file"),
         (emptied, "truncated or not a safetensors file"),
@@ -251,7 +283,10 @@ def damaged_index(folder):
             shard_without_its_tensor,
             r"model-00003-of-\d+.safetensors has no tensor model.norm.weight",
         ),
-        (damaged_index, "model.safetensors.index.json: expected a JSON weight_map"),
+        (
+            damaged_index,
+            "model.safetensors.index.json: expected a JSON object whose weight_map",
+        ),
     ],
 )
 def test_bad_folders(folder, harm, told):

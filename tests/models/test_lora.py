@@ -25,6 +25,15 @@ MLP = ["gate_proj", "up_proj", "down_proj"]
         (r"self_attn\.q_proj", ["q_proj"]),
         (r".*\.(up|down)_proj", ["up_proj", "down_proj"]),
         (r"model\.layers\.\d+\.mlp\.gate_proj", ["gate_proj"]),
+        (r"(self_attn|mlp)\.(q|k|up)_proj", ["q_proj", "k_proj", "up_proj"]),
+        (
+            r"((q|k)_proj|mlp\.(up|down).*)",
+            ["q_proj", "k_proj", "up_proj", "down_proj"],
+        ),
+        (r"(?i)Q_PROJ|[kv|]_PROJ", ["q_proj", "k_proj", "v_proj"]),
+        (r"(?P<a>q|k)_proj|[(]?v_proj", ["q_proj", "k_proj", "v_proj"]),
+        (r"(?!lm_head|q|k)\w+_proj", ["v_proj", "o_proj"] + MLP),
+        (r"(?:self_attn\.|)q_proj", ["q_proj"]),
     ],
 )
 def test_an_expression_selects_maps_by_the_end_of_their_names(targets, names):
@@ -43,7 +52,23 @@ def test_an_expression_selects_maps_by_the_end_of_their_names(targets, names):
         ("q_pro", "does not match the whole name of any"),
         ("xq_proj", "does not match the whole name of any"),
         ("", "does not match the whole name of any"),
-        ("lm_head", "does not match the whole name of any"),
+        ("lm_head", r"any linear map \(lm_head cannot have adapters\); known"),
+        (
+            "lm_head|q_proj",
+            r"the alternative 'lm_head' in .*\(lm_head cannot have",
+        ),
+        (
+            "q_proj|.*embed_tokens",
+            r"'.\*embed_tokens' in .*\(model.embed_tokens cannot",
+        ),
+        ("q_prj|k_proj", "the alternative 'q_prj' in .* whole name of any .*; known"),
+        ("k_proj|(?:q|w)_proj|v_proj", "the alternative 'w' in "),
+        (r".*\.(up|dwn)_proj", "the alternative 'dwn' in "),
+        (r"lm_(head|tail)|q_proj", "the alternative 'head' in "),
+        (r"(?i)Q_PROJ|K_PRO", "the alternative 'K_PRO' in "),
+        (r"^q_proj$|^k_pro", r"the alternative '\^k_pro' in "),
+        (r"q_proj|", "the alternative '' in "),
+        (r"model\.layers\.(\d|1[01]|2\d)\..*", r"the alternative '2\\\\d' in "),
         (
             r"model\.layers\.[01]\.mlp\.up_proj",
             r"selects mlp.up_proj in some layers but not model.layers.2.mlp.up_proj",

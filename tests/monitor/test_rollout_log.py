@@ -1,4 +1,5 @@
 import gzip
+import json
 import math
 
 import numpy as np
@@ -129,3 +130,12 @@ def test_rollouts_of_earlier_versions_are_read(tmp_path):
     [earlier] = rollout_log.read_rollouts(path)
     assert earlier.prompt_index == 12 and earlier.sample_index == 3
     assert earlier.tool_calls == rollout.tool_calls == TRAJECTORY.tool_calls
+
+
+@pytest.mark.parametrize("opened", ["", "<think>"])
+def test_a_line_has_the_tag_that_its_prompt_opened(tmp_path, opened):
+    path = tmp_path / "step_000001.jsonl.gz"
+    rollout_log.write_rollouts(path, [TRAJECTORY], [Outcome()], opened=opened)
+    line = json.loads(gzip.decompress(path.read_bytes()))
+    assert line.get("opened") == (opened or None)
+    assert ("opened" in line) == bool(opened)

@@ -124,7 +124,7 @@ def test_long_heldout_prompts_are_dropped_too(tmp_path, texts, capsys):
 def test_a_run_without_any_fitting_prompt_is_refused(tmp_path):
     path = write(tmp_path / "q.jsonl", [LONG, LONG])
     config = with_data(tiny_config(tmp_path / "run"), questions=path)
-    with pytest.raises(ValueError, match="no other question is left, so raise"):
+    with pytest.raises(ValueError, match="no other question is left; raise"):
         load_inputs(with_data(config, drop_long_prompts=True))
 
 

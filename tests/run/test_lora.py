@@ -277,3 +277,12 @@ def test_an_expression_that_fits_no_map_is_one_line(tmp_path, capsys):
         assert main(["train", config, *words, "--model.lora.targets", targets]) == 2
         [line] = capsys.readouterr().err.strip().splitlines()
         assert message in line and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("targets", ["q_proj|lm_head", "q_prj|k_proj"])
+def test_a_plan_refuses_an_alternative_that_selects_nothing(capsys, targets):
+    config = str(Path(__file__).resolve().parents[2] / "configs" / "quickstart.py")
+    words = ["--no-compile", "--model.lora.rank", "4", "--model.lora.targets", targets]
+    assert main(["plan", config, *words]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "the alternative '" in line and "known maps: q_proj, k_proj" in line

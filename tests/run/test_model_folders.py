@@ -77,6 +77,10 @@ def another_kind(folder):
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
 
 
+def a_list_as_config(folder):
+    (folder / "config.json").write_text("[]")
+
+
 def no_config(folder):
     (folder / "config.json").unlink()
 
@@ -94,6 +98,7 @@ def more_ids_than_rows(folder):
             another_kind,
             "config.json: model_type 'gpt2' is not supported; known: ['qwen",
         ),
+        (a_list_as_config, "config.json: expected a JSON object, got []"),
         (no_config, "is neither a run's folder nor a Hugging Face folder"),
         (more_ids_than_rows, "the tokenizer has 105 ids, but model"),
     ],

@@ -59,9 +59,9 @@ def required(config: HFConfig, name: str) -> Any:
     """The value of a field.
 
     Raises:
-      ValueError: if the field is missing.
+      ValueError: if the field is missing or null.
     """
-    if name not in config:
+    if config.get(name) is None:
         raise ValueError(f"config.json has no field {name!r}")
     return config[name]
 

@@ -46,7 +46,7 @@ def _read(config: HFConfig) -> Architecture:
     return Architecture(
         **sizes
         | {
-            "rope_theta": float(rope[_GLOBAL]["rope_theta"]),
+            "rope_theta": float(required(rope[_GLOBAL], "rope_theta")),
             "rope_scaling": read_rope_scaling(rope[_GLOBAL]),
         },
         has_qkv_bias=False,
@@ -59,7 +59,7 @@ def _read(config: HFConfig) -> Architecture:
         local_attention=LocalAttention(
             window=required(config, "sliding_window"),
             is_local=tuple(kind == _LOCAL for kind in _layer_kinds(config)),
-            rope_theta=float(rope[_LOCAL]["rope_theta"]),
+            rope_theta=float(required(rope[_LOCAL], "rope_theta")),
         ),
     )
 
@@ -67,7 +67,7 @@ def _read(config: HFConfig) -> Architecture:
 def _rope_of_kinds(config: HFConfig) -> dict[str, HFConfig]:
     """Rotary settings of global and local layers (one field in transformers 5)."""
     if rope := config.get("rope_parameters"):
-        return rope
+        return {kind: required(rope, kind) for kind in (_GLOBAL, _LOCAL)}
     scaling = config.get("rope_scaling") or {}
     return {
         _GLOBAL: {"rope_theta": config.get("rope_theta", 1e6), **scaling},
