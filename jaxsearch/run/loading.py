@@ -211,8 +211,8 @@ def checkpoint_params(run: Run, choice: CheckpointChoice) -> Params:
       ValueError: if the checkpoint is damaged, or its adapters were trained on other
         weights.
     """
-    if choice.notice and processes.is_primary():
-        print(choice.notice, file=sys.stderr, flush=True)
+    if choice.notice:
+        say_once(choice.notice)
     lora = run.transformer.lora
     wanted = jax.tree.map(
         lambda shape, sharding: shape.update(sharding=sharding),
