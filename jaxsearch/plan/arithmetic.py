@@ -147,7 +147,7 @@ class RolloutWork:
     @property
     def logits_bytes(self) -> float:
         """Bytes of a decoding step's logits and of the arrays created by sampling."""
-        return 3.0 * 4 * self.num_slots * self.architecture.vocab_size
+        return 3.0 * 4 * self.num_slots * self.architecture.vocab_size / self.tensor
 
     @property
     def decode_flops(self) -> float:

@@ -11,12 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxsearch.models import cache as kv
 from jaxsearch.models import cached_forward as cached
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rollout.layout import (
-    by_vocabulary,
-    page_shardings,
-    replicated,
-    slot_shardings,
-)
+from jaxsearch.rollout.layout import by_vocabulary, page_shardings, slot_shardings
 from jaxsearch.rollout.sampling import (
     IdRanges,
     TopKTopP,
@@ -242,17 +237,15 @@ class Programs:
             logits = jnp.einsum(
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32
             )
-            if mesh := transformer.rollout_mesh:
-                # First sharded by vocabulary, as otherwise XLA would gather the head;
-                # then gathered (4 B V bytes per step), so that all devices draw the
-                # same tokens.
-                for sharding in (by_vocabulary(mesh), replicated(mesh)):
-                    logits = jax.lax.with_sharding_constraint(logits, sharding)
+            mesh = transformer.rollout_mesh
+            if mesh is not None:
+                # Otherwise XLA would gather the head.
+                logits = jax.lax.with_sharding_constraint(logits, by_vocabulary(mesh))
             if self.id_ranges is not None:
                 logits = without_missing_ids(logits, self.id_ranges)
             uniforms = jax.vmap(_uniform)(some.keys, some.length)
             token, logprob, truncated_logprob = sample(
-                logits, uniforms, temperature, self.truncation
+                logits, uniforms, temperature, self.truncation, mesh
             )
             some = append(
                 some._replace(cache=cache),
