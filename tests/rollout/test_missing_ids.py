@@ -22,6 +22,13 @@ MISSING = 15  # of the sixteen rows of the kit's policy
 RANGES = ((0, MISSING),)
 
 
+def is_clearly_cut(logits, top_p):
+    """Whether rounding in float32 cannot change what top-p keeps of each row."""
+    probs = np.exp(-np.sort(-logits.astype(np.float64), axis=-1))
+    sums = np.cumsum(probs / probs.sum(axis=-1, keepdims=True), axis=-1)[:, :-1]
+    return np.abs(sums - top_p).min(axis=-1) > 1e-6
+
+
 @pytest.mark.parametrize("id_ranges", [((0, 200),), ((0, 7), (9, 130), (140, 299))])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize(
@@ -42,9 +49,10 @@ def test_samples_are_those_of_a_vocabulary_without_the_rows(
     found = draw(without_missing_ids(jnp.asarray(logits), id_ranges))
     expected = draw(jnp.asarray(logits[:, ids]))
     assert np.isin(found[0], ids).all()
-    # Sums in another order may move a sample to a neighbour.
+    # Sums in another order may move a sample to a neighbour, or the end of top-p.
     is_same = np.asarray(found[0]) == ids[np.asarray(expected[0])]
-    assert is_same.mean() > 0.99
+    is_same &= is_clearly_cut(logits[:, ids], truncation.top_p or 1.0)
+    assert is_same.mean() > 0.98
     for got, want in zip(found[1:], expected[1:], strict=True):
         np.testing.assert_allclose(got[is_same], want[is_same], rtol=1e-4, atol=1e-5)
 
