@@ -28,6 +28,8 @@ from typing import Any
 import robustness
 from experiment_tables import TRANSFERRED, results, tables
 
+from jaxsearch.data.quickstart import two_hop_dataset
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -39,12 +41,12 @@ class Variant:
       config: name in configs/. Its warm-up runs once per seed, its RL stages for every
         variant.
       change: RL stages of the config -> RL stages of this variant.
-      is_two_hop: whether to train only on two-hop questions.
+      source: its `data.source`; None for that of the config.
     """
 
     config: str
     change: Callable[[tuple], tuple] = lambda stages: stages
-    is_two_hop: bool = False
+    source: Callable | None = None
 
 
 def with_advantage(name: str, whiten_advantages: bool = False) -> Callable:
@@ -73,7 +75,7 @@ VARIANTS = {
     ),
     "rloo": Variant("quickstart", with_advantage("leave_one_out")),
     "unmasked": Variant("quickstart_unmasked"),
-    "two_hop": Variant("quickstart", is_two_hop=True),
+    "two_hop": Variant("quickstart", source=two_hop_dataset),
 }
 # Config -> the config whose warm-up it shares; the others start from the policy of the
 # package.
@@ -116,16 +118,11 @@ def reinforce(name: str, seed: int, out: Path, policy: str) -> None:
     variant = VARIANTS[name]
     config = read(variant.config)
     stages = tuple(s for s in config.stages if isinstance(s, RLStage))
-    data = config.data
-    if variant.is_two_hop:
-        questions = out.with_suffix(".questions.jsonl")
-        everything = data.source(None, seed).questions
-        write_questions(questions, (q for q in everything if q.metadata["hops"] == "2"))
-        data = dataclasses.replace(data, questions=str(questions))
+    source = variant.source or config.data.source
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, path=policy),
-        data=data,
+        data=dataclasses.replace(config.data, source=source),
         stages=variant.change(stages),
         seed=seed,
         out=str(out),

@@ -1,5 +1,6 @@
 """Datasets and demonstrations of the quickstart, from generated worlds."""
 
+import dataclasses
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,17 @@ _ALL = (*_COMPARING, "2", "3")
 def dataset(run_folder: Path | None, seed: int) -> Dataset:
     """Training worlds, the held-out world, and a tokenizer of the training worlds."""
     return _dataset(seed, QUICKSTART)
+
+
+def two_hop_dataset(run_folder: Path | None, seed: int) -> Dataset:
+    """The same, but trained on two-hop questions alone."""
+    return only_two_hop(dataset(run_folder, seed))
+
+
+def only_two_hop(data: Dataset) -> Dataset:
+    """A dataset without the training questions of other kinds."""
+    questions = [q for q in data.questions if q.metadata["hops"] == "2"]
+    return dataclasses.replace(data, questions=questions)
 
 
 def r1_searcher_dataset(run_folder: Path | None, seed: int) -> Dataset:

@@ -11,11 +11,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxsearch.config import RLStage, SupervisedStage
+from jaxsearch.data.quickstart import only_two_hop
 from jaxsearch.data.quickstart_worlds import large_world
 from jaxsearch.models.hub import PACKAGED
+from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.rl.advantages import group_centred, leave_one_out
 from jaxsearch.run.config_record import difference, resolved
-from tests.tiny import tiny_config
+from tests.tiny import dataset, tiny_config
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
@@ -62,10 +64,21 @@ def test_compared_runs_share_a_warm_up(script):
             assert warm_up(script, config) == []
 
 
+def two_hop(run_folder, seed):
+    return only_two_hop(dataset(run_folder, seed))
+
+
+def test_only_two_hop_questions_are_left():
+    assert {q.metadata["hops"] for q in two_hop(None, 0).questions} == {"2"}
+    assert two_hop(None, 0).heldout == dataset(None, 0).heldout
+
+
 @pytest.mark.slow
 def test_a_variant_trains_and_transfers(script, tmp_path):
     """The whole script for one variant, with a tiny policy and few steps."""
     script["main"].__globals__["read"] = lambda name: tiny_config(tmp_path)
+    variants = script["reinforce"].__globals__["VARIANTS"]
+    variants["two_hop"] = dataclasses.replace(variants["two_hop"], source=two_hop)
     warm, run = tmp_path / "warm_up", tmp_path / "two_hop-0"
     script["warm_up"]("quickstart", 0, warm)
     large = large_world(0)
@@ -75,9 +88,8 @@ def test_a_variant_trains_and_transfers(script, tmp_path):
         script["reinforce"]("two_hop", 0, run, str(warm / "policy"))
     found = script["results"](tmp_path, [0], ["two_hop"])
     assert found["two_hop"]["0"]["large_world"]["n"] == 4
-    questions = (tmp_path / "two_hop-0.questions.jsonl").read_text().splitlines()
-    hops = {json.loads(line)["metadata"]["hops"] for line in questions}
-    assert hops == {"2"}
+    trained = {rollout.question for rollout in read_rollouts(rollout_files(run)[4])}
+    assert trained <= {question.question for question in two_hop(run, 0).questions}
 
 
 def test_tables_show_medians_over_seeds(script):
