@@ -14,14 +14,10 @@ Differs    a warm-up (the paper's policies are pretrained): it shows how to sear
 Data       generated from the seed.
 Machine    two CPU cores, 3 GB.
 Command    jaxsearch train configs/quickstart_r1_searcher.py
-Result     two of the eight runs that are to be made (4 seeds, each with two
-           roundings) were made, and stopped before their end: exact match on held-out
-           questions of seed 0 was 0.895 with and 0.945 without fused multiply-add,
-           after 50 and 40 of the 110 steps of the second stage. Both had stayed there
-           for 20 steps. What is wrong are two-hop questions about companies: the
-           policy makes a third search. With 300 steps of haste and 1e-3, at commit
-           c19b706, it was 0.670, 0.925 and 0.935 for three seeds (configs/README.md,
-           "Experiments").
+Result     4 seeds, each with two roundings: exact match on held-out questions 0.980
+           (median of the 8 runs, worst 0.870), sampled at temperature 1 0.935 (0.800),
+           0.000 before RL and with an empty index; 9 minutes on one core
+           (configs/README.md, "A result that depended on the rounding").
 """
 
 import dataclasses
