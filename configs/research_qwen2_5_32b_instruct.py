@@ -15,7 +15,7 @@ Command    jaxsearch train configs/research_qwen2_5_32b_instruct.py --data.quest
            FILE --data.heldout FILE --retrieval.index FOLDER, on every host
 Cost       jaxsearch plan configs/research_qwen2_5_32b_instruct.py --topology v5p:4x4x4
            --no-compile (by arithmetic): of the 102.8 GB of a device, the update takes
-           19.4 and rollouts 67.7; 145 slots of 8,192 tokens fit a copy of the policy. A
+           19.4 and rollouts 67.6; 145 slots of 8,192 tokens fit a copy of the policy. A
            step whose 1,280 rollouts have full length takes at least 167 s (123 of
            updates), 154 steps 7.1 hours.
 Result     not yet measured

@@ -15,7 +15,7 @@ Command    jaxsearch train configs/research_qwen2_5_7b_instruct.py --data.questi
            --data.heldout FILE --retrieval.index FOLDER, on every host
 Cost       jaxsearch plan configs/research_qwen2_5_7b_instruct.py --topology v5e:4x4
            --no-compile (by arithmetic): of the 16.9 GB of a device, the update takes
-           14.2 and rollouts 14.4; 45 slots of 8,192 tokens fit a copy of the policy. A
+           14.2 and rollouts 14.3; 46 slots of 8,192 tokens fit a copy of the policy. A
            step whose 1,280 rollouts have full length takes at least 355 s (259 of
            updates), 154 steps 15.2 hours.
 Result     not yet measured
