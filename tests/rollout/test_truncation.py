@@ -101,9 +101,12 @@ def test_the_mass_that_is_kept_is_that_of_a_float64_reference(cut, temperature):
 
 
 @pytest.mark.parametrize("size", [5, 128, 129, 1000, V])
-@pytest.mark.parametrize("part", [0.125, 0.5, 0.9375, 0.9990234375])
+@pytest.mark.parametrize("part", [0.125, 0.5, 0.9375, 0.9990234375, None])
 def test_the_lowest_kept_mass_is_exact_where_sums_are(size, part):
-    """Masses are multiples of 2**-9, so that float32 sums of them are exact."""
+    """Masses are multiples of 2**-9, so that float32 sums of them are exact.
+
+    With None, the entries from the median on weigh the target exactly.
+    """
     rng = np.random.default_rng(size)
     units = np.stack(
         [
@@ -117,7 +120,11 @@ def test_the_lowest_kept_mass_is_exact_where_sums_are(size, part):
     units[:, size // 2] = 512
     width = -(-size // 128) * 128
     masses = np.pad(units, ((0, 0), (0, width - size))) / np.float32(512)
-    target = units.sum(axis=1) * part / 512
+    if part is None:
+        medians = np.median(units, axis=1, keepdims=True)
+        target = np.where(units >= np.maximum(medians, 1), units, 0).sum(axis=1) / 512
+    else:
+        target = units.sum(axis=1) * part / 512
     lowest, by_block = jax.jit(
         lambda masses, target: lowest_kept(
             masses, lambda x: x, target, jnp.zeros_like(target), VocabularyShards()
@@ -174,13 +181,12 @@ def test_whole_rows_are_read_few_times():
 
 
 @pytest.mark.parametrize("cut", [TopKTopP(top_p=0.95), TopKTopP(top_k=9, top_p=0.5)])
-def test_no_row_is_sorted(cut):
-    """Only 64 blocks are chosen, by top_k among the sums of blocks."""
+def test_only_64_entries_of_a_row_are_sorted(cut):
     shapes = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, V), (4,), ()))
     program = str(jax.make_jaxpr(functools.partial(draw, cut=cut))(*shapes))
-    assert " top_k[" in program and " sort[" not in program
-    chosen = re.findall(r":f32(\[[\d,]+\]) \w+:i32\S+ = top_k\[", program)
-    assert chosen and set(chosen) == {"[4,64]"}
+    for name in ("sort", "top_k"):
+        results = re.findall(rf":f32(\[[\d,]+\])[^=\n]* = {name}\[", program)
+        assert results and set(results) == {"[4,64]"}
 
 
 # ---------------------------------------------------------- shared by devices
@@ -196,11 +202,12 @@ def test_devices_that_share_the_vocabulary_draw_the_same_and_send_no_logits(
     """The shards of 8 devices, 2,500 entries, end within a block."""
     [mesh] = replica_meshes(jax.devices()[:num_devices], num_devices)
     rng = np.random.default_rng(3)
-    logits = example_rows(rng)
-    B = len(logits)
-    shared = jax.device_put(logits, by_vocabulary(mesh))
-    for uniform in (0.0, 0.31, 0.77, np.nextafter(np.float32(1), np.float32(0))):
-        uniforms = np.full(B, uniform, np.float32)
+    uniforms = np.float32([0.0, 0.31, 0.77, np.nextafter(np.float32(1), np.float32(0))])
+    B = len(uniforms)
+    # One kind at a time, as the search goes on for all rows until the last is done.
+    for logits in example_rows(rng):
+        logits = np.tile(logits, (B, 1))
+        shared = jax.device_put(logits, by_vocabulary(mesh))
         for temperature in (jnp.float32(0.8), jnp.float32(0)):
             one = draw(logits, uniforms, temperature, cut)
             each = draw(shared, uniforms, temperature, cut, mesh.abstract_mesh)
@@ -212,7 +219,7 @@ def test_devices_that_share_the_vocabulary_draw_the_same_and_send_no_logits(
                 _, probs = larger_mass(row / np.float32(temperature or 1), row == row)
                 assert first == last or probs[first + 1 : last].sum() < SLACK
             is_same = np.asarray(one[0] == each[0])
-            assert is_same.sum() >= B - 3
+            assert is_same.sum() >= 2
             for a, b in zip(one[1:], each[1:], strict=True):
                 np.testing.assert_allclose(
                     np.asarray(a)[is_same], np.asarray(b)[is_same], rtol=1e-4, atol=1e-5
@@ -223,4 +230,4 @@ def test_devices_that_share_the_vocabulary_draw_the_same_and_send_no_logits(
     sent = collectives(program.as_text())
     assert sent
     for shape, _ in sent:
-        assert math.prod(int(d) for d in shape.split(",")) <= B * num_devices
+        assert math.prod(int(d) for d in shape.split(",")) <= B * num_devices * 64
