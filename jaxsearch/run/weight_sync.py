@@ -12,8 +12,8 @@ from jaxsearch.rollout.layout import AXIS, rollout_shardings
 class WeightSync:
     """Converts parameters from training to rollouts, on the devices.
 
-    Adapters are merged and weights are cast and fused in the layout of training; then
-    the result is transferred once, so that each device has its part of its replica's
+    Weights are cast and fused, and in float32 merged with their adapters, in the layout
+    of training; then the result is transferred once, so that each device has its part of its replica's
     copy (`replica_params`). The result shares no memory with the parameters in
     training, which may be donated immediately. All processes of a run call it together.
 
