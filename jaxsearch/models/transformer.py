@@ -217,10 +217,10 @@ class Transformer:
 
         The cost is that of the adapters' parameters. Rank 32 on all maps adds 4% to the
         bytes and FLOPs of a decoding step of a 0.5B network (2% for 3B, 1% for 7B), in
-        14 narrow products per layer. On two CPU cores, four layers of the 0.5B took 1.11
-        times as long, and 1.06 with rank 16 (16 rows, medians of paired runs on a loaded
-        machine). Among devices that share a copy, the sum after `out` and after `down`
-        also carries R numbers per token.
+        14 narrow products per layer. On two CPU cores, four layers of the 0.5B took
+        1.11 times as long, and 1.06 with rank 16 (16 rows, medians of paired runs on a
+        loaded machine). Devices that share a copy also sum R numbers per token after
+        `out` and after `down`.
         """
         return bool(self.lora.rank) and jnp.dtype(self.dtype) != jnp.float32
 
