@@ -1,7 +1,8 @@
 """The files of a tokenizer's folder."""
 
+import contextlib
 import json
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+@contextlib.contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Without warnings about formats that transformers tries before the right one."""
+    from transformers import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def read_backend(folder: Path) -> Any:
     """A `transformers` fast tokenizer that encodes as the folder's tokenizer.json does.
 
@@ -46,10 +60,11 @@ def read_backend(folder: Path) -> Any:
     has_file = (folder / TOKENIZER_FILE).exists()
     loader = PreTrainedTokenizerFast if has_file else AutoTokenizer
     try:
-        backend = loader.from_pretrained(folder)
+        with _silent_transformers():
+            backend = loader.from_pretrained(folder)
     except Exception as error:  # tokenizers raises Exception for a malformed file
         where = f": {TOKENIZER_FILE}" if has_file else ""
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = f"{' '.join(str(error).split()):.200}" or type(error).__name__
         raise ValueError(
             f"cannot read a tokenizer from {folder}{where}: {reason}"
         ) from None
