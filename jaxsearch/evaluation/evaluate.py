@@ -12,7 +12,7 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
-from jaxsearch.rollout.episode import Sampler
+from jaxsearch.rollouts.episode import Sampler
 from jaxsearch.trajectory import SEARCH, Trajectory
 
 # Stage number in the random keys; training stages count from 0.

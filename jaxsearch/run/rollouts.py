@@ -10,7 +10,7 @@ from jaxsearch.config import RLStage
 from jaxsearch.data.formats import Question
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.step_record import StepRecord
-from jaxsearch.rollout.memory import tree_bytes
+from jaxsearch.rollouts.memory import tree_bytes
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Trajectory
 

@@ -6,7 +6,7 @@ from jax.sharding import AxisType, Mesh
 
 from jaxsearch import mesh as meshes
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rollout.layout import AXIS, rollout_shardings
+from jaxsearch.rollouts.layout import AXIS, rollout_shardings
 
 
 class WeightSync:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rollout.sampling import TopKTopP, sample, without_missing_ids
+from jaxsearch.rollouts.sampling import TopKTopP, sample, without_missing_ids
 from jaxsearch.run.build import open_run
 from tests.segments import whole_rows
 from tests.tiny import tiny_config

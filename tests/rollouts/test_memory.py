@@ -9,8 +9,8 @@ import pytest
 
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.cache import empty_cache
-from jaxsearch.rollout import memory
-from jaxsearch.rollout.slots import empty_slots
+from jaxsearch.rollouts import memory
+from jaxsearch.rollouts.slots import empty_slots
 
 QWEN_SHAPED = Architecture(
     vocab_size=1000,

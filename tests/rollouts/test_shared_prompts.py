@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from jaxsearch.data.formats import Question
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.sampling import TopKTopP
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.sampling import TopKTopP
 from tests.models.test_transformer import QWEN, make
 from tests.programs import compile_to_read
 

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jaxsearch import mesh as meshes
 from jaxsearch.models.cache import PageLayout
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rollout.slots import Slots
+from jaxsearch.rollouts.slots import Slots
 
 AXIS = "tensor"  # the only axis of a replica's mesh
 # Logical axis -> AXIS or None; nothing else is sharded in rollouts.

@@ -12,20 +12,20 @@ from jaxsearch.mesh import MeshShape, make_mesh, shardings
 from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.layout import (
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.layout import (
     on_replica,
     replica_meshes,
     rollout_shardings,
     slot_shardings,
 )
-from jaxsearch.rollout.sampling import TopKTopP
-from jaxsearch.rollout.slots import empty_slots
+from jaxsearch.rollouts.sampling import TopKTopP
+from jaxsearch.rollouts.slots import empty_slots
 from jaxsearch.run.weight_sync import WeightSync
 from tests.models.test_transformer import QWEN
 from tests.programs import compile_to_read
-from tests.rollout.conftest import random_params
-from tests.rollout.test_replicas import rolled_out
+from tests.rollouts.conftest import random_params
+from tests.rollouts.test_replicas import rolled_out
 from tests.segments import whole_rows
 from tests.tpu_compiler import printed_with_tpu_compiler
 
@@ -185,7 +185,7 @@ FOR_TPUS = """
 import dataclasses, jax.numpy as jnp
 from jax.experimental import topologies
 from jaxsearch.models.tpu_page_attention import TPU_PAGES
-from tests.rollout.test_tensor import SIZES, collectives, lowered
+from tests.rollouts.test_tensor import SIZES, collectives, lowered
 
 devices = topologies.get_topology_desc(
     topology_name="v5e:2x2", platform="tpu"

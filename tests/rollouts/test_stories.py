@@ -14,11 +14,11 @@ from jaxsearch.data.formats import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.sampling import TopKTopP
-from jaxsearch.rollout.stop import stop_table
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.episode import Sampler
+from jaxsearch.rollouts.sampling import TopKTopP
+from jaxsearch.rollouts.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from tests.environments import search_environment

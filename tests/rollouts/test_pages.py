@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxsearch.models.cache import NO_PAGE
-from jaxsearch.rollout import shapes
-from jaxsearch.rollout.pages import PageTable
+from jaxsearch.rollouts import shapes
+from jaxsearch.rollouts.pages import PageTable
 
 
 def table(num_slots=3, num_pages=8, page_len=4, max_len=16):

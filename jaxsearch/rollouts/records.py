@@ -10,7 +10,7 @@ from jaxtyping import Int
 from jaxsearch.data.formats import Question
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.protocol import Protocol
-from jaxsearch.rollout.slots import Row
+from jaxsearch.rollouts.slots import Row
 from jaxsearch.trajectory import Status, ToolCall, Trajectory, segments_of
 
 

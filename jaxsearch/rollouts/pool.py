@@ -9,17 +9,17 @@ from jax.sharding import Mesh
 
 from jaxsearch.data.tokenizer import pad_rows
 from jaxsearch.models.transformer import Params
-from jaxsearch.rollout.budgets import Budgets, bucket_of
-from jaxsearch.rollout.decode import Programs, Prompts
-from jaxsearch.rollout.layout import (
+from jaxsearch.rollouts.budgets import Budgets, bucket_of
+from jaxsearch.rollouts.decode import Programs, Prompts
+from jaxsearch.rollouts.layout import (
     replica_params,
     replicated,
     rollout_shardings,
     slot_shardings,
 )
-from jaxsearch.rollout.pages import PageTable
-from jaxsearch.rollout.shapes import initial_slots, local_shapes, num_enough
-from jaxsearch.rollout.slots import Row, Start
+from jaxsearch.rollouts.pages import PageTable
+from jaxsearch.rollouts.shapes import initial_slots, local_shapes, num_enough
+from jaxsearch.rollouts.slots import Row, Start
 
 # Fraction of a page that is assigned to a slot beyond its length. It limits the steps
 # that decoding can take before the host assigns more pages.

@@ -17,10 +17,10 @@ from jaxsearch.data.formats import Question
 from jaxsearch.models.architecture import Architecture, LocalAttention
 from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.sampling import TopKTopP
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.episode import Sampler
+from jaxsearch.rollouts.sampling import TopKTopP
 from jaxsearch.run.export import export
 from jaxsearch.run.policy import Policy, read_architecture
 from tests.environments import search_environment

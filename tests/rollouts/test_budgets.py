@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.formats import Question
-from jaxsearch.rollout.budgets import bucket_of, buckets
+from jaxsearch.rollouts.budgets import bucket_of, buckets
 from jaxsearch.search.index import SearchError
 from jaxsearch.trajectory import Status
 from tests.protocols import changed

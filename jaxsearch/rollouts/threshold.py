@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxsearch.rollout.vocabulary_shards import VocabularyShards
+from jaxsearch.rollouts.vocabulary_shards import VocabularyShards
 
 Weigh = Callable[[Array], Array]  # masses of entries -> their weights
 

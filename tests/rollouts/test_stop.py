@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.rollout.stop import stop_table
+from jaxsearch.rollouts.stop import stop_table
 
 QWEN = Path(__file__).resolve().parents[3] / "shared/data/tokenizers/qwen2.5"
 

@@ -15,13 +15,13 @@ from jaxsearch.env.environment import Done
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Prompts
-from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.prompt_queue import PromptQueue
-from jaxsearch.rollout.records import Asked, Prompt, Rollout, Timing, TurnState
-from jaxsearch.rollout.slots import Phase, Row, Start
-from jaxsearch.rollout.threads import Stop
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Prompts
+from jaxsearch.rollouts.pool import SlotPool
+from jaxsearch.rollouts.prompt_queue import PromptQueue
+from jaxsearch.rollouts.records import Asked, Prompt, Rollout, Timing, TurnState
+from jaxsearch.rollouts.slots import Phase, Row, Start
+from jaxsearch.rollouts.threads import Stop
 from jaxsearch.trajectory import Status, Trajectory
 
 # Maximum number of tokens decoded between two checks of the pending tool calls.

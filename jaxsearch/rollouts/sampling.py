@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from jaxsearch.rollout.threshold import Threshold, lowest_kept
-from jaxsearch.rollout.vocabulary_shards import VocabularyShards
+from jaxsearch.rollouts.threshold import Threshold, lowest_kept
+from jaxsearch.rollouts.vocabulary_shards import VocabularyShards
 
 # Ids that have a token, as (start, stop) pairs.
 IdRanges = tuple[tuple[int, int], ...]

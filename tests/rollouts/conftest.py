@@ -14,10 +14,10 @@ from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import QUICKSTART
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.episode import Budgets, Sampler
-from jaxsearch.rollout.sampling import TopKTopP
-from jaxsearch.rollout.stop import stop_table
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.episode import Budgets, Sampler
+from jaxsearch.rollouts.sampling import TopKTopP
+from jaxsearch.rollouts.stop import stop_table
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from tests.environments import search_environment

@@ -7,9 +7,9 @@ import pytest
 
 from jaxsearch.config import ModelConfig
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.rollout.shapes import Shapes
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.layout import replica_meshes
+from jaxsearch.rollouts.shapes import Shapes
 from jaxsearch.run.network import sized_architecture
 
 

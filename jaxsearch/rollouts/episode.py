@@ -18,21 +18,21 @@ from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
-from jaxsearch.rollout import memory
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.rollout.loop import Rollouts
-from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.prompt_queue import PromptQueue
-from jaxsearch.rollout.records import (
+from jaxsearch.rollouts import memory
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.layout import replica_meshes
+from jaxsearch.rollouts.loop import Rollouts
+from jaxsearch.rollouts.pool import SlotPool
+from jaxsearch.rollouts.prompt_queue import PromptQueue
+from jaxsearch.rollouts.records import (
     Prompt,
     Timing,
     TurnState,
     from_the_start,
     joined_timing,
 )
-from jaxsearch.rollout.threads import Stop, run_in_threads
+from jaxsearch.rollouts.threads import Stop, run_in_threads
 from jaxsearch.trajectory import Trajectory
 
 

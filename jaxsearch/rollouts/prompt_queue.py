@@ -5,7 +5,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 
-from jaxsearch.rollout.records import Prompt
+from jaxsearch.rollouts.records import Prompt
 
 Waiting = tuple[Prompt, list[int]]  # a prompt and its samples that have not started
 

@@ -12,11 +12,11 @@ import pytest
 
 from jaxsearch.data.formats import Question
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
-from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.rollout.pool import SlotPool
-from jaxsearch.rollout.prompt_queue import PromptQueue
-from jaxsearch.rollout.records import Prompt, Timing, joined_timing
-from jaxsearch.rollout.threads import Stop, run_in_threads
+from jaxsearch.rollouts.layout import replica_meshes
+from jaxsearch.rollouts.pool import SlotPool
+from jaxsearch.rollouts.prompt_queue import PromptQueue
+from jaxsearch.rollouts.records import Prompt, Timing, joined_timing
+from jaxsearch.rollouts.threads import Stop, run_in_threads
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from jaxsearch.models.cache import empty_cache
 from jaxsearch.models.kernels import DecodeKernel
 from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.budgets import Budgets, buckets
-from jaxsearch.rollout.slots import Slots, empty_slots
+from jaxsearch.rollouts.budgets import Budgets, buckets
+from jaxsearch.rollouts.slots import Slots, empty_slots
 
 # Observation tokens appended at once: enough for matrix products near the peak rate,
 # but few enough that batches are rarely padded with empty rows. Two CPU cores reach

@@ -17,10 +17,10 @@ from jaxsearch.data.formats import Question
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.sampling import TopKTopP
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.episode import Sampler
+from jaxsearch.rollouts.sampling import TopKTopP
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from tests.environments import search_environment

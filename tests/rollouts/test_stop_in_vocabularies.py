@@ -11,7 +11,7 @@ import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.rewards.tasks import TASKS
-from jaxsearch.rollout.stop import stop_table
+from jaxsearch.rollouts.stop import stop_table
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers"
 

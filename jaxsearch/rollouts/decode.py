@@ -11,14 +11,14 @@ from jaxtyping import Array, Float, Int
 from jaxsearch.models import cache as kv
 from jaxsearch.models import cached_forward as cached
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rollout.layout import by_vocabulary, page_shardings, slot_shardings
-from jaxsearch.rollout.sampling import (
+from jaxsearch.rollouts.layout import by_vocabulary, page_shardings, slot_shardings
+from jaxsearch.rollouts.sampling import (
     IdRanges,
     TopKTopP,
     sample,
     without_missing_ids,
 )
-from jaxsearch.rollout.slots import (
+from jaxsearch.rollouts.slots import (
     Phase,
     Row,
     Slots,

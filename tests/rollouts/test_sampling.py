@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.rollout.sampling import TopKTopP, sample
+from jaxsearch.rollouts.sampling import TopKTopP, sample
 
 TOP = np.nextafter(np.float32(1), np.float32(0))
 

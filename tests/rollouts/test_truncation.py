@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsearch.rollout.layout import by_vocabulary, replica_meshes
-from jaxsearch.rollout.sampling import TopKTopP, sample
-from jaxsearch.rollout.threshold import lowest_kept
-from jaxsearch.rollout.vocabulary_shards import VocabularyShards
+from jaxsearch.rollouts.layout import by_vocabulary, replica_meshes
+from jaxsearch.rollouts.sampling import TopKTopP, sample
+from jaxsearch.rollouts.threshold import lowest_kept
+from jaxsearch.rollouts.vocabulary_shards import VocabularyShards
 from tests.programs import compile_to_read
-from tests.rollout.test_tensor import collectives
+from tests.rollouts.test_tensor import collectives
 
 V = 20_000  # 157 blocks, of which 64 are searched entry by entry
 SLACK = 1e-5  # of a float32 sum of probabilities
