@@ -50,11 +50,18 @@ ALLOWED = {
         *("processes", "protocol", "rewards", "rollouts", "run", "search"),
         "trajectory",
     },
-    "report": {"json_lines", "monitor", "protocol", "rewards", "run", "trajectory"},
+    "report": {
+        *("json_lines", "metrics", "monitor", "protocol", "rewards", "run"),
+        "trajectory",
+    },
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
         *("rewards", "rl", "rollouts", "run", "trajectory"),
+    },
+    "api": {
+        *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
+        *("report", "rewards", "rl", "run", "search", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),

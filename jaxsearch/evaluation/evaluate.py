@@ -19,7 +19,7 @@ from jaxsearch.trajectory import SEARCH, Trajectory
 EVALUATION_STAGE = 1_000_000
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation:
     """An evaluated set of questions.
 
@@ -35,6 +35,11 @@ class Evaluation:
     trajectories: list[Trajectory]
     outcomes: list[Outcome]
     scores: list[dict[str, float]]
+
+    def __repr__(self) -> str:
+        shown = ("em", "f1", "mean_reward", "searches_per_question")
+        values = ", ".join(f"{name} {self.results[name]:.3f}" for name in shown)
+        return f"Evaluation(n {self.results['n']}, {values})"
 
 
 def evaluate(

@@ -28,7 +28,7 @@ from jaxsearch.run.prompting import with_opened
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 from jaxsearch.run.signatures import check_signatures
 from jaxsearch.run.updater import make_updater
-from jaxsearch.run.weight_sync import WeightSync
+from jaxsearch.run.weight_sync import WeightSync, weight_sync
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +101,7 @@ class Run:
     @functools.cached_property
     def weight_sync(self) -> WeightSync:
         """Copies parameters from the layout of training to that of rollouts."""
-        return WeightSync(self.rollout_transformer, self.mesh)
+        return weight_sync(self.rollout_transformer, self.mesh)
 
     @functools.cached_property
     def sampler(self) -> Sampler:
