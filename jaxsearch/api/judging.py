@@ -87,7 +87,7 @@ def score(
       ... )
       >>> [outcome] = jaxsearch.score(trajectories)
       >>> outcome.reward, outcome.prediction, outcome.findings["em"]
-      (1.0, 'Zegbol', 1.0)
+      (1.0, ' Zegbol ', 1.0)
     """
     if isinstance(trajectories, Trajectory):
         trajectories = [trajectories]

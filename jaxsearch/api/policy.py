@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from pathlib import Path
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -10,8 +11,11 @@ from jax.sharding import AxisType, Mesh
 from jaxsearch.config import RunConfig
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.mesh import MeshShape, make_mesh
+from jaxsearch.models.adapters import merged
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.run import policy as run_policy
+from jaxsearch.run.export import export
 from jaxsearch.run.network import make_transformer, param_shardings
 
 _AXES = ("data", "fsdp", "tensor")
@@ -49,6 +53,26 @@ class Policy:
     def transformer(self) -> Transformer:
         """The network without its parameters, as it is trained on the mesh."""
         return make_transformer(self.config.model, self.architecture, self.mesh)
+
+    def save(self, folder: str | Path, *, dtype: str = "float32") -> None:
+        """Writes a Hugging Face folder: weights, config.json and tokenizer.
+
+        Adapters are merged into the weights.
+
+        Args:
+          folder: folder to write; it must be empty or not exist.
+          dtype: dtype of the written weights.
+
+        Raises:
+          ValueError: if the folder is not empty.
+        """
+        written = run_policy.Policy(
+            transformer=self.transformer,
+            tokenizer=self.tokenizer,
+            params=merged(self.transformer.lora, self.params),
+        )
+        max_positions = self.config.rollout.max_len
+        export(written, Path(folder), max_positions=max_positions, dtype=dtype)
 
     def __repr__(self) -> str:
         sizes = self.architecture

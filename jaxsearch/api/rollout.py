@@ -64,7 +64,7 @@ def rollout(
       ...     temperature=0.0,
       ... )
       >>> trajectory.outcome.prediction, [call.query for call in trajectory.searches]
-      ('Zegbol', ['Parruk'])
+      (' Zegbol ', ['Parruk'])
       >>> trajectory.logprobs.shape == trajectory.is_policy.shape
       True
     """
