@@ -74,7 +74,7 @@ def _check_is_index(folder: Path) -> None:
         raise ValueError(f"{folder} is the folder of a run, not of an index; {have}")
 
 
-def _as_passages(source: Sequence[str | Passage]) -> list[Passage]:
+def _as_passages(source: Sequence[object]) -> list[Passage]:
     """Passages of a list; texts get their positions as ids.
 
     Raises:

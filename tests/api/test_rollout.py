@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxsearch
+from jaxsearch.api.session import open_session
 from tests.api.conftest import ONE_HOP, PASSAGES, TWO_HOPS
 
 
@@ -103,6 +104,15 @@ def test_a_sharded_policy_writes_the_same(policy, retriever, trajectories):
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-5)
 
 
+def test_calls_with_the_same_network_share_its_weight_sync(policy, retriever):
+    options = dict.fromkeys(("task", "budgets", "environment", "num_passages"))
+    runs = [
+        open_session(one, retriever=retriever, seed=0, **options)
+        for one in (policy, jaxsearch.load_policy("jaxsearch:quickstart"))
+    ]
+    assert runs[0].weight_sync is runs[1].weight_sync
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -142,6 +152,8 @@ def test_steps_train_a_copy_of_the_policy(policy, retriever, tmp_path, monkeypat
     first = trainer.policy
     kept = jax.tree.map(np.asarray, first.params)
     trainer.step(TWO_HOPS)
+    # Other questions of the stream, and so other random numbers.
+    assert {one.prompt_index for one in trainer.trajectories} == {2}
     last = trainer.policy
     same = jax.tree.map(np.array_equal, before, policy.params)
     assert all(jax.tree.leaves(same))
@@ -151,6 +163,25 @@ def test_steps_train_a_copy_of_the_policy(policy, retriever, tmp_path, monkeypat
         assert not np.array_equal(one["embedding"], other["embedding"])
     assert repr(trainer).endswith("2 steps)") and "\n" not in repr(trainer)
     assert not list(tmp_path.iterdir())
+
+
+def test_with_lora_only_the_adapters_are_trained(retriever):
+    model = jaxsearch.ModelConfig(
+        path="jaxsearch:quickstart", lora=jaxsearch.LoRAConfig(rank=2)
+    )
+    policy = jaxsearch.load_policy(model)
+    trainer = jaxsearch.Trainer(
+        policy,
+        retriever=retriever,
+        group_size=6,
+        temperature=2.0,
+        learning_rate=1e-3,
+    )
+    trainer.step(TWO_HOPS)
+    trained = trainer.policy.params
+    adapters, before = trained["adapters"], policy.params["adapters"]
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, adapters, before)))
+    assert trained["embedding"] is policy.params["embedding"]
 
 
 @pytest.mark.parametrize(
