@@ -83,6 +83,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
     [
         MeshShape(data=2, fsdp=2, tensor=2),
         MeshShape(),
+        MeshShape(data=1, fsdp=2),
         jax.make_mesh((4, 2), ("tensor", "fsdp")),
         jax.make_mesh((2,), ("data",), devices=jax.devices()[6:]),
     ],
@@ -96,7 +97,11 @@ def test_sharding_moves_the_parameters_and_keeps_their_values(policy, mesh):
         assert after.sharding.mesh == sharded.mesh
         assert len(before.devices()) == 1
     if not isinstance(mesh, MeshShape):
-        assert {*sharded.mesh.devices.flat} == {*mesh.devices.flat}
+        named = zip(*sharded.mesh.devices.nonzero(), strict=True)
+        for data, fsdp, tensor in named:
+            at = {"data": data, "fsdp": fsdp, "tensor": tensor}
+            there = mesh.devices[tuple(at[axis] for axis in mesh.axis_names)]
+            assert sharded.mesh.devices[data, fsdp, tensor] == there
         assert all(sharded.mesh.shape[axis] == mesh.shape[axis] for axis in mesh.shape)
     shards = sharded.params["embedding"].sharding.shard_shape((304, 128))
     sizes = sharded.mesh.shape
