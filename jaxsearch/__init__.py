@@ -1,16 +1,34 @@
 """jaxsearch trains language models to search, by reinforcement learning.
 
-The names below are the public API. They are imported on first use, so that
-`import jaxsearch` is instant. The training loop is `jaxsearch.train.train`.
+The names in `jaxsearch.__all__` are the public API. They are imported on first use, so
+that `import jaxsearch` is instant. Nothing below needs a config file or writes files:
 
     import jaxsearch
-    from jaxsearch.train import train
 
-    config = jaxsearch.read_config("configs/quickstart.py")
-    train(config)
-    run, params = jaxsearch.load_run("runs/quickstart")
-    question = run.inputs.heldout[0].question
-    trajectory, outcome = jaxsearch.ask(run, params, question)
+    policy = jaxsearch.load_policy("Qwen/Qwen2.5-0.5B-Instruct")
+    passages = ["Vasdib is a city led by Parruk.", "Parruk was born in Zegbol."]
+    asked = [("Where was the mayor of Vasdib born?", "Zegbol")]
+    trajectories = jaxsearch.rollout(policy, asked, retriever=passages)
+    trajectories[0]  # Jupyter shows who wrote what in colour
+    jaxsearch.score(trajectories)  # rewards, by term
+
+    trainer = jaxsearch.Trainer(policy, retriever=passages, group_size=8)
+    metrics = trainer.step(asked)  # one update with GRPO
+    jaxsearch.evaluate(trainer.policy, asked, retriever=passages)
+
+  load_policy       a Hugging Face folder or Hub id, a run, or random weights
+  load_retriever    texts, a corpus file, the folder of an index, or an object of yours
+  load_task         prompt, tags and reward of a system, by name
+  read_questions    the questions of a file
+  rollout           answers of a policy that searches, as trajectories
+  score             the reward of trajectories
+  evaluate          exact match and more on questions with golden answers
+  Trainer           reinforcement learning, step by step
+  shard             a policy on a mesh of devices
+
+A run in a folder, with checkpoints and a report, has a config: `read_config`, then
+`jaxsearch.train.train`; `load_run`, `ask`, `evaluate_to` and `export_run` use such a
+run.
 
 Glossary
   rollout       a policy's text for one question, with the results of its tool calls
@@ -39,6 +57,12 @@ from typing import TYPE_CHECKING, Any
 
 # ruff: noqa: F401 - for editors and type checkers; `__getattr__` imports at runtime.
 if TYPE_CHECKING:
+    from jaxsearch.api.judging import load_task, score
+    from jaxsearch.api.loading import load_policy
+    from jaxsearch.api.policy import Policy, shard
+    from jaxsearch.api.retrieval import load_retriever
+    from jaxsearch.api.rollout import evaluate, rollout
+    from jaxsearch.api.trainer import Trainer
     from jaxsearch.config import (
         CheckpointConfig,
         DataConfig,
@@ -52,14 +76,19 @@ if TYPE_CHECKING:
         SupervisedStage,
     )
     from jaxsearch.data.dataset import Dataset
-    from jaxsearch.data.formats import Question
+    from jaxsearch.data.formats import Question, read_questions
     from jaxsearch.env.environment import Done, Environment, Observation
     from jaxsearch.env.tools import Tools
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.evaluation.results import evaluate_to
+    from jaxsearch.mesh import MeshShape
+    from jaxsearch.models.architecture import Architecture
+    from jaxsearch.models.lora import LoRAConfig
     from jaxsearch.protocol import Protocol
     from jaxsearch.rewards.outcome import Outcome
     from jaxsearch.rewards.tasks import Task
+    from jaxsearch.rl.objectives import PolicyObjective
+    from jaxsearch.rl.optimizer import OptimizerConfig
     from jaxsearch.run.config_file import read_config
     from jaxsearch.run.export import export_run
     from jaxsearch.run.loading import load_run
@@ -70,6 +99,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Architecture": "jaxsearch.models.architecture",
     "CheckpointConfig": "jaxsearch.config",
     "DataConfig": "jaxsearch.config",
     "Dataset": "jaxsearch.data.dataset",
@@ -77,16 +107,21 @@ _MODULES = {
     "Environment": "jaxsearch.env.environment",
     "EvalConfig": "jaxsearch.config",
     "Hit": "jaxsearch.search.index",
+    "LoRAConfig": "jaxsearch.models.lora",
     "LoggingConfig": "jaxsearch.config",
+    "MeshShape": "jaxsearch.mesh",
     "ModelConfig": "jaxsearch.config",
     "Observation": "jaxsearch.env.environment",
+    "OptimizerConfig": "jaxsearch.rl.optimizer",
     "Outcome": "jaxsearch.rewards.outcome",
     "Passage": "jaxsearch.search.passages",
+    "Policy": "jaxsearch.api.policy",
+    "PolicyObjective": "jaxsearch.rl.objectives",
     "Protocol": "jaxsearch.protocol",
     "Question": "jaxsearch.data.formats",
     "RLStage": "jaxsearch.config",
-    "Retriever": "jaxsearch.search.index",
     "RetrievalConfig": "jaxsearch.config",
+    "Retriever": "jaxsearch.search.index",
     "RolloutConfig": "jaxsearch.config",
     "RunConfig": "jaxsearch.config",
     "Segment": "jaxsearch.trajectory",
@@ -94,12 +129,21 @@ _MODULES = {
     "Task": "jaxsearch.rewards.tasks",
     "ToolCall": "jaxsearch.trajectory",
     "Tools": "jaxsearch.env.tools",
+    "Trainer": "jaxsearch.api.trainer",
     "Trajectory": "jaxsearch.trajectory",
     "ask": "jaxsearch.evaluation.ask",
+    "evaluate": "jaxsearch.api.rollout",
     "evaluate_to": "jaxsearch.evaluation.results",
     "export_run": "jaxsearch.run.export",
+    "load_policy": "jaxsearch.api.loading",
+    "load_retriever": "jaxsearch.api.retrieval",
     "load_run": "jaxsearch.run.loading",
+    "load_task": "jaxsearch.api.judging",
     "read_config": "jaxsearch.run.config_file",
+    "read_questions": "jaxsearch.data.formats",
+    "rollout": "jaxsearch.api.rollout",
+    "score": "jaxsearch.api.judging",
+    "shard": "jaxsearch.api.policy",
 }
 __all__ = list(_MODULES)
 
@@ -113,4 +157,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES]
+    return sorted({*globals(), *_MODULES})

@@ -20,16 +20,12 @@ from jaxsearch.data.formats import Question
 from jaxsearch.data.question_store import open_questions
 from jaxsearch.data.question_stream import QuestionStream
 from jaxsearch.evaluation.heldout import HeldOut, summary
-from jaxsearch.metrics import token_rates
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
-from jaxsearch.monitor.guards import mark_excluded
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.monitor.wandb_login import check_wandb
 from jaxsearch.report.write_report import write_report
-from jaxsearch.rewards.judge import judged_metrics
-from jaxsearch.rl.credit import estimate_advantages
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.run.build import Run, open_run
@@ -37,7 +33,7 @@ from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.checkpoint_damage import damaged_steps, set_aside
 from jaxsearch.run.config_record import check_restorable
 from jaxsearch.run.data_notes import data_notes
-from jaxsearch.run.draws import chosen, draw, draw_metrics
+from jaxsearch.run.draws import draw
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import (
     check_frozen,
@@ -47,6 +43,7 @@ from jaxsearch.run.folder import (
 )
 from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.inputs import check_complete
+from jaxsearch.run.learning import learn
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
 from jaxsearch.run.rollouts import StageRollouts
@@ -241,7 +238,6 @@ class RLStep:
     ):
         self._config = run.config
         self._stage = stage
-        self._task = stage.task
         self._questions = QuestionStream(
             open_questions(
                 run.inputs.questions[stage.name], Path(run.config.out) / "questions"
@@ -271,37 +267,17 @@ class RLStep:
             judged = draw(
                 stage, roll_out, self._next_questions, max_len=config.rollout.max_len
             )
-        trajectories, excluded = mark_excluded(judged.trajectories, config.guards)
-        judged = judged._replace(trajectories=trajectories)
-        advantages = estimate_advantages(
-            trajectories,
-            judged.outcomes,
-            estimator=stage.advantage,
-            group_size=stage.group_size,
-        )
-        trained = chosen(stage, judged)
-        with record.time("time/update"):
-            state, metrics = self._update(
-                state,
-                [trajectories[i] for i in trained],
-                [advantages[i] for i in trained],
-            )
-            record.add(metrics)
-        record.add(draw_metrics(stage, judged, trained))
-        record.add(judged_metrics(judged, self._task))
-        record.add(token_rates(trajectories, record.values))
+        learned = learn(stage, config.guards, self._update, state, judged, record)
         self.progress = self.progress.after_step(stream=self._questions.state())
         step = self.progress.step
-        record.add(self._guards.close_step(step, record.values, excluded))
+        record.add(self._guards.close_step(step, record.values, learned.excluded))
         self._recorder.write_rollouts(
             stage,
             self.progress.stage_step,
-            judged,
-            [
-                advantages[i] if i in set(trained) else None
-                for i in range(len(advantages))
-            ],
+            learned.judged,
+            learned.advantages,
             self._guards,
         )
+        state = learned.state
         self._recorder.end_step(stage, self.progress, state, record, self._guards)
         return state

@@ -51,7 +51,7 @@ class ToolCall:
     failure: str = ""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Trajectory:
     """One finished rollout. `segments` is the decoded text of `tokens`.
 
@@ -83,6 +83,13 @@ class Trajectory:
     tool_calls: tuple[ToolCall, ...]
     status: Status
     is_excluded: bool = False
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.question!r:.80}, {self.status}, "
+            f"searches {len(self.searches)}, tokens {len(self.tokens)}, by the policy "
+            f"{int(self.is_policy.sum())})"
+        )
 
     @property
     def searches(self) -> tuple[ToolCall, ...]:

@@ -32,7 +32,7 @@ ALLOWED = {
     },
     "rl": {"announce", "metrics", "rewards", "trajectory"},
     "mesh": {"models", "rl"},
-    "rollout": {
+    "rollouts": {
         *("announce", "data", "env", "mesh", "models", "protocol", "search"),
         "trajectory",
     },
@@ -43,25 +43,32 @@ ALLOWED = {
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "json_lines", "mesh"),
         *("metrics", "models", "monitor", "processes", "protocol", "rewards", "rl"),
-        *("rollout", "search", "user_code", "trajectory"),
+        *("rollouts", "search", "user_code", "trajectory"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
-        *("processes", "protocol", "rewards", "rollout", "run", "search"),
+        *("processes", "protocol", "rewards", "rollouts", "run", "search"),
         "trajectory",
     },
-    "report": {"json_lines", "monitor", "protocol", "rewards", "run", "trajectory"},
+    "report": {
+        *("json_lines", "metrics", "monitor", "protocol", "rewards", "run"),
+        "trajectory",
+    },
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
-        *("rewards", "rl", "rollout", "run", "trajectory"),
+        *("rewards", "rl", "rollouts", "run", "trajectory"),
+    },
+    "api": {
+        *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
+        *("report", "rewards", "rl", "run", "search", "trajectory"),
     },
     "plan": {
-        *("config", "data", "mesh", "models", "rewards", "rl", "rollout", "run"),
+        *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
         "trajectory",
     },
     "bench": {
-        *("data", "env", "mesh", "models", "protocol", "rl", "rollout", "run"),
+        *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
         *("search", "trajectory"),
     },
     "commands": {
@@ -122,7 +129,7 @@ def test_the_arrows_between_parts_point_one_way():
     list(graphlib.TopologicalSorter(ALLOWED).static_order())
     importers = {part for part, allowed in ALLOWED.items() if "commands" in allowed}
     assert importers == {"__main__"}
-    for part in ("models", "search", "protocol", "rollout", "rewards", "rl", "env"):
+    for part in ("models", "search", "protocol", "rollouts", "rewards", "rl", "env"):
         assert "config" not in ALLOWED[part]
 
 

@@ -184,6 +184,15 @@ def test_python_of_the_readme_runs(trained):
         assert printed.getvalue().endswith(expected)
 
 
+def test_the_readme_s_notebook_is_short():
+    [block] = [b for b in blocks(README, "python") if "jaxsearch.rollout(" in b]
+    lines = [line for line in block.splitlines() if line]
+    [shown] = [i for i, line in enumerate(lines) if line.startswith("trajectories[0]")]
+    [updated] = [i for i, line in enumerate(lines) if "trainer.step(" in line]
+    assert shown < 8 and updated < 15
+    assert block.count('?", "') == 3  # questions
+
+
 def test_the_readme_s_config_loads(home):
     config = read_config("my_run.py")
     check_restorable(config)

@@ -17,8 +17,8 @@ from jaxsearch.bench.scripted_sampler import (
     scripted_sampler,
 )
 from jaxsearch.bench.workload import Workload, read_workload, workload_path
-from jaxsearch.rollout.layout import replica_meshes
-from jaxsearch.rollout.records import Timing
+from jaxsearch.rollouts.layout import replica_meshes
+from jaxsearch.rollouts.records import Timing
 from jaxsearch.trajectory import Trajectory
 
 

@@ -21,11 +21,11 @@ from jaxsearch.models.decode_kernels import decode_kernel
 from jaxsearch.models.kernels import Target
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.protocol import Protocol, TagPair, xml_tags
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.records import Rollout
-from jaxsearch.rollout.sampling import TopKTopP
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.episode import Sampler
+from jaxsearch.rollouts.records import Rollout
+from jaxsearch.rollouts.sampling import TopKTopP
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment

@@ -21,7 +21,7 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
 from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import Updater, begin_stage
-from jaxsearch.rollout.budgets import row_buckets
+from jaxsearch.rollouts.budgets import row_buckets
 
 _OPTIMIZER = OptimizerConfig()
 _OBJECTIVE_SETTINGS = ("clip_low", "clip_high")

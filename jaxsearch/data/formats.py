@@ -78,6 +78,12 @@ def read_questions(
     Raises:
       ValueError: if the file is missing, unreadable or empty, or rows are malformed and
         not skipped; the message names the locations.
+
+    Example:
+      >>> from jaxsearch.data.sample import sample_questions_path
+      >>> questions = jaxsearch.read_questions(sample_questions_path())
+      >>> len(questions), questions[0].golden_answers
+      (300, (...))
     """
     path = pathlib.Path(path)
     bad_rows = BadRows(path)

@@ -39,6 +39,13 @@ def ask(
       on_segment: called from another thread with each turn that calls a tool, before
         the tool answers, and with each observation; the last turn is only in the
         trajectory.
+
+    Example:
+      >>> run, params = jaxsearch.load_run("runs/quickstart")
+      >>> question = run.inputs.heldout[0].question
+      >>> trajectory, outcome = jaxsearch.ask(run, params, question)
+      >>> trajectory.question == question
+      True
     """
     asked = Question(id="asked", question=question, golden_answers=(_UNKNOWN,))
     environment = run.environments.heldout

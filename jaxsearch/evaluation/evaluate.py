@@ -12,14 +12,14 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
-from jaxsearch.rollout.episode import Sampler
+from jaxsearch.rollouts.episode import Sampler
 from jaxsearch.trajectory import SEARCH, Trajectory
 
 # Stage number in the random keys; training stages count from 0.
 EVALUATION_STAGE = 1_000_000
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation:
     """An evaluated set of questions.
 
@@ -35,6 +35,11 @@ class Evaluation:
     trajectories: list[Trajectory]
     outcomes: list[Outcome]
     scores: list[dict[str, float]]
+
+    def __repr__(self) -> str:
+        shown = ("em", "f1", "mean_reward", "searches_per_question")
+        values = ", ".join(f"{name} {self.results[name]:.3f}" for name in shown)
+        return f"Evaluation(n {self.results['n']}, {values})"
 
 
 def evaluate(

@@ -50,6 +50,14 @@ def evaluate_to(
     Raises:
       ValueError: if there are no questions, `out` is not empty, or the policy cannot
         be loaded.
+
+    Example:
+      >>> from pathlib import Path
+      >>> results = jaxsearch.evaluate_to(
+      ...     Path("evaluation"), model="runs/quickstart", limit=2
+      ... )
+      >>> results["n"], sorted(path.name for path in Path("evaluation").iterdir())
+      (2, ['predictions.jsonl', 'results.json'])
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty; --out names a new folder")

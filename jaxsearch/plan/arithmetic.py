@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsearch.models.architecture import Architecture
-from jaxsearch.rollout.memory import slot_bytes
+from jaxsearch.rollouts.memory import slot_bytes
 
 _STATE_BYTES = 4  # per parameter, gradient, reference or moment in float32
 _CHUNK_BYTES = 3 * 2**27  # of a chunk of logits and the arrays computed from it

@@ -20,9 +20,9 @@ from jaxsearch.plan.measured import Measured, TooLargeError
 from jaxsearch.plan.programs import GRADIENT, compile_programs, estimate_programs
 from jaxsearch.plan.suggest import suggestion
 from jaxsearch.rl.batching import num_batch_rows
-from jaxsearch.rollout.budgets import row_buckets
-from jaxsearch.rollout.layout import AXIS, RULES
-from jaxsearch.rollout.shapes import Shapes
+from jaxsearch.rollouts.budgets import row_buckets
+from jaxsearch.rollouts.layout import AXIS, RULES
+from jaxsearch.rollouts.shapes import Shapes
 from jaxsearch.run.environments import checked_stop_tags
 from jaxsearch.run.network import param_shardings
 from jaxsearch.run.sampler import rollout_budgets

@@ -12,7 +12,7 @@ from jaxsearch.plan.measured import Measured, measured
 from jaxsearch.plan.rollouts import Rollouts
 from jaxsearch.plan.training import Training
 from jaxsearch.rl.head_chunks import max_chunks
-from jaxsearch.rollout.layout import replica_meshes
+from jaxsearch.rollouts.layout import replica_meshes
 from jaxsearch.run.network import make_transformer
 from jaxsearch.run.sampler import rollout_budgets
 

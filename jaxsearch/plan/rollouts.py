@@ -12,17 +12,17 @@ from jax.sharding import Mesh, NamedSharding
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import with_shardings
-from jaxsearch.rollout.decode import Programs, Prompts
-from jaxsearch.rollout.layout import (
+from jaxsearch.rollouts.decode import Programs, Prompts
+from jaxsearch.rollouts.layout import (
     on_replica,
     page_shardings,
     replicated,
     rollout_shardings,
     slot_shardings,
 )
-from jaxsearch.rollout.shapes import Shapes, initial_slots
-from jaxsearch.rollout.slots import Slots
-from jaxsearch.rollout.stop import num_stop_states
+from jaxsearch.rollouts.shapes import Shapes, initial_slots
+from jaxsearch.rollouts.slots import Slots
+from jaxsearch.rollouts.stop import num_stop_states
 from jaxsearch.run.environments import checked_stop_tags
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 

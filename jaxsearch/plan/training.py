@@ -16,7 +16,7 @@ from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import with_shardings
 from jaxsearch.rl.batching import TrainBatch, batch_shapes, num_batch_rows
 from jaxsearch.rl.update import TrainState, Updater, initial_state
-from jaxsearch.rollout.budgets import row_buckets
+from jaxsearch.rollouts.budgets import row_buckets
 from jaxsearch.run.network import param_shardings
 from jaxsearch.run.updater import make_updater
 

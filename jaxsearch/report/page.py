@@ -4,13 +4,13 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from jaxsearch.report import charts, guards, svg, tables
+from jaxsearch.report.assets import asset
 from jaxsearch.trajectory import Status
 
-ASSETS = resources.files("jaxsearch.report")
+STYLES = ("colours.css", "page.css", "trajectory.css")
 
 
 def page(
@@ -53,7 +53,7 @@ def page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(name)} · jaxsearch</title>
 <link rel="icon" href="data:,">
-<style>{(ASSETS / "page.css").read_text()}</style>
+<style>{"".join(map(asset, STYLES))}</style>
 </head>
 <body>
 <header>
@@ -65,7 +65,7 @@ def page(
 <main>
 {_alarm(metrics)}{body}
 </main>
-<script>{(ASSETS / "page.js").read_text()}</script>
+<script>{asset("page.js")}</script>
 </body>
 </html>
 """

@@ -1,13 +1,13 @@
 """A trajectory as HTML, with the author and kind of each span and the reward."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxsearch.monitor.rollout_log import LoggedRollout
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.display import Block, Piece, SpanKind, unmarked
 from jaxsearch.report.series import number_text
-from jaxsearch.trajectory import SEARCH, ToolCall
+from jaxsearch.trajectory import SEARCH, Segment, ToolCall
 
 # Classes of the style sheet.
 CLASSES: Mapping[SpanKind, str] = {
@@ -26,34 +26,51 @@ def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> 
       protocol: None to show text by author only, without marking tags.
     """
     escape = html.escape
-    segments = rollout.segments
-    blocks = unmarked(segments) if protocol is None else protocol.blocks(segments)
     answer = "none" if rollout.prediction is None else rollout.prediction
-    gold = "".join(f"<span>{escape(one)}</span>" for one in rollout.golden_answers)
     facts = {
-        "Gold": f'<span class="gold">{gold}</span>',
+        "Gold": gold_text(rollout.golden_answers),
         "Predicted": f"<q>{escape(answer)}</q>",
-        "Reward": f"<b>{number_text(rollout.reward)}</b> {_terms(rollout)}",
+        "Reward": reward_text(rollout.reward, rollout.terms),
         "Reason": escape(rollout.reason),
-        "Ended": _words(rollout.status),
+        "Ended": status_words(rollout.status),
         "Tokens": f"{rollout.policy_len} of {rollout.total_len} written by the policy",
     }
     if rollout.advantage is not None:
         by_turn = rollout.advantage
         values = by_turn if isinstance(by_turn, list) else [by_turn]
         facts["Advantage"] = ", ".join(map(number_text, values))
-    rows = "".join(
-        f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in facts.items()
-    )
     return (
         f'<article class="trajectory" tabindex="-1" data-step="{step}" '
         f'data-prompt="{rollout.prompt_index}" data-sample="{rollout.sample_index}" '
         f'data-status="{escape(rollout.status)}" data-reward="{rollout.reward}">'
         f'<p class="where">step {step} · question {escape(rollout.question_id)} · '
         f"sample {rollout.sample_index}</p><h3>{escape(rollout.question)}</h3>"
-        f"<dl>{rows}</dl>"
-        f'<div class="blocks">{"".join(map(_block, blocks))}</div>'
-        f"{_calls(rollout.tool_calls)}</article>\n"
+        f"{facts_list(facts)}"
+        f"{transcript(rollout.segments, rollout.tool_calls, protocol)}</article>\n"
+    )
+
+
+def facts_list(facts: Mapping[str, str]) -> str:
+    """Facts about a trajectory, HTML by name, as a list."""
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in facts.items()
+    )
+    return f"<dl>{rows}</dl>"
+
+
+def transcript(
+    segments: Sequence[Segment],
+    tool_calls: Sequence[ToolCall],
+    protocol: Protocol | None,
+) -> str:
+    """The text after the prompt, by kind and author, and the calls of tools.
+
+    Args:
+      protocol: None to show text by author only, without marking tags.
+    """
+    blocks = unmarked(segments) if protocol is None else protocol.blocks(segments)
+    return (
+        f'<div class="blocks">{"".join(map(_block, blocks))}</div>{_calls(tool_calls)}'
     )
 
 
@@ -81,15 +98,17 @@ def _piece(piece: Piece) -> str:
     return f'<span class="masked" title="not trained on">{text}</span>'
 
 
-def _terms(rollout: LoggedRollout) -> str:
-    terms = [
+def reward_text(reward: float, terms: Mapping[str, float]) -> str:
+    """The reward, and its terms by name."""
+    parts = "".join(
         f"<span>{html.escape(name)} {number_text(value)}</span>"
-        for name, value in rollout.terms.items()
-    ]
-    return f'<span class="parts">{"".join(terms)}</span>' if terms else ""
+        for name, value in terms.items()
+    )
+    parts = f'<span class="parts">{parts}</span>' if parts else ""
+    return f"<b>{number_text(reward)}</b> {parts}"
 
 
-def _calls(calls: tuple[ToolCall, ...]) -> str:
+def _calls(calls: Sequence[ToolCall]) -> str:
     if not calls:
         return '<p class="searches">No search was made.</p>'
     items = []
@@ -110,5 +129,12 @@ def _calls(calls: tuple[ToolCall, ...]) -> str:
     return f'<ol class="searches">{"".join(items)}</ol>'
 
 
-def _words(status: str) -> str:
+def gold_text(golden_answers: Sequence[str]) -> str:
+    """The golden answers."""
+    gold = "".join(f"<span>{html.escape(one)}</span>" for one in golden_answers)
+    return f'<span class="gold">{gold}</span>'
+
+
+def status_words(status: str) -> str:
+    """How a rollout ended, in words."""
     return html.escape(status.replace("_", " "))

@@ -15,11 +15,11 @@ from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.update import Updater
-from jaxsearch.rollout.budgets import Budgets, row_buckets
-from jaxsearch.rollout.episode import Sampler
-from jaxsearch.rollout.layout import on_replica, replica_meshes
-from jaxsearch.rollout.sampling import IdRanges
-from jaxsearch.rollout.stop import stop_table
+from jaxsearch.rollouts.budgets import Budgets, row_buckets
+from jaxsearch.rollouts.episode import Sampler
+from jaxsearch.rollouts.layout import on_replica, replica_meshes
+from jaxsearch.rollouts.sampling import IdRanges
+from jaxsearch.rollouts.stop import stop_table
 from jaxsearch.run.environments import Environments
 from jaxsearch.run.inputs import Inputs, load_inputs
 from jaxsearch.run.network import make_transformer, param_shardings, run_architecture
@@ -28,7 +28,7 @@ from jaxsearch.run.prompting import with_opened
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 from jaxsearch.run.signatures import check_signatures
 from jaxsearch.run.updater import make_updater
-from jaxsearch.run.weight_sync import WeightSync
+from jaxsearch.run.weight_sync import WeightSync, weight_sync
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +101,7 @@ class Run:
     @functools.cached_property
     def weight_sync(self) -> WeightSync:
         """Copies parameters from the layout of training to that of rollouts."""
-        return WeightSync(self.rollout_transformer, self.mesh)
+        return weight_sync(self.rollout_transformer, self.mesh)
 
     @functools.cached_property
     def sampler(self) -> Sampler:

@@ -17,6 +17,11 @@ def read_config(path: str) -> RunConfig:
 
     Raises:
       ValueError: if the file does not exist, raises, or defines no RunConfig.
+
+    Example:
+      >>> config = jaxsearch.read_config("configs/quickstart.py")
+      >>> config.out, config.rollout.max_len
+      ('runs/quickstart', 120)
     """
     file = Path(path)
     if not file.is_file():

@@ -36,6 +36,12 @@ def export_run(
     Raises:
       ValueError: if `folder` is not a run's folder, the run has no adapter to export,
         or `out` is not empty.
+
+    Example:
+      >>> from pathlib import Path
+      >>> run, out = Path("runs/quickstart"), Path("exported")
+      >>> sorted(jaxsearch.export_run(run, out, dtype="bfloat16")["files"])
+      ['config.json', ..., 'model.safetensors', 'tokenizer.json', ...]
     """
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")

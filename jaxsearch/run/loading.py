@@ -66,6 +66,11 @@ def load_run(
 
     Raises:
       ValueError: if an input is missing or invalid.
+
+    Example:
+      >>> run, params = jaxsearch.load_run("runs/quickstart")
+      >>> run.task.name, len(run.inputs.heldout) > 0
+      ('quickstart', True)
     """
     choice = None
     if is_run(model):

@@ -31,13 +31,13 @@ def model_config(model: str, task: Task) -> RunConfig:
         model=ModelConfig(path=model),
         data=DataConfig(source=no_dataset),
         retrieval=RetrievalConfig(),
-        rollout=_budgets(read_architecture(model).max_positions),
+        rollout=model_budgets(read_architecture(model).max_positions),
         stages=(stage,),
         out=model,
     )
 
 
-def _budgets(max_positions: int | None) -> RolloutConfig:
+def model_budgets(max_positions: int | None) -> RolloutConfig:
     """ReSearch's budgets for eight slots, reduced for a model with fewer positions.
 
     Args:

@@ -43,11 +43,28 @@ def load_prompting(
             "this run needs a tokenizer: set --model.tokenizer to its folder "
             "(or --model.path to a whole model)"
         )
+    return tokenizer, _protocol(config, tokenizer, template)
+
+
+def run_protocol(config: RunConfig, tokenizer: Tokenizer) -> Protocol:
+    """The protocol of a run whose tokenizer is known already.
+
+    Raises:
+      ValueError: as in `load_prompting`.
+    """
+    path = config.model.prompt_template
+    return _protocol(config, tokenizer, read_template(path) if path else None)
+
+
+def _protocol(
+    config: RunConfig, tokenizer: Tokenizer, template: PromptTemplate | None
+) -> Protocol:
+    """The protocol of the config's task, with its prompt and what the prompt opens."""
     protocol = config.task.protocol
     if template is not None:
         _check_form(template, tokenizer, config.model)
         protocol = dataclasses.replace(protocol, template=template)
-    return tokenizer, protocol.with_opened(opened_tags(tokenizer, protocol))
+    return protocol.with_opened(opened_tags(tokenizer, protocol))
 
 
 def with_opened(config: RunConfig, opened: str) -> RunConfig:

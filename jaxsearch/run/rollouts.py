@@ -10,7 +10,7 @@ from jaxsearch.config import RLStage
 from jaxsearch.data.formats import Question
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.step_record import StepRecord
-from jaxsearch.rollout.memory import tree_bytes
+from jaxsearch.rollouts.memory import tree_bytes
 from jaxsearch.run.build import Run
 from jaxsearch.trajectory import Trajectory
 
@@ -24,14 +24,24 @@ class StageRollouts:
     Args:
       number: index of the stage, part of the rollouts' random keys.
       frozen: the weights under adapters; {} if all parameters are trained.
+      is_warm: whether to compile only what rollouts need, when they need it. Otherwise
+        the first step begins by compiling all programs.
     """
 
-    def __init__(self, run: Run, stage: RLStage, number: int, frozen: Params):
+    def __init__(
+        self,
+        run: Run,
+        stage: RLStage,
+        number: int,
+        frozen: Params,
+        *,
+        is_warm: bool = False,
+    ):
         self._run = run
         self._stage = stage
         self._number = number
         self._frozen = frozen
-        self._is_warm = False
+        self._is_warm = is_warm
 
     @contextlib.contextmanager
     def __call__(self, params: Params, record: StepRecord) -> Iterator[RollOut]:

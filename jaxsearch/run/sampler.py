@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from jaxsearch.config import RolloutConfig, RunConfig
 from jaxsearch.models.transformer import Transformer
-from jaxsearch.rollout.budgets import Budgets
-from jaxsearch.rollout.decode import Programs
-from jaxsearch.rollout.sampling import IdRanges, TopKTopP
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.decode import Programs
+from jaxsearch.rollouts.sampling import IdRanges, TopKTopP
 
 
 def rollout_budgets(rollout: RolloutConfig) -> Budgets:

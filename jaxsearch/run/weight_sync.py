@@ -1,12 +1,14 @@
 """Weight sync: parameters from the layout of training to that of rollouts."""
 
+import functools
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxsearch import mesh as meshes
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rollout.layout import AXIS, rollout_shardings
+from jaxsearch.rollouts.layout import AXIS, rollout_shardings
 
 
 class WeightSync:
@@ -45,6 +47,12 @@ class WeightSync:
     def __call__(self, params: Params) -> Params:
         """The parameters for rollouts; returns before the transfer is done."""
         return jax.device_put(self._make(params), self._shardings)
+
+
+@functools.lru_cache(maxsize=8)
+def weight_sync(transformer: Transformer, mesh: Mesh) -> WeightSync:
+    """The weight sync of a network; opening it again does not compile it again."""
+    return WeightSync(transformer, mesh)
 
 
 def _all_replicas(mesh: Mesh, tensor_parallel_size: int) -> Mesh:

@@ -42,6 +42,9 @@ class ExactIndex:
         self._vectors = vectors
         self.corpus_fingerprint = corpus_fingerprint(self.passages)
 
+    def __repr__(self) -> str:
+        return f"ExactIndex({len(self.passages):,} passages, {self.encoder.name})"
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns up to k hits per query, best first; none if its vector is zero."""
         check_k(k)

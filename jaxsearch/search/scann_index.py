@@ -73,6 +73,9 @@ class ScannIndex:
             # The calling thread works too. With 0 helper threads ScaNN 1.4.2 crashes.
             searcher.set_num_threads(num_threads - 1)
 
+    def __repr__(self) -> str:
+        return f"ScannIndex({len(self.passages):,} passages, {self.encoder.name})"
+
     @classmethod
     def build(
         cls,

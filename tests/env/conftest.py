@@ -1,6 +1,6 @@
-"""The fixtures of tests/search and tests/rollout."""
+"""The fixtures of tests/search and tests/rollouts."""
 
-from tests.rollout.conftest import (
+from tests.rollouts.conftest import (
     compilations,
     kit,
     questions,

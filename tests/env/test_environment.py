@@ -20,7 +20,7 @@ from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.env.tools import Tools
 from jaxsearch.protocol import R1_SEARCHER, RESEARCH, SEARCH_R1, ToolTags, xml_tags
 from jaxsearch.protocol.tags import closing_tag
-from jaxsearch.rollout.stop import stop_table
+from jaxsearch.rollouts.stop import stop_table
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.trajectory import Status, ToolCall
 from tests.env.calculator_tool import Calculator

@@ -1,6 +1,6 @@
-"""The fixtures of tests/rollout."""
+"""The fixtures of tests/rollouts."""
 
-from tests.rollout.conftest import (
+from tests.rollouts.conftest import (
     compilations,
     kit,
     questions,

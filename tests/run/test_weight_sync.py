@@ -16,7 +16,7 @@ import pytest
 
 from jaxsearch.mesh import MeshShape, make_mesh, shardings
 from jaxsearch.models.lora import LoRAConfig
-from jaxsearch.rollout.layout import (
+from jaxsearch.rollouts.layout import (
     on_replica,
     replica_meshes,
     replica_params,

@@ -1,0 +1,1 @@
+"""The functions of `import jaxsearch`: policies, rollouts and training in memory."""
