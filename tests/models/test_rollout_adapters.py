@@ -16,7 +16,7 @@ from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.plan.hlo import Program
 from jaxsearch.rl.optimizer import OptimizerConfig, make_optimizer
-from jaxsearch.rollout.layout import on_replica, replica_meshes, rollout_shardings
+from jaxsearch.rollouts.layout import on_replica, replica_meshes, rollout_shardings
 from tests.models.test_transformer import GEMMA3, LLAMA, QWEN, QWEN3
 from tests.programs import compile_to_read
 
