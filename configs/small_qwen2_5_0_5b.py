@@ -37,7 +37,7 @@ To stop    if reward/mean is below 0.02 after 30 steps (no rollout has the right
            keeps the policies before one.
 Cost       jaxsearch plan configs/small_qwen2_5_0_5b.py --topology v5e:1x1 --no-compile
            (by arithmetic): of the 16.9 GB of a device, the update takes 5.7 and
-           rollouts 5.0; 536 slots of 2,048 tokens fit a copy of the policy. A step
+           rollouts 5.0; 537 slots of 2,048 tokens fit a copy of the policy. A step
            whose 128 rollouts have full length takes at least 8 s (5 of updates), 100
            steps 0.2 hours. A compiler may want a sixth more memory:
            --stages.0.max-tokens and --rollout.num-slots make room.

@@ -14,7 +14,7 @@ Machine    one accelerator of 16 GB that computes in bfloat16, such as a TPU v5e
 Command    jaxsearch train configs/small_qwen2_5_1_5b.py
 Cost       jaxsearch plan configs/small_qwen2_5_1_5b.py --topology v5e:1x1 --no-compile
            (by arithmetic): of the 16.9 GB of a device, the update takes 13.7 and
-           rollouts 12.8; 117 slots of 2,048 tokens fit a copy of the policy. A step
+           rollouts 12.8; 118 slots of 2,048 tokens fit a copy of the policy. A step
            whose 128 rollouts have full length takes at least 26 s (17 of updates), 200
            steps 1.5 hours. A compiler may want a sixth more memory:
            --stages.0.max-tokens and --rollout.num-slots make room.

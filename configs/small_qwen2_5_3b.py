@@ -14,8 +14,8 @@ Machine    one accelerator of 80 GB.
 Command    jaxsearch train configs/small_qwen2_5_3b.py
 Cost       jaxsearch plan configs/small_qwen2_5_3b.py --topology h100:1 --no-compile (by
            arithmetic): of the 80.0 GB of a device, the update takes 28.7 and rollouts
-           29.5; 796 slots of 2,048 tokens fit a copy of the policy. A step whose 256
-           rollouts have full length takes at least 19 s (13 of updates), 200 steps 1.0
+           29.4; 798 slots of 2,048 tokens fit a copy of the policy. A step whose 256
+           rollouts have full length takes at least 18 s (13 of updates), 200 steps 1.0
            hours. A compiler may want a sixth more memory: --stages.0.max-tokens and
            --rollout.num-slots make room.
 Result     not yet run on an accelerator

@@ -94,12 +94,6 @@ def low_rank(
     return jnp.tensordot(narrow, b.astype(x.dtype), (-1, -1))
 
 
-def adapted(y: Array, x: Array, adapters: Tree, group: str, name: str) -> Array:
-    """The output y of a map for x, plus that of its low-rank update if it has one."""
-    one = adapters.get(group, {}).get(name)
-    return y if one is None else y + low_rank(x, one["a"], one["b"]).reshape(y.shape)
-
-
 def merged(lora: LoRAConfig, params: Tree) -> Tree:
     """The parameters with adapters merged into the weights: W + (alpha / rank) B A.
 

@@ -15,7 +15,6 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsearch.models.adapters import adapted
 from jaxsearch.models.architecture import Architecture
 
 # Parameters that a fused array replaces.
@@ -65,14 +64,9 @@ def fused_axes(block: dict[str, Any], architecture: Architecture) -> dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class FusedWeights:
-    """`BlockWeights` for the result of `fuse`, already in the dtype of activations.
-
-    Attributes:
-      adapters: low-rank updates that are not merged, scaled; {} without.
-    """
+    """`BlockWeights` for the result of `fuse`, already in the dtype of activations."""
 
     params: dict[str, Any]
-    adapters: dict[str, Any]
     architecture: Architecture
     tensor_parallel_size: int = 1
 
@@ -88,33 +82,21 @@ class FusedWeights:
             groups += heads["fused_qkv_bias"][None, None]
         groups = groups.reshape(B, T, K, -1, H)
         query = groups[:, :, :, :-2].reshape(B, T, N, H)
-        return (
-            self._adapted(query, x, "projections", "query"),
-            self._adapted(groups[:, :, :, -2], x, "projections", "key"),
-            self._adapted(groups[:, :, :, -1], x, "projections", "value"),
-        )
+        return query, groups[:, :, :, -2], groups[:, :, :, -1]
 
     def out(self, heads: Float[Array, "B T N H"]) -> Float[Array, "B T D"]:
-        y = jnp.einsum("BTNH,DNH->BTD", heads, self.params["projections"]["out"])
-        return self._adapted(y, heads, "projections", "out")
+        return jnp.einsum("BTNH,DNH->BTD", heads, self.params["projections"]["out"])
 
     def gate_up(self, x: Float[Array, "B T D"]) -> tuple[Array, Array]:
         B, T, _ = x.shape
         both = jnp.einsum("BTD,ED->BTE", x, self.params["mlp"]["fused_gate_up"])
         both = both.reshape(B, T, self.tensor_parallel_size, -1)
         gate, up = jnp.split(both, 2, axis=-1)
-        return (
-            self._adapted(gate, x, "mlp", "gate"),
-            self._adapted(up, x, "mlp", "up"),
-        )
+        return gate, up
 
     def down(self, hidden: Float[Array, "B T pieces E"]) -> Float[Array, "B T D"]:
         hidden = hidden.reshape(*hidden.shape[:2], -1)
-        y = jnp.einsum("BTF,DF->BTD", hidden, self.params["mlp"]["down"])
-        return self._adapted(y, hidden, "mlp", "down")
-
-    def _adapted(self, y: Array, x: Array, group: str, name: str) -> Array:
-        return adapted(y, x, self.adapters, group, name)
+        return jnp.einsum("BTF,DF->BTD", hidden, self.params["mlp"]["down"])
 
 
 def _without(group: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

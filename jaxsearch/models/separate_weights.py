@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from jaxsearch.models.adapters import adapted
+from jaxsearch.models.adapters import low_rank
 
 # Name of results that are saved for the backward pass, in addition to those of matrix
 # products.
@@ -51,12 +51,16 @@ class SeparateWeights:
 
     def _linear(self, product: str, x: Array, group: str, name: str) -> Array:
         y = jnp.einsum(product, x, self.params[group][name].astype(x.dtype))
-        return adapted(y, x, self.adapters, group, name)
+        return self._adapted(y, x, group, name)
 
     def _expand(self, x: Array, name: str) -> Array:
         y = expand(x, self.params["mlp"][name].astype(x.dtype))
-        y = checkpoint_name(y, SAVED_NAME)
-        return adapted(y, x, self.adapters, "mlp", name)
+        return self._adapted(checkpoint_name(y, SAVED_NAME), x, "mlp", name)
+
+    def _adapted(self, y: Array, x: Array, group: str, name: str) -> Array:
+        """The weight's output, plus that of its low-rank update if it has one."""
+        adapter = self.adapters.get(group, {}).get(name)
+        return y if adapter is None else y + low_rank(x, adapter["a"], adapter["b"])
 
 
 @jax.custom_vjp

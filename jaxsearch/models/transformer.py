@@ -173,10 +173,10 @@ class Transformer:
     def for_rollouts(self, params: Params) -> Params:
         """The parameters in the form that `hidden_with` needs.
 
-        Everything but norm scales, which are used in float32, is cast to `dtype` once.
-        Each layer has separate fused weights instead of slices of stacked arrays, which
-        would be copied at every step. Adapters are merged into their weights if that is
-        exact; see `has_rollout_adapters`.
+        Adapters are merged into their weights, and everything but norm scales, which
+        are used in float32, is cast to `dtype` once. Each layer has separate fused
+        weights instead of slices of stacked arrays, which would be copied at every
+        step.
         """
 
         def cast(path: tuple, leaf: Array) -> Array:
@@ -185,44 +185,16 @@ class Transformer:
             # may donate that array later.
             return jnp.array(leaf, dtype, copy=True)
 
-        if self.has_rollout_adapters:
-            params = params | {ADAPTERS: scaled_adapters(self.lora, params)}
-        else:
-            params = merged(self.lora, params)
-        params = jax.tree.map_with_path(cast, params)
-
-        def by_layer(stacked: Params) -> list[Params]:
-            return [
-                jax.tree.map(lambda x, i=i: x[i], stacked)
-                for i in range(self.architecture.num_layers)
-            ]
-
+        params = jax.tree.map_with_path(cast, merged(self.lora, params))
         blocks = [
-            fuse(block, self.architecture, self.tensor_parallel_size)
-            for block in by_layer(params["blocks"])
+            fuse(
+                jax.tree.map(lambda x, i=i: x[i], params["blocks"]),
+                self.architecture,
+                self.tensor_parallel_size,
+            )
+            for i in range(self.architecture.num_layers)
         ]
-        layers = {"blocks": blocks}
-        if self.has_rollout_adapters:
-            layers[ADAPTERS] = by_layer(params[ADAPTERS])
-        return params | layers
-
-    @property
-    def has_rollout_adapters(self) -> bool:
-        """Whether rollouts apply low-rank updates next to their weights.
-
-        In bfloat16, W + B A would be rounded to a multiple of about W / 256, which is
-        more than most of B A: after five updates at a learning rate of 2e-5, merged
-        weights have moved log-probs by 0.5 to 0.8 of what the trainer's have moved
-        (projected), and separate ones by 1.00.
-
-        The cost is that of the adapters' parameters. Rank 32 on all maps adds 4% to the
-        bytes and FLOPs of a decoding step of a 0.5B network (2% for 3B, 1% for 7B), in
-        14 narrow products per layer. On two CPU cores, four layers of the 0.5B took
-        1.11 times as long, and 1.06 with rank 16 (16 rows, medians of paired runs on a
-        loaded machine). Devices that share a copy also sum R numbers per token after
-        `out` and after `down`.
-        """
-        return bool(self.lora.rank) and jnp.dtype(self.dtype) != jnp.float32
+        return {**params, "blocks": blocks}
 
     @property
     def tensor_parallel_size(self) -> int:
@@ -234,11 +206,7 @@ class Transformer:
         """The logical axis names of the result of `for_rollouts`."""
         axes = {name: a for name, a in self.logical_axes.items() if name != ADAPTERS}
         block = fused_axes(_layer_axes(axes["blocks"]), self.architecture)
-        layers = {"blocks": [block] * self.architecture.num_layers}
-        if self.has_rollout_adapters:
-            adapters = _layer_axes(self.logical_axes[ADAPTERS])
-            layers[ADAPTERS] = [adapters] * self.architecture.num_layers
-        return axes | layers
+        return {**axes, "blocks": [block] * self.architecture.num_layers}
 
     def hidden_with(
         self,
@@ -255,12 +223,10 @@ class Transformer:
         """
         x = self._embedded(params, tokens, None)
         angles = layer_angles(self.architecture, positions)
-        blocks = params["blocks"]
-        adapters = params.get(ADAPTERS, [{}] * len(blocks))
-        for number, layer in enumerate(zip(blocks, adapters, strict=True)):
+        for number, block in enumerate(params["blocks"]):
             x = decoder_block(
                 self.architecture,
-                FusedWeights(*layer, self.architecture, self.tensor_parallel_size),
+                FusedWeights(block, self.architecture, self.tensor_parallel_size),
                 x,
                 angles.of_layer(self.architecture.window(number) is not None),
                 functools.partial(attention, number),

@@ -117,7 +117,6 @@ class RolloutWork:
       tensor: devices that share one copy of the policy.
       cached_tokens: number of tokens in the KV cache.
       append_tokens: number of observation tokens in one append.
-      num_adapted: number of parameters of adapters that are not merged.
     """
 
     architecture: Architecture
@@ -126,14 +125,12 @@ class RolloutWork:
     max_len: int
     cached_tokens: int
     append_tokens: int
-    num_adapted: int
     dtype: Any
 
     @property
     def params_bytes(self) -> float:
         itemsize = jnp.dtype(self.dtype).itemsize
-        num_parameters = self.architecture.num_parameters + self.num_adapted
-        return num_parameters * itemsize / self.tensor
+        return self.architecture.num_parameters * itemsize / self.tensor
 
     @property
     def slot_bytes(self) -> int:
@@ -156,19 +153,14 @@ class RolloutWork:
     def decode_flops(self) -> float:
         """FLOPs of one decoding step."""
         a = self.architecture
-        products = self._layer_products + a.vocab_size * a.width
+        products = a.num_layers * layer_weights(a) + a.vocab_size * a.width
         attention = 4 * self.cached_tokens * a.num_layers * a.num_heads * a.head_width
         return (2.0 * self.num_slots * products + attention) / self.tensor
 
     def append_flops(self, num_tokens: int) -> float:
         """FLOPs of the layers for new tokens, excluding attention."""
-        return 2.0 * num_tokens * self._layer_products / self.tensor
-
-    @property
-    def _layer_products(self) -> int:
-        """Parameters in the matrices of all layers and in their adapters."""
         a = self.architecture
-        return a.num_layers * layer_weights(a) + self.num_adapted
+        return 2.0 * num_tokens * a.num_layers * layer_weights(a) / self.tensor
 
 
 def _forward_flops(a: Architecture, rows: int, row_len: int) -> tuple[float, float]:

@@ -107,13 +107,14 @@ def update_work(
 ) -> UpdateWork:
     """The work of updating with one microbatch of the longest rows."""
     row_len = row_buckets(config.rollout.max_len)[-1]
+    _, trained = split(network.lora, network.shapes)
     return UpdateWork(
         architecture=network.architecture,
         rows=num_batch_rows(stage.max_tokens, row_len, sizes["data"] * sizes["fsdp"]),
         row_len=row_len,
         **sizes,
         itemsize=jnp.dtype(network.dtype).itemsize,
-        num_trained=_num_trained(network),
+        num_trained=sum(math.prod(x.shape) for x in jax.tree.leaves(trained)),
         moment_bytes=2 if stage.optimizer.moments == "bfloat16" else 4,
         remat=config.model.remat,
         has_reference=stage.needs_reference,
@@ -132,14 +133,8 @@ def rollout_work(config: RunConfig, network: Transformer, backend: str) -> Rollo
         max_len=budgets.max_len,
         cached_tokens=shapes.num_pages * shapes.page_len,
         append_tokens=row_len * rows[-1],
-        num_adapted=_num_trained(network) if network.has_rollout_adapters else 0,
         dtype=network.dtype,
     )
-
-
-def _num_trained(network: Transformer) -> int:
-    _, trained = split(network.lora, network.shapes)
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(trained))
 
 
 def _check(

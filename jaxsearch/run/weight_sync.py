@@ -12,11 +12,10 @@ from jaxsearch.rollout.layout import AXIS, rollout_shardings
 class WeightSync:
     """Converts parameters from training to rollouts, on the devices.
 
-    Weights are cast and fused, and in float32 merged with their adapters, in the layout
-    of training; then the result is transferred once, so that each device has its part
-    of its replica's copy (`replica_params`). The result shares no memory with the
-    parameters in training, which may be donated immediately. All processes of a run
-    call it together.
+    Adapters are merged and weights are cast and fused in the layout of training; then
+    the result is transferred once, so that each device has its part of its replica's
+    copy (`replica_params`). The result shares no memory with the parameters in
+    training, which may be donated immediately. All processes of a run call it together.
 
     Args:
       transformer: the network returned by `on_replica`.

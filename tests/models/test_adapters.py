@@ -140,9 +140,9 @@ def test_no_gradient_of_a_weight_is_computed():
     assert not products(0) & weights
 
 
-def test_float32_rollouts_read_merged_weights():
-    transformer, params = make(QWEN, lora=ALL)
-    plain, _ = make(QWEN)
+def test_rollouts_read_merged_weights():
+    transformer, params = make(QWEN, lora=ALL, dtype=jnp.bfloat16)
+    plain, _ = make(QWEN, dtype=jnp.bfloat16)
     rollout_params = transformer.for_rollouts(params)
     expected = plain.for_rollouts(merged(ALL, params))
     # The same arrays, so decoding has no extra cost.

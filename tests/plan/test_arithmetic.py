@@ -87,29 +87,12 @@ def test_a_copy_and_its_cache_are_cut_over_those_that_share_it():
         max_len=8192,
         cached_tokens=2 * 8192,
         append_tokens=2048,
-        num_adapted=0,
         dtype="bfloat16",
     )
     assert work.params_bytes == SEVEN.num_parameters * 2 / 4
     # 28 layers, keys and values, one of four heads of 128, and 13 bytes per token.
     assert work.slot_bytes == 8192 * (28 * 2 * 128 * 2 + 13)
     assert work.cache_bytes == 2 * work.slot_bytes
-
-
-def test_adapters_that_are_not_merged_are_held_and_multiplied():
-    work = RolloutWork(
-        architecture=SMALL,
-        tensor=2,
-        num_slots=3,
-        max_len=64,
-        cached_tokens=0,
-        append_tokens=5,
-        num_adapted=100,
-        dtype="bfloat16",
-    )
-    assert work.params_bytes == (SMALL.num_parameters + 100) * 2 / 2
-    assert work.decode_flops == 2 * 3 * (LAYER + 100 + 64 * 16) / 2
-    assert work.append_flops(5) == 2 * 5 * (LAYER + 100) / 2
 
 
 def test_machines_have_names():
@@ -150,7 +133,6 @@ def test_what_does_not_fit_is_answered_with_what_would():
         max_len=8192,
         cached_tokens=8 * 8192,
         append_tokens=2048,
-        num_adapted=0,
         dtype="bfloat16",
     )
     sizes = {"num_devices": 16, "process_devices": 4}

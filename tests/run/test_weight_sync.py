@@ -98,17 +98,6 @@ def test_adapters_are_merged_and_float32_is_copied_too():
     check_published(architecture, mesh, 2, lora=LoRAConfig(rank=2))
 
 
-@pytest.mark.parametrize("tensor", [1, 2, 4])
-def test_adapters_next_to_bfloat16_weights_are_sent_too(tensor):
-    mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-    architecture = dataclasses.replace(QWEN, **SIZES)
-    lora = LoRAConfig(rank=3, targets="k_proj|o_proj|gate_proj|down_proj")
-    sent = check_published(architecture, mesh, tensor, lora=lora, dtype=jnp.bfloat16)
-    [first, *_] = sent["adapters"]
-    assert [*first["projections"]] == ["key", "out"]
-    assert [*first["mlp"]] == ["down", "gate"]
-
-
 def test_one_device_shares_nothing_with_what_is_trained():
     """A program could return an unchanged argument."""
     check_published(QWEN, make_mesh(MeshShape(), jax.devices()[:1]), 1)
@@ -171,4 +160,4 @@ def test_processes_publish_together(num_processes):
     ]
     outputs = [process.communicate(timeout=500)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * num_processes, outputs
-    assert all("published 6 times" in output for output in outputs), outputs
+    assert all("published 5 times" in output for output in outputs), outputs
