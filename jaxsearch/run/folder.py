@@ -114,19 +114,20 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_run_config(folder: Path) -> RunConfig:
     """The config of a run, read from its folder.
 
-    The user's modules that it names are imported; one that Python does not find is
-    looked up in the folder that it was in, then in the current one.
+    The user's modules that it names are imported if Python finds them or the current
+    folder has them. The folder that they were in is only named in the error: a run may
+    come from elsewhere, and its files decide about no code.
 
     Raises:
       ValueError: if one of them is not found, or the record is missing or damaged.
     """
     record = read_record(folder)
     for module, where in record.get("code", {}).items():
-        if not is_importable(module, Path(where)):
+        if not is_importable(module):
             raise ValueError(
                 f"{folder} names your module {module!r}, which was in {where} when "
-                "the run started and is not there now; put it back, or into the "
-                "current folder or one on PYTHONPATH"
+                "the run started; run the command in its folder, or with that folder "
+                "on PYTHONPATH"
             )
     names = [field.name for field in dataclasses.fields(RunConfig)]
     # Sections that an earlier version did not have keep their defaults.

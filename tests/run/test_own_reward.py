@@ -175,6 +175,11 @@ def test_a_run_with_an_own_reward_is_resumed_evaluated_and_found_again(
     forget()
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
+    message = "names your module 'own_rewards', which was in .*project when the run"
+    # The record names the folder, but a run may come from elsewhere.
+    with pytest.raises(ValueError, match=message):
+        read_run_config(Path("../run"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(project)])
     results = evaluate_to(Path("results"), model="../run", limit=2)
     assert results["mean_reward"] >= 1.0
     own = sys.modules["own_rewards"].SEVERAL
@@ -187,7 +192,6 @@ def test_a_run_with_an_own_reward_is_resumed_evaluated_and_found_again(
     # A project may be moved: its code is no longer there, but beside the config.
     forget()
     project.rename(project.with_name("project2"))
-    message = "names your module 'own_rewards', which was in .*project when the run"
     with pytest.raises(ValueError, match=message):
         read_run_config(Path("../run"))
     moved = with_reward(project.with_name("project2"), "own_rewards:SEVERAL")
