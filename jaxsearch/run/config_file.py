@@ -1,7 +1,6 @@
 """Reading a config from a Python file."""
 
 import dataclasses
-import difflib
 import sys
 import traceback
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from jaxsearch.config import RunConfig
+from jaxsearch.run.config_names import find_config
 from jaxsearch.run.old_names import OLD_MODULES, OLD_VALUES, new_keyword
 from jaxsearch.user_code import add_folder
 
@@ -18,21 +18,18 @@ def read_config(path: str) -> RunConfig:
 
     The file can import the modules beside it, and so can all code afterwards.
 
+    Args:
+      path: the file, or the name of one of the package's configs.
+
     Raises:
-      ValueError: if the file does not exist, raises, or defines no RunConfig.
+      ValueError: if there is no such file, it raises, or it defines no RunConfig.
 
     Example:
       >>> config = jaxsearch.read_config("configs/quickstart.py")
       >>> config.out, config.rollout.max_len
       ('runs/quickstart', 120)
     """
-    file = Path(path)
-    if not file.is_file():
-        near = difflib.get_close_matches(
-            file.name, [p.name for p in file.parent.glob("*.py")]
-        )
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise ValueError(f"config file {path} does not exist{hint}")
+    file = find_config(path)
     module = ModuleType(file.stem)
     names: dict[str, Any] = vars(module)
     names["__file__"] = str(file)
