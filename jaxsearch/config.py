@@ -6,7 +6,7 @@ All defaults of a run are defined in this module.
 import dataclasses
 import datetime
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from jaxtyping import Array
@@ -17,6 +17,7 @@ from jaxsearch.mesh import MeshShape
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
+from jaxsearch.rewards.own import RewardFunction, check_reward
 from jaxsearch.rewards.tasks import RESEARCH, Task
 from jaxsearch.rl.advantages import group_relative
 from jaxsearch.rl.aggregation import Weights, token_mean
@@ -377,7 +378,14 @@ class RLStage:
     """Steps, each with new rollouts."""
     task: Task = RESEARCH
     """Protocol, reward and normaliser: a value from `rewards.tasks` or a custom one. On
-    the command line, a name (see `jaxsearch score --help`) or package.module:NAME."""
+    the command line, a name (see `jaxsearch score --help`), package.module:NAME or
+    path/to/file.py:NAME."""
+    reward: RewardFunction | Sequence[Any] | None = None
+    """Own reward in place of the task's: a function (question, answer, *, searches,
+    row) -> a number, or numbers by name; or several, as (function, weight) pairs. Each
+    is the metric reward/NAME. `rewards.own` describes it. On the command line,
+    package.module:NAME or path/to/file.py:NAME of one or of a sequence of them; task
+    for the reward of the task."""
     questions: str = ""
     """File of questions for this stage alone; data.questions overrides it."""
     questions_per_step: int = 256
@@ -459,6 +467,15 @@ class RLStage:
                 f"{self.objective.kl_weight}; set one of them to 0"
             )
         _check_task(self.task)
+        if self.reward is not None:
+            check_reward(self.reward)
+
+    @property
+    def judging_task(self) -> Task:
+        """The task that judges rollouts, with the stage's own reward if it has one."""
+        if self.reward is None:
+            return self.task
+        return dataclasses.replace(self.task, own_reward=self.reward)
 
     @property
     def num_updates(self) -> int:
@@ -571,7 +588,7 @@ class RunConfig:
     @property
     def task(self) -> Task:
         """The task that held-out questions are judged by: the last RL stage's."""
-        tasks = [s.task for s in self.stages if isinstance(s, RLStage)]
+        tasks = [s.judging_task for s in self.stages if isinstance(s, RLStage)]
         return tasks[-1] if tasks else self.stages[-1].task
 
     def num_steps(self, stage: SupervisedStage | RLStage) -> int:

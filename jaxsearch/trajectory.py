@@ -2,7 +2,8 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -67,6 +68,7 @@ class Trajectory:
       segments: the text after the prompt, by author.
       status: how the rollout ended.
       is_excluded: whether a guard excludes the rollout from the update.
+      metadata: the other columns of the question's row, for rewards.
     """
 
     question_id: str
@@ -83,6 +85,7 @@ class Trajectory:
     tool_calls: tuple[ToolCall, ...]
     status: Status
     is_excluded: bool = False
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def searches(self) -> tuple[ToolCall, ...]:

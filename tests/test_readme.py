@@ -30,6 +30,7 @@ from jaxsearch.models.families.table import FAMILIES
 from jaxsearch.models.row_attention import PLAIN
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.protocol import QUICKSTART
+from jaxsearch.rewards.own import Search
 from jaxsearch.rewards.tasks import TASKS
 from jaxsearch.rl.credit import StepRollouts
 from jaxsearch.run.config_file import read_config
@@ -207,26 +208,28 @@ def counting_dataset(run_folder, seed):
 @pytest.mark.slow
 def test_the_readme_s_task_advantage_and_tool_train(home):
     mine = importlib.import_module("mine")
-    task = replace(mine.FRUGAL, protocol=counting_protocol())
+    my_rewards = importlib.import_module("my_rewards")
+    task = replace(mine.TAGGED, protocol=counting_protocol())
     config = tiny_config(Path("runs/mine"), warmup_steps=1, steps=1)
     config = replace(config, data=replace(config.data, source=counting_dataset))
     read, search = config.stages
-    search = replace(search, task=task, advantage=mine.above_the_mean)
+    search = replace(
+        search,
+        task=task,
+        reward=my_rewards.frugal,
+        advantage=mine.above_the_mean,
+    )
     environment = importlib.import_module("letters").with_search
     config = replace(config, stages=(read, search), environment=environment)
     assert train(config)["run"] == "runs/mine"
 
 
-def test_the_readme_s_reward_charges_for_results(home):
-    mine = importlib.import_module("mine")
-    text = "<think> a </think> <answer> \\boxed{b} </answer>"
-    segments = (
-        Segment(text="<think> q </think> <search> a </search>", is_policy=True),
-        Segment(text=" <tool_response> b </tool_response>", is_policy=False),
-        Segment(text=text, is_policy=True),
-    )
-    outcome = mine.FRUGAL.judge(segments, ("b",), has_ended=True, label="a test")
-    assert outcome.reward == pytest.approx(0.95)
+def test_the_readme_s_reward_charges_for_searches(home):
+    frugal = importlib.import_module("my_rewards").frugal
+    row, searches = {"golden_answers": ["b"]}, [Search(query="a", result="b")]
+    right = frugal("?", " b ", searches=searches, row=row)
+    assert right == {"right": 1.0, "searches": -0.05}
+    assert frugal("?", None, searches=[], row=row)["right"] == 0.0
 
 
 def test_the_advantage_of_a_turn(home):

@@ -27,7 +27,8 @@ tasks (prompt format, reward and normaliser of one system):
   quickstart                 ReSearch's reward with the quickstart's prompts
   quickstart_r1_searcher_stage1, quickstart_r1_searcher_stage2
                              R1-Searcher's two stages with the quickstart's prompts
-  package.module:NAME        a custom Task in an importable module
+  package.module:NAME, path/to/file.py:NAME
+                             a custom Task
   auto                       the task that each line names
 """
 

@@ -18,8 +18,13 @@ checkpoints, rollouts and a report are written to the run's folder, which is --o
 runs/<name of the config file>.
 
 Every field of the config can be overridden; `jaxsearch train CONFIG.py --help` lists
-them. Fields that hold a function or an object take a short name or
-package.module:NAME.
+them. Fields that hold a function or an object take a short name,
+package.module:NAME or path/to/file.py:NAME. Modules beside the config and in the
+current folder are found.
+
+Your own reward is a function (question, answer, *, searches, row) that returns a
+number, or numbers by name, which are the metrics reward/NAME. It replaces the reward
+of a stage's task: --stages.N.reward my_rewards.py:NAME, or reward=NAME in the config.
 """
 
 
@@ -30,6 +35,7 @@ examples:
   jaxsearch train configs/quickstart.py
   jaxsearch train configs/quickstart.py --steps 20 --out runs/short --seed 1
   jaxsearch train configs/quickstart.py --stages.0.advantage leave_one_out
+  jaxsearch train configs/quickstart.py --stages.0.reward my_rewards.py:brief
 """
     add_config_arguments(parser, "fields of the config to override, nested with dots")
 

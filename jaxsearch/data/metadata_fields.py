@@ -5,9 +5,47 @@ from typing import Any
 
 from jaxsearch.data.fields import Record
 
+# Columns that readers use under other names, and those of published datasets that are
+# large or say nothing about the question; any other column is metadata.
+_OTHERS = frozenset(
+    {
+        *("id", "_id", "idx", "question_id", "question", "metadata"),
+        *("golden_answers", "answer", "answer_aliases", "possible_answers"),
+        # HotpotQA and 2WikiMultihopQA, MuSiQue, TriviaQA, R1-Searcher.
+        *("type", "level", "supporting_facts", "context"),
+        *("evidences", "evidences_id", "entity_ids", "answer_id"),
+        *("paragraphs", "question_decomposition", "answerable"),
+        *("question_source", "entity_pages", "search_results", "gen_text_store"),
+        # verl, as ReSearch and Search-R1 write it.
+        *("data_source", "prompt", "ability", "reward_model", "extra_info"),
+        *("split", "index"),
+    }
+)
+
 
 def metadata(record: Record) -> dict[str, Any]:
-    """The metadata of a question; malformed fields are counted in `record.left_out`."""
+    """The metadata of a question; malformed fields are counted in `record.left_out`.
+
+    It includes the columns of its row that belong to no layout, and in verl's layout
+    those of `extra_info`.
+    """
+    found = _of_layout(record)
+    if "reward_model" in record.fields:
+        extra = record.fields.get("extra_info")
+        found = _own_columns(record, extra if isinstance(extra, dict) else {}) | found
+    return _own_columns(record, record.fields) | found
+
+
+def _own_columns(record: Record, fields: dict[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in fields.items() if name not in _OTHERS}
+    for name in [name for name, value in own.items() if not _is_json({name: value})]:
+        record.left_out[name] += 1
+        del own[name]
+    return own
+
+
+def _of_layout(record: Record) -> dict[str, Any]:
+    """The metadata that the layout of a record has."""
     fields = record.fields
     if "reward_model" in fields:
         is_named = "data_source" in fields

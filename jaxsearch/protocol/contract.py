@@ -252,6 +252,11 @@ class Protocol(abc.ABC):
             if turn.observation and self._is_search(turn)
         ]
 
+    def unframed(self, text: str) -> str:
+        """The text of a search result without its tags and the white space around."""
+        inner = text.strip().removeprefix(self.result.open)
+        return inner.removesuffix(self.result.close).strip()
+
     def _is_search(self, turn: Turn) -> bool:
         """Whether the turn was answered by the search, not by another tool."""
         return not turn.text or turn.stop_tag in self.own_stop_tags

@@ -6,16 +6,13 @@ from typing import Any
 
 from jaxsearch.protocol import Protocol
 from jaxsearch.rewards.answers import Normalise, cover_em, exact_match, f1
-from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.outcome import Outcome, RewardError
+from jaxsearch.rewards.own import check_reward
 from jaxsearch.trajectory import Segment
 from jaxsearch.user_code import call_error, error_text
 
 # Parts of a demonstration that checks whether a protocol can parse its turns.
 _THOUGHT, _QUERY, _ANSWER = "a thought", "a query", "an answer"
-
-
-class RewardError(ValueError):
-    """A reward function raised an exception, or did not return an Outcome."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +29,9 @@ class Task:
         judges a text without provenance, like the reference implementation.
       uses_end: whether the reward depends on `has_ended`.
       normalise: text -> text, for `metrics`.
+      own_reward: reward in place of `reward` wherever a rollout's question and row are
+        known: a function, or several with weights, as `rewards.own` describes them;
+        None for none. The prediction stays that of `reward`.
 
     Raises:
       ValueError: if a field has the wrong type, a reward cannot take these arguments,
@@ -44,6 +44,7 @@ class Task:
     reward_of_text: Callable[..., Outcome]
     uses_end: bool
     normalise: Normalise
+    own_reward: Any = None
 
     def __post_init__(self):
         if not isinstance(self.protocol, Protocol):
@@ -60,6 +61,8 @@ class Task:
         for field, first in (("reward", "segments"), ("reward_of_text", "response")):
             _check_reward(self.name, field, first, vars(self)[field])
         _check_protocol(self.name, self.protocol)
+        if self.own_reward is not None:
+            check_reward(self.own_reward)
 
     def with_opened(self, opened: str) -> "Task":
         """The task for replies that begin after a tag which the prompt has opened.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jaxsearch import processes
 from jaxsearch.metrics import Mean, trajectory_metrics
 from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.rewards.own_calls import own_outcomes
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.trajectory import Status, Trajectory
 
@@ -45,6 +46,20 @@ def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
         )
         for t in trajectories
     ]
+    if task.own_reward is not None:
+        is_judged = [t.status is not Status.TOOL_FAILED for t in trajectories]
+        own = iter(
+            own_outcomes(
+                task.own_reward,
+                list(itertools.compress(trajectories, is_judged)),
+                list(itertools.compress(outcomes, is_judged)),
+                task.protocol,
+            )
+        )
+        outcomes = [
+            next(own) if judged else outcome
+            for outcome, judged in zip(outcomes, is_judged, strict=True)
+        ]
     scores = [
         task.metrics(outcome.prediction, t.golden_answers)
         for outcome, t in zip(outcomes, trajectories, strict=True)

@@ -5,6 +5,10 @@ import math
 from collections.abc import Mapping
 
 
+class RewardError(ValueError):
+    """A reward function raised an exception, or returned something unusable."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The reward of one rollout, with its terms and the reason for it.

@@ -147,6 +147,11 @@ def _task_for(line: Line, task_name: str) -> Task:
         named = _task_of(line)
         if named is None:
             raise ValueError("'task' is missing; add it as a string")
+        if ":" in named:
+            raise ValueError(
+                f"a line may only name a task of jaxsearch, got {named!r}, which is "
+                "code; to judge with it, give its name on the command line"
+            )
         task_name = named
     task = task_named(task_name)
     if "opened" in line:

@@ -6,7 +6,8 @@ import difflib
 from jaxsearch import protocol
 from jaxsearch.rewards import r1_searcher, research, search_r1
 from jaxsearch.rewards.answers import normalise_r1_searcher, normalise_research
-from jaxsearch.rewards.contract import RewardError, Task
+from jaxsearch.rewards.contract import Task
+from jaxsearch.rewards.outcome import RewardError
 from jaxsearch.user_code import error_text, import_named
 
 __all__ = ["TASKS", "RewardError", "Task", "task_named"]
@@ -102,7 +103,8 @@ TASKS: dict[str, Task] = {
 def task_named(name: str) -> Task:
     """The task with this name, or a custom task at `package.module:NAME`.
 
-    A `Task` in any importable module can be used in training, `eval` and `score`.
+    The module may also be a file, as in `path/to/file.py:NAME`. A `Task` in any
+    importable module can be used in training, `eval` and `score`.
 
     Raises:
       ValueError: if there is none; the error suggests similar names, or describes what
@@ -116,12 +118,12 @@ def task_named(name: str) -> Task:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
         f"unknown task {name!r}; {hint}Expected one of {', '.join(TASKS)}, or "
-        "package.module:NAME of a custom task"
+        "package.module:NAME or path/to/file.py:NAME of a custom task"
     )
 
 
 def _imported(name: str) -> Task:
-    module_name, _, attribute = name.partition(":")
+    module_name, _, attribute = name.rpartition(":")
     try:
         module = import_named(module_name)
     except ImportError as error:

@@ -134,6 +134,7 @@ class Rollout:
             segments=segments,
             tool_calls=tuple(self.tool_calls),
             status=status,
+            metadata=prompt.question.metadata,
         )
 
 

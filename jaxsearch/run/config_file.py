@@ -10,10 +10,13 @@ from typing import Any
 
 from jaxsearch.config import RunConfig
 from jaxsearch.run.old_names import OLD_MODULES, OLD_VALUES, new_keyword
+from jaxsearch.user_code import add_folder
 
 
 def read_config(path: str) -> RunConfig:
     """The `config` of a Python file, with the run folder filled in.
+
+    The file can import the modules beside it, and so can all code afterwards.
 
     Raises:
       ValueError: if the file does not exist, raises, or defines no RunConfig.
@@ -28,6 +31,7 @@ def read_config(path: str) -> RunConfig:
     module = ModuleType(file.stem)
     names: dict[str, Any] = vars(module)
     names["__file__"] = str(file)
+    add_folder(file.parent)
     # Dataclasses look up the module that they are defined in. It goes again, because
     # a run's folder cannot name what only a config file defines.
     is_new = sys.modules.setdefault(file.stem, module) is module

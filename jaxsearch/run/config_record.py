@@ -6,6 +6,7 @@ from typing import Any
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.run import config_values
 from jaxsearch.run.old_names import with_new_names
+from jaxsearch.user_code import code_folder
 
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
@@ -80,6 +81,22 @@ def identity(config: RunConfig) -> dict[str, Any]:
     if not config.model.prompt_date:
         del fields["model"]["prompt_date"]
     return {k: v for k, v in fields.items() if k not in ("steps", "out", "logging")}
+
+
+def code_folders(record: Any) -> dict[str, str]:
+    """Folders of the user's modules that a resolved config names, by module.
+
+    They are not part of a run's identity, so that a project may be moved.
+    """
+    if isinstance(record, str):
+        module, colon, _ = record.partition(":")
+        folder = code_folder(module) if colon else ""
+        return {module: folder} if folder else {}
+    items = record.values() if isinstance(record, dict) else record
+    found: dict[str, str] = {}
+    for item in items if isinstance(record, dict | list) else ():
+        found |= code_folders(item)
+    return found
 
 
 def difference(first: Any, second: Any, path: str = "") -> str:

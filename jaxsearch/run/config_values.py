@@ -21,6 +21,7 @@ from jaxsearch.env.search import search_only
 from jaxsearch.models.decode_kernels import DECODE_KERNELS
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.row_kernels import ROW_KERNELS
+from jaxsearch.rewards.own import RewardFunction
 from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl import advantages, aggregation, losses
 from jaxsearch.rl.objectives import KLFunction, LogRatioFunction
@@ -58,6 +59,7 @@ SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
     ),
     EnvironmentFunction: _by_name(search_only),
     Task: TASKS,
+    RewardFunction: {"task": None},
     Encoder: {},
     RowKernel: ROW_KERNELS,
     DecodeKernel: DECODE_KERNELS,
@@ -108,7 +110,10 @@ def value_named(text: str, kind: Any, *folders: Path) -> Any:
         return names[text]
     if ":" in text:
         value = imported(text, *folders)
-        if is_function_kind(kind) and not callable(value):
+        is_function = callable(value)
+        if kind == RewardFunction:  # or several of them, which the config checks
+            is_function = is_function or isinstance(value, tuple | list)
+        if is_function_kind(kind) and not is_function:
             raise ValueError(
                 f"expected {text} to be a function, got {type(value).__name__}"
             )
@@ -120,7 +125,8 @@ def value_named(text: str, kind: Any, *folders: Path) -> Any:
     near = difflib.get_close_matches(text, names)
     hint = f" (near it: {', '.join(near)})" if near else ""
     raise ValueError(
-        f"unknown name {text!r}{hint}; expected {_one_of(names)}package.module:NAME"
+        f"unknown name {text!r}{hint}; expected {_one_of(names)}package.module:NAME "
+        "or path/to/file.py:NAME"
     )
 
 
@@ -128,7 +134,7 @@ def imported(name: str, *folders: Path) -> Any:
     """The object at `module:qualname`; names of earlier versions are translated.
 
     Args:
-      name: the module and the name in it.
+      name: the module, or the path of a file, and the name in it.
       folders: folders to search, with the current one, for a module that Python does
         not find.
 
@@ -136,7 +142,7 @@ def imported(name: str, *folders: Path) -> Any:
       ValueError: if it cannot be imported.
     """
     name = OLD_VALUES.get(name, name)
-    module, _, qualname = name.partition(":")
+    module, _, qualname = name.rpartition(":")
     try:
         return operator.attrgetter(qualname)(import_named(module, *folders))
     except Exception as error:  # a user's module may raise anything
@@ -144,7 +150,8 @@ def imported(name: str, *folders: Path) -> Any:
             f"{name} of a config cannot be imported ({type(error).__name__}: {error}); "
             "functions and objects of a config must be defined in an importable "
             "module, so that they can be recorded by name in the run's folder; one "
-            "of your own must be in the current folder or on PYTHONPATH"
+            "of your own must be beside the config, in the current folder or on "
+            "PYTHONPATH, or named as path/to/file.py:NAME"
         ) from error
 
 
@@ -195,6 +202,7 @@ def recorded(value: Any, hint: Any = Any) -> Any:
         if not (value.args or value.keywords):
             return recorded(value.func, hint)
         return _recorded_partial(value)
+    _check_importable(value)
     if name := _qualified(value):
         return {"function": name} if kind is None else name
     if kind is not None and not is_function_kind(kind):
@@ -209,6 +217,23 @@ def recorded(value: Any, hint: Any = Any) -> Any:
         "of an importable module, a frozen dataclass, or a constant of an importable "
         "module"
     )
+
+
+def _check_importable(value: Any) -> None:
+    """Checks that the module of a function or class can be imported.
+
+    Importing a config file would make another function of the same name.
+
+    Raises:
+      ValueError: if a config file defines it.
+    """
+    if isinstance(value, _NAMED) and value.__module__ not in sys.modules:
+        raise ValueError(
+            f"{value.__module__}:{value.__qualname__} of a config cannot be imported, "
+            "because the config file defines it; functions and objects of a config "
+            "must be defined in an importable module: move it to a file beside the "
+            "config, and import it from there"
+        )
 
 
 def _recorded_partial(value: functools.partial) -> dict[str, Any]:
@@ -234,6 +259,7 @@ def _recorded_dataclass(value: Any, hint: Any) -> dict[str, Any]:
         return fields
     if type(value) in options and len(options) > 1:
         return {"kind": type(value).__name__, **fields}
+    _check_importable(type(value))
     name = _qualified(type(value))
     if not name:
         raise ValueError(

@@ -27,7 +27,7 @@ def draw(
     """
     draws = []
     while True:
-        judged = gather_judged(judge(roll_out(next_questions()), stage.task))
+        judged = gather_judged(judge(roll_out(next_questions()), stage.judging_task))
         draws.append(
             apply_overlong_penalty(
                 judged,

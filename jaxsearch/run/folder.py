@@ -12,7 +12,14 @@ from typing import Any
 from jaxsearch import processes
 from jaxsearch.config import RunConfig
 from jaxsearch.json_lines import replace_file
-from jaxsearch.run.config_record import difference, identity, resolved, restored
+from jaxsearch.run.config_record import (
+    code_folders,
+    difference,
+    identity,
+    resolved,
+    restored,
+)
+from jaxsearch.user_code import is_importable
 
 _PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transformers")
 
@@ -105,8 +112,22 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_run_config(folder: Path) -> RunConfig:
-    """The config of a run, read from its folder."""
+    """The config of a run, read from its folder.
+
+    The user's modules that it names are imported; one that Python does not find is
+    looked up in the folder that it was in, then in the current one.
+
+    Raises:
+      ValueError: if one of them is not found, or the record is missing or damaged.
+    """
     record = read_record(folder)
+    for module, where in record.get("code", {}).items():
+        if not is_importable(module, Path(where)):
+            raise ValueError(
+                f"{folder} names your module {module!r}, which was in {where} when "
+                "the run started and is not there now; put it back, or into the "
+                "current folder or one on PYTHONPATH"
+            )
     names = [field.name for field in dataclasses.fields(RunConfig)]
     # Sections that an earlier version did not have keep their defaults.
     fields = {name: record[name] for name in names if name in record}
@@ -124,8 +145,10 @@ def write_record(config: RunConfig, frozen: str) -> None:
 
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
+    fields = resolved(config)
     record = {
-        **resolved(config),
+        **fields,
+        "code": code_folders(fields),
         "identity": identity(config),
         "frozen": frozen,
         "versions": {name: metadata.version(name) for name in _PACKAGES}

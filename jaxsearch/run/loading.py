@@ -88,7 +88,9 @@ def load_run(
     if task:
         chosen = task_named(task)
         stages = tuple(
-            dataclasses.replace(s, task=chosen) if isinstance(s, RLStage) else s
+            dataclasses.replace(s, task=chosen, reward=None)
+            if isinstance(s, RLStage)
+            else s
             for s in config.stages
         )
         config = dataclasses.replace(config, stages=stages)

@@ -28,10 +28,10 @@ def overridden(
     """The config with `--field value` overrides; --help lists every field.
 
     A field that is True or False may be given without a value, for True. One that holds
-    a function or an object takes a short name or `package.module:NAME`. Names of fields
-    that were renamed still work, with a line on standard error. Exits with status 2 and
-    one line on standard error for an unknown field, naming near ones, or a malformed
-    value.
+    a function or an object takes a short name, `package.module:NAME` or
+    `path/to/file.py:NAME`. Names of fields that were renamed still work, with a line on
+    standard error. Exits with status 2 and one line on standard error for an unknown
+    field, naming near ones, or a malformed value.
 
     Args:
       config: the config from its file.

@@ -231,6 +231,36 @@ def test_verl_with_a_plain_ground_truth(read):
     assert notes == []
 
 
+@pytest.mark.parametrize(
+    ("record", "metadata"),
+    [
+        (FLASHRAG | {"difficulty": 3}, {"difficulty": 3}),
+        (FLASHRAG | {"a": None, "metadata": {"a": 1, "b": [2]}}, {"a": 1, "b": [2]}),
+        ({"question": "Who?", "answer": "Ann", "tags": ["x"]}, {"tags": ["x"]}),
+        (VERL | {"era": "x"}, {"dataset": "own", "era": "x"}),
+        (
+            VERL | {"extra_info": {"index": 7, "era": {"from": 1}}},
+            {"dataset": "own", "era": {"from": 1}},
+        ),
+    ],
+)
+def test_columns_that_no_layout_has_are_metadata(read, record, metadata):
+    [question], _ = read(record)
+    assert question.metadata == metadata
+
+
+def test_a_column_that_is_not_json_is_left_out_and_counted(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="parquet is read with pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "train.parquet"
+    row = FLASHRAG | {"image": b"x", "hops": 2}
+    parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    notes = []
+    [question] = read_questions(path, note=notes.append)
+    assert question.metadata == {"hops": 2}
+    assert len(notes) == 1 and "`image` in 1" in notes[0]
+
+
 @pytest.mark.parametrize("truth", ["Orro Vant", ["Orro Vant"], {"target": "Orro Vant"}])
 def test_ground_truths_of_verl(read, truth):
     record = VERL | {"reward_model": {"ground_truth": truth}, "question": "Who?"}

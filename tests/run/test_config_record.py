@@ -434,8 +434,8 @@ def test_modules_in_the_configs_and_the_current_folder_are_found(tmp_path, monke
         # An installed module of the same name wins.
         (folder / "tyro.py").write_text("1 / 0\n")
     monkeypatch.chdir(current)
-    before = list(sys.path)
     config = read_config(QUICKSTART)
+    before = list(sys.path)
 
     def advantage(name):
         words = ["--stages.3.advantage", name]
