@@ -1,17 +1,15 @@
 """Calls of own rewards: one by one, in batches or concurrently, with their checks."""
 
-import asyncio
 import dataclasses
-import functools
 import inspect
 import math
-import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxsearch.protocol import Protocol
+from jaxsearch.rewards.event_loop import gathered, run
 from jaxsearch.rewards.outcome import Outcome, RewardError
 from jaxsearch.rewards.own import (
     RESERVED,
@@ -149,7 +147,7 @@ def _single(function: RewardFunction, judged: Sequence[_Judged]) -> list[Any]:
         except Exception as error:  # a user's function may raise anything
             raise _failed(function, one, error) from error
         values.append(awaited(value, one) if inspect.isawaitable(value) else value)
-    return _gathered(values)
+    return gathered(values)
 
 
 def _batch(function: RewardFunction, judged: Sequence[_Judged]) -> list[Any]:
@@ -165,7 +163,7 @@ def _batch(function: RewardFunction, judged: Sequence[_Judged]) -> list[Any]:
             rows=[one.row for one in judged],
         )
         if inspect.isawaitable(found):
-            found = _run(awaited(found))
+            found = run(awaited(found))
     except Exception as error:  # a user's function may raise anything
         raise RewardError(
             f"reward {reward_name(function)} raised {error_text(error)} for {label}"
@@ -220,42 +218,3 @@ def _is_finite_number(value: Any) -> bool:
         return math.isfinite(value)
     except (TypeError, OverflowError):
         return False
-
-
-def _gathered(values: list[Any]) -> list[Any]:
-    """The values, with the results of coroutines in their place."""
-
-    async def gather() -> list[Any]:
-        return await asyncio.gather(
-            *(value for value in values if inspect.iscoroutine(value)),
-            return_exceptions=True,
-        )
-
-    if not any(map(inspect.iscoroutine, values)):
-        return values
-    results = iter(_run(gather()))
-    gathered = [next(results) if inspect.iscoroutine(v) else v for v in values]
-    for result in gathered:
-        if isinstance(result, BaseException):
-            raise result
-    return gathered
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine in the event loop of rewards.
-
-    A notebook has a loop of its own in this thread; and what a reward keeps between
-    steps, such as connections, belongs to the loop in which it was made.
-    """
-    future = asyncio.run_coroutine_threadsafe(coroutine, _event_loop())
-    try:
-        return future.result()
-    finally:
-        future.cancel()  # after Ctrl-C; without effect once it is done
-
-
-@functools.cache
-def _event_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="rewards", daemon=True).start()
-    return loop
