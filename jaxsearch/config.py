@@ -342,13 +342,15 @@ class SupervisedStage:
     """Supervised learning from demonstrations; observations get no loss."""
 
     name: str
+    """Name of the stage in metrics and messages."""
     demonstrations: Callable[..., Any]
     """(seed) -> list of Demonstration."""
     steps: int
     """Steps, of one update each."""
     task: Task = RESEARCH
-    """Task whose protocol formats the demonstrations in a run without RL stages. A run
-    with RL stages uses the protocol of those stages instead."""
+    """Task (see `jaxsearch score --help`) whose protocol formats the demonstrations in
+    a run without RL stages. A run with RL stages uses the protocol of those stages
+    instead."""
     batch_size: int = 32
     """Demonstrations per update."""
     max_tokens: int = 16_384
@@ -373,6 +375,7 @@ class RLStage:
     """Reinforcement learning: rollout, reward, advantage, update."""
 
     name: str
+    """Name of the stage in metrics and messages."""
     steps: int
     """Steps, each with new rollouts."""
     task: Task = RESEARCH

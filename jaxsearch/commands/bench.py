@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+from jaxsearch.commands.command import Command, add_json_argument
+from jaxsearch.commands.help_text import HelpFormatter
 
 _DESCRIPTION = """\
 Measures one part of the system on a workload and prints its speed, the roofline (the

@@ -30,10 +30,6 @@ class Command:
     resumes: bool = False
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions and wraps the help of arguments."""
-
-
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Adds --json."""
     parser.add_argument(

@@ -23,7 +23,8 @@ from jaxsearch.commands import (
     select,
     train,
 )
-from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+from jaxsearch.commands.command import Command, add_json_argument
+from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.interrupt import STATUS, Interrupt
 
 COMMANDS: dict[str, Command] = {

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxsearch.commands.command import Command, HelpFormatter, add_json_argument
+from jaxsearch.commands.command import Command, add_json_argument
+from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.surrogates import check_text
 
 if TYPE_CHECKING:

@@ -15,13 +15,22 @@ class OptimizerConfig:
     """Options of AdamW. Steps are the updates of a stage."""
 
     learning_rate: float = 1e-6
-    warmup_steps: int = 0  # linear, from 0
-    final_share: float = 1.0  # at the last step, as a share of the peak; cosine
+    """Peak of the learning rate."""
+    warmup_steps: int = 0
+    """Updates in which the learning rate grows linearly from 0 to its peak."""
+    final_share: float = 1.0
+    """Learning rate at the last update as a share of the peak, after a cosine; 1 keeps
+    it constant."""
     beta1: float = 0.9
+    """Decay of the mean of gradients."""
     beta2: float = 0.999
+    """Decay of the mean of squared gradients."""
     weight_decay: float = 0.01
+    """Decoupled weight decay, multiplied by the learning rate."""
     max_grad_norm: float = 1.0
-    moments: Literal["float32", "bfloat16"] = "float32"  # dtype they are stored in
+    """Gradients with a larger norm are scaled down to it."""
+    moments: Literal["float32", "bfloat16"] = "float32"
+    """dtype in which both means are stored."""
 
     def __post_init__(self):
         if not (0 < self.learning_rate < math.inf and self.max_grad_norm > 0):

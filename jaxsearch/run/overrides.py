@@ -19,6 +19,7 @@ from jaxsearch.run.config_values import (
     value_named,
     value_text,
 )
+from jaxsearch.run.field_texts import field_texts
 from jaxsearch.run.old_names import new_path
 
 
@@ -64,6 +65,8 @@ def overridden(
     return found
 
 
+# A longer list of names would be broken inside a name on a narrow terminal.
+_MAX_METAVAR = 40
 # Before the error of each type of a union.
 _ALTERNATIVE = r" (?:Got errors: )?- (?:<class '[^']*'>|[\w.]+\[.*?\]): "
 
@@ -129,14 +132,39 @@ def _is_switch(config: RunConfig, word: str) -> bool:
 
 
 def _registry(folders: tuple[Path, ...]) -> Any:
-    """Tells tyro how to read and show fields that hold functions or objects."""
+    """Tells tyro how to read and show fields, those of functions and objects too."""
     from tyro.constructors import (
         ConstructorRegistry,
         PrimitiveConstructorSpec,
         PrimitiveTypeInfo,
+        StructConstructorSpec,
+        StructFieldSpec,
+        StructTypeInfo,
     )
 
     registry = ConstructorRegistry()
+
+    @registry.struct_rule
+    def config_class(info: StructTypeInfo) -> StructConstructorSpec | None:
+        # Only for the help: tyro keeps the line breaks of the texts under fields.
+        owner = type(info.default)
+        if not (isinstance(info.type, type) and isinstance(info.default, info.type)):
+            return None
+        if not (dataclasses.is_dataclass(owner) and field_texts(owner)):
+            return None
+        hints = typing.get_type_hints(owner, include_extras=True)
+        return StructConstructorSpec(
+            instantiate=owner,
+            fields=tuple(
+                StructFieldSpec(
+                    name=field.name,
+                    type=hints[field.name],
+                    default=vars(info.default)[field.name],
+                    helptext=field_texts(owner).get(field.name),
+                )
+                for field in dataclasses.fields(owner)
+            ),
+        )
 
     @registry.primitive_rule
     def named_value(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
@@ -147,10 +175,13 @@ def _registry(folders: tuple[Path, ...]) -> Any:
             return None
         if kind is None:
             return None
-        names = tuple(SHORT_NAMES.get(kind, ()))
+        metavar = "|".join([*SHORT_NAMES.get(kind, ()), "MODULE:NAME"])
+        if len(metavar) > _MAX_METAVAR:
+            # The text under the field says where the names are.
+            metavar = "NAME|MODULE:NAME"
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="|".join([*names, "MODULE:NAME"]),
+            metavar=metavar,
             instance_from_str=lambda words: value_named(words[0], kind, *folders),
             # Everything that a config holds here has been checked by its own class.
             is_instance=lambda value: (
