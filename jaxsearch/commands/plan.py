@@ -22,9 +22,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--topology",
         metavar="NAME",
-        help="machine to plan for: v5e:4x4, v5p:4x4x4 and v6e:8x8 compile for TPUs "
-        "(none is needed here), h200:8 computes for GPUs (default: the devices of this "
-        "machine)",
+        help="machine to plan for: v5e:4x4 (or v5e-16), v5p:4x4x4 and v6e:8x8 compile "
+        "for TPUs (none is needed here); h200:8, a100:8, l4:1 or rtx4090:2 compute for "
+        "GPUs (default: the devices of this machine)",
     )
     parser.add_argument(
         "--no-compile",

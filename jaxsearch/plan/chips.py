@@ -1,7 +1,6 @@
-"""Published specifications of accelerators, and machines by name."""
+"""Published specifications of accelerators."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 
@@ -34,8 +33,10 @@ class Chip:
 # documentation, 2025). The published link rates are for both directions together (v4
 # and v5p: 2,400 and 4,800 Gb/s in one direction); half of that is received. A TPU7x
 # chip is two JAX devices. Hosts of multi-host slices have four chips. GPUs: NVIDIA's
-# data sheets of H100 SXM and H200 (without sparsity; NVLink is 900 GB/s in both
-# directions together).
+# data sheets (for RTX, the white papers of GA102, AD102 and GB202), without sparsity
+# and with sums in float32. Their link rates are for both directions together too:
+# NVLink is 600 GB/s for A100, 900 for H100 and H200, 1,800 for B200; the others have
+# PCIe.
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         memory_bytes=int(30.75 * _GIB),
@@ -93,59 +94,80 @@ CHIPS: Mapping[str, Chip] = {
         host_devices=8,
         kinds=("NVIDIA H200",),
     ),
+    "b200": Chip(
+        memory_bytes=180 * 10**9,
+        flops=2250e12,
+        memory_rate=8e12,
+        link_rate=900e9,
+        host_devices=8,
+        kinds=("NVIDIA B200",),
+    ),
+    "a100-80gb": Chip(
+        memory_bytes=80 * 10**9,
+        flops=312e12,
+        memory_rate=2.039e12,
+        link_rate=300e9,
+        host_devices=8,
+        kinds=("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB"),
+    ),
+    "a100-40gb": Chip(
+        memory_bytes=40 * 10**9,
+        flops=312e12,
+        memory_rate=1.555e12,
+        link_rate=300e9,
+        host_devices=8,
+        kinds=("NVIDIA A100",),
+    ),
+    "l40s": Chip(
+        memory_bytes=48 * 10**9,
+        flops=362e12,
+        memory_rate=0.864e12,
+        link_rate=32e9,
+        host_devices=8,
+        kinds=("NVIDIA L40S",),
+    ),
+    "l4": Chip(
+        memory_bytes=24 * 10**9,
+        flops=121e12,
+        memory_rate=0.3e12,
+        link_rate=32e9,
+        host_devices=8,
+        kinds=("NVIDIA L4",),
+    ),
+    "t4": Chip(
+        memory_bytes=16 * 10**9,
+        # No bfloat16 units: XLA computes in float32.
+        flops=8.1e12,
+        memory_rate=0.3e12,
+        link_rate=16e9,
+        host_devices=8,
+        kinds=("Tesla T4", "NVIDIA T4"),
+    ),
+    "rtx3090": Chip(
+        memory_bytes=24 * 10**9,
+        flops=71e12,
+        memory_rate=0.936e12,
+        link_rate=32e9,
+        host_devices=8,
+        kinds=("NVIDIA GeForce RTX 3090",),
+    ),
+    "rtx4090": Chip(
+        memory_bytes=24 * 10**9,
+        flops=165.2e12,
+        memory_rate=1.008e12,
+        link_rate=32e9,
+        host_devices=8,
+        kinds=("NVIDIA GeForce RTX 4090",),
+    ),
+    "rtx5090": Chip(
+        memory_bytes=32 * 10**9,
+        flops=209.5e12,
+        memory_rate=1.792e12,
+        link_rate=64e9,
+        host_devices=8,
+        kinds=("NVIDIA GeForce RTX 5090",),
+    ),
 }
-_TORUS_AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Topology:
-    """A machine by name: `v5e:4x4` has sixteen chips, `h200:8` has eight."""
-
-    generation: str
-    num_devices: int
-    name: str
-
-    @property
-    def chip(self) -> Chip:
-        return CHIPS[self.generation]
-
-    @property
-    def is_tpu(self) -> bool:
-        return self.generation in _TORUS_AXES
-
-    @property
-    def host_devices(self) -> int:
-        """Devices per process."""
-        return min(self.num_devices, self.chip.host_devices)
-
-    @property
-    def host(self) -> "Topology":
-        """The TPU machine of a single host, with four chips."""
-        size = "x".join(["2", "2", "1"][: _TORUS_AXES[self.generation]])
-        return topology(f"{self.generation}:{size}")
-
-
-def topology(name: str) -> Topology:
-    """The machine with that name.
-
-    Raises:
-      ValueError: if the name is unknown; the error lists the known ones.
-    """
-    generation, _, size = name.partition(":")
-    if generation in _TORUS_AXES:
-        num_axes = _TORUS_AXES[generation]
-        is_known = re.fullmatch(rf"[1-9]\d*(x[1-9]\d*){{{num_axes - 1}}}", size)
-    else:
-        is_known = generation in CHIPS and re.fullmatch(r"[1-9]\d*", size)
-    if not is_known:
-        raise ValueError(
-            f"topology {name!r} is unknown; known: v5e:AxB and v6e:AxB (v5e:4x4), "
-            "v4:AxBxC, v5p:AxBxC and tpu7x:AxBxC (v5p:4x4x4), h100:N and h200:N; "
-            "without --topology, plan uses the devices of this machine"
-        )
-    num_chips = math.prod(int(n) for n in size.split("x"))
-    per_chip = 2 if generation == "tpu7x" else 1
-    return Topology(generation=generation, num_devices=num_chips * per_chip, name=name)
 
 
 def chip_of(device_kind: str) -> Chip | None:
@@ -154,6 +176,7 @@ def chip_of(device_kind: str) -> Chip | None:
         (len(kind), chip)
         for chip in CHIPS.values()
         for kind in chip.kinds
-        if device_kind.startswith(kind)
+        # An L40 is not an L4.
+        if re.match(rf"{re.escape(kind)}\b", device_kind)
     ]
     return max(named, key=lambda pair: pair[0])[1] if named else None

@@ -5,7 +5,8 @@ import os
 
 import jax
 
-from jaxsearch.plan.chips import Chip, Topology, chip_of, topology
+from jaxsearch.plan.chips import Chip, chip_of
+from jaxsearch.plan.topology import Topology, topology
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def open_machine(name: str | None, *, is_compiled: bool = True) -> Machine:
             # libtpu compiles for whole machines, not for part of a larger one.
             local = _tpu_devices(wanted.host)
     return Machine(
-        name=name,
+        name=wanted.name,
         num_devices=wanted.num_devices,
         host_devices=wanted.host_devices,
         chip=wanted.chip,

@@ -10,8 +10,9 @@ from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.families.table import PUBLISHED_SIZES
 from jaxsearch.models.hf_config import from_hf_config
 from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
-from jaxsearch.plan.chips import chip_of, topology
+from jaxsearch.plan.chips import CHIPS, chip_of
 from jaxsearch.plan.suggest import suggestion
+from jaxsearch.plan.topology import topology
 
 CONFIGS = Path(__file__).resolve().parents[3] / "shared/data/hf_configs"
 # One layer: 16 x (2 x 2 + 2 x 1) x 8 of attention, 3 x 16 x 32 of the MLP.
@@ -126,7 +127,62 @@ def test_machines_have_names():
     assert chip_of("cpu") is None
 
 
-@pytest.mark.parametrize("name", ["v5e", "v5e:4", "v5p:4x4", "v9:4x4", "h200:0", ""])
+@pytest.mark.parametrize(
+    ("name", "same", "num_devices"),
+    [
+        ("v5e-1", "v5e:1x1", 1),
+        ("v5e-8", "v5e:2x4", 8),
+        ("v5litepod-256", "v5e:16x16", 256),
+        ("v6e-32", "v6e:4x8", 32),
+        # Eight cores, which are four chips.
+        ("v4-8", "v4:2x2x1", 4),
+        ("v5p-16", "v5p:2x2x2", 8),
+        ("v5p-128", "v5p:4x4x4", 64),
+        ("v4-512", "v4:4x8x8", 256),
+        ("tpu7x-8", "tpu7x:2x2x1", 8),
+        ("A100:8", "a100-80gb:8", 8),
+        ("A100-40GB:4", "a100-40gb:4", 4),
+        ("h200-8", "h200:8", 8),
+        ("rtx4090:2", "rtx4090:2", 2),
+    ],
+)
+def test_names_of_launchers_are_known(name, same, num_devices):
+    assert topology(name) == topology(same)
+    assert (topology(name).name, topology(name).num_devices) == (same, num_devices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA L40S", "l40s"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+    ],
+)
+def test_devices_are_found_by_what_jax_calls_them(kind, name):
+    assert chip_of(kind) == CHIPS[name]
+    # Memory in GB, between the smallest and the largest of the table.
+    assert 15e9 < CHIPS[name].memory_bytes < 200e9
+
+
+def test_a_chip_with_a_longer_name_is_another_one():
+    assert chip_of("NVIDIA L40") is None
+    assert chip_of("NVIDIA A1000") is None
+    assert chip_of("NVIDIA H2000") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("v5e", "v5e:4", "v5p:4x4", "v9:4x4", "h200:0", ""),
+        # No such slice, or half a core.
+        *("v5e-7", "v5p-6", "v5p-9", "v5e-2x4x4", "h200-2x2", "t4"),
+    ],
+)
 def test_an_unknown_machine_is_answered_with_those_that_are_known(name):
     with pytest.raises(ValueError, match="known: v5e:AxB and v6e:AxB"):
         topology(name)
