@@ -10,8 +10,9 @@ different order, and a long warm-up amplifies the rounding until some rollouts d
 Prints how many rollouts of the first RL step are equal, and the largest difference of
 each metric over the first five RL steps (times excluded). Exits with status 1 if
 rollouts of the first step differ, or if a metric differs by more than a thousandth of
-its value (near zero: by more than 1e-5). With more than two devices, several processes
-may also sum in a different order.
+its value (near zero: by more than 1e-5), or is missing in one of the runs. Of runs of
+unequal length only the steps that both have are compared. With more than two devices,
+several processes may also sum in a different order.
 """
 
 import itertools
@@ -44,6 +45,34 @@ def rl_steps(run: Path) -> list[dict]:
     return [line for line in lines if "reward/mean" in line][:NUM_STEPS]
 
 
+def count(steps: list) -> str:
+    """The number of steps, in words."""
+    return f"{len(steps)} RL step{'s' * (len(steps) != 1)}"
+
+
+def compared(key: str, steps: list[tuple[dict, dict]]) -> tuple[str, bool]:
+    """What is printed about a metric, and whether both runs agree in it."""
+    pairs = [(a[key], b[key], a["step"]) for a, b in steps if key in a and key in b]
+    if any(isinstance(value, str) for pair in pairs for value in pair):
+        return "", True
+    alone = sum((key in a) != (key in b) for a, b in steps)
+    if alone:
+        return f"only in one of the runs, at {alone} of {len(steps)} steps", False
+    if not pairs:
+        return "", True
+    # Both may be NaN, such as the mean of no values.
+    differences = [
+        0.0 if a == b or (math.isnan(a) and math.isnan(b)) else abs(a - b)
+        for a, b, _ in pairs
+    ]
+    worst = max(range(len(pairs)), key=differences.__getitem__)
+    is_near = all(
+        d <= max(ABSOLUTE, RELATIVE * abs(a))
+        for d, (a, _, _) in zip(differences, pairs, strict=True)
+    )
+    return f"{differences[worst]:.3g} at step {pairs[worst][2]}", is_near
+
+
 def main(first: Path, second: Path) -> int:
     ours, theirs = sampled(first), sampled(second)
     same = sum(a == b for a, b in zip(ours, theirs, strict=False))
@@ -51,25 +80,22 @@ def main(first: Path, second: Path) -> int:
         f"rollouts of the first RL step: {same} of {len(ours)} and {len(theirs)} equal"
     )
     is_alike = same == len(ours) == len(theirs)
-    steps = list(itertools.zip_longest(rl_steps(first), rl_steps(second), fillvalue={}))
-    print(f"metrics of {len(steps)} RL steps: largest difference, and its step")
-    for key in steps[0][0]:
-        pairs = [(a.get(key), b.get(key)) for a, b in steps]
-        if key.startswith(NOT_COMPARED) or isinstance(pairs[0][0], str):
+    ours, theirs = rl_steps(first), rl_steps(second)
+    steps = list(zip(ours, theirs, strict=False))
+    if len(ours) != len(theirs):
+        shorter = first if len(ours) < len(theirs) else second
+        print(f"{shorter} has only {count(steps)}, so no more are compared")
+    if not steps:
+        print("no RL step to compare")
+        return 1
+    print(f"metrics of {count(steps)}: largest difference, and its step")
+    for key in dict.fromkeys(itertools.chain(*ours, *theirs)):
+        if key.startswith(NOT_COMPARED):
             continue
-        differences = [
-            math.inf if a is None or b is None else 0.0 if a == b else abs(a - b)
-            for a, b in pairs
-        ]
-        worst = max(range(len(pairs)), key=differences.__getitem__)
-        is_near = all(
-            d <= max(ABSOLUTE, RELATIVE * abs(a or 0))
-            for d, (a, _) in zip(differences, pairs, strict=True)
-        )
+        line, is_near = compared(key, steps)
         is_alike &= is_near
-        step = steps[worst][0].get("step")
-        mark = "" if is_near else "  <- more than rounding"
-        print(f"  {key:28} {differences[worst]:.3g} at step {step}{mark}")
+        if line:
+            print(f"  {key:28} {line}{'' if is_near else '  <- more than rounding'}")
     return 0 if is_alike else 1
 
 
