@@ -113,7 +113,9 @@ class Tokenizer:
           ValueError: if there is no fast tokenizer, it has no end token, or the files
             list end tokens that it does not have.
         """
-        local = local_folder(folder, "tokenizer", TOKENIZER)
+        # Named as the user named it: a model's folder has its tokenizer too.
+        kind = "model" if folder == model else "tokenizer"
+        local = local_folder(folder, kind, TOKENIZER)
         backend = read_backend(local)
         others: tuple[int, ...] = ()
         if not end_token:

@@ -27,7 +27,8 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ValueError(f"{kind} folder {name} does not exist")
+        hint = "" if "/" in name else f"; an id of the Hub has an owner: OWNER/{name}"
+        raise ValueError(f"{kind} folder {name} does not exist{hint}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
