@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 
@@ -106,15 +105,23 @@ def with_late_options(
     return found
 
 
+def add_config_argument(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Adds the config; `more` goes on with its help."""
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="Python file that defines `config`, or the name of one of the package's "
+        f"(`jaxsearch config list`){more}",
+    )
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, overrides: str) -> None:
     """Adds the config file, and everything after it as overrides of its fields.
 
     Args:
       overrides: help of the overrides.
     """
-    parser.add_argument(
-        "config", metavar="CONFIG.py", help="Python file that defines `config`"
-    )
+    add_config_argument(parser)
     parser.add_argument(
         "overrides",
         nargs=argparse.REMAINDER,
@@ -126,8 +133,9 @@ def add_config_arguments(parser: argparse.ArgumentParser, overrides: str) -> Non
 def overridden_config(command: str, args: argparse.Namespace) -> Any:
     """The RunConfig of a command's config file with the command's overrides."""
     from jaxsearch.run.config_file import read_config
+    from jaxsearch.run.config_names import find_config
     from jaxsearch.run.overrides import overridden
 
     prog = f"jaxsearch {command} {args.config}"
-    folder = Path(args.config).parent
+    folder = find_config(args.config).parent
     return overridden(read_config(args.config), args.overrides, prog, folder)

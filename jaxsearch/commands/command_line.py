@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from jaxsearch.commands import (
     ask,
     bench,
+    config,
     doctor,
     eval,
     export,
@@ -31,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
     "plan": plan.COMMAND,
     "prompt": prompt.COMMAND,
+    "config": config.COMMAND,
     "eval": eval.COMMAND,
     "ask": ask.COMMAND,
     "select": select.COMMAND,
@@ -44,9 +47,9 @@ COMMANDS: dict[str, Command] = {
 
 _EPILOG = """\
 first steps:
-  jaxsearch train configs/quickstart.py         a tiny policy learns to search
-  jaxsearch report runs/quickstart              its curves and rollouts as a web page
-  jaxsearch ask --model runs/quickstart         questions that it can be asked
+  jaxsearch train quickstart              a tiny policy learns to search
+  jaxsearch report runs/quickstart        its curves and rollouts as a page
+  jaxsearch ask --model runs/quickstart   questions that it can be asked
 
 `jaxsearch COMMAND --help` explains a command. Exit status: 0 done; 1 failed; 2 bad
 usage or input, with one line that explains what to change; 130 interrupted.
@@ -77,8 +80,9 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
         return 2
     if COMMANDS[args.command].takes_overrides:
         args.overrides = rest
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if wrong := _misplaced(args, rest, sys.argv[1:] if argv is None else argv):
+        _complain(args.command, wrong)
+        return 2
     status = None
     args.interrupt = interrupt
     if COMMANDS[args.command].resumes:
@@ -113,9 +117,41 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(sub)
         # Commands with actions take --json after the action.
-        if name not in ("index", "bench"):
+        if name not in ("index", "bench", "config"):
             add_json_argument(sub)
     return parser
+
+
+def _misplaced(
+    args: argparse.Namespace, rest: Sequence[str], words: Sequence[str]
+) -> str:
+    """Why these words are not understood; "" if they are.
+
+    Args:
+      args: parsed arguments.
+      rest: the words that were left over.
+      words: all words after `jaxsearch`.
+    """
+    if "config" not in args:
+        help_of = f"`jaxsearch {args.command} --help`"
+        left = " ".join(rest)
+        return f"unknown: {left}; {help_of} shows what can be given" if rest else ""
+    before = words[: words.index(args.config)]
+    if COMMANDS[args.command].takes_overrides:
+        # A value after an unknown option is taken for the config; after "=" it is not.
+        before = [word for word in before if "=" not in word]
+    if not set(before) & set(rest):
+        return ""
+    from jaxsearch.run.config_names import config_names
+
+    known = config_names()
+    first = 2 if "action" in args else 1
+    found = [word for word in words[first:] if word in known or word.endswith(".py")]
+    name = found[0] if found else "CONFIG"
+    others = [word for word in words[first:] if word != name]
+    return "options that override fields stand after the config: " + shlex.join(
+        ["jaxsearch", *words[:first], name, *others]
+    )
 
 
 def _status(args: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +116,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "contains its encoder"
         )
     if args.action == "search":
-        return search_once(args.folder, args.query, args.k, encoder)
+        found = search_once(args.folder, args.query, args.k, encoder)
+        if args.json:
+            return found
+        print("\n".join(_hit_lines(found, shutil.get_terminal_size().columns)))
+        return {}
     from jaxsearch.search.index_check import check_index
 
     return check_index(args.folder, k=args.k, encoder=encoder)
@@ -195,6 +201,17 @@ def search_once(
             for hit in hits
         ],
     }
+
+
+def _hit_lines(found: dict[str, Any], width: int) -> list[str]:
+    """The hits of a query, best first, each as a heading and a paragraph."""
+    lines = [] if found["hits"] else [f"nothing found for {found['query']!r}"]
+    for number, hit in enumerate(found["hits"], start=1):
+        lines.append(f"{number}. {hit['title']}  (id {hit['id']}, {hit['score']:.3f})")
+        lines += textwrap.wrap(
+            hit["text"], width, initial_indent="   ", subsequent_indent="   "
+        )
+    return lines
 
 
 COMMAND = Command(

@@ -11,7 +11,7 @@ from jaxsearch.models.hub import PACKAGED
 
 # The config and tokenizer to start from after a run whose tokenizer knows only the
 # words of its own data.
-_REAL_CONFIG = "hotpotqa_real.py"
+_REAL_CONFIG = "hotpotqa_real"
 _REAL_TOKENIZER = "Qwen/Qwen2.5-0.5B"
 
 
@@ -22,7 +22,7 @@ def closing_lines(
 
     Args:
       config: the run's config.
-      config_file: its file, as the user named it.
+      config_file: its file or name, as the user gave it.
       result: what `train` returned.
       width: columns at which commands are broken.
     """
@@ -32,12 +32,12 @@ def closing_lines(
     if "question" in result:
         words = ("ask", "--model", str(run), result["question"])
         lines += ["", "ask it a question:", *command(*words, width=width)]
-    if own := _own_data(config, config_file):
-        lines += ["", "train on your own data:", *command(*own, width=width)]
-        lines += [
-            'lines of questions.jsonl: {"id", "question",',
-            '    "golden_answers"}; of corpus.jsonl: {"id", "contents"}',
-        ]
+    own = _own_data(config, config_file)
+    lines += ["", "train on your own data:", *command(*own, width=width)]
+    lines += [
+        'lines of questions.jsonl: {"id", "question",',
+        '    "golden_answers"}; of corpus.jsonl: {"id", "contents"}',
+    ]
     return lines
 
 
@@ -50,7 +50,4 @@ def _own_data(config: RunConfig, config_file: str) -> list[str]:
     if config.model.tokenizer:
         tokenizer = config.model.tokenizer
         return ["train", config_file, "--model.tokenizer", tokenizer, *words]
-    real = Path(config_file).with_name(_REAL_CONFIG)
-    if not real.exists():
-        return []
-    return ["train", str(real), "--model.tokenizer", _REAL_TOKENIZER, *words]
+    return ["train", _REAL_CONFIG, "--model.tokenizer", _REAL_TOKENIZER, *words]

@@ -35,7 +35,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "jaxsearch plan CONFIG.py [--topology NAME] [--no-compile] [--json] "
+        "jaxsearch plan CONFIG [--topology NAME] [--no-compile] [--json] "
         "[--field value ...]"
     )
     _add_options(parser)

@@ -30,7 +30,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "jaxsearch prompt CONFIG.py [--question TEXT] [--json] [--field value ...]"
+        "jaxsearch prompt CONFIG [--question TEXT] [--json] [--field value ...]"
     )
     _add_options(parser)
     add_config_arguments(

@@ -4,7 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.commands.command import Command, add_model_argument, overridden_config
+from jaxsearch.commands.command import (
+    Command,
+    add_config_argument,
+    add_model_argument,
+    overridden_config,
+)
 
 _DESCRIPTION = """\
 Rolls out every training question of a config until the policy answers it correctly, at
@@ -30,23 +35,21 @@ if it contains all words of a golden answer, the criterion of R1-Searcher's tabl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "jaxsearch select CONFIG.py --model MODEL --tries K [options] "
-        "[--field value ...]"
+        "jaxsearch select CONFIG --model MODEL --tries K [options] [--field value ...]"
     )
     parser.epilog = """\
 example:
-  jaxsearch select configs/quickstart.py --model runs/quickstart --tries 8 \\
+  jaxsearch select quickstart --model runs/quickstart --tries 8 \\
     --limit 200 --min-tries 2 --max-tries 8 --out chosen
-  jaxsearch train configs/quickstart.py --data.questions chosen/selected.jsonl \\
+  jaxsearch train quickstart --data.questions chosen/selected.jsonl \\
     --out runs/chosen
 """
     # A config field must not be parsed as an abbreviated option.
     parser.allow_abbrev = False
-    parser.add_argument(
-        "config",
-        metavar="CONFIG.py",
-        help="Python file that defines `config`; every other --field value overrides "
-        "it as in `jaxsearch train`, and --model replaces its model",
+    add_config_argument(
+        parser,
+        "; every other --field value overrides it as in `jaxsearch train`, and --model "
+        "replaces its model",
     )
     add_model_argument(parser)
     parser.add_argument(

@@ -15,21 +15,21 @@ from jaxsearch.commands.command import (
 _DESCRIPTION = """\
 Runs all stages of a config, or resumes from the run's newest checkpoint. Metrics,
 checkpoints, rollouts and a report are written to the run's folder, which is --out or
-runs/<name of the config file>.
+runs/<name of the config>.
 
-Every field of the config can be overridden; `jaxsearch train CONFIG.py --help` lists
+Every field of the config can be overridden; `jaxsearch train CONFIG --help` lists
 them. Fields that hold a function or an object take a short name or
 package.module:NAME.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "jaxsearch train CONFIG.py [--field value ...]"
+    parser.usage = "jaxsearch train CONFIG [--field value ...]"
     parser.epilog = """\
 examples:
-  jaxsearch train configs/quickstart.py
-  jaxsearch train configs/quickstart.py --steps 20 --out runs/short --seed 1
-  jaxsearch train configs/quickstart.py --stages.0.advantage leave_one_out
+  jaxsearch train quickstart
+  jaxsearch train quickstart --steps 20 --out runs/short --seed 1
+  jaxsearch train quickstart --stages.0.advantage leave_one_out
 """
     add_config_arguments(parser, "fields of the config to override, nested with dots")
 

@@ -187,7 +187,7 @@ def likely_cause(line: Mapping[str, Any]) -> str:
         cut = line.get("status/out_of_length", 0.0)
         longer = f", or give rollouts more tokens ({cut:.0%} ran out)" * (cut > 0.0)
         return (
-            f"{written}; read a rollout and its prompt (`jaxsearch prompt CONFIG.py`), "
+            f"{written}; read a rollout and its prompt (`jaxsearch prompt CONFIG`), "
             f"start from a policy that follows it or from a supervised stage{longer}"
         )
     if em == 1.0:

@@ -1,7 +1,6 @@
 """Reading a config from a Python file."""
 
 import dataclasses
-import difflib
 import sys
 import traceback
 from pathlib import Path
@@ -9,22 +8,20 @@ from types import ModuleType
 from typing import Any
 
 from jaxsearch.config import RunConfig
+from jaxsearch.run.config_names import find_config
 from jaxsearch.run.old_names import OLD_MODULES, OLD_VALUES, new_keyword
 
 
 def read_config(path: str) -> RunConfig:
     """The `config` of a Python file, with the run folder filled in.
 
+    Args:
+      path: the file, or the name of one of the package's configs.
+
     Raises:
-      ValueError: if the file does not exist, raises, or defines no RunConfig.
+      ValueError: if there is no such file, it raises, or it defines no RunConfig.
     """
-    file = Path(path)
-    if not file.is_file():
-        near = difflib.get_close_matches(
-            file.name, [p.name for p in file.parent.glob("*.py")]
-        )
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise ValueError(f"config file {path} does not exist{hint}")
+    file = find_config(path)
     module = ModuleType(file.stem)
     names: dict[str, Any] = vars(module)
     names["__file__"] = str(file)

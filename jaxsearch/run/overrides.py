@@ -182,7 +182,11 @@ def _registry(folders: tuple[Path, ...]) -> Any:
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar=metavar,
-            instance_from_str=lambda words: value_named(words[0], kind, *folders),
+            instance_from_str=lambda words: (
+                None
+                if is_optional and words[0] == "None"
+                else value_named(words[0], kind, *folders)
+            ),
             # Everything that a config holds here has been checked by its own class.
             is_instance=lambda value: (
                 is_optional if value is None else not isinstance(value, str)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jaxsearch.commands.index import search_once
+from jaxsearch.commands.main import main
 from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index_check import check_index, sample_queries
@@ -45,6 +46,29 @@ def test_search_once(built, passages):
     assert found["hits"][0]["id"] == "p4"
     assert found["hits"][0]["text"] == passages[4].text
     assert search_once(folder / "index", " ")["hits"] == []
+
+
+def test_hits_are_printed_as_text(built, passages, capsys, monkeypatch):
+    folder = str(built[0] / "index")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["index", "search", folder, passages[4].title, "-k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"1. {passages[4].title}  (id p4, ")
+    [second] = [i for i, line in enumerate(lines) if line.startswith("2. ")]
+    text = lines[1:second]
+    assert " ".join(line.strip() for line in text) == passages[4].text
+    assert all(line.startswith("   ") and len(line) <= 60 for line in text)
+
+
+def test_no_hits_are_said_and_json_has_them_as_data(built, passages, capsys):
+    folder = str(built[0] / "index")
+    assert main(["index", "search", folder, " "]) == 0
+    assert capsys.readouterr().out == "nothing found for ' '\n"
+    assert (
+        main(["index", "search", folder, passages[9].title, "-k", "1", "--json"]) == 0
+    )
+    [hit] = json.loads(capsys.readouterr().out)["hits"]
+    assert (hit["id"], hit["text"]) == ("p9", passages[9].text)
 
 
 def test_check_of_brute_force_is_perfect(built):

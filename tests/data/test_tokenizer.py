@@ -193,6 +193,12 @@ def test_no_end_token_is_an_error():
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere does not exist"):
         Tokenizer.load(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="^model folder .*nowhere does not exist$"):
+        Tokenizer.load(str(tmp_path / "nowhere"), model=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="^tokenizer folder .*an owner: OWNER/Qwen3$"):
+        Tokenizer.load("Qwen3", model="Qwen3-8B")
+    with pytest.raises(ValueError, match="^model folder a/b/c does not exist$"):
+        Tokenizer.load("a/b/c", model="a/b/c")
     with pytest.raises(ValueError, match=f"cannot read a tokenizer from {tmp_path}"):
         Tokenizer.load(str(tmp_path))
 
