@@ -24,11 +24,11 @@ from jaxsearch.metrics import token_rates
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
-from jaxsearch.monitor.guards import mark_excluded
+from jaxsearch.monitor.guards import Excluded, mark_excluded
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.monitor.wandb_login import check_wandb
 from jaxsearch.report.write_report import write_report
-from jaxsearch.rewards.judge import judged_metrics
+from jaxsearch.rewards.judge import Judged, judged_metrics
 from jaxsearch.rl.credit import estimate_advantages
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
@@ -50,6 +50,7 @@ from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
 from jaxsearch.run.rollouts import StageRollouts
+from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import (
     demonstration_row,
     make_batching,
@@ -69,8 +70,8 @@ def train(
     Args:
       config: the run's config.
       console: receives progress and results; None prints them to standard output.
-      finishing: context that receives a function which waits for the checkpoint being
-        written, to be called before the process is ended early.
+      finishing: context that receives a function which saves the last step, to be
+        called in another thread before the process is ended early.
 
     Raises:
       ValueError: if an input is invalid; raised before anything is written.
@@ -110,8 +111,9 @@ def train(
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
+    console.print(start_line(config, recorder.restored))
     try:
-        with finishing(recorder.wait):
+        with finishing(recorder.finish):
             Trainer(run, frozen, recorder, console).run_stages(params)
     finally:
         recorder.close()
@@ -184,18 +186,19 @@ class Trainer:
             demonstrations = () if is_done else stage.demonstrations(seed)
         for stage_step in range(progress.stage_step, num_steps):
             record = StepRecord()
-            with record.time("time/update"):
-                # Seeded by the step, so that a resumed run draws the same ones.
-                rng = np.random.default_rng([seed, number, stage_step])
-                chosen = rng.integers(len(demonstrations), size=stage.batch_size)
-                rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
-                state, metrics = updater.update(state, batching(rows))
-                record.add(metrics)
-            num_tokens = sum(len(row.tokens) for row in rows)
-            seconds = record.values["time/update"]
-            record.add({"tokens_per_s/total": num_tokens / seconds})
-            progress = progress.after_step(stream=None)
-            self._recorder.end_step(stage, progress, state, record)
+            with self._recorder.updating():
+                with record.time("time/update"):
+                    # Seeded by the step, so that a resumed run draws the same ones.
+                    rng = np.random.default_rng([seed, number, stage_step])
+                    chosen = rng.integers(len(demonstrations), size=stage.batch_size)
+                    rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
+                    state, metrics = updater.update(state, batching(rows))
+                    record.add(metrics)
+                num_tokens = sum(len(row.tokens) for row in rows)
+                seconds = record.values["time/update"]
+                record.add({"tokens_per_s/total": num_tokens / seconds})
+                progress = progress.after_step(stream=None)
+                self._recorder.end_step(stage, progress, state, record)
         return state.params
 
     def _reinforce(self, number: int, stage: RLStage, params: Params) -> Params:
@@ -273,6 +276,18 @@ class RLStep:
             )
         trajectories, excluded = mark_excluded(judged.trajectories, config.guards)
         judged = judged._replace(trajectories=trajectories)
+        with self._recorder.updating():
+            return self._learn(state, judged, excluded, record)
+
+    def _learn(
+        self,
+        state: TrainState,
+        judged: Judged,
+        excluded: Excluded,
+        record: StepRecord,
+    ) -> TrainState:
+        """Estimates advantages, updates and records; the rollouts are judged."""
+        stage, trajectories = self._stage, judged.trajectories
         advantages = estimate_advantages(
             trajectories,
             judged.outcomes,
