@@ -514,6 +514,14 @@ class LoggingConfig:
     wandb: Literal["offline", "online", "disabled"] = "offline"
     """Weights & Biases mode; offline writes to the run's folder, online needs
     WANDB_API_KEY or `wandb login`."""
+    wandb_project: str = ""
+    """Project there; empty for WANDB_PROJECT, or jaxsearch without it."""
+    wandb_entity: str = ""
+    """User or team there; empty for WANDB_ENTITY, or the account's default."""
+    wandb_name: str = ""
+    """Name of the run there; empty for WANDB_NAME, or the name of the run's folder."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags of the run there; empty for those in WANDB_TAGS."""
     tensorboard: bool = False
     """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10

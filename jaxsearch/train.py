@@ -47,6 +47,7 @@ from jaxsearch.run.learning import learn
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
 from jaxsearch.run.rollouts import StageRollouts
+from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import (
     demonstration_row,
     make_batching,
@@ -66,8 +67,8 @@ def train(
     Args:
       config: the run's config.
       console: receives progress and results; None prints them to standard output.
-      finishing: context that receives a function which waits for the checkpoint being
-        written, to be called before the process is ended early.
+      finishing: context that receives a function which saves the last step, to be
+        called in another thread before the process is ended early.
 
     Raises:
       ValueError: if an input is invalid; raised before anything is written.
@@ -107,8 +108,9 @@ def train(
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
+    console.print(start_line(config, recorder.restored))
     try:
-        with finishing(recorder.wait):
+        with finishing(recorder.finish):
             Trainer(run, frozen, recorder, console).run_stages(params)
     finally:
         recorder.close()
@@ -181,18 +183,19 @@ class Trainer:
             demonstrations = () if is_done else stage.demonstrations(seed)
         for stage_step in range(progress.stage_step, num_steps):
             record = StepRecord()
-            with record.time("time/update"):
-                # Seeded by the step, so that a resumed run draws the same ones.
-                rng = np.random.default_rng([seed, number, stage_step])
-                chosen = rng.integers(len(demonstrations), size=stage.batch_size)
-                rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
-                state, metrics = updater.update(state, batching(rows))
-                record.add(metrics)
-            num_tokens = sum(len(row.tokens) for row in rows)
-            seconds = record.values["time/update"]
-            record.add({"tokens_per_s/total": num_tokens / seconds})
-            progress = progress.after_step(stream=None)
-            self._recorder.end_step(stage, progress, state, record)
+            with self._recorder.updating():
+                with record.time("time/update"):
+                    # Seeded by the step, so that a resumed run draws the same ones.
+                    rng = np.random.default_rng([seed, number, stage_step])
+                    chosen = rng.integers(len(demonstrations), size=stage.batch_size)
+                    rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
+                    state, metrics = updater.update(state, batching(rows))
+                    record.add(metrics)
+                num_tokens = sum(len(row.tokens) for row in rows)
+                seconds = record.values["time/update"]
+                record.add({"tokens_per_s/total": num_tokens / seconds})
+                progress = progress.after_step(stream=None)
+                self._recorder.end_step(stage, progress, state, record)
         return state.params
 
     def _reinforce(self, number: int, stage: RLStage, params: Params) -> Params:
@@ -267,17 +270,18 @@ class RLStep:
             judged = draw(
                 stage, roll_out, self._next_questions, max_len=config.rollout.max_len
             )
-        learned = learn(stage, config.guards, self._update, state, judged, record)
-        self.progress = self.progress.after_step(stream=self._questions.state())
-        step = self.progress.step
-        record.add(self._guards.close_step(step, record.values, learned.excluded))
-        self._recorder.write_rollouts(
-            stage,
-            self.progress.stage_step,
-            learned.judged,
-            learned.advantages,
-            self._guards,
-        )
-        state = learned.state
-        self._recorder.end_step(stage, self.progress, state, record, self._guards)
+        with self._recorder.updating():
+            learned = learn(stage, config.guards, self._update, state, judged, record)
+            self.progress = self.progress.after_step(stream=self._questions.state())
+            step = self.progress.step
+            record.add(self._guards.close_step(step, record.values, learned.excluded))
+            self._recorder.write_rollouts(
+                stage,
+                self.progress.stage_step,
+                learned.judged,
+                learned.advantages,
+                self._guards,
+            )
+            state = learned.state
+            self._recorder.end_step(stage, self.progress, state, record, self._guards)
         return state

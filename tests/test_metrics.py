@@ -1,7 +1,9 @@
 import json
 import math
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -290,6 +292,52 @@ def test_wandb_keeps_one_id_for_a_resumed_run(tmp_path):
     folders = list((tmp_path / "wandb").glob("offline-run-*"))
     assert folders and all(folder.name.endswith(f"-{run_id}") for folder in folders)
     assert list(folders[0].glob("*.wandb"))
+
+
+SHOW_WANDB = """
+import json, pathlib, sys
+from jaxsearch.monitor.writers import WandbWriter
+options = json.loads(sys.argv[2])
+writer = WandbWriter(pathlib.Path(sys.argv[1]), config={}, **options)
+run = writer._run
+print(json.dumps([run.project, run.entity, run.name, list(run.tags or ())]))
+writer.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "found"),
+    [
+        ({}, {}, ["jaxsearch", "", "a_run", []]),
+        (
+            {"project": "p", "entity": "e", "name": "n", "tags": ["a", "b"]},
+            {"WANDB_PROJECT": "other", "WANDB_NAME": "other", "WANDB_TAGS": "other"},
+            ["p", "e", "n", ["a", "b"]],
+        ),
+        (
+            {},
+            {
+                "WANDB_PROJECT": "p",
+                "WANDB_ENTITY": "e",
+                "WANDB_NAME": "n",
+                "WANDB_TAGS": "a,b",
+            },
+            ["p", "e", "n", ["a", "b"]],
+        ),
+        ({"name": "n"}, {"WANDB_PROJECT": "p"}, ["p", "", "n", []]),
+    ],
+)
+def test_wandb_has_project_entity_name_and_tags(tmp_path, options, variables, found):
+    (tmp_path / "a_run").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_WANDB, "a_run", json.dumps(options)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | variables,
+    )
+    assert json.loads(done.stdout) == found
 
 
 def test_importing_the_writers_is_cheap():

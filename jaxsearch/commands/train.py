@@ -1,6 +1,7 @@
 """`jaxsearch train`: runs the stages of a config."""
 
 import argparse
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from jaxsearch.commands.command import (
 )
 
 _DESCRIPTION = """\
-Runs all stages of a config, or resumes from the run's newest checkpoint. Metrics,
-checkpoints, rollouts and a report are written to the run's folder, which is --out or
-runs/<name of the config>.
+Runs all stages of a config. Metrics, checkpoints, rollouts and a report are written to
+the run's folder, which is --out or runs/<name of the config>.
+
+If that folder has a checkpoint of the same run, the run resumes from it. --resume
+refuses to do anything else, and --fresh starts again from the first step; the earlier
+run is kept under another name. A folder that holds another run is refused.
 
 Every field of the config can be overridden; `jaxsearch train CONFIG --help` lists
 them. Fields that hold a function or an object take a short name,
@@ -29,15 +33,31 @@ of a stage's task: --stages.N.reward my_rewards.py:NAME, or reward=NAME in the c
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "jaxsearch train CONFIG [--field value ...]"
+    parser.usage = "jaxsearch train CONFIG [--resume | --fresh] [--field value ...]"
     parser.epilog = """\
 examples:
   jaxsearch train quickstart
   jaxsearch train quickstart --steps 20 --out runs/short --seed 1
+  jaxsearch train quickstart --fresh
   jaxsearch train quickstart --stages.0.advantage leave_one_out
   jaxsearch train quickstart --stages.0.reward my_rewards.py:brief
 """
+    _add_options(parser)
     add_config_arguments(parser, "fields of the config to override, nested with dots")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint, and refuse to start a new run",
+    )
+    start.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start a new run; an earlier one in this folder is kept as runs/NAME.1",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -47,14 +67,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     processes.start()
     from jaxsearch.commands.next_steps import closing_lines
     from jaxsearch.monitor.console import Console
+    from jaxsearch.run.start import check_resumable, fresh_folder
     from jaxsearch.train import train
 
-    args = with_late_options(args)
+    args = with_late_options(args, _add_options)
     config = overridden_config("train", args)
     interrupt = args.interrupt
     interrupt.advice = functools.partial(_how_to_go_on, Path(config.out))
+    if args.resume:
+        check_resumable(Path(config.out))
     console = Console(is_silent=not processes.is_primary())
-    with interrupt.finishing(console.close):
+    start = fresh_folder(Path(config.out)) if args.fresh else contextlib.nullcontext()
+    with start, interrupt.finishing(console.close):
         result = train(config, console, interrupt.finishing)
         width = min(console.width or 80, 80)
         for line in closing_lines(config, args.config, result, width):

@@ -3,6 +3,7 @@
 Steps are counted from 1 over all stages of a run.
 """
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,13 @@ class WandbWriter:
 
     The id of the W&B run is stored in the folder's `wandb_id`. In offline mode each
     resumption writes a separate folder under `wandb/`; `wandb sync` joins them by id.
+
+    Args:
+      run_folder: the run's folder.
+      config: values to show with the run.
+      project, entity, name, tags: as in `config.LoggingConfig`; empty for those of the
+        environment, or the defaults described there.
+      mode: offline writes to the run's folder.
     """
 
     def __init__(
@@ -86,7 +94,10 @@ class WandbWriter:
         run_folder: Path,
         *,
         config: Mapping[str, Any],
-        project: str = "jaxsearch",
+        project: str = "",
+        entity: str = "",
+        name: str = "",
+        tags: Sequence[str] = (),
         mode: Literal["offline", "online", "disabled"] = "offline",
     ):
         import wandb
@@ -96,8 +107,11 @@ class WandbWriter:
             json_lines.replace_file(id_file, secrets.token_hex(4).encode())
         is_online = mode == "online"
         self._run = wandb.init(
-            project=project,
-            name=run_folder.resolve().name,
+            # W&B itself reads WANDB_ENTITY and WANDB_TAGS for what is None.
+            project=project or os.environ.get("WANDB_PROJECT", "jaxsearch"),
+            entity=entity or None,
+            name=name or os.environ.get("WANDB_NAME", run_folder.resolve().name),
+            tags=list(tags) or None,
             id=id_file.read_text().strip(),
             # W&B warns about `resume` in offline mode, where it cannot look up the run.
             resume="allow" if is_online else None,

@@ -51,11 +51,13 @@ def field_text(path: str, value: Any) -> str:
     """
     if not _NOT_FIELDS.isdisjoint(path.split(".")):
         return f"# {path} {value_text(value)}"
-    return f"--{path.replace('_', '-')} {value_text(value)}"
+    return f"--{path.replace('_', '-')} {value_text(value)}".rstrip()
 
 
 def value_text(value: Any) -> str:
     """A value as the command line takes it."""
+    if isinstance(value, list):
+        return " ".join(map(value_text, value))
     return shlex.quote(value if isinstance(value, str) else repr(value))
 
 

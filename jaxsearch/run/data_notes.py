@@ -1,6 +1,6 @@
-"""What a run says about its data before it starts: evaluation, and mixed sources."""
+"""What a run says about its data before it starts."""
 
-from jaxsearch.config import RunConfig
+from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.run.heldout_split import (
     MIN_HELDOUT,
     has_started,
@@ -15,18 +15,32 @@ from jaxsearch.run.inputs import Inputs
 def data_notes(config: RunConfig, inputs: Inputs, *, has_search: bool) -> list[str]:
     """Lines for the user: which questions are held out of a file, or why none are.
 
-    Also those about questions that are searched in passages of another origin.
+    Also those about questions that are searched in passages of another origin, and
+    about stages with fewer questions than a step takes.
 
     Args:
       config: the run's config.
       inputs: its inputs.
       has_search: whether its environment uses search.
     """
-    files = question_files(config)
-    if not files:
-        return []
-    notes = [_evaluation(config, inputs), *_mixed(config, inputs) * has_search]
+    notes = _repeats(config, inputs)
+    if question_files(config):
+        notes += [_evaluation(config, inputs), *_mixed(config, inputs) * has_search]
     return [note for note in notes if note]
+
+
+def _repeats(config: RunConfig, inputs: Inputs) -> list[str]:
+    """Lines about stages whose steps take more questions than there are."""
+    notes = []
+    for number, stage in enumerate(config.stages):
+        num = len(inputs.questions.get(stage.name, ()))
+        if isinstance(stage, RLStage) and 0 < num < stage.questions_per_step:
+            notes.append(
+                f"stage {stage.name!r} has {num} questions and takes "
+                f"{stage.questions_per_step} per step, so that questions repeat within "
+                f"a step; --stages.{number}.questions-per-step {num} takes each once"
+            )
+    return notes
 
 
 def _evaluation(config: RunConfig, inputs: Inputs) -> str:

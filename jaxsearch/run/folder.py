@@ -50,7 +50,8 @@ def check_identity(config: RunConfig) -> None:
     if there != here:
         raise ValueError(
             f"{folder} holds another run: {difference(there, here)}; choose another "
-            "folder with --out, or remove that one"
+            "folder with --out, or start a new run there with --fresh, which keeps "
+            "that one under another name"
         )
 
 

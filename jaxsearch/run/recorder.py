@@ -1,8 +1,12 @@
 """The files that a run writes during training: metrics, rollouts, checkpoints."""
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
@@ -63,14 +67,38 @@ class Recorder:
         steps = {stage.name: config.num_steps(stage) for stage in config.stages}
         self._on_console = ConsoleWriter(steps, console)
         self._writers = Writers([])
+        # Held while parameters are changed, so that another thread can save them.
+        self._update_lock = threading.Lock()
+        self._is_ending = False
+        self._unsaved: tuple[Progress, TrainState] | None = None
         if processes.is_primary():
             for name in ("metrics.jsonl", "eval.jsonl"):
                 cut_back(self._folder / name, self.step)
             files = open_writers(config, restored_step=self.step)
             self._writers = Writers([self._on_console, *files])
 
-    def wait(self) -> None:
-        """Waits until the last checkpoint is written."""
+    @contextlib.contextmanager
+    def updating(self) -> Iterator[None]:
+        """Context of everything between two states that could be saved."""
+        if self._is_ending:
+            threading.Event().wait()  # until the thread that saves ends the process
+        with self._update_lock:
+            yield
+
+    def finish(self) -> None:
+        """Saves the last finished step, when the process is about to end.
+
+        It is called in another thread than the training's, whose current update is
+        completed first. With several processes, which would have to save together, it
+        only waits until the last checkpoint is written.
+        """
+        if self._unsaved is not None and jax.process_count() == 1:
+            self._is_ending = True
+            activity = "saving the last step; Ctrl-C again ends at once"
+            with self._console.activity(activity), self._update_lock:
+                if self._unsaved is not None:
+                    self._checkpoints.save(*self._unsaved)
+                self._checkpoints.wait()
         self._checkpoints.wait()
 
     def close(self) -> None:
@@ -147,8 +175,11 @@ class Recorder:
         num_steps = self._config.num_steps(stage)
         every = 1 if num_steps < 10 else self._config.checkpoint.every
         with record.time("time/checkpoint"):
+            self._unsaved = (progress, state)
             if progress.stage_step % every == 0 or progress.stage_step == num_steps:
                 self._checkpoints.save(progress, state)
+                # Also so that a stage's optimizer is freed at its end.
+                self._unsaved = None
         self._writers.write(self.step, stage.name, record.values)
         if guards is not None:
             _raise_on_alarm(guards, self._console)
@@ -169,8 +200,17 @@ def open_writers(config: RunConfig, *, restored_step: int) -> list[Any]:
     folder = Path(config.out)
     writers: list[Any] = [JsonlWriter(folder / "metrics.jsonl")]
     if config.logging.wandb != "disabled":
+        logging = config.logging
         writers.append(
-            WandbWriter(folder, config=resolved(config), mode=config.logging.wandb)
+            WandbWriter(
+                folder,
+                config=resolved(config),
+                mode=logging.wandb,
+                project=logging.wandb_project,
+                entity=logging.wandb_entity,
+                name=logging.wandb_name,
+                tags=logging.wandb_tags,
+            )
         )
     if config.logging.tensorboard:
         writers.append(TensorBoardWriter(folder, restored_step=restored_step))

@@ -1,0 +1,74 @@
+"""How a run starts: it resumes, begins anew, or is complete already."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxsearch import processes
+from jaxsearch.config import RunConfig
+from jaxsearch.run.checkpoint import Progress, newest_step
+
+
+def start_line(config: RunConfig, restored: Progress | None) -> str:
+    """What a run does first, for the user.
+
+    Args:
+      config: the run's config.
+      restored: progress at the checkpoint that it resumes from; None for a new run.
+    """
+    steps = [config.num_steps(stage) for stage in config.stages]
+    if restored is None:
+        return f"a new run of {sum(steps)} steps in {config.out}"
+    is_last = restored.stage == len(steps) - 1
+    if not is_last or restored.stage_step < steps[-1]:
+        return f"resuming {config.out} after step {restored.step} of {sum(steps)}"
+    more = ""
+    if steps[-1] < config.stages[-1].steps:
+        more = f", a larger --steps than {steps[-1]} goes on"
+    return (
+        f"{config.out} is complete: all {restored.step} steps are done{more}; --fresh "
+        "starts it again from its first step"
+    )
+
+
+def check_resumable(folder: Path) -> None:
+    """Checks that a run's folder has a checkpoint.
+
+    Raises:
+      ValueError: if it has none.
+    """
+    if newest_step(folder) is None:
+        raise ValueError(
+            f"--resume: {folder} has no checkpoint to resume from; leave out --resume "
+            "to start a new run"
+        )
+
+
+@contextlib.contextmanager
+def fresh_folder(folder: Path) -> Iterator[None]:
+    """Context in which a run's folder is free: an earlier run has another name there.
+
+    Nothing is deleted. The earlier run gets its name back if the new one is refused
+    before it writes anything.
+    """
+    kept = None
+    if processes.is_primary() and (folder / "config.json").is_file():
+        kept = _free_name(folder)
+        folder.rename(kept)
+        processes.say_once(f"the earlier run is kept in {kept}")
+    # No process looks into the folder before it is free.
+    processes.wait_for_all("fresh")
+    try:
+        yield
+    except ValueError:
+        if kept is not None and not folder.exists():
+            kept.rename(folder)
+            processes.say_once(f"the earlier run is in {folder} again")
+        raise
+
+
+def _free_name(folder: Path) -> Path:
+    """The folder's name with the first number that is free: runs/a.1, runs/a.2."""
+    named = (folder.with_name(f"{folder.name}.{n}") for n in itertools.count(1))
+    return next(path for path in named if not path.exists())
