@@ -14,7 +14,7 @@ from jaxsearch.bench.scripted_sampler import (
 from jaxsearch.bench.workload import Workload
 from jaxsearch.doctor.check import Check
 from jaxsearch.rl.head import policy_logprobs
-from jaxsearch.rollout.layout import replica_meshes
+from jaxsearch.rollouts.layout import replica_meshes
 from jaxsearch.trajectory import Trajectory
 
 # Two rollouts of two turns with a search between them.
