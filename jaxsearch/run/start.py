@@ -19,15 +19,16 @@ def start_line(config: RunConfig, restored: Progress | None) -> str:
     """
     steps = [config.num_steps(stage) for stage in config.stages]
     if restored is None:
-        return f"a new run of {sum(steps)} steps in {config.out}"
+        count = f"{sum(steps)} step" + "s" * (sum(steps) > 1)
+        return f"a new run of {count} in {config.out}"
     is_last = restored.stage == len(steps) - 1
     if not is_last or restored.stage_step < steps[-1]:
         return f"resuming {config.out} after step {restored.step} of {sum(steps)}"
     more = ""
     if steps[-1] < config.stages[-1].steps:
-        more = f", a larger --steps than {steps[-1]} goes on"
+        more = f"; a larger --steps than {steps[-1]} goes on"
     return (
-        f"{config.out} is complete: all {restored.step} steps are done{more}; --fresh "
+        f"{config.out} is complete, after step {restored.step}{more}; --fresh "
         "starts it again from its first step"
     )
 
