@@ -71,7 +71,7 @@ ALLOWED = {
         *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
         *("search", "trajectory"),
     },
-    "doctor": {"bench", "rl", "rollout", "trajectory"},
+    "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
         *(
             "bench",
