@@ -4,10 +4,10 @@ The kept entries are those with at least some probability. Only this number is s
 for, by sums over all entries. Positive float32 numbers are ordered as their bits, read
 as integers, so that the search also ends among equal numbers.
 
-Cost of top-p 0.95 for 16 rows of 151,936 on two CPU cores, in units of a draw without
-truncation (medians of paired runs on a loaded machine): 1.7 for peaked logits, 2.4 for
-Zipf's law, 2.9 for normal and 3.1 for nearly flat ones. If over 64 logits of a row are
-equal at the threshold, it is up to ten. With a sort it is over a hundred.
+Cost of top-p 0.95 for 16 rows of 151,936 on two idle CPU cores, in units of a draw
+without truncation (medians of 40 paired runs): 2.9 for Zipf's law, 3.1 for peaked and
+normal logits, 3.3 for nearly flat ones. If over 64 logits of a row are equal at the
+threshold, it is up to ten. With a sort it is over a hundred.
 """
 
 import dataclasses

@@ -66,7 +66,7 @@ class AskedByThreads:
 
 @pytest.mark.parametrize(
     ("num_replicas", "search_calls"),
-    [(2, 0), (2, 1), pytest.param(8, 0, marks=pytest.mark.slow)],
+    [(2, 0), (2, 1), pytest.param(8, 0, marks=pytest.mark.long)],
 )
 def test_the_number_of_replicas_changes_nothing(
     kit, everywhere, trajectories, questions, num_replicas, search_calls
