@@ -15,6 +15,7 @@ from jaxsearch.data.chat_template import ChatTemplate, template_file
 from jaxsearch.data.saved_tokenizer import save_backend
 from jaxsearch.data.token_bytes import byte_level, sentencepiece
 from jaxsearch.data.tokenizer_files import read_backend, read_end_ids
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.models.hub import TOKENIZER, local_folder
 
 # Any text, to see what a tokenizer puts before texts.
@@ -227,8 +228,8 @@ class Tokenizer:
         return table
 
     @functools.cached_property
-    def id_ranges(self) -> tuple[tuple[int, int], ...]:
-        """The ids that have a token, as (start, stop) pairs."""
+    def id_ranges(self) -> IdRanges:
+        """The ids that have a token."""
         ids = np.unique([*self.backend.get_vocab().values()])
         runs = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
         return tuple((int(run[0]), int(run[-1]) + 1) for run in runs)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.metrics import Mean
 from jaxsearch.rl.batching import TrainBatch
-from jaxsearch.rl.head import IdRanges, policy_logprobs
+from jaxsearch.rl.head import policy_logprobs
 from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
 

@@ -13,11 +13,11 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxsearch.id_ranges import IdRanges, has_token
 from jaxsearch.rl.head_chunks import Chunks, reduce_over
 from jaxsearch.rl.head_sharding import HeadSharding
 
-IdRanges = tuple[tuple[int, int], ...]
-# Of an id that has probability 0. Not -inf, because 0 * -inf would be NaN.
+# The logit of an id without a token. Not -inf, because 0 * -inf would be NaN.
 _NO_LOGIT = -1e30
 
 
@@ -73,10 +73,7 @@ def _logits(
     logits = logits / temperature
     if id_ranges is None:
         return logits
-    ids = _ids(len(head), vocab_axis)
-    is_token = jnp.zeros(ids.shape, bool)
-    for start, stop in id_ranges:
-        is_token |= (ids >= start) & (ids < stop)
+    is_token = has_token(_ids(len(head), vocab_axis), id_ranges)
     return jnp.where(is_token[None, None], logits, _NO_LOGIT)
 
 

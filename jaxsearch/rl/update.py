@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxsearch.announce import Announce, silently
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.metrics import Max, Mean
 from jaxsearch.rl.batching import TrainBatch
 from jaxsearch.rl.gradient import Forward, Gradient, Params
-from jaxsearch.rl.head import IdRanges
 from jaxsearch.rl.head_sharding import HeadSharding
 from jaxsearch.rl.objectives import Objective
 

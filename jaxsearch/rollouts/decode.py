@@ -8,16 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.models import cache as kv
 from jaxsearch.models import cached_forward as cached
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rollouts.layout import by_vocabulary, page_shardings, slot_shardings
-from jaxsearch.rollouts.sampling import (
-    IdRanges,
-    TopKTopP,
-    sample,
-    without_missing_ids,
-)
+from jaxsearch.rollouts.sampling import TopKTopP, sample, without_missing_ids
 from jaxsearch.rollouts.slots import (
     Phase,
     Row,

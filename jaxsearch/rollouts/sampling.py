@@ -8,11 +8,9 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from jaxsearch.id_ranges import IdRanges, has_token
 from jaxsearch.rollouts.threshold import Threshold, lowest_kept
 from jaxsearch.rollouts.vocabulary_shards import VocabularyShards
-
-# Ids that have a token, as (start, stop) pairs.
-IdRanges = tuple[tuple[int, int], ...]
 
 _BLOCK = 128  # vocabulary entries summed at once by the two-level search
 
@@ -152,10 +150,7 @@ def without_missing_ids(
     logits: Float[Array, "B V"], id_ranges: IdRanges
 ) -> Float[Array, "B V"]:
     """Sets the logits of ids without a token to -inf."""
-    ids = jnp.arange(logits.shape[-1])
-    is_token = jnp.zeros(ids.shape, bool)
-    for start, stop in id_ranges:
-        is_token |= (ids >= start) & (ids < stop)
+    is_token = has_token(jnp.arange(logits.shape[-1]), id_ranges)
     return jnp.where(is_token[None], logits, -jnp.inf)
 
 

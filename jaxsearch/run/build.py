@@ -10,6 +10,7 @@ import jax
 from jaxsearch import mesh as meshes
 from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.models.adapters import merged
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.rewards.tasks import Task
@@ -18,7 +19,6 @@ from jaxsearch.rl.update import Updater
 from jaxsearch.rollouts.budgets import Budgets, row_buckets
 from jaxsearch.rollouts.episode import Sampler
 from jaxsearch.rollouts.layout import on_replica, replica_meshes
-from jaxsearch.rollouts.sampling import IdRanges
 from jaxsearch.rollouts.stop import stop_table
 from jaxsearch.run.environments import Environments
 from jaxsearch.run.inputs import Inputs, load_inputs

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from jaxsearch.config import RolloutConfig, RunConfig
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rollouts.budgets import Budgets
 from jaxsearch.rollouts.decode import Programs
-from jaxsearch.rollouts.sampling import IdRanges, TopKTopP
+from jaxsearch.rollouts.sampling import TopKTopP
 
 
 def rollout_budgets(rollout: RolloutConfig) -> Budgets:

@@ -8,8 +8,8 @@ import jax
 from jaxsearch import mesh as meshes
 from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, SupervisedStage
+from jaxsearch.id_ranges import IdRanges
 from jaxsearch.models.transformer import Params, Transformer
-from jaxsearch.rl.head import IdRanges
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.optimizer import make_optimizer
 from jaxsearch.rl.update import Updater
