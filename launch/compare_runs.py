@@ -51,7 +51,7 @@ def count(steps: list) -> str:
 
 
 def compared(key: str, steps: list[tuple[dict, dict]]) -> tuple[str, bool]:
-    """What is printed about a metric, and whether both runs agree in it."""
+    """The line to print for a metric, and whether both runs agree on it."""
     pairs = [(a[key], b[key], a["step"]) for a, b in steps if key in a and key in b]
     if any(isinstance(value, str) for pair in pairs for value in pair):
         return "", True

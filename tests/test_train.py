@@ -62,9 +62,7 @@ class LateSearch(SearchEnvironment):
 
 
 def late_search(inputs):
-    search = inputs.search()
-    fields = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
-    return LateSearch(**fields)
+    return LateSearch(**vars(inputs.search()))
 
 
 def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path):

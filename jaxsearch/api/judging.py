@@ -55,8 +55,8 @@ def load_task(name: str) -> Task:
       ValueError: if there is none; the error suggests similar names.
 
     Example:
-      >>> jaxsearch.load_task("search_r1").protocol.search.open
-      '<search>'
+      >>> jaxsearch.load_task("search_r1").protocol.name
+      'search_r1'
     """
     return task_named(name)
 

@@ -1,4 +1,4 @@
-"""Making a retriever of passages, a file, a folder or an object."""
+"""Loading a retriever from passages, a file, a folder or an object."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxsearch.search.indexes import build_index, load_index
 from jaxsearch.search.passages import Passage, read_passages
 
 Source = str | os.PathLike[str] | Sequence[str | Passage] | Retriever
-"""What `load_retriever` makes a retriever of."""
+"""Anything that `load_retriever` can turn into a retriever."""
 
 
 def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retriever:

@@ -64,7 +64,7 @@ def _is_changed(backend: Any, folder: Path) -> bool:
 
 
 def _parts(backend: Any) -> dict[str, Any]:
-    """What decides about ids and texts, in the form of a tokenizer.json."""
+    """The parts of a tokenizer.json that determine ids and texts."""
     parts = json.loads(
         backend.backend_tokenizer.to_str(),
         # It moves offsets only.

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was found, and what to do about it.
+    """A finding, and the command that fixes it.
 
     Attributes:
       name: what was checked, in a word or two.

@@ -27,7 +27,7 @@ from jaxsearch.user_code import error_text
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """What a reward sees of a rollout, and how messages name the rollout."""
+    """The arguments of a reward for one rollout, and its label in messages."""
 
     question: str
     answer: str | None

@@ -18,7 +18,7 @@ _LOCATIONS = ("location", "indirect_value")  # of other nodes, and of values
 
 
 def damage(checkpoint: Path, *, has_progress: bool) -> str:
-    """What is wrong with the files of a checkpoint; "" if they are whole.
+    """Describes the first damaged file of a checkpoint; "" if all are intact.
 
     Files may be missing or cut short after a full disk or an interrupted copy. Values
     that were changed in place are found only when the arrays are read.

@@ -1,4 +1,4 @@
-"""What a run says about its data before it starts."""
+"""Notes about the data of a run, shown before it starts."""
 
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.run.heldout_split import (
@@ -25,7 +25,9 @@ def data_notes(config: RunConfig, inputs: Inputs, *, has_search: bool) -> list[s
     """
     notes = _repeats(config, inputs)
     if question_files(config):
-        notes += [_evaluation(config, inputs), *_mixed(config, inputs) * has_search]
+        notes.append(_evaluation(config, inputs))
+        if has_search:
+            notes += _mixed(config, inputs)
     return [note for note in notes if note]
 
 
@@ -44,7 +46,7 @@ def _repeats(config: RunConfig, inputs: Inputs) -> list[str]:
 
 
 def _evaluation(config: RunConfig, inputs: Inputs) -> str:
-    """What the run is evaluated on, if its config does not name it."""
+    """A line about the held-out questions, if the config does not name them."""
     file, share = own_file(config), config.data.heldout_share
     if not file:
         missing = (

@@ -1,4 +1,4 @@
-"""What an RL step does with its judged rollouts: advantages, the update, metrics."""
+"""Learning from judged rollouts: advantages, the update and its metrics."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

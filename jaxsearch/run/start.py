@@ -11,7 +11,7 @@ from jaxsearch.run.checkpoint import Progress, newest_step
 
 
 def start_line(config: RunConfig, restored: Progress | None) -> str:
-    """What a run does first, for the user.
+    """The line that tells the user how a run starts.
 
     Args:
       config: the run's config.

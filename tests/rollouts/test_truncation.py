@@ -153,7 +153,7 @@ def test_equal_logits_are_kept_or_cut_together():
     assert kept_tokens(steps, TopKTopP(top_p=0.92)) == {0, 1, 3}
     assert kept_tokens(steps, TopKTopP(top_p=0.94)) == {0, 1, 2, 3}
     assert kept_tokens(steps, TopKTopP(top_k=2)) == {0, 1, 3}
-    # Of the two that top-k leaves, e and 1, the larger has 0.73.
+    # Top-k keeps two tokens; the larger has a probability of 0.73.
     other = [0.0, 1.0, -1.0, -2.0]
     assert kept_tokens(other, TopKTopP(top_k=2, top_p=0.72)) == {1}
     assert kept_tokens(other, TopKTopP(top_k=2, top_p=0.74)) == {0, 1}

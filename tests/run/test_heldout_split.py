@@ -269,7 +269,7 @@ def test_a_run_of_an_earlier_version_holds_out_nothing(config):
 
 @pytest.mark.long
 def test_a_whole_run_on_own_questions(config, capsys):
-    """What it is evaluated on is said once, listed, and in no rollout of training."""
+    """Held-out questions are announced once, listed, and never trained on."""
     config = dataclasses.replace(
         config,
         stages=config.stages[1:],
