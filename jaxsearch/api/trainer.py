@@ -138,7 +138,7 @@ class Trainer:
         self._state = learned.state
         self._num_questions += len(asked)
         self.num_steps += 1
-        self.trajectories = with_task(learned.judged.trajectories, stage.task)
+        self.trajectories = with_task(learned.judged.trajectories, stage.judging_task)
         return record.values
 
     @property

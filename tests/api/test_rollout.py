@@ -166,7 +166,12 @@ def test_steps_train_a_copy_of_the_policy(policy, retriever, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_with_lora_only_the_adapters_are_trained(retriever):
+def words(question, answer, *, searches, row):
+    """A reward that no task gives."""
+    return {"words": float(len((answer or "").split())), "searches": -len(searches)}
+
+
+def test_with_lora_and_an_own_reward_only_the_adapters_are_trained(retriever):
     model = jaxsearch.ModelConfig(
         path="jaxsearch:quickstart", lora=jaxsearch.LoRAConfig(rank=2)
     )
@@ -177,8 +182,14 @@ def test_with_lora_only_the_adapters_are_trained(retriever):
         group_size=6,
         temperature=2.0,
         learning_rate=1e-3,
+        reward=words,
     )
-    trainer.step(TWO_HOPS)
+    metrics = trainer.step(TWO_HOPS)
+    # A trajectory shows the reward that it was trained with.
+    outcomes = [trajectory.outcome for trajectory in trainer.trajectories]
+    assert all(outcome.terms.keys() == {"words", "searches"} for outcome in outcomes)
+    rewards = [outcome.reward for outcome in outcomes]
+    assert np.mean(rewards) == pytest.approx(metrics["reward/mean"])
     trained = trainer.policy.params
     adapters, before = trained["adapters"], policy.params["adapters"]
     assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, adapters, before)))
