@@ -25,6 +25,7 @@ that `import jaxsearch` is instant. Nothing below needs a config file or writes 
   evaluate          exact match and more on questions with golden answers
   Trainer           reinforcement learning, step by step
   shard             a policy on a mesh of devices
+  trust             allows folders to name code of a package of yours
 
 A run in a folder, with checkpoints and a report, has a config: `read_config`, then
 `jaxsearch.train.train`; `load_run`, `ask`, `evaluate_to` and `export_run` use such a
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from jaxsearch.run.config_file import read_config
     from jaxsearch.run.export import export_run
     from jaxsearch.run.loading import load_run
+    from jaxsearch.run.trust import trust
     from jaxsearch.search.index import Hit, Retriever
     from jaxsearch.search.passages import Passage
     from jaxsearch.trajectory import Segment, ToolCall, Trajectory
@@ -144,6 +146,7 @@ _MODULES = {
     "rollout": "jaxsearch.api.rollout",
     "score": "jaxsearch.api.judging",
     "shard": "jaxsearch.api.policy",
+    "trust": "jaxsearch.run.trust",
 }
 __all__ = list(_MODULES)
 

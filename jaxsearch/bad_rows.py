@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from jaxsearch.visible import visible
+
 Note: TypeAlias = Callable[[str], None]
 """Receives a line about a file for the user."""
 
@@ -18,7 +20,7 @@ _REMEDY = (
 
 def print_note(line: str) -> None:
     """Prints a line to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 class BadRowError(ValueError):

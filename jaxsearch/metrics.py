@@ -81,9 +81,11 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     `kl`, `entropy`, `clip_fraction`, `logprob_drift/{mean,max}`, `grad_norm`,
     `time/{rollout,search_wait,update,publish,checkpoint}` in seconds, where
     `search_wait` is included in `rollout`, `publish_bytes`, and
-    `tokens_per_s/{policy,total}`. `searches/retries`, `groups_non_finite` and
-    `rollouts_*` are counts per step; `len/*` are tokens, except `len/think`, which is
-    characters. `groups_{drawn,trained}` are counts of dynamic sampling.
+    `tokens_per_s/{policy,total}`. `searches/retries`,
+    `searches/failed_tries_{unavailable,connection,timeout,malformed,defect}` (failed
+    attempts by kind, see `env.answer_checks`), `groups_non_finite` and `rollouts_*` are
+    counts per step; `len/*` are tokens, except `len/think`, which is characters.
+    `groups_{drawn,trained}` are counts of dynamic sampling.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)

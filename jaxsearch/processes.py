@@ -17,6 +17,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsearch.visible import visible
+
 T = TypeVar("T")
 
 # A dead process is detected after this time, and the others are aborted.
@@ -153,7 +155,7 @@ def is_primary() -> bool:
 def say_once(line: str) -> None:
     """Prints a line to standard error, once for all processes."""
     if is_primary():
-        print(line, file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 def wait_for_all(reason: str) -> None:

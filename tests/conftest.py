@@ -18,6 +18,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxsearch.run import trust
+
 MAX_KEPT_BYTES = 2**30
 # Read when the first program is compiled, and by processes that tests start.
 os.environ.setdefault(
@@ -27,6 +29,8 @@ os.environ.setdefault(
 # The tests of the other worker use the other cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 jax.config.update("jax_num_cpu_devices", 8)
+# Runs of tests name functions of tests.
+trust.trust("tests")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -66,6 +70,14 @@ def compiled_once(request, tmp_path_factory):
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
         yield
     _copy_new(own, kept)
+
+
+@pytest.fixture(autouse=True)
+def trusted_again():
+    """What a test trusts is not trusted by the next one."""
+    trusted, own = set(trust._trusted), set(trust._own_names)
+    yield
+    trust._trusted, trust._own_names = trusted, own
 
 
 def _copy_new(source: Path, target: Path) -> None:

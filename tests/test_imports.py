@@ -15,19 +15,21 @@ ALLOWED = {
     # Interfaces and shared modules.
     "announce": set(),
     "user_code": set(),
+    "folder_files": set(),
     "json_lines": set(),
-    "bad_rows": set(),
+    "bad_rows": {"visible"},
     "id_ranges": set(),
     "surrogates": set(),
-    "processes": set(),
+    "visible": set(),
+    "processes": {"visible"},
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
-    "models": set(),
-    "search": {"bad_rows", "models", "surrogates"},
+    "models": {"folder_files"},
+    "search": {"bad_rows", "folder_files", "models", "surrogates"},
     "protocol": {"search", "surrogates", "trajectory"},
     "data": {"bad_rows", "id_ranges", "models", "protocol", "search", "surrogates"},
-    "env": {"data", "protocol", "search", "trajectory"},
+    "env": {"data", "protocol", "search", "surrogates", "trajectory"},
     "rewards": {
         *("bad_rows", "metrics", "processes", "protocol", "trajectory", "user_code"),
     },
@@ -37,14 +39,14 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
-    "monitor": {"json_lines", "metrics", "protocol", "trajectory"},
+    "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
     # The config names the parts, and the modules below combine them.
     "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
         *("mesh", "metrics", "models", "monitor", "processes", "protocol", "rewards"),
-        *("rl", "rollouts", "search", "user_code", "trajectory"),
+        *("rl", "rollouts", "search", "user_code", "trajectory", "visible"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
@@ -53,7 +55,7 @@ ALLOWED = {
     },
     "report": {
         *("json_lines", "metrics", "monitor", "protocol", "rewards", "run"),
-        "trajectory",
+        *("trajectory", "visible"),
     },
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
@@ -85,6 +87,7 @@ ALLOWED = {
             "plan",
         ),
         *("processes", "report", "rewards", "run", "search", "surrogates", "train"),
+        "visible",
     },
     "__main__": {"commands"},
 }

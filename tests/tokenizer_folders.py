@@ -1,6 +1,7 @@
 """Tiny byte-level tokenizers, written as Hugging Face folders."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -20,6 +21,8 @@ def write_tokenizer(
     pattern: str = PATTERN,
     config: dict | None = None,
     generation: dict | None = None,
+    normalizer=None,
+    added: Sequence[str] = (),
     **tokenizer_config,
 ) -> str:
     """Writes a folder whose tokenizer has 256 bytes, "12" and two special tokens.
@@ -28,6 +31,8 @@ def write_tokenizer(
       post: what the tokenizer makes of a text $A, such as "<s> $A".
       config: content of config.json; None for no file.
       generation: content of generation_config.json; None for no file.
+      normalizer: a normalizer of `tokenizers`; None for no rewriting.
+      added: further tokens, which are not special.
       tokenizer_config: further fields of tokenizer_config.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +49,10 @@ def write_tokenizer(
         ]
     )
     backend.decoder = decoders.ByteLevel()
+    if normalizer is not None:
+        backend.normalizer = normalizer
     backend.add_special_tokens([BEGIN, END])
+    backend.add_tokens([*added])
     backend.post_processor = processors.TemplateProcessing(
         single=post, special_tokens=[(BEGIN, BEGIN_ID), (END, END_ID)]
     )

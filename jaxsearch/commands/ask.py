@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
 from jaxsearch.surrogates import check_text
+from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
 Answers one question greedily and prints the policy's thoughts, searches, retrieved
@@ -39,10 +41,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.data.formats import Question
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.monitor.trajectory_printer import TrajectoryPrinter
+    from jaxsearch.run.folder import read_run_config
     from jaxsearch.run.inputs import unknown_words
-    from jaxsearch.run.loading import load_run
+    from jaxsearch.run.loading import is_run, load_run
     from jaxsearch.run.prompting import report_special_tokens
 
+    if is_run(args.model):
+        # Read here too, so that a run that is refused is one line.
+        read_run_config(Path(args.model))
     _say("loading the policy and its index")
     policy_run, params = load_run(
         args.model,
@@ -77,12 +83,12 @@ def _suggest(args: argparse.Namespace) -> dict[str, Any]:
     if args.json:
         return {"questions": questions}
     _say("ask one of the run's held-out questions:")
-    print(*questions, sep="\n")
+    print(*map(visible, questions), sep="\n")
     return {}
 
 
 def _say(message: str) -> None:
-    print(f"jaxsearch ask: {message}", file=sys.stderr, flush=True)
+    print(visible(f"jaxsearch ask: {message}"), file=sys.stderr, flush=True)
 
 
 COMMAND = Command(

@@ -36,6 +36,25 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --trust."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        metavar="PACKAGE",
+        help="a package or module of functions that a run's folder may name, because "
+        "you trust its code; can be repeated",
+    )
+
+
+def trust_packages(args: argparse.Namespace) -> None:
+    """Trusts the packages given with --trust."""
+    if vars(args).get("trust"):
+        from jaxsearch.run.trust import trust
+
+        trust(*args.trust)
+
+
 def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that select a policy, its task, index and prompt."""
     add_model_argument(parser)
@@ -94,14 +113,16 @@ def with_late_options(
 
     Args:
       args: parsed arguments, with the words after the config in `overrides`.
-      add_options: adds the command's own options; --json is always one.
+      add_options: adds the command's own options; --json and --trust are always some.
     """
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_json_argument(options)
+    add_trust_argument(options)
     if add_options is not None:
         add_options(options)
     found, overrides = options.parse_known_args(args.overrides, namespace=args)
     found.overrides = overrides
+    trust_packages(found)
     return found
 
 

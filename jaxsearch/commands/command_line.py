@@ -25,9 +25,15 @@ from jaxsearch.commands import (
     select,
     train,
 )
-from jaxsearch.commands.command import Command, add_json_argument
+from jaxsearch.commands.command import (
+    Command,
+    add_json_argument,
+    add_trust_argument,
+    trust_packages,
+)
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.interrupt import STATUS, Interrupt
+from jaxsearch.visible import visible, visible_json
 
 COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
@@ -44,6 +50,9 @@ COMMANDS: dict[str, Command] = {
     "export": export.COMMAND,
     "doctor": doctor.COMMAND,
 }
+
+# Commands that open a run's folder, apart from those of `config` and `bench`.
+_OPENS_RUNS = ("train", "plan", "prompt", "eval", "ask", "select", "report", "export")
 
 _EPILOG = """\
 first steps:
@@ -66,6 +75,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
     Returns:
       The exit status: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
     """
+    sys.excepthook = _print_traceback
     # Otherwise transformers prints at every start that PyTorch is not installed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     parser = _parser()
@@ -97,6 +107,12 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
     return status
 
 
+def _print_traceback(kind: Any, error: BaseException, trace: Any) -> None:
+    """Prints an error as Python does, without obeying what its message contains."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(visible(text), end="", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jaxsearch",
@@ -119,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
         # Commands with actions take --json after the action.
         if name not in ("index", "bench", "config"):
             add_json_argument(sub)
+        if name in _OPENS_RUNS:
+            add_trust_argument(sub)
     return parser
 
 
@@ -158,6 +176,7 @@ def _status(args: argparse.Namespace) -> int:
     """Runs the command, prints its results, and returns its exit status."""
     command = COMMANDS[args.command]
     try:
+        trust_packages(args)
         result = command.run(args)
     except (ValueError, OSError, RuntimeError) as error:
         if not _is_ours(error):
@@ -172,16 +191,16 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _complain(command: str, message: str) -> None:
-    print(f"jaxsearch {command}: {message}", file=sys.stderr)
+    print(visible(f"jaxsearch {command}: {message}"), file=sys.stderr)
 
 
 def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(result, ensure_ascii=False), flush=True)
+        print(visible_json(json.dumps(result, ensure_ascii=False)), flush=True)
         return
     for key, value in result.items():
         text = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"{key:>24}  {text}")
+        print(visible(f"{key:>24}  {text}"))
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -9,10 +9,12 @@ from jaxsearch.commands.command import (
     Command,
     add_config_arguments,
     add_json_argument,
+    add_trust_argument,
     overridden_config,
     with_late_options,
 )
 from jaxsearch.commands.help_text import HelpFormatter, filled
+from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
 Lists the package's configs, shows every field of a config, or compares two configs or
@@ -45,6 +47,7 @@ examples:
                 sub, "fields of the config to override, as in `jaxsearch train`"
             )
         if action == "diff":
+            add_trust_argument(sub)
             for name in ("first", "second"):
                 sub.add_argument(
                     name,
@@ -64,7 +67,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     fields = config_fields(overridden_config("config show", args))
     if args.json:
         return fields
-    print(*(field_text(path, value) for path, value in fields.items()), sep="\n")
+    lines = (field_text(path, value) for path, value in fields.items())
+    print(*map(visible, lines), sep="\n")
     return {}
 
 
@@ -93,7 +97,7 @@ def _diff(args: argparse.Namespace) -> dict[str, Any]:
     if not found:
         print("no field differs")
     for path, (first, second) in found.items():
-        print(f"{path}: {value_text(first)} -> {value_text(second)}")
+        print(visible(f"{path}: {value_text(first)} -> {value_text(second)}"))
     return {}
 
 

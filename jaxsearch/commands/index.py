@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jaxsearch.commands.command import Command, add_json_argument
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.surrogates import check_text
+from jaxsearch.visible import visible
 
 if TYPE_CHECKING:
     from jaxsearch.search.encoder import Encoder, EncoderFactory
@@ -119,7 +120,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = search_once(args.folder, args.query, args.k, encoder)
         if args.json:
             return found
-        print("\n".join(_hit_lines(found, shutil.get_terminal_size().columns)))
+        lines = _hit_lines(found, shutil.get_terminal_size().columns)
+        print(visible("\n".join(lines)))
         return {}
     from jaxsearch.search.index_check import check_index
 

@@ -11,6 +11,7 @@ from jaxsearch.commands.command import (
     with_late_options,
 )
 from jaxsearch.surrogates import check_text
+from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
 Prints the prompt that a run's policy would read, with its token ids, and refuses a
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     view = view_prompt(config, args.question)
     if args.json:
         return view
-    print("\n".join(_lines(view)))
+    print(visible("\n".join(_lines(view))))
     return {}
 
 

@@ -60,7 +60,8 @@ def _is_changed(backend: Any, folder: Path) -> bool:
     """Whether `AutoTokenizer` makes another tokenizer of the folder."""
     from transformers import AutoTokenizer
 
-    return _parts(AutoTokenizer.from_pretrained(folder)) != _parts(backend)
+    found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return _parts(found) != _parts(backend)
 
 
 def _parts(backend: Any) -> dict[str, Any]:

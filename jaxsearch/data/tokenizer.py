@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import re
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from jaxsearch.models.hub import TOKENIZER, local_folder
 
 # Any text, to see what a tokenizer puts before texts.
 _PROBE = "a"
+_IN_BRACKETS = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 
 
 class Tokenizer:
@@ -235,12 +237,23 @@ class Tokenizer:
         return tuple((int(run[0]), int(run[-1]) + 1) for run in runs)
 
     @functools.cached_property
+    def keeps_ascii(self) -> bool:
+        """Whether the ids of an ASCII text spell that text, as in byte-level ones."""
+        text = f"a {string.ascii_letters}{string.digits}{string.punctuation}"
+        return self.decode(self.encode(text)) == text
+
+    @functools.cached_property
     def special_strings(self) -> tuple[str, ...]:
-        """Texts of special tokens, which must not enter a context from a passage."""
+        """Texts of control tokens, which must not enter a context from a passage.
+
+        They are the special tokens, and other added tokens in brackets, such as
+        `<tool_call>` and `<|fim_prefix|>`, which models also obey. (Other added tokens
+        are words or white space.)
+        """
         return tuple(
             token.content
             for i, token in self.backend.added_tokens_decoder.items()
-            if i in self.special_ids
+            if i in self.special_ids or _IN_BRACKETS.fullmatch(token.content)
         )
 
     @functools.cached_property

@@ -61,7 +61,7 @@ def read_backend(folder: Path) -> Any:
     loader = PreTrainedTokenizerFast if has_file else AutoTokenizer
     try:
         with _silent_transformers():
-            backend = loader.from_pretrained(folder)
+            backend = loader.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers raises Exception for a malformed file
         where = f": {TOKENIZER_FILE}" if has_file else ""
         reason = f"{' '.join(str(error).split()):.200}" or type(error).__name__

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.sanitize import strip_tags
+from jaxsearch.env.spelled import strip_spelled
 from jaxsearch.protocol import Protocol
 
 # A question in digits, which no prompt contains and no template changes.
@@ -14,9 +14,10 @@ def plain_question(tokenizer: Tokenizer, question: str) -> tuple[str, int]:
     """The question without spelled special tokens, and the number of deleted ones.
 
     As in passages, they are deleted, because a tokenizer reads `<|im_end|>` in a
-    question as the end of the user's message.
+    question as the end of the user's message. So are those that only the tokenizer
+    spells.
     """
-    return strip_tags(question, tokenizer.special_strings)
+    return strip_spelled(tokenizer, question, tokenizer.special_strings)
 
 
 def prompt_text(tokenizer: Tokenizer, protocol: Protocol, question: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from jaxsearch.env.answer_checks import checked_hits
 from jaxsearch.env.environment import (
     Done,
     Environment,
@@ -12,7 +13,7 @@ from jaxsearch.env.environment import (
 )
 from jaxsearch.env.retries import reason_of
 from jaxsearch.protocol import Protocol
-from jaxsearch.search.index import RETRIEVER_ERRORS, Retriever, SearchError
+from jaxsearch.search.index import Retriever, SearchError
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Status, ToolCall
 
@@ -59,8 +60,7 @@ class SearchEnvironment(Environment):
     def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
         """One observation for each turn; equal queries are sent to the retriever once.
 
-        Raises:
-          RuntimeError: if the retriever does not return one list per query.
+        A retriever that raises, or does not return hits, has failed.
         """
         queries = [self.protocol.query(text) for _, text in turns]
         distinct = list(dict.fromkeys(queries))
@@ -80,16 +80,12 @@ class SearchEnvironment(Environment):
     def _searched(self, queries: Sequence[str]) -> dict[str, Observation | Done]:
         """The retriever's answers by query; the queries are distinct."""
         try:
-            found = self.retriever.search(queries, self.num_passages)
-        except RETRIEVER_ERRORS as error:
+            answers = self.retriever.search(queries, self.num_passages)
+            found = checked_hits(answers, len(queries), self.num_passages)
+        except Exception as error:  # as in `env.retries`: any program may have answered
             is_own = isinstance(error, SearchError)
             reason = str(error) if is_own else reason_of(error)
             return {query: self._failed(query, reason) for query in queries}
-        if len(found) != len(queries):
-            raise RuntimeError(
-                f"the retriever answered {len(found)} of {len(queries)} queries; "
-                "a retriever must give one list of hits per query"
-            )
         return {
             query: observation_of(self.protocol, query, [hit.passage for hit in hits])
             for query, hits in zip(queries, found, strict=True)

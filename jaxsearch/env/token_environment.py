@@ -20,9 +20,13 @@ from jaxsearch.env.environment import (
     RolloutId,
 )
 from jaxsearch.env.sanitize import strip_all, strip_tags
+from jaxsearch.env.spelled import spelled, strip_spelled
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.tags import closing_tag
 from jaxsearch.trajectory import ToolCall
+
+# No token has more characters, apart from a vocabulary's longest pieces.
+_MIN_CHARS_PER_TOKEN = 64
 
 
 def all_stop_tags(protocol: Protocol, environment: Environment) -> tuple[str, ...]:
@@ -112,9 +116,14 @@ class TokenEnvironment:
         Raises:
           ValueError: if the text around the observation alone exceeds the budget.
         """
-        parts, num_deleted = strip_all(observation.parts, self._banned_strings)
+        # Encoding takes time in proportion to the length, so parts are first cut to
+        # more characters than the budget's tokens can have.
+        whole = observation.parts
+        cut = _cut(whole, self.max_observation_len * self._max_chars_per_token)
+        parts, num_deleted = strip_all(cut, self._banned_strings)
         ids, num_joined = self._ids(observation, parts)
-        is_truncated = len(ids) > self.max_observation_len
+        was_cut = sum(map(len, cut)) < sum(map(len, whole))
+        is_truncated = was_cut or len(ids) > self.max_observation_len
         while len(ids) > self.max_observation_len:
             if not parts:
                 raise ValueError(
@@ -137,14 +146,37 @@ class TokenEnvironment:
         """Ids of the observation, and the number of tags deleted from its joined text.
 
         A tokenizer may change a text before splitting it (Unicode normalisation), so
-        special ids are removed from its output too.
+        special ids are removed from its output too, and tags that its ids spell.
         """
         body, num_deleted = strip_tags(observation.body(parts), self._banned_strings)
-        text = f"{observation.opening}{body}{observation.closing}"
-        ids = self.tokenizer.encode(text)
+        ids, num_removed = self._framed_ids(observation, body)
+        num_allowed = self._num_spelled_tags(self._framed_ids(observation, "")[0])
+        if self._num_spelled_tags(ids) > num_allowed:
+            body, more = strip_spelled(self.tokenizer, body, self._banned_strings)
+            num_deleted += more
+            ids, num_removed = self._framed_ids(observation, body)
+            if self._num_spelled_tags(ids) > num_allowed:
+                # Together with the frame, the body still spells one.
+                ids, num_removed = self._framed_ids(observation, "")
+                num_deleted += 1
+        return ids, num_deleted + num_removed
+
+    def _framed_ids(self, observation: Observation, body: str) -> tuple[list[int], int]:
+        """Ids of a body in its frame, and the number of removed special ids."""
+        ids = self.tokenizer.encode(f"{observation.opening}{body}{observation.closing}")
         banned_ids = self._banned_ids(observation.text(()))
         kept = [i for i in ids if i not in banned_ids]
-        return kept, num_deleted + len(ids) - len(kept)
+        return kept, len(ids) - len(kept)
+
+    def _num_spelled_tags(self, ids: Sequence[int]) -> int:
+        text = spelled(self.tokenizer, ids)
+        return sum(text.count(tag) for tag in self._banned_strings)
+
+    @functools.cached_property
+    def _max_chars_per_token(self) -> int:
+        longest = max(map(len, self.tokenizer.id_bytes), default=0)
+        # A token may include the white space before it.
+        return max(longest + 1, _MIN_CHARS_PER_TOKEN)
 
     @functools.cached_property
     def _banned_strings(self) -> tuple[str, ...]:
@@ -167,6 +199,17 @@ class TokenEnvironment:
             allowed = {self.tokenizer.unknown_id, *self.tokenizer.encode(frame)}
             self._banned_ids_by_frame[frame] = self.tokenizer.special_ids - allowed
         return self._banned_ids_by_frame[frame]
+
+
+def _cut(parts: Sequence[str], max_chars: int) -> list[str]:
+    """The parts, cut from the end to at most so many characters in all."""
+    cut: list[str] = []
+    for part in parts:
+        if max_chars <= 0:
+            break
+        cut.append(part[:max_chars])
+        max_chars -= len(cut[-1])
+    return cut
 
 
 def _shorter(parts: Sequence[str], share: float) -> list[str]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from jaxsearch.folder_files import check_links
+
 WEIGHTS = ("*.json", "*.safetensors")
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
 # Policies that ship with the package: a name that is the same on every machine, unlike
@@ -19,13 +21,18 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
       patterns: glob patterns of the files to fetch.
 
     Raises:
-      ValueError: if the path does not exist, or the id cannot be fetched and is not
-        wholly in the cache.
+      ValueError: if the path does not exist, one of these files is a link out of it,
+        or the id cannot be fetched and is not wholly in the cache.
     """
     if name in PACKAGED:
         return PACKAGED[name]
-    if Path(name).is_dir():
-        return Path(name)
+    folder = Path(name)
+    if folder.is_dir():
+        # The files of an encoder are one folder deeper.
+        for pattern in patterns:
+            check_links(folder, folder.glob(pattern))
+            check_links(folder, folder.glob(f"*/{pattern}"))
+        return folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         hint = "" if "/" in name else f"; an id of the Hub has an owner: OWNER/{name}"
         raise ValueError(f"{kind} folder {name} does not exist{hint}")

@@ -17,6 +17,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsearch.folder_files import check_links, file_inside
+
 INDEX_NAME = "model.safetensors.index.json"
 
 _DTYPES: Mapping[str, Any] = {
@@ -54,16 +56,18 @@ def open_tensors(folder: Path) -> dict[str, Tensor]:
     `model.safetensors`, else every *.safetensors.
 
     Raises:
-      ValueError: naming the file that is missing, truncated or damaged, and the tensor
-        if only one is wrong.
+      ValueError: naming the file that is missing, truncated, damaged or outside of the
+        folder, and the tensor if only one is wrong.
     """
     index = folder / INDEX_NAME
     if index.is_file():
+        check_links(folder, [index])
         return _indexed(index)
     single = folder / "model.safetensors"
     files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"model folder {folder} has no *.safetensors")
+    check_links(folder, files)
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= _header(file)
@@ -113,13 +117,21 @@ def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 
 def _indexed(index: Path) -> dict[str, Tensor]:
     try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-        files = {index.parent / name for _, name in weight_map.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        weight_map = json.loads(index.read_bytes())["weight_map"]
+        names = sorted(set(weight_map.values()))
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"{index}: expected a JSON object whose weight_map names the file of each "
             f"tensor ({error!r})"
         ) from None
+    # All names are checked before any file is opened.
+    files = {file_inside(index.parent, name, str(index)) for name in names}
     headers = {}
     for file in sorted(files):
         if not file.is_file():

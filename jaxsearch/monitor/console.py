@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxsearch.monitor.progress_bar import StageBar, clock
+from jaxsearch.visible import visible
 
 # Shorter compilations, mostly those of programs that exist already, leave no line.
 _MIN_LOGGED_S = 1.0
@@ -62,20 +63,24 @@ class Console:
     ) -> None:
         """Prints a line; on a terminal it is broken between words.
 
+        Control characters in the text are shown, not obeyed.
+
         Args:
           parts: pieces of text, each alone or with a style of rich for terminals.
           is_for_copying: the terminal itself breaks the line where it is full, so that
             what is copied from it, such as a command, has no line break.
         """
+        texts = [visible(part if isinstance(part, str) else part[0]) for part in parts]
         with self._lock:
             if self._is_silent:
                 return
             if self._rich is not None:
                 from rich.text import Text
 
-                self._rich.print(Text.assemble(*parts), soft_wrap=is_for_copying)
+                styles = ["" if isinstance(part, str) else part[1] for part in parts]
+                styled = zip(texts, styles, strict=True)
+                self._rich.print(Text.assemble(*styled), soft_wrap=is_for_copying)
                 return
-            texts = [part if isinstance(part, str) else part[0] for part in parts]
             self._stream.write("".join(texts) + "\n")
             self._stream.flush()
 

@@ -13,6 +13,7 @@ from jaxsearch.report.trajectories import (
     transcript,
 )
 from jaxsearch.trajectory import Trajectory
+from jaxsearch.visible import visible
 
 _FRAME = """
 & { background: var(--card); color: var(--ink); border: 1px solid var(--line);
@@ -45,7 +46,7 @@ def trajectory_html(
         f"{int(trajectory.is_policy.sum())} of {len(trajectory.tokens)} written by the "
         "policy"
     )
-    return (
+    return visible(
         f'<div class="jaxsearch"><style>{_style()}</style>'
         f"<h3>{html.escape(trajectory.question)}</h3>{facts_list(facts)}"
         f"{transcript(trajectory.segments, trajectory.tool_calls, protocol)}</div>"

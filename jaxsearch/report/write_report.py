@@ -14,6 +14,7 @@ from jaxsearch.report import page as report_page
 from jaxsearch.report import trajectories
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.config_values import restored
+from jaxsearch.visible import visible
 
 MAX_FILES = 9  # step files of rollouts on the page
 MAX_ROLLOUTS = 48  # trajectories per file
@@ -48,7 +49,7 @@ def write_report(run_folder: Path) -> Path:
     )
     path = run_folder / "report.html"
     # A policy's text may end inside a character and so contain a lone surrogate.
-    json_lines.replace_file(path, text.encode("utf-8", errors="replace"))
+    json_lines.replace_file(path, visible(text).encode())
     return path
 
 

@@ -1,11 +1,13 @@
 """Configs as JSON: recorded in a run's folder, compared and restored."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.run import config_values
 from jaxsearch.run.old_names import with_new_names
+from jaxsearch.run.trust import named_in_folder
 from jaxsearch.user_code import code_folder
 
 # Guards that affect training; the others only raise alarms.
@@ -24,18 +26,26 @@ def resolved(config: Any) -> Any:
     return config_values.recorded(config, hint)
 
 
-def restored(fields: dict[str, Any]) -> RunConfig:
+def restored(
+    fields: dict[str, Any], resolve: Callable[[str], Any] = named_in_folder
+) -> RunConfig:
     """The inverse of `resolved`: a config from its JSON values.
 
     Field names and function names of earlier versions are translated.
 
+    Args:
+      fields: the JSON values.
+      resolve: finds the object at `module:qualname`; by default only those that a
+        folder may name.
+
     Raises:
-      ValueError: for a function that cannot be imported (for example because it is
-        defined in a config file) or a field that this version does not have.
+      UntrustedError: for a function or object that is not trusted.
+      ValueError: for one that cannot be imported (for example because it is defined in
+        a config file) or a field that this version does not have.
     """
     try:
-        return config_values.restored(with_new_names(fields), RunConfig)
-    except (TypeError, KeyError) as error:
+        return config_values.restored(with_new_names(fields), RunConfig, resolve)
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"this config was written by another version of jaxsearch: {error}"
         ) from None
@@ -49,7 +59,8 @@ def check_restorable(config: RunConfig) -> None:
     """
     record = json.loads(json.dumps(resolved(config)))
     try:
-        again = config_values.restored(record, RunConfig)
+        # The config is the user's program, and has all of its values already.
+        again = config_values.restored(record, RunConfig, config_values.imported)
     except (TypeError, KeyError) as error:
         raise ValueError(
             f"a value of this config cannot be restored from its fields: {error}"
@@ -97,6 +108,23 @@ def code_folders(record: Any) -> dict[str, str]:
     for item in items if isinstance(record, dict | list) else ():
         found |= code_folders(item)
     return found
+
+
+def own_names(config: RunConfig) -> set[str]:
+    """The functions, objects and own modules that a config names.
+
+    A folder may name them too, because they are part of the user's program.
+    """
+    record = resolved(config)
+    return _names(record) | code_folders(record).keys()
+
+
+def _names(record: Any) -> set[str]:
+    if isinstance(record, str):
+        return {record} if ":" in record else set()
+    items = record.values() if isinstance(record, dict) else record
+    is_nested = isinstance(record, dict | list)
+    return set().union(*map(_names, items)) if is_nested else set()
 
 
 def difference(first: Any, second: Any, path: str = "") -> str:

@@ -26,6 +26,7 @@ from jaxsearch.rewards.tasks import TASKS, Task
 from jaxsearch.rl import advantages, aggregation, losses
 from jaxsearch.rl.objectives import KLFunction, LogRatioFunction
 from jaxsearch.run.old_names import OLD_VALUES
+from jaxsearch.run.trust import named_in_folder
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
 from jaxsearch.user_code import import_named
@@ -105,11 +106,16 @@ def value_named(text: str, kind: Any, *folders: Path) -> Any:
       ValueError: if the name is unknown, cannot be imported, or has a value of another
         kind.
     """
+    return _named(text, kind, lambda name: imported(name, *folders))
+
+
+def _named(text: str, kind: Any, resolve: Callable[[str], Any]) -> Any:
+    """`value_named`, with the function that finds `module:qualname`."""
     names = SHORT_NAMES.get(kind, {})
     if text in names:
         return names[text]
     if ":" in text:
-        value = imported(text, *folders)
+        value = resolve(text)
         is_function = callable(value)
         if kind == RewardFunction:  # or several of them, which the config checks
             is_function = is_function or isinstance(value, tuple | list)
@@ -269,41 +275,62 @@ def _recorded_dataclass(value: Any, hint: Any) -> dict[str, Any]:
     return {"object": name, "fields": fields}
 
 
-def restored(record: Any, hint: Any = Any) -> Any:
+def restored(
+    record: Any, hint: Any = Any, resolve: Callable[[str], Any] = named_in_folder
+) -> Any:
     """The inverse of `recorded`: a value from its JSON.
 
+    Args:
+      record: the JSON.
+      hint: type of the value.
+      resolve: finds the object at `module:qualname`; by default only those that a
+        folder may name.
+
     Raises:
-      ValueError: for a value that cannot be imported.
+      ValueError: for a value that cannot be imported, or is not trusted.
       KeyError: for a field that the class does not have.
       TypeError: for a field that is missing.
     """
     kind = value_kind(hint)
     if isinstance(record, list):
-        return tuple(restored(item, _item(hint)) for item in record)
+        return tuple(restored(item, _item(hint), resolve) for item in record)
     if isinstance(record, str):
         is_text = kind is None or (str in _options(hint) and ":" not in record)
-        return record if is_text else value_named(record, kind)
+        return record if is_text else _named(record, kind, resolve)
     if not isinstance(record, dict):
         return record
     if "function" in record:
-        function = restored(record["function"], Callable[..., Any])
-        keywords = {k: restored(v) for k, v in record.get("keywords", {}).items()}
+        function = restored(record["function"], Callable[..., Any], resolve)
+        if not callable(function):
+            raise ValueError(f"expected the name of a function, got {record!r:.80}")
+        keywords = {
+            name: restored(item, Any, resolve)
+            for name, item in record.get("keywords", {}).items()
+        }
         return functools.partial(function, **keywords) if keywords else function
     if "object" in record:
-        return _restored_dataclass(imported(record["object"]), record["fields"])
+        kind = resolve(record["object"])
+        # Calling anything else would be running what the record names.
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            raise ValueError(f"{record['object']!r:.80} must be a dataclass")
+        return _restored_dataclass(kind, record["fields"], resolve)
     classes = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
     if "kind" in record:
         by_name = {option.__name__: option for option in classes}
         fields = {key: item for key, item in record.items() if key != "kind"}
-        return _restored_dataclass(by_name[record["kind"]], fields)
+        return _restored_dataclass(by_name[record["kind"]], fields, resolve)
     if classes:
-        return _restored_dataclass(classes[0], record)
-    return {key: restored(item) for key, item in record.items()}
+        return _restored_dataclass(classes[0], record, resolve)
+    return {key: restored(item, Any, resolve) for key, item in record.items()}
 
 
-def _restored_dataclass(kind: type, fields: dict[str, Any]) -> Any:
+def _restored_dataclass(
+    kind: type, fields: dict[str, Any], resolve: Callable[[str], Any]
+) -> Any:
     hints = _field_hints(kind)
-    return kind(**{key: restored(item, hints[key]) for key, item in fields.items()})
+    return kind(
+        **{key: restored(item, hints[key], resolve) for key, item in fields.items()}
+    )
 
 
 def _field_hints(kind: type) -> dict[str, Any]:

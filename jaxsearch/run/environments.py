@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 
 from jaxsearch.config import RunConfig
+from jaxsearch.env.answer_checks import FAILURE_KINDS
 from jaxsearch.env.checks import check_own_tags, check_tags_differ
 from jaxsearch.env.environment import Environment
 from jaxsearch.env.retries import RetryingRetriever
@@ -73,6 +74,13 @@ class Environments:
     def num_retries(self) -> int:
         """Retries of searches in training so far; first attempts are not counted."""
         return self._retrievers[0].num_retries if self.has_search else 0
+
+    @property
+    def num_failures(self) -> dict[str, int]:
+        """Failed attempts of searches in training so far, by kind."""
+        if not self.has_search:
+            return dict.fromkeys(FAILURE_KINDS, 0)
+        return dict(self._retrievers[0].num_failures)
 
     @functools.cached_property
     def _retrievers(self) -> tuple[RetryingRetriever, RetryingRetriever]:

@@ -16,9 +16,12 @@ from jaxsearch.run.config_record import (
     code_folders,
     difference,
     identity,
+    own_names,
     resolved,
     restored,
 )
+from jaxsearch.run.old_names import with_new_names
+from jaxsearch.run.trust import UntrustedError, named_in_folder, trust_own
 from jaxsearch.user_code import is_importable
 
 _PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transformers")
@@ -31,6 +34,8 @@ def check_identity(config: RunConfig) -> None:
       ValueError: if it holds another run (the error states the first difference) or
         other files.
     """
+    # The config is the user's program: its run may name what it has.
+    trust_own(own_names(config))
     folder = Path(config.out)
     if not folder.exists():
         return
@@ -43,10 +48,17 @@ def check_identity(config: RunConfig) -> None:
             "another with --out"
         )
     # Recomputed from the record, which may use names of an earlier version.
-    there, here = identity(read_run_config(folder)), identity(config)
-    if not config.model.prompt_date:
-        # The recorded date is used again; see `with_prompt_date`.
-        there["model"].pop("prompt_date", None)
+    here = identity(config)
+    try:
+        there = identity(read_run_config(folder))
+        if not config.model.prompt_date:
+            # The recorded date is used again; see `with_prompt_date`.
+            there["model"].pop("prompt_date", None)
+    except UntrustedError:
+        # It names code that this config does not have, so it is another run.
+        there = with_new_names(read_record(folder)["identity"])
+        if not difference(there, here):
+            raise
     if there != here:
         raise ValueError(
             f"{folder} holds another run: {difference(there, here)}; choose another "
@@ -65,7 +77,7 @@ def with_prompt_date(config: RunConfig) -> RunConfig:
         return config
     folder, date = Path(config.out), ""
     if (folder / "config.json").is_file():
-        date = read_run_config(folder).model.prompt_date
+        date = read_record(folder).get("model", {}).get("prompt_date", "")
     # Processes may start on different days.
     date = processes.broadcast_from_primary(date or datetime.date.today().isoformat())
     model = dataclasses.replace(config.model, prompt_date=date)
@@ -115,25 +127,38 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_run_config(folder: Path) -> RunConfig:
     """The config of a run, read from its folder.
 
-    The user's modules that it names are imported if Python finds them or the current
-    folder has them. The folder that they were in is only named in the error: a run may
-    come from elsewhere, and its files decide about no code.
+    A run may come from elsewhere, so its files decide about no code: modules of the
+    user's that it names are imported only if they are trusted, and if Python finds them
+    or the current folder has them.
 
     Raises:
-      ValueError: if one of them is not found, or the record is missing or damaged.
+      UntrustedError: if it names code that is not trusted (see `run.trust`).
+      ValueError: if a module is not found, or the record is missing or damaged.
     """
     record = read_record(folder)
-    for module, where in record.get("code", {}).items():
-        if not is_importable(module):
+    code = record.get("code", {})
+
+    def resolve(name: str) -> Any:
+        module = name.rpartition(":")[0]
+        where = code.get(module, "") if isinstance(code, dict) else ""
+        try:
+            return named_in_folder(name)
+        except UntrustedError as error:
+            hint = f"; it was in {where} when the run started" if where else ""
+            raise UntrustedError(f"{folder}/config.json: {error}{hint}") from None
+        except ValueError as error:
+            if not where or is_importable(module):
+                raise
             raise ValueError(
                 f"{folder} names your module {module!r}, which was in {where} when "
                 "the run started; run the command in its folder, or with that folder "
                 "on PYTHONPATH"
-            )
+            ) from error
+
     names = [field.name for field in dataclasses.fields(RunConfig)]
     # Sections that an earlier version did not have keep their defaults.
     fields = {name: record[name] for name in names if name in record}
-    return dataclasses.replace(restored(fields), out=str(folder))
+    return dataclasses.replace(restored(fields, resolve), out=str(folder))
 
 
 def write_record(config: RunConfig, frozen: str) -> None:

@@ -21,6 +21,7 @@ from jaxsearch.run.config_values import (
 )
 from jaxsearch.run.field_texts import field_texts
 from jaxsearch.run.old_names import new_path
+from jaxsearch.visible import visible
 
 
 def overridden(
@@ -58,7 +59,7 @@ def overridden(
             )
     except SystemExit:
         if said.getvalue():
-            print(f"{prog}: {_one_line(said.getvalue())}", file=sys.stderr)
+            print(visible(f"{prog}: {_one_line(said.getvalue())}"), file=sys.stderr)
         raise
     # A module that was imported for MODULE:NAME may have printed something.
     print(said.getvalue(), end="", file=sys.stderr)
@@ -102,7 +103,7 @@ def _with_new_name(word: str) -> str:
     if (renamed := new_path(path)) == path:
         return word
     option_now = "--" + renamed.replace("_", "-")
-    print(f"jaxsearch: {option} is now called {option_now}", file=sys.stderr)
+    print(f"jaxsearch: {visible(option)} is now called {option_now}", file=sys.stderr)
     return f"{option_now}{equals}{value}"
 
 

@@ -15,6 +15,7 @@ from jaxsearch.models.load import load, some, total_bytes, unexpected_tensors
 from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.monitor.bars import byte_bar
+from jaxsearch.visible import visible
 
 # For random weights, so that the embedding's rows can be sharded evenly.
 _VOCAB_MULTIPLE = 16
@@ -77,7 +78,8 @@ def read_params(
             f"model folder {folder} does not fit its config.json: {error}"
         ) from None
     if unexpected:
-        print(f"{folder}: not used: {some(unexpected)}", file=sys.stderr)
+        line = visible(f"{folder}: not used: {some(unexpected)}")
+        print(line, file=sys.stderr)
     with byte_bar("loading", total_bytes(tensors)) as advance:
         return load(
             tensors, architecture, shapes, shardings, dtype=dtype, on_bytes=advance

@@ -52,6 +52,7 @@ class StageRollouts:
         run, stage = self._run, self._stage
         timings = []
         num_retries = run.environments.num_retries
+        num_failures = run.environments.num_failures
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
                 run.sampler.warm_up(rollout_params, stage.group_size, run.announce)
@@ -76,6 +77,10 @@ class StageRollouts:
         }
         counts = {
             "searches/retries": float(run.environments.num_retries - num_retries),
+            **{
+                f"searches/failed_tries_{kind}": float(number - num_failures[kind])
+                for kind, number in run.environments.num_failures.items()
+            },
             "rollouts_restarted": float(sum(timing.num_restarts for timing in timings)),
         }
         record.add(_over_processes(seconds, counts))

@@ -26,7 +26,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
             f"encoder folder {folder} has neither tokenizer.json nor vocab.txt"
         )
     try:
-        fast = AutoTokenizer.from_pretrained(folder)
+        fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"cannot read a tokenizer from {folder}: {reason}") from None

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Integer
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import read_index, write_index
+from jaxsearch.search.index_folder import REBUILD, read_index, write_index
 from jaxsearch.search.passages import Passage, corpus_fingerprint
 
 # Scores that are equal to this many decimals are ties: float32 sums in a different
@@ -85,7 +85,11 @@ class ExactIndex:
             encoder=encoder,
             query_device=query_device,
         )
-        vectors = np.load(stored.vectors / "vectors.npy", allow_pickle=False)
+        path = stored.vectors / "vectors.npy"
+        try:
+            vectors = np.load(path, allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({error}); {REBUILD}") from error
         expected = (stored.manifest.num_passages, stored.manifest.dims)
         if vectors.shape != expected:
             raise ValueError(

@@ -1,7 +1,6 @@
 """The interface of retrievers, which answer search queries."""
 
 import dataclasses
-import http.client
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -10,12 +9,6 @@ from jaxsearch.search.passages import Passage
 
 class SearchError(Exception):
     """A retriever cannot answer at the moment; the message gives the reason."""
-
-
-# Exceptions of a retriever that is unreachable or overloaded. OSError covers refused
-# and broken connections, timeouts and all of urllib; HTTPException covers truncated
-# replies. Any other exception is a defect and is not caught.
-RETRIEVER_ERRORS = (SearchError, OSError, http.client.HTTPException)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +30,7 @@ class Retriever(Protocol):
         """One list of up to k hits for each query, best first.
 
         Raises:
-          SearchError: if it cannot answer at the moment. Connection errors (`OSError`,
-            `http.client.HTTPException`) are treated in the same way.
+          SearchError: if it cannot answer at the moment. Any other exception is treated
+            in the same way, as a failed attempt.
         """
         ...

@@ -10,11 +10,12 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import jaxsearch
+from jaxsearch.folder_files import check_links, file_inside
 from jaxsearch.search.encoder import Encoder, EncoderFactory, save_encoder
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.encoders import encoder_given, load_encoder
@@ -48,17 +49,23 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Reads `index.json` and checks it, and the size of every file.
+        """Reads `index.json` and checks it, and the name and size of every file.
+
+        Files that the manifest does not list are refused, because libraries read what
+        they find in a folder, such as a pickle. Hidden files beside `index.json` are
+        not.
 
         Raises:
-          ValueError: if the folder is no index, is damaged or has another format.
+          ValueError: if the folder is no index, is damaged or has another format; or
+            a file is outside of the folder, or not listed.
         """
         path = folder / "index.json"
         if not path.is_file():
             raise ValueError(f"{folder} is no index: {path} is missing; {REBUILD}")
+        check_links(folder, [path])
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}); {REBUILD}") from error
         expected = {field.name: field.type for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.keys() != expected.keys():
@@ -79,6 +86,9 @@ class Manifest:
                 f"{path}: expected format {FORMAT_VERSION}, found "
                 f"{fields['format_version']}; {REBUILD}"
             )
+        for name in fields["files"]:
+            file_inside(folder, name, str(path))
+        _check_unlisted(folder, fields["files"].keys())
         for name, size in fields["files"].items():
             if not (folder / name).is_file():
                 raise ValueError(f"index {folder}: {name} is missing; {REBUILD}")
@@ -89,6 +99,20 @@ class Manifest:
                     f"{found}; {REBUILD}"
                 )
         return cls(**fields)
+
+
+def _check_unlisted(folder: Path, listed: Collection[str]) -> None:
+    """Raises ValueError if the folder has a file or a link that is not listed."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_known = name in listed or name == "index.json" or name.startswith(".")
+        is_plain_folder = path.is_dir() and not path.is_symlink()
+        if not (is_known or is_plain_folder):
+            raise ValueError(
+                f"index {folder}: {name} is not listed in index.json, so it was not "
+                "written with the index; nothing was opened; remove it, or get the "
+                "index from whoever built it"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

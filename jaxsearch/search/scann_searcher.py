@@ -1,13 +1,20 @@
 """ScaNN's searcher: its interface, and how it is built and read."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
+from jaxsearch.folder_files import file_inside
 from jaxsearch.search.scann_scorer import RECALL_AT, BruteForce, Scorer
+
+_REBUILD = "rebuild the index"
+# The form in which ScaNN writes scann_assets.pbtxt.
+_PATH = re.compile(r'asset_path: "([^"\\]*)"')
+_ASSETS = re.compile(rf"(assets \{{\s*asset_type: \w+\s*{_PATH.pattern}\s*\}}\s*)+")
 
 
 @runtime_checkable  # for the annotation checks of the tests
@@ -80,15 +87,28 @@ def create_searcher(
 def load_searcher(folder: Path) -> Searcher:
     """Reads a searcher written by `Searcher.serialize`.
 
+    ScaNN's own loader would also unpickle a `scann_docids.pkl`, if there is one; and
+    it reads every file that `scann_assets.pbtxt` names.
+
     Raises:
-      ValueError: if ScaNN cannot read the folder.
+      ValueError: if ScaNN cannot read the folder, or a file of another one is named.
     """
+    ops, assets = scann_ops(), folder / "scann_assets.pbtxt"
     try:
-        return scann_ops().load_searcher(str(folder), assets_backcompat_shim=False)
-    except RuntimeError as error:
+        text = assets.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{assets} cannot be read ({error}); {_REBUILD}") from error
+    if not _ASSETS.fullmatch(text):
         raise ValueError(
-            f"ScaNN cannot read {folder} ({error}); rebuild the index"
-        ) from error
+            f"{assets}: expected the types of assets and the names of their files in "
+            f"this folder, found {text!r:.120}; {_REBUILD}"
+        )
+    for name in _PATH.findall(text):
+        file_inside(folder, name, str(assets))
+    try:
+        return ops.ScannSearcher(ops.scann_pybind.ScannNumpy(str(folder), text))
+    except RuntimeError as error:
+        raise ValueError(f"ScaNN cannot read {folder} ({error}); {_REBUILD}") from error
 
 
 def scann_ops() -> Any:

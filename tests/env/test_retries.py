@@ -132,11 +132,14 @@ def test_the_last_failure_says_what_happened_each_time(exact, queries, release):
 
 
 @pytest.mark.parametrize("defect", [TypeError, ValueError, KeyError, RuntimeError])
-def test_defects_pass_at_once(exact, queries, defect):
-    troubled = TroubledIndex(exact, raising(defect("ours")))
-    with pytest.raises(defect, match="ours"):
-        patient(troubled).search(queries, 3)
-    assert len(troubled.asked_at) == 1
+def test_a_defect_is_a_failed_attempt(exact, queries, defect):
+    troubled = TroubledIndex(exact, raising(defect("theirs")))
+    index = patient(troubled)
+    assert index.search(queries, 3) == exact.search(queries, 3)
+    assert (index.num_retries, index.num_failures["defect"]) == (1, 1)
+    always = patient(TroubledIndex(exact, *[raising(defect("theirs"))] * 2), attempts=2)
+    with pytest.raises(SearchError, match=f"{defect.__name__}: .*theirs"):
+        always.search(queries, 3)
 
 
 def test_a_call_that_hangs_is_given_up(exact, queries, release):

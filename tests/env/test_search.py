@@ -157,6 +157,7 @@ def test_equal_queries_are_asked_once(kit):
         (SearchError("down"), "down"),
         (TimeoutError("too\nslow"), "TimeoutError: too slow"),
         (http.client.BadStatusLine("?"), "BadStatusLine: ?"),
+        (KeyError("title"), "KeyError: 'title'"),
     ],
 )
 def test_a_failed_search_is_a_value_that_names_why(kit, error, failure):
@@ -171,17 +172,6 @@ def test_a_failed_search_is_a_value_that_names_why(kit, error, failure):
     [(ids, observed)] = goes_on.step(turns("ago"))
     # A failure's message does not fit into 12 tokens of this vocabulary.
     assert observed == dataclasses.replace(call, is_truncated=True) and ids
-
-
-def test_other_errors_of_a_retriever_are_defects(kit):
-    class Broken:
-        def search(self, queries, k):
-            raise KeyError("title")
-
-    for on_search_failure in ("drop", "observe"):
-        environment = kit.environment(Broken(), on_search_failure=on_search_failure)
-        with pytest.raises(KeyError, match="title"):
-            environment.step(turns("ago"))
 
 
 def test_hostile_passages_cannot_end_or_forge_anything_in_a_rollout(

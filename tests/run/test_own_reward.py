@@ -14,6 +14,7 @@ from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.rewards.score import score_file
+from jaxsearch.run import trust
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable, code_folders, resolved
 from jaxsearch.run.folder import read_run_config
@@ -173,6 +174,11 @@ def test_a_run_with_an_own_reward_is_resumed_evaluated_and_found_again(
 
     # As another process, in another folder, does.
     forget()
+    trust._own_names.clear()
+    message = r"--trust own_rewards, .*; it was in .*project when the run started"
+    with pytest.raises(trust.UntrustedError, match=message):
+        read_run_config(Path("run"))
+    trust.trust("own_rewards")
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     message = "names your module 'own_rewards', which was in .*project when the run"
@@ -191,9 +197,8 @@ def test_a_run_with_an_own_reward_is_resumed_evaluated_and_found_again(
 
     # A project may be moved: its code is no longer there, but beside the config.
     forget()
+    trust._trusted.discard("own_rewards")
     project.rename(project.with_name("project2"))
-    with pytest.raises(ValueError, match=message):
-        read_run_config(Path("../run"))
     moved = with_reward(project.with_name("project2"), "own_rewards:SEVERAL")
     moved = dataclasses.replace(moved, warmup_steps=1, out="../run")
     train(dataclasses.replace(moved, steps=2))
@@ -201,6 +206,11 @@ def test_a_run_with_an_own_reward_is_resumed_evaluated_and_found_again(
     other = dataclasses.replace(moved.stages[1], reward=None)
     other = dataclasses.replace(moved, stages=(moved.stages[0], other))
     with pytest.raises(ValueError, match="holds another run: stages.1.reward is"):
+        train(other)
+    # Another program, which has no value of that module.
+    forget()
+    trust._own_names.clear()
+    with pytest.raises(ValueError, match="holds another run: .*stages.1.reward is"):
         train(other)
 
 

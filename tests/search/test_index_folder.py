@@ -1,6 +1,8 @@
 """Tests of index folders: incomplete or mismatched ones are refused in one line."""
 
 import json
+import pickle
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +137,68 @@ def test_malformed_manifest(folder, content, message):
 def test_manifest_that_does_not_fit(folder, fields, message):
     change_manifest(folder, **fields)
     refused(folder, message)
+
+
+class Planted:
+    """Its pickle makes a file when it is opened."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def plant(path, marker):
+    path.write_bytes(pickle.dumps(Planted(marker)))
+
+
+def test_no_pickle_is_opened_in_an_index_folder(folder, tmp_path):
+    """Not even one that the manifest lists, where ScaNN's own loader looks for it."""
+    marker, planted = tmp_path / "executed", folder / "vectors" / "scann_docids.pkl"
+    plant(planted, marker)
+    refused(folder, "vectors/scann_docids.pkl is not listed")
+    manifest = json.loads((folder / "index.json").read_text())
+    name = "vectors/scann_docids.pkl"
+    change_manifest(folder, files=manifest["files"] | {name: planted.stat().st_size})
+    assert load_index(folder).search(["a"], 1)
+    assert not marker.exists()
+    pickle.loads(planted.read_bytes())
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", ""])
+def test_a_manifest_names_nothing_outside_of_its_folder(folder, name):
+    (folder.parent / "outside").write_text("secret")
+    files = json.loads((folder / "index.json").read_text())["files"]
+    change_manifest(folder, files=files | {name: 6})
+    refused(folder, "names the file .* which is not in that folder")
+
+
+def test_a_link_out_of_the_folder_is_not_followed(folder):
+    passages = folder / "passages.jsonl.gz"
+    elsewhere = passages.rename(folder.parent / "passages.jsonl.gz")
+    passages.symlink_to(elsewhere)
+    refused(folder, "passages.jsonl.gz is a link to .* nothing of it was read")
+    # The folder itself may be one.
+    elsewhere.replace(passages)
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    assert load_index(link).passages
+
+
+@pytest.mark.parametrize(
+    "path", ["../../outside.npy", "/etc/hostname", 'x"}\nassets {asset_path: "y', ""]
+)
+def test_scann_reads_no_asset_of_another_folder(folder, path):
+    assets = folder / "vectors" / "scann_assets.pbtxt"
+    text = assets.read_text().replace("dataset.npy", path)
+    assets.write_text(text)
+    files = json.loads((folder / "index.json").read_text())["files"]
+    change_manifest(
+        folder, files=files | {"vectors/scann_assets.pbtxt": len(text.encode())}
+    )
+    refused(folder, "scann_assets.pbtxt")
 
 
 def test_changed_passages_are_noticed(folder, passages):
