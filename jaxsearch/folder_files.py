@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+# Of file systems.
+_MAX_NAME_BYTES = 256
+
 
 def file_inside(folder: Path, name: Any, source: str) -> Path:
     """The file of a folder with this name, which lies in the folder.
@@ -21,7 +24,10 @@ def file_inside(folder: Path, name: Any, source: str) -> Path:
     """
     is_relative = isinstance(name, str) and not PurePosixPath(name).is_absolute()
     parts = PurePosixPath(name).parts if is_relative else ()
-    if not parts or ".." in parts or "\\" in name or "\0" in name:
+    is_name = all(
+        len(part.encode(errors="replace")) < _MAX_NAME_BYTES for part in parts
+    )
+    if not (parts and is_name) or ".." in parts or "\\" in name or "\0" in name:
         raise ValueError(
             f"{source} names the file {name!r:.120}, which is not in that folder; "
             "expected a relative path without '..'; the file was damaged, or made to "

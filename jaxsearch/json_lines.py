@@ -41,7 +41,7 @@ def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
     """
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ValueError(
@@ -92,7 +92,7 @@ def replace_file(path: Path, data: bytes) -> None:
 def _is_whole(line: str) -> bool:
     try:
         json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "announce": set(),
     "user_code": set(),
     "folder_files": set(),
+    "json_files": set(),
     "json_lines": set(),
     "bad_rows": {"visible"},
     "id_ranges": set(),
@@ -25,10 +26,13 @@ ALLOWED = {
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
-    "models": {"folder_files"},
-    "search": {"bad_rows", "folder_files", "models", "surrogates"},
+    "models": {"folder_files", "json_files"},
+    "search": {"bad_rows", "folder_files", "json_files", "models", "surrogates"},
     "protocol": {"search", "surrogates", "trajectory"},
-    "data": {"bad_rows", "id_ranges", "models", "protocol", "search", "surrogates"},
+    "data": {
+        *("bad_rows", "id_ranges", "json_files", "models", "protocol", "search"),
+        "surrogates",
+    },
     "env": {"data", "protocol", "search", "surrogates", "trajectory"},
     "rewards": {
         *("bad_rows", "metrics", "processes", "protocol", "trajectory", "user_code"),
@@ -45,7 +49,16 @@ ALLOWED = {
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
-        *("mesh", "metrics", "models", "monitor", "processes", "protocol", "rewards"),
+        *(
+            "json_files",
+            "mesh",
+            "metrics",
+            "models",
+            "monitor",
+            "processes",
+            "protocol",
+            "rewards",
+        ),
         *("rl", "rollouts", "search", "user_code", "trajectory", "visible"),
     },
     "evaluation": {
@@ -54,8 +67,8 @@ ALLOWED = {
         "trajectory",
     },
     "report": {
-        *("json_lines", "metrics", "monitor", "protocol", "rewards", "run"),
-        *("trajectory", "visible"),
+        *("json_files", "json_lines", "metrics", "monitor", "protocol", "rewards"),
+        *("run", "trajectory", "visible"),
     },
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),

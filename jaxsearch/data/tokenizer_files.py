@@ -1,10 +1,11 @@
 """The files of a tokenizer's folder."""
 
 import contextlib
-import json
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
+
+from jaxsearch.json_files import read_json_object
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -20,15 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       ValueError: if the file is not JSON, or not an object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {value!r:.80}")
-    return value
+    return read_json_object(path) if path.exists() else {}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsearch.json_files import read_json_object
 from jaxsearch.models.bert import BertParams
 from jaxsearch.models.bert_architecture import (
     BertArchitecture,
@@ -48,12 +49,7 @@ def read_bert_architecture(folder: Path) -> BertArchitecture:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"encoder folder {folder} has no config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected an object, got {config!r:.60}")
+    config = read_json_object(path)
     try:
         return bert_from_hf_config(config)
     except ValueError as error:

@@ -11,6 +11,8 @@ _COUNTS = (
     *("num_attention_heads", "num_key_value_heads", "head_dim", "sliding_window"),
     *("max_position_embeddings", "original_max_position_embeddings"),
 )
+# Far above every model; larger ones would take hours to refuse.
+_MAX_COUNT, _MAX_LAYERS = 2**31, 10_000
 _NUMBERS = (
     *("rope_theta", "rms_norm_eps", "rope_local_base_freq", "query_pre_attn_scalar"),
     *("factor", "low_freq_factor", "high_freq_factor"),
@@ -50,6 +52,9 @@ def _check_types(config: dict[str, Any]) -> None:
             continue
         if name in _COUNTS and not (type(value) is int and value > 0):
             raise ValueError(f"{name} must be a positive integer, got {value!r:.80}")
+        limit = _MAX_LAYERS if name == "num_hidden_layers" else _MAX_COUNT
+        if name in _COUNTS and value > limit:
+            raise ValueError(f"{name} must be at most {limit:,}, got {value!r:.80}")
         if name in _NUMBERS and type(value) not in (int, float):
             raise ValueError(f"{name} must be a number, got {value!r:.80}")
         if name in _LISTS and not isinstance(value, list):

@@ -6,7 +6,6 @@ part once, directly into memory that JAX takes over. Format:
 https://github.com/huggingface/safetensors
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsearch.folder_files import check_links, file_inside
+from jaxsearch.json_files import parse_json, read_json
 
 INDEX_NAME = "model.safetensors.index.json"
 
@@ -117,14 +117,13 @@ def _aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 
 def _indexed(index: Path) -> dict[str, Tensor]:
     try:
-        weight_map = json.loads(index.read_bytes())["weight_map"]
+        weight_map = read_json(index)["weight_map"]
         names = sorted(set(weight_map.values()))
     except (
         ValueError,
         LookupError,
         TypeError,
         AttributeError,
-        RecursionError,
     ) as error:
         raise ValueError(
             f"{index}: expected a JSON object whose weight_map names the file of each "
@@ -162,13 +161,11 @@ def _header(path: Path) -> dict[str, Tensor]:
                     f"{path} is truncated or not a safetensors file: its header should "
                     f"have {header_len} bytes, the file has {size}"
                 )
-            header = json.loads(file.read(header_len))
+            header = parse_json(file.read(header_len), f"{path}: damaged header")
             if not isinstance(header, dict):
                 raise ValueError(f"{path}: damaged header, not a JSON object")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: damaged header ({error})") from None
     start = 8 + header_len
     tensors, expected_size = {}, start
     for name, fields in header.items():

@@ -1,12 +1,12 @@
 """Writes the report of a run, `report.html` in its folder."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxsearch import json_lines
+from jaxsearch.json_files import read_json_object
 from jaxsearch.monitor.rollout_log import LoggedRollout, read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.protocol import Protocol
@@ -62,13 +62,7 @@ def _read_config(run_folder: Path) -> dict[str, Any]:
             f"{run_folder} is not a run folder: it has no config.json "
             "(expected the folder that `jaxsearch train` writes)"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return config
+    return read_json_object(path)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def restored(
     """
     try:
         return config_values.restored(with_new_names(fields), RunConfig, resolve)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise ValueError(
             f"this config was written by another version of jaxsearch: {error}"
         ) from None

@@ -131,8 +131,8 @@ def _named(text: str, kind: Any, resolve: Callable[[str], Any]) -> Any:
     near = difflib.get_close_matches(text, names)
     hint = f" (near it: {', '.join(near)})" if near else ""
     raise ValueError(
-        f"unknown name {text!r}{hint}; expected {_one_of(names)}package.module:NAME "
-        "or path/to/file.py:NAME"
+        f"unknown name {text!r:.100}{hint}; expected {_one_of(names)}"
+        "package.module:NAME or path/to/file.py:NAME"
     )
 
 

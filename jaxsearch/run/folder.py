@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.config import RunConfig
+from jaxsearch.json_files import read_json
 from jaxsearch.json_lines import replace_file
 from jaxsearch.run.config_record import (
     code_folders,
@@ -115,10 +116,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not a run's folder: it has no config.json")
-    try:
-        record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
+    record = read_json(path)
     if not isinstance(record, dict) or "identity" not in record:
         raise ValueError(f"{path}: expected the record of a run, with an 'identity'")
     return record

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from jaxsearch.json_files import read_json_object
 from jaxsearch.search.passages import Passage
 
 
@@ -112,9 +113,6 @@ def read_encoder_json(folder: Path) -> dict[str, Any]:
     """
     path = folder / "encoder.json"
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        return read_json_object(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected an encoder's settings ({error})") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {settings!r:.60}")
-    return settings

@@ -6,11 +6,12 @@ for queries and passages. Nothing is inferred from the name of a model or a fold
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.folder_files import file_inside
+from jaxsearch.json_files import read_json, read_json_object
 from jaxsearch.models.bert import POOLINGS
 from jaxsearch.search.encoder_options import EncoderOptions
 
@@ -94,7 +95,7 @@ def _modules(folder: Path) -> dict[str, str] | None:
     path = folder / "modules.json"
     if not path.is_file():
         return None
-    modules = _read_json(path)
+    modules = read_json(path)
     try:
         found = {str(m["type"]).rpartition(".")[2]: str(m["path"]) for m in modules}
     except (KeyError, TypeError) as error:
@@ -106,14 +107,14 @@ def _modules(folder: Path) -> dict[str, str] | None:
         ["Transformer", "Pooling", "Normalize"],
     ):
         raise ValueError(
-            f"{path}: modules {list(found)} are not supported; expected Transformer, "
-            "Pooling and optionally Normalize"
+            f"{path}: modules {list(found)!r:.200} are not supported; expected "
+            "Transformer, Pooling and optionally Normalize"
         )
     return found
 
 
 def _pooling(folder: Path, module: str) -> str:
-    path = folder / module / "config.json"
+    path = file_inside(folder, f"{module}/config.json", str(folder / "modules.json"))
     config = _read_object(path, "give --pooling mean or --pooling cls")
     if not config.get("include_prompt", True):
         raise ValueError(f"{path}: include_prompt false is not supported")
@@ -126,7 +127,7 @@ def _pooling(folder: Path, module: str) -> str:
         [found] = found
     if not isinstance(found, str) or found not in POOLINGS:
         raise ValueError(
-            f"{path}: pooling {found!r} is not supported; expected one of "
+            f"{path}: pooling {found!r:.60} is not supported; expected one of "
             f"{', '.join(POOLINGS)}"
         )
     return found
@@ -143,7 +144,14 @@ class _Prompts:
     def read(cls, path: Path) -> "_Prompts":
         if not path.is_file():
             return cls(path, {})
-        return cls(path, _read_object(path).get("prompts") or {})
+        texts = _read_object(path).get("prompts") or {}
+        if not isinstance(texts, dict) or not all(
+            isinstance(text, str | None) for text in texts.values()
+        ):
+            raise ValueError(
+                f"{path}: prompts must be strings by name, got {texts!r:.100}"
+            )
+        return cls(path, texts)
 
     def first_of(self, names: Sequence[str], option: str) -> str:
         """Returns the prompt with the first known name; "" if there are no prompts.
@@ -157,7 +165,7 @@ class _Prompts:
         if self.texts:
             raise ValueError(
                 f"{self.path}: expected a prompt named {' or '.join(names)}, found "
-                f"{sorted(self.texts)}: give {option}, which may be empty"
+                f"{sorted(self.texts)!r:.200}: give {option}, which may be empty"
             )
         return ""
 
@@ -176,7 +184,7 @@ def _max_len(folder: Path, max_positions: int, tokenizer_len: int) -> int:
     if not isinstance(found, int) or not 3 <= found <= max_positions:
         raise ValueError(
             f"{path}: max_seq_length must be in 3..{max_positions} (the network's "
-            f"longest row), got {found!r}"
+            f"longest row), got {found!r:.60}"
         )
     return found
 
@@ -184,14 +192,4 @@ def _max_len(folder: Path, max_positions: int, tokenizer_len: int) -> int:
 def _read_object(path: Path, advice: str = "") -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: {advice}")
-    content = _read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object, got {content!r:.60}")
-    return content
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
+    return read_json_object(path)

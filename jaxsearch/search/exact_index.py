@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float32, Integer
 
+from jaxsearch.search.array_files import read_array
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.index import Hit
@@ -87,9 +88,9 @@ class ExactIndex:
         )
         path = stored.vectors / "vectors.npy"
         try:
-            vectors = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}); {REBUILD}") from error
+            vectors = read_array(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; {REBUILD}") from error
         expected = (stored.manifest.num_passages, stored.manifest.dims)
         if vectors.shape != expected:
             raise ValueError(

@@ -16,6 +16,7 @@ from typing import Any
 
 import jaxsearch
 from jaxsearch.folder_files import check_links, file_inside
+from jaxsearch.json_files import read_json
 from jaxsearch.search.encoder import Encoder, EncoderFactory, save_encoder
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.encoders import encoder_given, load_encoder
@@ -64,19 +65,19 @@ class Manifest:
             raise ValueError(f"{folder} is no index: {path} is missing; {REBUILD}")
         check_links(folder, [path])
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
+            fields = read_json(path)
+        except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); {REBUILD}") from error
         expected = {field.name: field.type for field in dataclasses.fields(cls)}
         if not isinstance(fields, dict) or fields.keys() != expected.keys():
             found = sorted(fields) if isinstance(fields, dict) else fields
             raise ValueError(
-                f"{path}: expected the fields {sorted(expected)}, found {found!r}; "
-                f"{REBUILD}"
+                f"{path}: expected the fields {sorted(expected)}, found "
+                f"{found!r:.400}; {REBUILD}"
             )
         for name, kind in expected.items():
             kind = dict if name in ("scorer", "files") else kind
-            if not isinstance(fields[name], kind):
+            if type(fields[name]) is not kind:
                 raise ValueError(
                     f"{path}: {name} must be of type {kind.__name__}, found "
                     f"{fields[name]!r:.60}; {REBUILD}"
@@ -86,7 +87,12 @@ class Manifest:
                 f"{path}: expected format {FORMAT_VERSION}, found "
                 f"{fields['format_version']}; {REBUILD}"
             )
-        for name in fields["files"]:
+        for name, size in fields["files"].items():
+            if type(size) is not int:
+                raise ValueError(
+                    f"{path}: the size of {name!r:.60} must be an int, found "
+                    f"{size!r:.60}; {REBUILD}"
+                )
             file_inside(folder, name, str(path))
         _check_unlisted(folder, fields["files"].keys())
         for name, size in fields["files"].items():
@@ -226,8 +232,8 @@ def read_index(
     if found.fingerprint != manifest.encoder_fingerprint:
         raise ValueError(
             f"index {folder} was built with another encoder: expected {found.name} "
-            f"{found.fingerprint}, found {manifest.encoder_name} "
-            f"{manifest.encoder_fingerprint}; {REBUILD}"
+            f"{found.fingerprint}, found {manifest.encoder_name:.60} "
+            f"{manifest.encoder_fingerprint:.60}; {REBUILD}"
         )
     return StoredIndex(
         manifest=manifest,

@@ -52,11 +52,16 @@ def scorer_from_json(fields: dict[str, Any]) -> Scorer:
     """
     settings = {name: value for name, value in fields.items() if name != "name"}
     kinds = {"brute_force": BruteForce, "tree_ah": TreeAh}
-    if fields.get("name") not in kinds:
+    if not isinstance(fields.get("name"), str) or fields["name"] not in kinds:
         raise ValueError(
             f"expected a scorer named one of {sorted(kinds)}, got {fields}"
         )
     kind = kinds[fields["name"]]
+    hints = {field.name: field.type for field in dataclasses.fields(kind)}
+    for name, value in settings.items():
+        expected = (int, float) if hints.get(name) is float else (int,)
+        if type(value) not in expected or not abs(value) < 2**31:
+            raise ValueError(f"expected a number for {name} of a scorer, got {fields}")
     if settings.keys() != {field.name for field in dataclasses.fields(kind)}:
         names = sorted(field.name for field in dataclasses.fields(kind))
         raise ValueError(f"expected a scorer with the settings {names}, got {fields}")

@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
 
+from jaxsearch.json_files import read_json
+from jaxsearch.search.array_files import read_array
 from jaxsearch.search.encoder import make_encoder_folder, read_encoder_json
 from jaxsearch.search.passages import Passage
 
@@ -172,9 +174,13 @@ class TfidfEncoder:
         """
         settings = read_encoder_json(folder)
         try:
-            words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+            words = read_json(folder / "words.json")
+            if not isinstance(words, list) or not all(
+                isinstance(word, str) for word in words
+            ):
+                raise ValueError("words.json must be a list of strings")
             idf, buckets, signs = (
-                np.load(folder / f"{name}.npy", allow_pickle=False)
+                read_array(folder / f"{name}.npy")
                 for name in ("idf", "buckets", "signs")
             )
             encoder = cls(
@@ -185,7 +191,7 @@ class TfidfEncoder:
                 dims=settings["dims"],
             )
             expected = settings["fingerprint"]
-        except (OSError, EOFError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{folder} does not hold a readable tfidf encoder ({error}); "
                 "rebuild the index"
