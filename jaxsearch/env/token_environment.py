@@ -150,12 +150,12 @@ class TokenEnvironment:
         """
         body, num_deleted = strip_tags(observation.body(parts), self._banned_strings)
         ids, num_removed = self._framed_ids(observation, body)
-        num_allowed = self._num_spelled_tags(self._framed_ids(observation, "")[0])
-        if self._num_spelled_tags(ids) > num_allowed:
+        num_allowed = self._num_frame_tags(observation.opening, observation.closing)
+        if self._num_tags(spelled(self.tokenizer, ids)) > num_allowed:
             body, more = strip_spelled(self.tokenizer, body, self._banned_strings)
             num_deleted += more
             ids, num_removed = self._framed_ids(observation, body)
-            if self._num_spelled_tags(ids) > num_allowed:
+            if self._num_tags(spelled(self.tokenizer, ids)) > num_allowed:
                 # Together with the frame, the body still spells one.
                 ids, num_removed = self._framed_ids(observation, "")
                 num_deleted += 1
@@ -168,8 +168,18 @@ class TokenEnvironment:
         kept = [i for i in ids if i not in banned_ids]
         return kept, len(ids) - len(kept)
 
-    def _num_spelled_tags(self, ids: Sequence[int]) -> int:
-        text = spelled(self.tokenizer, ids)
+    def _num_frame_tags(self, *frame: str) -> int:
+        """Number of tags in the texts around a body, as they are or as ids spell them.
+
+        Without the body, a vocabulary of whole words may not spell them at all.
+        """
+        texts = [(text, self.tokenizer.encode(text)) for text in frame]
+        return sum(
+            max(self._num_tags(text), self._num_tags(spelled(self.tokenizer, ids)))
+            for text, ids in texts
+        )
+
+    def _num_tags(self, text: str) -> int:
         return sum(text.count(tag) for tag in self._banned_strings)
 
     @functools.cached_property

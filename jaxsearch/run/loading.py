@@ -18,11 +18,13 @@ from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, restore_params
 from jaxsearch.run.checkpoint_choice import CheckpointChoice, choose_checkpoint
+from jaxsearch.run.config_record import own_names
 from jaxsearch.run.config_values import recorded, value_text
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import check_frozen, read_run_config
 from jaxsearch.run.long_prompts import LongPromptsError
 from jaxsearch.run.model_config import model_config
+from jaxsearch.run.trust import trust_own
 from jaxsearch.search.encoder import needs_given
 
 
@@ -147,6 +149,8 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
         _check_model_folder(model)
         policy = dataclasses.replace(config.model, path=model, lora=LoRAConfig())
         return dataclasses.replace(config, model=policy)
+    # The config is the user's program: a run with the same functions is theirs too.
+    trust_own(own_names(config))
     theirs = read_run_config(Path(model))
     of_dataset = not (theirs.model.path or theirs.model.tokenizer)
     kind = Callable[..., Any]

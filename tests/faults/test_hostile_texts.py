@@ -13,6 +13,7 @@ from tokenizers import normalizers
 
 from jaxsearch.commands.main import main
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.environment import RolloutId
 from jaxsearch.env.prompts import plain_question
 from jaxsearch.env.search import SearchEnvironment, observation_of
 from jaxsearch.env.token_environment import TokenEnvironment
@@ -20,13 +21,15 @@ from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.processes import say_once
-from jaxsearch.protocol import R1_SEARCHER, RESEARCH, SEARCH_R1
+from jaxsearch.protocol import QUICKSTART, R1_SEARCHER, RESEARCH, SEARCH_R1
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Segment, ToolCall
 from jaxsearch.visible import visible, visible_json
+from tests.env.calculator_tool import Calculator
+from tests.env.sums import tokenizer as words_tokenizer
 from tests.report.test_report import make_trajectory
 from tests.tokenizer_folders import END, write_tokenizer
 
@@ -229,6 +232,20 @@ def test_ordinary_passages_are_unchanged(tokenizers, name):
     opening, closing = RESEARCH.frame("\0").split("\0")
     body = RESEARCH.render([Passage(id="p", contents=text)])
     assert ids == tokenizer.encode(f"{opening}{body}{closing}")
+
+
+def test_a_vocabulary_of_whole_words_keeps_its_observations():
+    """Without a body between them, it does not spell the tags of the frame."""
+    environment = TokenEnvironment(
+        environment=Calculator(),
+        protocol=QUICKSTART,
+        tokenizer=words_tokenizer(),
+        max_observation_len=28,
+    )
+    turn = (RolloutId(0, 0, 0), " <think> so </think> <calc> 2 + 3 </calc>")
+    [(ids, call)] = environment.step([turn])
+    assert environment.tokenizer.decode(ids) == " <value> 5 </value>"
+    assert call.num_deleted_tags == 0
 
 
 def test_questions_lose_what_their_tokenizer_spells(tokenizers):
