@@ -25,6 +25,7 @@ ALLOWED = {
     # Parts that work alone.
     "models": set(),
     "search": {"bad_rows", "models", "surrogates"},
+    "remote": {"search"},
     "protocol": {"search", "surrogates", "trajectory"},
     "data": {"bad_rows", "id_ranges", "models", "protocol", "search", "surrogates"},
     "env": {"data", "protocol", "search", "trajectory"},
@@ -39,12 +40,14 @@ ALLOWED = {
     },
     "monitor": {"json_lines", "metrics", "protocol", "trajectory"},
     # The config names the parts, and the modules below combine them.
-    "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
+    "config": {
+        *("env", "mesh", "models", "monitor", "remote", "rewards", "rl", "search"),
+    },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
         *("mesh", "metrics", "models", "monitor", "processes", "protocol", "rewards"),
-        *("rl", "rollouts", "search", "user_code", "trajectory"),
+        *("remote", "rl", "rollouts", "search", "user_code", "trajectory"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
@@ -62,15 +65,15 @@ ALLOWED = {
     },
     "api": {
         *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("report", "rewards", "rl", "run", "search", "trajectory"),
+        *("remote", "report", "rewards", "rl", "run", "search", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
         "trajectory",
     },
     "bench": {
-        *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
-        *("search", "trajectory"),
+        *("data", "env", "mesh", "models", "protocol", "remote", "rl", "rollouts"),
+        *("run", "search", "trajectory"),
     },
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {

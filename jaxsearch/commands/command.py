@@ -50,8 +50,9 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index",
         default="",
-        metavar="DIR",
-        help="folder made by `jaxsearch index build` (default: the run's index)",
+        metavar="DIR_OR_URL",
+        help="folder made by `jaxsearch index build`, or address of a search server, "
+        "http://HOST:PORT (default: the run's index)",
     )
     parser.add_argument(
         "--prompt-template",
