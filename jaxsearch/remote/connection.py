@@ -4,6 +4,7 @@ import email.utils
 import json
 import math
 import time
+import weakref
 from typing import Any
 
 import httpx2
@@ -65,6 +66,8 @@ class Connection:
             follow_redirects=False,
             limits=httpx2.Limits(max_connections=None, keepalive_expiry=_IDLE_S),
         )
+        # Retrievers are not closed, so the connections end with this object.
+        weakref.finalize(self, self._client.close)
 
     def get(self, path: str, *, timeout_s: float, max_bytes: int = 4096 * _KIB) -> Any:
         """The JSON at a path; raises as `post` does."""

@@ -127,9 +127,11 @@ class ServerPool:
         Raises:
           BusySearchError: if all of them rest; the slot is free again then.
         """
-        server = self._chosen(excluded, others_wait=False)
-        if server is None:
-            server = self._chosen(excluded, others_wait=True)
+        probes = self._start_probes()
+        server = self._chosen(excluded)
+        if server is None and probes:
+            concurrent.futures.wait(probes)
+            server = self._chosen(excluded)
         if server is not None:
             return server
         self._slots.release()
@@ -141,15 +143,8 @@ class ServerPool:
             f"no server to ask for {seconds:.1f} s: {errors}", seconds
         )
 
-    def _chosen(
-        self, excluded: Collection[Server], *, others_wait: bool
-    ) -> Server | None:
-        """The server with the least to do; those that have rested are probed.
-
-        Args:
-          excluded: servers that are not to be asked.
-          others_wait: whether to wait for the probes.
-        """
+    def _start_probes(self) -> list[Future]:
+        """Starts to probe the servers that have rested."""
         with self._lock:
             due = [
                 one
@@ -160,9 +155,10 @@ class ServerPool:
             ]
             for one in due:
                 one.is_probed = True
-        probes = [in_thread(functools.partial(self._probed, one)) for one in due]
-        if others_wait:
-            concurrent.futures.wait(probes)
+        return [in_thread(functools.partial(self._probed, one)) for one in due]
+
+    def _chosen(self, excluded: Collection[Server]) -> Server | None:
+        """The server with the least to do, for which a request is counted; or None."""
         patience = self._patience
         with self._lock:
             ready = [
