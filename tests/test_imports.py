@@ -72,6 +72,7 @@ ALLOWED = {
         *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
         *("search", "trajectory"),
     },
+    "serve": {"search", "surrogates"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
         *(
@@ -84,7 +85,8 @@ ALLOWED = {
             "monitor",
             "plan",
         ),
-        *("processes", "report", "rewards", "run", "search", "surrogates", "train"),
+        *("processes", "report", "rewards", "run", "search", "serve", "surrogates"),
+        "train",
     },
     "__main__": {"commands"},
 }
