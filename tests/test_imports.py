@@ -75,6 +75,7 @@ ALLOWED = {
         *("data", "env", "mesh", "models", "protocol", "remote", "rl", "rollouts"),
         *("run", "search", "trajectory"),
     },
+    "serve": {"search", "surrogates"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
         *(
@@ -87,7 +88,8 @@ ALLOWED = {
             "monitor",
             "plan",
         ),
-        *("processes", "report", "rewards", "run", "search", "surrogates", "train"),
+        *("processes", "report", "rewards", "run", "search", "serve", "surrogates"),
+        "train",
     },
     "__main__": {"commands"},
 }

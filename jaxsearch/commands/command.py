@@ -2,8 +2,12 @@
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxsearch.search.encoder import Encoder, EncoderFactory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,3 +144,30 @@ def overridden_config(command: str, args: argparse.Namespace) -> Any:
     prog = f"jaxsearch {command} {args.config}"
     folder = find_config(args.config).parent
     return overridden(read_config(args.config), args.overrides, prog, folder)
+
+
+def encoder_or_name(text: str) -> "str | Encoder | EncoderFactory":
+    """The object at `package.module:NAME`; any other text is a name or a folder."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        return text
+    from jaxsearch.run.config_values import imported
+
+    return imported(text)
+
+
+def custom_encoder(text: str | None) -> "Encoder | EncoderFactory | None":
+    """The custom encoder of an index, given as --encoder.
+
+    Raises:
+      ValueError: if the text does not name an object.
+    """
+    if not text:
+        return None
+    encoder = encoder_or_name(text)
+    if isinstance(encoder, str):
+        raise ValueError(
+            f"--encoder {encoder}: expected package.module:NAME of the custom encoder "
+            "that the index was built with; leave it out for any other index, which "
+            "contains its encoder"
+        )
+    return encoder

@@ -1,13 +1,17 @@
 """`jaxsearch index`: builds, searches or checks an index."""
 
 import argparse
-import re
 import shutil
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxsearch.commands.command import Command, add_json_argument
+from jaxsearch.commands.command import (
+    Command,
+    add_json_argument,
+    custom_encoder,
+    encoder_or_name,
+)
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.surrogates import check_text
 
@@ -108,13 +112,7 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "build":
         return _build(args)
-    encoder = _given(args.encoder) if args.encoder else None
-    if isinstance(encoder, str):
-        raise ValueError(
-            f"--encoder {encoder}: expected package.module:NAME of the custom encoder "
-            "that the index was built with; leave it out for any other index, which "
-            "contains its encoder"
-        )
+    encoder = custom_encoder(args.encoder)
     if args.action == "search":
         found = search_once(args.folder, args.query, args.k, encoder)
         if args.json:
@@ -124,15 +122,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.search.index_check import check_index
 
     return check_index(args.folder, k=args.k, encoder=encoder)
-
-
-def _given(encoder: str) -> "str | Encoder | EncoderFactory":
-    """The object at `package.module:NAME`; any other text is a name or a folder."""
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", encoder):
-        return encoder
-    from jaxsearch.run.config_values import imported
-
-    return imported(encoder)
 
 
 def _build(args: argparse.Namespace) -> dict[str, Any]:
@@ -154,7 +143,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         task = progress.add_task("", total=len(STAGES))
         return build_index_folder(
             corpus=args.corpus,
-            encoder=_given(args.encoder),
+            encoder=encoder_or_name(args.encoder),
             out=args.out,
             options=options,
             dims=args.dims,
