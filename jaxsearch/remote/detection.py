@@ -117,7 +117,8 @@ def describe(connection: Connection, dialect: str, timeout_s: float) -> Descript
 def _of_index(index: dict[str, Any], dialect: Dialect) -> Description:
     """The description of a server of jaxsearch."""
     fingerprints, count = index.get("fingerprints"), index.get("num_passages")
-    if isinstance(fingerprints, dict):
+    # A server of the web has no fingerprints.
+    if isinstance(fingerprints, dict) and fingerprints:
         fingerprints = {str(k): str(v)[:80] for k, v in fingerprints.items()}
     else:
         fingerprints = None

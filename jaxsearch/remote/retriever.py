@@ -42,6 +42,7 @@ class RemoteRetriever:
 
     Attributes:
       description: what the servers are.
+      connections: the connections.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RemoteRetriever:
         timeout_s: float,
     ):
         self.description = description
+        self.connections = connections
         self._settings = settings
         self._timeout_s = timeout_s
         self._cache = AnswerCache(settings.cached_queries)
