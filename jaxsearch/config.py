@@ -215,7 +215,8 @@ class RetrievalConfig:
     url: str = ""
     """Search server, instead of a corpus or an index: http://HOST:PORT, or several of
     one index with commas between them. A server that wants a bearer token gets that in
-    JAXSEARCH_SEARCH_TOKEN."""
+    JAXSEARCH_SEARCH_TOKEN. Or a collection of Milvus, milvus://HOST:PORT/COLLECTION,
+    that `jaxsearch index push` filled; it needs the index's `encoder`."""
     heldout_url: str = ""
     """Search server for held-out questions; empty for the passages that the source of
     the data has for them, or `url` if it has none."""

@@ -27,8 +27,8 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
         several with commas between them; or an object with `search(queries, k)`, which
         is returned as it is. The first line of a text is its title; a text of one line
         has none.
-      encoder: encoder of passages and queries, if an index is built: tfidf, the folder
-        or Hub id of a BERT encoder, or an encoder.
+      encoder: encoder of passages and queries, if an index is built or is in Milvus:
+        tfidf, the folder or Hub id of a BERT encoder, or an encoder.
 
     Raises:
       ValueError: if the source does not exist, is empty or damaged, or is of another
@@ -44,7 +44,7 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
         return source
     if isinstance(source, str | os.PathLike):
         if isinstance(source, str) and is_url(source):
-            return open_url(source, note=say_once)
+            return open_url(source, encoder=encoder, note=say_once)
         path = Path(source)
         if path.is_dir():
             _check_is_index(path)

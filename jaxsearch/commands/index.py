@@ -26,6 +26,7 @@ _ACTIONS = {
     "build": "build an index of a corpus (ScaNN, or exact if ScaNN is unavailable)",
     "search": "print the passages that an index finds for a query",
     "check": "measure recall compared with exact search, and latency",
+    "push": "load an index into a collection of Milvus, a vector database",
 }
 
 
@@ -35,6 +36,7 @@ examples:
   jaxsearch index build --corpus wiki.jsonl.gz --encoder intfloat/e5-base-v2 --out wiki
   jaxsearch index search wiki "Who directed Alien?" -k 3
   jaxsearch index check wiki
+  jaxsearch index push wiki milvus://127.0.0.1:19530/wiki
 """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, summary in _ACTIONS.items():
@@ -46,9 +48,12 @@ examples:
             _add_build_arguments(sub)
             continue
         sub.add_argument("folder", metavar="DIR", help="folder of the index")
-        sub.add_argument(
-            "-k", type=int, default=5, help="passages per query (default: 5)"
-        )
+        if action == "push":
+            _add_push_arguments(sub)
+        else:
+            sub.add_argument(
+                "-k", type=int, default=5, help="passages per query (default: 5)"
+            )
         sub.add_argument(
             "--encoder",
             metavar="MODULE:NAME",
@@ -56,6 +61,21 @@ examples:
         )
         if action == "search":
             sub.add_argument("query", metavar="QUERY", help="the query, in quotes")
+
+
+def _add_push_arguments(push: argparse.ArgumentParser) -> None:
+    push.add_argument(
+        "url",
+        metavar="URL",
+        help="milvus://HOST:PORT/COLLECTION, or milvus:///PATH/FILE.db/COLLECTION for "
+        "Milvus Lite; a push that was cut goes on where it ended",
+    )
+    push.add_argument(
+        "--index-type",
+        choices=("HNSW", "SCANN"),
+        default="HNSW",
+        help="the database's kind of index (default: HNSW)",
+    )
 
 
 def _add_build_arguments(build: argparse.ArgumentParser) -> None:
@@ -113,6 +133,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "build":
         return _build(args)
     encoder = custom_encoder(args.encoder)
+    if args.action == "push":
+        return _push(args, encoder)
     if args.action == "search":
         found = search_once(args.folder, args.query, args.k, encoder)
         if args.json:
@@ -152,6 +174,28 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
                 task, description=stage, completed=STAGES.index(stage)
             ),
             report=_reporter(progress),
+        )
+
+
+def _push(
+    args: argparse.Namespace, encoder: "Encoder | EncoderFactory | None"
+) -> dict[str, Any]:
+    """Loads an index into Milvus, with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jaxsearch.remote.milvus_push import push_index
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("passages written", total=None)
+        return push_index(
+            args.folder,
+            args.url,
+            index_type=args.index_type,
+            encoder=encoder,
+            report=lambda num_done, num_passages: progress.update(
+                task, completed=num_done, total=num_passages
+            ),
         )
 
 

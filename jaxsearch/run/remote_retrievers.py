@@ -51,6 +51,8 @@ def open_remote_retrievers(retrieval: RetrievalConfig) -> RemoteRetrievers:
             dialect=retrieval.dialect,
             settings=retrieval.client,
             timeout_s=retrieval.timeout_s,
+            encoder=retrieval.encoder,
+            query_device=retrieval.query_device,
             note=say_once,
         )
 
