@@ -58,7 +58,7 @@ class SearchApp(FastAPI):
         }
 
     def stop(self) -> None:
-        """Refuses the requests that wait for an index."""
+        """Refuses the requests that have no answer yet."""
         for batcher in self.batchers.values():
             batcher.stop()
 

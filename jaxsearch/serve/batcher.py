@@ -95,6 +95,7 @@ class Batcher:
         self._max_waiting = max_waiting
         self._changed = threading.Condition()
         self._jobs: collections.deque[Job] = collections.deque()
+        self._unanswered: set[Job] = set()
         self.num_waiting = 0
         self.num_workers = num_workers
         self.num_busy = 0
@@ -115,20 +116,19 @@ class Batcher:
                 raise QueueFullError
             self.num_waiting += len(queries)
             self._jobs.append(job)
+            self._unanswered.add(job)
             self._changed.notify()
         return job
 
     def drop(self, job: Job) -> None:
-        """Forgets a request whose client does not wait any more."""
+        """Forgets a request that is answered, or whose client does not wait for it."""
         with self._changed:
             self._drop(job)
 
     def stop(self) -> None:
-        """Refuses the requests that wait; called in the event loop."""
+        """Refuses the requests without an answer; called in the event loop."""
         with self._changed:
-            jobs = list(self._jobs)
-            for job in jobs:
-                self._drop(job)
+            jobs = list(self._unanswered)
         for job in jobs:
             _resolve(job, StoppingError())
 
@@ -136,6 +136,7 @@ class Batcher:
         if job in self._jobs:
             self._jobs.remove(job)
             self.num_waiting -= len(job.queries) - job.num_taken
+        self._unanswered.discard(job)
         job.is_dropped = True
 
     def _work(self) -> None:

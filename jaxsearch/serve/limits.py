@@ -24,6 +24,7 @@ class Limits:
     max_header_bytes: int = 16_384
     answer_s: float = 120.0  # from the whole request to its answer
     read_s: float = 30.0  # for the headers, and again for the body
+    write_s: float = 120.0  # for a client to take an answer
     idle_s: float = 75.0  # a connection between two requests
     stop_s: float = 7.0  # for requests under way at the end of the server
 

@@ -33,7 +33,7 @@ class SearchServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=timed_protocol(read_s=limits.read_s, write_s=limits.answer_s),
+                http=timed_protocol(read_s=limits.read_s, write_s=limits.write_s),
                 ws="none",
                 lifespan="off",
                 log_config=None,

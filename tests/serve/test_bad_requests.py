@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from jaxsearch.search.passages import Passage
 from tests.serve.running import TableIndex, few_passages, serving
 
 
@@ -166,16 +167,17 @@ def test_clients_that_are_slow_are_closed():
 
 
 def test_a_client_that_does_not_read_is_closed():
-    with serving(TableIndex(few_passages(100)), answer_s=0.5) as server:
-        [state] = [server.server.server_state]
+    # 15 MB, more than the system keeps for a connection.
+    long = [Passage(id="0", contents="word " * 1000)] * 100
+    with serving(TableIndex(long), write_s=0.3) as server:
+        state = server.server.server_state
         with raw_connection(server) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            body = json.dumps({"queries": ["a"] * 600, "topk": 100}).encode()
+            body = json.dumps({"queries": ["a"] * 30, "topk": 100}).encode()
             connection.sendall(
                 b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
                 b"Content-Type: application/json\r\n\r\n" % len(body) + body
             )
-            end = time.monotonic() + 15
+            end = time.monotonic() + 30
             while not state.connections:
                 assert time.monotonic() < end
             while state.connections:

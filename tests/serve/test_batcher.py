@@ -81,16 +81,13 @@ def test_requests_with_the_same_k_share_a_batch_of_bounded_size(pool):
             (["other k"], 2),
             (["c", "d", "e"], 3),
         ]
-        replies = []
-        for number, (queries, k) in enumerate(asked):
-            replies.append(pool.submit(retrieve, server, queries, k))
-            [batcher] = server.app.batchers.values()
-            num_before = sum(len(queries) for queries, _ in asked[1 : number + 1])
-            until(
-                lambda num=num_before: (
-                    index.is_searching.is_set() and batcher.num_waiting == num
-                )
-            )
+        [batcher] = server.app.batchers.values()
+        replies = [pool.submit(retrieve, server, *asked[0])]
+        assert index.is_searching.wait(20)
+        for number in range(1, len(asked)):
+            replies.append(pool.submit(retrieve, server, *asked[number]))
+            num = sum(len(queries) for queries, _ in asked[1 : number + 1])
+            until(lambda num=num: batcher.num_waiting == num)
         index.gate.set()
         results = [reply.result().json["result"] for reply in replies]
     # A request whose queries do not fit goes on behind the others.
@@ -172,7 +169,6 @@ class Moody(TableIndex):
         return super().search(queries, k)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_failures_of_the_retriever_are_the_request_s_own(pool):
     with serving(Moody(few_passages())) as server:
         down = retrieve(server, ["down"])
@@ -213,7 +209,8 @@ def test_a_defect_does_not_spread_to_the_requests_of_its_batch(pool):
 def test_workers_search_at_once(pool):
     index = GatedIndex(few_passages())
     with serving(ServedIndex(retriever=index, num_workers=2)) as server:
-        replies = [pool.submit(retrieve, server, [query]) for query in "ab"]
+        # Different k, so that they cannot share a batch.
+        replies = [pool.submit(retrieve, server, ["a"], k) for k in (2, 3)]
         until(lambda: len(index.batches) == 2)
         index.gate.set()
         assert [reply.result().status for reply in replies] == [200, 200]
