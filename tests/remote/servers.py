@@ -8,7 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "conformance"
+RECORDED = Path(__file__).resolve().parents[2].parent / "shared" / "conformance"
 FINGERPRINTS = {"corpus": "c0ffee", "encoder": "e5e5e5"}
 
 
