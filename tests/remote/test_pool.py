@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from jaxsearch.api.retrieval import load_retriever
 from jaxsearch.env.retries import RetryingRetriever
 from jaxsearch.remote.retriever import open_remote
 from jaxsearch.remote.settings import ClientSettings
@@ -46,6 +47,14 @@ def test_answers_are_those_of_the_index(exact, queries):
     sent = [query for _, _, body in server.posts for query in body["queries"]]
     assert sorted(sent) == sorted(set(queries))
     assert index.searched["fingerprints"] == servers.FINGERPRINTS
+
+
+def test_the_api_takes_an_address(exact, queries):
+    with servers.serving(servers.ours(exact)) as [server]:
+        index = load_retriever(server.url)
+        assert index.search(queries[:3], 2) == exact.search(queries[:3], 2)
+    with pytest.raises(ValueError, match="no search server answers"):
+        load_retriever(server.url)
 
 
 def test_a_large_batch_is_split_and_connections_are_kept(exact, queries):
