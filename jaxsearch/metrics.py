@@ -84,7 +84,8 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     `tokens_per_s/{policy,total}`. `searches/retries`, `groups_non_finite` and
     `rollouts_*` are counts per step; `len/*` are tokens, except `len/think`, which is
     characters. `servers/N/{requests,errors,open}` are counts per step of search server
-    N, and whether its circuit breaker is open (with several processes, in how many). `groups_{drawn,trained}` are counts of dynamic sampling.
+    N, and whether its circuit breaker is open (with several processes, in how many).
+    `groups_{drawn,trained}` are counts of dynamic sampling.
     """
     return {
         key: float(metric.value if isinstance(metric, Mean | Max) else metric)
