@@ -17,7 +17,7 @@ that `import jaxsearch` is instant. Nothing below needs a config file or writes 
     jaxsearch.evaluate(trainer.policy, asked, retriever=passages)
 
   load_policy       a Hugging Face folder or Hub id, a run, or random weights
-  load_retriever    texts, a corpus file, the folder of an index, or an object of yours
+  load_retriever    texts, a corpus file, an index, a server, or an object of yours
   load_task         prompt, tags and reward of a system, by name
   read_questions    the questions of a file
   rollout           answers of a policy that searches, as trajectories

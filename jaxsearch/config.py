@@ -17,6 +17,8 @@ from jaxsearch.mesh import MeshShape
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.monitor.guards import GuardConfig
+from jaxsearch.remote.address import DialectName, is_milvus, parse_addresses
+from jaxsearch.remote.settings import ClientSettings
 from jaxsearch.rewards.own import RewardFunction, check_reward
 from jaxsearch.rewards.tasks import RESEARCH, Task
 from jaxsearch.rl.advantages import group_relative
@@ -210,6 +212,18 @@ class RetrievalConfig:
     """Custom retriever, instead of a corpus or an index: an object with
     `search(queries, k)`, or a function that makes one. Each process opens a separate
     one; it also serves held-out questions."""
+    url: str = ""
+    """Search server, instead of a corpus or an index: http://HOST:PORT, or several of
+    one index with commas between them. A server that wants a bearer token gets that in
+    JAXSEARCH_SEARCH_TOKEN. Or a collection of Milvus, milvus://HOST:PORT/COLLECTION,
+    that `jaxsearch index push` filled; it needs the index's `encoder`."""
+    heldout_url: str = ""
+    """Search server for held-out questions; empty for the passages that the source of
+    the data has for them, or `url` if it has none."""
+    dialect: DialectName = "auto"
+    """Dialect of the servers: research (POST /batch_search), search_r1 (/retrieve, also
+    that of verl and SkyRL), r1_searcher (/queries), or auto, which asks them."""
+    client: ClientSettings = ClientSettings()
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
@@ -236,6 +250,7 @@ class RetrievalConfig:
             )
         if self.retriever is not None:
             _check_retriever(self)
+        _check_urls(self)
         if self.corpus and self.index:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: give one "
@@ -269,6 +284,35 @@ def _check_retriever(retrieval: RetrievalConfig) -> None:
             raise ValueError(
                 f"retrieval.retriever and retrieval.{name} exclude each other: give "
                 f"one (got {value!r} as well)"
+            )
+
+
+def _check_urls(retrieval: RetrievalConfig) -> None:
+    """Checks the addresses of servers.
+
+    Raises:
+      ValueError: if one is malformed, or something else to search is given as well.
+    """
+    for name in ("url", "heldout_url"):
+        text = vars(retrieval)[name]
+        try:
+            if text and not is_milvus(text):
+                parse_addresses(text)
+        except ValueError as error:
+            raise ValueError(f"retrieval.{name}: {error}") from None
+    if not retrieval.url:
+        if retrieval.heldout_url:
+            raise ValueError(
+                "retrieval.heldout_url is for runs with retrieval.url: give both (got "
+                f"{retrieval.heldout_url!r})"
+            )
+        return
+    others = ("retriever", "corpus", "index")
+    for name in others:
+        if vars(retrieval)[name]:
+            raise ValueError(
+                f"retrieval.url and retrieval.{name} exclude each other: give one "
+                f"(got {retrieval.url!r} and {vars(retrieval)[name]!r:.80})"
             )
 
 

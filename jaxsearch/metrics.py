@@ -85,6 +85,8 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     `searches/failed_tries_{unavailable,connection,timeout,malformed,defect}` (failed
     attempts by kind, see `env.answer_checks`), `groups_non_finite` and `rollouts_*` are
     counts per step; `len/*` are tokens, except `len/think`, which is characters.
+    `servers/N/{requests,errors,open}` are counts per step of search server N, and
+    whether its circuit breaker is open (with several processes, in how many).
     `groups_{drawn,trained}` are counts of dynamic sampling.
     """
     return {

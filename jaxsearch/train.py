@@ -46,6 +46,7 @@ from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
+from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import (
@@ -93,6 +94,8 @@ def train(
         has_search = run.environments.has_search
         check_complete(config, run.inputs, has_search=has_search)
         run.environments.check_search()
+        searched = run.environments.remote.searched
+        check_searched(Path(config.out), searched)
     for note in data_notes(config, run.inputs, has_search=has_search):
         processes.say_once(note)
     frozen, params = split(run.transformer.lora, run.initial_params())
@@ -104,7 +107,7 @@ def train(
         record_heldout(config, run.inputs.own_heldout)
         if damaged:
             console.print(set_aside(Path(config.out), damaged))
-        write_record(config, pinned)
+        write_record(config, pinned, searched)
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)

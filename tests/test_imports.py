@@ -28,6 +28,7 @@ ALLOWED = {
     # Parts that work alone.
     "models": {"folder_files", "json_files"},
     "search": {"bad_rows", "folder_files", "json_files", "models", "surrogates"},
+    "remote": {"search"},
     "protocol": {"search", "surrogates", "trajectory"},
     "data": {
         *("bad_rows", "id_ranges", "json_files", "models", "protocol", "search"),
@@ -45,21 +46,15 @@ ALLOWED = {
     },
     "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
     # The config names the parts, and the modules below combine them.
-    "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
+    "config": {
+        *("env", "mesh", "models", "monitor", "remote", "rewards", "rl", "search"),
+    },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
-        *(
-            "json_files",
-            "mesh",
-            "metrics",
-            "models",
-            "monitor",
-            "processes",
-            "protocol",
-            "rewards",
-        ),
-        *("rl", "rollouts", "search", "user_code", "trajectory", "visible"),
+        *("json_files", "mesh", "metrics", "models", "monitor", "processes"),
+        *("protocol", "remote", "rewards", "rl", "rollouts", "search", "user_code"),
+        *("trajectory", "visible"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
@@ -77,30 +72,22 @@ ALLOWED = {
     },
     "api": {
         *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("report", "rewards", "rl", "run", "search", "trajectory"),
+        *("remote", "report", "rewards", "rl", "run", "search", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
         "trajectory",
     },
     "bench": {
-        *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
-        *("search", "trajectory"),
+        *("data", "env", "mesh", "models", "protocol", "remote", "rl", "rollouts"),
+        *("run", "search", "trajectory"),
     },
+    "serve": {"search", "surrogates"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
-        *(
-            "bench",
-            "config",
-            "data",
-            "doctor",
-            "evaluation",
-            "models",
-            "monitor",
-            "plan",
-        ),
-        *("processes", "report", "rewards", "run", "search", "surrogates", "train"),
-        "visible",
+        *("bench", "config", "data", "doctor", "evaluation", "models", "monitor"),
+        *("plan", "processes", "report", "rewards", "run", "search", "serve"),
+        *("surrogates", "train", "visible"),
     },
     "__main__": {"commands"},
 }

@@ -1,9 +1,12 @@
-"""Loading a retriever from passages, a file, a folder or an object."""
+"""Loading a retriever from passages, a file, a folder, an address or an object."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxsearch.processes import say_once
+from jaxsearch.remote.address import is_url
+from jaxsearch.remote.open_url import open_url
 from jaxsearch.run.loading import is_run
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.encoders import encoder_given, encoder_named
@@ -20,11 +23,12 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
 
     Args:
       source: a list of texts or passages; a corpus file, as `read_passages` reads it;
-        the folder of an index; or an object with `search(queries, k)`, which is
-        returned as it is. The first line of a text is its title; a text of one line
+        the folder of an index; the address of a search server, http://HOST:PORT, or
+        several with commas between them; or an object with `search(queries, k)`, which
+        is returned as it is. The first line of a text is its title; a text of one line
         has none.
-      encoder: encoder of passages and queries, if an index is built: tfidf, the folder
-        or Hub id of a BERT encoder, or an encoder.
+      encoder: encoder of passages and queries, if an index is built or is in Milvus:
+        tfidf, the folder or Hub id of a BERT encoder, or an encoder.
 
     Raises:
       ValueError: if the source does not exist, is empty or damaged, or is of another
@@ -39,6 +43,8 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
     if isinstance(source, Retriever) and not isinstance(source, type):
         return source
     if isinstance(source, str | os.PathLike):
+        if isinstance(source, str) and is_url(source):
+            return open_url(source, encoder=encoder, note=say_once)
         path = Path(source)
         if path.is_dir():
             _check_is_index(path)

@@ -70,6 +70,8 @@ def open_session(
         config.retrieval,
         corpus="",
         index="",
+        url="",
+        heldout_url="",
         encoder="tfidf",
         retriever=None if retriever is None else load_retriever(retriever),
         num_passages=num_passages or config.retrieval.num_passages,
@@ -88,7 +90,8 @@ def open_session(
     if run.environments.has_search and retriever is None:
         raise ValueError(
             "there is nothing to search: give retriever=, a list of texts, a corpus "
-            "file, the folder of an index, or an object with search(queries, k)"
+            "file, the folder of an index, the address of a search server, or an "
+            "object with search(queries, k)"
         )
     return run
 

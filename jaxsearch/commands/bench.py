@@ -23,27 +23,30 @@ examples:
   jaxsearch bench rollout --json
   jaxsearch bench update --workload long_tail --repeats 3
   jaxsearch bench rollout --peer transformers --peer-python ~/envs/torch/bin/python
+  jaxsearch bench retrieval --url http://127.0.0.1:8000 --clients 64 --seconds 20
 """
     benches = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def bench(action: str, summary: str, repeats: int) -> argparse.ArgumentParser:
+    def bench(action: str, summary: str, repeats: int = 0) -> argparse.ArgumentParser:
         sub = benches.add_parser(
             action, help=summary, description=summary, formatter_class=HelpFormatter
         )
         add_json_argument(sub)
-        sub.add_argument(
-            "--repeats",
-            type=int,
-            default=repeats,
-            metavar="N",
-            help=f"measured runs (default: {repeats})",
-        )
+        if repeats:
+            sub.add_argument(
+                "--repeats",
+                type=int,
+                default=repeats,
+                metavar="N",
+                help=f"measured runs (default: {repeats})",
+            )
         return sub
 
     _add_rollout(bench("rollout", "scripted rollouts through the sampler", 3))
     _add_update(bench("update", "one update on the rollouts of a workload", 5))
     _add_load(bench("load", "loading a Hugging Face folder into parameters", 3))
     _add_encode(bench("encode", "encoding texts with a BERT encoder", 5))
+    _add_retrieval(bench("retrieval", "requests per second of a search server"))
 
 
 def _add_rollout(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +108,41 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
     _add_peers(parser, "sentence-transformers")
 
 
+def _add_retrieval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        required=True,
+        metavar="URL",
+        help="server of yours, http://HOST:PORT, or several with commas between them",
+    )
+    parser.add_argument(
+        "--index",
+        default="",
+        metavar="DIR",
+        help="folder of its index: queries are drawn from it, and its rate in this "
+        "process is measured as well",
+    )
+    for name, kind, default, text in (
+        ("clients", int, 64, "clients that ask at the same time"),
+        ("seconds", float, 20.0, "how long they ask"),
+        ("queries-per-request", int, 1, "queries in a request"),
+        ("k", int, 5, "passages per query"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default:g})",
+        )
+    parser.add_argument(
+        "--dialect",
+        choices=("auto", "research", "search_r1", "r1_searcher"),
+        default="auto",
+        help="dialect of the server (default: auto, which asks it)",
+    )
+
+
 def _add_peers(parser: argparse.ArgumentParser, peers: str) -> None:
     parser.add_argument(
         "--peer",
@@ -128,6 +166,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from jaxsearch.bench.load import bench_load
 
         return bench_load(args.model, gigabytes=args.gigabytes, repeats=args.repeats)
+    if args.action == "retrieval":
+        from jaxsearch.bench.retrieval import Load, bench_retrieval
+
+        load = Load(
+            clients=args.clients,
+            seconds=args.seconds,
+            queries_per_request=args.queries_per_request,
+            k=args.k,
+        )
+        return bench_retrieval(args.url, load, index=args.index, dialect=args.dialect)
     if len(args.peer) != len(args.peer_python):
         raise ValueError(
             f"got {len(args.peer)} --peer and {len(args.peer_python)} --peer-python; "

@@ -2,8 +2,12 @@
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxsearch.search.encoder import Encoder, EncoderFactory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +73,9 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index",
         default="",
-        metavar="DIR",
-        help="folder made by `jaxsearch index build` (default: the run's index)",
+        metavar="DIR_OR_URL",
+        help="folder made by `jaxsearch index build`, or address of a search server, "
+        "http://HOST:PORT (default: the run's index)",
     )
     parser.add_argument(
         "--prompt-template",
@@ -160,3 +165,30 @@ def overridden_config(command: str, args: argparse.Namespace) -> Any:
     prog = f"jaxsearch {command} {args.config}"
     folder = find_config(args.config).parent
     return overridden(read_config(args.config), args.overrides, prog, folder)
+
+
+def encoder_or_name(text: str) -> "str | Encoder | EncoderFactory":
+    """The object at `package.module:NAME`; any other text is a name or a folder."""
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        return text
+    from jaxsearch.run.config_values import imported
+
+    return imported(text)
+
+
+def custom_encoder(text: str | None) -> "Encoder | EncoderFactory | None":
+    """The custom encoder of an index, given as --encoder.
+
+    Raises:
+      ValueError: if the text does not name an object.
+    """
+    if not text:
+        return None
+    encoder = encoder_or_name(text)
+    if isinstance(encoder, str):
+        raise ValueError(
+            f"--encoder {encoder}: expected package.module:NAME of the custom encoder "
+            "that the index was built with; leave it out for any other index, which "
+            "contains its encoder"
+        )
+    return encoder

@@ -23,6 +23,7 @@ from jaxsearch.commands import (
     report,
     score,
     select,
+    serve,
     train,
 )
 from jaxsearch.commands.command import (
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Command] = {
     "select": select.COMMAND,
     "score": score.COMMAND,
     "index": index.COMMAND,
+    "serve": serve.COMMAND,
     "bench": bench.COMMAND,
     "report": report.COMMAND,
     "export": export.COMMAND,

@@ -1,13 +1,17 @@
 """`jaxsearch index`: builds, searches or checks an index."""
 
 import argparse
-import re
 import shutil
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxsearch.commands.command import Command, add_json_argument
+from jaxsearch.commands.command import (
+    Command,
+    add_json_argument,
+    custom_encoder,
+    encoder_or_name,
+)
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.surrogates import check_text
 from jaxsearch.visible import visible
@@ -23,6 +27,7 @@ _ACTIONS = {
     "build": "build an index of a corpus (ScaNN, or exact if ScaNN is unavailable)",
     "search": "print the passages that an index finds for a query",
     "check": "measure recall compared with exact search, and latency",
+    "push": "load an index into a collection of Milvus, a vector database",
 }
 
 
@@ -32,6 +37,7 @@ examples:
   jaxsearch index build --corpus wiki.jsonl.gz --encoder intfloat/e5-base-v2 --out wiki
   jaxsearch index search wiki "Who directed Alien?" -k 3
   jaxsearch index check wiki
+  jaxsearch index push wiki milvus://127.0.0.1:19530/wiki
 """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, summary in _ACTIONS.items():
@@ -43,9 +49,12 @@ examples:
             _add_build_arguments(sub)
             continue
         sub.add_argument("folder", metavar="DIR", help="folder of the index")
-        sub.add_argument(
-            "-k", type=int, default=5, help="passages per query (default: 5)"
-        )
+        if action == "push":
+            _add_push_arguments(sub)
+        else:
+            sub.add_argument(
+                "-k", type=int, default=5, help="passages per query (default: 5)"
+            )
         sub.add_argument(
             "--encoder",
             metavar="MODULE:NAME",
@@ -53,6 +62,21 @@ examples:
         )
         if action == "search":
             sub.add_argument("query", metavar="QUERY", help="the query, in quotes")
+
+
+def _add_push_arguments(push: argparse.ArgumentParser) -> None:
+    push.add_argument(
+        "url",
+        metavar="URL",
+        help="milvus://HOST:PORT/COLLECTION, or milvus:///PATH/FILE.db/COLLECTION for "
+        "Milvus Lite; a push that was cut goes on where it ended",
+    )
+    push.add_argument(
+        "--index-type",
+        choices=("HNSW", "SCANN"),
+        default="HNSW",
+        help="the database's kind of index (default: HNSW)",
+    )
 
 
 def _add_build_arguments(build: argparse.ArgumentParser) -> None:
@@ -109,13 +133,9 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "build":
         return _build(args)
-    encoder = _given(args.encoder) if args.encoder else None
-    if isinstance(encoder, str):
-        raise ValueError(
-            f"--encoder {encoder}: expected package.module:NAME of the custom encoder "
-            "that the index was built with; leave it out for any other index, which "
-            "contains its encoder"
-        )
+    encoder = custom_encoder(args.encoder)
+    if args.action == "push":
+        return _push(args, encoder)
     if args.action == "search":
         found = search_once(args.folder, args.query, args.k, encoder)
         if args.json:
@@ -126,15 +146,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.search.index_check import check_index
 
     return check_index(args.folder, k=args.k, encoder=encoder)
-
-
-def _given(encoder: str) -> "str | Encoder | EncoderFactory":
-    """The object at `package.module:NAME`; any other text is a name or a folder."""
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", encoder):
-        return encoder
-    from jaxsearch.run.config_values import imported
-
-    return imported(encoder)
 
 
 def _build(args: argparse.Namespace) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         task = progress.add_task("", total=len(STAGES))
         return build_index_folder(
             corpus=args.corpus,
-            encoder=_given(args.encoder),
+            encoder=encoder_or_name(args.encoder),
             out=args.out,
             options=options,
             dims=args.dims,
@@ -165,6 +176,28 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
                 task, description=stage, completed=STAGES.index(stage)
             ),
             report=_reporter(progress),
+        )
+
+
+def _push(
+    args: argparse.Namespace, encoder: "Encoder | EncoderFactory | None"
+) -> dict[str, Any]:
+    """Loads an index into Milvus, with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jaxsearch.remote.milvus_push import push_index
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("passages written", total=None)
+        return push_index(
+            args.folder,
+            args.url,
+            index_type=args.index_type,
+            encoder=encoder,
+            report=lambda num_done, num_passages: progress.update(
+                task, completed=num_done, total=num_passages
+            ),
         )
 
 

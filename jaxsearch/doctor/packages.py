@@ -13,6 +13,9 @@ NEEDED = (
 )
 # Optional package -> extra of jaxsearch that installs it, and its use.
 EXTRAS = {
+    "fastapi": ("serve", "`jaxsearch serve`"),
+    "uvicorn": ("serve", "`jaxsearch serve`"),
+    "pymilvus": ("milvus", "searches in Milvus, and `jaxsearch index push`"),
     "libtpu": ("plan", "compiling for TPUs in `jaxsearch plan`"),
     "tensorboardX": ("tensorboard", "--logging.tensorboard"),
     "torch": ("parity", "comparing models with transformers"),

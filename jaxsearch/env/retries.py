@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import math
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -13,10 +14,19 @@ from jaxsearch.env.answer_checks import (
     failure_kind,
 )
 from jaxsearch.env.daemon_executor import DaemonExecutor
-from jaxsearch.search.index import Hit, Retriever, SearchError
+from jaxsearch.search.index import (
+    BusySearchError,
+    Hit,
+    RefusedSearchError,
+    Retriever,
+    SearchError,
+)
 
-# Pause before the second attempt; twice as long before the third, and so on.
+# Shortest pause before the second attempt; twice as long before the third, and so on.
+# Pauses are up to half as long again, so that clients that failed together do not ask
+# together.
 _PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 60.0
 _MAX_REASON_LEN = 200  # characters: a server may send a whole page
 
 
@@ -25,7 +35,9 @@ class RetryingRetriever:
 
     Any exception of it, and any answer that is not hits, is a failed attempt.
 
-    Several threads may search at once.
+    Several threads may search at once. The pauses between attempts grow to at most a
+    minute. A retriever that says how long it is busy is not asked before; if that is
+    more than a minute, or it refuses the search, there is no further attempt.
 
     An attempt that takes longer than `timeout_s` is abandoned but keeps running, in a
     thread that does not keep the process alive. The retriever must therefore accept a
@@ -64,9 +76,10 @@ class RetryingRetriever:
           SearchError: if all attempts failed; the message lists the reason of each.
         """
         failures: list[str] = []
+        pause = 0.0
         for number in range(self._attempts):
             if number:
-                time.sleep(_PAUSE_S * number)
+                time.sleep(pause)
                 with self._counting:
                     self.num_retries += 1
             try:
@@ -79,8 +92,12 @@ class RetryingRetriever:
                 with self._counting:
                     self.num_failures[failure_kind(error)] += 1
                 failures.append(f"({number + 1}) {reason_of(error)}")
+                pause = pause_after(error, number)
+            if pause > _LONGEST_PAUSE_S:
+                break
+        tries = "try" if len(failures) == 1 else "tries"
         raise SearchError(
-            f"no answer to {len(queries)} queries in {self._attempts} tries: "
+            f"no answer to {len(queries)} queries in {len(failures)} {tries}: "
             f"{'; '.join(failures)}"
         )
 
@@ -98,6 +115,22 @@ class RetryingRetriever:
                 raise NoAnswerInTimeError(f"no answer within {self._timeout_s:g} s")
             answers = asked.result()
         return checked_hits(answers, len(queries), k)
+
+
+def pause_after(error: Exception, number: int) -> float:
+    """Seconds to wait after a failed attempt; infinite if another one is useless.
+
+    Args:
+      error: the attempt's error.
+      number: number of failed attempts before it.
+    """
+    if isinstance(error, RefusedSearchError):
+        return math.inf
+    # The exponent is limited because a float is.
+    pause = _PAUSE_S * 2.0 ** min(number, 32) * random.uniform(1.0, 1.5)
+    pause = min(pause, _LONGEST_PAUSE_S)
+    is_busy = isinstance(error, BusySearchError)
+    return max(pause, error.retry_after_s) if is_busy else pause
 
 
 def reason_of(error: Exception) -> str:

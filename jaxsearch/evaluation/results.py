@@ -35,7 +35,7 @@ def evaluate_to(
       out: folder to write; it must be empty or not exist.
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
       questions: file of questions; "" for the run's held-out questions.
-      index: folder of an index; "" for the run's index.
+      index: folder of an index, or address of a search server; "" for the run's index.
       task: name of the task that judges; "" for the run's task.
       limit: number of questions, from the first; 0 for all.
       skip_bad_rows: whether to go on without malformed rows of the file.

@@ -76,13 +76,16 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """The fields of a config that affect training, which a resumed run must not change.
 
     Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
-    that a run that failed because of them can resume with larger values; the settings
+    that a run that failed because of them can resume with larger values; where search
+    servers are and how they are asked, because their fingerprints are compared; the
+    settings
     of LoRA if it is off; the prompts' date if it is not given; the guards that only
     raise alarms; and whether bad rows and long prompts are left out, because the
     questions have a fingerprint of their own.
     """
     fields = resolved(config)
-    for name in ("attempts", "timeout_s"):
+    fields["retrieval"]["has_server"] = bool(config.retrieval.url)
+    for name in ("attempts", "timeout_s", "url", "heldout_url", "dialect", "client"):
         del fields["retrieval"][name]
     for name in ("skip_bad_rows", "drop_long_prompts"):
         del fields["data"][name]

@@ -80,12 +80,12 @@ def _mixed(config: RunConfig, inputs: Inputs) -> list[str]:
     """Lines about questions and passages of which only one is the user's own."""
     retrieval = config.retrieval
     file = next(filter(None, question_files(config).values()), "")
-    place = retrieval.corpus or retrieval.index
+    place = retrieval.corpus or retrieval.index or retrieval.url
     if file and inputs.passages and not retrieval.corpus:
         return [
             f"the questions of {file} are searched in the {len(inputs.passages)} "
             "passages of data.source; give passages of your own with "
-            "--retrieval.corpus or --retrieval.index"
+            "--retrieval.corpus, --retrieval.index or --retrieval.url"
         ]
     if place and not all(question_files(config).values()):
         return [

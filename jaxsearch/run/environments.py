@@ -13,6 +13,12 @@ from jaxsearch.env.spelling import check_spelling
 from jaxsearch.env.token_environment import TokenEnvironment, all_stop_tags
 from jaxsearch.protocol import Protocol
 from jaxsearch.run.inputs import Inputs
+from jaxsearch.run.process_agreement import check_same
+from jaxsearch.run.remote_retrievers import (
+    NO_REMOTE,
+    RemoteRetrievers,
+    open_remote_retrievers,
+)
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.index import Retriever
@@ -48,13 +54,14 @@ class Environments:
     def check_search(self) -> None:
         """Checks the retriever or index if the run uses search; writes nothing.
 
-        A custom retriever is opened and stays open.
+        A custom retriever is opened and stays open, as are search servers.
 
         Raises:
-          ValueError: if the retriever or the index is invalid.
+          ValueError: if the retriever or the index is invalid, or no server answers.
         """
         if not self.has_search:
             return
+        check_same(self.remote.searched, "search servers")
         if self._config.retrieval.retriever is not None:
             _ = self._retrievers
         else:
@@ -83,13 +90,21 @@ class Environments:
         return dict(self._retrievers[0].num_failures)
 
     @functools.cached_property
+    def remote(self) -> RemoteRetrievers:
+        """The search servers of the config, opened on first use."""
+        has_url = self.has_search and self._config.retrieval.url
+        return open_remote_retrievers(self._config.retrieval) if has_url else NO_REMOTE
+
+    @functools.cached_property
     def _retrievers(self) -> tuple[RetryingRetriever, RetryingRetriever]:
         retrieval = self._config.retrieval
         train, heldout = (
             RetryingRetriever(
                 retriever, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
             )
-            for retriever in open_retrievers(self._config, self._inputs, self._encoders)
+            for retriever in open_retrievers(
+                self._config, self._inputs, self._encoders, self.remote
+            )
         )
         return train, heldout
 

@@ -159,12 +159,13 @@ def read_run_config(folder: Path) -> RunConfig:
     return dataclasses.replace(restored(fields, resolve), out=str(folder))
 
 
-def write_record(config: RunConfig, frozen: str) -> None:
+def write_record(config: RunConfig, frozen: str, searched: dict[str, Any]) -> None:
     """Writes `config.json`: the resolved config, versions, git revision and devices.
 
     Args:
       config: the run's config.
       frozen: fingerprint of the weights under adapters; "" without adapters.
+      searched: what its search servers search; {} without servers.
     """
     import jax
 
@@ -176,6 +177,7 @@ def write_record(config: RunConfig, frozen: str) -> None:
         "code": code_folders(fields),
         "identity": identity(config),
         "frozen": frozen,
+        "searched": searched,
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "git_revision": _git_revision(),

@@ -14,6 +14,7 @@ from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
 from jaxsearch.processes import say_once
+from jaxsearch.remote.address import is_url
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, restore_params
@@ -55,7 +56,7 @@ def load_run(
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
       task: name of a task; "" for the run's task, or research.
       questions: file of questions; "" for the run's held-out questions.
-      index: folder of an index; "" for the run's index.
+      index: folder of an index, or address of a search server; "" for the run's index.
       limit: number of questions, from the first; 0 for all.
       skip_bad_rows: whether to go on without malformed rows of the file.
       drop_long_prompts: whether to go on without questions with too long prompts.
@@ -120,11 +121,22 @@ def load_run(
 
 
 def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
-    """The retrieval config with another index.
+    """The retrieval config with another index, or with the server of one.
 
     An index includes its encoder, unless it was built with a custom one; then the
-    encoder of the config is used.
+    encoder of the config is used. A server answers held-out questions too, also if they
+    have passages of their own.
     """
+    if is_url(index):
+        return dataclasses.replace(
+            retrieval,
+            url=index,
+            heldout_url=index,
+            dialect="auto",
+            index="",
+            corpus="",
+            retriever=None,
+        )
     folder = Path(index) / "encoder"
     keeps_value = not isinstance(retrieval.encoder, str) and needs_given(folder)
     return dataclasses.replace(
@@ -132,6 +144,8 @@ def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
         index=index,
         corpus="",
         retriever=None,
+        url="",
+        heldout_url="",
         encoder=retrieval.encoder if keeps_value else "tfidf",
     )
 

@@ -10,6 +10,11 @@ import jax
 from jaxsearch import processes
 from jaxsearch.config import RetrievalConfig, RunConfig
 from jaxsearch.run.inputs import Inputs
+from jaxsearch.run.remote_retrievers import (
+    NO_REMOTE,
+    RemoteRetrievers,
+    open_remote_retrievers,
+)
 from jaxsearch.run.signatures import is_made
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoders import (
@@ -65,15 +70,28 @@ def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
 
 
 def open_retrievers(
-    config: RunConfig, inputs: Inputs, encoders: IndexEncoders = NO_ENCODERS
+    config: RunConfig,
+    inputs: Inputs,
+    encoders: IndexEncoders = NO_ENCODERS,
+    remote: RemoteRetrievers = NO_REMOTE,
 ) -> Sequence[Retriever]:
     """The retriever for training and the one for held-out questions.
 
-    A custom retriever serves both, and every process opens a separate one. An index
-    that is built from passages is kept in the run's folder, so that a resumed run
-    searches the same one. The first process of each machine opens the indexes and
-    serves them to the others.
+    A custom retriever serves both, and every process opens a separate one, as it does
+    with search servers. An index that is built from passages is kept in the run's
+    folder, so that a resumed run searches the same one. The first process of each
+    machine opens the indexes and serves them to the others.
+
+    Args:
+      config: the run's config.
+      inputs: its inputs.
+      encoders: encoders that `check_index` made.
+      remote: the servers of `retrieval.url`, if they are open already.
     """
+    if config.retrieval.url and remote.train is None:
+        remote = open_remote_retrievers(config.retrieval)
+    if remote.train is not None and (remote.heldout or not inputs.heldout_passages):
+        return remote.train, remote.heldout or remote.train
     if config.retrieval.retriever is not None:
         retriever = _opened(config.retrieval.retriever)
         return retriever, retriever
@@ -81,11 +99,11 @@ def open_retrievers(
     leader = machines.index(socket.gethostname())
     indexes: Sequence[Retriever] = ()
     if processes.is_primary():
-        indexes = _open_here(config, inputs, encoders)
+        indexes = _open_here(config, inputs, encoders, remote)
     # Machines that share the run's folder load the indexes that the first one built.
     processes.wait_for_all("indexes of the first machine")
     if leader == jax.process_index() and not indexes:
-        indexes = _open_here(config, inputs, encoders)
+        indexes = _open_here(config, inputs, encoders, remote)
     is_shared = machines.count(socket.gethostname()) > 1
     addresses = processes.all_gather_objects(
         serve(indexes) if indexes and is_shared else None
@@ -93,7 +111,7 @@ def open_retrievers(
     address = addresses[leader]
     if address is not None and leader != jax.process_index():
         indexes = [SharedIndex(address, number) for number in (0, 1)]
-    return indexes
+    return indexes if remote.train is None else (remote.train, indexes[1])
 
 
 def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
@@ -114,14 +132,19 @@ def _opened(retriever: Retriever | Callable[[], Retriever]) -> Retriever:
 
 
 def _open_here(
-    config: RunConfig, inputs: Inputs, encoders: IndexEncoders
+    config: RunConfig,
+    inputs: Inputs,
+    encoders: IndexEncoders,
+    remote: RemoteRetrievers,
 ) -> tuple[Retriever, Retriever]:
     """Opens or builds the indexes of training and of held-out questions."""
     from jaxsearch.search.indexes import load_index
 
     folder = Path(config.out) / "indexes"
     retrieval, given = config.retrieval, _given_encoder(config.retrieval)
-    if inputs.passages is None:
+    if remote.train is not None:
+        index = remote.train
+    elif inputs.passages is None:
         index = load_index(
             retrieval.index, encoder=given, query_device=retrieval.query_device
         )

@@ -53,6 +53,7 @@ class StageRollouts:
         timings = []
         num_retries = run.environments.num_retries
         num_failures = run.environments.num_failures
+        server_counts = run.environments.remote.counts
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
                 run.sampler.warm_up(rollout_params, stage.group_size, run.announce)
@@ -83,6 +84,7 @@ class StageRollouts:
             },
             "rollouts_restarted": float(sum(timing.num_restarts for timing in timings)),
         }
+        counts |= since(run.environments.remote.counts, server_counts)
         record.add(_over_processes(seconds, counts))
 
     @contextlib.contextmanager
@@ -98,6 +100,14 @@ class StageRollouts:
         yield rollout_params
         jax.tree.map(lambda array: array.delete(), rollout_params)
         run.sampler.free_cache()
+
+
+def since(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    """The counts of servers since an earlier time; open breakers are those of now."""
+    return {
+        key: value if key.endswith("/open") else value - before[key]
+        for key, value in now.items()
+    }
 
 
 def _over_processes(

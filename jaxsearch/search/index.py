@@ -11,6 +11,22 @@ class SearchError(Exception):
     """A retriever cannot answer at the moment; the message gives the reason."""
 
 
+class RefusedSearchError(SearchError):
+    """A retriever refuses a search, and would refuse it again."""
+
+
+class BusySearchError(SearchError):
+    """A retriever cannot answer before some time has passed.
+
+    Attributes:
+      retry_after_s: seconds after which it can be asked again.
+    """
+
+    def __init__(self, message: str, retry_after_s: float):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hit:
     """A passage and how well it matches (cosine, larger is better)."""

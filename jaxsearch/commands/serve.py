@@ -1,0 +1,195 @@
+"""`jaxsearch serve`: answers searches over HTTP."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxsearch.commands.command import Command, custom_encoder
+
+if TYPE_CHECKING:
+    from jaxsearch.serve.limits import Limits
+    from jaxsearch.serve.served_index import ServedIndex
+
+_DESCRIPTION = """\
+Answers searches over HTTP, in the dialects of ReSearch (/search, /batch_search),
+Search-R1, verl and SkyRL (/retrieve) and R1-Searcher (/queries), until SIGTERM or
+Ctrl-C; requests under way are answered first. GET /index describes the index, /metrics
+has counters for Prometheus, /docs the page of the API.
+"""
+_DEFAULT_PORT = 8000
+# Options of limits: field of Limits, type and help.
+_LIMITS = (
+    ("max_queries", int, "queries per request"),
+    ("max_query_chars", int, "characters per query"),
+    ("max_k", int, "passages per query"),
+    ("max_body_bytes", int, "bytes of a request"),
+    ("max_waiting", int, "queries that may wait; more are answered with 503"),
+    ("max_batch", int, "queries that are searched together"),
+    ("answer_s", float, "seconds until a request is answered with 504"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  jaxsearch serve --index indexes/wiki --port 8123
+  jaxsearch serve --index wiki=indexes/wiki --index news=indexes/news
+  jaxsearch serve --index indexes/wiki --host 0.0.0.0 --token-file token.txt
+"""
+    parser.add_argument(
+        "--index",
+        action="append",
+        required=True,
+        metavar="[NAME=]DIR",
+        help="folder made by `jaxsearch index build`; may be repeated. The one without "
+        "a name, or the first, answers at the root, and each below its name: "
+        "/NAME/search",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=_DEFAULT_PORT,
+        help=f"port, or 0 for any free one (default: {_DEFAULT_PORT})",
+    )
+    parser.add_argument(
+        "--token-file",
+        default="",
+        metavar="FILE",
+        help="file with the token that clients send as `Authorization: Bearer TOKEN` "
+        "(default: the environment's JAXSEARCH_SERVE_TOKEN); needed unless the address "
+        "is loopback",
+    )
+    parser.add_argument(
+        "--no-auth",
+        action="store_true",
+        help="without a token, answer everyone who can reach the address",
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="MODULE:NAME",
+        help="the custom encoder that the indexes were built with, if any",
+    )
+    limits = parser.add_argument_group("limits")
+    for name, kind, text in _LIMITS:
+        limits.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text
+        )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    _check_packages()
+    from jaxsearch.serve.address import is_loopback, listen, read_token, url_of
+    from jaxsearch.serve.app import create_app
+    from jaxsearch.serve.server import SearchServer
+
+    token = read_token(args.token_file)
+    if token and args.no_auth:
+        raise ValueError(
+            "--no-auth and a token were given; leave one out (the token is that of "
+            f"{args.token_file or 'JAXSEARCH_SERVE_TOKEN'})"
+        )
+    limits = _limits(args)
+    folders = _folders(args.index)
+    # Before the indexes are loaded, which may take minutes.
+    with listen(args.host, args.port) as listener:
+        is_open = not token and not is_loopback(listener)
+        if is_open and not args.no_auth:
+            raise ValueError(
+                f"{args.host} can be reached from other machines: give a token with "
+                "--token-file or JAXSEARCH_SERVE_TOKEN, or --no-auth if everyone there "
+                "may search"
+            )
+        if is_open:
+            print(
+                f"no token: everyone who can reach {args.host} can search",
+                file=sys.stderr,
+            )
+        indexes = _load(folders, args.encoder)
+        app = create_app(indexes, limits=limits, token=token)
+        server = SearchServer(app, listener)
+        print(f"{url_of(listener)} serves {_summary(indexes)}", flush=True)
+        with args.interrupt.finishing(lambda: (server.stop(), server.wait())):
+            server.serve_until_stopped()
+    return {"requests": app.requests.total}
+
+
+def _check_packages() -> None:
+    """Raises ValueError if the packages of the server are not installed."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"{error.name} is not installed; `pip install 'jaxsearch[serve]'`"
+        ) from error
+
+
+def _limits(args: argparse.Namespace) -> "Limits":
+    from jaxsearch.serve.limits import Limits
+
+    given = {name: vars(args)[name] for name, _, _ in _LIMITS}
+    return Limits(**{name: value for name, value in given.items() if value is not None})
+
+
+def _folders(given: list[str]) -> dict[str, Path]:
+    """The folders by name, the one at the root first.
+
+    Raises:
+      ValueError: if a name is given twice or cannot be part of a path, or if several
+        folders have no name.
+    """
+    from jaxsearch.serve.app import check_names
+
+    named: dict[str, Path] = {}
+    unnamed: list[Path] = []
+    for text in given:
+        found = re.fullmatch(r"([^/=]+)=(.+)", text)
+        if found is None or Path(text).exists():
+            unnamed.append(Path(text))
+        elif found[1] in named:
+            raise ValueError(f"two indexes are named {found[1]!r}; give each its own")
+        else:
+            named[found[1]] = Path(found[2])
+    if len(unnamed) > 1:
+        raise ValueError(
+            f"{len(unnamed)} indexes have no name; write all but one as NAME=DIR"
+        )
+    for folder in unnamed:
+        # A folder's name may be anything; it need not be part of a path.
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.resolve().name)
+        if name in named:
+            raise ValueError(
+                f"{folder} has the name of another index; write it as NAME={folder}"
+            )
+        named = {name: folder, **named}
+    check_names(list(named))
+    return named
+
+
+def _load(folders: dict[str, Path], encoder: str | None) -> "dict[str, ServedIndex]":
+    from jaxsearch.serve.served_index import ServedIndex
+
+    given = custom_encoder(encoder)
+    return {
+        name: ServedIndex.from_folder(folder, encoder=given)
+        for name, folder in folders.items()
+    }
+
+
+def _summary(indexes: "dict[str, ServedIndex]") -> str:
+    return ", ".join(
+        f"{name} ({index.num_passages:,} passages)" for name, index in indexes.items()
+    )
+
+
+COMMAND = Command(
+    summary="answer searches over HTTP, in three dialects",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,1 @@
+"""Searching over HTTP: servers of four systems, and a vector database."""
