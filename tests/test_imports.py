@@ -68,6 +68,7 @@ ALLOWED = {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
         "trajectory",
     },
+    "notebook": set(),
     "bench": {
         *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
         *("search", "trajectory"),
