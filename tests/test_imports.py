@@ -62,7 +62,7 @@ ALLOWED = {
     },
     "api": {
         *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("report", "rewards", "rl", "run", "search", "trajectory"),
+        *("report", "rewards", "rl", "rollouts", "run", "search", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
