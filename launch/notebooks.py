@@ -1,6 +1,6 @@
 """Executes the notebooks of notebooks/ and keeps their outputs.
 
-    python launch/notebooks.py [--check] [NAME ...]
+    python launch/notebooks.py [--check] [--timeout SECONDS] [NAME ...]
 
 Without names, all of them. Each runs top to bottom in a kernel of its own, with eight
 virtual CPU devices, and is written back with its outputs, but without what differs
@@ -22,7 +22,8 @@ from pathlib import Path
 try:
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from traitlets.config import Config
 except ModuleNotFoundError as missing:
     sys.exit(f"{missing.name} is not installed: pip install 'jaxsearch[notebooks]'")
 
@@ -69,7 +70,7 @@ def kernel_environment() -> dict[str, str]:
 
 
 def execute(
-    notebook: nbformat.NotebookNode, environment: dict[str, str], timeout: int = 300
+    notebook: nbformat.NotebookNode, environment: dict[str, str], timeout: int = 600
 ) -> None:
     """Executes a notebook in place, in a new kernel.
 
@@ -85,6 +86,8 @@ def execute(
         kernel_name="python3",
         timeout=timeout,
         record_timing=False,
+        # Files instead of ports, about which the kernel would warn.
+        config=Config(KernelManager={"transport": "ipc"}),
         resources={"metadata": {"path": str(FOLDER)}},
     )
     try:
@@ -93,6 +96,8 @@ def execute(
         raise NotebookError(str(error)) from None
     except TimeoutError:
         raise NotebookError(f"a cell takes more than {timeout} seconds") from None
+    except DeadKernelError:
+        raise NotebookError("its kernel died; maybe memory ran out") from None
     for text in _texts(notebook):
         if found := _WARNING.search(text):
             raise NotebookError(f"a cell warns: {found.group()}")
@@ -167,7 +172,7 @@ def _texts(notebook: nbformat.NotebookNode) -> Iterator[str]:
                     yield value
 
 
-def refresh(path: Path, *, is_written: bool) -> None:
+def refresh(path: Path, *, timeout: int, is_written: bool) -> None:
     """Executes a notebook, and writes it with its outputs.
 
     Raises:
@@ -176,7 +181,7 @@ def refresh(path: Path, *, is_written: bool) -> None:
     notebook = read(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     code[0].source = install_cell()
-    execute(notebook, kernel_environment())
+    execute(notebook, kernel_environment(), timeout)
     tidy(notebook)
     if found := list(problems(notebook)):
         raise NotebookError("\n".join(found))
@@ -191,6 +196,9 @@ def main() -> int:
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="such as sharding")
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument(
+        "--timeout", type=int, default=600, help="seconds for one cell (600)"
+    )
     args = parser.parse_args()
     known = {path.stem: path for path in notebooks()}
     names = [Path(name).stem for name in args.names] or list(known)
@@ -202,7 +210,7 @@ def main() -> int:
         started = time.perf_counter()
         print(f"{name} ...", end=" ", flush=True)
         try:
-            refresh(known[name], is_written=not args.check)
+            refresh(known[name], timeout=args.timeout, is_written=not args.check)
         except NotebookError as error:
             has_failed = True
             print(f"failed\n{error}")

@@ -68,7 +68,10 @@ ALLOWED = {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
         "trajectory",
     },
-    "notebook": set(),
+    "notebook": {
+        *("api", "config", "mesh", "models", "plan", "rl", "rollouts", "run"),
+        "trajectory",
+    },
     "bench": {
         *("data", "env", "mesh", "models", "protocol", "rl", "rollouts", "run"),
         *("search", "trajectory"),
