@@ -22,6 +22,7 @@ that `import jaxsearch` is instant. Nothing below needs a config file or writes 
   read_questions    the questions of a file
   rollout           answers of a policy that searches, as trajectories
   score             the reward of trajectories
+  logprobs          their log-probs, as the trainer computes them
   evaluate          exact match and more on questions with golden answers
   Trainer           reinforcement learning, step by step
   shard             a policy on a mesh of devices
@@ -60,6 +61,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxsearch.api.judging import load_task, score
     from jaxsearch.api.loading import load_policy
+    from jaxsearch.api.logprobs import logprobs
     from jaxsearch.api.policy import Policy, shard
     from jaxsearch.api.retrieval import load_retriever
     from jaxsearch.api.rollout import evaluate, rollout
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     from jaxsearch.rewards.tasks import Task
     from jaxsearch.rl.objectives import PolicyObjective
     from jaxsearch.rl.optimizer import OptimizerConfig
+    from jaxsearch.rollouts.timeline import Timeline
     from jaxsearch.run.config_file import read_config
     from jaxsearch.run.export import export_run
     from jaxsearch.run.loading import load_run
@@ -129,6 +132,7 @@ _MODULES = {
     "Segment": "jaxsearch.trajectory",
     "SupervisedStage": "jaxsearch.config",
     "Task": "jaxsearch.rewards.tasks",
+    "Timeline": "jaxsearch.rollouts.timeline",
     "ToolCall": "jaxsearch.trajectory",
     "Tools": "jaxsearch.env.tools",
     "Trainer": "jaxsearch.api.trainer",
@@ -141,6 +145,7 @@ _MODULES = {
     "load_retriever": "jaxsearch.api.retrieval",
     "load_run": "jaxsearch.run.loading",
     "load_task": "jaxsearch.api.judging",
+    "logprobs": "jaxsearch.api.logprobs",
     "read_config": "jaxsearch.run.config_file",
     "read_questions": "jaxsearch.data.formats",
     "rollout": "jaxsearch.api.rollout",

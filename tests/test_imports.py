@@ -72,10 +72,15 @@ ALLOWED = {
     },
     "api": {
         *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("remote", "report", "rewards", "rl", "run", "search", "trajectory"),
+        *("remote", "report", "rewards", "rl", "rollouts", "run", "search"),
+        "trajectory",
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
+        "trajectory",
+    },
+    "notebook": {
+        *("api", "config", "mesh", "models", "plan", "rl", "rollouts", "run"),
         "trajectory",
     },
     "bench": {

@@ -11,6 +11,7 @@ from jaxsearch.api.session import open_session
 from jaxsearch.config import EnvironmentFunction, RolloutConfig
 from jaxsearch.evaluation import evaluate as evaluation
 from jaxsearch.rewards.tasks import Task
+from jaxsearch.rollouts.timeline import Timeline
 
 
 def rollout(
@@ -25,6 +26,7 @@ def rollout(
     environment: EnvironmentFunction | None = None,
     num_passages: int | None = None,
     seed: int = 0,
+    timeline: Timeline | None = None,
 ) -> list[TaskTrajectory]:
     """Answers questions with a policy that searches.
 
@@ -46,6 +48,7 @@ def rollout(
         None for those of the policy: its run's, else search.
       num_passages: passages per search; None for the policy's.
       seed: of the sampling.
+      timeline: receives what slots, tools and cache pages do; see `Timeline`.
 
     Returns:
       Trajectories by question, then by sample: tokens, `is_policy`, log-probs,
@@ -85,6 +88,7 @@ def rollout(
         group_size=group_size,
         stage=0,
         temperature=temperature,
+        timeline=timeline,
     )
     parts = processes.all_gather_objects(trajectories)
     everyones = [trajectory for part in parts for trajectory in part]

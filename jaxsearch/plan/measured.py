@@ -81,6 +81,23 @@ def measured(
         raise TooLargeError(f"{name}: {_shortage(str(error))}") from None
     seconds = time.perf_counter() - started
     print(f"{seconds:.0f} s", file=sys.stderr)
+    return measure(compiled, mesh_shape, unknown_trips=unknown_trips, seconds=seconds)
+
+
+def measure(
+    compiled: jax.stages.Compiled,
+    mesh_shape: Mapping[str, int],
+    *,
+    unknown_trips: int = 1,
+    seconds: float | None = None,
+) -> Measured:
+    """The costs of a compiled program.
+
+    Args:
+      mesh_shape: sizes of the mesh axes, in the order of the mesh.
+      unknown_trips: trip count of loops whose trip count is not in the program.
+      seconds: compile time, to record.
+    """
     memory = compiled.memory_analysis()
     program = Program.read(compiled.as_text())
     return Measured(

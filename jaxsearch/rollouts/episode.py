@@ -33,6 +33,7 @@ from jaxsearch.rollouts.records import (
     joined_timing,
 )
 from jaxsearch.rollouts.threads import Stop, run_in_threads
+from jaxsearch.rollouts.timeline import Timeline
 from jaxsearch.trajectory import Trajectory
 
 
@@ -136,6 +137,7 @@ class Sampler:
         temperature: float,
         first_sample: int = 0,
         is_profiled: bool = False,
+        timeline: Timeline | None = None,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
@@ -150,6 +152,7 @@ class Sampler:
             earlier call made the previous ones.
           is_profiled: wait for the device after each program, to time programs
             separately. Host and device then do not overlap.
+          timeline: receives what slots, tools and cache pages do.
 
         Returns:
           The trajectories, sorted by question and sample, and the timing.
@@ -203,6 +206,7 @@ class Sampler:
                 temperature=temperature,
                 turn_state=self._turn_state,
                 is_profiled=is_profiled,
+                timeline=timeline,
             )
             return rollouts.finish(), rollouts.timing
 

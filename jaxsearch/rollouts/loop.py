@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.daemon_executor import DaemonExecutor
-from jaxsearch.env.environment import Done
-from jaxsearch.env.token_environment import TokenEnvironment
+from jaxsearch.env.environment import Done, RolloutId
+from jaxsearch.env.token_environment import ObservedTokens, TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollouts.budgets import Budgets
@@ -22,6 +22,7 @@ from jaxsearch.rollouts.prompt_queue import PromptQueue
 from jaxsearch.rollouts.records import Asked, Prompt, Rollout, Timing, TurnState
 from jaxsearch.rollouts.slots import Phase, Row, Start
 from jaxsearch.rollouts.threads import Stop
+from jaxsearch.rollouts.timeline import Activity, Timeline
 from jaxsearch.trajectory import Status, Trajectory
 
 # Maximum number of tokens decoded between two checks of the pending tool calls.
@@ -35,6 +36,7 @@ class Rollouts:
       queue: the prompts of the batch, shared by all replicas.
       replica: number of this replica in the queue.
       order: rank of each prompt, by prompt_index; lower ranks get cache pages first.
+      timeline: receives what slots, tools and pages do; None: nothing is recorded.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Rollouts:
         temperature: float,
         turn_state: TurnState,
         is_profiled: bool,
+        timeline: Timeline | None = None,
     ):
         self.timing = Timing()
         self._queue = queue
@@ -72,6 +75,7 @@ class Rollouts:
         self._temperature = temperature
         self._turn_state = turn_state
         self._is_profiled = is_profiled
+        self._timeline = timeline
         self._prefilled: Prompts | None = None
         # Rollouts of `_prefilled` that have not started: source row, prompt, sample.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
@@ -138,6 +142,7 @@ class Rollouts:
                     turn_start=prompt_len,
                 )
                 self._decoding.add(slot)
+                self._record(slot, Activity.DECODING)
                 self._lengths[slot] = prompt_len
                 stop_state = self._turn_state(self._by_slot[slot])
                 starts.append(
@@ -171,6 +176,8 @@ class Rollouts:
         max_steps = _STEPS_PER_LOOK if self._calls else self._budgets.max_turn_len
         slots = sorted(self._decoding, key=self._age)
         lengths = {slot: int(self._lengths[slot]) for slot in slots}
+        if self._timeline is not None:
+            self._timeline.add_pages(self._replica, self._pool.page_owners())
         with self._timed("decode"):
             active = self._pool.decode(
                 self._params, self._temperature, lengths, max_steps
@@ -190,6 +197,7 @@ class Rollouts:
         its id.
         """
         slot = max({*self._decoding, *self._observed}, key=self._age)
+        self._record(slot, None)
         rollout = self._by_slot.pop(slot)
         self._decoding.discard(slot)
         self._observed.pop(slot, None)
@@ -227,9 +235,33 @@ class Rollouts:
         if turns:
             # Submitted first, so that tools run while the host builds trajectories.
             self.timing.asked_at.append(time.perf_counter())
-            future = self._tools.submit(self._environment.step, list(turns.values()))
+            future = self._tools.submit(self._call, turns)
+            for slot in turns:
+                self._record(slot, Activity.CALLING)
             self._calls[future] = Asked(tuple(turns), self.timing.num_decode_calls)
         self._finish(finished, rows)
+
+    def _call(
+        self, turns: Mapping[int, tuple[RolloutId, str]]
+    ) -> list[ObservedTokens | Done]:
+        """The environment's answers to the turns of some slots, in the tool thread."""
+        if self._timeline is None:
+            return self._environment.step(list(turns.values()))
+        started = self._timeline.now()
+        answers = self._environment.step(list(turns.values()))
+        self._timeline.add_tool_span(self._replica, list(turns), started)
+        return answers
+
+    def _record(self, slot: int, activity: Activity | None) -> None:
+        """Records what a slot does from now on; None: it is free."""
+        if self._timeline is None:
+            return
+        if activity is None:
+            self._timeline.end(self._replica, slot)
+            return
+        rollout = self._by_slot[slot]
+        ids = (rollout.prompt.index, rollout.sample_index)
+        self._timeline.begin(self._replica, slot, ids, activity)
 
     def _arrived(self) -> list[Future]:
         """The calls whose results are due; waits for one if no slot can decode."""
@@ -269,6 +301,9 @@ class Rollouts:
             ids = self._observed[slot]
             if self._pool.cover(slot, int(self._lengths[slot]) + len(ids)):
                 observations[slot] = self._observed.pop(slot)
+                self._record(slot, Activity.DECODING)
+            else:
+                self._record(slot, Activity.WAITING)
         if not observations:
             return
         for slot, ids in observations.items():
@@ -310,6 +345,7 @@ class Rollouts:
         ended = [self._by_slot[slot].id for slot in finished]
         self._announce(self._environment.environment.close, ended)
         for slot, status in finished.items():
+            self._record(slot, None)
             rollout = self._by_slot.pop(slot)
             self._done.append(
                 rollout.trajectory(

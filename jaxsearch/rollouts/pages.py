@@ -24,6 +24,7 @@ class PageTable:
                 f"{num_pages} pages of {page_len} tokens cannot hold one row of "
                 f"{max_len} tokens; the cache needs at least {self._max_pages} pages"
             )
+        self._num_pages = num_pages
         self._free = list(range(num_pages))
         self._owned: list[list[int]] = [[] for _ in range(num_slots)]
 
@@ -59,6 +60,13 @@ class PageTable:
     def end(self, slots: Iterable[int]) -> int:
         """One more than the highest page number that these slots own."""
         return 1 + max((max(self._owned[s], default=-1) for s in slots), default=-1)
+
+    def owners(self) -> Int[np.ndarray, " P"]:
+        """The slot that owns each page; -1 for free pages."""
+        found = np.full(self._num_pages, -1, np.int32)
+        for slot, pages in enumerate(self._owned):
+            found[pages] = slot
+        return found
 
     def rows(
         self, slots: Sequence[int], num_rows: int, num_pages: int | None = None

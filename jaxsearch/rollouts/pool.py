@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from jaxsearch.data.tokenizer import pad_rows
 from jaxsearch.models.transformer import Params
@@ -138,6 +139,10 @@ class SlotPool:
     def cover(self, slot: int, length: int) -> bool:
         """Assigns pages for `length` tokens; if too few are free, returns False."""
         return self._pages.cover(slot, length)
+
+    def page_owners(self) -> Int[np.ndarray, " P"]:
+        """The slot that owns each page of the cache; -1 for free pages."""
+        return self._pages.owners()
 
     def observe(
         self,

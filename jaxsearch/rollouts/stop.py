@@ -56,13 +56,28 @@ def num_stop_states(stop_tags: Sequence[str]) -> int:
     return len(_byte_automaton([tag.encode() for tag in stop_tags]))
 
 
-def _byte_automaton(tags: list[bytes]) -> Int[np.ndarray, "states 256"]:
+def stop_states(stop_tags: Sequence[str]) -> list[str]:
+    """What each state of the `stop_table` but the last has seen: the start of a tag.
+
+    Example:
+      >>> stop_states(["<a>", "<bc>"])
+      ['', '<', '<a', '<b', '<bc']
+    """
+    prefixes = _prefixes([tag.encode() for tag in stop_tags])
+    return [prefix.decode(errors="replace") for prefix in prefixes]
+
+
+def _prefixes(tags: list[bytes]) -> list[bytes]:
     prefixes = {b""}
     for tag in tags:
         prefixes |= {tag[:i] for i in range(len(tag))}
     # A prefix that contains another whole tag is never reached.
     prefixes = {p for p in prefixes if not any(tag in p for tag in tags)}
-    order = sorted(prefixes, key=lambda p: (len(p), p))
+    return sorted(prefixes, key=lambda p: (len(p), p))
+
+
+def _byte_automaton(tags: list[bytes]) -> Int[np.ndarray, "states 256"]:
+    order = _prefixes(tags)
     number = {prefix: i for i, prefix in enumerate(order)}
     complete = len(order)
     step = np.zeros((complete + 1, 256), np.int32)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.rollouts.stop import stop_table
+from jaxsearch.rollouts.stop import num_stop_states, stop_states, stop_table
 
 QWEN = Path(__file__).resolve().parents[3] / "shared/data/tokenizers/qwen2.5"
 
@@ -138,3 +138,15 @@ def test_bad_arguments():
             stop_table([b"a"], tags, 1)
     with pytest.raises(ValueError, match="has 2 ids, but the model has only 1"):
         stop_table([b"a", b"b"], ("a",), 1)
+
+
+def test_states_are_the_starts_of_tags():
+    tags = ["</search>", "</stop>"]
+    states = stop_states(tags)
+    assert len(states) + 1 == num_stop_states(tags)
+    table = stop_table([bytes([i]) for i in range(128)], tags, 128)
+    for number, text in enumerate(states):
+        state = 0
+        for byte in text.encode():
+            state = table[state, byte]
+        assert state == number
