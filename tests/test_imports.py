@@ -61,8 +61,9 @@ ALLOWED = {
         *("rewards", "rl", "rollouts", "run", "trajectory"),
     },
     "api": {
-        *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("report", "rewards", "rl", "run", "search", "trajectory"),
+        *("config", "data", "env", "evaluation", "mesh", "metrics", "models"),
+        *("monitor", "processes", "protocol", "report", "rewards", "rl", "run"),
+        *("search", "surrogates", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
