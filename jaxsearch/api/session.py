@@ -79,7 +79,7 @@ def open_session(
                 "tools and environment exclude each other: tools are added to search, "
                 "an environment replaces it"
             )
-        _check_tools(tools)
+        check_tools(tools)
         task = _with_calls(task, tools)
         environment = functools.partial(
             _with_tools, tools=tuple(tools), has_search=retriever is not None
@@ -122,20 +122,20 @@ def as_task(task: Task | str) -> Task:
     return task_named(task) if isinstance(task, str) else task
 
 
-def _check_tools(tools: Sequence[Environment]) -> None:
-    """Checks that these are tools.
+def check_tools(tools: object) -> None:
+    """Checks that this is a list of tools.
 
     Raises:
-      ValueError: naming the first value that is none.
+      ValueError: if it is something else.
     """
+    if isinstance(tools, Environment):
+        raise ValueError(f"tools must be a list; write tools=[{tools!r:.80}]")
     for tool in tools if isinstance(tools, tuple | list) else [tools]:
         if not isinstance(tool, Environment):
             raise ValueError(
                 "tools must be a list of FunctionTool or other Environment objects, "
                 f"got {tool!r:.80}"
             )
-    if not isinstance(tools, tuple | list):
-        raise ValueError(f"tools must be a list; write tools=[{tools!r:.80}]")
 
 
 def _with_calls(task: Task, tools: Sequence[Environment]) -> Task:

@@ -40,7 +40,7 @@ class FunctionTool(Environment):
       >>> tool = jaxsearch.FunctionTool(str.upper, name="shout")
       >>> tool.stop_tags
       ('</shout>',)
-      >>> tool.answer("hello").text([" HELLO "])
+      >>> tool.answer("hello").text(["HELLO"])
       ' <shout_result> HELLO </shout_result>'
     """
 
@@ -51,18 +51,7 @@ class FunctionTool(Environment):
         name: str = "",
         tags: ToolTags | None = None,
     ):
-        if not callable(function):
-            raise ValueError(
-                f"a tool needs a function from text to text, got {function!r:.80}"
-            )
-        if not name and inspect.isroutine(function):
-            name = function.__name__
-        if not name.isidentifier():
-            raise ValueError(
-                f"a tool needs a name of letters and digits, got {name!r:.80}: give "
-                "name="
-            )
-        self.name = name
+        self.name = _name_of(function, name)
         self.tags = tags or ToolTags(
             call=xml_tags(self.name), result=xml_tags(f"{self.name}_result")
         )
@@ -97,9 +86,10 @@ class FunctionTool(Environment):
                 has_failed=bool(failure),
                 failure=failure,
             ),
-            parts=(f" {result} ",),
+            parts=(result,),
             opening=self._opening,
             closing=self._closing,
+            render=_spaced,
         )
 
     def shortest_observations(self) -> list[Observation]:
@@ -110,9 +100,34 @@ class FunctionTool(Environment):
                 parts=(),
                 opening=self._opening,
                 closing=self._closing,
+                render=_spaced,
             )
         ]
 
     def __repr__(self) -> str:
         call, result = ("".join(pair) for pair in self.tags.pairs.values())
         return f"FunctionTool({self.name!r}, {call} -> {result})"
+
+
+def _spaced(parts: Sequence[str]) -> str:
+    """The result between spaces, which small vocabularies need before each word."""
+    return " ".join(["", *parts, ""])
+
+
+def _name_of(function: object, name: str) -> str:
+    """The name of a tool: the given one, or that of its function.
+
+    Raises:
+      ValueError: if this is no function, or has no usable name.
+    """
+    if not callable(function):
+        raise ValueError(
+            f"a tool needs a function from text to text, got {function!r:.80}"
+        )
+    if not name and inspect.isroutine(function):
+        name = function.__name__
+    if not name.isidentifier():
+        raise ValueError(
+            f"a tool needs a name of letters and digits, got {name!r:.80}: give name="
+        )
+    return name
