@@ -140,6 +140,8 @@ def check_command(words: list[str], configs: list[RunConfig]) -> None:
         [extra] = re.findall(r"jaxsearch\[(\w+)\]", words[2])
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert extra in project["optional-dependencies"]
+    elif words[0] in ("jupyter", "python"):
+        assert all((ROOT / word).exists() for word in words[1:] if "/" in word)
     else:
         assert words[0] == "jaxsearch"
         assert main(words[1:]) == 0

@@ -82,9 +82,10 @@ class LiveCurve:
 
     def draw(self) -> None:
         """Draws all steps so far; leaving a `with` block does so too."""
-        # A notebook has imported it.
         ipython = sys.modules.get("IPython")
-        if ipython is None or ipython.get_ipython() is None or not self.history:
+        shell = ipython and ipython.get_ipython()
+        # Not in IPython's terminal, which has no pictures.
+        if not shell or "IPKernelApp" not in shell.config or not self.history:
             return
         if self._handle is None:
             self._handle = ipython.display.display(self, display_id=True)

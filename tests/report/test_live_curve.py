@@ -42,9 +42,10 @@ def test_outside_of_a_notebook_nothing_is_displayed(capsys):
 # What a kernel does with a cell, without the seconds of starting one.
 CELL = """
 from IPython.testing.globalipapp import start_ipython
-from IPython.display import DisplayHandle
 from IPython.utils.capture import capture_output
 shell = start_ipython()
+shell.config.IPKernelApp.name = "a kernel"
+shell.display_formatter.active_types = shell.display_formatter.format_types
 from jaxsearch.report import live_curve
 live_curve._PAUSE_S = 0.0
 with capture_output() as captured:
