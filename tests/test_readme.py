@@ -432,3 +432,10 @@ def test_links_lead_somewhere(path):
         if anchor:
             titles = re.findall(r"^#+ (.*)", (path.parent / file).read_text(), re.M)
             assert anchor in {title.lower().replace(" ", "-") for title in titles}
+
+
+def test_the_function_tool(home):
+    tool = importlib.import_module("calculator").CALCULATOR
+    [observation] = tool.step([(RolloutId(0, 0, 0), "so <calc> 3 + 4 </calc>")])
+    text = observation.text(observation.parts)
+    assert text == " <calc_result> 7 </calc_result>"

@@ -57,7 +57,7 @@ def open_session(
     task: Task | str | None,
     budgets: RolloutConfig | None,
     environment: EnvironmentFunction | None,
-    tools: Sequence[Environment],
+    tools: Sequence[Environment] = (),
     num_passages: int | None,
     seed: int,
 ) -> Run:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# Seconds between two drawings, so that fast steps do not wait for them.
+# Pause between two drawings: at least so many seconds, and so many times the seconds
+# of the last drawing, so that fast steps do not wait for them.
 _PAUSE_S = 0.5
+_PAUSE_SHARE = 10
 _COLOURS = ("#1a7f5a", "#2f62c9", "#b7791f", "#a23b72", "#5b6470")
 
 
@@ -52,7 +54,7 @@ class LiveCurve:
         }
         self.history = []
         self._handle: Any = None
-        self._drawn_at = -math.inf
+        self._due_at = -math.inf
         for metrics in history:
             self._append(metrics)
 
@@ -63,7 +65,7 @@ class LiveCurve:
           ValueError: if a metric of a panel is missing.
         """
         self._append(metrics)
-        if time.perf_counter() - self._drawn_at > _PAUSE_S:
+        if time.perf_counter() > self._due_at:
             self.draw()
 
     def _append(self, metrics: Mapping[str, float]) -> None:
@@ -87,11 +89,13 @@ class LiveCurve:
         # Not in IPython's terminal, which has no pictures.
         if not shell or "IPKernelApp" not in shell.config or not self.history:
             return
+        started = time.perf_counter()
         if self._handle is None:
             self._handle = ipython.display.display(self, display_id=True)
         else:
             self._handle.update(self)
-        self._drawn_at = time.perf_counter()
+        now = time.perf_counter()
+        self._due_at = now + max(_PAUSE_S, _PAUSE_SHARE * (now - started))
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()

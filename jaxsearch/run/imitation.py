@@ -8,6 +8,7 @@ import numpy as np
 from jaxsearch.config import SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.rl.batching import Batching
+from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import TrainState, Updater
 from jaxsearch.run.build import Run
 from jaxsearch.run.updates import demonstration_row, make_batching
@@ -52,6 +53,7 @@ class Imitation:
         self._updater = updater
         self._batching: Batching = make_batching(run, stage)
         self._demonstrations = demonstrations
+        self._rows: dict[int, TrainRow] = {}
 
     def __call__(self, state: TrainState, stage_step: int) -> Imitated:
         """One update; `state` is donated."""
@@ -59,6 +61,13 @@ class Imitation:
         rng = np.random.default_rng([self._run.config.seed, self._number, stage_step])
         size = self._stage.batch_size
         chosen = rng.integers(len(self._demonstrations), size=size)
-        rows = [demonstration_row(self._run, self._demonstrations[i]) for i in chosen]
+        rows = [self._row(i) for i in chosen.tolist()]
         state, metrics = self._updater.update(state, self._batching(rows))
         return Imitated(state, metrics, sum(len(row.tokens) for row in rows))
+
+    def _row(self, number: int) -> TrainRow:
+        """The row of a demonstration, made once: making it may call tools."""
+        if number not in self._rows:
+            demonstration = self._demonstrations[number]
+            self._rows[number] = demonstration_row(self._run, demonstration)
+        return self._rows[number]

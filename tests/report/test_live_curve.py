@@ -47,11 +47,14 @@ shell = start_ipython()
 shell.config.IPKernelApp.name = "a kernel"
 shell.display_formatter.active_types = shell.display_formatter.format_types
 from jaxsearch.report import live_curve
-live_curve._PAUSE_S = 0.0
+live_curve._PAUSE_S = live_curve._PAUSE_SHARE = 0.0
 with capture_output() as captured:
     with live_curve.LiveCurve({"em": "em"}) as curve:
         for em in (0.1, 0.2, 0.3):
             curve.add({"em": em})
+        live_curve._PAUSE_S = 9.0
+        curve.draw()
+        curve.add({"em": 0.4})  # too soon
 shown = captured.outputs
 print(len(shown), sum(bool(one.update) for one in shown))
 print(len({one.transient["display_id"] for one in shown}))
@@ -64,5 +67,5 @@ def test_a_notebook_changes_one_picture_in_place():
     program = [sys.executable, "-W", "error", "-c", CELL]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # One display, then updates of it: of two more steps and of the end.
-    assert done.stdout.split() == ["4", "3", "1", "True"]
+    # One display, then updates of it: two more steps, `draw`, and the end.
+    assert done.stdout.split() == ["5", "4", "1", "True"]
