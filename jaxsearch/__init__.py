@@ -18,6 +18,7 @@ that `import jaxsearch` is instant. Nothing below needs a config file or writes 
 
   load_policy       a Hugging Face folder or Hub id, a run, or random weights
   load_retriever    texts, a corpus file, an index, a server, or an object of yours
+  load_dataset      questions and passages that come with the package
   load_task         prompt, tags and reward of a system, by name
   read_questions    the questions of a file
   rollout           answers of a policy that searches, as trajectories
@@ -25,6 +26,9 @@ that `import jaxsearch` is instant. Nothing below needs a config file or writes 
   logprobs          their log-probs, as the trainer computes them
   evaluate          exact match and more on questions with golden answers
   Trainer           reinforcement learning, step by step
+  imitate           supervised training on demonstrations, for a warm start
+  FunctionTool      a function as a tool that the policy can call
+  LiveCurve         metrics of steps, drawn in a notebook while they come
   shard             a policy on a mesh of devices
   trust             allows folders to name code of a package of yours
 
@@ -59,6 +63,8 @@ from typing import TYPE_CHECKING, Any
 
 # ruff: noqa: F401 - for editors and type checkers; `__getattr__` imports at runtime.
 if TYPE_CHECKING:
+    from jaxsearch.api.datasets import load_dataset
+    from jaxsearch.api.imitation import imitate
     from jaxsearch.api.judging import load_task, score
     from jaxsearch.api.loading import load_policy
     from jaxsearch.api.logprobs import logprobs
@@ -79,8 +85,10 @@ if TYPE_CHECKING:
         SupervisedStage,
     )
     from jaxsearch.data.dataset import Dataset
+    from jaxsearch.data.demonstrations import Demonstration
     from jaxsearch.data.formats import Question, read_questions
     from jaxsearch.env.environment import Done, Environment, Observation
+    from jaxsearch.env.function_tool import FunctionTool
     from jaxsearch.env.tools import Tools
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.evaluation.results import evaluate_to
@@ -88,6 +96,7 @@ if TYPE_CHECKING:
     from jaxsearch.models.architecture import Architecture
     from jaxsearch.models.lora import LoRAConfig
     from jaxsearch.protocol import Protocol
+    from jaxsearch.report.live_curve import LiveCurve
     from jaxsearch.rewards.outcome import Outcome
     from jaxsearch.rewards.tasks import Task
     from jaxsearch.rl.objectives import PolicyObjective
@@ -108,10 +117,13 @@ _MODULES = {
     "CheckpointConfig": "jaxsearch.config",
     "DataConfig": "jaxsearch.config",
     "Dataset": "jaxsearch.data.dataset",
+    "Demonstration": "jaxsearch.data.demonstrations",
     "Done": "jaxsearch.env.environment",
     "Environment": "jaxsearch.env.environment",
     "EvalConfig": "jaxsearch.config",
+    "FunctionTool": "jaxsearch.env.function_tool",
     "Hit": "jaxsearch.search.index",
+    "LiveCurve": "jaxsearch.report.live_curve",
     "LoRAConfig": "jaxsearch.models.lora",
     "LoggingConfig": "jaxsearch.config",
     "MeshShape": "jaxsearch.mesh",
@@ -141,6 +153,8 @@ _MODULES = {
     "evaluate": "jaxsearch.api.rollout",
     "evaluate_to": "jaxsearch.evaluation.results",
     "export_run": "jaxsearch.run.export",
+    "imitate": "jaxsearch.api.imitation",
+    "load_dataset": "jaxsearch.api.datasets",
     "load_policy": "jaxsearch.api.loading",
     "load_retriever": "jaxsearch.api.retrieval",
     "load_run": "jaxsearch.run.loading",

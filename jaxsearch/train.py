@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
@@ -42,6 +41,7 @@ from jaxsearch.run.folder import (
     write_record,
 )
 from jaxsearch.run.heldout_split import record_heldout
+from jaxsearch.run.imitation import Imitation
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
@@ -49,11 +49,7 @@ from jaxsearch.run.recorder import Recorder, TrainingFailedError
 from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.start import start_line
-from jaxsearch.run.updates import (
-    demonstration_row,
-    make_batching,
-    make_policy_update,
-)
+from jaxsearch.run.updates import make_policy_update
 
 __all__ = ["TrainingFailedError", "train"]
 
@@ -178,23 +174,18 @@ class Trainer:
         """Runs a supervised stage; each step is one update on random demonstrations."""
         run, seed = self._run, self._run.config.seed
         updater = run.updater(stage, ImitationObjective(), 1.0, self._frozen)
-        batching = make_batching(run, stage)
         state, progress = self._begin(number, updater, params)
         num_steps = run.config.num_steps(stage)
         is_done = progress.stage_step >= num_steps
         with self._console.activity("making demonstrations"):
             demonstrations = () if is_done else stage.demonstrations(seed)
+        imitation = Imitation(run, stage, number, updater, demonstrations)
         for stage_step in range(progress.stage_step, num_steps):
             record = StepRecord()
             with self._recorder.updating():
                 with record.time("time/update"):
-                    # Seeded by the step, so that a resumed run draws the same ones.
-                    rng = np.random.default_rng([seed, number, stage_step])
-                    chosen = rng.integers(len(demonstrations), size=stage.batch_size)
-                    rows = [demonstration_row(run, demonstrations[i]) for i in chosen]
-                    state, metrics = updater.update(state, batching(rows))
+                    state, metrics, num_tokens = imitation(state, stage_step)
                     record.add(metrics)
-                num_tokens = sum(len(row.tokens) for row in rows)
                 seconds = record.values["time/update"]
                 record.add({"tokens_per_s/total": num_tokens / seconds})
                 progress = progress.after_step(stream=None)

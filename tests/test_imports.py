@@ -71,9 +71,9 @@ ALLOWED = {
         *("rewards", "rl", "rollouts", "run", "trajectory"),
     },
     "api": {
-        *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("remote", "report", "rewards", "rl", "rollouts", "run", "search"),
-        "trajectory",
+        *("config", "data", "env", "evaluation", "mesh", "metrics", "models"),
+        *("monitor", "processes", "protocol", "remote", "report", "rewards", "rl"),
+        *("rollouts", "run", "search", "surrogates", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),

@@ -140,6 +140,8 @@ def check_command(words: list[str], configs: list[RunConfig]) -> None:
         [extra] = re.findall(r"jaxsearch\[(\w+)\]", words[2])
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert extra in project["optional-dependencies"]
+    elif words[0] in ("jupyter", "python"):
+        assert all((ROOT / word).exists() for word in words[1:] if "/" in word)
     else:
         assert words[0] == "jaxsearch"
         assert main(words[1:]) == 0
@@ -430,3 +432,10 @@ def test_links_lead_somewhere(path):
         if anchor:
             titles = re.findall(r"^#+ (.*)", (path.parent / file).read_text(), re.M)
             assert anchor in {title.lower().replace(" ", "-") for title in titles}
+
+
+def test_the_function_tool(home):
+    tool = importlib.import_module("calculator").CALCULATOR
+    [observation] = tool.step([(RolloutId(0, 0, 0), "so <calc> 3 + 4 </calc>")])
+    text = observation.text(observation.parts)
+    assert text == " <calc_result> 7 </calc_result>"

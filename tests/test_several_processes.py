@@ -208,6 +208,41 @@ def test_a_run_does_not_depend_on_processes(runs):
     assert best == found != []
 
 
+# ---------------------------------------------------------------- the API
+
+
+@pytest.mark.slow
+def test_the_api_refuses_a_policy_on_the_devices_of_one_process(tmp_path):
+    worker = ROOT / "tests" / "process_trainer.py"
+    started_all = start_all(worker, tmp_path / "x.npz", "alone", count=2, num_devices=2)
+    statuses, outputs = ended(started_all)
+    assert statuses == [2, 2]
+    for output in outputs:
+        [line] = [line for line in output.splitlines() if line.startswith("refused")]
+        assert line.endswith(
+            "a policy needs a mesh with devices of each, but this one has none of "
+            "process 1; give mesh=jaxsearch.MeshShape() for all devices"
+        )
+
+
+@pytest.mark.long
+def test_the_api_gives_the_same_in_two_processes(tmp_path):
+    """Trainer, evaluate, rollout and score; each process has all results."""
+    worker = ROOT / "tests" / "process_trainer.py"
+    for count, name in ((1, "one.npz"), (2, "two.npz")):
+        succeeded(worker, tmp_path / name, count=count, num_devices=2)
+    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
+    assert set(one) == set(two)
+    for name, wanted in one.items():
+        if name in ("tokens", "rewards", "em"):
+            np.testing.assert_array_equal(two[name], wanted)
+        else:
+            np.testing.assert_allclose(two[name], wanted, rtol=1e-3, atol=1e-5)
+
+
+# ---------------------------------------------------------------- how runs end
+
+
 @pytest.mark.long
 def test_one_process_goes_on_where_two_have_stopped(runs, config_file, tmp_path):
     one, _ = runs

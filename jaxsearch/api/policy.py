@@ -19,6 +19,8 @@ from jaxsearch.run.export import export
 from jaxsearch.run.network import make_transformer, param_shardings
 
 _AXES = ("data", "fsdp", "tensor")
+# Added to the name of a policy.
+_TRAINED = ", trained"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -111,8 +113,32 @@ def shard(policy: Policy, mesh: Mesh | MeshShape) -> Policy:
     return dataclasses.replace(policy, params=params, mesh=mesh)
 
 
+def trained_copy(policy: Policy, params: Params) -> Policy:
+    """The policy with parameters that it was trained to."""
+    name = policy.name.removesuffix(_TRAINED) + _TRAINED
+    return dataclasses.replace(policy, name=name, params=params)
+
+
 def as_mesh(mesh: Mesh | MeshShape | None) -> Mesh:
     """A mesh with the axes data, fsdp and tensor; None for JAX's first device.
+
+    Raises:
+      ValueError: if there are too few devices, the mesh has other axes, or it has no
+        device of some process.
+    """
+    found = _named_mesh(mesh)
+    own = {device.process_index for device in found.devices.flat}
+    if missing := sorted(set(range(jax.process_count())) - own):
+        raise ValueError(
+            f"in {jax.process_count()} processes, a policy needs a mesh with devices "
+            f"of each, but this one has none of process {missing[0]}; give "
+            "mesh=jaxsearch.MeshShape() for all devices"
+        )
+    return found
+
+
+def _named_mesh(mesh: Mesh | MeshShape | None) -> Mesh:
+    """`as_mesh`, in any process.
 
     Raises:
       ValueError: if there are too few devices, or the mesh has other axes.

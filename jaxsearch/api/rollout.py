@@ -1,6 +1,7 @@
 """Rolling out and evaluating a policy."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from jaxsearch import processes
 from jaxsearch.api.judging import TaskTrajectory, with_task
@@ -9,6 +10,7 @@ from jaxsearch.api.questions import Questions, as_questions
 from jaxsearch.api.retrieval import Source
 from jaxsearch.api.session import open_session
 from jaxsearch.config import EnvironmentFunction, RolloutConfig
+from jaxsearch.env.environment import Environment
 from jaxsearch.evaluation import evaluate as evaluation
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollouts.timeline import Timeline
@@ -24,6 +26,7 @@ def rollout(
     temperature: float = 1.0,
     budgets: RolloutConfig | None = None,
     environment: EnvironmentFunction | None = None,
+    tools: Sequence[Environment] = (),
     num_passages: int | None = None,
     seed: int = 0,
     timeline: Timeline | None = None,
@@ -46,6 +49,8 @@ def rollout(
         ReSearch's, as far as the model has positions.
       environment: (EnvironmentInputs) -> Environment, the tools that answer the policy;
         None for those of the policy: its run's, else search.
+      tools: further tools, such as `FunctionTool`s, next to search (if there is a
+        retriever); the task learns the tags of a `FunctionTool`.
       num_passages: passages per search; None for the policy's.
       seed: of the sampling.
       timeline: receives what slots, tools and cache pages do; see `Timeline`.
@@ -77,6 +82,7 @@ def rollout(
         task=task,
         budgets=budgets,
         environment=environment,
+        tools=tools,
         num_passages=num_passages,
         seed=seed,
     )
@@ -105,6 +111,7 @@ def evaluate(
     temperature: float = 0.0,
     budgets: RolloutConfig | None = None,
     environment: EnvironmentFunction | None = None,
+    tools: Sequence[Environment] = (),
     num_passages: int | None = None,
     seed: int = 0,
 ) -> evaluation.Evaluation:
@@ -114,8 +121,8 @@ def evaluate(
       policy: from `load_policy`, or `trainer.policy`.
       questions: pairs (text, golden answer or answers) or `Question`s, such as those of
         `read_questions`.
-      retriever, task, temperature, budgets, environment, num_passages, seed: as in
-        `rollout`.
+      retriever, task, temperature, budgets, environment, tools, num_passages, seed: as
+        in `rollout`.
 
     Returns:
       The evaluation: `results` (n, em, f1, cover_em, mean_reward,
@@ -141,6 +148,7 @@ def evaluate(
         task=task,
         budgets=budgets,
         environment=environment,
+        tools=tools,
         num_passages=num_passages,
         seed=seed,
     )

@@ -1,13 +1,25 @@
 """The run behind a call of the API, in memory alone: no folder and no config file."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
 from jaxsearch.api.policy import Policy
 from jaxsearch.api.retrieval import Source, load_retriever
-from jaxsearch.config import EnvironmentFunction, RLStage, RolloutConfig, RunConfig
+from jaxsearch.config import (
+    EnvironmentFunction,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+    SupervisedStage,
+)
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.environment import Environment
+from jaxsearch.env.function_tool import FunctionTool
+from jaxsearch.env.search import EnvironmentInputs
+from jaxsearch.env.tools import Tools
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.run.build import Run
@@ -39,12 +51,13 @@ def make_run(
 
 def open_session(
     policy: Policy,
-    stage: RLStage | None = None,
+    stage: RLStage | SupervisedStage | None = None,
     *,
     retriever: Source | None,
     task: Task | str | None,
     budgets: RolloutConfig | None,
     environment: EnvironmentFunction | None,
+    tools: Sequence[Environment] = (),
     num_passages: int | None,
     seed: int,
 ) -> Run:
@@ -53,13 +66,24 @@ def open_session(
     Args:
       policy: the policy.
       stage: the stage that trains it; None if nothing is trained.
-      retriever, task, budgets, environment, num_passages, seed: as in `rollout`.
+      retriever, task, budgets, environment, tools, num_passages, seed: as in `rollout`.
 
     Raises:
       ValueError: if a setting is invalid, or there is nothing to search.
     """
     config = policy.config
     task = config.task if task is None else as_task(task)
+    if tools:
+        if environment is not None:
+            raise ValueError(
+                "tools and environment exclude each other: tools are added to search, "
+                "an environment replaces it"
+            )
+        check_tools(tools)
+        task = _with_calls(task, tools)
+        environment = functools.partial(
+            _with_tools, tools=tuple(tools), has_search=retriever is not None
+        )
     if stage is None:
         stage = RLStage(name="none", steps=1)
     if budgets is None:
@@ -99,3 +123,35 @@ def open_session(
 def as_task(task: Task | str) -> Task:
     """The task, or the one with this name."""
     return task_named(task) if isinstance(task, str) else task
+
+
+def check_tools(tools: object) -> None:
+    """Checks that this is a list of tools.
+
+    Raises:
+      ValueError: if it is something else.
+    """
+    if isinstance(tools, Environment):
+        raise ValueError(f"tools must be a list; write tools=[{tools!r:.80}]")
+    for tool in tools if isinstance(tools, tuple | list) else [tools]:
+        if not isinstance(tool, Environment):
+            raise ValueError(
+                "tools must be a list of FunctionTool or other Environment objects, "
+                f"got {tool!r:.80}"
+            )
+
+
+def _with_calls(task: Task, tools: Sequence[Environment]) -> Task:
+    """The task whose protocol knows the tags of these tools."""
+    known = task.protocol.calls
+    calls = [tool.tags for tool in tools if isinstance(tool, FunctionTool)]
+    calls = (*known, *(tags for tags in calls if tags not in known))
+    protocol = dataclasses.replace(task.protocol, calls=calls)
+    return dataclasses.replace(task, protocol=protocol)
+
+
+def _with_tools(
+    inputs: EnvironmentInputs, *, tools: tuple[Environment, ...], has_search: bool
+) -> Environment:
+    """An environment with these tools, after search if there is a retriever."""
+    return Tools(inputs.search(), *tools) if has_search else Tools(*tools)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,11 +10,12 @@ import jax.numpy as jnp
 
 from jaxsearch import processes
 from jaxsearch.api.judging import TaskTrajectory, with_task
-from jaxsearch.api.policy import Policy
+from jaxsearch.api.policy import Policy, trained_copy
 from jaxsearch.api.questions import Questions, as_questions
 from jaxsearch.api.retrieval import Source
 from jaxsearch.api.session import open_session
 from jaxsearch.config import EnvironmentFunction, RLStage, RolloutConfig
+from jaxsearch.env.environment import Environment
 from jaxsearch.models.adapters import split
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.rewards.tasks import Task
@@ -23,9 +25,6 @@ from jaxsearch.run.draws import draw
 from jaxsearch.run.learning import learn
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.updates import make_policy_update
-
-# Added to the name of a policy.
-_TRAINED = ", trained"
 
 
 class Trainer:
@@ -37,11 +36,11 @@ class Trainer:
     Args:
       policy: stays as it is. With LoRA (`ModelConfig(lora=...)`), only its adapters are
         copied and trained.
-      retriever, task, budgets, environment, num_passages, seed: as in `rollout`.
+      retriever, task, budgets, environment, tools, num_passages, seed: as in `rollout`.
       learning_rate: of AdamW, without a schedule.
-      stage: fields of `RLStage`, such as group_size, temperature, advantage, objective
-        or optimizer (instead of learning_rate; a schedule also needs `steps`, the
-        number of steps that it covers).
+      stage: fields of `RLStage`, such as group_size, reward, temperature, advantage,
+        objective, has_masked_observations or optimizer (instead of learning_rate; a
+        schedule also needs `steps`, the number of steps that it covers).
 
     Attributes:
       trajectories: the rollouts of the last step.
@@ -77,6 +76,7 @@ class Trainer:
         learning_rate: float | None = None,
         budgets: RolloutConfig | None = None,
         environment: EnvironmentFunction | None = None,
+        tools: Sequence[Environment] = (),
         num_passages: int | None = None,
         seed: int = 0,
         **stage: Any,
@@ -88,6 +88,7 @@ class Trainer:
             task=task,
             budgets=budgets,
             environment=environment,
+            tools=tools,
             num_passages=num_passages,
             seed=seed,
         )
@@ -145,15 +146,11 @@ class Trainer:
     def policy(self) -> Policy:
         """The policy after the last step; a copy, which later steps do not change."""
         trained = jax.tree.map(jnp.copy, self._state.params)
-        return self._with(self._frozen | trained)
-
-    def _with(self, params: dict[str, Any]) -> Policy:
-        name = self._policy.name.removesuffix(_TRAINED) + _TRAINED
-        return dataclasses.replace(self._policy, name=name, params=params)
+        return trained_copy(self._policy, self._frozen | trained)
 
     def __repr__(self) -> str:
         steps = "1 step" if self.num_steps == 1 else f"{self.num_steps} steps"
-        return f"Trainer({self._with({})!r}, {steps})"
+        return f"Trainer({trained_copy(self._policy, {})!r}, {steps})"
 
 
 def _stage(learning_rate: float | None, fields: dict[str, Any]) -> RLStage:

@@ -36,7 +36,7 @@ class Demonstration:
       turns: the texts of the policy. A turn after an observation begins with a space,
         as ReSearch's policies write it.
       observations: the passages found after each turn except the last, not rendered;
-        None after a call of another tool, which the caller has to make.
+        None for what the search or the tool then answers.
 
     Raises:
       ValueError: if the number of observations is not one less than the number of

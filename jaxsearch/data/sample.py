@@ -89,7 +89,7 @@ def _packaged(name: str) -> pathlib.Path:
     )
 
 
-def dataset(run_folder: pathlib.Path, seed: int) -> Dataset:
+def dataset(run_folder: pathlib.Path | None, seed: int) -> Dataset:
     """The packaged questions and passages; the config must name a tokenizer."""
     return Dataset(
         questions=read_questions(sample_questions_path()),
@@ -97,7 +97,7 @@ def dataset(run_folder: pathlib.Path, seed: int) -> Dataset:
     )
 
 
-def dataset_with_heldout(run_folder: pathlib.Path, seed: int) -> Dataset:
+def dataset_with_heldout(run_folder: pathlib.Path | None, seed: int) -> Dataset:
     """The packaged dataset with every sixth question held out."""
     whole = dataset(run_folder, seed)
     return dataclasses.replace(
@@ -112,6 +112,6 @@ def short_demonstrations(seed: int) -> list[Demonstration]:
 
     They do not depend on the questions that a run trains on.
     """
-    found = dataset(pathlib.Path(), seed)
+    found = dataset(None, seed)
     made = demonstrations(found.questions, found.passages, seed=seed)
     return [one for one in made if len(one.observations) <= 2]

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.data.formats import Question
 from jaxsearch.env.token_environment import TokenEnvironment
+from jaxsearch.evaluation.predictions import is_new, write_evaluation
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
@@ -29,12 +31,39 @@ class Evaluation:
       trajectories: one rollout per question.
       outcomes: reward and prediction of each trajectory.
       scores: em, f1 and cover_em of each trajectory.
+      task: the task that judged them.
     """
 
     results: dict[str, Any]
     trajectories: list[Trajectory]
     outcomes: list[Outcome]
     scores: list[dict[str, float]]
+    task: Task
+
+    def save(
+        self, folder: str | Path, results: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes `results.json` and `predictions.jsonl`, as `jaxsearch eval` does.
+
+        In several processes, the first one writes.
+
+        Args:
+          folder: folder to write; it must be empty or not exist.
+          results: contents of `results.json`; None for the name of the task and
+            `results`.
+
+        Raises:
+          ValueError: if the folder is not empty.
+        """
+        folder = Path(folder)
+        if not processes.is_primary():
+            return
+        if not is_new(folder):
+            raise ValueError(f"{folder} is not empty; give a new folder")
+        if results is None:
+            results = {"recipe": self.task.name, **self.results}
+        lines = zip(self.trajectories, self.outcomes, self.scores, strict=True)
+        write_evaluation(folder, results, list(lines), self.task)
 
     def __repr__(self) -> str:
         shown = ("em", "f1", "mean_reward", "searches_per_question")
@@ -109,7 +138,11 @@ def evaluate(
             for hops, members in sorted(groups.items())
         }
     return Evaluation(
-        results=results, trajectories=trajectories, outcomes=outcomes, scores=scores
+        results=results,
+        trajectories=trajectories,
+        outcomes=outcomes,
+        scores=scores,
+        task=task,
     )
 
 

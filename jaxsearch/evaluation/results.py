@@ -1,18 +1,13 @@
 """Evaluation of a policy on a file of questions, written to a folder."""
 
-import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from jaxsearch.evaluation.evaluate import evaluate
-from jaxsearch.json_lines import replace_file, replace_lines
-from jaxsearch.monitor.rollout_log import opened_field
-from jaxsearch.rewards.outcome import Outcome
+from jaxsearch.evaluation.predictions import is_new
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.loading import is_run, load_run
-from jaxsearch.trajectory import Trajectory
 
 
 def evaluate_to(
@@ -59,7 +54,7 @@ def evaluate_to(
       >>> results["n"], sorted(path.name for path in Path("evaluation").iterdir())
       (2, ['predictions.jsonl', 'results.json'])
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_new(out):
         raise ValueError(f"{out} is not empty; --out names a new folder")
     if limit < 0 or not 0 <= temperature < math.inf:
         raise ValueError(
@@ -99,30 +94,5 @@ def evaluate_to(
         "questions": questions or "the run's own",
         **found.results,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    begun = opened_field(run.task.protocol.opened)
-    lines = zip(found.trajectories, found.outcomes, found.scores, strict=True)
-    replace_lines(
-        out / "predictions.jsonl", (prediction_line(*line) | begun for line in lines)
-    )
-    replace_file(out / "results.json", json.dumps(results, indent=2).encode())
+    found.save(out, results)
     return results
-
-
-def prediction_line(
-    trajectory: Trajectory, outcome: Outcome, scores: dict[str, float]
-) -> dict[str, Any]:
-    """One line of `predictions.jsonl`, which `jaxsearch score` can read."""
-    return {
-        "id": trajectory.question_id,
-        "question": trajectory.question,
-        "golden_answers": list(trajectory.golden_answers),
-        "prediction": outcome.prediction,
-        "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
-        "ended": trajectory.has_ended,
-        "status": str(trajectory.status),
-        "searches": [dataclasses.asdict(call) for call in trajectory.searches],
-        "reward": outcome.reward,
-        "reason": outcome.reason,
-        **scores,
-    }

@@ -197,3 +197,28 @@ def test_questions_are_texts_pairs_or_questions():
 def test_questions_that_are_refused(questions, message):
     with pytest.raises(ValueError, match=message):
         as_questions(questions, need_answers=True)
+
+
+def test_instructions_are_the_system_message_or_stand_before_the_question():
+    task = jaxsearch.load_task("search_r1", instructions="Be brief.")
+    protocol = task.protocol
+    assert protocol.prompt("Who?") == "Be brief.\n\nQuestion: Who?\nReply:"
+    assert protocol.messages("Who?") == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who?"},
+    ]
+    assert jaxsearch.load_task("search_r1").protocol.template is None
+    with pytest.raises(ValueError, match="the question follows them by itself"):
+        jaxsearch.load_task("search_r1", instructions="Answer {question}")
+
+
+def test_a_dataset_that_does_not_exist_has_a_suggestion():
+    with pytest.raises(ValueError, match="did you mean jaxsearch:quickstart"):
+        jaxsearch.load_dataset("jaxsearch:quickstrat")
+
+
+def test_the_quickstart_s_world_has_passages_for_its_questions():
+    data = jaxsearch.load_dataset("jaxsearch:quickstart")
+    titles = {passage.title for passage in data.heldout_passages}
+    steps = data.heldout[0].metadata["steps"]
+    assert len(data.heldout) == 200 and {step["query"] for step in steps} <= titles

@@ -1,6 +1,7 @@
 """Rollouts, scores, evaluation and training in memory, with the packaged policy."""
 
 import inspect
+import json
 import re
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import jaxsearch
 from jaxsearch.api.session import open_session
+from jaxsearch.rewards.score import score_file
 from tests.api.conftest import ONE_HOP, PASSAGES, TWO_HOPS
 
 
@@ -71,6 +73,34 @@ def test_reprs_of_results_are_short(policy, retriever, trajectories):
     )
     found = jaxsearch.evaluate(policy, [ONE_HOP, TWO_HOPS], retriever=retriever)
     assert repr(found).startswith("Evaluation(n 2, em 0.500, f1 0.500, mean_reward")
+
+
+def test_an_evaluation_is_saved_as_the_command_does(policy, retriever, tmp_path):
+    found = jaxsearch.evaluate(policy, [ONE_HOP, TWO_HOPS], retriever=retriever)
+    found.save(tmp_path / "saved")
+    results = json.loads((tmp_path / "saved/results.json").read_text())
+    assert results["recipe"] == "quickstart" and results["em"] == 0.5
+    summary = score_file(tmp_path / "saved/predictions.jsonl", "quickstart")
+    for name in ("em", "f1", "mean_reward"):
+        assert summary[name] == pytest.approx(results[name])
+    with pytest.raises(ValueError, match="is not empty; give a new folder"):
+        found.save(tmp_path / "saved")
+
+
+def batched(questions, answers, *, searches, rows):
+    return [{"many": float(len(questions))} for _ in questions]
+
+
+def test_scores_are_those_of_a_reward_of_ones_own(trajectories):
+    [one, _] = trajectories
+    [outcome] = jaxsearch.score(one, reward=words)
+    assert outcome.terms == {"words": 1.0, "searches": -1.0}
+    assert outcome.reward == 0.0 and outcome.findings["em"] == 1.0
+    # All rollouts of a task at once.
+    both = jaxsearch.score([one, one], reward=[(batched, 0.5)])
+    assert [outcome.reward for outcome in both] == [1.0, 1.0]
+    with pytest.raises(ValueError, match="must accept"):
+        jaxsearch.score(one, reward=lambda answer: 1.0)
 
 
 def test_scores_are_those_of_the_task(trajectories):
