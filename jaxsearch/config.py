@@ -525,7 +525,8 @@ class LoggingConfig:
     tensorboard: bool = False
     """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10
-    """Steps between files of rollouts; 0 for none."""
+    """Steps between files of rollouts; 0 for none, also not of the held-out questions
+    before and after RL."""
 
     def __post_init__(self):
         _at_least(self, 0, "rollouts_every")

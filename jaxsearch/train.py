@@ -45,6 +45,7 @@ from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
+from jaxsearch.run.prompt_view import record_prompt
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.start import start_line
@@ -105,6 +106,7 @@ def train(
         if damaged:
             console.print(set_aside(Path(config.out), damaged))
         write_record(config, pinned)
+        record_prompt(config, run.inputs)
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)

@@ -11,6 +11,7 @@ from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
+from jaxsearch.monitor.rollout_log import heldout_rollouts_path, write_rollouts
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import Run
@@ -24,6 +25,8 @@ _TITLES = {
     "after_rl_sampled": "after RL, sampled",
     "empty_index": "empty index",
 }
+# Evaluations whose rollouts are written, for the report.
+_WRITTEN = ("before_rl", "after_rl")
 
 
 class HeldOut:
@@ -103,6 +106,13 @@ class HeldOut:
             self._keep_as_best(split(run.transformer.lora, params)[1])
         if not processes.is_primary():
             return
+        if name in _WRITTEN and run.config.logging.rollouts_every:
+            write_rollouts(
+                heldout_rollouts_path(self._path.parent, name),
+                found.trajectories,
+                found.outcomes,
+                opened=run.task.protocol.opened,
+            )
         line = {"step": step, "stage": stage, "name": name, **found.results}
         line["seconds"] = time.perf_counter() - started
         json_lines.append_line(self._path, line)
