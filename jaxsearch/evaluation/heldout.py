@@ -16,6 +16,12 @@ from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import Run
 from jaxsearch.run.checkpoint_choice import RANKED
+from jaxsearch.run.early_stopping import (
+    is_stopped,
+    plateau,
+    read_evaluations,
+    stopping_line,
+)
 
 # Titles of evaluations on the console, by their names in eval.jsonl.
 _TITLES = {
@@ -57,6 +63,16 @@ class HeldOut:
         """Evaluates greedily during RL."""
         self._evaluate("heldout", step, stage, params)
 
+    def is_stopped(self) -> bool:
+        """Whether the run stops early, which the user is told; the same everywhere."""
+        config = self._run.config
+        lines = read_evaluations(self._path.parent)
+        # Other processes may read the file before the primary one writes it.
+        if not processes.broadcast_from_primary(is_stopped(config, lines)):
+            return False
+        self._console.print(stopping_line(config, lines))
+        return True
+
     def after_rl(self, step: int, stage: str, params: Params) -> None:
         """Evaluates greedily, with sampling, and with an empty index."""
         run = self._run
@@ -80,7 +96,7 @@ class HeldOut:
     ) -> None:
         """Evaluates once per name and step; a resumed run does not repeat it."""
         run = self._run
-        done = read_metrics(self._path) if self._path.exists() else []
+        done = read_evaluations(self._path.parent)
         is_done = any(e["name"] == name and e["step"] == step for e in done)
         best = max((e["em"] for e in done if e["name"] in RANKED), default=0.0)
         # Other processes may read the file before or after the primary one writes it.
@@ -115,6 +131,8 @@ class HeldOut:
             )
         line = {"step": step, "stage": stage, "name": name, **found.results}
         line["seconds"] = time.perf_counter() - started
+        if name == "heldout" and run.config.eval.patience:
+            line["num_since_best"] = plateau(run.config, [*done, line]).num_since
         json_lines.append_line(self._path, line)
         self._console.print(_line(name, found.results))
         for trajectory in found.trajectories[:num_printed]:

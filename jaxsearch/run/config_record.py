@@ -11,6 +11,16 @@ from jaxsearch.user_code import code_folder
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 
+# Fields that may change when a run resumes, by section. They affect how long, how fast
+# and how often, not what is learned from what. A learning rate that falls does so over
+# the steps of its stage.
+CHANGEABLE = {
+    "rollout": ("num_slots", "cache_len"),
+    "eval": ("every", "patience", "min_improvement", "num_printed"),
+    "checkpoint": ("every", "keep"),
+    "stages": ("steps",),
+}
+
 
 def resolved(config: Any) -> Any:
     """A config, a section of one or a list of stages as JSON values.
@@ -61,8 +71,19 @@ def check_restorable(config: RunConfig) -> None:
         )
 
 
+def lasting(config: RunConfig) -> dict[str, Any]:
+    """The identity without `CHANGEABLE`: what a resumed run must not change."""
+    fields = identity(config)
+    for section, names in CHANGEABLE.items():
+        parts = fields[section]
+        for part in parts if isinstance(parts, list) else [parts]:
+            for name in names:
+                del part[name]
+    return fields
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The fields of a config that affect training, which a resumed run must not change.
+    """The fields of a config that affect training.
 
     Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
     that a run that failed because of them can resume with larger values; the settings

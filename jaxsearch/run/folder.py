@@ -16,6 +16,7 @@ from jaxsearch.run.config_record import (
     code_folders,
     difference,
     identity,
+    lasting,
     resolved,
     restored,
 )
@@ -43,7 +44,7 @@ def check_identity(config: RunConfig) -> None:
             "another with --out"
         )
     # Recomputed from the record, which may use names of an earlier version.
-    there, here = identity(read_run_config(folder)), identity(config)
+    there, here = lasting(read_run_config(folder)), lasting(config)
     if not config.model.prompt_date:
         # The recorded date is used again; see `with_prompt_date`.
         there["model"].pop("prompt_date", None)
