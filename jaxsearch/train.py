@@ -46,6 +46,7 @@ from jaxsearch.run.folder import (
 from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
+from jaxsearch.run.origin_record import origin_record
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.prompt_view import record_prompt
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
@@ -99,7 +100,9 @@ def train(
         run.environments.check_search()
     for note in data_notes(config, run.inputs, has_search=has_search):
         processes.say_once(note)
-    frozen, params = split(run.transformer.lora, run.initial_params())
+    initial = run.initial_params()
+    origin = origin_record(config, initial)
+    frozen, params = split(run.transformer.lora, initial)
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)
     # No process writes to the folder before all have checked it.
@@ -110,12 +113,14 @@ def train(
             console.print(set_aside(Path(config.out), damaged))
         if line := record_changes(config, changed):
             console.print(line)
-        write_record(config, pinned)
+        write_record(config, pinned, origin)
         record_prompt(config, run.inputs)
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
     evaluations = read_evaluations(Path(config.out))
+    if origin and recorder.restored is None:
+        console.print(f"warm start from {origin['run']}: {origin['checkpoint']}")
     console.print(start_line(config, recorder.restored, evaluations))
     try:
         with finishing(recorder.finish):

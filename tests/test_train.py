@@ -29,7 +29,7 @@ from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.export import export_run
-from jaxsearch.run.loading import checkpoint_params, load_run
+from jaxsearch.run.loading import load_run
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train
 from tests.hf_folders import read_here
@@ -47,7 +47,7 @@ def untimed(lines: list[dict]) -> list[dict]:
 
 def final_params(config):
     last = choose_checkpoint(config, "last")
-    return jax.tree.map(np.asarray, checkpoint_params(open_run(config), last))
+    return jax.tree.map(np.asarray, open_run(config).checkpoint_params(last))
 
 
 @pytest.fixture(scope="module")

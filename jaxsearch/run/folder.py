@@ -5,6 +5,7 @@ import datetime
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,15 @@ def read_run_config(folder: Path) -> RunConfig:
     return dataclasses.replace(restored(fields), out=str(folder))
 
 
-def write_record(config: RunConfig, frozen: str) -> None:
+def write_record(
+    config: RunConfig, frozen: str, origin: Mapping[str, Any] | None = None
+) -> None:
     """Writes `config.json`: the resolved config, versions, git revision and devices.
 
     Args:
       config: the run's config.
       frozen: fingerprint of the weights under adapters; "" without adapters.
+      origin: where the policy of a warm start came from; None for none.
     """
     import jax
 
@@ -154,6 +158,7 @@ def write_record(config: RunConfig, frozen: str) -> None:
         "code": code_folders(fields),
         "identity": identity(config),
         "frozen": frozen,
+        **({"origin": origin} if origin else {}),
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "git_revision": _git_revision(),
