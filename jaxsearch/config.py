@@ -546,9 +546,23 @@ class EvalConfig:
     """Number of questions, from the first; 0 for all."""
     num_printed: int = 0
     """Trajectories to print after the last step."""
+    patience: int = 0
+    """Early stopping: the last RL stage ends after this many evaluations in a row
+    without a new best exact match. 0 for none. The last evaluation before the stage
+    is the first to be exceeded."""
+    min_improvement: float = 0.0
+    """Exact match by which an evaluation must exceed the best one to count as a new
+    best."""
 
     def __post_init__(self):
-        _at_least(self, 0, "every", "limit", "num_printed")
+        _at_least(self, 0, "every", "limit", "num_printed", "patience")
+        _at_least(self, 0, "min_improvement")
+        if self.patience and not self.every:
+            raise ValueError(
+                f"eval.patience is {self.patience} evaluations during RL, but "
+                "eval.every is 0, so there are none; set eval.every to a number of "
+                "steps"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -569,10 +583,17 @@ class LoggingConfig:
     tensorboard: bool = False
     """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10
-    """Steps between files of rollouts; 0 for none."""
+    """Steps between files of rollouts; 0 for none, also not of the held-out questions
+    before and after RL."""
+    samples_every: int = 0
+    """Print rollouts on the console at the first step of an RL stage and every this
+    many steps; 0 for none."""
+    num_samples: int = 1
+    """Rollouts to print then: the first of as many questions of the step."""
 
     def __post_init__(self):
-        _at_least(self, 0, "rollouts_every")
+        _at_least(self, 0, "rollouts_every", "samples_every")
+        _at_least(self, 1, "num_samples")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

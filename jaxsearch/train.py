@@ -30,9 +30,11 @@ from jaxsearch.rl.update import TrainState, Updater, begin_stage
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.checkpoint_damage import damaged_steps, set_aside
+from jaxsearch.run.config_changes import changes, record_changes
 from jaxsearch.run.config_record import check_restorable
 from jaxsearch.run.data_notes import data_notes
 from jaxsearch.run.draws import draw
+from jaxsearch.run.early_stopping import is_stopped, read_evaluations
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import (
     check_frozen,
@@ -44,7 +46,9 @@ from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.imitation import Imitation
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
+from jaxsearch.run.origin_record import origin_record
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
+from jaxsearch.run.prompt_view import record_prompt
 from jaxsearch.run.recorder import Recorder, TrainingFailedError
 from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
@@ -81,6 +85,7 @@ def train(
         if isinstance(stage, RLStage):
             questions_per_process(stage)
     check_identity(config)
+    changed = changes(config)
     damaged = damaged_steps(Path(config.out))
     config = with_prompt_date(config)
     if console is None:
@@ -94,7 +99,9 @@ def train(
         check_searched(Path(config.out), searched)
     for note in data_notes(config, run.inputs, has_search=has_search):
         processes.say_once(note)
-    frozen, params = split(run.transformer.lora, run.initial_params())
+    initial = run.initial_params()
+    origin = origin_record(config, initial)
+    frozen, params = split(run.transformer.lora, initial)
     pinned = fingerprint(frozen)
     check_frozen(Path(config.out), pinned)
     # No process writes to the folder before all have checked it.
@@ -103,11 +110,17 @@ def train(
         record_heldout(config, run.inputs.own_heldout)
         if damaged:
             console.print(set_aside(Path(config.out), damaged))
-        write_record(config, pinned, searched)
+        if line := record_changes(config, changed):
+            console.print(line)
+        write_record(config, pinned, searched, origin)
+        record_prompt(config, run.inputs)
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
-    console.print(start_line(config, recorder.restored))
+    evaluations = read_evaluations(Path(config.out))
+    if origin and recorder.restored is None:
+        console.print(f"warm start from {origin['run']}: {origin['checkpoint']}")
+    console.print(start_line(config, recorder.restored, evaluations))
     try:
         with finishing(recorder.finish):
             Trainer(run, frozen, recorder, console).run_stages(params)
@@ -118,6 +131,9 @@ def train(
         write_report(Path(config.out))
     processes.wait_for_all("reported")
     found = {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
+    if config.eval.patience:
+        evaluations = read_evaluations(Path(config.out))
+        found["stopped_early"] = is_stopped(config, evaluations)
     if run.inputs.heldout:
         found["question"] = run.inputs.heldout[0].question
     return found
@@ -201,18 +217,31 @@ class Trainer:
         step.restore(progress)
         # A run that was killed during an evaluation repeats it when it resumes.
         self._evaluate_if_due(stage, step.progress, state.params)
-        while step.progress.stage_step < run.config.num_steps(stage):
+        num_steps = run.config.num_steps(stage)
+        is_over = self._is_stopped(number)
+        while step.progress.stage_step < num_steps and not is_over:
             state = step(state)
-            self._evaluate_if_due(stage, step.progress, state.params)
+            is_due = self._evaluate_if_due(stage, step.progress, state.params)
+            is_over = is_due and self._is_stopped(number)
+        recorder.end_stage()
         return state.params
 
     def _evaluate_if_due(
         self, stage: RLStage, progress: Progress, params: Params
-    ) -> None:
-        """Evaluates after every `eval.every` steps of an RL stage."""
+    ) -> bool:
+        """Evaluates after every `eval.every` steps of an RL stage, if it is one."""
         every, stage_step = self._run.config.eval.every, progress.stage_step
-        if every and stage_step and stage_step % every == 0:
+        is_due = bool(every and stage_step and stage_step % every == 0)
+        if is_due:
             self._heldout.on_the_way(progress.step, stage.name, self._frozen | params)
+        return is_due
+
+    def _is_stopped(self, number: int) -> bool:
+        """Whether a stage, if it is the last RL stage, stops early."""
+        config = self._run.config
+        later = config.stages[number + 1 :]
+        is_last = not any(isinstance(stage, RLStage) for stage in later)
+        return config.eval.patience > 0 and is_last and self._heldout.is_stopped()
 
 
 class RLStep:
@@ -275,6 +304,9 @@ class RLStep:
                 learned.judged,
                 learned.advantages,
                 self._guards,
+            )
+            self._recorder.print_samples(
+                stage, self.progress.stage_step, learned.judged
             )
             state = learned.state
             self._recorder.end_step(stage, self.progress, state, record, self._guards)

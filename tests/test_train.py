@@ -19,13 +19,17 @@ from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data.dataset import no_dataset
 from jaxsearch.env.search import SearchEnvironment
 from jaxsearch.evaluation.results import evaluate_to
-from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
+from jaxsearch.monitor.rollout_log import (
+    heldout_rollouts_path,
+    read_rollouts,
+    rollout_files,
+)
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.export import export_run
-from jaxsearch.run.loading import checkpoint_params, load_run
+from jaxsearch.run.loading import load_run
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train
 from tests.hf_folders import read_here
@@ -43,7 +47,7 @@ def untimed(lines: list[dict]) -> list[dict]:
 
 def final_params(config):
     last = choose_checkpoint(config, "last")
-    return jax.tree.map(np.asarray, checkpoint_params(open_run(config), last))
+    return jax.tree.map(np.asarray, open_run(config).checkpoint_params(last))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,10 @@ def test_what_a_run_leaves_behind(whole):
     ]
     assert set(rollout_files(folder)) == {4, 5, 6, 7}
     assert len(read_rollouts(rollout_files(folder)[7])) == 12
+    for name in ("before_rl", "after_rl"):
+        assert len(read_rollouts(heldout_rollouts_path(folder, name))) == 6
+    prompt = json.loads((folder / "prompt.json").read_text())
+    assert prompt["question"] in prompt["prompt"] and prompt["form"] == "base"
     assert (folder / "report.html").stat().st_size > 10_000
     wanted = {"em_before_rl", "em", "em_sampled", "em_empty_index", "minutes", "run"}
     assert wanted | {"searches_before_rl", "searches"} <= summary.keys()

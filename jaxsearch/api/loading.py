@@ -23,7 +23,7 @@ from jaxsearch.models.hub import PACKAGED
 from jaxsearch.rewards.tasks import QUICKSTART, RESEARCH
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.folder import read_run_config
-from jaxsearch.run.loading import checkpoint_params, is_run
+from jaxsearch.run.loading import is_run
 from jaxsearch.run.model_config import model_budgets
 from jaxsearch.run.network import run_architecture
 from jaxsearch.run.prompting import load_prompting
@@ -90,7 +90,7 @@ def load_policy(
         budgets = model_budgets(architecture.max_positions)
         config = dataclasses.replace(config, rollout=budgets)
     run = make_run(config, tokenizer, architecture, on)
-    params = run.initial_params() if choice is None else checkpoint_params(run, choice)
+    params = run.initial_params() if choice is None else run.checkpoint_params(choice)
     return Policy(
         name=name or config.model.path or "random weights",
         config=config,

@@ -12,6 +12,8 @@ the Hugging Face Hub, where lists of objects are objects of lists, are read as w
   PopQA         `id`, `question`, `possible_answers` (a list as JSON text)
   ReSearch      parquet: `question`, `reward_model`, `extra_info.id`
   Search-R1     parquet: `prompt`, `reward_model`, `extra_info.{split,index}`
+  CSV, TSV      columns `question`, `golden_answers` or `answer` (one answer, or several
+                as a JSON list), optional `id`; see `data.table_rows`
 
 Only a question and an answer are needed. Other fields that are malformed are left out,
 and a record without an id gets the number of its line.

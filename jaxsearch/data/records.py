@@ -1,9 +1,7 @@
-"""Reads JSON objects from JSONL, JSON and parquet files, with their locations."""
+"""Reads objects from JSONL, JSON, CSV, TSV and parquet files, with their locations."""
 
 import codecs
-import csv
 import gzip
-import io
 import json
 import pathlib
 import reprlib
@@ -12,9 +10,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from jaxsearch.bad_rows import BadRowError, BadRows
+from jaxsearch.data.table_rows import table_rows
 
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SUFFIXES = (
-    *(".jsonl", ".jsonl.gz", ".json", ".json.gz", ".tsv", ".tsv.gz"),
+    *(".jsonl", ".jsonl.gz", ".json", ".json.gz"),
+    *TABLE_SUFFIXES,
     ".parquet",
 )
 
@@ -37,7 +38,7 @@ def read_records(path: pathlib.Path, bad_rows: BadRows) -> Iterator[FileRow]:
     """Yields the JSON objects of a file and collects other rows in `bad_rows`.
 
     JSON may be one array or, as in JSONL, one object per line; blank lines are skipped.
-    TSV has a line of field names, and quotes as in CSV; its values are texts.
+    CSV and TSV begin with a line of column names; `table_rows` describes them.
     A byte order mark at the beginning of a line is not part of it: files that were
     joined have one in the middle. Parquet needs pyarrow.
 
@@ -55,8 +56,8 @@ def read_records(path: pathlib.Path, bad_rows: BadRows) -> Iterator[FileRow]:
     read = _json_rows
     if path.suffix == ".parquet":
         read = _parquet_rows
-    elif path.name.endswith((".tsv", ".tsv.gz")):
-        read = _tsv_rows
+    elif path.name.endswith(TABLE_SUFFIXES):
+        read = _table_rows
     for row in read(path):
         bad_rows.num_rows += 1
         if isinstance(row.value, BadRowError):
@@ -107,28 +108,14 @@ def _array_items(path: pathlib.Path, raw: bytes) -> Iterator[FileRow]:
         yield FileRow(number, f"{path}, item {number}", value)
 
 
-def _tsv_rows(path: pathlib.Path) -> Iterator[FileRow]:
-    raw = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
-    lines = io.StringIO(_decoded(path, raw), newline="")
-    reader = csv.reader(lines, delimiter="\t", strict=True)
-    names: list[str] = []
-    while True:
-        number = reader.line_num + 1
-        where = f"{path}:{number}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield FileRow(number, where, BadRowError(f"{where}: not CSV: {error}"))
-            continue
-        if not names:
-            names = cells
-        elif len(cells) == len(names):
-            yield FileRow(number, where, dict(zip(names, cells, strict=True)))
-        elif cells:
-            message = f"expected {len(names)} columns, as in line 1, got {len(cells)}"
-            yield FileRow(number, where, BadRowError(f"{where}: {message}"))
+def _table_rows(path: pathlib.Path) -> Iterator[FileRow]:
+    raw = _read_bytes(path)
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path}:1: UTF-16, expected UTF-8; save it as `CSV UTF-8`")
+    text = _decoded(path, raw.removeprefix(codecs.BOM_UTF8))
+    delimiter = "," if path.name.endswith((".csv", ".csv.gz")) else "\t"
+    for number, value in table_rows(str(path), text, delimiter):
+        yield FileRow(number, f"{path}:{number}", value)
 
 
 def _decoded(path: pathlib.Path, raw: bytes) -> str:

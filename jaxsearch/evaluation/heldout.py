@@ -11,10 +11,17 @@ from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
+from jaxsearch.monitor.rollout_log import heldout_rollouts_path, write_rollouts
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.build import Run
 from jaxsearch.run.checkpoint_choice import RANKED
+from jaxsearch.run.early_stopping import (
+    is_stopped,
+    plateau,
+    read_evaluations,
+    stopping_line,
+)
 
 # Titles of evaluations on the console, by their names in eval.jsonl.
 _TITLES = {
@@ -24,6 +31,8 @@ _TITLES = {
     "after_rl_sampled": "after RL, sampled",
     "empty_index": "empty index",
 }
+# Evaluations whose rollouts are written, for the report.
+_WRITTEN = ("before_rl", "after_rl")
 
 
 class HeldOut:
@@ -54,6 +63,16 @@ class HeldOut:
         """Evaluates greedily during RL."""
         self._evaluate("heldout", step, stage, params)
 
+    def is_stopped(self) -> bool:
+        """Whether the run stops early, which the user is told; the same everywhere."""
+        config = self._run.config
+        lines = read_evaluations(self._path.parent)
+        # Other processes may read the file before the primary one writes it.
+        if not processes.broadcast_from_primary(is_stopped(config, lines)):
+            return False
+        self._console.print(stopping_line(config, lines))
+        return True
+
     def after_rl(self, step: int, stage: str, params: Params) -> None:
         """Evaluates greedily, with sampling, and with an empty index."""
         run = self._run
@@ -77,7 +96,7 @@ class HeldOut:
     ) -> None:
         """Evaluates once per name and step; a resumed run does not repeat it."""
         run = self._run
-        done = read_metrics(self._path) if self._path.exists() else []
+        done = read_evaluations(self._path.parent)
         is_done = any(e["name"] == name and e["step"] == step for e in done)
         best = max((e["em"] for e in done if e["name"] in RANKED), default=0.0)
         # Other processes may read the file before or after the primary one writes it.
@@ -103,8 +122,17 @@ class HeldOut:
             self._keep_as_best(split(run.transformer.lora, params)[1])
         if not processes.is_primary():
             return
+        if name in _WRITTEN and run.config.logging.rollouts_every:
+            write_rollouts(
+                heldout_rollouts_path(self._path.parent, name),
+                found.trajectories,
+                found.outcomes,
+                opened=run.task.protocol.opened,
+            )
         line = {"step": step, "stage": stage, "name": name, **found.results}
         line["seconds"] = time.perf_counter() - started
+        if name == "heldout" and run.config.eval.patience:
+            line["num_since_best"] = plateau(run.config, [*done, line]).num_since
         json_lines.append_line(self._path, line)
         self._console.print(_line(name, found.results))
         for trajectory in found.trajectories[:num_printed]:

@@ -1,4 +1,8 @@
-"""Files of a step's rollouts, `rollouts/step_000010.jsonl.gz`: writing and reading."""
+"""Files of rollouts: writing and reading.
+
+`rollouts/step_000010.jsonl.gz` has those of a step of training, `before_rl.jsonl.gz`
+and `after_rl.jsonl.gz` those of two evaluations on held-out questions.
+"""
 
 import dataclasses
 import gzip
@@ -50,6 +54,11 @@ class LoggedRollout:
 def rollout_path(run_folder: Path, step: int) -> Path:
     """Path of the file with the rollouts of a step."""
     return run_folder / "rollouts" / f"step_{step:06d}.jsonl.gz"
+
+
+def heldout_rollouts_path(run_folder: Path, name: str) -> Path:
+    """Path of the file with the rollouts of a held-out evaluation, by its name."""
+    return run_folder / "rollouts" / f"{name}.jsonl.gz"
 
 
 def rollout_files(run_folder: Path) -> dict[int, Path]:

@@ -1,11 +1,10 @@
 """A trajectory on the terminal: one line for every thought, query, passage, answer."""
 
 import itertools
-import re
 
 from jaxsearch.monitor.console import Console
 from jaxsearch.protocol import Protocol
-from jaxsearch.protocol.display import Block, SpanKind
+from jaxsearch.protocol.display import END_TOKEN, Block, SpanKind
 from jaxsearch.trajectory import SEARCH, Segment, Trajectory
 
 # Lines also have labels, for readers who cannot see the colours.
@@ -16,7 +15,6 @@ _STYLES = {
     SpanKind.ANSWER: "bold green",
     SpanKind.OTHER: "magenta",
 }
-_END = re.compile(r"<[^<>\s]*>\s*$")
 
 
 def print_trajectory(
@@ -95,7 +93,7 @@ def _lines(block: Block) -> list[tuple[SpanKind, str]]:
             text = "".join(piece.text for piece in pieces if not piece.is_tag)
         if block.kind is SpanKind.OTHER:
             # Removes the end token; text after the answer is kept.
-            text = _END.sub("", text)
+            text = END_TOKEN.sub("", text)
         if text.strip():
             found.append((kind, text))
     return found

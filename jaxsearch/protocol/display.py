@@ -45,6 +45,10 @@ _HEADINGS: Mapping[SpanKind, str] = {
 }
 
 
+# How vocabularies spell the token that ends a row: <|im_end|>, </s>, <eos>.
+END_TOKEN = re.compile(r"<[^<>\s]*>\s*$")
+
+
 class Piece(NamedTuple):
     """Text or one tag, by one author."""
 
@@ -95,6 +99,27 @@ def blocks(
             _close(is_open, closing[match[0]])
         _add(found, is_open[-1], segment.text[end:], segment)
     return [block for block in found if block.pieces]
+
+
+def with_end_tag(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks with the policy's end token as a tag at the end of what it ends.
+
+    Without it, the token alone would be a block of text after the answer.
+    """
+    if not blocks:
+        return []
+    *before, last = blocks
+    piece = last.pieces[-1]
+    match = END_TOKEN.search(piece.text)
+    if piece.is_tag or not piece.is_policy or match is None:
+        return list(blocks)
+    text = piece.text[: match.start()]
+    kept = [*last.pieces[:-1]] + ([piece._replace(text=text)] if text else [])
+    end = Piece(match[0], True, True)
+    if before and not any(one.text.strip() for one in kept):
+        previous = before[-1]
+        return [*before[:-1], previous._replace(pieces=[*previous.pieces, *kept, end])]
+    return [*before, last._replace(pieces=[*kept, end])]
 
 
 def unmarked(segments: Sequence[Segment]) -> list[Block]:

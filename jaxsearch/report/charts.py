@@ -23,7 +23,10 @@ def stages_of(metrics: Sequence[Mapping[str, Any]]) -> list[Stage]:
 def charts(
     metrics: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
 ) -> list[Chart]:
-    """Makes all charts that have data. Every metric of the run is in one of them."""
+    """Makes all charts that have data. Every metric of the run is in one of them.
+
+    A chart whose values are all 0 has no series.
+    """
     lines = [_with_decode_time(line) for line in metrics]
     drawn = {key for plot in PLOTS for key in plot.lines.values()}
     others = [
@@ -56,13 +59,14 @@ def _charts(
     lines: Sequence[Mapping[str, Any]],
     evaluations: Sequence[Mapping[str, Any]],
 ) -> list[Chart]:
+    stages = {stage.name: stage for stage in stages_of(lines)}
     measured = [
-        stage.name
-        for stage in stages_of(lines)
+        name
+        for name in stages
         if any(
             math.isfinite(line.get(key, math.nan))
             for line in lines
-            if line["stage"] == stage.name
+            if line["stage"] == name
             for key in plot.lines.values()
         )
     ]
@@ -78,8 +82,10 @@ def _charts(
                 Chart(
                     title=f"{plot.title}, {names[0]}" if has_name else plot.title,
                     unit=plot.unit,
-                    series=tuple(series),
+                    series=tuple(one for one in series if not one.is_zero),
+                    zeros=tuple(one.label for one in series if one.is_zero),
                     is_stacked=plot.is_stacked,
+                    origin=stages[names[0]].first - 1 if names else 0,
                 )
             )
     return found

@@ -8,6 +8,7 @@ from jaxsearch.report.assets import asset
 from jaxsearch.report.trajectories import (
     facts_list,
     gold_text,
+    predicted,
     reward_text,
     status_words,
     transcript,
@@ -35,9 +36,8 @@ def trajectory_html(
       protocol: marks thoughts, queries, passages and answers.
     """
     golden_answers = trajectory.golden_answers
-    answer = outcome.prediction
     facts = {"Gold": gold_text(golden_answers)} if golden_answers else {}
-    facts["Predicted"] = "none" if answer is None else f"<q>{html.escape(answer)}</q>"
+    facts["Predicted"] = predicted(outcome.prediction)
     if golden_answers:
         facts["Reward"] = reward_text(outcome.reward, outcome.terms)
         facts["Reason"] = html.escape(outcome.reason)

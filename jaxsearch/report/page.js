@@ -37,7 +37,9 @@ function setUpChart(figure) {
     const x = points.x[at];
     cursor.setAttribute("d", `M${x} 22V${box.height - 30}`);
     svg.append(cursor);
-    tip.replaceChildren(element("div", `step ${points.steps[at]}`));
+    const [step, origin] = [points.steps[at], points.origin];
+    const whole = origin ? `, ${step + origin} of the run` : "";
+    tip.replaceChildren(element("div", `step ${step}${whole}`));
     points.labels.forEach((label, series) => {
       const value = points.rows[at][series];
       if (value === null) return;
@@ -85,7 +87,8 @@ function setUpBrowser() {
   const fields = form.elements;
   const question = (article) => article.querySelector("h3").textContent;
   const steps = [...new Set(articles.map((article) => article.dataset.step))];
-  steps.forEach((step) => fields.step.append(new Option(step, step)));
+  const places = new Map(articles.map(({ dataset }) => [dataset.step, dataset.place]));
+  places.forEach((place, step) => fields.step.append(new Option(place, step)));
   fields.step.append(new Option("all", ""));
   fields.step.value = steps[steps.length - 1];
   form.hidden = false;
@@ -108,7 +111,7 @@ function setUpBrowser() {
       && text.toLowerCase().includes(fields.text.value.trim().toLowerCase());
   }
   function makeButton(article) {
-    const { step, status, reward, sample } = article.dataset;
+    const { place, status, reward, sample } = article.dataset;
     const button = element("button");
     button.type = "button";
     button.article = article;
@@ -116,7 +119,7 @@ function setUpBrowser() {
     button.append(
       element("b", String(+(+reward).toFixed(3))),
       element("span", question(article)),
-      element("small", fields.step.value ? about : `step ${step} · ${about}`),
+      element("small", fields.step.value ? about : `${place} · ${about}`),
     );
     button.addEventListener("click", () => read(article));
     const item = element("li");

@@ -19,6 +19,8 @@ def page(
     config: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
     evaluations: Sequence[Mapping[str, Any]],
+    prompt: Mapping[str, Any],
+    heldout: str,
     articles: Sequence[str],
     notes: Sequence[str],
 ) -> str:
@@ -29,6 +31,8 @@ def page(
       config: content of config.json.
       metrics: lines of metrics.jsonl.
       evaluations: lines of eval.jsonl.
+      prompt: content of prompt.json; empty if the run has none.
+      heldout: the section on held-out questions, as HTML.
       articles: trajectories as HTML.
       notes: remarks about the choice of trajectories, as text.
     """
@@ -38,6 +42,8 @@ def page(
         "Hops": tables.hops_section(evaluations),
         "Endings": tables.endings_section(metrics),
         "Guards": guards.guards_section(metrics),
+        "Prompt": _prompt_section(prompt),
+        "Held-out": heldout,
         "Trajectories": _trajectories_section(articles, notes),
         "Configuration": _configuration_section(config),
     }
@@ -123,8 +129,9 @@ def _curves_section(
     text = (
         '<p class="note">Thin lines: every step. Thick lines: a centred mean over a '
         "fifteenth of the stage. Areas: that mean, stacked. Markers: evaluations. "
-        "Dashed vertical lines: start of a stage. Point at a curve for values, or "
-        "focus it and use the arrow keys."
+        "Dashed vertical lines: start of a stage; steps count from the start of a "
+        "chart's first stage. Point at a curve for values, or focus it and use the "
+        "arrow keys."
     )
     longest = max((stage.last - stage.first + 1 for stage in stages), default=0)
     if longest > charts.MAX_POINTS:
@@ -132,8 +139,21 @@ def _curves_section(
         text += f" Each point of a long stage is a mean over up to {width} steps."
     if not any("reward/mean" in line for line in metrics):
         text += " This run has no RL step."
-    drawn = "".join(svg.draw(chart, stages) for chart in found)
+    if zero := [html.escape(chart.title) for chart in found if not chart.series]:
+        text += f" Always 0, and not drawn: {', '.join(zero)}."
+    drawn = "".join(svg.draw(chart, stages) for chart in found if chart.series)
     return f'{text}</p><div class="charts">{drawn}</div>'
+
+
+def _prompt_section(prompt: Mapping[str, Any]) -> str:
+    if not prompt:
+        return tables.empty("No prompt: the run's folder has no prompt.json.")
+    return (
+        f'<p class="note">The {html.escape(prompt["form"])} prompt of a question, of '
+        f"{prompt['num_tokens']} tokens; other questions differ in their text alone. "
+        "Special tokens stand between ⟦ and ⟧.</p>"
+        f'<pre class="prompt">{html.escape(prompt["prompt"])}</pre>'
+    )
 
 
 def _trajectories_section(articles: Sequence[str], notes: Sequence[str]) -> str:

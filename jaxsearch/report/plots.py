@@ -67,6 +67,11 @@ PLOTS = (
         },
     ),
     Plot(
+        title="Rollouts restarted",
+        unit="per step, because the cache was full",
+        lines={"rollouts": "rollouts_restarted"},
+    ),
+    Plot(
         title="Length",
         unit="tokens per trajectory",
         lines={
@@ -116,6 +121,11 @@ PLOTS = (
         is_by_stage=True,
     ),
     Plot(
+        title="Updates left out",
+        unit="per step",
+        lines={"not finite": "skipped", "without an advantage": "without_advantage"},
+    ),
+    Plot(
         title="Clipped ratios",
         unit="share of policy tokens",
         lines={"clipped": "clip_fraction"},
@@ -129,6 +139,11 @@ PLOTS = (
         title="Speed",
         unit="tokens per second",
         lines={"all": "tokens_per_s/total", "policy": "tokens_per_s/policy"},
+    ),
+    Plot(
+        title="Weights copied to rollouts",
+        unit="bytes per step",
+        lines={"bytes": "publish_bytes"},
     ),
     Plot(
         title="Time of a step",

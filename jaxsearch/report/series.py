@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,15 +41,33 @@ class Series:
     colour: int
     marker: str | None = None
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether every measured value is 0."""
+        values = np.concatenate([curve.values for curve in self.curves])
+        return not np.any(values[np.isfinite(values)])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Series on common axes, as lines and markers or as stacked areas."""
+    """Series on common axes, as lines and markers or as stacked areas.
+
+    Attributes:
+      title: heading of the chart.
+      unit: unit of its values.
+      series: what is drawn.
+      zeros: labels of series that are 0 at every step, and therefore not drawn.
+      is_stacked: whether the series are stacked areas.
+      origin: the run's step before the first one of the chart's stage, from which the
+        labels of the axis count.
+    """
 
     title: str
     unit: str
     series: tuple[Series, ...]
+    zeros: tuple[str, ...] = ()
     is_stacked: bool = False
+    origin: int = 0
 
 
 def smoothed(values: np.ndarray) -> tuple[np.ndarray, int]:
@@ -77,8 +96,22 @@ def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """Labels of equally spaced ticks, with as many digits as they need."""
+    texts = [number_text(value) for value in values]
+    if len(values) < 2:
+        return texts
+    step = values[1] - values[0]
+    shown = [float(text.replace(",", "")) for text in texts]
+    if max(abs(a - b) for a, b in zip(shown, values, strict=True)) < 0.01 * step:
+        return texts
+    decimals = -math.floor(math.log10(step) + 1e-9)
+    return [f"{value + 0.0:,.{max(decimals, 0)}f}" for value in values]
+
+
 def number_text(value: float | int) -> str:
     """Formats a number for a label, in scientific notation only if it is extreme."""
+    value += 0  # -0.0 becomes 0.0
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         return f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-")
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -88,7 +88,7 @@ def marker_shape(marker: str, x: float | int, y: float | int) -> str:
 
 def _legend(chart: Chart) -> str:
     title_suffices = len(chart.series) == 1 and chart.series[0].marker is None
-    if title_suffices and not chart.is_stacked:
+    if title_suffices and not chart.is_stacked and not chart.zeros:
         return ""
     words = ['<ul class="legend">']
     for one in chart.series:
@@ -102,6 +102,8 @@ def _legend(chart: Chart) -> str:
             f'<li><svg viewBox="0 0 16 14" width="16" height="14" aria-hidden="true">'
             f"{key}</svg>{html.escape(one.label)}</li>"
         )
+    if chart.zeros:
+        words.append(f"<li>always 0: {html.escape(', '.join(chart.zeros))}</li>")
     return "".join(words) + "</ul>"
 
 
@@ -118,7 +120,8 @@ def _hover_data(axes: Axes, chart: Chart) -> str:
     return json.dumps(
         {
             "labels": [series.label for series in chart.series],
-            "steps": [round(step, 1) for step in steps],
+            "steps": [round(step - axes.origin, 1) for step in steps],
+            "origin": axes.origin,
             "x": [axes.x(step) for step in steps],
             "rows": [rows[step] for step in steps],
         },

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxsearch.report.series import Chart, Series, Stage, number_text, smoothed, ticks
+from jaxsearch.report.series import Chart, Series, Stage, smoothed, tick_texts, ticks
 
 WIDTH, HEIGHT = 460, 230
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 22, 24
@@ -16,8 +16,13 @@ CHARACTER = 7  # upper bound of a label character's width
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axes:
-    """Ranges of a chart's axes, and their mapping to SVG coordinates."""
+    """Ranges of a chart's axes in steps of the run, and their mapping to SVG.
 
+    Attributes:
+      origin: step of the run at which the labels of the horizontal axis have 0.
+    """
+
+    origin: int
     x_low: float
     x_high: float
     y_low: float
@@ -51,14 +56,22 @@ def axes_of(chart: Chart) -> Axes:
     if chart.is_stacked:
         tops = [stacked.max() for stacked in stacks(chart.series)[-1]]
         return Axes(
-            x_low=x_low, x_high=x_high, y_low=0.0, y_high=float(max(tops)) or 1.0
+            origin=chart.origin,
+            x_low=x_low,
+            x_high=x_high,
+            y_low=0.0,
+            y_high=float(max(tops)) or 1.0,
         )
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
     if 0.0 <= low <= 0.5 * high:
         low = 0.0
-    margin = 0.06 * (high - low) or max(0.1 * abs(high), 0.5)
+    # A range as narrow as rounding errors would have labels that nobody can read.
+    is_flat = high - low <= 1e-4 * max(abs(low), abs(high))
+    margin = max(0.1 * abs(high), 0.5 * (high == 0.0))
+    margin = margin if is_flat else 0.06 * (high - low)
     return Axes(
+        origin=chart.origin,
         x_low=x_low,
         x_high=x_high,
         y_low=low - margin if low else 0.0,
@@ -81,17 +94,18 @@ def stacks(series: Sequence[Series]) -> list[list[np.ndarray]]:
 
 def grid(axes: Axes) -> str:
     words = ['<g class="grid">']
-    for value in ticks(axes.y_low, axes.y_high):
+    values = ticks(axes.y_low, axes.y_high)
+    for value, text in zip(values, tick_texts(values), strict=True):
         y = axes.y(value)
         words.append(
             f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}"/>'
             f'<text x="{LEFT - 7}" y="{y + 4}" text-anchor="end">'
-            f"{number_text(value)}</text>"
+            f"{text}</text>"
         )
-    for step in ticks(axes.x_low, axes.x_high, num=6):
+    for step in ticks(axes.x_low - axes.origin, axes.x_high - axes.origin, num=6):
         if step == int(step):
             words.append(
-                f'<text x="{axes.x(step)}" y="{HEIGHT - BOTTOM + 17}" '
+                f'<text x="{axes.x(step + axes.origin)}" y="{HEIGHT - BOTTOM + 17}" '
                 f'text-anchor="middle">{int(step)}</text>'
             )
     words.append(

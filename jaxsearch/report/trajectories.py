@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxsearch.monitor.rollout_log import LoggedRollout
 from jaxsearch.protocol import Protocol
-from jaxsearch.protocol.display import Block, Piece, SpanKind, unmarked
+from jaxsearch.protocol.display import Block, Piece, SpanKind, unmarked, with_end_tag
 from jaxsearch.report.series import number_text
 from jaxsearch.trajectory import SEARCH, Segment, ToolCall
 
@@ -19,19 +19,39 @@ CLASSES: Mapping[SpanKind, str] = {
 }
 
 
-def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> str:
+def article(
+    rollout: LoggedRollout, protocol: Protocol | None, *, step: int, place: str
+) -> str:
     """One trajectory, with the values of the page's filters as data attributes.
 
     Args:
       protocol: None to show text by author only, without marking tags.
+      step: step of the run.
+      place: the step for a reader, such as "rl 1".
     """
     escape = html.escape
-    answer = "none" if rollout.prediction is None else rollout.prediction
+    return (
+        f'<article class="trajectory" tabindex="-1" data-step="{step}" '
+        f'data-place="{escape(place)}" '
+        f'data-prompt="{rollout.prompt_index}" data-sample="{rollout.sample_index}" '
+        f'data-status="{escape(rollout.status)}" data-reward="{rollout.reward}">'
+        f'<p class="where">{escape(place)} · question {escape(rollout.question_id)} · '
+        f"sample {rollout.sample_index}</p><h3>{escape(rollout.question)}</h3>"
+        f"{attempt(rollout, protocol)}</article>\n"
+    )
+
+
+def attempt(rollout: LoggedRollout, protocol: Protocol | None) -> str:
+    """The facts of a trajectory and its text, without its question.
+
+    Args:
+      protocol: None to show text by author only, without marking tags.
+    """
     facts = {
         "Gold": gold_text(rollout.golden_answers),
-        "Predicted": f"<q>{escape(answer)}</q>",
+        "Predicted": predicted(rollout.prediction),
         "Reward": reward_text(rollout.reward, rollout.terms),
-        "Reason": escape(rollout.reason),
+        "Reason": html.escape(rollout.reason),
         "Ended": status_words(rollout.status),
         "Tokens": f"{rollout.policy_len} of {rollout.total_len} written by the policy",
     }
@@ -40,14 +60,16 @@ def article(rollout: LoggedRollout, protocol: Protocol | None, *, step: int) -> 
         values = by_turn if isinstance(by_turn, list) else [by_turn]
         facts["Advantage"] = ", ".join(map(number_text, values))
     return (
-        f'<article class="trajectory" tabindex="-1" data-step="{step}" '
-        f'data-prompt="{rollout.prompt_index}" data-sample="{rollout.sample_index}" '
-        f'data-status="{escape(rollout.status)}" data-reward="{rollout.reward}">'
-        f'<p class="where">step {step} · question {escape(rollout.question_id)} · '
-        f"sample {rollout.sample_index}</p><h3>{escape(rollout.question)}</h3>"
         f"{facts_list(facts)}"
-        f"{transcript(rollout.segments, rollout.tool_calls, protocol)}</article>\n"
+        f"{transcript(rollout.segments, rollout.tool_calls, protocol)}"
     )
+
+
+def predicted(prediction: str | None) -> str:
+    """The prediction in quotes; without quotes that there is none."""
+    if prediction is None:
+        return "<i>no prediction</i>"
+    return f"<q>{html.escape(prediction.strip())}</q>"
 
 
 def facts_list(facts: Mapping[str, str]) -> str:
@@ -69,6 +91,7 @@ def transcript(
       protocol: None to show text by author only, without marking tags.
     """
     blocks = unmarked(segments) if protocol is None else protocol.blocks(segments)
+    blocks = with_end_tag(blocks)
     return (
         f'<div class="blocks">{"".join(map(_block, blocks))}</div>{_calls(tool_calls)}'
     )

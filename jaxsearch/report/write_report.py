@@ -1,5 +1,6 @@
 """Writes the report of a run, `report.html` in its folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,11 +8,19 @@ import numpy as np
 
 from jaxsearch import json_lines
 from jaxsearch.json_files import read_json_object
-from jaxsearch.monitor.rollout_log import LoggedRollout, read_rollouts, rollout_files
+from jaxsearch.monitor.rollout_log import (
+    LoggedRollout,
+    heldout_rollouts_path,
+    read_rollouts,
+    rollout_files,
+)
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.protocol import Protocol
 from jaxsearch.report import page as report_page
 from jaxsearch.report import trajectories
+from jaxsearch.report.charts import stages_of
+from jaxsearch.report.heldout import heldout_section
+from jaxsearch.report.series import Stage
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.config_values import restored
 from jaxsearch.visible import visible
@@ -38,12 +47,20 @@ def write_report(run_folder: Path) -> Path:
       ValueError: if the folder is not a run folder, or one of its files is malformed.
     """
     config = _read_config(run_folder)
-    sample = _sample(run_folder, _protocol(config))
+    metrics = _read_lines(run_folder / "metrics.jsonl")
+    protocol = _protocol(config)
+    sample = _sample(run_folder, protocol, stages_of(metrics))
+    prompt = run_folder / "prompt.json"
     text = report_page.page(
         name=run_folder.resolve().name,
         config=config,
-        metrics=_read_lines(run_folder / "metrics.jsonl"),
+        metrics=metrics,
         evaluations=_read_lines(run_folder / "eval.jsonl"),
+        prompt=read_json_object(prompt) if prompt.exists() else {},
+        heldout=heldout_section(
+            *(_read_heldout(run_folder, name) for name in ("before_rl", "after_rl")),
+            protocol if isinstance(protocol, Protocol) else None,
+        ),
         articles=sample.articles,
         notes=sample.notes,
     )
@@ -63,6 +80,11 @@ def _read_config(run_folder: Path) -> dict[str, Any]:
             "(expected the folder that `jaxsearch train` writes)"
         )
     return read_json_object(path)
+
+
+def _read_heldout(run_folder: Path, name: str) -> list[LoggedRollout]:
+    path = heldout_rollouts_path(run_folder, name)
+    return read_rollouts(path) if path.exists() else []
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -88,7 +110,17 @@ def _protocol(config: dict[str, Any]) -> Protocol | str:
     return task.protocol
 
 
-def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
+def _place(step: int, stages: Sequence[Stage]) -> str:
+    """A step of the run as a step of its stage."""
+    for name, first, last in stages:
+        if first <= step <= last:
+            return f"{name} {step - first + 1}"
+    return f"step {step}"
+
+
+def _sample(
+    run_folder: Path, protocol: Protocol | str, stages: Sequence[Stage]
+) -> Sample:
     """Chooses evenly spaced files, and the best and worst rollouts of each."""
     files = list(rollout_files(run_folder).items())
     if not files:
@@ -108,7 +140,8 @@ def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
         step, path = files[index]
         rollouts = read_rollouts(path)
         max_bytes = MAX_BYTES // len(chosen)
-        shown = _shown(rollouts, protocol, step=step, max_bytes=max_bytes)
+        place = _place(step, stages)
+        shown = _shown(rollouts, protocol, step, place, max_bytes=max_bytes)
         articles += shown
         num_left_out += len(rollouts) - len(shown)
     if num_left_out:
@@ -123,8 +156,9 @@ def _sample(run_folder: Path, protocol: Protocol | str) -> Sample:
 def _shown(
     rollouts: list[LoggedRollout],
     protocol: Protocol | None,
-    *,
     step: int,
+    place: str,
+    *,
     max_bytes: int,
 ) -> list[str]:
     """Returns articles within the size limits, in stream order.
@@ -140,7 +174,8 @@ def _shown(
     kept: dict[int, str] = {}
     num_bytes = 0
     for index in order:
-        text = trajectories.article(rollouts[index], protocol, step=step)
+        rollout = rollouts[index]
+        text = trajectories.article(rollout, protocol, step=step, place=place)
         size = len(text.encode("utf-8", errors="replace"))
         if len(kept) < MAX_ROLLOUTS and num_bytes + size <= max_bytes:
             kept[index] = text

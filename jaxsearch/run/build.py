@@ -11,8 +11,9 @@ from jaxsearch import mesh as meshes
 from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.id_ranges import IdRanges
-from jaxsearch.models.adapters import merged
+from jaxsearch.models.adapters import merged, split
 from jaxsearch.models.transformer import Params, Transformer
+from jaxsearch.processes import say_once
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rl.objectives import Objective
 from jaxsearch.rl.update import Updater
@@ -20,7 +21,11 @@ from jaxsearch.rollouts.budgets import Budgets, row_buckets
 from jaxsearch.rollouts.episode import Sampler
 from jaxsearch.rollouts.layout import on_replica, replica_meshes
 from jaxsearch.rollouts.stop import stop_table
+from jaxsearch.run.checkpoint import restore_params
+from jaxsearch.run.checkpoint_choice import CheckpointChoice
 from jaxsearch.run.environments import Environments
+from jaxsearch.run.fingerprint import fingerprint
+from jaxsearch.run.folder import check_frozen
 from jaxsearch.run.inputs import Inputs, load_inputs
 from jaxsearch.run.network import make_transformer, param_shardings, run_architecture
 from jaxsearch.run.policy import Policy, read_params
@@ -28,6 +33,7 @@ from jaxsearch.run.prompting import with_opened
 from jaxsearch.run.sampler import rollout_budgets, rollout_programs
 from jaxsearch.run.signatures import check_signatures
 from jaxsearch.run.updater import make_updater
+from jaxsearch.run.warm_start import Origin, origin_of
 from jaxsearch.run.weight_sync import WeightSync, weight_sync
 
 
@@ -55,15 +61,22 @@ class Run:
         return self.config.task
 
     def initial_params(self) -> Params:
-        """Parameters from the Hugging Face folder, or drawn from the seed.
+        """Parameters from the model's folder or another run, or drawn from the seed.
 
         Adapters are always new.
+
+        Raises:
+          ValueError: if they are missing, damaged, or have other shapes.
         """
         config, key = self.config, jax.random.key(self.config.seed)
         if config.model.path:
-            params = read_params(
-                config.model.path, self.transformer, self.param_shardings
-            )
+            origin = origin_of(config.model.path)
+            if origin is None:
+                params = read_params(
+                    config.model.path, self.transformer, self.param_shardings
+                )
+            else:
+                params = self._params_of(origin)
             missing = {
                 name: sharding
                 for name, sharding in self.param_shardings.items()
@@ -77,6 +90,39 @@ class Run:
                 key
             )
         return params
+
+    def _params_of(self, origin: Origin) -> Params:
+        """Parameters of another run's checkpoint, with its adapters merged."""
+        lora = origin.config.model.lora
+        transformer = dataclasses.replace(self.transformer, lora=lora)
+        theirs = dataclasses.replace(
+            self, config=origin.config, transformer=transformer
+        )
+        return merged(lora, theirs.checkpoint_params(origin.checkpoint()))
+
+    def checkpoint_params(self, choice: CheckpointChoice) -> Params:
+        """Parameters of a checkpoint, with the weights under its adapters.
+
+        Standard error names damaged checkpoints that would have been used instead.
+
+        Raises:
+          ValueError: if the checkpoint is damaged, or its adapters were trained on
+            other weights.
+        """
+        if choice.notice:
+            say_once(choice.notice)
+        lora = self.transformer.lora
+        wanted = jax.tree.map(
+            lambda shape, sharding: shape.update(sharding=sharding),
+            self.transformer.shapes,
+            self.param_shardings,
+        )
+        trained = restore_params(choice.folder, split(lora, wanted)[1])
+        if not lora.rank:
+            return trained
+        frozen, _ = split(lora, self.initial_params())
+        check_frozen(Path(self.config.out), fingerprint(frozen))
+        return frozen | trained
 
     @functools.cached_property
     def param_shardings(self) -> Any:

@@ -13,6 +13,16 @@ from jaxsearch.user_code import code_folder
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 
+# Fields that may change when a run resumes, by section. They affect how long, how fast
+# and how often, not what is learned from what. A learning rate that falls does so over
+# the steps of its stage.
+CHANGEABLE = {
+    "rollout": ("num_slots", "cache_len"),
+    "eval": ("every", "patience", "min_improvement", "num_printed"),
+    "checkpoint": ("every", "keep"),
+    "stages": ("steps",),
+}
+
 
 def resolved(config: Any) -> Any:
     """A config, a section of one or a list of stages as JSON values.
@@ -72,15 +82,29 @@ def check_restorable(config: RunConfig) -> None:
         )
 
 
+def lasting(config: RunConfig) -> dict[str, Any]:
+    """The identity without `CHANGEABLE`: what a resumed run must not change."""
+    return lasting_fields(identity(config))
+
+
+def lasting_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """An identity without `CHANGEABLE`; that of an earlier version may lack some."""
+    for section, names in CHANGEABLE.items():
+        parts = fields[section]
+        for part in parts if isinstance(parts, list) else [parts]:
+            for name in names:
+                part.pop(name, None)
+    return fields
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The fields of a config that affect training, which a resumed run must not change.
+    """The fields of a config that affect training.
 
     Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
     that a run that failed because of them can resume with larger values; where search
     servers are and how they are asked, because their fingerprints are compared; the
-    settings
-    of LoRA if it is off; the prompts' date if it is not given; the guards that only
-    raise alarms; and whether bad rows and long prompts are left out, because the
+    settings of LoRA if it is off; the prompts' date if it is not given; the guards that
+    only raise alarms; and whether bad rows and long prompts are left out, because the
     questions have a fingerprint of their own.
     """
     fields = resolved(config)

@@ -9,8 +9,9 @@ from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.run.adapter_folder import export_adapter
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.folder import read_run_config
-from jaxsearch.run.loading import checkpoint_params, is_run, open_anywhere
+from jaxsearch.run.loading import is_run, open_anywhere
 from jaxsearch.run.policy import Policy
+from jaxsearch.run.warm_start import origin_of
 
 
 def export_run(
@@ -48,9 +49,14 @@ def export_run(
     config = read_run_config(folder)
     choice = choose_checkpoint(config, checkpoint)
     run = open_anywhere(config)
-    params = checkpoint_params(run, choice)
+    params = run.checkpoint_params(choice)
     if only_adapter:
         base = run.config.model.path
+        if origin_of(base) is not None:
+            raise ValueError(
+                f"the adapter of {folder} was trained on the policy of run {base}, "
+                "which is no Hugging Face folder; export the whole policy instead"
+            )
         num = export_adapter(run.transformer, params, out, base=base, dtype=dtype)
     else:
         num = run.transformer.architecture.num_parameters

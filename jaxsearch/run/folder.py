@@ -5,6 +5,7 @@ import datetime
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from jaxsearch.run.config_record import (
     code_folders,
     difference,
     identity,
+    lasting,
+    lasting_fields,
     own_names,
     resolved,
     restored,
@@ -49,15 +52,15 @@ def check_identity(config: RunConfig) -> None:
             "another with --out"
         )
     # Recomputed from the record, which may use names of an earlier version.
-    here = identity(config)
+    here = lasting(config)
     try:
-        there = identity(read_run_config(folder))
+        there = lasting(read_run_config(folder))
         if not config.model.prompt_date:
             # The recorded date is used again; see `with_prompt_date`.
             there["model"].pop("prompt_date", None)
     except UntrustedError:
         # It names code that this config does not have, so it is another run.
-        there = with_new_names(read_record(folder)["identity"])
+        there = lasting_fields(with_new_names(read_record(folder)["identity"]))
         if not difference(there, here):
             raise
     if there != here:
@@ -159,13 +162,19 @@ def read_run_config(folder: Path) -> RunConfig:
     return dataclasses.replace(restored(fields, resolve), out=str(folder))
 
 
-def write_record(config: RunConfig, frozen: str, searched: dict[str, Any]) -> None:
+def write_record(
+    config: RunConfig,
+    frozen: str,
+    searched: dict[str, Any],
+    origin: Mapping[str, Any] | None = None,
+) -> None:
     """Writes `config.json`: the resolved config, versions, git revision and devices.
 
     Args:
       config: the run's config.
       frozen: fingerprint of the weights under adapters; "" without adapters.
       searched: what its search servers search; {} without servers.
+      origin: where the policy of a warm start came from; None for none.
     """
     import jax
 
@@ -178,6 +187,7 @@ def write_record(config: RunConfig, frozen: str, searched: dict[str, Any]) -> No
         "identity": identity(config),
         "frozen": frozen,
         "searched": searched,
+        **({"origin": origin} if origin else {}),
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "git_revision": _git_revision(),

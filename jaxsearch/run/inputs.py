@@ -101,8 +101,14 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
     """Checks that each RL stage has questions, and the search has passages.
 
     Raises:
-      ValueError: if either is missing.
+      ValueError: if either is missing, or held-out questions for early stopping are.
     """
+    if config.eval.patience and not inputs.heldout:
+        raise ValueError(
+            "eval.patience stops a run early by its exact match on held-out questions, "
+            "but it has none: give a file with --data.heldout, or a share of your own "
+            "questions with --data.heldout-share"
+        )
     for number, stage in enumerate(config.stages):
         if isinstance(stage, RLStage) and not inputs.questions[stage.name]:
             raise ValueError(

@@ -10,19 +10,17 @@ import jax
 
 from jaxsearch.config import RetrievalConfig, RLStage, RunConfig
 from jaxsearch.mesh import MeshShape
-from jaxsearch.models.adapters import split
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
 from jaxsearch.processes import say_once
 from jaxsearch.remote.address import is_url
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
-from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, restore_params
+from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER
 from jaxsearch.run.checkpoint_choice import CheckpointChoice, choose_checkpoint
 from jaxsearch.run.config_record import own_names
 from jaxsearch.run.config_values import recorded, value_text
-from jaxsearch.run.fingerprint import fingerprint
-from jaxsearch.run.folder import check_frozen, read_run_config
+from jaxsearch.run.folder import read_run_config
 from jaxsearch.run.long_prompts import LongPromptsError
 from jaxsearch.run.model_config import model_config
 from jaxsearch.run.trust import trust_own
@@ -224,32 +222,7 @@ def open_anywhere(config: RunConfig) -> Run:
 def loaded_params(run: Run, choice: CheckpointChoice) -> Params:
     """Parameters of a run's checkpoint; standard error says which one it is."""
     say_once(f"{run.config.out}: {choice.description}")
-    return checkpoint_params(run, choice)
-
-
-def checkpoint_params(run: Run, choice: CheckpointChoice) -> Params:
-    """Parameters of a run's checkpoint, with the weights under its adapters.
-
-    Standard error names damaged checkpoints that would have been used instead.
-
-    Raises:
-      ValueError: if the checkpoint is damaged, or its adapters were trained on other
-        weights.
-    """
-    if choice.notice:
-        say_once(choice.notice)
-    lora = run.transformer.lora
-    wanted = jax.tree.map(
-        lambda shape, sharding: shape.update(sharding=sharding),
-        run.transformer.shapes,
-        run.param_shardings,
-    )
-    trained = restore_params(choice.folder, split(lora, wanted)[1])
-    if not lora.rank:
-        return trained
-    frozen, _ = split(lora, run.initial_params())
-    check_frozen(Path(run.config.out), fingerprint(frozen))
-    return frozen | trained
+    return run.checkpoint_params(choice)
 
 
 def _check_model_folder(model: str, checkpoint: str = "") -> None:

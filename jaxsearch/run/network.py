@@ -14,6 +14,7 @@ from jaxsearch.models.kernels import Target
 from jaxsearch.models.row_kernels import row_attention
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.run.policy import padded_vocab, read_architecture
+from jaxsearch.run.warm_start import origin_tokenizer, weights_model
 
 
 def run_architecture(model: ModelConfig, tokenizer: Tokenizer) -> Architecture:
@@ -23,15 +24,21 @@ def run_architecture(model: ModelConfig, tokenizer: Tokenizer) -> Architecture:
       ValueError: for inconsistent sizes, or a tokenizer with more ids than the model
         has embeddings.
     """
-    if model.path:
-        architecture = read_architecture(model.path)
-        if tokenizer.num_ids > architecture.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.num_ids} ids, but model {model.path} "
-                f"has only {architecture.vocab_size}; use the tokenizer of that model"
-            )
-        return architecture
-    return sized_architecture(model, padded_vocab(tokenizer))
+    if not model.path:
+        return sized_architecture(model, padded_vocab(tokenizer))
+    weights = weights_model(model)
+    if weights.path:
+        architecture = read_architecture(weights.path)
+    else:
+        # A run with random weights has an embedding for its own tokenizer.
+        theirs = origin_tokenizer(model) or Tokenizer.load(weights.tokenizer)
+        architecture = sized_architecture(weights, padded_vocab(theirs))
+    if tokenizer.num_ids > architecture.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.num_ids} ids, but model {model.path} "
+            f"has only {architecture.vocab_size}; use the tokenizer of that model"
+        )
+    return architecture
 
 
 def sized_architecture(model: ModelConfig, vocab_size: int) -> Architecture:

@@ -1,14 +1,18 @@
 """The exact prompt of a question, with its token ids."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch import json_lines
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import plain_question, prompt_ids
+from jaxsearch.protocol import Protocol
+from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.prompting import load_prompting
 
 # Around special tokens, so that they differ from text that looks like them.
@@ -35,13 +39,27 @@ def view_prompt(config: RunConfig, question: str) -> dict[str, Any]:
     dataset = config.data.source(Path(config.out), config.seed)
     tokenizer, protocol = load_prompting(config, dataset.tokenizer)
     question = question or _first_question(config, dataset)
+    budget = config.rollout.max_prompt_len
+    return _view(tokenizer, protocol, question) | {"max_prompt_len": budget}
+
+
+def record_prompt(config: RunConfig, inputs: Inputs) -> None:
+    """Writes the prompt of the run's first question to its folder, for the report."""
+    asked = [*itertools.chain(*inputs.questions.values(), inputs.heldout)]
+    if asked:
+        view = _view(inputs.tokenizer, inputs.protocol, asked[0].question)
+        text = json_lines.encode(view) + "\n"
+        json_lines.replace_file(Path(config.out) / "prompt.json", text.encode())
+
+
+def _view(tokenizer: Tokenizer, protocol: Protocol, question: str) -> dict[str, Any]:
+    """The fields of `view_prompt` without the budget."""
     ids = prompt_ids(tokenizer, protocol, question)
     return {
         "question": question,
         "prompt": _marked(tokenizer, ids),
         "ids": ids,
         "num_tokens": len(ids),
-        "max_prompt_len": config.rollout.max_prompt_len,
         "form": "chat" if tokenizer.has_chat_prompt else "base",
         "opened": protocol.opened,
         "num_deleted": plain_question(tokenizer, question)[1],

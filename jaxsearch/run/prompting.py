@@ -10,6 +10,7 @@ from jaxsearch.env.prompts import opened_tags, plain_question
 from jaxsearch.processes import say_once
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.template import PromptTemplate, read_template
+from jaxsearch.run.warm_start import origin_tokenizer, weights_model
 
 
 def load_prompting(
@@ -30,11 +31,14 @@ def load_prompting(
     template = None
     if config.model.prompt_template:
         template = read_template(config.model.prompt_template)
-    if config.model.tokenizer or config.model.path:
+    model = weights_model(config.model)
+    if config.model.path and not model.path:
+        tokenizer = origin_tokenizer(config.model)
+    if model.tokenizer or model.path:
         tokenizer = Tokenizer.load(
-            config.model.tokenizer or config.model.path,
-            model=config.model.path,
-            end_token=config.model.end_token,
+            model.tokenizer or model.path,
+            model=model.path,
+            end_token=model.end_token,
             prompt=config.model.prompt if template is None else template.form,
             date=config.model.prompt_date,
         )

@@ -16,6 +16,7 @@ from jaxsearch.monitor.console_writer import ConsoleWriter
 from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
 from jaxsearch.monitor.stage_guards import StageGuards
 from jaxsearch.monitor.step_record import StepRecord
+from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import (
     JsonlWriter,
     TensorBoardWriter,
@@ -152,6 +153,32 @@ class Recorder:
                 advantages=advantages,
                 opened=stage.task.protocol.opened,
             )
+
+    def print_samples(self, stage: RLStage, stage_step: int, judged: Judged) -> None:
+        """Prints some rollouts of the current step, if they are due."""
+        logging = self._config.logging
+        every = logging.samples_every
+        if not every or (stage_step - 1) % every:
+            return
+        first = [
+            (trajectory, outcome)
+            for trajectory, outcome in zip(
+                judged.trajectories, judged.outcomes, strict=True
+            )
+            if trajectory.sample_index == 0
+        ]
+        for trajectory, outcome in first[: logging.num_samples]:
+            place = f"{stage.name} {stage_step}/{self._config.num_steps(stage)}"
+            self._console.print((f"{place}, reward {outcome.reward:.3f}", "dim"))
+            print_trajectory(trajectory, stage.task.protocol, self._console)
+
+    def end_stage(self) -> None:
+        """Saves the last step, if a stage ends before it has all its steps."""
+        self._on_console.close()
+        with self.updating():
+            if self._unsaved is not None:
+                self._checkpoints.save(*self._unsaved)
+                self._unsaved = None
 
     def end_step(
         self,

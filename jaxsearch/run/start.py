@@ -2,33 +2,45 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.config import RunConfig
 from jaxsearch.run.checkpoint import Progress, newest_step
+from jaxsearch.run.early_stopping import is_stopped
 
 
-def start_line(config: RunConfig, restored: Progress | None) -> str:
+def start_line(
+    config: RunConfig,
+    restored: Progress | None,
+    evaluations: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The line that tells the user how a run starts.
 
     Args:
       config: the run's config.
       restored: progress at the checkpoint that it resumes from; None for a new run.
+      evaluations: the lines of its `eval.jsonl` up to there.
     """
     steps = [config.num_steps(stage) for stage in config.stages]
     if restored is None:
         count = f"{sum(steps)} step" + "s" * (sum(steps) > 1)
         return f"a new run of {count} in {config.out}"
-    is_last = restored.stage == len(steps) - 1
-    if not is_last or restored.stage_step < steps[-1]:
-        return f"resuming {config.out} after step {restored.step} of {sum(steps)}"
-    more = ""
-    if steps[-1] < config.stages[-1].steps:
-        more = f"; a larger --steps than {steps[-1]} goes on"
+    last = len(steps) - 1
+    if restored.stage < last or restored.stage_step < steps[-1]:
+        if not is_stopped(config, evaluations):
+            return f"resuming {config.out} after step {restored.step} of {sum(steps)}"
+        after = f"step {restored.step} of {sum(steps)}, where it stopped early"
+        more = f"--eval.patience than {config.eval.patience}"
+    else:
+        after = f"step {restored.step}"
+        is_limited = steps[-1] < config.stages[-1].steps
+        limit = "--steps" if is_limited else f"--stages.{last}.steps"
+        more = f"{limit} than {steps[-1]}"
     return (
-        f"{config.out} is complete, after step {restored.step}{more}; --fresh "
+        f"{config.out} is complete, after {after}; a larger {more} goes on; --fresh "
         "starts it again from its first step"
     )
 

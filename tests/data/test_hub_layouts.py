@@ -317,12 +317,13 @@ def test_a_whole_surrogate_pair_is_text(read):
     assert question.question == "Who is 😀?"
 
 
-@pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.tsv"])
+@pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.tsv", "q.csv"])
 def test_a_byte_order_mark_is_not_part_of_a_file(tmp_path, name):
     texts = {
         "q.jsonl": json.dumps(FLASHRAG),
         "q.json": json.dumps([FLASHRAG]),
         "q.tsv": "id\tquestion\tgolden_answers\nf1\tWho?\tOrro Vant",
+        "q.csv": "id,question,golden_answers\nf1,Who?,Orro Vant",
     }
     path = tmp_path / name
     path.write_text(texts[name] + "\n", encoding="utf-8-sig")

@@ -1,4 +1,5 @@
 import dataclasses
+import html
 import html.parser
 import json
 import math
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 
 from jaxsearch import json_lines
-from jaxsearch.monitor.rollout_log import LoggedRollout, rollout_path, write_rollouts
+from jaxsearch.monitor.rollout_log import (
+    LoggedRollout,
+    heldout_rollouts_path,
+    rollout_path,
+    write_rollouts,
+)
 from jaxsearch.protocol import RESEARCH
 from jaxsearch.report import series, trajectories
 from jaxsearch.report import write_report as report
@@ -216,11 +222,14 @@ def logged(*segments):
 
 def test_forged_passages_are_shown_as_written_by_the_policy():
     page = trajectories.article(
-        logged(("<result> I made this up </result>", True)), RESEARCH, step=1
+        logged(("<result> I made this up </result>", True)),
+        RESEARCH,
+        step=1,
+        place="rl 1",
     )
     assert "not trained on" not in page
     assert '<section class="block passages">' in page
-    empty = trajectories.article(logged(("<result></result>", True)), RESEARCH, step=1)
+    empty = trajectories.attempt(logged(("<result></result>", True)), RESEARCH)
     assert "not trained on" not in empty
 
 
@@ -408,3 +417,88 @@ def test_smoothing_keeps_a_constant_and_gaps():
     means, window = series.smoothed(values)
     assert window == 7
     np.testing.assert_array_equal(means, values)
+
+
+def test_close_ticks_have_different_labels_and_zero_has_no_sign():
+    assert series.tick_texts([7.3091, 7.3092, 7.3093]) == ["7.3091", "7.3092", "7.3093"]
+    assert series.tick_texts([0.0, 0.5, 1.0]) == ["0", "0.5", "1"]
+    assert series.tick_texts([12345.0, 12345.5]) == ["12,345.0", "12,345.5"]
+    assert series.number_text(-0.0) == "0"
+
+
+def test_a_nearly_constant_curve_has_readable_ticks(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for step in range(1, 4):
+        line = {"step": step, "stage": "rl", "loss": 7.309 + 1e-9 * step}
+        json_lines.append_line(tmp_path / "metrics.jsonl", line)
+    labels = re.findall(r'text-anchor="end">([^<]*)<', read_page(tmp_path))
+    assert labels == ["7", "7.5", "8", "step"]
+
+
+def test_what_is_always_zero_is_named_and_not_drawn(run_folder):
+    lines = [
+        json.loads(line) | {"searches/failed": 0.0, "status/ended": 0.0}
+        for line in (run_folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    json_lines.replace_lines(run_folder / "metrics.jsonl", lines)
+    text = read_page(run_folder)
+    assert "Searches with problems" not in re.findall(r"<figcaption>(.*?) ?<", text)
+    assert "Always 0, and not drawn: Searches with problems." in text
+    assert "<li>always 0: ended</li>" in text
+
+
+def test_the_axis_of_rl_counts_from_its_first_step(run_folder):
+    text = read_page(run_folder)
+    reward = text.partition("<figcaption>Reward ")[2].partition("</figure>")[0]
+    labels = re.findall(r'text-anchor="middle">([^<]*)<', reward)
+    assert labels == ["5", "10", "15", "20"]  # steps 31 to 50 of the run
+    points = json.loads(html.unescape(re.search('data-points="(.*?)"', reward)[1]))
+    assert (points["steps"][0], points["origin"]) == (1, 30)
+    places = re.findall('data-step="50" data-place="(.*?)"', text)
+    assert set(places) == {"rl 20"}
+
+
+def test_no_prediction_is_not_a_prediction(run_folder):
+    page = trajectories.attempt(logged(("no answer", True)), RESEARCH)
+    assert "<dd><i>no prediction</i></dd>" in page and "<q>" not in page
+    named = dataclasses.replace(logged(("", True)), prediction=" none ")
+    assert "<dd><q>none</q></dd>" in trajectories.attempt(named, RESEARCH)
+
+
+@pytest.mark.parametrize("protocol", [RESEARCH, None])
+def test_the_end_token_ends_the_block_before_it(protocol):
+    whole = logged(("<answer> \\boxed{ a } </answer><|im_end|>\n", True))
+    page = trajectories.attempt(whole, protocol)
+    assert page.count('<section class="block') == 1
+    assert '<code class="tag">&lt;|im_end|&gt;' in page
+    more = trajectories.attempt(
+        logged(("<answer> a </answer> so </s>", True)), protocol
+    )
+    assert more.count('<section class="block') == (2 if protocol else 1)
+
+
+def test_the_prompt_and_what_rl_changed_are_shown(run_folder):
+    page = read_page(run_folder)
+    assert "No prompt: " in page and "No held-out trajectories: " in page
+    prompt = {"form": "chat", "num_tokens": 7, "prompt": "⟦<|im_start|>⟧ Answer!"}
+    (run_folder / "prompt.json").write_text(json.dumps(prompt))
+    questions = [make_trajectory(prompt_index=n, text=f"film {n}") for n in range(30)]
+    rewards = {"before_rl": [0.0] * 30, "after_rl": [1.0] * 20 + [0.0] * 9 + [-1.0]}
+    for name, values in rewards.items():
+        path = heldout_rollouts_path(run_folder, name)
+        write_rollouts(path, questions, [Outcome(v, name) for v in values])
+        page = read_page(run_folder)
+        if name == "before_rl":
+            assert "Greedy rollouts before RL; there are none after RL." in page
+    assert '<pre class="prompt">⟦&lt;|im_start|&gt;⟧ Answer!</pre>' in page
+    section = page.partition('<section id="held-out">')[2]
+    section = section.partition('<section id="trajectories">')[0]
+    titles = re.findall("<h3>(.*?)</h3>", section)
+    assert titles == [
+        "Higher reward after RL: 20 of 30, 8 of them shown",
+        "Lower reward after RL: 1 of 30",
+        "Same reward: 9 of 30, 8 of them shown",
+    ]
+    assert section.count("<q>before_rl</q> → <q>after_rl</q>") == 17
+    assert section.count("<h4>Before RL</h4>") == 17
+    Parsed(page)  # every element is closed

@@ -23,7 +23,7 @@ from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.export import export, export_run
-from jaxsearch.run.loading import checkpoint_params, load_run
+from jaxsearch.run.loading import load_run
 from jaxsearch.train import train
 from tests.hf_folders import read_here
 from tests.test_train import untimed
@@ -54,7 +54,7 @@ def whole(base, tmp_path_factory):
 
 def final_params(config):
     last = choose_checkpoint(config, "last")
-    return jax.device_get(checkpoint_params(open_run(config), last))
+    return jax.device_get(open_run(config).checkpoint_params(last))
 
 
 def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path, caplog):
@@ -245,7 +245,7 @@ def test_peft_loads_the_adapter_and_gives_our_logits(whole, base, adapter):
     with torch.no_grad():
         expected = model(torch.arange(24)[None]).logits.numpy()
     run = open_run(whole[0])
-    params = checkpoint_params(run, choose_checkpoint(whole[0]))
+    params = run.checkpoint_params(choose_checkpoint(whole[0]))
     # One row per device of the run's mesh, all equal.
     tokens = jnp.tile(jnp.arange(24), (run.mesh.size, 1))
     hidden = run.transformer.hidden(params, tokens, jnp.ones_like(tokens))

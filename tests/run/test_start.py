@@ -29,8 +29,8 @@ def at(stage: int, stage_step: int, step: int) -> Progress:
         (at(1, 3, 6), "resuming run after step 6 of 7"),
         (
             at(1, 4, 7),
-            "run is complete, after step 7; --fresh starts it again from its first "
-            "step",
+            "run is complete, after step 7; a larger --stages.1.steps than 4 goes on; "
+            "--fresh starts it again from its first step",
         ),
     ],
 )

@@ -1,0 +1,64 @@
+"""Changes to a run's config that a resumed run accepts, and their record."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from jaxsearch import json_lines
+from jaxsearch.config import RunConfig
+from jaxsearch.run.checkpoint import newest_step
+from jaxsearch.run.config_fields import differing_fields
+from jaxsearch.run.config_record import CHANGEABLE
+from jaxsearch.run.folder import read_run_config
+
+
+def changes(config: RunConfig) -> dict[str, list[Any]]:
+    """The fields that differ from the run's record: [there, here], by path.
+
+    Only those that may change: `folder.check_identity` has refused others. {} for a
+    new run.
+
+    Raises:
+      ValueError: if one is the number of steps of a stage that has ended.
+    """
+    folder = Path(config.out)
+    if not (folder / "config.json").is_file():
+        return {}
+    there = read_run_config(folder)
+    different = differing_fields(there, config)
+    found = {path: pair for path, pair in different.items() if _may_change(path)}
+    ends = itertools.accumulate(there.num_steps(stage) for stage in there.stages)
+    for number, (stage, end) in enumerate(zip(there.stages, ends, strict=True)):
+        if f"stages.{number}.steps" in found and (newest_step(folder) or 0) > end:
+            raise ValueError(
+                f"stages.{number}.steps cannot change: stage {stage.name!r} of "
+                f"{folder} has ended, at step {end} of the run; leave it at "
+                f"{stage.steps}"
+            )
+    return found
+
+
+def record_changes(config: RunConfig, found: dict[str, list[Any]]) -> str:
+    """Appends changes to `changes.jsonl`, with the step after which they apply.
+
+    Args:
+      config: the run's config.
+      found: what `changes` returned.
+
+    Returns:
+      The line that tells the user; "" without changes.
+    """
+    if not found:
+        return ""
+    step = newest_step(Path(config.out)) or 0
+    path = Path(config.out) / "changes.jsonl"
+    for field, (before, after) in found.items():
+        line = {"step": step, "field": field, "before": before, "after": after}
+        json_lines.append_line(path, line)
+    said = (f"{field} from {a} to {b}" for field, (a, b) in found.items())
+    return f"changed after step {step}, and recorded in {path}: {', '.join(said)}"
+
+
+def _may_change(path: str) -> bool:
+    words = path.split(".")
+    return path == "steps" or words[-1] in CHANGEABLE.get(words[0], ())
