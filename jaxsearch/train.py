@@ -42,6 +42,7 @@ from jaxsearch.run.folder import (
     write_record,
 )
 from jaxsearch.run.heldout_split import record_heldout
+from jaxsearch.run.hub_data import with_commits
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
@@ -83,6 +84,7 @@ def train(
     for stage in config.stages:
         if isinstance(stage, RLStage):
             questions_per_process(stage)
+    config = with_commits(config)
     check_identity(config)
     damaged = damaged_steps(Path(config.out))
     config = with_prompt_date(config)

@@ -19,14 +19,18 @@ ALLOWED = {
     "bad_rows": set(),
     "id_ranges": set(),
     "surrogates": set(),
+    "hub_files": set(),
     "processes": set(),
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
     "models": set(),
-    "search": {"bad_rows", "models", "surrogates"},
+    "search": {"bad_rows", "hub_files", "models", "surrogates"},
     "protocol": {"search", "surrogates", "trajectory"},
-    "data": {"bad_rows", "id_ranges", "models", "protocol", "search", "surrogates"},
+    "data": {
+        *("bad_rows", "hub_files", "id_ranges", "models", "protocol", "search"),
+        "surrogates",
+    },
     "env": {"data", "protocol", "search", "trajectory"},
     "rewards": {
         *("bad_rows", "metrics", "processes", "protocol", "trajectory", "user_code"),
@@ -42,13 +46,14 @@ ALLOWED = {
     "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
-        *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
-        *("mesh", "metrics", "models", "monitor", "processes", "protocol", "rewards"),
-        *("rl", "rollouts", "search", "user_code", "trajectory"),
+        *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
+        *("json_lines", "mesh", "metrics", "models", "monitor", "processes"),
+        *("protocol", "rewards", "rl", "rollouts", "search", "user_code"),
+        "trajectory",
     },
     "evaluation": {
-        *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
-        *("processes", "protocol", "rewards", "rollouts", "run", "search"),
+        *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
+        *("monitor", "processes", "protocol", "rewards", "rollouts", "run", "search"),
         "trajectory",
     },
     "report": {
@@ -61,8 +66,8 @@ ALLOWED = {
         *("rewards", "rl", "rollouts", "run", "trajectory"),
     },
     "api": {
-        *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),
-        *("report", "rewards", "rl", "run", "search", "trajectory"),
+        *("config", "data", "evaluation", "hub_files", "mesh", "models", "monitor"),
+        *("processes", "report", "rewards", "rl", "run", "search", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),

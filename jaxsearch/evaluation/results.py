@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.data.records import SUFFIXES
 from jaxsearch.evaluation.evaluate import evaluate
+from jaxsearch.hub_files import pinned
 from jaxsearch.json_lines import replace_file, replace_lines
 from jaxsearch.monitor.rollout_log import opened_field
 from jaxsearch.rewards.outcome import Outcome
@@ -34,7 +36,8 @@ def evaluate_to(
     Args:
       out: folder to write; it must be empty or not exist.
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
-      questions: file of questions; "" for the run's held-out questions.
+      questions: file of questions, local or `hf://OWNER/NAME[/FILE][@REVISION]`; ""
+        for the run's held-out questions.
       index: folder of an index; "" for the run's index.
       task: name of the task that judges; "" for the run's task.
       limit: number of questions, from the first; 0 for all.
@@ -66,6 +69,7 @@ def evaluate_to(
             "--limit and --temperature must be finite and not negative, got "
             f"{limit} and {temperature}"
         )
+    questions = pinned(questions, SUFFIXES)
     run, params = load_run(
         model,
         task=task,
