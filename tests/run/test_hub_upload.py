@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.commands.main import main
 from jaxsearch.models.lora import LoRAConfig
-from jaxsearch.run.hub_upload import CARD, write_card
+from jaxsearch.run.hub_upload import CARD, check_upload, write_card
 from jaxsearch.train import train
 from tests.loopback_hub import MAX_REGULAR_BYTES, TOKEN, running_hub
 from tests.tiny import tiny_config
@@ -59,49 +60,59 @@ def push(hub, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_export_is_uploaded_with_a_model_card(hub, tmp_path):
+def test_an_export_is_uploaded_with_a_model_card(hub, tmp_path, monkeypatch, capsys):
+    # What HF_ENDPOINT and HF_HUB_DISABLE_XET set when the library is imported.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     config = tiny_config(tmp_path / "run", warmup_steps=1, steps=1)
     train(config)
-    words = ("-m", "jaxsearch", "export", config.out, str(tmp_path / "out"))
-    words += ("--push-to-hub", "me/policy", "--private", "--dtype", "float32")
-    done = run(hub, tmp_path / "cache", *words)
-    assert done.returncode == 0, done.stderr
-    assert f"{hub.url}/me/policy/commit/" in done.stdout
-    assert TOKEN not in done.stdout + done.stderr
+    words = ["export", config.out, str(tmp_path / "out"), "--dtype", "float32"]
+    assert main([*words, "--push-to-hub", "me/policy", "--private"]) == 0
+    printed = capsys.readouterr()
+    assert f"{hub.url}/me/policy/commit/" in printed.out
+    assert TOKEN not in printed.out + printed.err
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert hub.uploaded == {"me/policy": files} and hub.private["me/policy"]
     assert len(files["model.safetensors"]) > MAX_REGULAR_BYTES
-    assert [len(body) for body in hub.blobs.values()] == [
+    assert sorted(map(len, hub.blobs.values())) == sorted(
         len(body) for body in files.values() if len(body) > MAX_REGULAR_BYTES
-    ]
+    )
     card = files[CARD].decode()
     assert "- Task (prompt format and reward): `quickstart`" in card
     # Refused before anything is computed or written.
-    words = ("-m", "jaxsearch", "export", config.out, str(tmp_path / "other"))
-    done = run(hub, tmp_path / "cache", *words, "--push-to-hub", "me")
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "jaxsearch export: --push-to-hub expects OWNER/NAME, got 'me'"
-    ]
+    words = ["export", config.out, str(tmp_path / "other")]
+    for more, said in {
+        ("--push-to-hub", "me"): "--push-to-hub expects OWNER/NAME, got 'me'",
+        ("--private",): "--private is about an upload: give --push-to-hub OWNER/NAME",
+    }.items():
+        assert main([*words, *more]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line == f"jaxsearch export: {said}"
     assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
-    ("repo", "environment", "said"),
+    ("repo", "token", "is_offline", "said"),
     [
-        ("me/policy", {"HF_TOKEN": ""}, "needs a token of the Hub: set HF_TOKEN"),
-        ("me/policy", {"HF_HUB_OFFLINE": "1"}, "needs the network"),
-        ("me/bad name", {}, "--push-to-hub me/bad name: Repo id must use alphanum"),
-        ("me/a/b", {}, "--push-to-hub"),
-        ("policy", {}, "expects OWNER/NAME, got 'policy'"),
+        ("me/policy", "", False, "needs a token of the Hub: set HF_TOKEN or run"),
+        ("me/policy", TOKEN, True, "needs the network, but HF_HUB_OFFLINE is set"),
+        ("me/bad name", TOKEN, False, "--push-to-hub me/bad name: Repo id must use"),
+        ("policy", TOKEN, False, "expects OWNER/NAME, got 'policy'"),
     ],
 )
 def test_an_upload_that_cannot_succeed_is_refused_before_it(
-    push, hub, repo, environment, said
+    tmp_path, monkeypatch, repo, token, is_offline, said
 ):
-    line = push(repo, **environment)
-    assert line.startswith("ERROR ") and said in line
-    assert hub.requests == []
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", tmp_path / "none")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", is_offline)
+    with pytest.raises(ValueError, match=said) as refused:
+        check_upload(repo)
+    assert TOKEN not in str(refused.value)
+    if said.startswith("needs a token"):
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        check_upload(repo)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +120,6 @@ def test_an_upload_that_cannot_succeed_is_refused_before_it(
     [
         (0, {"HF_TOKEN": "hf_another"}, "the Hub does not accept the token: set HF_"),
         (403, {}, "the token may not write to me/policy: set HF_TOKEN"),
-        (400, {}, "the Hub answered with status 400"),
         (0, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "refused"),
     ],
 )
