@@ -29,6 +29,7 @@ class Hub(ThreadingHTTPServer):
       private: whether each model repository is private.
       requests: method and path of every request.
       status: status of every answer to an upload, to refuse it; 0 to accept it.
+      blob_status: status of the answer to the content of a large file.
     """
 
     def __init__(self):
@@ -40,6 +41,7 @@ class Hub(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self.status = 0
+        self.blob_status = 200
 
     @property
     def url(self) -> str:
@@ -173,7 +175,7 @@ class Answer(BaseHTTPRequestHandler):
         body = self._body()
         assert hashlib.sha256(body).hexdigest() == self.path.strip("/")
         self.server.blobs[self.path.strip("/")] = body
-        return self._send(200, {})
+        return self._send(self.server.blob_status)
 
     def _receive(self, repo, body):
         for line in map(json.loads, body.splitlines()):

@@ -79,6 +79,10 @@ def _one_line(folder: Path, repo: str) -> Iterator[None]:
             reason = f"the token may not write to {repo}: {_LOGIN} to this owner"
     except (OSError, HTTPError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0] or repr(error)
+    except RuntimeError as error:
+        # Of a large file, with the reason as its cause.
+        cause = str(error.__cause__ or "").partition("\n")[0]
+        reason = f"{error} {cause}".strip()
     else:
         return
     again = shlex.join(["hf", "upload", repo, str(folder)])

@@ -49,6 +49,7 @@ def push(hub, tmp_path):
     folder = tmp_path / "exported"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(MAX_REGULAR_BYTES + 1))
 
     def push(repo, **others):
         done = run(hub, tmp_path / "cache", "-c", PROGRAM, str(folder), repo, **others)
@@ -60,6 +61,8 @@ def push(hub, tmp_path):
 
 
 @pytest.mark.slow
+# The library uploads large files in a way that is deprecated in its own dependency.
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_an_export_is_uploaded_with_a_model_card(hub, tmp_path, monkeypatch, capsys):
     # What HF_ENDPOINT and HF_HUB_DISABLE_XET set when the library is imported.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
@@ -116,17 +119,28 @@ def test_an_upload_that_cannot_succeed_is_refused_before_it(
 
 
 @pytest.mark.parametrize(
-    ("status", "environment", "said"),
+    ("status", "blob_status", "environment", "said"),
     [
-        (0, {"HF_TOKEN": "hf_another"}, "the Hub does not accept the token: set HF_"),
-        (403, {}, "the token may not write to me/policy: set HF_TOKEN"),
-        (0, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "refused"),
+        (
+            0,
+            200,
+            {"HF_TOKEN": "hf_another"},
+            "the Hub does not accept the token: set HF_",
+        ),
+        (403, 200, {}, "the token may not write to me/policy: set HF_TOKEN"),
+        (
+            0,
+            413,
+            {},
+            "Error while uploading 'model.safetensors' to the Hub. Client err",
+        ),
+        (0, 200, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "refused"),
     ],
 )
 def test_a_refused_upload_says_why_and_how_to_go_on(
-    push, hub, tmp_path, status, environment, said
+    push, hub, tmp_path, status, blob_status, environment, said
 ):
-    hub.status = status
+    hub.status, hub.blob_status = status, blob_status
     line = push("me/policy", **environment)
     assert line.startswith("ERROR me/policy was not uploaded: ") and said in line
     assert line.endswith(f"hf upload me/policy {tmp_path / 'exported'}")
@@ -138,7 +152,8 @@ def test_a_folder_is_uploaded_again(push, hub, tmp_path):
     push("me/policy")
     (tmp_path / "exported" / "config.json").write_text("{1}")
     assert push("me/policy").startswith(f"{hub.url}/me/policy/commit/")
-    assert hub.uploaded == {"me/policy": {"config.json": b"{1}"}}
+    assert hub.uploaded["me/policy"]["config.json"] == b"{1}"
+    assert len(hub.uploaded["me/policy"]["model.safetensors"]) == MAX_REGULAR_BYTES + 1
 
 
 @pytest.mark.parametrize(
