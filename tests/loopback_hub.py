@@ -148,7 +148,7 @@ class Answer(BaseHTTPRequestHandler):
     def _create(self, asked):
         repo = f"{asked['organization']}/{asked['name']}"
         self.server.uploaded.setdefault(repo, {})
-        self.server.private[repo] = bool(asked.get("private"))
+        self.server.private[repo] = asked.get("visibility") == "private"
         return self._send(200, {"url": f"{self.server.url}/{repo}"})
 
     def _preupload(self, asked):
