@@ -1,7 +1,8 @@
 """jaxsearch trains language models to search, by reinforcement learning.
 
-The names in `jaxsearch.__all__` are the public API. They are imported on first use, so
-that `import jaxsearch` is instant. Nothing below needs a config file or writes files:
+The names below are the public API; `help(jaxsearch.rollout)` describes one of them,
+with an example. They are imported on first use, so that `import jaxsearch` is instant.
+None of this needs a config file or writes files:
 
     import jaxsearch
 
@@ -16,41 +17,52 @@ that `import jaxsearch` is instant. Nothing below needs a config file or writes 
     metrics = trainer.step(asked)  # one update with GRPO
     jaxsearch.evaluate(trainer.policy, asked, retriever=passages)
 
-  load_policy       a Hugging Face folder or Hub id, a run, or random weights
-  load_retriever    texts, a corpus file, an index, a server, or an object of yours
-  load_dataset      questions and passages that come with the package
-  load_task         prompt, tags and reward of a system, by name
-  read_questions    the questions of a file
-  rollout           answers of a policy that searches, as trajectories
-  score             the reward of trajectories
-  logprobs          their log-probs, as the trainer computes them
-  evaluate          exact match and more on questions with golden answers
-  Trainer           reinforcement learning, step by step
-  imitate           supervised training on demonstrations, for a warm start
-  FunctionTool      a function as a tool that the policy can call
-  LiveCurve         metrics of steps, drawn in a notebook while they come
-  shard             a policy on a mesh of devices
-  trust             allows folders to name code of a package of yours
+Functions, and the class that trains:
 
-A run in a folder, with checkpoints and a report, has a config: `read_config`, then
-`jaxsearch.train.train`; `load_run`, `ask`, `evaluate_to` and `export_run` use such a
-run.
+    load_policy       a Hugging Face folder or Hub id, a run, or random weights
+    load_retriever    texts, a corpus file, an index, a server, or an object of yours
+    load_dataset      questions and passages that come with the package
+    load_task         prompt, tags and reward of a system, by name
+    read_questions    the questions of a file
+    rollout           answers of a policy that searches, as trajectories
+    score             the reward of trajectories
+    logprobs          their log-probs, as the trainer computes them
+    evaluate          exact match and more on questions with golden answers
+    Trainer           reinforcement learning, step by step
+    imitate           supervised training on demonstrations, for a warm start
+    FunctionTool      a function as a tool that the policy can call
+    LiveCurve         metrics of steps, drawn in a notebook while they come
+    shard             a policy on a mesh of devices
+    trust             allows folders to name code of a package of yours
 
-Glossary
-  rollout       a policy's text for one question, with the results of its tool calls
-  trajectory    a finished rollout: tokens, provenance, log-probs, tool calls
-  turn          text that the policy writes until it calls a tool or ends
-  observation   text that a tool adds to the context
-  group         the G rollouts of one question
-  task          prompt format, reward and answer normaliser of one system
-  stage         part of a run with a separate optimizer: supervised or RL
+A run in a folder, with checkpoints and a report, has a config. `read_config` reads one
+(or write a `RunConfig`), `jaxsearch.train.train` runs it, and `load_run`, `ask`,
+`evaluate_to` and `export_run` use the run.
 
-Axes, with the same letters in all modules
-  Q questions        G answers per question (a group)   B rows (Q * G) or slots
-  T tokens in a row  S cache positions                  P passages
-  V vocabulary       D model width                      F MLP width
-  N query heads      K key/value heads                  H head width
-  L layers           R rows selected by an index        M rows of a microbatch
+What you may replace, and what it does:
+
+    Retriever         searches for batches of queries, and answers with `Hit`s
+    Task, Protocol    a prompt format with its reward, and its tags
+    Environment       tools that answer the policy; `Tools` combines several
+    Dataset           questions and passages of a source of your own
+
+Glossary, with one word for one thing:
+
+    rollout       a policy's text for one question, with the results of its tool calls
+    trajectory    a finished rollout: tokens, provenance, log-probs, tool calls
+    turn          text that the policy writes until it calls a tool or ends
+    observation   text that a tool adds to the context
+    group         the G rollouts of one question
+    task          prompt format, reward and answer normaliser of one system
+    stage         part of a run with a separate optimizer: supervised or RL
+
+Axes, with the same letters in all modules:
+
+    Q questions        G answers per question (a group)   B rows (Q * G) or slots
+    T tokens in a row  S cache positions                  P passages
+    V vocabulary       D model width                      F MLP width
+    N query heads      K key/value heads                  H head width
+    L layers           R rows selected by an index        M rows of a microbatch
 
 Masks are boolean and named `is_*` or `has_*`; True means that the element counts.
 
@@ -167,7 +179,8 @@ _MODULES = {
     "shard": "jaxsearch.api.policy",
     "trust": "jaxsearch.run.trust",
 }
-__all__ = list(_MODULES)
+# Functions first, as in the documents.
+__all__ = sorted(_MODULES, key=str.swapcase)
 
 
 def __getattr__(name: str) -> Any:

@@ -168,7 +168,9 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Questions. Files may have any of the formats in `data.formats`."""
+    """Questions. Files may have any of the formats in `data.formats`, and may be of a
+    data set on the Hugging Face Hub: hf://OWNER/NAME[/FILE][@REVISION]. The run's
+    record names the commit that was read, which a resumed run reads again."""
 
     source: Callable[..., Any]
     """(run folder, seed) -> Dataset, the source of everything not read from a file."""
@@ -205,7 +207,8 @@ class RetrievalConfig:
     """Passages and the search over them."""
 
     corpus: str = ""
-    """File of passages. Their index is built once and kept in the run's folder."""
+    """File of passages, local or hf://OWNER/NAME[/FILE][@REVISION]. Their index is
+    built once and kept in the run's folder."""
     index: str = ""
     """Folder of an index made by `jaxsearch index build`, instead of a corpus."""
     retriever: Retriever | Callable[..., Retriever] | None = None

@@ -43,6 +43,7 @@ from jaxsearch.run.folder import (
     write_record,
 )
 from jaxsearch.run.heldout_split import record_heldout
+from jaxsearch.run.hub_data import with_commits
 from jaxsearch.run.imitation import Imitation
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
@@ -84,6 +85,7 @@ def train(
     for stage in config.stages:
         if isinstance(stage, RLStage):
             questions_per_process(stage)
+    config = with_commits(config)
     check_identity(config)
     changed = changes(config)
     damaged = damaged_steps(Path(config.out))

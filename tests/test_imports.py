@@ -21,18 +21,22 @@ ALLOWED = {
     "bad_rows": {"visible"},
     "id_ranges": set(),
     "surrogates": set(),
+    "hub_files": set(),
     "visible": set(),
     "processes": {"visible"},
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
     "models": {"folder_files", "json_files"},
-    "search": {"bad_rows", "folder_files", "json_files", "models", "surrogates"},
+    "search": {
+        *("bad_rows", "folder_files", "hub_files", "json_files", "models"),
+        "surrogates",
+    },
     "remote": {"search"},
     "protocol": {"search", "surrogates", "trajectory"},
     "data": {
-        *("bad_rows", "id_ranges", "json_files", "models", "protocol", "search"),
-        "surrogates",
+        *("bad_rows", "hub_files", "id_ranges", "json_files", "models", "protocol"),
+        *("search", "surrogates"),
     },
     "env": {"data", "protocol", "search", "surrogates", "trajectory"},
     "rewards": {
@@ -51,14 +55,14 @@ ALLOWED = {
     },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
-        *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
-        *("json_files", "mesh", "metrics", "models", "monitor", "processes"),
-        *("protocol", "remote", "rewards", "rl", "rollouts", "search", "user_code"),
-        *("trajectory", "visible"),
+        *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
+        *("json_files", "json_lines", "mesh", "metrics", "models", "monitor"),
+        *("processes", "protocol", "remote", "rewards", "rl", "rollouts", "search"),
+        *("user_code", "trajectory", "visible"),
     },
     "evaluation": {
-        *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
-        *("processes", "protocol", "rewards", "rollouts", "run", "search"),
+        *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
+        *("monitor", "processes", "protocol", "rewards", "rollouts", "run", "search"),
         "trajectory",
     },
     "report": {
@@ -71,9 +75,9 @@ ALLOWED = {
         *("rewards", "rl", "rollouts", "run", "trajectory"),
     },
     "api": {
-        *("config", "data", "env", "evaluation", "mesh", "metrics", "models"),
-        *("monitor", "processes", "protocol", "remote", "report", "rewards", "rl"),
-        *("rollouts", "run", "search", "surrogates", "trajectory"),
+        *("config", "data", "env", "evaluation", "hub_files", "mesh", "metrics"),
+        *("models", "monitor", "processes", "protocol", "remote", "report", "rewards"),
+        *("rl", "rollouts", "run", "search", "surrogates", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),

@@ -175,13 +175,18 @@ def test_commands_of_folder_readmes_run(home, configs, path):
 
 
 @pytest.mark.slow
-def test_python_of_the_readme_runs(trained):
-    for block in blocks(README, "python"):
+@pytest.mark.parametrize(
+    "path",
+    [README, ROOT / "jaxsearch/run/README.md"],
+    ids=lambda path: path.parent.name,
+)
+def test_python_of_the_readme_runs(trained, path):
+    for block in blocks(path, "python"):
         if file_name(block):
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(block, str(README), "exec"), {})
+            exec(compile(block, str(path), "exec"), {})
         shown = re.findall(r"^print\(.*\n((?:^# .*\n)+)", block, re.M)
         expected = "".join(shown).replace("# ", "")
         assert printed.getvalue().endswith(expected)
@@ -318,7 +323,8 @@ def test_the_encoder(home):
 
 
 def test_the_table_of_values_names_fields_and_files(home, capsys):
-    rows = re.findall(r"^\| .* \| (.*) \| (`.*\.py`) \|$", README.read_text(), re.M)
+    text = (ROOT / "configs/README.md").read_text()
+    rows = re.findall(r"^\| .* \| (.*) \| (`.*\.py`) \|$", text, re.M)
     assert len(rows) >= 6
     with pytest.raises(SystemExit):
         main(["train", "configs/research_qwen2_5_7b.py", "--help"])

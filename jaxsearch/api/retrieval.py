@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxsearch.hub_files import is_hub_file
 from jaxsearch.processes import say_once
 from jaxsearch.remote.address import is_url
 from jaxsearch.remote.open_url import open_url
@@ -51,12 +52,12 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
             return load_index(
                 path, encoder=None if isinstance(encoder, str) else encoder
             )
-        if not path.is_file():
+        if not path.is_file() and not is_hub_file(source):
             raise ValueError(
                 f"retriever {str(source)!r:.80} is neither a corpus file nor an index "
                 "folder; give a single text as a list, [text]"
             )
-        passages = read_passages(path)
+        passages = read_passages(source)
     else:
         passages = _as_passages(source)
     if isinstance(encoder, str):

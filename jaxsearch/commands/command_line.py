@@ -13,6 +13,7 @@ from typing import Any
 from jaxsearch.commands import (
     ask,
     bench,
+    completion,
     config,
     doctor,
     eval,
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "report": report.COMMAND,
     "export": export.COMMAND,
     "doctor": doctor.COMMAND,
+    "completion": completion.COMMAND,
 }
 
 # Commands that open a run's folder, apart from those of `config` and `bench`.
@@ -97,6 +99,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
         return 2
     status = None
     args.interrupt = interrupt
+    args.parser = parser
     if COMMANDS[args.command].resumes:
         interrupt.advice = lambda: "the same command goes on where it stopped"
     try:

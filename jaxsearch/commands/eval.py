@@ -27,7 +27,8 @@ examples:
         metavar="FILE",
         help="file of questions: FlashRAG's JSONL (may be .gz), ReSearch's or "
         "Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, MuSiQue, "
-        "NQ-open, TriviaQA or PopQA (default: the run's held-out questions)",
+        "NQ-open, TriviaQA or PopQA; also of a data set on the Hugging Face Hub, "
+        "hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out questions)",
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"

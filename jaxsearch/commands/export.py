@@ -10,10 +10,19 @@ _DESCRIPTION = """\
 Writes the policy of a run as a Hugging Face folder (safetensors, config.json,
 tokenizer) that transformers, vLLM and SGLang can load. LoRA updates are merged into the
 weights; with --adapter, only the adapter is written.
+
+With --push-to-hub the folder is then uploaded to the Hugging Face Hub, with a model
+card. The token is that of HF_TOKEN or `hf auth login`. If the upload fails, the folder
+stays, and the error shows the command that uploads it.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  jaxsearch export runs/quickstart exported
+  jaxsearch export runs/mine exported --push-to-hub me/my-policy --private
+"""
     parser.add_argument("run", metavar="RUN", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="folder to write, new or empty")
     parser.add_argument(
@@ -26,12 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("bfloat16", "float32"),
         help="dtype of the weights (default: bfloat16; float32 for an adapter)",
     )
+    parser.add_argument(
+        "--push-to-hub",
+        default="",
+        metavar="OWNER/NAME",
+        help="upload the folder to this repository, which is created if necessary",
+    )
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        help="make a repository that is created private",
+    )
     add_checkpoint_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.run.export import export_run
 
+    if args.private and not args.push_to_hub:
+        raise ValueError("--private is about an upload: give --push-to-hub OWNER/NAME")
     dtype = args.dtype or ("float32" if args.adapter else "bfloat16")
     return export_run(
         Path(args.run),
@@ -39,6 +61,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         dtype=dtype,
         only_adapter=args.adapter,
         checkpoint=args.checkpoint,
+        push_to_hub=args.push_to_hub,
+        private=args.private,
     )
 
 

@@ -85,7 +85,8 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help='passages: JSONL of {"id", "contents"} or {"id", "title", "text"}, or '
-        "TSV of id and text (R1-Searcher) or of id, text and title (DPR); may be .gz",
+        "TSV of id and text (R1-Searcher) or of id, text and title (DPR); may be .gz, "
+        "and on the Hugging Face Hub, hf://OWNER/NAME[/FILE][@REVISION]",
     )
     build.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"

@@ -30,8 +30,9 @@ from jaxsearch.bad_rows import BadRowError, BadRows, Note, print_note
 from jaxsearch.data.answer_fields import golden_answers
 from jaxsearch.data.fields import Record
 from jaxsearch.data.metadata_fields import metadata
-from jaxsearch.data.records import read_records
+from jaxsearch.data.records import SUFFIXES, read_records
 from jaxsearch.data.verl_fields import asked_in, id_of_verl, prompt_of_verl
+from jaxsearch.hub_files import fetched
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,8 @@ def read_questions(
     """Reads the questions of a file, in order.
 
     Args:
-      path: the file.
+      path: the file, or `hf://OWNER/NAME[/FILE][@REVISION]` for one of a data set on
+        the Hugging Face Hub.
       normalise: the normaliser that predictions are compared with; golden
         answers that are then empty are left out, and a row without another is bad.
       skip_bad_rows: whether to go on without rows that are malformed.
@@ -87,7 +89,7 @@ def read_questions(
       >>> len(questions), questions[0].golden_answers
       (300, (...))
     """
-    path = pathlib.Path(path)
+    path = fetched(path, SUFFIXES)
     bad_rows = BadRows(path)
     left_out: Counter[str] = Counter()
     empty_answers: list[tuple[str, str]] = []

@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.data.records import SUFFIXES
 from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.evaluation.predictions import is_new
+from jaxsearch.hub_files import pinned
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.loading import is_run, load_run
 
@@ -29,7 +31,8 @@ def evaluate_to(
     Args:
       out: folder to write; it must be empty or not exist.
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
-      questions: file of questions; "" for the run's held-out questions.
+      questions: file of questions, local or `hf://OWNER/NAME[/FILE][@REVISION]`; ""
+        for the run's held-out questions.
       index: folder of an index, or address of a search server; "" for the run's index.
       task: name of the task that judges; "" for the run's task.
       limit: number of questions, from the first; 0 for all.
@@ -61,6 +64,7 @@ def evaluate_to(
             "--limit and --temperature must be finite and not negative, got "
             f"{limit} and {temperature}"
         )
+    questions = pinned(questions, SUFFIXES)
     run, params = load_run(
         model,
         task=task,

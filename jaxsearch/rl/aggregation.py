@@ -43,7 +43,7 @@ def fixed_length(num_tokens: Int[np.ndarray, " R"], *, max_len: int) -> Weights:
     favoured.
 
     Source: Dr. GRPO (arXiv:2503.20783), section 3.2; max_len is the run's
-    `rollout.max_len`.
+    `RolloutConfig.max_len`.
     """
     weights = np.ones(len(num_tokens), np.float32)
     return weights, float(len(num_tokens) * max_len)

@@ -9,6 +9,7 @@ from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.run.adapter_folder import export_adapter
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.folder import read_run_config
+from jaxsearch.run.hub_upload import check_upload, upload, write_card
 from jaxsearch.run.loading import is_run, open_anywhere
 from jaxsearch.run.policy import Policy
 from jaxsearch.run.warm_start import origin_of
@@ -21,6 +22,8 @@ def export_run(
     dtype: str,
     only_adapter: bool = False,
     checkpoint: str = "",
+    push_to_hub: str = "",
+    private: bool = False,
 ) -> dict[str, Any]:
     """Writes a run's policy as a Hugging Face folder, or its adapter for PEFT.
 
@@ -30,13 +33,17 @@ def export_run(
       dtype: dtype of the written weights.
       only_adapter: write only the LoRA adapter, not the merged weights.
       checkpoint: best, last or a step, as in `loading.load_run`.
+      push_to_hub: OWNER/NAME of a repository of the Hugging Face Hub, to which the
+        folder is then uploaded with a model card; "" for none.
+      private: whether this repository is private, if it is created.
 
     Returns:
-      The checkpoint, the number of parameters, their dtype and the names of the files.
+      The checkpoint, the number of parameters, their dtype and the names of the files;
+      the address of the upload as `url`.
 
     Raises:
       ValueError: if `folder` is not a run's folder, the run has no adapter to export,
-        or `out` is not empty.
+        `out` is not empty, or the upload fails; the exported folder then stays.
 
     Example:
       >>> from pathlib import Path
@@ -46,6 +53,8 @@ def export_run(
     """
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
+    if push_to_hub:
+        check_upload(push_to_hub)
     config = read_run_config(folder)
     choice = choose_checkpoint(config, checkpoint)
     run = open_anywhere(config)
@@ -62,12 +71,23 @@ def export_run(
         num = run.transformer.architecture.num_parameters
         max_positions = run.config.rollout.max_len
         export(run.policy(params), out, max_positions=max_positions, dtype=dtype)
+    uploaded = {}
+    if push_to_hub:
+        write_card(
+            out,
+            push_to_hub,
+            run.config,
+            checkpoint=choice.description,
+            only_adapter=only_adapter,
+        )
+        uploaded["url"] = upload(out, push_to_hub, private=private)
     return {
         "out": str(out),
         "checkpoint": choice.description,
         "parameters": num,
         "dtype": dtype,
         "files": sorted(path.name for path in out.iterdir()),
+        **uploaded,
     }
 
 

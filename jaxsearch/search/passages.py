@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsearch.bad_rows import BadRows, Note, print_note
-from jaxsearch.search.corpus_files import read_corpus_rows
+from jaxsearch.hub_files import fetched
+from jaxsearch.search.corpus_files import CORPUS_SUFFIXES, read_corpus_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ def read_passages(
     in "row7".
 
     Args:
-      path: the file.
+      path: the file, or `hf://OWNER/NAME[/FILE][@REVISION]` for one of a data set on
+        the Hugging Face Hub.
       skip_bad_rows: whether to go on without rows that are malformed.
       note: receives one line for the user about rows that were changed or skipped.
 
@@ -48,7 +50,7 @@ def read_passages(
       ValueError: if the file is missing, empty or damaged, or rows are malformed and
         not skipped; the message names the file and the lines.
     """
-    path = Path(path)
+    path = fetched(path, CORPUS_SUFFIXES)
     bad_rows = BadRows(path)
     passages = []
     line_of_id: dict[str, int] = {}
