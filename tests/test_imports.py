@@ -95,7 +95,7 @@ ALLOWED = {
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
         *("bench", "config", "data", "doctor", "evaluation", "models", "monitor"),
-        *("plan", "processes", "report", "rewards", "run", "search", "serve"),
+        *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
         *("surrogates", "train", "visible"),
     },
     "__main__": {"commands"},
