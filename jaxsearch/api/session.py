@@ -1,13 +1,13 @@
 """The run behind a call of the API, in memory alone: no folder and no config file."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
 from jaxsearch.api.policy import Policy
 from jaxsearch.api.retrieval import Source, load_retriever
+from jaxsearch.api.tools import add_tools
 from jaxsearch.config import (
     EnvironmentFunction,
     RLStage,
@@ -17,9 +17,6 @@ from jaxsearch.config import (
 )
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.environment import Environment
-from jaxsearch.env.function_tool import FunctionTool
-from jaxsearch.env.search import EnvironmentInputs
-from jaxsearch.env.tools import Tools
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.run.build import Run
@@ -74,15 +71,8 @@ def open_session(
     config = policy.config
     task = config.task if task is None else as_task(task)
     if tools:
-        if environment is not None:
-            raise ValueError(
-                "tools and environment exclude each other: tools are added to search, "
-                "an environment replaces it"
-            )
-        check_tools(tools)
-        task = _with_calls(task, tools)
-        environment = functools.partial(
-            _with_tools, tools=tuple(tools), has_search=retriever is not None
+        task, environment = add_tools(
+            task, environment, tools, has_search=retriever is not None
         )
     if stage is None:
         stage = RLStage(name="none", steps=1)
@@ -123,35 +113,3 @@ def open_session(
 def as_task(task: Task | str) -> Task:
     """The task, or the one with this name."""
     return task_named(task) if isinstance(task, str) else task
-
-
-def check_tools(tools: object) -> None:
-    """Checks that this is a list of tools.
-
-    Raises:
-      ValueError: if it is something else.
-    """
-    if isinstance(tools, Environment):
-        raise ValueError(f"tools must be a list; write tools=[{tools!r:.80}]")
-    for tool in tools if isinstance(tools, tuple | list) else [tools]:
-        if not isinstance(tool, Environment):
-            raise ValueError(
-                "tools must be a list of FunctionTool or other Environment objects, "
-                f"got {tool!r:.80}"
-            )
-
-
-def _with_calls(task: Task, tools: Sequence[Environment]) -> Task:
-    """The task whose protocol knows the tags of these tools."""
-    known = task.protocol.calls
-    calls = [tool.tags for tool in tools if isinstance(tool, FunctionTool)]
-    calls = (*known, *(tags for tags in calls if tags not in known))
-    protocol = dataclasses.replace(task.protocol, calls=calls)
-    return dataclasses.replace(task, protocol=protocol)
-
-
-def _with_tools(
-    inputs: EnvironmentInputs, *, tools: tuple[Environment, ...], has_search: bool
-) -> Environment:
-    """An environment with these tools, after search if there is a retriever."""
-    return Tools(inputs.search(), *tools) if has_search else Tools(*tools)

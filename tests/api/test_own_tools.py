@@ -4,7 +4,8 @@ import pytest
 
 import jaxsearch
 from jaxsearch import Demonstration, FunctionTool, ModelConfig, Question, RolloutConfig
-from jaxsearch.api.session import check_tools, open_session
+from jaxsearch.api.session import open_session
+from jaxsearch.api.tools import check_tools
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
 from jaxsearch.trajectory import Segment
 
