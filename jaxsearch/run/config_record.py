@@ -87,12 +87,12 @@ def lasting(config: RunConfig) -> dict[str, Any]:
     return lasting_fields(identity(config))
 
 
-def lasting_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """An identity without `CHANGEABLE`; that of an earlier version may lack some."""
+def lasting_fields(fields: Any) -> Any:
+    """A recorded identity without `CHANGEABLE`, which it may lack or have malformed."""
     for section, names in CHANGEABLE.items():
-        parts = fields[section]
+        parts = fields.get(section) if isinstance(fields, dict) else None
         for part in parts if isinstance(parts, list) else [parts]:
-            for name in names:
+            for name in names if isinstance(part, dict) else ():
                 part.pop(name, None)
     return fields
 

@@ -53,16 +53,19 @@ def check_identity(config: RunConfig) -> None:
         )
     # Recomputed from the record, which may use names of an earlier version.
     here = lasting(config)
+    refusal = None
     try:
         there = lasting(read_run_config(folder))
-        if not config.model.prompt_date:
-            # The recorded date is used again; see `with_prompt_date`.
-            there["model"].pop("prompt_date", None)
-    except UntrustedError:
+    except UntrustedError as error:
         # It names code that this config does not have, so it is another run.
+        refusal = error
         there = lasting_fields(with_new_names(read_record(folder)["identity"]))
-        if not difference(there, here):
-            raise
+    recorded_model = there.get("model") if isinstance(there, dict) else None
+    if isinstance(recorded_model, dict) and not config.model.prompt_date:
+        # The recorded date is used again; see `with_prompt_date`.
+        recorded_model.pop("prompt_date", None)
+    if refusal is not None and not difference(there, here):
+        raise refusal
     if there != here:
         raise ValueError(
             f"{folder} holds another run: {difference(there, here)}; choose another "

@@ -350,7 +350,7 @@ def test_a_damaged_config_is_named(folder):
     with pytest.raises(ValueError, match="config.json: not JSON"):
         read_bert_architecture(folder)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="config.json: expected an object"):
+    with pytest.raises(ValueError, match="config.json: expected a JSON object"):
         read_bert_architecture(folder)
     path.write_text(json.dumps({"model_type": "t5"}))
     with pytest.raises(ValueError, match="config.json: model_type 't5'"):

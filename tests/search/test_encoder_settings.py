@@ -155,7 +155,7 @@ def test_missing_settings_are_not_guessed(write):
             {"1_Pooling__config": {"pooling_mode": "mean", "include_prompt": False}},
             "include_prompt false is not supported",
         ),
-        ({"1_Pooling__config": []}, "1_Pooling/config.json: expected an object"),
+        ({"1_Pooling__config": []}, "1_Pooling/config.json: expected a JSON object"),
         ({"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case is not"),
         (
             {"sentence_bert_config": {"max_seq_length": 513}},
