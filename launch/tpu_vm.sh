@@ -16,9 +16,15 @@
 # shared folder.
 #
 # Needs gcloud with a project, and its key in the agent (ssh-add
-# ~/.ssh/google_compute_engine). The workers run the commit that is checked out here. A
-# failure on a healthy slice is retried --retries times; bad input (status 2) is not.
-# The slice stays after the run: the last line shows the command that deletes it.
+# ~/.ssh/google_compute_engine). A failure on a healthy slice is retried --retries times;
+# bad input (status 2) is not. The slice stays after the run: the last line shows the
+# command that deletes it.
+#
+# The workers get this checkout, the folder that the command is typed in, and those of
+# PYTHONPATH, with changes and new files, without what git ignores (and, outside git,
+# without hidden files and runs/). CONFIG and its files may be given relative to that
+# folder. HF_TOKEN and WANDB_API_KEY go to the workers in a file that only its owner can
+# read; the worker deletes it when the run begins.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -114,22 +120,102 @@ have_slice() {
   done
 }
 
+# files FOLDER: prints the files to send, each with a final NUL.
+files() {
+  local file
+  if git -C "$1" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    git -C "$1" ls-files --cached --others --exclude-standard -z
+  else
+    (cd "$1" && find . -name '.?*' -prune -o -path ./runs -prune -o -type f -print0)
+  fi | while IFS="" read -r -d "" file; do
+    # Git also lists files that were deleted but not committed.
+    if [ -f "$1/$file" ]; then printf '%s\0' "$file"; fi
+  done
+}
+
+# place FOLDER: prints where a folder is on the workers, relative to their home folder.
+place() {
+  case "$1/" in
+    "$here/"*) echo "jaxsearch${1#"$here"}" ;;
+    *) echo "jaxsearch_$(printf '%s' "${1##*/}" | sed 's/[^A-Za-z0-9_.-]/_/g')" ;;
+  esac
+}
+
+# The folders to send, and where Python finds the user's modules there.
+folders=("$here") python_path=""
+add_folder() {
+  local folder
+  case "$1/" in "$here/"*) return ;; esac
+  for folder in "${folders[@]}"; do
+    if [ "$folder" = "$1" ]; then return; fi
+    if [ "$(place "$folder")" = "$(place "$1")" ]; then
+      echo "$folder and $1 have the same name; rename one" >&2
+      exit 2
+    fi
+  done
+  folders+=("$1")
+}
+add_folder "$PWD"
+IFS=: read -r -a entries <<<"${PYTHONPATH:-}"
+for entry in ${entries[@]+"${entries[@]}"}; do
+  if [ -d "$entry" ]; then
+    entry="$(cd "$entry" && pwd)"
+    add_folder "$entry"
+    # The checkout itself is installed there.
+    if [ "$entry" != "$here" ]; then
+      python_path="${python_path:+$python_path:}~/$(place "$entry")"
+    fi
+  fi
+done
+
+# write_tokens FILE: writes the tokens as assignments; only the owner can read them.
+write_tokens() {
+  local token
+  (
+    umask 077
+    for token in HF_TOKEN WANDB_API_KEY; do
+      if [ -n "${!token:-}" ]; then echo "$token=$(quoted "${!token}")"; fi
+    done >"$1"
+  )
+}
+
 prepare() {
-  local folder archive
-  folder="$(mktemp -d "${TMPDIR:-/tmp}/jaxsearch.XXXXXX")"
-  archive="$folder/jaxsearch.tar.gz"
-  run git -C "$here" archive --format=tar.gz "--output=$archive" HEAD &&
-    run "${vm[@]}" scp "$archive" "$name:" "--zone=$zone" --worker=all &&
-    on_all "$setup" &&
-    on_all 'mkdir -p jaxsearch && tar -xzf jaxsearch.tar.gz -C jaxsearch && '\
-'cd jaxsearch && source launch/environment.sh && fetch_python && install tpu'
-  local status=$?
-  rm -rf "$folder"
+  local staging folder archive tokens unpack="" status=0
+  staging="$(mktemp -d "${TMPDIR:-/tmp}/jaxsearch.XXXXXX")"
+  tokens="$staging/jaxsearch.env"
+  send || status=$?
+  rm -rf "$staging"
   return "$status"
 }
 
-train="cd jaxsearch && JAX_COMPILATION_CACHE_DIR=$(quoted "${cache:-$shared/xla}") \
-bash launch/tpu_worker.sh $shared/logs/$name $(quoted "$@" --out "$shared/runs/$name")"
+# send: packs the folders and the tokens, and makes the workers ready.
+send() {
+  local sent=()
+  for folder in "${folders[@]}"; do
+    archive="$staging/$(place "$folder").tar.gz"
+    if [ -n "$dry_run" ]; then
+      echo "# packs $folder, without what git ignores"
+    else
+      files "$folder" | tar -czf "$archive" -C "$folder" --null -T - || return
+    fi
+    sent+=("$archive")
+    unpack="${unpack:+$unpack && }mkdir -p $(place "$folder") &&\
+ tar -xzf ${archive##*/} -C $(place "$folder")"
+  done
+  write_tokens "$tokens" || return
+  if [ -s "$tokens" ]; then
+    sent+=("$tokens")
+    unpack="chmod 600 ${tokens##*/} && $unpack"
+  fi
+  run "${vm[@]}" scp "${sent[@]}" "$name:" "--zone=$zone" --worker=all &&
+    on_all "$setup" &&
+    on_all "$unpack && "\
+'cd jaxsearch && source launch/environment.sh && fetch_python && install tpu'
+}
+
+train="cd $(place "$PWD") && JAX_COMPILATION_CACHE_DIR=$(quoted "${cache:-$shared/xla}") \
+${python_path:+PYTHONPATH=$python_path }bash ~/jaxsearch/launch/tpu_worker.sh \
+$shared/logs/$name $(quoted "$@" --out "$shared/runs/$name")"
 
 if [ -z "$dry_run" ] && ! command -v gcloud >/dev/null; then
   echo "gcloud is not installed: it comes with the Google Cloud CLI" >&2

@@ -13,6 +13,16 @@ mkdir -p "$1"
 log="$1/$(hostname).log"
 shift
 
+# Tokens from launch/tpu_vm.sh.
+tokens="$HOME/jaxsearch.env"
+if [ -f "$tokens" ]; then
+  set -a
+  # shellcheck source=/dev/null
+  source "$tokens"
+  set +a
+  rm "$tokens"
+fi
+
 # A broken connection may have left a process that holds the TPU.
 pid_file="$HOME/.jaxsearch.pid"
 if old="$(cat "$pid_file" 2>/dev/null)" &&

@@ -25,6 +25,7 @@ from jaxsearch.monitor.rollout_log import (
     rollout_files,
 )
 from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.rewards.score import score_file
 from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
@@ -284,6 +285,9 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
     assert results["em"] == summary["em"] and results["n"] == 6
     lines = (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()
     assert len(lines) == 6 and "segments" in json.loads(lines[0])
+    judged = score_file(tmp_path / "eval" / "predictions.jsonl", "quickstart")
+    for name in ("n", "em", "f1", "cover_em", "mean_reward"):
+        assert judged[name] == pytest.approx(results[name]), name
     exported = export_run(Path(config.out), tmp_path / "hf", dtype="float32")
     assert "model.safetensors" in exported["files"]
     run, params = load_run(config.out)

@@ -13,13 +13,20 @@ package's configs, the fields of configs, and files.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """\
-once, and then in every new shell:
-  bash  jaxsearch completion bash >~/.local/share/bash-completion/completions/jaxsearch
-  zsh   jaxsearch completion zsh >~/.jaxsearch.zsh, and in ~/.zshrc, after compinit:
-      source ~/.jaxsearch.zsh
-  fish  jaxsearch completion fish >~/.config/fish/completions/jaxsearch.fish
+once:
+  bash  jaxsearch completion bash >~/.jaxsearch.bash
+  zsh   jaxsearch completion zsh >~/.jaxsearch.zsh
+  fish  jaxsearch completion fish >~/.jaxsearch.fish
+
+and in ~/.bashrc, ~/.zshrc (after compinit) or ~/.config/fish/config.fish:
+  source ~/.jaxsearch.bash
 """
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+    parser.add_argument(
+        "shell",
+        choices=("bash", "zsh", "fish"),
+        metavar="SHELL",
+        help="bash, zsh or fish",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

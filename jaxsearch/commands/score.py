@@ -12,6 +12,14 @@ A line has golden_answers and one of
   response    the text after the prompt, with "ended": true or false
   segments    [{"text", "is_policy"}]; only the policy's segments are judged
   prediction  an answer, for em, f1 and cover_em only
+
+and, if needed,
+  ended       whether the policy ended the text itself; most tasks need it
+  opened      a tag that the prompt has written for the policy, such as <think>
+  task        the task of the line; --task skips lines of other tasks
+  reward      the line was judged before: its text is judged again, not its prediction
+
+These are the lines of `predictions.jsonl`, which `jaxsearch eval` writes.
 """
 _TASKS = """\
 tasks (prompt format, reward and normaliser of one system):
@@ -33,8 +41,15 @@ tasks (prompt format, reward and normaliser of one system):
 """
 
 
+_EXAMPLES = """
+examples:
+  jaxsearch score --task research results/predictions.jsonl
+  jaxsearch score --task auto lines.jsonl --out judged.jsonl
+"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _TASKS
+    parser.epilog = _TASKS + _EXAMPLES
     parser.add_argument(
         "--task",
         "--recipe",

@@ -10,13 +10,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
-    *("bash", "sh", "env", "cat", "date", "dirname", "git", "grep", "gzip", "head"),
+    *("bash", "sh", "env", "cat", "chmod", "date", "dirname", "find", "git", "grep"),
+    *("gzip", "head", "stat"),
     *("hostname", "mkdir", "mktemp", "rm", "sed", "sleep", "sort", "tail", "tar"),
     *("tee", "touch", "wc"),
 )
 # A `jaxsearch` that prints its arguments and variables, and exits with STATUS.
 SHOWS = r"""
-env | grep -E '^(JAX|XLA|CUDA|MEGASCALE|TPU_)' | sort
+env | grep -E '^(JAX|XLA|CUDA|MEGASCALE|TPU_|PYTHONPATH)' | sort
+for name in HF_TOKEN WANDB_API_KEY; do
+  value="${!name:-}"
+  if [ -n "$value" ]; then echo "$name has ${#value} letters"; fi
+done
 echo "words: $*"
 exit "${STATUS:-0}"
 """
@@ -50,12 +55,12 @@ class Machine:
         _write_script(self.folder / "tools" / name, text)
 
     def launch(
-        self, script: str, *words: str, **variables: str
+        self, script: str, *words: str, cwd: Path = ROOT, **variables: str
     ) -> subprocess.CompletedProcess:
-        """Runs a script of launch/ in the repository to its end."""
+        """Runs a script of launch/ in a folder to its end."""
         return subprocess.run(
             ["bash", str(ROOT / "launch" / script), *words],
-            cwd=ROOT,
+            cwd=cwd,
             env=self.variables | variables,
             capture_output=True,
             text=True,

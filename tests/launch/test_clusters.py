@@ -112,6 +112,81 @@ def test_a_request_that_gcloud_refuses_ends(machine):
     assert "refused 4 times to create n" in done.stderr
 
 
+# The only worker is a folder of this machine, in which the commands run.
+GCLOUD_HERE = r"""
+echo "$*" >>"$HOME/calls"
+case "$*" in
+  *"queued-resources describe"*) echo ACTIVE ;;
+  *"tpu-vm describe"*) echo READY ;;
+  *"tpu-vm scp"*)
+    for word in "$@"; do
+      case "$word" in
+        */jaxsearch.env) stat -c %a "$word" >"$HOME/mode" ;;
+      esac
+      case "$word" in
+        */jaxsearch.env | *.tar.gz) cat "$word" >"$HOME/worker/${word##*/}" ;;
+      esac
+    done
+    ;;
+  *--command=mkdir* | *--command=chmod* | *tpu_worker.sh*)
+    for word in "$@"; do
+      case "$word" in --command=*) command="${word#--command=}" ;; esac
+    done
+    cd "$HOME/worker" && HOME="$PWD" bash -c "${command//\/mnt\/jaxsearch/$PWD/shared}"
+    ;;
+esac
+"""
+
+
+def test_the_slice_gets_the_users_files_and_tokens(machine):
+    """Uncommitted files of three folders; tokens in a file, and nowhere else."""
+    machine.tool("gcloud", GCLOUD_HERE)
+    machine.tool("python3.11", "")
+    machine.tool("hostname", "echo t1v-n-1234-w-0")
+    (machine.folder / "worker").mkdir()
+    mine, library = machine.folder / "my work", machine.folder / "library"
+    for folder, names in {
+        mine: ("my_run.py", "data/questions.jsonl", "runs/old.npz", "secret.txt"),
+        library: ("my_library.py", ".hidden", "runs/old"),
+    }.items():
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+    (mine / ".gitignore").write_text("runs/\nsecret.txt\n")
+    for words in (("init", "-q"), ("add", "my_run.py")):
+        subprocess.run(["git", *words], cwd=mine, check=True)
+    secrets = {"HF_TOKEN": "hf_it's secret", "WANDB_API_KEY": "0123"}
+    path = f"{machine.variables['PYTHONPATH']}:{library}"
+    done = machine.launch(
+        *("tpu_vm.sh", "--name", "n", "--zone", "z", "--type", "v6e-16"),
+        *("--nfs", "10.0.0.2:/s", "my_run.py", "--seed", "7"),
+        cwd=mine,
+        **secrets | {"PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    worker = machine.folder / "worker"
+
+    def sent(folder):
+        files = (worker / folder).rglob("*")
+        return {str(f.relative_to(worker / folder)) for f in files if f.is_file()}
+
+    assert sent("jaxsearch_my_work") == {
+        *(".gitignore", "my_run.py", "data/questions.jsonl"),
+    }
+    assert sent("jaxsearch_library") == {"my_library.py"}
+    assert "launch/tpu_worker.sh" in sent("jaxsearch")
+    log = (worker / "shared/logs/n/t1v-n-1234-w-0.log").read_text()
+    assert f"words: train my_run.py --seed 7 --out {worker}/shared/runs/n" in log
+    assert f"PYTHONPATH={worker}/jaxsearch_library\n" in log
+    assert "HF_TOKEN has 14 letters" in log and "WANDB_API_KEY has 4" in log
+    assert (machine.folder / "mode").read_text() == "600\n"
+    assert not (worker / "jaxsearch.env").exists()
+    calls = (machine.folder / "calls").read_text()
+    for text in (calls, log, done.stdout, done.stderr):
+        assert "it's secret" not in text and "0123" not in text
+    assert list(machine.folder.glob("jaxsearch.*")) == []
+
+
 @pytest.mark.parametrize("worker", [0, 1])
 def test_a_tpu_worker_forgets_the_slice_before_and_says_how_it_ended(machine, worker):
     machine.tool("hostname", f"echo t1v-n-1234-w-{worker}")

@@ -161,13 +161,13 @@ def test_slurm(machine):
 def test_tpu_vm(machine):
     words = ("--spot", "--nfs", "10.0.0.2:/s", "--cache", "gs://b/xla", CONFIG)
     commands = machine.dry_run("tpu_vm.sh", *TPU_VM, *words, "--seed", "7")
-    create, describe, archive, scp, mount, install, train, delete = commands
+    create, describe, scp, mount, install, train, delete = commands
     queued = ["gcloud", "compute", "tpus", "queued-resources"]
     assert create[:6] == [*queued, "create", "n"]
     assert {"--spot", "--zone=z", "--accelerator-type=v6e-16"} <= {*create}
     assert "--runtime-version=v2-alpha-tpuv6e" in create
-    assert describe[:5] == [*queued, "describe"] and archive[0] == "git"
-    assert scp[4] == "scp" and "n:" in scp
+    assert describe[:5] == [*queued, "describe"]
+    assert scp[4] == "scp" and "n:" in scp and scp[5].endswith("/jaxsearch.tar.gz")
     for command in (scp, mount, install, train):
         assert command[:4] == ["gcloud", "compute", "tpus", "tpu-vm"]
         assert "--worker=all" in command
@@ -175,8 +175,8 @@ def test_tpu_vm(machine):
     assert install[8].endswith("fetch_python && install tpu")
     assert train[8] == (
         "--command=cd jaxsearch && JAX_COMPILATION_CACHE_DIR=gs://b/xla "
-        f"bash launch/tpu_worker.sh /mnt/jaxsearch/logs/n {CONFIG} --seed 7 "
-        "--out /mnt/jaxsearch/runs/n"
+        f"bash ~/jaxsearch/launch/tpu_worker.sh /mnt/jaxsearch/logs/n {CONFIG} "
+        "--seed 7 --out /mnt/jaxsearch/runs/n"
     )
     assert delete == [*queued, "delete", "n", "--zone=z", "--force", "--quiet"]
 

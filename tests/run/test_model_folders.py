@@ -58,6 +58,12 @@ def test_a_folder_is_evaluated(words, tmp_path, capsys):
     assert results["n"] == 2 and results["em"] == 0.0
     lines = (tmp_path / "results" / "predictions.jsonl").read_text().splitlines()
     assert len(lines) == 2
+    scored = ["score", "--task", "research", "--json"]
+    assert main([*scored, str(tmp_path / "results" / "predictions.jsonl")]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    for name in ("n", "em", "f1", "cover_em", "mean_reward"):
+        assert judged[name] == results[name], name
+    assert judged["num_rewards"] == 2
 
 
 def cut_short(folder):
