@@ -16,8 +16,8 @@ from jaxsearch.serve.metrics import (
     IndexMetrics,
     RequestMetrics,
     gauge,
+    process_samples,
     prometheus_text,
-    resident_bytes,
 )
 from jaxsearch.serve.routes import make_router
 from jaxsearch.serve.served_index import ServedIndex
@@ -75,7 +75,7 @@ class SearchApp(FastAPI):
                 for name, metrics in self.index_metrics.items()
             ),
             *waiting,
-            gauge("process_resident_memory_bytes", resident_bytes()),
+            process_samples(),
         )
 
 
