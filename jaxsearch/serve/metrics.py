@@ -114,7 +114,7 @@ class RequestMetrics:
 
 
 def process_samples() -> Mapping[str, list[str]]:
-    """Memory and time of this process, under the names that Prometheus's clients use."""
+    """Memory and time of this process, named as Prometheus's own clients do."""
     return {
         "process_resident_memory_bytes gauge": [
             f"process_resident_memory_bytes {_resident_bytes()}"
