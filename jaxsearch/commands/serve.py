@@ -1,6 +1,7 @@
 """`jaxsearch serve`: answers searches over HTTP."""
 
 import argparse
+import gc
 import re
 import sys
 from pathlib import Path
@@ -113,6 +114,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         indexes = _load(folders, args.encoder)
         app = create_app(indexes, limits=limits, token=token)
         server = SearchServer(app, listener)
+        # The collector would hold Python's lock while it looks at every passage.
+        gc.freeze()
         print(f"{url_of(listener)} serves {_summary(indexes)}", flush=True)
         with args.interrupt.finishing(lambda: (server.stop(), server.wait())):
             server.serve_until_stopped()

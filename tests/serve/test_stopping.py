@@ -40,6 +40,8 @@ def test_requests_under_way_are_answered_and_no_new_ones():
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             idle.request("GET", "/health")
             idle.getresponse()
+        # Longer than the server takes to end without anything under way.
+        time.sleep(0.4)
         index.gate.set()
         assert under_way.result().status == 200
         server.server.wait()
