@@ -1,6 +1,7 @@
 """`jaxsearch serve`: answers searches over HTTP."""
 
 import argparse
+import gc
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ Ctrl-C; requests under way are answered first. GET /index describes the index, /
 has counters for Prometheus, /docs the page of the API.
 """
 _DEFAULT_PORT = 8000
+_DEFAULT_NAME = "default"
 # Options of limits: field of Limits, type and help.
 _LIMITS = (
     ("max_queries", int, "queries per request"),
@@ -112,6 +114,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         indexes = _load(folders, args.encoder)
         app = create_app(indexes, limits=limits, token=token)
         server = SearchServer(app, listener)
+        # The collector would hold Python's lock while it looks at every passage.
+        gc.freeze()
         print(f"{url_of(listener)} serves {_summary(indexes)}", flush=True)
         with args.interrupt.finishing(lambda: (server.stop(), server.wait())):
             server.serve_until_stopped()
@@ -159,16 +163,22 @@ def _folders(given: list[str]) -> dict[str, Path]:
         raise ValueError(
             f"{len(unnamed)} indexes have no name; write all but one as NAME=DIR"
         )
+    check_names(list(named) or [_DEFAULT_NAME])
     for folder in unnamed:
-        # A folder's name may be anything; it need not be part of a path.
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", folder.resolve().name)
-        if name in named:
-            raise ValueError(
-                f"{folder} has the name of another index; write it as NAME={folder}"
-            )
-        named = {name: folder, **named}
-    check_names(list(named))
+        named = {_name_of(folder, set(named)): folder, **named}
     return named
+
+
+def _name_of(folder: Path, taken: set[str]) -> str:
+    """The folder's own name, if it can be part of a path and no other index has it."""
+    from jaxsearch.serve.app import is_name
+
+    name = folder.resolve().name
+    if is_name(name) and name not in taken:
+        return name
+    if _DEFAULT_NAME in taken:
+        raise ValueError(f"{folder} needs a name of its own; write it as NAME={folder}")
+    return _DEFAULT_NAME
 
 
 def _load(folders: dict[str, Path], encoder: str | None) -> "dict[str, ServedIndex]":

@@ -16,8 +16,8 @@ from jaxsearch.serve.metrics import (
     IndexMetrics,
     RequestMetrics,
     gauge,
+    process_samples,
     prometheus_text,
-    resident_bytes,
 )
 from jaxsearch.serve.routes import make_router
 from jaxsearch.serve.served_index import ServedIndex
@@ -26,7 +26,7 @@ from jaxsearch.serve.served_index import ServedIndex
 INDEX_PATHS = frozenset(
     ("health", "index", "search", "batch_search", "retrieve", "queries")
 )
-SERVER_PATHS = frozenset(("metrics", "docs", "redoc", "openapi.json"))
+_PATHS = INDEX_PATHS | {"metrics", "docs", "redoc", "openapi.json"}
 _DESCRIPTION = """\
 Search of passages in the dialects of ReSearch (`/search`, `/batch_search`), Search-R1,
 verl and SkyRL (`/retrieve`) and R1-Searcher (`/queries`). Errors are JSON with one line
@@ -75,7 +75,7 @@ class SearchApp(FastAPI):
                 for name, metrics in self.index_metrics.items()
             ),
             *waiting,
-            gauge("process_resident_memory_bytes", resident_bytes()),
+            process_samples(),
         )
 
 
@@ -115,7 +115,7 @@ def create_app(
         limits=limits,
         token=token,
         metrics=app.requests,
-        paths=INDEX_PATHS | SERVER_PATHS,
+        paths=_PATHS,
     )
     return app
 
@@ -125,10 +125,15 @@ def check_names(names: list[str]) -> None:
     if not names:
         raise ValueError("a server needs at least one index, got none")
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name) or set(name) <= {"."}:
+        if not is_name(name):
             raise ValueError(
                 "the name of an index is made of letters, digits, '_', '.' and '-', "
-                f"got {name!r}"
+                f"and is no path of the server ({', '.join(sorted(_PATHS))}); got "
+                f"{name!r}"
             )
-        if name in INDEX_PATHS | SERVER_PATHS:
-            raise ValueError(f"{name!r} is a path of the server; name the index anew")
+
+
+def is_name(name: str) -> bool:
+    """Whether an index can have this name, which is a part of its paths."""
+    is_word = re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name) is not None
+    return is_word and not set(name) <= {"."} and name not in _PATHS

@@ -3,13 +3,23 @@
 import asyncio
 import collections
 import contextlib
-import dataclasses
 import http.client
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from jaxsearch.search.index import Hit, Retriever, SearchError
+from jaxsearch.serve.jobs import (
+    DefectError,
+    Job,
+    QueueFullError,
+    Render,
+    Slice,
+    StoppingError,
+    UnavailableError,
+    resolve,
+    resolve_all,
+)
 from jaxsearch.serve.metrics import IndexMetrics
 
 LOG = logging.getLogger(__name__)
@@ -18,59 +28,6 @@ LOG = logging.getLogger(__name__)
 # broken connections and timeouts, HTTPException truncated replies. Any other exception
 # is a defect.
 _UNAVAILABLE = (SearchError, OSError, http.client.HTTPException)
-
-# Makes the body of an answer from the hits of each query.
-Render = Callable[[Sequence[list[Hit]]], bytes]
-
-
-class QueueFullError(Exception):
-    """Too many queries wait already."""
-
-
-class StoppingError(Exception):
-    """The server is stopping, and this request cannot be answered in time."""
-
-
-class UnavailableError(Exception):
-    """The retriever could not answer; the message gives its reason."""
-
-
-class DefectError(Exception):
-    """The retriever failed in a way that a retriever must not; the log has it."""
-
-
-@dataclasses.dataclass(eq=False)
-class Job:
-    """The queries of one request.
-
-    Attributes:
-      answer: gets the rendered body, in the event loop.
-    """
-
-    queries: Sequence[str]
-    k: int
-    render: Render
-    answer: asyncio.Future[bytes]
-    hits: list[list[Hit]] = dataclasses.field(default_factory=list)
-    num_taken: int = 0
-    num_searched: int = 0
-    is_dropped: bool = False
-
-    def __post_init__(self):
-        self.hits = [[] for _ in self.queries]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Slice:
-    """Queries of a job that are searched in one batch."""
-
-    job: Job
-    start: int
-    stop: int
-
-    @property
-    def queries(self) -> Sequence[str]:
-        return self.job.queries[self.start : self.stop]
 
 
 class Batcher:
@@ -136,7 +93,7 @@ class Batcher:
         with self._changed:
             jobs = list(self._unanswered)
         for job in jobs:
-            _resolve(job, StoppingError())
+            resolve(job, StoppingError())
 
     def _drop(self, job: Job) -> None:
         if job in self._jobs:
@@ -159,7 +116,7 @@ class Batcher:
                 # The loop is closed if the server ended during the search.
                 with contextlib.suppress(RuntimeError):
                     loop = results[0][0].answer.get_loop()
-                    loop.call_soon_threadsafe(_resolve_all, results)
+                    loop.call_soon_threadsafe(resolve_all, results)
 
     def _take(self) -> list[Slice]:
         """Takes a batch from the queue, whose lock is held."""
@@ -237,18 +194,3 @@ def _rendered(job: Job) -> bytes | Exception:
     except Exception as error:  # a retriever of a user's own may return anything
         LOG.error("the retriever's hits cannot be sent", exc_info=error)
         return DefectError(type(error).__name__)
-
-
-def _resolve_all(results: list[tuple[Job, bytes | Exception]]) -> None:
-    for job, result in results:
-        _resolve(job, result)
-
-
-def _resolve(job: Job, result: bytes | Exception) -> None:
-    # Done already if its client left, or if another batch of the job failed.
-    if job.answer.done():
-        return
-    if isinstance(result, Exception):
-        job.answer.set_exception(result)
-    else:
-        job.answer.set_result(result)

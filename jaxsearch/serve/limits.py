@@ -26,7 +26,7 @@ class Limits:
     read_s: float = 30.0  # for the headers, and again for the body
     write_s: float = 120.0  # for a client to take an answer
     idle_s: float = 75.0  # a connection between two requests
-    stop_s: float = 7.0  # for requests under way at the end of the server
+    stop_s: float = 6.0  # for requests under way at the end of the server
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

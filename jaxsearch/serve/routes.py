@@ -9,8 +9,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 import jaxsearch
 from jaxsearch.serve import dialects
-from jaxsearch.serve.batcher import (
-    Batcher,
+from jaxsearch.serve.batcher import Batcher
+from jaxsearch.serve.jobs import (
     DefectError,
     Job,
     QueueFullError,
