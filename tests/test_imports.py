@@ -88,6 +88,7 @@ ALLOWED = {
             "monitor",
             "plan",
         ),
+        "remote",
         *("processes", "report", "rewards", "run", "search", "serve", "surrogates"),
         "train",
     },
