@@ -97,7 +97,10 @@ class ModelConfig:
 
     path: str = ""
     """Hugging Face folder or Hub id; jaxsearch:quickstart for the quickstart's policy
-    after its warm-up, which ships with the package; empty for random weights."""
+    after its warm-up, which ships with the package; or another run's folder (its best
+    checkpoint, else its last) or one of its checkpoints (RUN/best,
+    RUN/checkpoints/STEP), whose policy, with its tokenizer, this run begins from. Empty
+    for random weights."""
     tokenizer: str = ""
     """Tokenizer folder or Hub id; empty for that of `path`, else of data.source."""
     end_token: str = ""

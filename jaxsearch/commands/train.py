@@ -21,6 +21,14 @@ If that folder has a checkpoint of the same run, the run resumes from it. --resu
 refuses to do anything else, and --fresh starts again from the first step; the earlier
 run is kept under another name. A folder that holds another run is refused.
 
+When a run resumes, the number of steps, rollout.num-slots, rollout.cache-len and how
+often it evaluates and saves may change; changes.jsonl records it. --eval.patience N
+stops early, after N evaluations without a better held-out exact match.
+
+--model.path RUN begins a new run with the policy of another one: its weights in full
+precision and its tokenizer, but not its optimizer. RUN/checkpoints/STEP and RUN/best
+name a checkpoint.
+
 Every field of the config can be overridden; `jaxsearch train CONFIG --help` lists
 them. Fields that hold a function or an object take a short name,
 package.module:NAME or path/to/file.py:NAME. Modules beside the config and in the
@@ -39,6 +47,7 @@ examples:
   jaxsearch train quickstart
   jaxsearch train quickstart --steps 20 --out runs/short --seed 1
   jaxsearch train quickstart --fresh
+  jaxsearch train quickstart --model.path runs/quickstart --out runs/second
   jaxsearch train quickstart --stages.0.advantage leave_one_out
   jaxsearch train quickstart --stages.0.reward my_rewards.py:brief
 """

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxsearch.config import ModelConfig, RunConfig
 from jaxsearch.data.formats import Question
@@ -32,6 +33,7 @@ def load_prompting(
     if config.model.prompt_template:
         template = read_template(config.model.prompt_template)
     model = weights_model(config.model)
+    _check_model_folder(model.path)
     if config.model.path and not model.path:
         tokenizer = origin_tokenizer(config.model)
     if model.tokenizer or model.path:
@@ -113,6 +115,16 @@ def report_system_role(tokenizer: Tokenizer, protocol: Protocol) -> None:
             "the chat template does not write system messages; their text is at the "
             "beginning of the user message"
         )
+
+
+def _check_model_folder(path: str) -> None:
+    """Checks that a local folder may be a model's; other names may be Hub ids.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    if path and Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path} is neither a run's folder nor a Hugging Face folder")
 
 
 def _check_form(

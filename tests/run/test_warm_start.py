@@ -108,6 +108,9 @@ def test_a_run_without_a_checkpoint_is_one_line(first, tmp_path, capsys):
     write_record(tiny_config(tmp_path / "empty"), frozen="")
     line = refused(capsys, tmp_path, tmp_path / "empty")
     assert "empty has no checkpoint yet" in line
+    (tmp_path / "no_model").mkdir()
+    line = refused(capsys, tmp_path, tmp_path / "no_model")
+    assert "no_model is neither a run's folder nor a Hugging Face folder" in line
     line = refused(capsys, tmp_path, Path(first.out) / "checkpoints" / "7")
     assert "has no checkpoint of step 7; --checkpoint can be 1, 2 (best)" in line
 
