@@ -23,7 +23,6 @@ try:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
-    from traitlets.config import Config
 except ModuleNotFoundError as missing:
     sys.exit(f"{missing.name} is not installed: pip install 'jaxsearch[notebooks]'")
 
@@ -85,9 +84,8 @@ def execute(
         notebook,
         kernel_name="python3",
         timeout=timeout,
+        startup_timeout=timeout,
         record_timing=False,
-        # Files instead of ports, about which the kernel would warn.
-        config=Config(KernelManager={"transport": "ipc"}),
         resources={"metadata": {"path": str(FOLDER)}},
     )
     try:

@@ -84,6 +84,7 @@ def draw_logprobs(
     above.plot(at, trajectory.logprobs[at], "o", color=COLOURS[0], label="sampler")
     above.plot(at, trained[at], "k+", label="trainer")
     above.set_ylabel("log-prob (nats)", size=8)
+    above.margins(y=0.15)
     above.set_xticks([])
     above.legend(fontsize=7, loc="lower right")
     below.plot(at, trained[at] - trajectory.logprobs[at], ".", color="black")

@@ -80,13 +80,17 @@ def draw_roofline(plan: Mapping[str, Any]) -> "Figure":
     chip = topology(plan["machine"]).chip
     figure, axes = new_figure(6.0, 3.4)
     ridge = chip.flops / chip.memory_rate  # FLOPs per byte
-    intensity = np.geomspace(ridge / 2_000, ridge * 50, 200)
+    programs = {
+        name: one["flops"] / one["accessed_bytes"]
+        for name, one in plan["programs"].items()
+        if one["flops"]
+    }
+    ends = min(ridge, *programs.values()) / 5, max(ridge, *programs.values()) * 5
+    intensity = np.geomspace(*ends, 200)
     roof = np.minimum(chip.flops, chip.memory_rate * intensity)
     axes.loglog(intensity, roof / 1e12, color="black")
     axes.axvline(ridge, color="gray", linewidth=0.7, linestyle=":")
-    programs = {n: p for n, p in plan["programs"].items() if p["flops"]}
-    for (name, program), colour in zip(programs.items(), COLOURS, strict=False):
-        x = program["flops"] / program["accessed_bytes"]
+    for (name, x), colour in zip(programs.items(), COLOURS, strict=False):
         y = min(chip.flops, chip.memory_rate * x) / 1e12
         axes.plot(x, y, "o", color=colour, label=f"{name}: {x:,.0f} FLOPs per byte")
     axes.set_xlabel("FLOPs per byte of memory traffic")
