@@ -26,6 +26,8 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
+from jaxsearch.web.config import WebConfig
+from jaxsearch.web.provider import WebProvider
 
 AdvantageFunction = Callable[..., Array]
 """An estimator, as `rl.credit` describes it."""
@@ -210,6 +212,10 @@ class RetrievalConfig:
     """Custom retriever, instead of a corpus or an index: an object with
     `search(queries, k)`, or a function that makes one. Each process opens a separate
     one; it also serves held-out questions."""
+    web: WebProvider | None = None
+    """Search of the open web, instead of a corpus or an index: serper, serpapi, brave,
+    searxng, google, or a function (WebQuery) -> list of WebResult. The fields under
+    `web` say how; it also serves held-out questions."""
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
@@ -236,6 +242,8 @@ class RetrievalConfig:
             )
         if self.retriever is not None:
             _check_retriever(self)
+        if self.web is not None:
+            _check_web(self)
         if self.corpus and self.index:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: give one "
@@ -269,6 +277,21 @@ def _check_retriever(retrieval: RetrievalConfig) -> None:
             raise ValueError(
                 f"retrieval.retriever and retrieval.{name} exclude each other: give "
                 f"one (got {value!r} as well)"
+            )
+
+
+def _check_web(retrieval: RetrievalConfig) -> None:
+    """Checks a web search.
+
+    Raises:
+      ValueError: if it is not a function, or there is another search as well.
+    """
+    _check_functions(retrieval, "web")
+    for name in ("corpus", "index", "retriever"):
+        if value := vars(retrieval)[name]:
+            raise ValueError(
+                f"retrieval.web and retrieval.{name} exclude each other: give one (got "
+                f"{value!r:.80} as well)"
             )
 
 
@@ -552,6 +575,7 @@ class RunConfig:
     model: ModelConfig
     data: DataConfig
     retrieval: RetrievalConfig = RetrievalConfig()
+    web: WebConfig = WebConfig()
     rollout: RolloutConfig = RolloutConfig()
     environment: EnvironmentFunction = search_only
     """(EnvironmentInputs) -> Environment: the tools that answer the policy. It is

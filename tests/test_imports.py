@@ -37,14 +37,15 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
+    "web": {"env", "search"},
     "monitor": {"json_lines", "metrics", "protocol", "trajectory"},
     # The config names the parts, and the modules below combine them.
-    "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search"},
+    "config": {"env", "mesh", "models", "monitor", "rewards", "rl", "search", "web"},
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "id_ranges", "json_lines"),
         *("mesh", "metrics", "models", "monitor", "processes", "protocol", "rewards"),
-        *("rl", "rollouts", "search", "user_code", "trajectory"),
+        *("rl", "rollouts", "search", "user_code", "trajectory", "web"),
     },
     "evaluation": {
         *("config", "data", "env", "json_lines", "metrics", "models", "monitor"),
@@ -58,7 +59,7 @@ ALLOWED = {
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
-        *("rewards", "rl", "rollouts", "run", "trajectory"),
+        *("rewards", "rl", "rollouts", "run", "search", "trajectory"),
     },
     "api": {
         *("config", "data", "evaluation", "mesh", "models", "monitor", "processes"),

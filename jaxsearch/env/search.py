@@ -12,7 +12,12 @@ from jaxsearch.env.environment import (
 )
 from jaxsearch.env.retries import reason_of
 from jaxsearch.protocol import Protocol
-from jaxsearch.search.index import RETRIEVER_ERRORS, Retriever, SearchError
+from jaxsearch.search.index import (
+    RETRIEVER_ERRORS,
+    Retriever,
+    SearchError,
+    Unanswered,
+)
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Status, ToolCall
 
@@ -91,7 +96,9 @@ class SearchEnvironment(Environment):
                 "a retriever must give one list of hits per query"
             )
         return {
-            query: observation_of(self.protocol, query, [hit.passage for hit in hits])
+            query: self._failed(query, hits.reason)
+            if isinstance(hits, Unanswered)
+            else observation_of(self.protocol, query, [hit.passage for hit in hits])
             for query, hits in zip(queries, found, strict=True)
         }
 

@@ -1,7 +1,7 @@
 """The environments of a run: for training, for evaluation, and with an empty index."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxsearch.config import RunConfig
 from jaxsearch.env.checks import check_own_tags, check_tags_differ
@@ -14,7 +14,8 @@ from jaxsearch.protocol import Protocol
 from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
-from jaxsearch.search.index import Retriever
+from jaxsearch.search.index import CountingRetriever, Retriever
+from jaxsearch.web.open import check_web
 
 
 class Environments:
@@ -54,8 +55,11 @@ class Environments:
         """
         if not self.has_search:
             return
-        if self._config.retrieval.retriever is not None:
+        retrieval = self._config.retrieval
+        if retrieval.retriever is not None:
             _ = self._retrievers
+        elif retrieval.web is not None:
+            check_web(retrieval.web, self._config.web)
         else:
             self._encoders = check_index(self._config, self._inputs)
 
@@ -74,6 +78,20 @@ class Environments:
         """Retries of searches in training so far; first attempts are not counted."""
         return self._retrievers[0].num_retries if self.has_search else 0
 
+    def counts(self) -> dict[str, float]:
+        """Counts of the training's retriever so far, by the name of their metric.
+
+        The names are the same in every process, whatever was searched.
+        """
+        if not self.has_search:
+            return {}
+        retriever = self._opened[0]
+        return retriever.counts() if isinstance(retriever, CountingRetriever) else {}
+
+    @functools.cached_property
+    def _opened(self) -> Sequence[Retriever]:
+        return open_retrievers(self._config, self._inputs, self._encoders)
+
     @functools.cached_property
     def _retrievers(self) -> tuple[RetryingRetriever, RetryingRetriever]:
         retrieval = self._config.retrieval
@@ -81,7 +99,7 @@ class Environments:
             RetryingRetriever(
                 retriever, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
             )
-            for retriever in open_retrievers(self._config, self._inputs, self._encoders)
+            for retriever in self._opened
         )
         return train, heldout
 

@@ -33,7 +33,8 @@ class Inputs:
       protocol: the protocol of the run's stages.
       questions: questions of each RL stage, by the stage's name.
       heldout: held-out questions, limited by eval.limit.
-      passages: passages to index; None if the config gives an index or a retriever.
+      passages: passages to index; None if the config gives an index, a retriever or the
+        open web.
       heldout_passages: passages for held-out questions; empty to use the same index as
         training.
       own_heldout: all questions that are held out of the run's own file, for the record
@@ -78,7 +79,8 @@ def load_inputs(config: RunConfig) -> Inputs:
     passages = dataset.passages
     if config.retrieval.corpus:
         passages = read_passages(config.retrieval.corpus, **options)
-    has_retriever = bool(config.retrieval.index) or config.retrieval.retriever
+    retrieval = config.retrieval
+    has_retriever = retrieval.index or retrieval.retriever or retrieval.web
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
@@ -110,7 +112,8 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
     if has_search and inputs.questions and inputs.passages == []:
         raise ValueError(
             "there is nothing to search: give passages with --retrieval.corpus, an "
-            "index with --retrieval.index, or a retriever with --retrieval.retriever"
+            "index with --retrieval.index, a retriever with --retrieval.retriever, or "
+            "the open web with --retrieval.web"
         )
 
 

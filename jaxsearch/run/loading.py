@@ -130,6 +130,7 @@ def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
         index=index,
         corpus="",
         retriever=None,
+        web=None,
         encoder=retrieval.encoder if keeps_value else "tfidf",
     )
 

@@ -22,6 +22,7 @@ from jaxsearch.search.index import Retriever
 from jaxsearch.search.index_folder import Manifest
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.shared_index import SharedIndex, serve
+from jaxsearch.web.open import open_web
 
 
 class IndexEncoders(NamedTuple):
@@ -69,7 +70,8 @@ def open_retrievers(
 ) -> Sequence[Retriever]:
     """The retriever for training and the one for held-out questions.
 
-    A custom retriever serves both, and every process opens a separate one. An index
+    A custom retriever or a web search serves both, and every process opens a separate
+    one; those of a machine share the cache and the budget of the web. An index
     that is built from passages is kept in the run's folder, so that a resumed run
     searches the same one. The first process of each machine opens the indexes and
     serves them to the others.
@@ -77,6 +79,9 @@ def open_retrievers(
     if config.retrieval.retriever is not None:
         retriever = _opened(config.retrieval.retriever)
         return retriever, retriever
+    if config.retrieval.web is not None:
+        web = open_web(config.retrieval.web, config.web, Path(config.out) / "web")
+        return web, web
     machines = processes.all_gather_objects(socket.gethostname())
     leader = machines.index(socket.gethostname())
     indexes: Sequence[Retriever] = ()

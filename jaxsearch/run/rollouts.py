@@ -52,6 +52,7 @@ class StageRollouts:
         run, stage = self._run, self._stage
         timings = []
         num_retries = run.environments.num_retries
+        before = run.environments.counts()
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
                 run.sampler.warm_up(rollout_params, stage.group_size, run.announce)
@@ -77,6 +78,7 @@ class StageRollouts:
         counts = {
             "searches/retries": float(run.environments.num_retries - num_retries),
             "rollouts_restarted": float(sum(timing.num_restarts for timing in timings)),
+            **{k: v - before[k] for k, v in run.environments.counts().items()},
         }
         record.add(_over_processes(seconds, counts))
 

@@ -12,6 +12,13 @@ class SearchError(Exception):
     """A retriever cannot answer at the moment; the message gives the reason."""
 
 
+class SearchStoppedError(ValueError):
+    """No search can be answered until the user acts: a budget or a quota is used up.
+
+    It stops a run, which saves its last step. The message says what to do.
+    """
+
+
 # Exceptions of a retriever that is unreachable or overloaded. OSError covers refused
 # and broken connections, timeouts and all of urllib; HTTPException covers truncated
 # replies. Any other exception is a defect and is not caught.
@@ -26,6 +33,30 @@ class Hit:
     score: float
 
 
+class Unanswered(list[Hit]):
+    """No hits, because this query of a batch cannot be answered.
+
+    To a caller that does not ask, it is an empty list. The search of an environment
+    counts as failed.
+
+    Attributes:
+      reason: why, on one line.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__()
+        self.reason = reason
+
+
+@runtime_checkable
+class CountingRetriever(Protocol):
+    """A retriever that counts what it does."""
+
+    def counts(self) -> dict[str, float]:
+        """Counts since it was opened, by the name of their metric."""
+        ...
+
+
 @runtime_checkable
 class Retriever(Protocol):
     """An object that answers batches of queries.
@@ -36,7 +67,10 @@ class Retriever(Protocol):
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """One list of up to k hits for each query, best first.
 
+        A query that would fail again may have an `Unanswered` in place of a list.
+
         Raises:
+          SearchStoppedError: if the user must act.
           SearchError: if it cannot answer at the moment. Connection errors (`OSError`,
             `http.client.HTTPException`) are treated in the same way.
         """
