@@ -179,7 +179,7 @@ def checked_url(url: str) -> httpx2.URL:
     """
     try:
         parsed = httpx2.URL(url)
-        has_host = bool(parsed.host) and (parsed.port is None or parsed.port > 0)
+        has_host = bool(parsed.host) and 0 < (parsed.port or 80) < 65_536
     except (httpx2.InvalidURL, ValueError):
         raise PageError("bad_url", "the address cannot be parsed") from None
     if parsed.scheme not in ("http", "https") or not has_host:

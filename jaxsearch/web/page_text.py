@@ -16,10 +16,13 @@ from typing import NamedTuple
 
 from jaxsearch.web.fetch import FetchedPage, PageError
 
-_PARSE_S = 10.0  # for a page; most take less than a tenth of a second
+# For a page; most take less than a tenth of a second. CPU time is what counts, because
+# training may keep all cores busy.
+_PARSE_CPU_S = 5.0
+_PARSE_S = 60.0
 _START_S = 60.0  # for a process to import its libraries
+_PROGRAM = Path(__file__).with_name("parser_process.py")
 _MAX_PAGES = 500  # of a process, so that its memory stays bounded
-_NUM_PROCESSES = 2
 _MAX_TEXT_BYTES = 4_000_000
 
 # Python knows codecs that are not character sets, and some that take very long.
@@ -73,8 +76,9 @@ def cleaned(text: str) -> str:
     Tags and special tokens are deleted later, as in every passage.
     """
     text = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c
-        for c in text.replace("\r\n", "\n").replace("\r", "\n")
+        " " if c != "\n" and unicodedata.category(c) in ("Cc", "Cs") else c
+        # The last one stands for bytes that could not be read.
+        for c in text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffd", "")
     )
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
@@ -86,11 +90,14 @@ class PageReader:
     lxml is written in C: a page that makes it slow could not be interrupted in a
     thread, and one that makes it crash would end the run. The processes have a limit
     of memory, and no keys in their environment. They start when they are needed.
+
+    Args:
+      num_processes: pages that are read at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_processes: int = 2) -> None:
         self._idle: queue.SimpleQueue[_Parser] = queue.SimpleQueue()
-        parsers = [_Parser() for _ in range(_NUM_PROCESSES)]
+        parsers = [_Parser() for _ in range(num_processes)]
         for parser in parsers:
             self._idle.put(parser)
         # Also when the interpreter ends.
@@ -139,7 +146,8 @@ class _Parser:
             message = self._receive(self._process, time.monotonic() + _PARSE_S)
         except (BrokenPipeError, EOFError):
             self.stop()
-            raise PageError("parsing", "the page cannot be parsed") from None
+            message = f"the page cannot be parsed in {_PARSE_CPU_S:g} s and 2 GB"
+            raise PageError("parsing", message) from None
         found = json.loads(message)
         return PageText(
             " ".join(cleaned(found["title"]).split()), cleaned(found["text"])
@@ -178,7 +186,7 @@ def _started() -> subprocess.Popen[bytes]:
     kept = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "HOME", "LANG", "TMPDIR")
     return subprocess.Popen(
         # -P: modules beside the file must not hide those of other packages.
-        [sys.executable, "-P", str(Path(__file__).with_name("parser_process.py"))],
+        [sys.executable, "-P", str(_PROGRAM), str(_PARSE_CPU_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

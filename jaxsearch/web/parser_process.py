@@ -1,13 +1,15 @@
 """The program that parses pages, in a process of its own; it imports nothing of ours.
 
 It reads HTML from standard input and writes {"title", "text"} to standard output. A
-message is its length (four bytes, little endian) and UTF-8 text.
+message is its length (four bytes, little endian) and UTF-8 text. The argument is the
+limit of CPU seconds for a page; the system ends a process that takes more.
 """
 
 import contextlib
 import json
 import os
 import re
+import signal
 import struct
 import sys
 
@@ -37,15 +39,24 @@ _MAX_SHARE = 0.5  # of the page's text; an element with more of it is the main t
 _MAX_CLOSING_LEN = 200
 
 
+# Reading it loads what trafilatura loads late.
+_FIRST_PAGE = "<html><body><article><p>A short page.</p></article></body></html>"
+
+
 def main() -> None:
     _limit_memory()
+    limit_s = float(sys.argv[1])
     # Whatever a library prints must not get among the messages.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _write(replies, {})
+    _write(replies, read_page(_FIRST_PAGE))
     while len(head := sys.stdin.buffer.read(4)) == 4:
         page = sys.stdin.buffer.read(struct.unpack("<I", head)[0])
-        _write(replies, read_page(page.decode()))
+        # Without a handler the signal ends the process, also inside of libraries in C.
+        signal.setitimer(signal.ITIMER_PROF, limit_s)
+        found = read_page(page.decode())
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _write(replies, found)
 
 
 def _limit_memory() -> None:
