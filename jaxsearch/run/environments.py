@@ -15,7 +15,7 @@ from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
 from jaxsearch.search.index import CountingRetriever, Retriever
-from jaxsearch.web.open import check_web
+from jaxsearch.web.check import check_web
 
 
 class Environments:

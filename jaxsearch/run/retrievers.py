@@ -22,7 +22,6 @@ from jaxsearch.search.index import Retriever
 from jaxsearch.search.index_folder import Manifest
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.shared_index import SharedIndex, serve
-from jaxsearch.web.open import open_web
 
 
 class IndexEncoders(NamedTuple):
@@ -80,6 +79,8 @@ def open_retrievers(
         retriever = _opened(config.retrieval.retriever)
         return retriever, retriever
     if config.retrieval.web is not None:
+        from jaxsearch.web.open import open_web
+
         web = open_web(config.retrieval.web, config.web, Path(config.out) / "web")
         return web, web
     machines = processes.all_gather_objects(socket.gethostname())

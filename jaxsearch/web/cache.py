@@ -35,7 +35,6 @@ class WebCache:
         self.path = folder / "cache.sqlite"
         try:
             with connected(self.path) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(_TABLE)
         except SearchError as error:
             raise ValueError(
@@ -78,6 +77,11 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = sqlite3.connect(path, timeout=_WAIT_S)
         with contextlib.closing(connection), connection:
+            # Together they spare a wait for the disk at every write. A power failure
+            # may lose the last writes, and damages nothing.
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
             yield connection
     except sqlite3.Error as error:
         raise SearchError(f"{path}: {error}") from None

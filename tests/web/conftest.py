@@ -1,7 +1,5 @@
 """Servers and searches on loopback."""
 
-import contextlib
-
 import pytest
 
 from jaxsearch.web.addresses import any_address
@@ -33,14 +31,11 @@ def reader():
 
 
 @pytest.fixture
-def opened(tmp_path):
-    """Opens web searches that may fetch from loopback, and closes them."""
-    with contextlib.ExitStack() as stack:
+def opened(tmp_path, reader):
+    """Opens web searches that may fetch from loopback."""
 
-        def opened(provider, rule=any_address, folder=tmp_path / "web", **fields):
-            config = WebConfig(**({"host_pause_s": 0.0} | fields))
-            web = open_web(provider, config, folder, rule=rule)
-            stack.callback(web.close)
-            return web
+    def opened(provider, rule=any_address, folder=tmp_path / "web", **fields):
+        config = WebConfig(**({"host_pause_s": 0.0} | fields))
+        return open_web(provider, config, folder, rule=rule, reader=reader)
 
-        yield opened
+    return opened
