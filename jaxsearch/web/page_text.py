@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-import unicodedata
 import weakref
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +32,8 @@ _CHARSETS = re.compile(
 )
 _IN_HEADER = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.I)
 _IN_PAGE = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w.:-]+)", re.I)
+# Control characters, halves of surrogate pairs, and the sign for unreadable bytes.
+_NO_TEXT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -75,11 +76,8 @@ def cleaned(text: str) -> str:
 
     Tags and special tokens are deleted later, as in every passage.
     """
-    text = "".join(
-        " " if c != "\n" and unicodedata.category(c) in ("Cc", "Cs") else c
-        # The last one stands for bytes that could not be read.
-        for c in text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffd", "")
-    )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _NO_TEXT.sub(" ", text)
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
 

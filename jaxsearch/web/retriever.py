@@ -119,7 +119,9 @@ class WebRetriever:
         self._reader.close()
 
     def _answer(self, query: str, k: int) -> list[Hit]:
-        text = cleaned(query).replace("\n", " ")[:_MAX_QUERY_LEN].strip()
+        # Cut first, because a policy may write a megabyte.
+        text = cleaned(query[: 10 * _MAX_QUERY_LEN]).replace("\n", " ")
+        text = text[:_MAX_QUERY_LEN].strip()
         if not text or k < 1:
             return []
         try:

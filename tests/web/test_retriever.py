@@ -155,11 +155,10 @@ def test_summaries(server, opened, monkeypatch):
     server.answers["/v1/chat/completions"] = lambda asked: Answer(
         body=json.dumps(completion(answers.pop(0))).encode()
     )
-    urls = [server.add_html(f"/{i}", page(f"P{i}")) for i in range(3)]
+    urls = [server.add_html(f"/{i}", page(f"P{i}", TEXT + str(i))) for i in range(3)]
     web = opened(Found(*urls), summary_url=server.url("/v1/"), summary_model="m")
     [hits] = web.search(["when does it leave?"], 2)
     assert contents(hits) == ["P0\nIt leaves at six.", "P2\nLater."]
-    # Texts are equal here, but the pages' titles are not part of the key.
     asked = [a for a in server.asked if a.method == "POST"]
     assert asked[0].headers["authorization"] == "Bearer secret"
     body = asked[0].json
