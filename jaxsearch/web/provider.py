@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -193,6 +194,8 @@ def key_of(provider: WebProvider) -> str:
     """What identifies a provider in the cache: its name, or that of the function."""
     if isinstance(provider, SearchService):
         return provider.name
+    if isinstance(provider, functools.partial):
+        return f"{key_of(provider.func)} with {provider.args} {provider.keywords}"
     if dataclasses.is_dataclass(provider):
         return f"{type(provider).__module__}:{provider!r}"
     named = provider if isinstance(provider, _NAMED) else type(provider)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -19,7 +20,13 @@ from jaxsearch.search.index import (
 )
 from jaxsearch.web.addresses import is_public
 from jaxsearch.web.config import WebConfig
-from jaxsearch.web.provider import BadQueryError, RateLimitError, WebQuery, WebResult
+from jaxsearch.web.provider import (
+    BadQueryError,
+    RateLimitError,
+    WebQuery,
+    WebResult,
+    key_of,
+)
 from jaxsearch.web.serper import Serper
 from jaxsearch.web.spending import Spending
 from tests.web.loopback import Answer
@@ -340,5 +347,8 @@ def test_a_service_is_asked_for_pages(server, opened, monkeypatch):
     assert b"ferry" in kept and b"secret" not in kept
 
 
-def test_the_key_in_the_cache_of_a_dataclass():
-    assert dataclasses.replace(Serper(), url="http://b/").name == Serper().name
+def test_what_identifies_a_provider():
+    assert key_of(dataclasses.replace(Serper(), url="http://b/")) == key_of(Serper())
+    assert key_of(Serper(country="de")) != key_of(Serper())
+    partials = [functools.partial(one_page, depth=depth) for depth in (1, 2)]
+    assert len({key_of(provider) for provider in (*partials, one_page)}) == 3
