@@ -28,6 +28,8 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
+from jaxsearch.web.config import WebConfig
+from jaxsearch.web.provider import WebProvider
 
 AdvantageFunction = Callable[..., Array]
 """An estimator, as `rl.credit` describes it."""
@@ -230,6 +232,10 @@ class RetrievalConfig:
     """Dialect of the servers: research (POST /batch_search), search_r1 (/retrieve, also
     that of verl and SkyRL), r1_searcher (/queries), or auto, which asks them."""
     client: ClientSettings = ClientSettings()
+    web: WebProvider | None = None
+    """Search of the open web, instead of a corpus or an index: serper, serpapi, brave,
+    searxng, google, or a function (WebQuery) -> list of WebResult. The fields under
+    `web` say how; it also serves held-out questions."""
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
@@ -257,6 +263,8 @@ class RetrievalConfig:
         if self.retriever is not None:
             _check_retriever(self)
         _check_urls(self)
+        if self.web is not None:
+            _check_web(self)
         if self.corpus and self.index:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: give one "
@@ -313,12 +321,27 @@ def _check_urls(retrieval: RetrievalConfig) -> None:
                 f"{retrieval.heldout_url!r})"
             )
         return
-    others = ("retriever", "corpus", "index")
+    others = ("retriever", "corpus", "index", "web")
     for name in others:
         if vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.url and retrieval.{name} exclude each other: give one "
                 f"(got {retrieval.url!r} and {vars(retrieval)[name]!r:.80})"
+            )
+
+
+def _check_web(retrieval: RetrievalConfig) -> None:
+    """Checks a web search.
+
+    Raises:
+      ValueError: if it is not a function, or there is another search as well.
+    """
+    _check_functions(retrieval, "web")
+    for name in ("corpus", "index", "retriever"):
+        if value := vars(retrieval)[name]:
+            raise ValueError(
+                f"retrieval.web and retrieval.{name} exclude each other: give one (got "
+                f"{value!r:.80} as well)"
             )
 
 
@@ -623,6 +646,7 @@ class RunConfig:
     model: ModelConfig
     data: DataConfig
     retrieval: RetrievalConfig = RetrievalConfig()
+    web: WebConfig = WebConfig()
     rollout: RolloutConfig = RolloutConfig()
     environment: EnvironmentFunction = search_only
     """(EnvironmentInputs) -> Environment: the tools that answer the policy. It is

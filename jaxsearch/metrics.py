@@ -73,7 +73,8 @@ def summarise(metrics: Mapping[str, Any]) -> dict[str, float]:
     """One float for each `Mean`, `Max`, or plain scalar, under the same key.
 
     The keys are those of a run's `metrics.jsonl`: `reward/*`, `em`, `f1`,
-    `searches/{mean,failed,empty,truncated,retries}`,
+    `searches/{mean,failed,empty,truncated,retries}`, `web/*` of a search of the open
+    web (counts per step, as `web.counts` names them; `web/usd` is US dollars),
     `calls/<tool>/{mean,failed,truncated}` of tools other than search,
     `len/{policy,observation,total,think}`, `status/*`, `policy_token_share`,
     `groups_{without_signal,non_finite,drawn,trained}`, `without_advantage` (0 or 1),

@@ -55,6 +55,7 @@ from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import make_policy_update
+from jaxsearch.search.index import SearchStoppedError
 
 __all__ = ["TrainingFailedError", "train"]
 
@@ -76,6 +77,8 @@ def train(
       ValueError: if an input is invalid; raised before anything is written.
       TrainingFailedError: if gradients or the sampler's log-probs stay non-finite, or
         an alarm stops the run.
+      SearchStoppedError: if a search needs the user to act first; the last step is
+        saved.
     """
     started = time.perf_counter()
     check_agreement(config)
@@ -125,7 +128,7 @@ def train(
     console.print(start_line(config, recorder.restored, evaluations))
     try:
         with finishing(recorder.finish):
-            Trainer(run, frozen, recorder, console).run_stages(params)
+            _run_stages(Trainer(run, frozen, recorder, console), params, recorder)
     finally:
         recorder.close()
     minutes = (time.perf_counter() - started) / 60
@@ -139,6 +142,15 @@ def train(
     if run.inputs.heldout:
         found["question"] = run.inputs.heldout[0].question
     return found
+
+
+def _run_stages(trainer: "Trainer", params: Params, recorder: Recorder) -> None:
+    """Runs the stages; saves the last step if nothing more can be searched."""
+    try:
+        trainer.run_stages(params)
+    except SearchStoppedError:
+        recorder.finish()
+        raise
 
 
 class Trainer:

@@ -48,17 +48,19 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
+    "web": {"env", "search"},
     "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
     # The config names the parts, and the modules below combine them.
     "config": {
         *("env", "mesh", "models", "monitor", "remote", "rewards", "rl", "search"),
+        "web",
     },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
         *("json_files", "json_lines", "mesh", "metrics", "models", "monitor"),
         *("processes", "protocol", "remote", "rewards", "rl", "rollouts", "search"),
-        *("user_code", "trajectory", "visible"),
+        *("user_code", "trajectory", "visible", "web"),
     },
     "evaluation": {
         *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
@@ -72,7 +74,7 @@ ALLOWED = {
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
-        *("rewards", "rl", "rollouts", "run", "trajectory"),
+        *("rewards", "rl", "rollouts", "run", "search", "trajectory"),
     },
     "api": {
         *("config", "data", "env", "evaluation", "hub_files", "mesh", "metrics"),

@@ -4,7 +4,7 @@ import http.client
 from collections.abc import Sequence
 from typing import Any
 
-from jaxsearch.search.index import Hit, SearchError
+from jaxsearch.search.index import Hit, SearchError, Unanswered
 from jaxsearch.search.passages import Passage
 from jaxsearch.surrogates import check_text
 
@@ -61,7 +61,7 @@ def checked_hits(answers: Any, num_queries: int, k: int) -> list[list[Hit]]:
             )
         for hit in hits:
             _check_hit(hit)
-    return [list(hits) for hits in answers]
+    return [hits if isinstance(hits, Unanswered) else list(hits) for hits in answers]
 
 
 def _is_list(value: Any) -> bool:

@@ -20,6 +20,7 @@ from jaxsearch.search.index import (
     RefusedSearchError,
     Retriever,
     SearchError,
+    SearchStoppedError,
 )
 
 # Shortest pause before the second attempt; twice as long before the third, and so on.
@@ -74,6 +75,7 @@ class RetryingRetriever:
 
         Raises:
           SearchError: if all attempts failed; the message lists the reason of each.
+          SearchStoppedError: of the retriever, at once.
         """
         failures: list[str] = []
         pause = 0.0
@@ -84,11 +86,14 @@ class RetryingRetriever:
                     self.num_retries += 1
             try:
                 return self._answers(queries, k)
+            except SearchStoppedError:
+                raise
             except Exception as error:
-                # The only place where any error is expected: a retriever is a program
-                # of the user or of a server, whose libraries raise what they like, and
-                # a run of days must not end because one search did. Nothing is hidden:
-                # it is counted by kind, and its reason is kept with the rollout.
+                # The only place where any other error is expected: a retriever is a
+                # program of the user or of a server, whose libraries raise what they
+                # like, and a run of days must not end because one search did. Nothing
+                # is hidden: it is counted by kind, and its reason is kept with the
+                # rollout.
                 with self._counting:
                     self.num_failures[failure_kind(error)] += 1
                 failures.append(f"({number + 1}) {reason_of(error)}")

@@ -13,7 +13,12 @@ from jaxsearch.env.environment import (
 )
 from jaxsearch.env.retries import reason_of
 from jaxsearch.protocol import Protocol
-from jaxsearch.search.index import Retriever, SearchError
+from jaxsearch.search.index import (
+    Retriever,
+    SearchError,
+    SearchStoppedError,
+    Unanswered,
+)
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Status, ToolCall
 
@@ -82,12 +87,16 @@ class SearchEnvironment(Environment):
         try:
             answers = self.retriever.search(queries, self.num_passages)
             found = checked_hits(answers, len(queries), self.num_passages)
+        except SearchStoppedError:
+            raise
         except Exception as error:  # as in `env.retries`: any program may have answered
             is_own = isinstance(error, SearchError)
             reason = str(error) if is_own else reason_of(error)
             return {query: self._failed(query, reason) for query in queries}
         return {
-            query: observation_of(self.protocol, query, [hit.passage for hit in hits])
+            query: self._failed(query, hits.reason)
+            if isinstance(hits, Unanswered)
+            else observation_of(self.protocol, query, [hit.passage for hit in hits])
             for query, hits in zip(queries, found, strict=True)
         }
 

@@ -9,6 +9,7 @@ from jaxsearch.run import config_values
 from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.trust import named_in_folder
 from jaxsearch.user_code import code_folder
+from jaxsearch.web.provider import key_of
 
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
@@ -22,6 +23,10 @@ CHANGEABLE = {
     "checkpoint": ("every", "keep"),
     "stages": ("steps",),
 }
+# Settings of a web search that affect its answers.
+_DECIDING_WEB = (
+    *("snippets", "site", "date_limit", "pages", "max_chars", "summary_model"),
+)
 
 
 def resolved(config: Any) -> Any:
@@ -100,17 +105,23 @@ def lasting_fields(fields: Any) -> Any:
 def identity(config: RunConfig) -> dict[str, Any]:
     """The fields of a config that affect training.
 
-    Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, so
-    that a run that failed because of them can resume with larger values; where search
-    servers are and how they are asked, because their fingerprints are compared; the
-    settings of LoRA if it is off; the prompts' date if it is not given; the guards that
-    only raise alarms; and whether bad rows and long prompts are left out, because the
+    Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, and
+    the web's budgets, timeouts, cache and endpoints, so that a run that stopped because
+    of them can resume with other values; where search servers are and how they are
+    asked, because their fingerprints are compared; the settings of the web without it,
+    and of LoRA if it is off; the prompts' date if it is not given; the guards that only
+    raise alarms; and whether bad rows and long prompts are left out, because the
     questions have a fingerprint of their own.
     """
     fields = resolved(config)
     fields["retrieval"]["has_server"] = bool(config.retrieval.url)
     for name in ("attempts", "timeout_s", "url", "heldout_url", "dialect", "client"):
         del fields["retrieval"][name]
+    if config.retrieval.web is None:
+        del fields["web"], fields["retrieval"]["web"]
+    else:
+        fields["web"] = {name: fields["web"][name] for name in _DECIDING_WEB}
+        fields["retrieval"]["web"] = key_of(config.retrieval.web)
     for name in ("skip_bad_rows", "drop_long_prompts"):
         del fields["data"][name]
     fields["guards"] = {name: fields["guards"][name] for name in _DECIDING_GUARDS}

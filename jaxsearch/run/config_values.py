@@ -30,6 +30,12 @@ from jaxsearch.run.trust import named_in_folder
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Retriever
 from jaxsearch.user_code import import_named
+from jaxsearch.web.brave import BRAVE
+from jaxsearch.web.google import GOOGLE
+from jaxsearch.web.provider import WebProvider
+from jaxsearch.web.searxng import SEARXNG
+from jaxsearch.web.serpapi import SERPAPI
+from jaxsearch.web.serper import SERPER
 
 
 def _by_name(*functions: Callable[..., Any]) -> dict[str, Any]:
@@ -65,6 +71,14 @@ SHORT_NAMES: dict[Any, Mapping[str, Any]] = {
     RowKernel: ROW_KERNELS,
     DecodeKernel: DECODE_KERNELS,
     Retriever: {},
+    WebProvider: {
+        "none": None,
+        "serper": SERPER,
+        "serpapi": SERPAPI,
+        "brave": BRAVE,
+        "searxng": SEARXNG,
+        "google": GOOGLE,
+    },
 }
 
 

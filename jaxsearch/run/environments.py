@@ -1,7 +1,7 @@
 """The environments of a run: for training, for evaluation, and with an empty index."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxsearch.config import RunConfig
 from jaxsearch.env.answer_checks import FAILURE_KINDS
@@ -21,7 +21,8 @@ from jaxsearch.run.remote_retrievers import (
 )
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
-from jaxsearch.search.index import Retriever
+from jaxsearch.search.index import CountingRetriever, Retriever
+from jaxsearch.web.check import check_web
 
 
 class Environments:
@@ -62,8 +63,11 @@ class Environments:
         if not self.has_search:
             return
         check_same(self.remote.searched, "search servers")
-        if self._config.retrieval.retriever is not None:
+        retrieval = self._config.retrieval
+        if retrieval.retriever is not None:
             _ = self._retrievers
+        elif retrieval.web is not None:
+            check_web(retrieval.web, self._config.web)
         else:
             self._encoders = check_index(self._config, self._inputs)
 
@@ -95,6 +99,20 @@ class Environments:
         has_url = self.has_search and self._config.retrieval.url
         return open_remote_retrievers(self._config.retrieval) if has_url else NO_REMOTE
 
+    def counts(self) -> dict[str, float]:
+        """Counts of the training's retriever so far, by the name of their metric.
+
+        The names are the same in every process, whatever was searched.
+        """
+        if not self.has_search:
+            return {}
+        retriever = self._opened[0]
+        return retriever.counts() if isinstance(retriever, CountingRetriever) else {}
+
+    @functools.cached_property
+    def _opened(self) -> Sequence[Retriever]:
+        return open_retrievers(self._config, self._inputs, self._encoders, self.remote)
+
     @functools.cached_property
     def _retrievers(self) -> tuple[RetryingRetriever, RetryingRetriever]:
         retrieval = self._config.retrieval
@@ -102,9 +120,7 @@ class Environments:
             RetryingRetriever(
                 retriever, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
             )
-            for retriever in open_retrievers(
-                self._config, self._inputs, self._encoders, self.remote
-            )
+            for retriever in self._opened
         )
         return train, heldout
 

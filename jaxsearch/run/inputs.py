@@ -33,8 +33,8 @@ class Inputs:
       protocol: the protocol of the run's stages.
       questions: questions of each RL stage, by the stage's name.
       heldout: held-out questions, limited by eval.limit.
-      passages: passages to index; None if the config gives an index, a retriever or a
-        search server.
+      passages: passages to index; None if the config gives an index, a retriever, a
+        search server or the open web.
       heldout_passages: passages for held-out questions; empty to use the same index as
         training.
       own_heldout: all questions that are held out of the run's own file, for the record
@@ -80,7 +80,9 @@ def load_inputs(config: RunConfig) -> Inputs:
     if config.retrieval.corpus:
         passages = read_passages(config.retrieval.corpus, **options)
     retrieval = config.retrieval
-    has_retriever = retrieval.index or retrieval.retriever or retrieval.url
+    has_retriever = (
+        retrieval.index or retrieval.retriever or retrieval.url or retrieval.web
+    )
     inputs = Inputs(
         tokenizer=tokenizer,
         protocol=protocol,
@@ -118,8 +120,8 @@ def check_complete(config: RunConfig, inputs: Inputs, *, has_search: bool) -> No
     if has_search and inputs.questions and inputs.passages == []:
         raise ValueError(
             "there is nothing to search: give passages with --retrieval.corpus, an "
-            "index with --retrieval.index, a search server with --retrieval.url, or a "
-            "retriever with --retrieval.retriever"
+            "index with --retrieval.index, a search server with --retrieval.url, a "
+            "retriever with --retrieval.retriever, or the open web with --retrieval.web"
         )
 
 

@@ -144,6 +144,7 @@ def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
         retriever=None,
         url="",
         heldout_url="",
+        web=None,
         encoder=retrieval.encoder if keeps_value else "tfidf",
     )
 

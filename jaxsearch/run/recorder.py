@@ -95,7 +95,7 @@ class Recorder:
         """
         if self._unsaved is not None and jax.process_count() == 1:
             self._is_ending = True
-            activity = "saving the last step; Ctrl-C again ends at once"
+            activity = "saving the last step; Ctrl-C ends at once"
             with self._console.activity(activity), self._update_lock:
                 if self._unsaved is not None:
                     self._checkpoints.save(*self._unsaved)

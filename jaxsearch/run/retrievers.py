@@ -77,10 +77,11 @@ def open_retrievers(
 ) -> Sequence[Retriever]:
     """The retriever for training and the one for held-out questions.
 
-    A custom retriever serves both, and every process opens a separate one, as it does
-    with search servers. An index that is built from passages is kept in the run's
-    folder, so that a resumed run searches the same one. The first process of each
-    machine opens the indexes and serves them to the others.
+    A custom retriever or a web search serves both, and every process opens a separate
+    one, as it does with search servers; those of a machine share the cache and the
+    budget of the web. An index that is built from passages is kept in the run's folder,
+    so that a resumed run searches the same one. The first process of each machine opens
+    the indexes and serves them to the others.
 
     Args:
       config: the run's config.
@@ -95,6 +96,11 @@ def open_retrievers(
     if config.retrieval.retriever is not None:
         retriever = _opened(config.retrieval.retriever)
         return retriever, retriever
+    if config.retrieval.web is not None:
+        from jaxsearch.web.open import open_web
+
+        web = open_web(config.retrieval.web, config.web, Path(config.out) / "web")
+        return web, web
     machines = processes.all_gather_objects(socket.gethostname())
     leader = machines.index(socket.gethostname())
     indexes: Sequence[Retriever] = ()

@@ -54,6 +54,7 @@ class StageRollouts:
         num_retries = run.environments.num_retries
         num_failures = run.environments.num_failures
         server_counts = run.environments.remote.counts
+        before = run.environments.counts()
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
                 run.sampler.warm_up(rollout_params, stage.group_size, run.announce)
@@ -83,6 +84,7 @@ class StageRollouts:
                 for kind, number in run.environments.num_failures.items()
             },
             "rollouts_restarted": float(sum(timing.num_restarts for timing in timings)),
+            **{k: v - before[k] for k, v in run.environments.counts().items()},
         }
         counts |= since(run.environments.remote.counts, server_counts)
         record.add(_over_processes(seconds, counts))

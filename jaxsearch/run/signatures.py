@@ -23,6 +23,8 @@ def check_signatures(config: RunConfig) -> None:
     retriever, encoder = config.retrieval.retriever, config.retrieval.encoder
     if retriever is not None and not is_made(retriever, Retriever):
         _check(retriever, "retrieval.retriever")
+    if config.retrieval.web is not None:
+        _check(config.retrieval.web, "retrieval.web", "query")
     if not isinstance(encoder, str) and not is_made(encoder, Encoder):
         _check(encoder, "retrieval.encoder", "passages")
     for number, stage in enumerate(config.stages):

@@ -1,6 +1,7 @@
 """The interface of retrievers, which answer search queries."""
 
 import dataclasses
+import http.client
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -27,12 +28,49 @@ class BusySearchError(SearchError):
         self.retry_after_s = retry_after_s
 
 
+class SearchStoppedError(ValueError):
+    """No search can be answered until the user acts: a budget or a quota is used up.
+
+    It stops a run, which saves its last step. The message says what to do.
+    """
+
+
+# Exceptions of a retriever that is unreachable or overloaded. OSError covers refused
+# and broken connections, timeouts and all of urllib; HTTPException covers truncated
+# replies.
+RETRIEVER_ERRORS = (SearchError, OSError, http.client.HTTPException)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hit:
     """A passage and how well it matches (cosine, larger is better)."""
 
     passage: Passage
     score: float
+
+
+class Unanswered(list[Hit]):
+    """No hits, because this query of a batch cannot be answered.
+
+    To a caller that does not ask, it is an empty list. The search of an environment
+    counts as failed.
+
+    Attributes:
+      reason: why, on one line.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__()
+        self.reason = reason
+
+
+@runtime_checkable
+class CountingRetriever(Protocol):
+    """A retriever that counts what it does."""
+
+    def counts(self) -> dict[str, float]:
+        """Counts since it was opened, by the name of their metric."""
+        ...
 
 
 @runtime_checkable
@@ -45,7 +83,10 @@ class Retriever(Protocol):
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """One list of up to k hits for each query, best first.
 
+        A query that would fail again may have an `Unanswered` in place of a list.
+
         Raises:
+          SearchStoppedError: if the user must act.
           SearchError: if it cannot answer at the moment. Any other exception is treated
             in the same way, as a failed attempt.
         """

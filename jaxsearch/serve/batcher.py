@@ -3,12 +3,11 @@
 import asyncio
 import collections
 import contextlib
-import http.client
 import logging
 import threading
 from collections.abc import Sequence
 
-from jaxsearch.search.index import Hit, Retriever, SearchError
+from jaxsearch.search.index import RETRIEVER_ERRORS, Hit, Retriever
 from jaxsearch.serve.jobs import (
     DefectError,
     Job,
@@ -23,11 +22,6 @@ from jaxsearch.serve.jobs import (
 from jaxsearch.serve.metrics import IndexMetrics
 
 LOG = logging.getLogger(__name__)
-
-# Errors of a retriever that is unreachable or overloaded: OSError covers refused and
-# broken connections and timeouts, HTTPException truncated replies. Any other exception
-# is a defect.
-_UNAVAILABLE = (SearchError, OSError, http.client.HTTPException)
 
 
 class Batcher:
@@ -152,7 +146,7 @@ class Batcher:
                 raise ValueError(
                     f"expected the hits of {len(queries)} queries, got {len(found)}"
                 )
-        except _UNAVAILABLE as error:
+        except RETRIEVER_ERRORS as error:
             self._metrics.add_failure()
             reason = " ".join(str(error).split()) or type(error).__name__
             return self._failed(batch, UnavailableError(reason))

@@ -104,8 +104,11 @@ def faults():
     yield from (("malformed", answer) for answer in MALFORMED)
 
 
+# Numbered: the text of some answers holds an address of memory.
 @pytest.mark.parametrize(
-    ("kind", "fault"), [*faults()], ids=lambda value: f"{value!r:.30}"
+    ("kind", "fault"),
+    [*faults()],
+    ids=[f"{kind}-{number}" for number, (kind, _) in enumerate(faults())],
 )
 def test_every_fault_of_a_retriever_is_a_counted_attempt(kind, fault):
     index = RetryingRetriever(Faulty(fault), attempts=1, timeout_s=10.0)

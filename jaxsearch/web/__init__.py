@@ -1,0 +1,1 @@
+"""Search of the open web: providers of results, hostile pages, readable text."""

@@ -1,0 +1,107 @@
+"""A run that searches the web: its record, its budget, its metrics."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.config import RetrievalConfig
+from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.run.config_record import identity, resolved, restored
+from jaxsearch.run.folder import check_identity
+from jaxsearch.run.loading import with_index
+from jaxsearch.run.overrides import overridden
+from jaxsearch.search.index import SearchStoppedError
+from jaxsearch.train import train
+from jaxsearch.web.config import WebConfig
+from jaxsearch.web.searxng import Searxng
+from jaxsearch.web.serper import SERPER, Serper
+from tests.tiny import tiny_config
+from tests.web.stub_providers import one_page
+
+
+def config_with(out, provider, web, **changes):
+    config = tiny_config(out, web=web, **changes)
+    retrieval = dataclasses.replace(config.retrieval, web=provider)
+    return dataclasses.replace(config, retrieval=retrieval)
+
+
+def test_names_on_the_command_line():
+    config = tiny_config(Path("run"))
+
+    def chosen(name, *words):
+        return overridden(config, ["--retrieval.web", name, *words], "run.py")
+
+    found = chosen("serper", "--web.snippets", "--web.max-queries", "7")
+    assert found.retrieval.web is SERPER
+    assert found.web == WebConfig(snippets=True, max_queries=7)
+    assert chosen("none").retrieval.web is None
+    named = chosen("tests.web.stub_providers:one_page").retrieval.web
+    assert named.__qualname__ == "one_page"
+    with pytest.raises(SystemExit):
+        chosen("bing")
+
+
+@pytest.mark.parametrize("provider", [SERPER, one_page, Searxng(url="http://a/"), None])
+def test_the_record_restores_the_provider(provider, monkeypatch):
+    monkeypatch.setenv("SERPER_API_KEY", "secret")
+    config = config_with(Path("run"), provider, WebConfig(site="a.org"))
+    text = json.dumps(resolved(config))
+    assert "secret" not in text
+    again = restored(json.loads(text))
+    assert (again.retrieval.web, again.web) == (provider, config.web)
+    # A record of before this field.
+    record = json.loads(text)
+    del record["web"], record["retrieval"]["web"]
+    assert restored(record).retrieval.web is None
+
+
+def test_what_is_part_of_a_run_s_identity():
+    web = WebConfig(max_queries=1)
+
+    def of(provider=SERPER, **fields):
+        config = config_with(Path("run"), provider, dataclasses.replace(web, **fields))
+        return identity(config)
+
+    assert of() == of(max_queries=5, timeout_s=3.0, cache="a", offline=True)
+    assert of() == of(Serper(url="http://127.0.0.1/", usd_per_query=0.2))
+    assert of() != of(one_page) and of() != of(site="a.org")
+    assert of(None) == of(None, site="a.org")
+
+
+def test_the_web_excludes_other_searches():
+    for name in ("corpus", "index", "retriever"):
+        with pytest.raises(ValueError, match=f"web and retrieval.{name} exclude"):
+            RetrievalConfig(web=SERPER, **{name: "a" if name != "retriever" else print})
+    with pytest.raises(ValueError, match="web must be a function"):
+        RetrievalConfig(web="serper")
+    assert with_index(RetrievalConfig(web=SERPER), "a").web is None
+
+
+def test_a_missing_key_stops_a_run_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("SERPER_API_KEY", raising=False)
+    config = config_with(tmp_path / "run", SERPER, WebConfig(snippets=True))
+    with pytest.raises(ValueError, match="SERPER_API_KEY: set it"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_stops_at_its_budget_and_goes_on(tmp_path):
+    web = WebConfig(snippets=True, max_queries=4)
+    config = config_with(tmp_path / "run", one_page, web, steps=2)
+    # The first step takes more queries than that; the supervised steps are saved.
+    with pytest.raises(SearchStoppedError, match="4 queries"):
+        train(config)
+    folder = Path(config.out)
+    check_identity(config)
+    web = dataclasses.replace(web, max_queries=1000)
+    train(dataclasses.replace(config, web=web))
+    lines = [ln for ln in read_metrics(folder / "metrics.jsonl") if "em" in ln]
+    assert [line["step"] for line in lines] == [4, 5]
+    asked = sum(line["web/queries"] for line in lines)
+    assert 0 < asked <= 1000 and lines[0]["web/pages_failed/timeout"] == 0
+    assert (folder / "web" / "cache.sqlite").is_file()
+    shown = (folder / "config.json").read_text()
+    assert "stub_providers:one_page" in shown
