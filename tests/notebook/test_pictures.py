@@ -174,11 +174,16 @@ def test_pages_have_the_colour_of_their_slot(timeline):
     ]
 
 
+def test_jupyter_shows_a_small_png(timeline):
+    png = draw_slots(timeline)._repr_png_()
+    assert png.startswith(b"\x89PNG") and len(png) < 20_000
+
+
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):
-        if name.startswith("matplotlib"):
+        if name.startswith("jaxsearch.notebook.picture"):
             raise ModuleNotFoundError(name)
         return real(name, *rest)
 
