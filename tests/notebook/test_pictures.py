@@ -189,4 +189,4 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxsearch\[note"):
-        new_figure(1, 1)
+        new_figure(1.0, 1.0)
