@@ -150,6 +150,8 @@ def problems(notebook: nbformat.NotebookNode) -> Iterator[str]:
         yield "its code has changed since it was executed"
     if not any(cell.outputs for cell in code):
         yield "without outputs"
+    if any("<Figure size" in text for text in _texts(notebook)):
+        yield "a figure is shown as text: return it from new_figure, or use pyplot"
     for text in _texts(notebook):
         if found := _LOCAL.search(text):
             yield f"an output has something of this machine: {found.group()}"

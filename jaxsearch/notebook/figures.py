@@ -14,18 +14,18 @@ def new_figure(
 ) -> "tuple[Figure, Any]":
     """A figure of this size in inches, and its axes.
 
-    It belongs to no window, and Jupyter shows it as the result of a cell.
+    It is a `Picture`, which Jupyter shows as the result of a cell.
 
     Raises:
       ModuleNotFoundError: if Matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from jaxsearch.notebook.picture import Picture
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "drawing needs Matplotlib: pip install 'jaxsearch[notebooks]'"
         ) from None
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots(rows, columns)
     for one in figure.axes:
         one.spines[["top", "right"]].set_visible(False)

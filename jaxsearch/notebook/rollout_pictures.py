@@ -33,9 +33,8 @@ def draw_automaton(stop_tags: Sequence[str]) -> "Figure":
     figure, axes = new_figure(0.85 * longest + 1.6, 0.9 * len(stop_tags) + 0.5)
 
     def place(text: str) -> tuple[float, float]:
-        return len(text), -next(
-            i for i, tag in enumerate(stop_tags) if tag.startswith(text)
-        )
+        rows = (i for i, tag in enumerate(stop_tags) if tag.startswith(text))
+        return float(len(text)), -float(next(rows))
 
     def arrow(start: tuple[float, float], end: tuple[float, float], text: str) -> None:
         axes.annotate(
@@ -53,7 +52,7 @@ def draw_automaton(stop_tags: Sequence[str]) -> "Figure":
         if state:
             arrow(place(state[:-1]), (x, y), state[-1])
     for number, tag in enumerate(stop_tags):
-        x, y = len(tag), -number
+        x, y = float(len(tag)), -float(number)
         axes.plot(x, y, "s", markersize=22, color=COLOURS[1], markeredgecolor="gray")
         axes.text(x, y, str(len(states)), ha="center", va="center", size=8)
         axes.text(x + 0.35, y, "stop", va="center", size=9)

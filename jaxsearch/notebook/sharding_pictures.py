@@ -56,13 +56,15 @@ def draw_costs(measured: Mapping[str, Measured]) -> "Figure":
         memory,
         [*measured],
         {
-            "parameters, gradient, rows": [one.held_bytes for one in costs],
-            "temporary": [one.extra_bytes for one in costs],
+            "parameters, gradient, rows": [float(one.held_bytes) for one in costs],
+            "temporary": [float(one.extra_bytes) for one in costs],
         },
     )
     memory.set_title("memory of a device (MB)", size=9)
     by_kind = {
-        kind: [sum(one.costs.collectives.get(kind, {}).values()) for one in costs]
+        kind: [
+            float(sum(one.costs.collectives.get(kind, {}).values())) for one in costs
+        ]
         for kind in _KINDS
     }
     _draw_bars(received, [*measured], by_kind)

@@ -174,14 +174,19 @@ def test_pages_have_the_colour_of_their_slot(timeline):
     ]
 
 
+def test_jupyter_shows_a_small_png(timeline):
+    png = draw_slots(timeline)._repr_png_()
+    assert png.startswith(b"\x89PNG") and len(png) < 20_000
+
+
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):
-        if name.startswith("matplotlib"):
+        if name.startswith("jaxsearch.notebook.picture"):
             raise ModuleNotFoundError(name)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxsearch\[note"):
-        new_figure(1, 1)
+        new_figure(1.0, 1.0)
