@@ -30,6 +30,7 @@ class Interrupt:
     def __init__(self, advice: Callable[[], str]):
         self.advice = advice
         self._finishing: list[Callable[[], None]] = []
+        self._is_ending = threading.Event()
 
     @contextlib.contextmanager
     def finishing(self, call: Callable[[], None]) -> Iterator[None]:
@@ -42,6 +43,9 @@ class Interrupt:
             yield
         finally:
             self._finishing.remove(call)
+            if self._is_ending.is_set():
+                # The other thread ends the process; returning would race with it.
+                threading.Event().wait()
 
     @property
     def line(self) -> str:
@@ -77,13 +81,12 @@ class Interrupt:
 
     def _watch(self, reader: int) -> None:
         """Reads the numbers of signals until the other end is closed."""
-        is_ending = False
         while number := os.read(reader, 1):
             if number[0] != signal.SIGINT:
                 continue
-            if is_ending:
+            if self._is_ending.is_set():
                 _exit()
-            is_ending = True
+            self._is_ending.set()
             threading.Thread(target=self._end, daemon=True).start()
 
     def _end(self) -> None:

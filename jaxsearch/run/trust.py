@@ -24,7 +24,8 @@ from jaxsearch.user_code import import_named
 
 # Modules and packages whose public functions and classes are values of configs. None of
 # them imports a module by name, starts a program, or writes a file when it is called
-# as a config's value is.
+# as a config's value is. The providers of `web` are not among them: they send a key of
+# the user to the address that a record gives.
 VALUE_MODULES = (
     "jaxsearch.data.dataset",
     "jaxsearch.data.quickstart",
@@ -182,7 +183,10 @@ def _refusal(name: str, module: str) -> str:
     if root in sys.stdlib_module_names or not is_module:
         return f"it names the code {name!r:.200}, which is never imported from a folder"
     if root == "jaxsearch":
-        return f"it names {name!r:.200}, which is not a value of configs"
+        return (
+            f"it names {name!r:.200}, which a folder may not name by itself; if the "
+            f"run is yours, give --trust {module:.200}"
+        )
     return (
         f"it names the code {name!r:.200}, and importing it would run it; if it is "
         f"yours, or you trust its author, give --trust {root}, or call "

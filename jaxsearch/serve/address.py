@@ -24,9 +24,11 @@ def listen(host: str, port: int, *, backlog: int = 2048) -> socket.socket:
     try:
         return socket.create_server(address, family=family, backlog=backlog)
     except OSError as error:
+        # Not `error.strerror`, to which Python adds the address once more.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise ValueError(
-            f"cannot listen on {host} port {port} ({error.strerror or error}); choose "
-            "another with --port, or 0 for any free one"
+            f"cannot listen on {host} port {port} ({reason}); choose another with "
+            "--port, or 0 for any free one"
         ) from error
 
 

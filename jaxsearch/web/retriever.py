@@ -280,7 +280,7 @@ class _NotCachedError(Exception):
     """A query without an answer in the cache, which is all that may be asked."""
 
 
-def _checked(found: Sequence[WebResult], provider: str) -> list[WebResult]:
+def _checked(found: Any, provider: str) -> list[WebResult]:
     """A provider's answer.
 
     Raises:

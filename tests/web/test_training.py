@@ -8,13 +8,16 @@ import pytest
 
 from jaxsearch.config import RetrievalConfig
 from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.run import trust
 from jaxsearch.run.config_record import identity, resolved, restored
 from jaxsearch.run.folder import check_identity
 from jaxsearch.run.loading import with_index
 from jaxsearch.run.overrides import overridden
+from jaxsearch.run.trust import UntrustedError
 from jaxsearch.search.index import SearchStoppedError
 from jaxsearch.train import train
 from jaxsearch.web.config import WebConfig
+from jaxsearch.web.provider import SearchService
 from jaxsearch.web.searxng import Searxng
 from jaxsearch.web.serper import SERPER, Serper
 from tests.tiny import tiny_config
@@ -49,6 +52,12 @@ def test_the_record_restores_the_provider(provider, monkeypatch):
     config = config_with(Path("run"), provider, WebConfig(site="a.org"))
     text = json.dumps(resolved(config))
     assert "secret" not in text
+    # Its address gets the key, so a folder of somebody else's must not choose it.
+    if isinstance(provider, SearchService):
+        with pytest.raises(UntrustedError, match="--trust jaxsearch.web.se"):
+            restored(json.loads(text))
+    modules = {"tests", "jaxsearch.web.searxng", "jaxsearch.web.serper"}
+    monkeypatch.setattr(trust, "_trusted", modules)
     again = restored(json.loads(text))
     assert (again.retrieval.web, again.web) == (provider, config.web)
     # A record of before this field.
@@ -74,8 +83,6 @@ def test_the_web_excludes_other_searches():
     for name in ("corpus", "index", "retriever"):
         with pytest.raises(ValueError, match=f"web and retrieval.{name} exclude"):
             RetrievalConfig(web=SERPER, **{name: "a" if name != "retriever" else print})
-    with pytest.raises(ValueError, match="web must be a function"):
-        RetrievalConfig(web="serper")
     assert with_index(RetrievalConfig(web=SERPER), "a").web is None
 
 
