@@ -18,7 +18,7 @@ from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.rl.update import begin_stage
 from jaxsearch.run.imitation import Imitation
-from jaxsearch.search.index import Hit
+from jaxsearch.search.index import Hit, SearchStoppedError
 
 
 def imitate(
@@ -111,7 +111,7 @@ class _NoRetriever:
     """Stands for the retriever that demonstrations with passages do not need."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        raise ValueError(
+        raise SearchStoppedError(
             f"a demonstration searches for {queries[0]!r:.80}, but has no passages for "
             "it: give them as its observation, or give retriever="
         )

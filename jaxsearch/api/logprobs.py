@@ -24,8 +24,8 @@ def logprobs(
 ) -> list[np.ndarray]:
     """Log-probs of sampled tokens from one forward pass over each finished row.
 
-    This is the trainer's computation. The sampler's, `trajectory.logprobs`, comes from
-    single steps with a cache; the two differ by rounding alone.
+    This is the computation of the trainer. Those of the sampler come from single steps
+    with a cache; the two differ by rounding alone.
 
     Args:
       policy: the policy that rolled out, or another one.

@@ -62,7 +62,7 @@ def restored(
         return config_values.restored(with_new_names(fields), RunConfig, resolve)
     except (TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise ValueError(
-            f"this config was written by another version of jaxsearch: {error}"
+            f"this config was written by another version of jaxsearch: {error!s:.500}"
         ) from None
 
 

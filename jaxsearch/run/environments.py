@@ -107,7 +107,11 @@ class Environments:
         if not self.has_search:
             return {}
         retriever = self._opened[0]
-        return retriever.counts() if isinstance(retriever, CountingRetriever) else {}
+        return (
+            retriever.search_counts()
+            if isinstance(retriever, CountingRetriever)
+            else {}
+        )
 
     @functools.cached_property
     def _opened(self) -> Sequence[Retriever]:

@@ -168,7 +168,7 @@ def read_run_config(folder: Path) -> RunConfig:
 def write_record(
     config: RunConfig,
     frozen: str,
-    searched: dict[str, Any],
+    searched: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `config.json`: the resolved config, versions, git revision and devices.
@@ -176,7 +176,7 @@ def write_record(
     Args:
       config: the run's config.
       frozen: fingerprint of the weights under adapters; "" without adapters.
-      searched: what its search servers search; {} without servers.
+      searched: what its search servers search; None without servers.
       origin: where the policy of a warm start came from; None for none.
     """
     import jax
@@ -189,7 +189,7 @@ def write_record(
         "code": code_folders(fields),
         "identity": identity(config),
         "frozen": frozen,
-        "searched": searched,
+        "searched": dict(searched or {}),
         **({"origin": origin} if origin else {}),
         "versions": {name: metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},

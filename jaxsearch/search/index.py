@@ -68,7 +68,7 @@ class Unanswered(list[Hit]):
 class CountingRetriever(Protocol):
     """A retriever that counts what it does."""
 
-    def counts(self) -> dict[str, float]:
+    def search_counts(self) -> dict[str, float]:
         """Counts since it was opened, by the name of their metric."""
         ...
 

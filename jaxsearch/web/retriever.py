@@ -110,7 +110,7 @@ class WebRetriever:
                     raise failure
         return [answer.result() for answer in answers]
 
-    def counts(self) -> dict[str, float]:
+    def search_counts(self) -> dict[str, float]:
         """Counts since it was opened, by the name of their metric."""
         return self._counts.metrics()
 

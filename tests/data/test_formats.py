@@ -272,7 +272,7 @@ def test_missing_file(tmp_path):
 
 
 def test_unknown_extension(tmp_path):
-    path = tmp_path / "q.csv"
+    path = tmp_path / "q.xyz"
     path.touch()
     assert ".jsonl.gz" in error_of(path)
 

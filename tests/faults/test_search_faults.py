@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from tokenizers import normalizers
 
+from jaxsearch.config import RetrievalConfig
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.answer_checks import FAILURE_KINDS
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.env.retries import RetryingRetriever
-from jaxsearch.env.search import SearchEnvironment, observation_of
+from jaxsearch.env.search import SearchEnvironment, observation_of, search_only
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.protocol import QUICKSTART, RESEARCH
 from jaxsearch.search.index import Hit, SearchError
 from jaxsearch.search.passages import Passage
 from jaxsearch.train import train
-from tests.tiny import tiny_config
+from tests.env.sums import sums_config
 from tests.tokenizer_folders import write_tokenizer
 
 
@@ -112,7 +113,7 @@ def faults():
 )
 def test_every_fault_of_a_retriever_is_a_counted_attempt(kind, fault):
     index = RetryingRetriever(Faulty(fault), attempts=1, timeout_s=10.0)
-    with pytest.raises(SearchError, match="no answer to 1 queries in 1 tries"):
+    with pytest.raises(SearchError, match="no answer to 1 queries in 1 try"):
         index.search(["a"], 3)
     assert index.num_failures == {k: int(k == kind) for k in FAILURE_KINDS}
     # An environment without retries, as a tool of a user's may have it.
@@ -153,11 +154,15 @@ SOMETIMES = Sometimes()
 
 @pytest.mark.slow
 def test_a_run_whose_searches_fail_in_every_way_goes_on_and_counts(tmp_path):
-    config = tiny_config(tmp_path / "run")
-    retrieval = dataclasses.replace(config.retrieval, retriever=SOMETIMES, attempts=1)
-    rollout = dataclasses.replace(config.rollout, on_search_failure="observe")
+    # A tiny vocabulary, so that it searches without a warm-up.
+    config = sums_config(tmp_path / "run", has_search=True)
     config = dataclasses.replace(
-        config, retrieval=retrieval, rollout=rollout, warmup_steps=1, steps=1
+        config,
+        environment=search_only,
+        retrieval=RetrievalConfig(retriever=SOMETIMES, num_passages=1, attempts=1),
+        rollout=dataclasses.replace(config.rollout, on_search_failure="observe"),
+        stages=config.stages[1:],
+        steps=2,
     )
     SOMETIMES.counts.clear()
     train(config)

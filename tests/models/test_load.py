@@ -248,7 +248,7 @@ def header_of(header):
         (index_of([]), "index.json: expected a JSON object whose weight_map names"),
         (
             index_of({"model.norm.weight": 3}),
-            "index.json: expected .* whose weight_map",
+            "index.json names the file 3, which is not in that folder",
         ),
         (index_of({"model.norm.weight": "no"}), "no does not exist; .*.json says that"),
         (header_of([]), "model.safetensors: damaged header, not a JSON object"),

@@ -22,8 +22,21 @@ NOTEBOOKS = SCRIPT["notebooks"]()
 OPENING = "# A\n**What you will see:** a.\n\n**How long it takes:** 1 s."
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# Those that train take minutes.
+LONG = {"train", "your_own_task"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=pytest.mark.long if path.stem in LONG else pytest.mark.slow,
+        )
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs_from_top_to_bottom(path):
     notebook = SCRIPT["read"](path)
     SCRIPT["execute"](notebook, SCRIPT["kernel_environment"]())

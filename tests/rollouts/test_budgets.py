@@ -5,7 +5,7 @@ import pytest
 
 from jaxsearch.data.formats import Question
 from jaxsearch.rollouts.budgets import bucket_of, buckets
-from jaxsearch.search.index import SearchError
+from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.trajectory import Status
 from tests.protocols import changed
 
@@ -146,12 +146,12 @@ def test_a_failed_search_ends_only_those_who_asked(kit, sampler, trajectories):
     assert not any(s.has_failed for t in going_on for s in t.tool_calls)
 
 
-def test_other_errors_reach_the_caller_and_the_sampler_survives(
+def test_what_stops_a_search_reaches_the_caller_and_the_sampler_survives(
     kit, sampler, questions, trajectories
 ):
     class BrokenIndex:
         def search(self, queries, k):
-            return []
+            raise SearchStoppedError("its budget is used up")
 
     def run_again(questions, group_size):
         return sampler.run(
@@ -164,7 +164,7 @@ def test_other_errors_reach_the_caller_and_the_sampler_survives(
         )
 
     _, before = run_again(questions[1:2], 1)
-    with pytest.raises(RuntimeError, match="one list of hits per query"):
+    with pytest.raises(SearchStoppedError, match="budget is used up"):
         run(kit, sampler, environment=kit.environment(BrokenIndex()))
     _, after = run_again(questions[1:2], 1)
     # Decoding of the other slots does not continue.

@@ -17,6 +17,7 @@ from jaxsearch.rollouts.pool import SlotPool
 from jaxsearch.rollouts.prompt_queue import PromptQueue
 from jaxsearch.rollouts.records import Prompt, Timing, joined_timing
 from jaxsearch.rollouts.threads import Stop, run_in_threads
+from jaxsearch.search.index import SearchStoppedError
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ class FailsOnce:
 
 
 def broken():
-    raise ZeroDivisionError("the index is broken")
+    raise SearchStoppedError("the index is broken")
 
 
 def interrupted():
@@ -152,7 +153,7 @@ def interrupted():
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("trouble", "error"),
-    [(broken, ZeroDivisionError), (interrupted, KeyboardInterrupt)],
+    [(broken, SearchStoppedError), (interrupted, KeyboardInterrupt)],
 )
 def test_when_one_stops_all_do(
     kit, everywhere, pair, trajectories, questions, trouble, error

@@ -69,7 +69,7 @@ def test_the_record_says_where_it_came_from(first, tmp_path):
     assert (found["run"], found["step"]) == (first.out, 2)
     assert found["fingerprint"] == fingerprint(policy_of(first))
     assert found["checkpoint"].startswith("step 2 of 2, held-out EM")
-    write_record(config, "", found)
+    write_record(config, "", origin=found)
     assert read_record(Path(config.out))["origin"] == found
     other = jax.tree.map(lambda array: array + 1, begun)
     with pytest.raises(ValueError, match="which has other parameters now"):

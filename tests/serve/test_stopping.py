@@ -74,18 +74,31 @@ def folder(tmp_path_factory):
     return folder
 
 
+@contextlib.contextmanager
+def killed_at_the_end(process):
+    """Ends a process that a failed test leaves, which Popen would wait for."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
 def test_the_command_serves_until_a_signal(folder, number, status):
     command = [sys.executable, "-m", "jaxsearch", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(
-        [*command, "--index", f"pages={folder}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    ) as process:
+    with (
+        subprocess.Popen(
+            [*command, "--index", f"pages={folder}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        ) as process,
+        killed_at_the_end(process),
+    ):
         line = process.stdout.readline()
         [port] = re.findall(
             r"^http://127.0.0.1:(\d+) serves pages \(9 passages\)$", line

@@ -68,7 +68,7 @@ def test_pages_become_passages(server, opened):
     assert contents(one) == contents(two)[:1] and none == []
     # No more pages than web.pages, whatever k is.
     assert len(web.search(["ferry"], 9)[0]) == 3
-    counts = web.counts()
+    counts = web.search_counts()
     assert counts["web/queries"] == 1 and counts["web/queries_cached"] == 2
     assert counts["web/pages_fetched"] == 3 and counts["web/pages_cached"] == 3
 
@@ -80,7 +80,7 @@ def test_queries_are_answered_in_order(opened):
     expected = [[f"A\nabout query {i}"] for i in range(20)] + [[], []]
     assert [contents(hits) for hits in answers] == expected
     assert web.search([], 1) == []
-    assert web.counts()["web/queries"] == 20
+    assert web.search_counts()["web/queries"] == 20
 
 
 def test_site_date_and_odd_queries(opened):
@@ -120,7 +120,7 @@ def test_offline_answers_from_the_cache_alone(server, opened):
     [unknown] = web.search(["boat"], 2)
     assert isinstance(unknown, Unanswered) and "not in the cache" in unknown.reason
     assert len(provider.asked) == 1 and len(server.asked) == num_asked
-    assert web.counts()["web/queries_failed"] == 1
+    assert web.search_counts()["web/queries_failed"] == 1
 
 
 def test_failures_of_pages_are_counted_and_kept(server, opened):
@@ -131,7 +131,7 @@ def test_failures_of_pages_are_counted_and_kept(server, opened):
     num_asked = len(server.asked)
     web.search(["b"], 2)
     assert len(server.asked) == num_asked
-    counts = web.counts()
+    counts = web.search_counts()
     assert counts["web/pages_failed/missing"] == 2
     assert counts["web/pages_failed/no_text"] == 2
 
@@ -143,7 +143,7 @@ def test_a_query_without_a_readable_page_is_a_failed_search(server, opened):
     assert answer == [] and isinstance(answer, Unanswered)
     assert answer.reason.startswith("no page could be read: http://127.0.0.1")
     assert "a private address" in answer.reason and "\n" not in answer.reason
-    assert web.counts()["web/pages_failed/forbidden"] == 1
+    assert web.search_counts()["web/pages_failed/forbidden"] == 1
 
 
 def test_users_cannot_fetch_from_loopback(server, opened):
@@ -195,7 +195,7 @@ def test_nonsense_of_the_summary_endpoint(server, opened, monkeypatch, reply):
     [answer] = web.search(["a"], 1)
     assert isinstance(answer, Unanswered) and "the" in answer.reason
     assert "\n" not in answer.reason and "secret" not in answer.reason
-    assert web.counts()["web/pages_failed/summary"] == 1
+    assert web.search_counts()["web/pages_failed/summary"] == 1
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_rate_limit_is_waited_for(opened):
     provider = Found("http://a.test/", failures=[RateLimitError("slow down", 0.0)] * 2)
     web = opened(provider, snippets=True, max_queries=1)
     assert len(web.search(["a"], 1)[0]) == 1
-    counts = web.counts()
+    counts = web.search_counts()
     assert counts["web/rate_limited"] == 2 and counts["web/queries"] == 1
     provider = Found(failures=[RateLimitError("come back tomorrow", 86_400.0)])
     with pytest.raises(SearchError, match="tomorrow"):
@@ -245,7 +245,7 @@ def test_the_budget_of_queries(opened):
         "the budget of web searches is used up: 3 queries (web.max_queries); the same "
         "command with a larger --web.max-queries goes on"
     )
-    assert web.counts()["web/queries"] == 3
+    assert web.search_counts()["web/queries"] == 3
     # What was asked is in the cache, and another process counts on.
     more = opened(one_page, snippets=True, max_queries=5)
     answered = 0
@@ -259,7 +259,7 @@ def test_the_budget_of_money(opened):
     web = opened(one_page, snippets=True, max_usd=0.003, usd_per_query=0.001)
     with pytest.raises(SearchStoppedError, match="0.003 US dollars"):
         web.search([f"q{i}" for i in range(9)], 1)
-    assert web.counts()["web/usd"] == pytest.approx(0.003)
+    assert web.search_counts()["web/usd"] == pytest.approx(0.003)
 
 
 def test_a_query_without_an_answer_costs_nothing(opened, tmp_path):
@@ -340,7 +340,7 @@ def test_a_service_is_asked_for_pages(server, opened, monkeypatch):
     server.add_json("/search", {"organic": [{"link": url, "title": "A"}]})
     web = opened(Serper(url=server.url("/search")))
     assert contents(web.search(["ferry"], 1)[0]) == [f"A\n{TEXT}"]
-    assert web.counts()["web/usd"] == pytest.approx(0.001)
+    assert web.search_counts()["web/usd"] == pytest.approx(0.001)
     kept = b"".join(
         p.read_bytes() for p in Path(web._cache.path).parent.rglob("*.sqlite*")
     )

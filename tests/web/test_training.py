@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.config import RetrievalConfig
+from jaxsearch.env.search import search_only
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run import trust
 from jaxsearch.run.config_record import identity, resolved, restored
@@ -20,6 +21,7 @@ from jaxsearch.web.config import WebConfig
 from jaxsearch.web.provider import SearchService
 from jaxsearch.web.searxng import Searxng
 from jaxsearch.web.serper import SERPER, Serper
+from tests.env.sums import sums_config
 from tests.tiny import tiny_config
 from tests.web.stub_providers import one_page
 
@@ -97,8 +99,17 @@ def test_a_missing_key_stops_a_run_before_anything_is_written(tmp_path, monkeypa
 @pytest.mark.slow
 def test_a_run_stops_at_its_budget_and_goes_on(tmp_path):
     web = WebConfig(snippets=True, max_queries=4)
-    config = config_with(tmp_path / "run", one_page, web, steps=2)
-    # The first step takes more queries than that; the supervised steps are saved.
+    # A tiny vocabulary, so that it searches without a warm-up: in the first step more
+    # often than that.
+    config = sums_config(tmp_path / "run", has_search=True)
+    config = dataclasses.replace(
+        config,
+        environment=search_only,
+        retrieval=RetrievalConfig(web=one_page, num_passages=1),
+        web=web,
+        stages=config.stages[1:],
+        steps=2,
+    )
     with pytest.raises(SearchStoppedError, match="4 queries"):
         train(config)
     folder = Path(config.out)

@@ -115,7 +115,7 @@ def read_sizes(config: HFConfig) -> dict[str, Any]:
         "head_width": config.get("head_dim") or width // num_heads,
         "rope_theta": float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
         "rope_scaling": read_rope_scaling(rope),
-        "norm_eps": config.get("rms_norm_eps", 1e-6),
+        "norm_eps": float(config.get("rms_norm_eps", 1e-6)),
         "has_tied_head": config.get("tie_word_embeddings", False),
         "max_positions": config.get("max_position_embeddings"),
     }
