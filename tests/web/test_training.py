@@ -7,21 +7,16 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.config import RetrievalConfig
-from jaxsearch.env.search import search_only
-from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run import trust
 from jaxsearch.run.config_record import identity, resolved, restored
-from jaxsearch.run.folder import check_identity
 from jaxsearch.run.loading import with_index
 from jaxsearch.run.overrides import overridden
 from jaxsearch.run.trust import UntrustedError
-from jaxsearch.search.index import SearchStoppedError
 from jaxsearch.train import train
 from jaxsearch.web.config import WebConfig
 from jaxsearch.web.provider import SearchService
 from jaxsearch.web.searxng import Searxng
 from jaxsearch.web.serper import SERPER, Serper
-from tests.env.sums import sums_config
 from tests.tiny import tiny_config
 from tests.web.stub_providers import one_page
 
@@ -94,32 +89,3 @@ def test_a_missing_key_stops_a_run_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(ValueError, match="SERPER_API_KEY: set it"):
         train(config)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-def test_a_run_stops_at_its_budget_and_goes_on(tmp_path):
-    web = WebConfig(snippets=True, max_queries=4)
-    # A tiny vocabulary, so that it searches without a warm-up: in the first step more
-    # often than that.
-    config = sums_config(tmp_path / "run", has_search=True)
-    config = dataclasses.replace(
-        config,
-        environment=search_only,
-        retrieval=RetrievalConfig(web=one_page, num_passages=1),
-        web=web,
-        stages=config.stages[1:],
-        steps=2,
-    )
-    with pytest.raises(SearchStoppedError, match="4 queries"):
-        train(config)
-    folder = Path(config.out)
-    check_identity(config)
-    web = dataclasses.replace(web, max_queries=1000)
-    train(dataclasses.replace(config, web=web))
-    lines = [ln for ln in read_metrics(folder / "metrics.jsonl") if "em" in ln]
-    assert [line["step"] for line in lines] == [4, 5]
-    asked = sum(line["web/queries"] for line in lines)
-    assert 0 < asked <= 1000 and lines[0]["web/pages_failed/timeout"] == 0
-    assert (folder / "web" / "cache.sqlite").is_file()
-    shown = (folder / "config.json").read_text()
-    assert "stub_providers:one_page" in shown
