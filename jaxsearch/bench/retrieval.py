@@ -31,7 +31,7 @@ _PAUSE_S = 0.05
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Load:
-    """What the clients do.
+    """The requests of the clients.
 
     Attributes:
       clients: threads that ask at the same time, each one request after another.

@@ -1,10 +1,9 @@
 """Checks of what a retriever answers, and the kinds of its failures."""
 
-import http.client
 from collections.abc import Sequence
 from typing import Any
 
-from jaxsearch.search.index import Hit, SearchError, Unanswered
+from jaxsearch.search.index import RETRIEVER_ERRORS, Hit, SearchError, Unanswered
 from jaxsearch.search.passages import Passage
 from jaxsearch.surrogates import check_text
 
@@ -32,7 +31,7 @@ def failure_kind(error: Exception) -> str:
         return MALFORMED
     if isinstance(error, SearchError):
         return UNAVAILABLE
-    if isinstance(error, OSError | http.client.HTTPException):
+    if isinstance(error, RETRIEVER_ERRORS):
         return CONNECTION
     return DEFECT
 

@@ -64,7 +64,7 @@ class HeldOut:
         self._evaluate("heldout", step, stage, params)
 
     def is_stopped(self) -> bool:
-        """Whether the run stops early, which the user is told; the same everywhere."""
+        """Whether the run stops early; prints so, and agrees in all processes."""
         config = self._run.config
         lines = read_evaluations(self._path.parent)
         # Other processes may read the file before the primary one writes it.

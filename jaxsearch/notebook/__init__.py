@@ -1,4 +1,4 @@
-"""What notebooks/ uses: virtual devices, and pictures of shardings and rollouts.
+"""Virtual devices, and pictures of shardings and rollouts, for notebooks/.
 
 Pictures need Matplotlib, which is imported when one is drawn.
 """

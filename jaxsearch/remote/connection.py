@@ -182,7 +182,7 @@ def _no_number(name: str) -> float:
 
 
 def _detail(data: bytes) -> str:
-    """What a server says about an error."""
+    """The reason that a server gives for an error."""
     text = data.decode(errors="replace")
     try:
         found = json.loads(text)

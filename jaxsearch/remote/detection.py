@@ -1,4 +1,4 @@
-"""What a server is: its dialect, and what it searches."""
+"""The dialect of a server, and the fingerprints of its index."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -57,7 +57,7 @@ def answers(
     k: int,
     timeout_s: float,
 ) -> list[list[Hit]]:
-    """What a server answers to these queries, up to k hits for each.
+    """The server's answers to these queries, up to k hits for each.
 
     Raises:
       SearchError: if it does not answer, or not in this dialect; the subclasses are

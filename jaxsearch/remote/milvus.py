@@ -91,7 +91,7 @@ class MilvusRetriever:
 
     @property
     def searched(self) -> dict[str, Any]:
-        """What the collection holds, as a run records it."""
+        """The contents of the collection, as a run records them."""
         return {
             "url": self._url,
             "dialect": "milvus",

@@ -61,7 +61,7 @@ class MilvusAddress:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionAbout:
-    """What a collection holds; it is a row of a collection of its own."""
+    """The contents of a collection, stored as a row of another collection."""
 
     corpus: str
     encoder: str

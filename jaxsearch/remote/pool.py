@@ -55,7 +55,7 @@ class Server:
         self.last_error = ""
 
     def load(self, patience: float) -> tuple[bool, int, int, int]:
-        """What orders servers: the smallest is asked next."""
+        """Sort key of the servers; the smallest is asked next."""
         oldest = min(self.started, default=time.monotonic())
         is_slow = time.monotonic() - oldest > patience
         failures = self.breaker.recent_failures

@@ -70,7 +70,7 @@ class RemoteRetriever:
 
     @property
     def searched(self) -> dict[str, Any]:
-        """What the servers search, as a run records it."""
+        """Fingerprints of the servers' index, as a run records them."""
         said = self.description.fingerprints
         return {
             "url": ",".join(one.url for one in self.servers),

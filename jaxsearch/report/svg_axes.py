@@ -66,7 +66,7 @@ def axes_of(chart: Chart) -> Axes:
     low, high = float(values.min()), float(values.max())
     if 0.0 <= low <= 0.5 * high:
         low = 0.0
-    # A range as narrow as rounding errors would have labels that nobody can read.
+    # A range as narrow as rounding errors would have unreadable labels.
     is_flat = high - low <= 1e-4 * max(abs(low), abs(high))
     margin = max(0.1 * abs(high), 0.5 * (high == 0.0))
     margin = margin if is_flat else 0.06 * (high - low)

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 
 class Activity(enum.StrEnum):
-    """What a rollout in a slot does."""
+    """The activity of a rollout in a slot."""
 
     DECODING = "decoding"
     CALLING = "calling"  # its turn is with a tool, or the result has not been read yet
