@@ -237,7 +237,10 @@ def test_forged_passages_are_shown_as_written_by_the_policy():
     ("task", "note"),
     [
         ("reserch", "cannot be read: unknown name .reserch"),
-        ("no.such:TASK", "cannot be imported"),
+        (
+            "no.such:TASK",
+            "it names the code .no.such:TASK., and importing it would run",
+        ),
         ("jaxsearch.protocol:RESEARCH", "RESEARCH to be a Task, got ReSearch"),
         (None, "does not name a task, but has None"),
     ],
