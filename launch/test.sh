@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs jaxsearch and runs the tests. --fast leaves out tests of more than ten
-# seconds, --all includes those of several minutes; other arguments go to pytest.
+# seconds, --all includes those of minutes and further cases of what others test; other
+# arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install "${JAXSEARCH_EXTRAS:-dev}"

@@ -12,7 +12,7 @@ import os
 import resource
 import shutil
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import jax
@@ -21,6 +21,7 @@ import pytest
 from jaxsearch.run import trust
 
 MAX_KEPT_BYTES = 2**30
+FURTHER_CASES = Path(__file__).parent / "further_cases.txt"
 # Read when the first program is compiled, and by processes that tests start.
 os.environ.setdefault(
     "XLA_FLAGS",
@@ -34,14 +35,37 @@ trust.trust("tests")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def pytest_collection_modifyitems(items):
-    """Runs the files with the most slow tests first.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks further cases as long, and runs the files with the most slow tests first.
 
     Workers take one file at a time, so a long file started last would leave the other
     worker idle.
     """
+    mark_further_cases(items, whole=config.args == ["tests"])
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -num_slow[item.path])
+
+
+def mark_further_cases(items, whole):
+    """Marks the tests that further_cases.txt lists; each line of it finds one."""
+    lines = FURTHER_CASES.read_text().splitlines()
+    cases = defaultdict(list)
+    for line in lines:
+        if line and not line.startswith("#"):
+            file, _, text = line.partition("::")
+            cases[file].append(text)
+    found = set()
+    for item in items:
+        file, _, name = item.nodeid.partition("::")
+        for text in cases[file]:
+            if text in name:
+                item.add_marker(pytest.mark.long)
+                found.add((file, text))
+    lost = {(file, text) for file in cases for text in cases[file]} - found
+    if whole and lost:
+        named = ", ".join("::".join(line) for line in sorted(lost))
+        raise pytest.UsageError(f"{FURTHER_CASES}: no test has the name of {named}")
 
 
 def pytest_collection_finish():
