@@ -634,9 +634,16 @@ class CheckpointConfig:
     keep: int = 2
     """Number of newest checkpoints to keep. The parameters with the best exact match on
     held-out questions are kept in addition."""
+    keep_every: int = 0
+    """Checkpoints of steps that are multiples of this are kept too; 0 for none. They
+    must be saved: choose a multiple of `every`."""
+    minutes: float = 0.0
+    """Also saves when so many minutes have passed since the last checkpoint; 0 for
+    never. For runs whose steps take minutes, on machines that may be taken away."""
 
     def __post_init__(self):
         _at_least(self, 1, "every", "keep")
+        _at_least(self, 0, "keep_every", "minutes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Appends one object to a file and flushes it to the operating system."""
+    """Appends one object to a file; it is on the disk when this returns."""
     with path.open("a", encoding="utf-8") as file:
         file.write(encode(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:

@@ -9,14 +9,15 @@ import pickle
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsearch.try_again import TryAgainError
 from jaxsearch.visible import visible
 
 T = TypeVar("T")
@@ -190,6 +191,38 @@ def all_gather_objects(value: T) -> list[T]:
 def broadcast_from_primary(value: T) -> T:
     """The value of the primary process, on all processes."""
     return all_gather_objects(value)[0]
+
+
+def on_primary(call: Callable[[], T]) -> T:
+    """What `call` returns on the primary process, on all processes.
+
+    Raises:
+      ValueError, TryAgainError: on all processes, if `call` raises one.
+    """
+    value, refusal = None, None
+    if is_primary():
+        try:
+            value = call()
+        except (ValueError, TryAgainError) as error:
+            refusal = error
+    value, refusal = broadcast_from_primary((value, refusal))
+    if refusal is not None:
+        raise refusal
+    return cast(T, value)
+
+
+def is_preempted(step: int) -> bool:
+    """Whether the processes of a run were asked to end, and this is the step to do so.
+
+    At SIGTERM to one of several processes, JAX's runtime chooses a step that none of
+    them has passed. A single process handles the signal itself.
+
+    Args:
+      step: number of this step, which increases by one from call to call.
+    """
+    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(
+        step
+    )
 
 
 def process_shard(items: Sequence[T]) -> list[T]:

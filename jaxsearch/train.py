@@ -5,6 +5,7 @@ split over processes; after `gather_judged`, all processes compute the same valu
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -42,6 +43,7 @@ from jaxsearch.run.folder import (
     with_prompt_date,
     write_record,
 )
+from jaxsearch.run.folder_lock import locked, release
 from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.hub_data import with_commits
 from jaxsearch.run.imitation import Imitation
@@ -50,9 +52,10 @@ from jaxsearch.run.learning import learn
 from jaxsearch.run.origin_record import origin_record
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.prompt_view import record_prompt
-from jaxsearch.run.recorder import Recorder, TrainingFailedError
+from jaxsearch.run.recorder import Recorder
 from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
+from jaxsearch.run.saver import TrainingFailedError
 from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import make_policy_update
 from jaxsearch.search.index import SearchStoppedError
@@ -79,9 +82,25 @@ def train(
         an alarm stops the run.
       SearchStoppedError: if a search needs the user to act first; the last step is
         saved.
+      TryAgainError: if another process trains in the folder, or if several processes
+        were asked to end, which have saved the last step.
     """
-    started = time.perf_counter()
     check_agreement(config)
+    folder = Path(config.out)
+    with contextlib.ExitStack() as held:
+        lock = locked(folder, processes.say_once)
+        processes.on_primary(lambda: held.enter_context(lock))
+        with finishing(functools.partial(release, folder)):
+            return _train(config, console, finishing)
+
+
+def _train(
+    config: RunConfig,
+    console: Console | None,
+    finishing: Callable[..., contextlib.AbstractContextManager[Any]],
+) -> dict[str, Any]:
+    """`train`, in a folder that no other process trains in."""
+    started = time.perf_counter()
     check_restorable(config)
     if processes.is_primary():
         check_wandb(config.logging.wandb)
@@ -91,7 +110,8 @@ def train(
     config = with_commits(config)
     check_identity(config)
     changed = changes(config)
-    damaged = damaged_steps(Path(config.out))
+    # Every byte of a checkpoint is read, which one process does for all.
+    damaged = processes.on_primary(lambda: damaged_steps(Path(config.out)))
     config = with_prompt_date(config)
     if console is None:
         console = Console(is_silent=not processes.is_primary())

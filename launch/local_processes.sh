@@ -10,7 +10,8 @@
 # the others cannot continue, and JAX aborts them after its heartbeat has been missing
 # for a while. This script reports which process died first and why, stops those still
 # running after JAXSEARCH_GRACE_S seconds (60), and exits with status 2 for bad input,
-# else 1. The same command resumes from the last checkpoint.
+# else 1. At SIGTERM all processes save their last step together, and the status is 75.
+# The same command resumes from the last checkpoint.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -78,7 +79,6 @@ signal_all() {
 interrupted() {
   trap '' INT TERM HUP
   signal_all "$1"
-  # JAX's runtime may treat SIGTERM as a notice of preemption, and continue.
   local until=$((SECONDS + 10))
   while [ -n "$(jobs -rp)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
   signal_all KILL
@@ -86,9 +86,12 @@ interrupted() {
   say "interrupted; the same command resumes from the last checkpoint"
   exit "$2"
 }
+first_status=0
+deadline=0
 trap 'interrupted INT 130' INT
-trap 'interrupted TERM 143' TERM
 trap 'interrupted HUP 129' HUP
+# The processes end by themselves, after the step that JAX's runtime chooses.
+trap 'signal_all TERM; deadline=$((SECONDS + grace))' TERM
 
 for ((i = 0; i < num; i++)); do
   words_of "$i" "$@"
@@ -105,14 +108,13 @@ for ((i = 0; i < num; i++)); do
 done
 [ "$num" = 1 ] || say "output of all but process 0 is in $logs"
 
-first_status=0
-deadline=0
-
 # report I STATUS: prints how a process died, and the last lines of the first one.
 report() {
   local why=""
   if [ "$2" = 2 ]; then
     why=" (bad usage or bad input)"
+  elif [ "$2" = 75 ]; then
+    why=" (saved its last step)"
   elif [ "$2" -gt 128 ]; then
     why=" (killed by SIG$(kill -l "$2"))" || why=""
   fi
@@ -143,7 +145,7 @@ watch() {
       if [ "$status" != 0 ]; then report "$i" "$status"; fi
     done
     if [ "$left" = 0 ]; then break; fi
-    if [ "$first_status" != 0 ] && [ "$SECONDS" -ge "$deadline" ]; then
+    if [ "$deadline" != 0 ] && [ "$SECONDS" -ge "$deadline" ]; then
       for ((i = 0; i < num; i++)); do
         if running "$i"; then
           say "process $i of $num was still running $grace s later and is stopped"
@@ -151,9 +153,10 @@ watch() {
       done
       signal_all KILL
       wait
+      if [ "$first_status" = 0 ]; then first_status=137; fi
       break
     fi
-    sleep 0.1
+    sleep 0.1 || true # a signal to the whole group ends it
   done
 }
 watch 2>/dev/null
@@ -161,6 +164,10 @@ watch 2>/dev/null
 case "$first_status" in
   0) exit 0 ;;
   2) exit 2 ;;
+  75)
+    say "ended early; the same command goes on"
+    exit 75
+    ;;
   *)
     say "the same command resumes from the last checkpoint"
     exit 1

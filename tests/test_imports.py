@@ -23,7 +23,8 @@ ALLOWED = {
     "surrogates": set(),
     "hub_files": set(),
     "visible": set(),
-    "processes": {"visible"},
+    "try_again": set(),
+    "processes": {"try_again", "visible"},
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
@@ -60,7 +61,7 @@ ALLOWED = {
         *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
         *("json_files", "json_lines", "mesh", "metrics", "models", "monitor"),
         *("processes", "protocol", "remote", "rewards", "rl", "rollouts", "search"),
-        *("user_code", "trajectory", "visible", "web"),
+        *("try_again", "user_code", "trajectory", "visible", "web"),
     },
     "evaluation": {
         *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
@@ -98,7 +99,7 @@ ALLOWED = {
     "commands": {
         *("bench", "config", "data", "doctor", "evaluation", "models", "monitor"),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
-        *("surrogates", "train", "visible"),
+        *("surrogates", "train", "try_again", "visible"),
     },
     "__main__": {"commands"},
 }

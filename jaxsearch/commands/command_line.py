@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch import try_again
 from jaxsearch.commands import (
     ask,
     bench,
@@ -65,7 +66,8 @@ first steps:
   jaxsearch ask --model runs/quickstart   questions that it can be asked
 
 `jaxsearch COMMAND --help` explains a command. Exit status: 0 done; 1 failed; 2 bad
-usage or input, with one line that explains what to change; 130 interrupted.
+usage or input, with one line that explains what to change; 75 ended early with nothing
+lost, so that the same command goes on; 130 interrupted.
 """
 
 
@@ -77,7 +79,8 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
       interrupt: receives what to type to go on.
 
     Returns:
-      The exit status: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
+      The exit status: 0 done, 1 failed, 2 bad usage or bad input, 75 to be tried again,
+      130 interrupted.
     """
     sys.excepthook = _print_traceback
     # Otherwise transformers prints at every start that PyTorch is not installed.
@@ -100,7 +103,8 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
     status = None
     args.interrupt = interrupt
     args.parser = parser
-    if COMMANDS[args.command].resumes:
+    interrupt.resumes = COMMANDS[args.command].resumes
+    if interrupt.resumes:
         interrupt.advice = lambda: "the same command goes on where it stopped"
     try:
         status = _status(args)
@@ -187,6 +191,8 @@ def _status(args: argparse.Namespace) -> int:
         if not _is_ours(error):
             raise
         _complain(args.command, " ".join(str(error).split()))
+        if isinstance(error, try_again.TryAgainError):
+            return try_again.STATUS
         return 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
         print(args.interrupt.line, file=sys.stderr)

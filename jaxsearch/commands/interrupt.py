@@ -1,4 +1,4 @@
-"""Ctrl-C: ends the process with one line, whatever its main thread is doing."""
+"""Ctrl-C and SIGTERM: end the process with one line, whatever its main thread does."""
 
 import contextlib
 import os
@@ -7,28 +7,34 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from jaxsearch import try_again
 from jaxsearch.monitor.console import is_live
 
 STATUS = 130
+# Of a process that a signal has ended, as shells show it.
+_TERMINATED = 128 + signal.SIGTERM
 
 
 class Interrupt:
-    """What happens at Ctrl-C.
+    """What happens at Ctrl-C, and at SIGTERM, with which schedulers end a process.
 
     Python raises KeyboardInterrupt in the main thread, between two of its own
     instructions: after the program that is being compiled, which may take minutes, or
     inside a library's callback, which prints and loses it. So a thread of its own waits
     for the signal. It finishes what must not be lost, prints one line and ends the
-    process; files are always written so that a process may end at any moment. The
-    second Ctrl-C ends the process without finishing anything.
+    process; files are always written so that a process may end at any moment. A second
+    signal ends the process without finishing anything.
 
     Attributes:
       advice: returns what the line says after "interrupted", such as what to type to
         go on. It is called in another thread.
+      resumes: whether the same command goes on where it stopped. SIGTERM then ends it
+        with the status of `try_again`.
     """
 
     def __init__(self, advice: Callable[[], str]):
         self.advice = advice
+        self.resumes = False
         self._finishing: list[Callable[[], None]] = []
         self._is_ending = threading.Event()
 
@@ -54,26 +60,33 @@ class Interrupt:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Context in which Ctrl-C ends the process.
+        """Context in which Ctrl-C and SIGTERM end the process.
 
-        Does nothing if something else already handles or ignores the signal, as shells
-        do for jobs in the background, or in a thread, where nothing can be installed.
+        A signal is left alone if something else already handles or ignores it, as
+        shells do with SIGINT for jobs in the background, and both are in a thread,
+        where nothing can be installed.
         """
+        defaults = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: signal.SIG_DFL,
+        }
         is_main = threading.current_thread() is threading.main_thread()
-        handler = signal.getsignal(signal.SIGINT)
-        if not is_main or handler is not signal.default_int_handler:
+        ours = [one for one in defaults if signal.getsignal(one) is defaults[one]]
+        if not is_main or not ours:
             yield
             return
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGINT, lambda number, frame: None)
+        for number in ours:
+            signal.signal(number, _left_to_the_thread)
         watcher = threading.Thread(target=self._watch, args=(reader,), daemon=True)
         watcher.start()
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, handler)
+            for number in ours:
+                signal.signal(number, defaults[number])
             signal.set_wakeup_fd(before)
             os.close(writer)
             watcher.join()
@@ -81,15 +94,20 @@ class Interrupt:
 
     def _watch(self, reader: int) -> None:
         """Reads the numbers of signals until the other end is closed."""
-        while number := os.read(reader, 1):
-            if number[0] != signal.SIGINT:
+        while read := os.read(reader, 1):
+            number = read[0]
+            # A command may handle SIGTERM itself, as `serve` does.
+            if signal.getsignal(number) is not _left_to_the_thread:
                 continue
+            status = STATUS
+            if number == signal.SIGTERM:
+                status = try_again.STATUS if self.resumes else _TERMINATED
             if self._is_ending.is_set():
-                _exit()
+                _exit(status)
             self._is_ending.set()
-            threading.Thread(target=self._end, daemon=True).start()
+            threading.Thread(target=self._end, args=(status,), daemon=True).start()
 
-    def _end(self) -> None:
+    def _end(self, status: int) -> None:
         try:
             for call in reversed(self._finishing):
                 call()
@@ -98,11 +116,15 @@ class Interrupt:
             # Not print: the main thread may hold the lock of the stream.
             os.write(sys.__stderr__.fileno(), f"{self.line}\n".encode())
         finally:
-            _exit()
+            _exit(status)
 
 
-def _exit() -> None:
+def _left_to_the_thread(number: int, frame: object) -> None:
+    """The handler of the signals that the thread of `Interrupt` reads."""
+
+
+def _exit(status: int) -> None:
     if is_live(sys.__stdout__):
         # The cursor is hidden while a line is being rewritten.
         os.write(sys.__stdout__.fileno(), b"\x1b[?25h")
-    os._exit(STATUS)
+    os._exit(status)

@@ -21,9 +21,14 @@ If that folder has a checkpoint of the same run, the run resumes from it. --resu
 refuses to do anything else, and --fresh starts again from the first step; the earlier
 run is kept under another name. A folder that holds another run is refused.
 
-When a run resumes, the number of steps, rollout.num-slots, rollout.cache-len and how
-often it evaluates and saves may change; changes.jsonl records it. --eval.patience N
-stops early, after N evaluations without a better held-out exact match.
+When a run resumes, the number of steps, the learning rate, max-skipped,
+rollout.num-slots, rollout.cache-len and how often it evaluates and saves may change;
+changes.jsonl records it. --eval.patience N stops early, after N evaluations without a
+better held-out exact match.
+
+--rewind STEP goes back to a checkpoint that is kept, and removes the metrics after it.
+Only one process, or one group of connected processes, trains in a folder at a time. At
+SIGTERM the last step is saved, and the exit status is 75: the same command goes on.
 
 --model.path RUN begins a new run with the policy of another one: its weights in full
 precision and its tokenizer, but not its optimizer. RUN/checkpoints/STEP and RUN/best
@@ -41,7 +46,8 @@ of a stage's task: --stages.N.reward my_rewards.py:NAME, or reward=NAME in the c
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "jaxsearch train CONFIG [--resume | --fresh] [--field value ...]"
+    start = "[--resume | --fresh | --rewind STEP]"
+    parser.usage = f"jaxsearch train CONFIG {start} [--field value ...]"
     parser.epilog = """\
 examples:
   jaxsearch train quickstart
@@ -67,6 +73,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start a new run; an earlier one in this folder is kept as runs/NAME.1",
     )
+    start.add_argument(
+        "--rewind",
+        type=int,
+        metavar="STEP",
+        help="go on from the checkpoint of this step; later ones are kept as later-N",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     processes.start()
     from jaxsearch.commands.next_steps import closing_lines
     from jaxsearch.monitor.console import Console
-    from jaxsearch.run.start import check_resumable, fresh_folder
+    from jaxsearch.run.start import check_resumable, fresh_folder, rewind
     from jaxsearch.train import train
 
     args = with_late_options(args, _add_options)
@@ -85,6 +97,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     interrupt.advice = functools.partial(_how_to_go_on, Path(config.out))
     if args.resume:
         check_resumable(Path(config.out))
+    if args.rewind is not None:
+        rewind(Path(config.out), args.rewind)
     console = Console(is_silent=not processes.is_primary())
     start = fresh_folder(Path(config.out)) if args.fresh else contextlib.nullcontext()
     with start, interrupt.finishing(console.close):

@@ -74,15 +74,30 @@ class Console:
         with self._lock:
             if self._is_silent:
                 return
-            if self._rich is not None:
-                from rich.text import Text
+            try:
+                if self._rich is not None:
+                    from rich.text import Text
 
-                styles = ["" if isinstance(part, str) else part[1] for part in parts]
-                styled = zip(texts, styles, strict=True)
-                self._rich.print(Text.assemble(*styled), soft_wrap=is_for_copying)
-                return
-            self._stream.write("".join(texts) + "\n")
-            self._stream.flush()
+                    styles = ["" if isinstance(one, str) else one[1] for one in parts]
+                    styled = zip(texts, styles, strict=True)
+                    self._rich.print(Text.assemble(*styled), soft_wrap=is_for_copying)
+                    return
+                self._stream.write("".join(texts) + "\n")
+                self._stream.flush()
+            except OSError:
+                self._be_silent()
+
+    def _be_silent(self) -> None:
+        """Prints nothing more, because the output cannot be written.
+
+        The pipe has no reader any more, or a log's disk is full. The run goes on: its
+        results are in its folder.
+        """
+        self._is_silent = True
+        # What is still in the stream's buffer would fail again when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
     def show_bar(self, bar: StageBar | None) -> None:
         """Shows the progress of a stage in the last line; None removes it."""

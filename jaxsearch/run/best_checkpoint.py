@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.models.transformer import Params
+from jaxsearch.run.checkpoint_hashes import write_hashes
 
 # Folder in a run's folder, next to `checkpoints`.
 BEST_FOLDER = "best"
@@ -55,6 +56,10 @@ class BestCheckpoints:
         if latest is None or latest.step < step:
             state = {"state": {"params": trained}}
             self._checkpointer.save_checkpointables(step, state, force=True)
+            if processes.is_primary():
+                write_hashes(Path(self._checkpointer.directory) / str(step))
+            # No process uses it before its hashes are written.
+            processes.wait_for_all("hashed the best checkpoint")
 
     def close(self) -> None:
         """Closes the writer."""

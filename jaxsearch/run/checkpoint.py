@@ -1,13 +1,17 @@
 """Checkpoints: the state that a run needs to resume."""
 
+import concurrent.futures
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
+from jaxsearch import processes
 from jaxsearch.rl.update import TrainState
+from jaxsearch.run.checkpoint_hashes import write_hashes
 
 # Folder in a run's folder.
 CHECKPOINT_FOLDER = "checkpoints"
@@ -39,18 +43,29 @@ class Progress:
 class Checkpoints:
     """The checkpoints of a run's folder, written in the background.
 
-    The state is copied before `save` returns, so it may be donated right after.
+    The state is copied before `save` returns, so it may be donated right after. When a
+    checkpoint is complete, the hashes of its files are added.
+
+    Args:
+      folder: the run's folder.
+      keep: number of newest checkpoints that are kept.
+      keep_every: those whose step is a multiple of this are kept too; 0 for none.
     """
 
-    def __init__(self, folder: Path, *, keep: int):
+    def __init__(self, folder: Path, *, keep: int, keep_every: int = 0):
         from orbax.checkpoint import v1 as ocp
 
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep)]
+        if keep_every:
+            kept.append(policies.EveryNSteps(keep_every))
         self._checkpointer = ocp.training.Checkpointer(
             (folder / CHECKPOINT_FOLDER).resolve(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
-        self._writing = None
+        self._completing = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing: concurrent.futures.Future[None] | None = None
 
     def save(self, progress: Progress, state: TrainState) -> None:
         """Saves the state as the checkpoint of `progress.step`."""
@@ -59,12 +74,19 @@ class Checkpoints:
             # On a CPU the writer would read the buffers that the next update
             # overwrites; on other devices it copies them to the host.
             state = jax.tree.map(jnp.copy, state)
-        self._writing = self._checkpointer.save_checkpointables_async(
+        response = self._checkpointer.save_checkpointables_async(
             progress.step,
             {"state": state._asdict()},
             custom_metadata=dataclasses.asdict(progress),
             overwrite=True,
         )
+        self._writing = self._completing.submit(self._complete, response, progress.step)
+
+    def _complete(self, response: Any, step: int) -> None:
+        """Waits until a checkpoint is written, and adds its hashes."""
+        response.result()
+        if processes.is_primary():
+            write_hashes(Path(self._checkpointer.directory) / str(step))
 
     def latest(self) -> Progress | None:
         """Progress of the newest complete checkpoint, or None."""
@@ -99,7 +121,19 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the checkpoint being written, then closes the writer."""
         self.wait()
+        self._completing.shutdown()
         self._checkpointer.close()
+
+
+def are_finite(params: Any) -> bool:
+    """Whether every number in every array is finite."""
+    return bool(_are_finite(params))
+
+
+@jax.jit
+def _are_finite(params: Any) -> Bool[Array, ""]:
+    parts = [jnp.isfinite(one).all() for one in jax.tree.leaves(params)]
+    return jnp.all(jnp.stack(parts))
 
 
 def restore_params(checkpoint: Path, wanted: Any) -> Any:

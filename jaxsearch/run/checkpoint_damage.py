@@ -1,4 +1,4 @@
-"""Checkpoints whose files are not whole, found without reading their arrays."""
+"""Checkpoints whose files are not whole or not as they were written."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, Progress, saved_steps
+from jaxsearch.run.checkpoint_hashes import changed_file
 
 _METADATA = "_CHECKPOINT_METADATA"  # of the checkpoint
 _STATE = "state"  # folder of the arrays
@@ -20,8 +21,8 @@ _LOCATIONS = ("location", "indirect_value")  # of other nodes, and of values
 def damage(checkpoint: Path, *, has_progress: bool) -> str:
     """Describes the first damaged file of a checkpoint; "" if all are intact.
 
-    Files may be missing or cut short after a full disk or an interrupted copy. Values
-    that were changed in place are found only when the arrays are read.
+    Files may be missing or cut short after a full disk or an interrupted copy, and a
+    disk or a copy may have changed their bytes, which the recorded hashes show.
 
     Args:
       checkpoint: the checkpoint's folder.
@@ -37,7 +38,7 @@ def damage(checkpoint: Path, *, has_progress: bool) -> str:
         _check_sizes(checkpoint / _STATE)
     except ValueError as error:
         return str(error)
-    return ""
+    return changed_file(checkpoint)
 
 
 def damaged_steps(run_folder: Path) -> dict[int, str]:

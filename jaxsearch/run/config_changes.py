@@ -60,5 +60,6 @@ def record_changes(config: RunConfig, found: dict[str, list[Any]]) -> str:
 
 
 def _may_change(path: str) -> bool:
-    words = path.split(".")
-    return path == "steps" or words[-1] in CHANGEABLE.get(words[0], ())
+    section, _, field = path.partition(".")
+    names = CHANGEABLE.get(section, ())
+    return path == "steps" or any(f".{field}".endswith(f".{name}") for name in names)

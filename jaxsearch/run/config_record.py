@@ -16,12 +16,12 @@ _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 
 # Fields that may change when a run resumes, by section. They affect how long, how fast
 # and how often, not what is learned from what. A learning rate that falls does so over
-# the steps of its stage.
+# the steps of its stage, and counts those that were made with another one.
 CHANGEABLE = {
     "rollout": ("num_slots", "cache_len"),
     "eval": ("every", "patience", "min_improvement", "num_printed"),
-    "checkpoint": ("every", "keep"),
-    "stages": ("steps",),
+    "checkpoint": ("every", "keep", "keep_every", "minutes"),
+    "stages": ("steps", "optimizer.learning_rate", "max_skipped"),
 }
 # Settings of a web search that affect its answers.
 _DECIDING_WEB = (
@@ -97,8 +97,13 @@ def lasting_fields(fields: Any) -> Any:
     for section, names in CHANGEABLE.items():
         parts = fields.get(section) if isinstance(fields, dict) else None
         for part in parts if isinstance(parts, list) else [parts]:
-            for name in names if isinstance(part, dict) else ():
-                part.pop(name, None)
+            for name in names:
+                *inner, last = name.split(".")
+                holder = part
+                for word in inner:
+                    holder = holder.get(word) if isinstance(holder, dict) else None
+                if isinstance(holder, dict):
+                    holder.pop(last, None)
     return fields
 
 

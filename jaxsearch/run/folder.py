@@ -24,6 +24,7 @@ from jaxsearch.run.config_record import (
     resolved,
     restored,
 )
+from jaxsearch.run.folder_lock import LOCK
 from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.trust import UntrustedError, named_in_folder, trust_own
 from jaxsearch.user_code import is_importable
@@ -45,7 +46,7 @@ def check_identity(config: RunConfig) -> None:
         return
     path = folder / "config.json"
     if not path.is_file():
-        if folder.is_dir() and not any(folder.iterdir()):
+        if folder.is_dir() and {one.name for one in folder.iterdir()} <= {LOCK}:
             return
         raise ValueError(
             f"{folder} exists and is not a run's folder (no config.json); choose "

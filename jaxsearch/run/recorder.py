@@ -1,12 +1,9 @@
 """The files that a run writes during training: metrics, rollouts, checkpoints."""
 
 import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
@@ -29,15 +26,12 @@ from jaxsearch.rewards.judge import Judged
 from jaxsearch.rl.credit import Advantage
 from jaxsearch.rl.update import TrainState
 from jaxsearch.run.best_checkpoint import BestCheckpoints
-from jaxsearch.run.checkpoint import Checkpoints, Progress
+from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.config_record import resolved
 from jaxsearch.run.process_agreement import check_shared
+from jaxsearch.run.saver import Saver, TrainingFailedError
 
 Stage = SupervisedStage | RLStage
-
-
-class TrainingFailedError(RuntimeError):
-    """A run that cannot continue: non-finite gradients or log-probs, or an alarm."""
 
 
 class Recorder:
@@ -58,7 +52,8 @@ class Recorder:
         self._config = config
         self._console = console
         self._folder = Path(config.out)
-        self._checkpoints = Checkpoints(self._folder, keep=config.checkpoint.keep)
+        self._saver = Saver(config, console)
+        self._checkpoints = self._saver.checkpoints
         self.restored = self._checkpoints.latest()
         self.step = self.restored.step if self.restored else 0
         check_shared(self._folder, self.step)
@@ -68,39 +63,20 @@ class Recorder:
         steps = {stage.name: config.num_steps(stage) for stage in config.stages}
         self._on_console = ConsoleWriter(steps, console)
         self._writers = Writers([])
-        # Held while parameters are changed, so that another thread can save them.
-        self._update_lock = threading.Lock()
-        self._is_ending = False
-        self._unsaved: tuple[Progress, TrainState] | None = None
+        self._saving = StepRecord()
         if processes.is_primary():
             for name in ("metrics.jsonl", "eval.jsonl"):
                 cut_back(self._folder / name, self.step)
             files = open_writers(config, restored_step=self.step)
-            self._writers = Writers([self._on_console, *files])
+            self._writers = Writers([*files, self._on_console])
 
-    @contextlib.contextmanager
-    def updating(self) -> Iterator[None]:
+    def updating(self) -> contextlib.AbstractContextManager[None]:
         """Context of everything between two states that could be saved."""
-        if self._is_ending:
-            threading.Event().wait()  # until the thread that saves ends the process
-        with self._update_lock:
-            yield
+        return self._saver.updating()
 
     def finish(self) -> None:
-        """Saves the last finished step, when the process is about to end.
-
-        It is called in another thread than the training's, whose current update is
-        completed first. With several processes, which would have to save together, it
-        only waits until the last checkpoint is written.
-        """
-        if self._unsaved is not None and jax.process_count() == 1:
-            self._is_ending = True
-            activity = "saving the last step; Ctrl-C ends at once"
-            with self._console.activity(activity), self._update_lock:
-                if self._unsaved is not None:
-                    self._checkpoints.save(*self._unsaved)
-                self._checkpoints.wait()
-        self._checkpoints.wait()
+        """Saves the last finished step; see `Saver.finish`."""
+        self._saver.finish()
 
     def close(self) -> None:
         """Waits for pending writes, and closes the files."""
@@ -176,9 +152,7 @@ class Recorder:
         """Saves the last step, if a stage ends before it has all its steps."""
         self._on_console.close()
         with self.updating():
-            if self._unsaved is not None:
-                self._checkpoints.save(*self._unsaved)
-                self._unsaved = None
+            self._saver.save()
 
     def end_step(
         self,
@@ -188,7 +162,11 @@ class Recorder:
         record: StepRecord,
         guards: StageGuards | None = None,
     ) -> None:
-        """Saves a checkpoint if one is due, and writes the step's metrics.
+        """Writes the step's metrics, and saves a checkpoint if one is due.
+
+        In this order, so that a run that is killed in between and resumes from its
+        checkpoints has the metrics of every step. For the same reason the time of the
+        checkpoint is in the metrics of the step after it.
 
         Args:
           progress: progress after this step.
@@ -196,18 +174,16 @@ class Recorder:
 
         Raises:
           TrainingFailedError: if an alarm stops the run, or too many consecutive
-            updates were not finite.
+            updates or any parameters were not finite.
+          TryAgainError: if the processes of the run were asked to end.
         """
         self.step = progress.step
         num_steps = self._config.num_steps(stage)
-        every = 1 if num_steps < 10 else self._config.checkpoint.every
-        with record.time("time/checkpoint"):
-            self._unsaved = (progress, state)
-            if progress.stage_step % every == 0 or progress.stage_step == num_steps:
-                self._checkpoints.save(progress, state)
-                # Also so that a stage's optimizer is freed at its end.
-                self._unsaved = None
+        record.add(self._saving.values)
+        self._saving = StepRecord()
         self._writers.write(self.step, stage.name, record.values)
+        with self._saving.time("time/checkpoint"):
+            self._saver.end_step(progress, state, num_steps=num_steps)
         if guards is not None:
             _raise_on_alarm(guards, self._console)
         _check_finite(stage, self.step, int(state.num_skipped))

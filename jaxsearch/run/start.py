@@ -2,14 +2,22 @@
 
 import contextlib
 import itertools
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsearch import processes
 from jaxsearch.config import RunConfig
-from jaxsearch.run.checkpoint import Progress, newest_step
+from jaxsearch.run.best_checkpoint import BEST_FOLDER
+from jaxsearch.run.checkpoint import (
+    CHECKPOINT_FOLDER,
+    Progress,
+    newest_step,
+    saved_steps,
+)
 from jaxsearch.run.early_stopping import is_stopped
+from jaxsearch.run.folder_lock import check_unlocked
 
 
 def start_line(
@@ -58,13 +66,51 @@ def check_resumable(folder: Path) -> None:
         )
 
 
+def rewind(folder: Path, step: int) -> None:
+    """Makes a run resume from an earlier checkpoint; later ones get other names.
+
+    Its metrics and evaluations after that step are removed when it resumes.
+
+    Args:
+      folder: the run's folder.
+      step: step of a checkpoint in it.
+
+    Raises:
+      ValueError: if there is no checkpoint of that step.
+      TryAgainError: if a process trains in the folder.
+    """
+
+    def set_aside() -> None:
+        check_unlocked(folder)
+        steps = saved_steps(folder / CHECKPOINT_FOLDER)
+        if step not in steps:
+            there = ", ".join(map(str, steps)) or "none"
+            raise ValueError(
+                f"--rewind {step}: {folder} has no checkpoint of that step, but of: "
+                f"{there}"
+            )
+        for kind in (folder / CHECKPOINT_FOLDER, folder / BEST_FOLDER):
+            for later in (one for one in saved_steps(kind) if one > step):
+                kept = kind / f"later-{later}"
+                shutil.rmtree(kept, ignore_errors=True)
+                (kind / str(later)).rename(kept)
+                processes.say_once(f"the later checkpoint is kept in {kept}")
+
+    # No process looks into the folder before it is done.
+    processes.on_primary(set_aside)
+
+
 @contextlib.contextmanager
 def fresh_folder(folder: Path) -> Iterator[None]:
     """Context in which a run's folder is free: an earlier run has another name there.
 
     Nothing is deleted. The earlier run gets its name back if the new one is refused
     before it writes anything.
+
+    Raises:
+      TryAgainError: if a process trains in the folder.
     """
+    processes.on_primary(lambda: check_unlocked(folder))
     kept = None
     if processes.is_primary() and (folder / "config.json").is_file():
         kept = _free_name(folder)

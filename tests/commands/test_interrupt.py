@@ -66,6 +66,27 @@ def test_one_line_wherever_the_main_thread_is(block):
     assert err == "interrupted; type it again\n"
 
 
+@pytest.mark.parametrize(("resumes", "status"), [(True, 75), (False, 143)])
+def test_a_scheduler_that_ends_the_process_is_told_whether_to_start_it_again(
+    resumes, status
+):
+    process = started(f"interrupt.resumes = {resumes}; {BLOCKED}")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (status, "finishing\n")
+    assert err == "interrupted; type it again\n"
+
+
+def test_a_handler_of_the_commands_own_is_left_to_it():
+    own = "import signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(7))"
+    process = started(f"{own}; print('set', flush=True); time.sleep(100)")
+    assert process.stdout.readline() == "set\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (7, "")
+
+
 def test_the_second_signal_does_not_wait():
     process = started(BLOCKED, seconds=1000)
     process.send_signal(signal.SIGINT)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.run.config_changes import changes, record_changes
 from jaxsearch.run.folder import check_identity, write_record
 from tests.tiny import tiny_config
@@ -47,6 +48,15 @@ CHANGES = [
     ({"eval": {"patience": 3}}, "eval.patience", 0, 3),
     ({"checkpoint": {"every": 1}}, "checkpoint.every", 2, 1),
     ({"checkpoint": {"keep": 9}}, "checkpoint.keep", 2, 9),
+    ({"checkpoint": {"keep_every": 4}}, "checkpoint.keep_every", 0, 4),
+    ({"checkpoint": {"minutes": 5.0}}, "checkpoint.minutes", 0.0, 5.0),
+    ({"stage1": {"max_skipped": 7}}, "stages.1.max_skipped", 5, 7),
+    (
+        {"stage0": {"optimizer": OptimizerConfig(learning_rate=1e-4)}},
+        "stages.0.optimizer.learning_rate",
+        1e-3,
+        1e-4,
+    ),
 ]
 
 

@@ -14,9 +14,11 @@ from jaxsearch.rl.update import TrainState
 from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints, Progress, saved_steps
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
-from jaxsearch.run.checkpoint_damage import damaged_steps, set_aside
+from jaxsearch.run.checkpoint_damage import damage, damaged_steps, set_aside
+from jaxsearch.run.checkpoint_hashes import HASHES
 from jaxsearch.run.export import export_run
 from jaxsearch.run.folder import write_record
+from jaxsearch.run.start import rewind
 from tests.hf_folders import read_here
 from tests.tiny import tiny_config
 
@@ -115,6 +117,85 @@ def test_the_step_before_a_damaged_one_is_used(folder, harm, told):
     assert step == 6 and reason.startswith(told)
     with pytest.raises(ValueError, match=r"6 is damaged: .*checkpoint can be 2, 4$"):
         choose_checkpoint(config, "6")
+
+
+def files_of(checkpoint):
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file())
+
+
+def flipped(path):
+    """One bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def zeroed(path):
+    """A block, as after a crash of the machine; the size is as before."""
+    data = path.read_bytes()
+    begin = len(data) // 3
+    block = data[begin : begin + 512]
+    path.write_bytes(data[:begin] + bytes(len(block)) + data[begin + len(block) :])
+
+
+@pytest.mark.parametrize("harm", [flipped, zeroed])
+def test_a_changed_bit_in_any_file_is_named(folder, harm):
+    checkpoint = folder / "checkpoints" / "6"
+    assert len(files_of(checkpoint)) > 6
+    for path in files_of(checkpoint):
+        before = path.read_bytes()
+        harm(path)
+        reason = damage(checkpoint, has_progress=True)
+        assert path.relative_to(checkpoint).as_posix() in reason, path
+        path.write_bytes(before)
+    assert not damage(checkpoint, has_progress=True)
+
+
+def test_hashes_are_compared_with_files_of_the_checkpoint_alone(folder):
+    checkpoint = folder / "checkpoints" / "6"
+    (checkpoint / "state" / "more").write_text("planted")
+    assert "state/more is not in hashes.json" in damage(checkpoint, has_progress=True)
+    (checkpoint / "state" / "more").unlink()
+    listed = json.loads((checkpoint / HASHES).read_text())
+    for name in ("../../config.json", "/etc/hostname"):
+        (checkpoint / HASHES).write_text(json.dumps(listed | {name: [1, "0"]}))
+        reason = damage(checkpoint, has_progress=True)
+        assert reason == f"{HASHES} names {name!r}, outside the checkpoint"
+    # Killed before they were written, or of an earlier version.
+    (checkpoint / HASHES).unlink()
+    assert not damage(checkpoint, has_progress=True)
+
+
+def test_a_run_goes_back_to_a_kept_step(folder, capsys):
+    for step in (2, 6):
+        shutil.copytree(folder / "checkpoints" / str(step), folder / "best" / str(step))
+    with pytest.raises(ValueError, match=r"^--rewind 3: .* but of: 2, 4, 6$"):
+        rewind(folder, 3)
+    rewind(folder, 4)
+    assert saved_steps(folder / "checkpoints") == [2, 4]
+    assert saved_steps(folder / "best") == [2]
+    kept = [folder / "checkpoints" / "later-6", folder / "best" / "later-6"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"the later checkpoint is kept in {path}" for path in kept
+    ]
+    assert all(path.is_dir() for path in kept)
+    checkpoints = Checkpoints(folder, keep=3)
+    assert checkpoints.latest().step == 4
+    checkpoints.close()
+
+
+def test_some_checkpoints_are_kept_for_good(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, keep_every=4)
+    zero = jnp.zeros((), jnp.int32)
+    for step in range(1, 8):
+        progress = Progress(step=step, stage=0, stage_step=step, stream=None)
+        checkpoints.save(progress, TrainState({"w": zero}, {}, {}, zero, zero))
+    checkpoints.close()
+    assert saved_steps(tmp_path / "checkpoints") == [4, 7]
+    assert not any(
+        damage(tmp_path / "checkpoints" / str(step), has_progress=True)
+        for step in (4, 7)
+    )
 
 
 def test_a_run_continues_from_the_step_before(folder):

@@ -1,0 +1,178 @@
+"""The lock of a run's folder: one process at a time trains in it.
+
+A requeued job may start while its predecessor still saves, on this host or another. A
+file names the holder, which touches it every few seconds; whoever finds it untouched
+for long, or its process gone, takes it over.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.try_again import STATUS, TryAgainError
+from jaxsearch.visible import visible
+
+LOCK = "run.lock"
+_HEARTBEAT_S = 5.0
+# Without a heartbeat for this long, the holder is gone. Longer than a pause of a shared
+# file system or of a busy host.
+_STALE_S = 45.0
+
+
+@contextlib.contextmanager
+def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Context in which only this process trains in a run's folder.
+
+    Waits for a holder that has stopped without releasing the lock. The folder is
+    created if need be, and removed again if nothing else is in it at the end.
+
+    Args:
+      folder: the run's folder.
+      say: receives a line if the lock is held and this process waits.
+
+    Raises:
+      ValueError: if the folder's name is that of a file.
+      TryAgainError: if another process goes on training in the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose another folder with --out")
+    path = folder / LOCK
+    host, process = _here()
+    own = {
+        "host": host,
+        "process": process,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "key": secrets.token_hex(8),
+    }
+    _take(path, own, say)
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(path, own, ended), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+        release(folder)
+        with contextlib.suppress(OSError):  # something is in it
+            folder.rmdir()
+
+
+def release(folder: Path) -> None:
+    """Removes this process's lock, if it has one there."""
+    holder = _holder(folder / LOCK)
+    if holder and (holder.get("host"), holder.get("process")) == _here():
+        (folder / LOCK).unlink(missing_ok=True)
+
+
+def check_unlocked(folder: Path) -> None:
+    """Checks that no process trains in a run's folder.
+
+    Raises:
+      TryAgainError: if one does.
+    """
+    path = folder / LOCK
+    holder = _holder(path)
+    if holder is not None and not _is_gone(path, holder):
+        raise TryAgainError(_refusal(folder, holder))
+
+
+def _take(path: Path, own: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Writes the lock, after waiting for a holder that no longer beats."""
+    waited_for = None
+    give_up = time.monotonic() + _STALE_S + _HEARTBEAT_S
+    while not _created(path, own):
+        holder = _holder(path)
+        if holder is not None and not _is_gone(path, holder):
+            if time.monotonic() > give_up:
+                raise TryAgainError(_refusal(path.parent, holder))
+            if holder != waited_for:
+                say(f"{_refusal(path.parent, holder)}; waiting for it to end")
+                waited_for = holder
+            time.sleep(0.5)
+            continue
+        # Renamed first, so that of several processes only one removes this lock.
+        gone = path.with_name(f".{LOCK}.{own['key']}")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(gone)
+            gone.unlink()
+
+
+def _created(path: Path, own: dict[str, Any]) -> bool:
+    """Whether the lock was free, and is this process's now."""
+    # Again at each try: a holder whose folder is empty removes it at its end.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as file:
+            json.dump(own, file)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    return True
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    """What the lock says; None if there is none, {} while it is being written."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _here() -> tuple[str, int]:
+    """This host and process."""
+    return socket.gethostname(), os.getpid()
+
+
+def _is_gone(path: Path, holder: dict[str, Any]) -> bool:
+    """Whether the holder of a lock has ended without releasing it."""
+    if holder.get("host") == socket.gethostname():
+        process = holder.get("process")
+        # A container that starts again may have the same host name and process number.
+        if not isinstance(process, int) or process == os.getpid():
+            return True
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+    probe = path.with_name(f".{LOCK}.{secrets.token_hex(8)}.probe")
+    try:
+        # The file system's clock, not this host's: they may differ by minutes.
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime > _STALE_S
+    except FileNotFoundError:
+        return True
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _beat(path: Path, own: dict[str, Any], ended: threading.Event) -> None:
+    """Touches the lock until the end; ends the process if another one took it."""
+    while not ended.wait(_HEARTBEAT_S):
+        holder = _holder(path)
+        if holder is not None and holder != own:
+            message = f"{_refusal(path.parent, holder)}; this process ends\n"
+            os.write(2, message.encode())
+            os._exit(STATUS)
+        with contextlib.suppress(OSError):  # tried again at the next beat
+            os.utime(path)
+
+
+def _refusal(folder: Path, holder: dict[str, Any]) -> str:
+    said = (holder.get(name, "?") for name in ("process", "host", "started"))
+    process, host, started = (visible(str(value)[:100]) for value in said)
+    return (
+        f"process {process} on {host} trains in {folder} since {started}; stop it, or "
+        "choose another folder with --out"
+    )

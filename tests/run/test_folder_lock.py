@@ -1,0 +1,144 @@
+"""One process at a time trains in a run's folder."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.run import folder_lock
+from jaxsearch.run.folder_lock import LOCK, check_unlocked, locked
+from jaxsearch.run.start import fresh_folder
+from jaxsearch.try_again import TryAgainError
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLDING = """
+import sys, time
+from pathlib import Path
+from jaxsearch.run.folder_lock import locked
+
+with locked(Path(sys.argv[1]), print):
+    print("locked", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@contextlib.contextmanager
+def holder_of(folder, seconds, program=HOLDING):
+    """A process that holds the lock for some time."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, folder, str(seconds)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "locked\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "run"
+
+
+def written_by(folder, seconds_ago, **holder):
+    folder.mkdir(parents=True)
+    (folder / LOCK).write_text(json.dumps(holder))
+    then = time.time() - seconds_ago
+    os.utime(folder / LOCK, (then, then))
+
+
+def test_a_folder_without_files_is_gone_afterwards(folder):
+    with locked(folder, print):
+        assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
+    assert not folder.exists()
+    with locked(folder, print):
+        (folder / "config.json").touch()
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_a_living_holder_is_named_and_nothing_changes(folder, monkeypatch, capsys):
+    monkeypatch.setattr(folder_lock, "_STALE_S", 1.0)
+    monkeypatch.setattr(folder_lock, "_HEARTBEAT_S", 0.1)
+    with holder_of(folder, 100) as process:
+        # Another process beats more slowly than this test would wait.
+        os.utime(folder / LOCK, (time.time() + 1000,) * 2)
+        told = (
+            rf"^process {process.pid} on \S+ trains in {folder} since .*; stop it, or"
+        )
+        with pytest.raises(TryAgainError, match=told), locked(folder, print):
+            raise AssertionError("both hold it")
+        assert f"process {process.pid} on " in capsys.readouterr().out
+        for refused in (check_unlocked, lambda one: fresh_folder(one).__enter__()):
+            with pytest.raises(TryAgainError, match=told):
+                refused(folder)
+    # A killed one is not waited for.
+    before = time.monotonic()
+    with locked(folder, print):
+        assert time.monotonic() - before < 0.5
+    assert not capsys.readouterr().out
+
+
+def test_a_requeued_run_waits_for_its_predecessor(folder, capsys):
+    with holder_of(folder, 1.0) as process, locked(folder, print):
+        assert process.wait(timeout=5) == 0
+        assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.endswith("; waiting for it to end")
+
+
+@pytest.mark.parametrize(
+    ("holder", "seconds_ago", "is_gone"),
+    [
+        ({"host": "elsewhere", "process": 1}, 0, False),
+        ({"host": "elsewhere", "process": 1}, 60, True),
+        # The same container, started again.
+        ({"process": os.getpid()}, 0, True),
+        ({"process": "1; rm"}, 0, True),
+        ({"process": 2**22 + 1}, 0, True),
+        # A process of another run may have the number by now.
+        ({"process": 1}, 60, True),
+        ({}, 0, False),
+    ],
+    ids=["elsewhere", "silent", "self", "nonsense", "ended", "reused", "unwritten"],
+)
+def test_who_is_gone(folder, holder, seconds_ago, is_gone):
+    if holder and "host" not in holder:
+        holder = {"host": os.uname().nodename, **holder}
+    written_by(folder, seconds_ago, **holder)
+    if is_gone:
+        check_unlocked(folder)
+    else:
+        with pytest.raises(TryAgainError):
+            check_unlocked(folder)
+
+
+def test_a_lock_that_was_taken_ends_the_process(folder):
+    quick = "import jaxsearch.run.folder_lock as own; own._HEARTBEAT_S = 0.05\n"
+    with holder_of(folder, 100, quick + HOLDING) as process:
+        lock = folder / LOCK
+        holder = {"host": "b\x1b[2J", "process": 5, "started": "now"}
+        lock.write_text(json.dumps(holder))
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 75
+    assert err.startswith(r"process 5 on b\x1b[2J trains in ")
+    assert lock.exists()
+
+
+def test_a_file_is_no_folder(folder):
+    folder.parent.mkdir()
+    folder.write_text("a")
+    with (
+        pytest.raises(ValueError, match="is a file; choose another"),
+        locked(folder, print),
+    ):
+        pass
