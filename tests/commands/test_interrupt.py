@@ -79,7 +79,8 @@ def test_a_scheduler_that_ends_the_process_is_told_whether_to_start_it_again(
 
 
 def test_a_handler_of_the_commands_own_is_left_to_it():
-    own = "import signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(7))"
+    handler = "lambda *_: (time.sleep(1), os._exit(7))"
+    own = f"import signal; signal.signal(signal.SIGTERM, {handler})"
     process = started(f"{own}; print('set', flush=True); time.sleep(100)")
     assert process.stdout.readline() == "set\n"
     process.send_signal(signal.SIGTERM)
