@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from jaxsearch import try_again
 from jaxsearch.monitor.console import is_live
+from jaxsearch.visible import visible
 
 STATUS = 130
 # Of a process that a signal has ended, as shells show it.
@@ -113,14 +114,21 @@ class Interrupt:
                 call()
             with contextlib.suppress(OSError):  # a pipe that nobody reads any more
                 sys.stdout.flush()
-            # Not print: the main thread may hold the lock of the stream.
-            os.write(sys.__stderr__.fileno(), f"{self.line}\n".encode())
+            _tell(self.line)
+        except Exception as error:
+            _tell(f"could not finish before the end: {type(error).__name__}: {error}")
+            status = 1
         finally:
             _exit(status)
 
 
 def _left_to_the_thread(number: int, frame: object) -> None:
     """The handler of the signals that the thread of `Interrupt` reads."""
+
+
+def _tell(line: str) -> None:
+    # Not print: the main thread may hold the lock of the stream.
+    os.write(sys.__stderr__.fileno(), f"{visible(line)}\n".encode())
 
 
 def _exit(status: int) -> None:

@@ -1,0 +1,79 @@
+"""SIGTERM: the last step is saved, status 75, and the same command goes on."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.run.checkpoint import newest_step
+from tests.test_several_processes import ended, start_all
+from tests.test_train import untimed
+
+CONFIG = """
+import dataclasses
+from pathlib import Path
+
+from jaxsearch.config import CheckpointConfig
+from tests.tiny import tiny_config
+
+tiny = tiny_config(Path("unnamed"))
+read, search = tiny.stages
+stages = (
+    dataclasses.replace(read, steps=400),
+    dataclasses.replace(search, questions_per_step=4, steps=12),
+)
+config = dataclasses.replace(
+    tiny, stages=stages, checkpoint=CheckpointConfig(every=1000)
+)
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    (tmp_path / "own.py").write_text(CONFIG)
+    return ["-m", "jaxsearch", "train", tmp_path / "own.py", "--out", tmp_path / "run"]
+
+
+def num_lines(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return len(read_metrics(path)) if path.exists() else 0
+
+
+def wait_for(run, steps, processes):
+    while num_lines(run) < steps:
+        assert all(process.poll() is None for process in processes), "it ended early"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "count", [1, pytest.param(2, marks=pytest.mark.long)], ids=["alone", "two"]
+)
+def test_processes_save_their_last_step_and_go_on(tmp_path, command, count):
+    """In a warm-up and in RL, where only every thousandth step would be saved."""
+    run = tmp_path / "run"
+    for steps in (20, 404):
+        processes = start_all(*command, count=count, num_devices=count)
+        wait_for(run, steps, processes)
+        asked = time.monotonic()
+        # To one of them, as when one host of a pod is taken away.
+        processes[-1].send_signal(signal.SIGTERM)
+        statuses, outputs = ended(processes)
+        assert statuses == [75] * count, outputs
+        assert time.monotonic() - asked < 60
+        step = num_lines(run)
+        assert newest_step(run) == step >= steps
+        assert f"the same command goes on after step {step}" in outputs[0]
+        assert not (run / "run.lock").exists()
+    statuses, outputs = ended(start_all(*command, count=count, num_devices=count))
+    assert statuses == [0] * count, outputs
+    again = [*command[:-1], tmp_path / "undisturbed"]
+    statuses, outputs = ended(start_all(*again, count=count, num_devices=count))
+    assert statuses == [0] * count, outputs
+    lines = [
+        untimed(read_metrics(tmp_path / name / "metrics.jsonl"))
+        for name in ("run", "undisturbed")
+    ]
+    assert lines[0] == lines[1]
