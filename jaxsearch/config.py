@@ -216,6 +216,9 @@ class RetrievalConfig:
     built once and kept in the run's folder."""
     index: str = ""
     """Folder of an index made by `jaxsearch index build`, instead of a corpus."""
+    heldout_index: str = ""
+    """Folder of an index for held-out questions; empty for the passages that the source
+    of the data has for them, or `index` if it has none."""
     retriever: Retriever | Callable[..., Retriever] | None = None
     """Custom retriever, instead of a corpus or an index: an object with
     `search(queries, k)`, or a function that makes one. Each process opens a separate
@@ -223,8 +226,9 @@ class RetrievalConfig:
     url: str = ""
     """Search server, instead of a corpus or an index: http://HOST:PORT, or several of
     one index with commas between them. A server that wants a bearer token gets that in
-    JAXSEARCH_SEARCH_TOKEN. Or a collection of Milvus, milvus://HOST:PORT/COLLECTION,
-    that `jaxsearch index push` filled; it needs the index's `encoder`."""
+    JAXSEARCH_SEARCH_TOKEN, if you give its address here or with --trust. Or a
+    collection of Milvus, milvus://HOST:PORT/COLLECTION, that `jaxsearch index push`
+    filled; it needs the index's `encoder`."""
     heldout_url: str = ""
     """Search server for held-out questions; empty for the passages that the source of
     the data has for them, or `url` if it has none."""
@@ -293,8 +297,8 @@ def _check_retriever(retrieval: RetrievalConfig) -> None:
             "retrieval.retriever must have a method search(queries, k), or be a "
             f"function that makes such an object; got {retriever!r:.80}"
         )
-    for name, value in (("corpus", retrieval.corpus), ("index", retrieval.index)):
-        if value:
+    for name in ("corpus", "index", "heldout_index"):
+        if value := vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.retriever and retrieval.{name} exclude each other: give "
                 f"one (got {value!r} as well)"
@@ -321,7 +325,7 @@ def _check_urls(retrieval: RetrievalConfig) -> None:
                 f"{retrieval.heldout_url!r})"
             )
         return
-    others = ("retriever", "corpus", "index", "web")
+    others = ("retriever", "corpus", "index", "heldout_index", "web")
     for name in others:
         if vars(retrieval)[name]:
             raise ValueError(
@@ -337,7 +341,7 @@ def _check_web(retrieval: RetrievalConfig) -> None:
       ValueError: if it is not a function, or there is another search as well.
     """
     _check_functions(retrieval, "web")
-    for name in ("corpus", "index", "retriever"):
+    for name in ("corpus", "index", "heldout_index", "retriever"):
         if value := vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.web and retrieval.{name} exclude each other: give one (got "

@@ -1,222 +1,106 @@
-"""Load on a running `jaxsearch serve`: requests/s, latencies, errors and its memory.
+"""Load on `jaxsearch serve`, compared with its targets: one command, one table.
 
-    python launch/serve_load.py URL QUESTIONS --kind batch --clients 8 --seconds 20
-    python launch/serve_load.py URL QUESTIONS --kind single --clients 64 --index DIR
-    python launch/serve_load.py URL QUESTIONS --kind bad --requests 50000
+    python launch/serve_load.py --work /tmp/serve_load
 
-URL may end in the name of an index. QUESTIONS is a JSONL file of questions. `batch`
-sends 32 queries to /batch_search, `single` one to /search, and `bad` does so with every
-other request wrong in one of several ways. /health is asked 20 times a second beside
-them. With --index the same queries are first answered in this process.
+Builds the two indexes in the folder of --work unless they are there (about two minutes
+for the large one), starts each server that it needs, and prints a row per target. It
+takes about five minutes more on two idle cores; a busy machine gives no figures.
+Nothing is tried again. The exit status is 1 if a target is missed. --seconds 2 and
+--requests 6000 make a short trial of it.
+
+The large index has the passages of --data, a folder with corpus/*.jsonl.gz and
+questions/*.jsonl.gz; the small one those of the quickstart.
 """
 
 import argparse
-import asyncio
-import contextlib
-import dataclasses
 import gzip
-import itertools
 import json
 import re
-import statistics
-import time
-import urllib.parse
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+import sys
+from pathlib import Path
 
-QUERIES_PER_BATCH = 32
-K = 5
-HEALTH_EVERY_S = 0.05
-
-
-@dataclasses.dataclass
-class Load:
-    """What the clients saw."""
-
-    statuses: Counter[int] = dataclasses.field(default_factory=Counter)
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    health_seconds: list[float] = dataclasses.field(default_factory=list)
-    num_broken: int = 0  # connections that ended without an answer
-    num_without_retry_after: int = 0  # of the answers with 503
+from pool_target import pool
+from serve_targets import (
+    ROOT,
+    Setup,
+    batches,
+    large_index,
+    memory,
+    single_queries,
+    tests,
+)
 
 
-class Client:
-    """One kept connection."""
+def built(work: Path, data: Path) -> tuple[Path, Path]:
+    """The folders of the large and the small index, which are built if missing."""
+    from configs.quickstart import config
+    from jaxsearch.search.build import build_index_folder
+    from jaxsearch.search.encoders import encoder_named
+    from jaxsearch.search.indexes import build_index
 
-    def __init__(self, url: str):
-        parts = urllib.parse.urlsplit(url)
-        self._address = parts.hostname, parts.port
-        self._prefix = parts.path.rstrip("/")
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def ask(self, path: str, body: bytes | None) -> tuple[int, bytes, bytes]:
-        """Status, headers and body of an answer.
-
-        Raises:
-          OSError or EOFError: if the connection ends before the answer does.
-        """
-        if self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection(
-                *self._address, limit=2**20
-            )
-        verb = "GET" if body is None else "POST"
-        self._writer.write(
-            f"{verb} {self._prefix}{path} HTTP/1.1\r\nHost: load\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body or b'')}"
-            "\r\n\r\n".encode()
-            + (body or b"")
-        )
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(re.search(rb"content-length: (\d+)", head)[1])
-        answer = await self._reader.readexactly(length)
-        if b"connection: close" in head:
-            await self.close()
-        return int(head[9:12]), head, answer
-
-    async def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
-            self._writer = None
+    large, small, corpus = work / "large", work / "small", work / "corpus.jsonl"
+    if not large.exists():
+        with corpus.open("wb") as lines:
+            for path in sorted((data / "corpus").glob("*.jsonl.gz")):
+                lines.write(gzip.decompress(path.read_bytes()))
+        build_index_folder(corpus=str(corpus), encoder="tfidf", out=str(large))
+    if not small.exists():
+        passages = config.data.source(work, config.seed).passages
+        encoder = encoder_named("tfidf", passages, dims=config.retrieval.dims)
+        build_index(passages, encoder).save(small)
+    return large, small
 
 
-def requests(kind: str, questions: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Paths and bodies, without end."""
-    rows = itertools.cycle(questions)
-    wrong = itertools.cycle(
-        (
-            b"nonsense",
-            b'{"query": ["a list"]}',
-            b'{"query": "a", "top_n": -1}',
-            b'{"query": "' + b"a" * 200_000 + b'"}',
-            b"[" * 20_000,
-        )
-    )
-    while True:
-        if kind == "batch":
-            batch = list(itertools.islice(rows, QUERIES_PER_BATCH))
-            yield "/batch_search", json.dumps({"query": batch, "top_n": K}).encode()
-            continue
-        yield "/search", json.dumps({"query": next(rows), "top_n": K}).encode()
-        if kind == "bad":
-            yield "/search", next(wrong)
+def questions_of(path: Path) -> list[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["question"] for line in lines]
 
 
-async def _client(url: str, work: Iterator, load: Load, end: float) -> None:
-    client = Client(url)
-    for path, body in work:
-        if time.monotonic() >= end:
-            break
-        start = time.monotonic()
-        try:
-            status, head, _ = await client.ask(path, body)
-        except (OSError, EOFError):
-            load.num_broken += 1
-            await client.close()
-            continue
-        load.statuses[status] += 1
-        load.seconds.append(time.monotonic() - start)
-        load.num_without_retry_after += status == 503 and b"retry-after" not in head
-    await client.close()
-
-
-async def _watch_health(url: str, load: Load) -> None:
-    client = Client(url)
-    while True:
-        start = time.monotonic()
-        await client.ask("/health", None)
-        load.health_seconds.append(time.monotonic() - start)
-        await asyncio.sleep(HEALTH_EVERY_S)
-
-
-async def _process(url: str) -> dict[str, float]:
-    """Memory and time of the server's process."""
-    client = Client("{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(url)))
-    metrics = (await client.ask("/metrics", None))[2].decode()
-    await client.close()
-    return {
-        name: float(value)
-        for name, value in re.findall(r"^process_(\w+) (\S+)$", metrics, re.M)
-    }
-
-
-async def measured(
-    url: str, work: Iterator, *, num_clients: int, seconds: float
-) -> dict[str, Any]:
-    """Sends requests from several connections, each after the answer to its last."""
-    load, before = Load(), await _process(url)
-    start = time.monotonic()
-    health = asyncio.create_task(_watch_health(url, load))
-    async with asyncio.TaskGroup() as clients:
-        for _ in range(num_clients):
-            clients.create_task(_client(url, work, load, start + seconds))
-    took = time.monotonic() - start
-    health.cancel()
-    after = await _process(url)
-    cpu_s = after["cpu_seconds_total"] - before["cpu_seconds_total"]
-    cuts = statistics.quantiles(load.seconds, n=100)
-    return {
-        "requests_per_s": len(load.seconds) / took,
-        "statuses": dict(sorted(load.statuses.items())),
-        "broken": load.num_broken,
-        "503_without_retry_after": load.num_without_retry_after,
-        "p50_ms": cuts[49] * 1e3,
-        "p99_ms": cuts[98] * 1e3,
-        "health_max_ms": max(load.health_seconds) * 1e3,
-        "health_p99_ms": statistics.quantiles(load.health_seconds, n=100)[98] * 1e3,
-        "server_cpu_ms_per_request": cpu_s / len(load.seconds) * 1e3,
-        "server_cpus": cpu_s / took,
-        "server_mb": after["resident_memory_bytes"] / 1e6,
-    }
-
-
-def in_process(
-    folder: str, questions: Sequence[str], seconds: float
-) -> dict[str, float]:
-    """Speed of the index without a server, in batches of QUERIES_PER_BATCH."""
+def titles_of(folder: Path) -> list[str]:
+    """The titles of an index's passages, as queries."""
     from jaxsearch.search.indexes import load_index
 
-    index = load_index(folder)
-    rows, num = itertools.cycle(questions), 0
-    index.search(list(itertools.islice(rows, QUERIES_PER_BATCH)), K)
-    start, cpu_start = time.monotonic(), time.process_time()
-    while time.monotonic() < start + seconds:
-        index.search(list(itertools.islice(rows, QUERIES_PER_BATCH)), K)
-        num += QUERIES_PER_BATCH
-    cpu_s = time.process_time() - cpu_start
-    return {
-        "in_process_queries_per_s": num / (time.monotonic() - start),
-        "in_process_cpu_ms_per_query": cpu_s / num * 1e3,
-    }
+    return [re.sub(r"\W+", " ", one.title) for one in load_index(folder).passages]
 
 
-def main() -> None:
+PARTS = {
+    "batches": batches,
+    "single": single_queries,
+    "large": large_index,
+    "memory": memory,
+    "pool": pool,
+    "tests": tests,
+}
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("url")
-    parser.add_argument("questions")
-    parser.add_argument("--kind", choices=("batch", "single", "bad"), default="single")
-    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--work", type=Path, required=True, help="folder of indexes")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--requests", type=int, help="instead of --seconds")
-    parser.add_argument("--index", help="folder that is also searched in process")
+    parser.add_argument("--requests", type=int, default=50_000)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=[*PARTS])
     args = parser.parse_args()
-    opened = gzip.open if args.questions.endswith(".gz") else open
-    with opened(args.questions, "rt", encoding="utf-8") as lines:
-        questions = [json.loads(line)["question"] for line in lines]
-    found: dict[str, Any] = {}
-    if args.index:
-        found |= in_process(args.index, questions, args.seconds)
-    work = requests(args.kind, questions)
-    seconds = args.seconds
-    if args.requests:
-        work, seconds = itertools.islice(work, args.requests), float("inf")
-    found |= asyncio.run(
-        measured(args.url, work, num_clients=args.clients, seconds=seconds)
+    args.work.mkdir(parents=True, exist_ok=True)
+    large, small = built(args.work, args.data)
+    setup = Setup(
+        large=large,
+        small=small,
+        asked=questions_of(args.data / "questions" / "hotpotqa_dev.jsonl.gz"),
+        small_asked=titles_of(small),
+        seconds=args.seconds,
+        num_requests=args.requests,
     )
-    print(json.dumps(found, indent=2))
+    print("| target | measured | met |\n|---|---|---|", flush=True)
+    is_met = True
+    for part in args.only:
+        for row in PARTS[part](setup):
+            is_met &= row.is_met
+            met = "yes" if row.is_met else "**no**"
+            print(f"| {row.target} | {row.found} | {met} |", flush=True)
+    return 0 if is_met else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())

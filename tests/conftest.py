@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxsearch import key_addresses
 from jaxsearch.run import trust
 
 MAX_KEPT_BYTES = 2**30
@@ -100,8 +101,10 @@ def compiled_once(request, tmp_path_factory):
 def trusted_again():
     """What a test trusts is not trusted by the next one."""
     trusted, own = set(trust._trusted), set(trust._own_names)
+    addresses = set(key_addresses._given)
     yield
     trust._trusted, trust._own_names = trusted, own
+    key_addresses._given = addresses
 
 
 def _copy_new(source: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ ALLOWED = {
     "json_lines": set(),
     "bad_rows": {"visible"},
     "id_ranges": set(),
+    "key_addresses": set(),
     "surrogates": set(),
     "hub_files": set(),
     "visible": set(),
@@ -33,7 +34,7 @@ ALLOWED = {
         *("bad_rows", "folder_files", "hub_files", "json_files", "models"),
         "surrogates",
     },
-    "remote": {"search"},
+    "remote": {"key_addresses", "search"},
     "protocol": {"search", "surrogates", "trajectory"},
     "data": {
         *("bad_rows", "hub_files", "id_ranges", "json_files", "models", "protocol"),
@@ -49,7 +50,7 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
-    "web": {"env", "search"},
+    "web": {"env", "key_addresses", "search"},
     "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
     # The config names the parts, and the modules below combine them.
     "config": {
@@ -59,9 +60,9 @@ ALLOWED = {
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
-        *("json_files", "json_lines", "mesh", "metrics", "models", "monitor"),
-        *("processes", "protocol", "remote", "rewards", "rl", "rollouts", "search"),
-        *("try_again", "user_code", "trajectory", "visible", "web"),
+        *("json_files", "json_lines", "key_addresses", "mesh", "metrics", "models"),
+        *("monitor", "processes", "protocol", "remote", "rewards", "rl", "rollouts"),
+        *("search", "try_again", "user_code", "trajectory", "visible", "web"),
     },
     "evaluation": {
         *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
@@ -78,9 +79,9 @@ ALLOWED = {
         *("rewards", "rl", "rollouts", "run", "search", "trajectory"),
     },
     "api": {
-        *("config", "data", "env", "evaluation", "hub_files", "mesh", "metrics"),
-        *("models", "monitor", "processes", "protocol", "remote", "report", "rewards"),
-        *("rl", "rollouts", "run", "search", "surrogates", "trajectory"),
+        *("config", "data", "env", "evaluation", "hub_files", "key_addresses", "mesh"),
+        *("metrics", "models", "monitor", "processes", "protocol", "remote", "report"),
+        *("rewards", "rl", "rollouts", "run", "search", "surrogates", "trajectory"),
     },
     "plan": {
         *("config", "data", "mesh", "models", "rewards", "rl", "rollouts", "run"),
@@ -91,15 +92,15 @@ ALLOWED = {
         "trajectory",
     },
     "bench": {
-        *("data", "env", "mesh", "models", "protocol", "remote", "rl", "rollouts"),
-        *("run", "search", "trajectory"),
+        *("data", "env", "key_addresses", "mesh", "models", "protocol", "remote"),
+        *("rl", "rollouts", "run", "search", "trajectory"),
     },
     "serve": {"search", "surrogates"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
         *("bench", "config", "data", "doctor", "evaluation", "models", "monitor"),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
-        *("surrogates", "train", "try_again", "visible"),
+        *("surrogates", "train", "try_again", "visible", "web"),
     },
     "__main__": {"commands"},
 }

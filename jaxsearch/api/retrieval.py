@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsearch.hub_files import is_hub_file
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.processes import say_once
 from jaxsearch.remote.address import is_url
 from jaxsearch.remote.open_url import open_url
@@ -45,6 +46,7 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
         return source
     if isinstance(source, str | os.PathLike):
         if isinstance(source, str) and is_url(source):
+            allow_keys(source)
             return open_url(source, encoder=encoder, note=say_once)
         path = Path(source)
         if path.is_dir():

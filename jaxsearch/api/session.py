@@ -84,6 +84,7 @@ def open_session(
         config.retrieval,
         corpus="",
         index="",
+        heldout_index="",
         url="",
         heldout_url="",
         encoder="tfidf",

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.bench.measurement import say
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.remote.address import DialectName
 from jaxsearch.remote.connection import Connection
 from jaxsearch.remote.detection import answers
 from jaxsearch.remote.dialects import Dialect
 from jaxsearch.remote.retriever import open_remote
-from jaxsearch.search.index import Retriever, SearchError
+from jaxsearch.search.index import Retriever, SearchError, SearchStoppedError
 from jaxsearch.search.index_check import sample_queries
 from jaxsearch.search.indexes import load_index
 
@@ -76,6 +77,7 @@ def bench_retrieval(
     Raises:
       ValueError: if no server answers, or the index cannot be read.
     """
+    allow_keys(url)
     remote = open_remote(url, dialect=dialect, timeout_s=_TIMEOUT_S, note=say)
     local = load_index(index) if index else None
     if local is None:
@@ -121,7 +123,7 @@ def _asked(
                 return
             try:
                 answers(connection, dialect, batch, load.k, _TIMEOUT_S)
-            except SearchError as error:
+            except (SearchError, SearchStoppedError) as error:
                 with lock:
                     errors[str(error)[:120]] += 1
                 time.sleep(_PAUSE_S)

@@ -32,6 +32,7 @@ from jaxsearch.commands.command import (
     Command,
     add_json_argument,
     add_trust_argument,
+    end_process,
     trust_packages,
 )
 from jaxsearch.commands.help_text import HelpFormatter
@@ -113,6 +114,8 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
             from jaxsearch import processes
 
             processes.end(status)
+    if status == 0 and argv is None and COMMANDS[args.command].ends_process:
+        end_process(status)
     return status
 
 

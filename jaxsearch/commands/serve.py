@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxsearch.commands.command import Command, custom_encoder
+from jaxsearch.commands.command import Command, custom_encoder, end_process
+from jaxsearch.commands.serve_web import add_web_arguments, web_config, web_index
 
 if TYPE_CHECKING:
     from jaxsearch.serve.limits import Limits
     from jaxsearch.serve.served_index import ServedIndex
+    from jaxsearch.web.config import WebConfig
 
 _DESCRIPTION = """\
 Answers searches over HTTP, in the dialects of ReSearch (/search, /batch_search),
@@ -21,6 +23,7 @@ has counters for Prometheus, /docs the page of the API.
 """
 _DEFAULT_PORT = 8000
 _DEFAULT_NAME = "default"
+_WEB_NAME = "web"
 # Options of limits: field of Limits, type and help.
 _LIMITS = (
     ("max_queries", int, "queries per request"),
@@ -39,11 +42,12 @@ examples:
   jaxsearch serve --index indexes/wiki --port 8123
   jaxsearch serve --index wiki=indexes/wiki --index news=indexes/news
   jaxsearch serve --index indexes/wiki --host 0.0.0.0 --token-file token.txt
+  jaxsearch serve --web serper --web.cache webcache --web.max-usd 5
 """
     parser.add_argument(
         "--index",
         action="append",
-        required=True,
+        default=[],
         metavar="[NAME=]DIR",
         help="folder made by `jaxsearch index build`; may be repeated. The one without "
         "a name, or the first, answers at the root, and each below its name: "
@@ -76,6 +80,7 @@ examples:
         metavar="MODULE:NAME",
         help="the custom encoder that the indexes were built with, if any",
     )
+    add_web_arguments(parser)
     limits = parser.add_argument_group("limits")
     for name, kind, text in _LIMITS:
         limits.add_argument(
@@ -96,7 +101,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"{args.token_file or 'JAXSEARCH_SERVE_TOKEN'})"
         )
     limits = _limits(args)
-    folders = _folders(args.index)
+    folders = _folders(args.index) if args.index or not args.web else {}
+    settings = web_config(args)
     # Before the indexes are loaded, which may take minutes.
     with listen(args.host, args.port) as listener:
         is_open = not token and not is_loopback(listener)
@@ -111,9 +117,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 f"no token: everyone who can reach {args.host} can search",
                 file=sys.stderr,
             )
-        indexes = _load(folders, args.encoder)
+        web = _web(args.web, settings, set(folders))
+        indexes = _load(folders, args.encoder) | web
         app = create_app(indexes, limits=limits, token=token)
-        server = SearchServer(app, listener)
+        server = SearchServer(app, listener, at_deadline=lambda: end_process(0))
         # The collector would hold Python's lock while it looks at every passage.
         gc.freeze()
         print(f"{url_of(listener)} serves {_summary(indexes)}", flush=True)
@@ -149,6 +156,10 @@ def _folders(given: list[str]) -> dict[str, Path]:
     """
     from jaxsearch.serve.app import check_names
 
+    if not given:
+        raise ValueError(
+            "there is nothing to serve: give --index DIR or --web PROVIDER"
+        )
     named: dict[str, Path] = {}
     unnamed: list[Path] = []
     for text in given:
@@ -191,10 +202,37 @@ def _load(folders: dict[str, Path], encoder: str | None) -> "dict[str, ServedInd
     }
 
 
+def _web(
+    given: str | None, config: "WebConfig", taken: set[str]
+) -> "dict[str, ServedIndex]":
+    """The search of the open web by its name; empty without --web.
+
+    Raises:
+      ValueError: if another index has its name, or the name cannot be part of a path.
+    """
+    from jaxsearch.serve.app import check_names
+
+    if not given:
+        return {}
+    name, equals, provider = given.partition("=")
+    if not equals:
+        name, provider = _WEB_NAME, given
+    check_names([name])
+    if name in taken:
+        raise ValueError(
+            f"an index and the web are both named {name!r}; write --web NAME={provider}"
+        )
+    return {name: web_index(provider, config)}
+
+
 def _summary(indexes: "dict[str, ServedIndex]") -> str:
     return ", ".join(
-        f"{name} ({index.num_passages:,} passages)" for name, index in indexes.items()
+        f"{name} ({_size(index.num_passages)})" for name, index in indexes.items()
     )
+
+
+def _size(num_passages: int | None) -> str:
+    return "the web" if num_passages is None else f"{num_passages:,} passages"
 
 
 COMMAND = Command(
@@ -202,4 +240,5 @@ COMMAND = Command(
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,
+    ends_process=True,
 )

@@ -23,8 +23,22 @@ class NoAnswerInTimeError(SearchError):
     """There is no answer within the time limit."""
 
 
+class FailedSearchError(SearchError):
+    """A retriever has raised another exception than a `SearchError`.
+
+    Attributes:
+      kind: one of `FAILURE_KINDS`.
+    """
+
+    def __init__(self, message: str, kind: str):
+        super().__init__(message)
+        self.kind = kind
+
+
 def failure_kind(error: Exception) -> str:
     """The kind of a failed attempt, one of `FAILURE_KINDS`."""
+    if isinstance(error, FailedSearchError):
+        return error.kind
     if isinstance(error, NoAnswerInTimeError | TimeoutError):
         return TIMEOUT
     if isinstance(error, MalformedAnswerError):

@@ -5,22 +5,22 @@ import math
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxsearch.env.answer_checks import (
     FAILURE_KINDS,
     NoAnswerInTimeError,
-    checked_hits,
     failure_kind,
 )
+from jaxsearch.env.checked_retriever import CheckedRetriever, reason_of
 from jaxsearch.env.daemon_executor import DaemonExecutor
 from jaxsearch.search.index import (
     BusySearchError,
+    CountingRetriever,
     Hit,
     RefusedSearchError,
     Retriever,
     SearchError,
-    SearchStoppedError,
 )
 
 # Shortest pause before the second attempt; twice as long before the third, and so on.
@@ -28,13 +28,13 @@ from jaxsearch.search.index import (
 # together.
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 60.0
-_MAX_REASON_LEN = 200  # characters: a server may send a whole page
+NO_FAILURES: Mapping[str, int] = dict.fromkeys(FAILURE_KINDS, 0)
 
 
-class RetryingRetriever:
-    """Checks the answers of a retriever and makes up to `attempts` attempts.
+class RetryingRetriever(CheckedRetriever):
+    """Makes up to `attempts` attempts at each search.
 
-    Any exception of it, and any answer that is not hits, is a failed attempt.
+    Any exception of the retriever, and any answer that is not hits, is a failed one.
 
     Several threads may search at once. The pauses between attempts grow to at most a
     minute. A retriever that says how long it is busy is not asked before; if that is
@@ -63,10 +63,10 @@ class RetryingRetriever:
                 "expected at least 1 attempt and a positive, finite timeout in "
                 f"seconds, got {attempts} and {timeout_s}"
             )
+        super().__init__(retriever)
         self.num_retries = 0
-        self.num_failures = dict.fromkeys(FAILURE_KINDS, 0)
+        self.num_failures = dict(NO_FAILURES)
         self._counting = threading.Lock()
-        self._retriever = retriever
         self._attempts = attempts
         self._timeout_s = timeout_s
 
@@ -86,14 +86,7 @@ class RetryingRetriever:
                     self.num_retries += 1
             try:
                 return self._answers(queries, k)
-            except SearchStoppedError:
-                raise
-            except Exception as error:
-                # The only place where any other error is expected: a retriever is a
-                # program of the user or of a server, whose libraries raise what they
-                # like, and a run of days must not end because one search did. Nothing
-                # is hidden: it is counted by kind, and its reason is kept with the
-                # rollout.
+            except SearchError as error:
                 with self._counting:
                     self.num_failures[failure_kind(error)] += 1
                 failures.append(f"({number + 1}) {reason_of(error)}")
@@ -106,23 +99,37 @@ class RetryingRetriever:
             f"{'; '.join(failures)}"
         )
 
+    def search_counts(self) -> dict[str, float]:
+        """Retries and failed attempts so far, and what the retriever itself counts."""
+        with self._counting:
+            counts = attempt_counts(self.num_retries, self.num_failures)
+        if isinstance(self._retriever, CountingRetriever):
+            counts |= self._retriever.search_counts()
+        return counts
+
     def _answers(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Makes one attempt.
 
         Raises:
-          SearchError: if there is no answer in time, or it is malformed. Exceptions of
-            the retriever propagate.
+          SearchError: if it fails, or there is no answer in time.
         """
         with DaemonExecutor() as background:
-            asked = background.submit(self._retriever.search, queries, k)
+            asked = background.submit(super().search, queries, k)
             concurrent.futures.wait([asked], self._timeout_s)
             if not asked.done():
                 raise NoAnswerInTimeError(f"no answer within {self._timeout_s:g} s")
-            answers = asked.result()
-        return checked_hits(answers, len(queries), k)
+            return asked.result()
 
 
-def pause_after(error: Exception, number: int) -> float:
+def attempt_counts(
+    num_retries: int = 0, num_failures: Mapping[str, int] = NO_FAILURES
+) -> dict[str, float]:
+    """Numbers of retries and of failed attempts, under the names of their metrics."""
+    failures = {f"searches/failed_tries_{k}": float(n) for k, n in num_failures.items()}
+    return {"searches/retries": float(num_retries), **failures}
+
+
+def pause_after(error: SearchError, number: int) -> float:
     """Seconds to wait after a failed attempt; infinite if another one is useless.
 
     Args:
@@ -136,11 +143,3 @@ def pause_after(error: Exception, number: int) -> float:
     pause = min(pause, _LONGEST_PAUSE_S)
     is_busy = isinstance(error, BusySearchError)
     return max(pause, error.retry_after_s) if is_busy else pause
-
-
-def reason_of(error: Exception) -> str:
-    """An error on one line of bounded length."""
-    text = str(error)
-    if not isinstance(error, SearchError):
-        text = f"{type(error).__name__}: {text}"
-    return " ".join(text.split())[:_MAX_REASON_LEN]

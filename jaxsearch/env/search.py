@@ -4,21 +4,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from jaxsearch.env.answer_checks import checked_hits
+from jaxsearch.env.checked_retriever import CheckedRetriever
 from jaxsearch.env.environment import (
     Done,
     Environment,
     Observation,
     RolloutId,
 )
-from jaxsearch.env.retries import reason_of
 from jaxsearch.protocol import Protocol
-from jaxsearch.search.index import (
-    Retriever,
-    SearchError,
-    SearchStoppedError,
-    Unanswered,
-)
+from jaxsearch.search.index import Retriever, SearchError, Unanswered
 from jaxsearch.search.passages import Passage
 from jaxsearch.trajectory import Status, ToolCall
 
@@ -34,6 +28,7 @@ class SearchEnvironment(Environment):
     """Answers queries with passages, in the format of a protocol.
 
     Attributes:
+      retriever: answers the queries; it is checked, unless it is a `CheckedRetriever`.
       num_passages: passages per query to request from the retriever.
       on_search_failure: "drop" ends the rollouts whose search failed; "observe" answers
         with an observation that reports the failure.
@@ -51,6 +46,8 @@ class SearchEnvironment(Environment):
     has_reminder: bool = False
 
     def __post_init__(self):
+        if not isinstance(self.retriever, CheckedRetriever):
+            object.__setattr__(self, "retriever", CheckedRetriever(self.retriever))
         if self.has_reminder and not self.protocol.reminder:
             raise ValueError(
                 f"protocol {self.protocol.name!r} has no reminder for turns without a "
@@ -65,7 +62,8 @@ class SearchEnvironment(Environment):
     def step(self, turns: Sequence[tuple[RolloutId, str]]) -> list[Observation | Done]:
         """One observation for each turn; equal queries are sent to the retriever once.
 
-        A retriever that raises, or does not return hits, has failed.
+        Raises:
+          SearchStoppedError: of the retriever.
         """
         queries = [self.protocol.query(text) for _, text in turns]
         distinct = list(dict.fromkeys(queries))
@@ -85,14 +83,9 @@ class SearchEnvironment(Environment):
     def _searched(self, queries: Sequence[str]) -> dict[str, Observation | Done]:
         """The retriever's answers by query; the queries are distinct."""
         try:
-            answers = self.retriever.search(queries, self.num_passages)
-            found = checked_hits(answers, len(queries), self.num_passages)
-        except SearchStoppedError:
-            raise
-        except Exception as error:  # as in `env.retries`: any program may have answered
-            is_own = isinstance(error, SearchError)
-            reason = str(error) if is_own else reason_of(error)
-            return {query: self._failed(query, reason) for query in queries}
+            found = self.retriever.search(queries, self.num_passages)
+        except SearchError as error:
+            return {query: self._failed(query, str(error)) for query in queries}
         return {
             query: self._failed(query, hits.reason)
             if isinstance(hits, Unanswered)

@@ -5,9 +5,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from jaxsearch.search.index import Hit, SearchError
+from jaxsearch.search.index import Hit, SearchError, Unanswered
 from jaxsearch.search.passages import Passage
 
+_MAX_REASON_LEN = 200
 _LINE_GAP = "   "  # between title and text in R1-Searcher's lines
 
 
@@ -81,6 +82,28 @@ def one_per_query(answers: Any, num_queries: int) -> list[Any]:
     if len(answers) != num_queries:
         raise SearchError(f"{len(answers)} answers to {num_queries} queries")
     return answers
+
+
+def with_unanswered(found: list[list[Hit]], reasons: Any) -> list[list[Hit]]:
+    """The hits, with `Unanswered` for the queries that a server could not answer.
+
+    Args:
+      found: hits of each query.
+      reasons: why, by the query's number from 0 on, written as a text.
+
+    Raises:
+      SearchError: if it is something else.
+    """
+    if not isinstance(reasons, dict):
+        raise SearchError(f"expected reasons by query, got {shown(reasons)}")
+    missing = [str(number) in reasons for number in range(len(found))]
+    _check_texts(reasons.values())
+    return [
+        Unanswered(" ".join(reasons[str(number)].split())[:_MAX_REASON_LEN])
+        if is_missing
+        else hits
+        for number, (hits, is_missing) in enumerate(zip(found, missing, strict=True))
+    ]
 
 
 def passage_of(document: Any) -> Passage:

@@ -2,12 +2,14 @@
 
 import os
 
+from jaxsearch.key_addresses import may_have_keys
+
 VARIABLE = "JAXSEARCH_SEARCH_TOKEN"
 _HIDDEN = "***"
 
 
-def search_token() -> str:
-    """The token in JAXSEARCH_SEARCH_TOKEN; "" if there is none.
+def search_token(url: str) -> str:
+    """The token in JAXSEARCH_SEARCH_TOKEN, if the user gave this address; else "".
 
     Raises:
       ValueError: if it cannot be sent in a header; the error does not show it.
@@ -17,7 +19,24 @@ def search_token() -> str:
         raise ValueError(
             f"{VARIABLE} must have printable ASCII characters without spaces"
         )
-    return token
+    return token if may_have_keys(url) else ""
+
+
+def missing_token(url: str, sent: str) -> str:
+    """Why a server that wants a token refuses, and what to do.
+
+    Args:
+      url: address of the server.
+      sent: the token that it got.
+    """
+    if sent:
+        return f"{VARIABLE} is another one"
+    if not os.environ.get(VARIABLE):
+        return f"{VARIABLE} is not set"
+    return (
+        f"{VARIABLE} is not sent to an address that a folder names; if the server is "
+        f"yours, give --trust {url}"
+    )
 
 
 def without_token(text: str, token: str) -> str:

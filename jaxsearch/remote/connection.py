@@ -9,11 +9,12 @@ from typing import Any
 
 import httpx2
 
-from jaxsearch.remote.bearer import without_token
+from jaxsearch.remote.bearer import missing_token, without_token
 from jaxsearch.search.index import (
     BusySearchError,
     RefusedSearchError,
     SearchError,
+    SearchStoppedError,
 )
 
 # Servers close idle connections after five seconds (uvicorn's default); one that is
@@ -87,6 +88,7 @@ class Connection:
             these, if there is no whole answer in time.
           BusySearchError: if the server says when it can be asked again.
           RefusedSearchError: if it would refuse the request again.
+          SearchStoppedError: for status 402: a budget of the server's is used up.
           SearchError: for any other failure.
         """
         return self._json("POST", path, body, timeout_s, max_bytes)
@@ -129,7 +131,9 @@ class Connection:
                 f"{self._line(data.decode(errors='replace'))!r}"
             ) from None
 
-    def _error(self, where: str, response: httpx2.Response, data: bytes) -> SearchError:
+    def _error(
+        self, where: str, response: httpx2.Response, data: bytes
+    ) -> SearchError | SearchStoppedError:
         status = response.status_code
         if 300 <= status < 400:
             target = response.headers.get("Location", "").partition("?")[0]
@@ -138,11 +142,15 @@ class Connection:
                 "followed: give the server's own address"
             )
         reason = f"{where}: status {status}, {self._line(_detail(data))!r}"
+        if status == 402:
+            return SearchStoppedError(
+                f"{reason}; as soon as the server searches again, the same command "
+                "goes on"
+            )
         if status in (401, 403):
-            sent = "is another one" if self._token else "is not set"
+            why = missing_token(self.url, self._token)
             return UnauthorizedError(
-                f"{where}: status {status}, the server wants a token, and "
-                f"JAXSEARCH_SEARCH_TOKEN {sent}"
+                f"{where}: status {status}, the server wants a token, and {why}"
             )
         if 400 <= status < 500 and status not in (408, 429):
             return RefusedSearchError(reason)

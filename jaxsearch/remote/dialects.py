@@ -10,6 +10,7 @@ from jaxsearch.remote.answers import (
     one_per_query,
     scored_hits,
     shown,
+    with_unanswered,
 )
 from jaxsearch.search.index import Hit, SearchError
 
@@ -59,9 +60,10 @@ def _search_r1_body(queries: Sequence[str], k: int) -> dict[str, Any]:
 
 
 def _read_search_r1(answer: Any, num_queries: int, k: int) -> list[list[Hit]]:
-    """Reads `{"result": [[{"document", "score"}]]}`."""
+    """Reads `{"result": [[{"document", "score"}]]}`, and jaxsearch's `unanswered`."""
     results = one_per_query(_field(answer, "result"), num_queries)
-    return [scored_hits(found, k) for found in results]
+    found = [scored_hits(one, k) for one in results]
+    return with_unanswered(found, answer.get("unanswered", {}))
 
 
 def _r1_searcher_body(queries: Sequence[str], k: int) -> dict[str, Any]:
@@ -69,9 +71,10 @@ def _r1_searcher_body(queries: Sequence[str], k: int) -> dict[str, Any]:
 
 
 def _read_r1_searcher(answer: Any, num_queries: int, k: int) -> list[list[Hit]]:
-    """Reads `{"answers": [[line]]}`."""
+    """Reads `{"answers": [[line]]}`, and jaxsearch's `unanswered`."""
     answers = one_per_query(_field(answer, "answers"), num_queries)
-    return [line_hits(lines, k) for lines in answers]
+    found = [line_hits(lines, k) for lines in answers]
+    return with_unanswered(found, answer.get("unanswered", {}))
 
 
 def _field(answer: Any, name: str) -> Any:

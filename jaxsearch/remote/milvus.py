@@ -17,7 +17,6 @@ from jaxsearch.remote.milvus_client import (
     read_about,
     search_error,
 )
-from jaxsearch.remote.pool import ServerState
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.encoders import encoder_named
@@ -101,11 +100,6 @@ class MilvusRetriever:
                 "encoder": self._about.encoder,
             },
         }
-
-    @property
-    def servers(self) -> list[ServerState]:
-        """No servers to count: pymilvus has the connections."""
-        return []
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns up to k hits per query, best first; none if its vector is zero.

@@ -32,6 +32,11 @@ class MilvusAddress:
     uri: str
     collection: str
 
+    @property
+    def token(self) -> str:
+        """The user's token, if the address may have it; a file has none."""
+        return search_token(self.uri.replace("http://", "milvus://"))
+
     @classmethod
     def parse(cls, url: str) -> "MilvusAddress":
         """Reads milvus://HOST:PORT/COLLECTION or milvus:///PATH/FILE.db/COLLECTION.
@@ -87,7 +92,7 @@ def connect(address: MilvusAddress, timeout_s: float) -> "MilvusClient":
     # It logs each error with a traceback before it raises it.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     try:
-        return MilvusClient(address.uri, token=search_token(), timeout=timeout_s)
+        return MilvusClient(address.uri, token=address.token, timeout=timeout_s)
     except MilvusException as error:
         raise ValueError(f"{address.uri}: cannot connect ({one_line(error)})") from None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.remote.milvus_client import (
     CONTENTS,
     ID,
@@ -67,6 +68,7 @@ def push_index(
       ValueError: if the index is damaged, a text is too long, the collection has
         another index, or the database fails.
     """
+    allow_keys(url)
     address = MilvusAddress.parse(url)
     index = load_index(folder, encoder=encoder)
     _check_sizes(index.passages)

@@ -18,7 +18,7 @@ from jaxsearch.remote.detection import (
 from jaxsearch.remote.pool import Server, ServerPool, ServerState
 from jaxsearch.remote.settings import DEFAULT_SETTINGS, ClientSettings
 from jaxsearch.remote.threads import in_thread
-from jaxsearch.search.index import Hit, SearchError
+from jaxsearch.search.index import Hit, SearchError, Unanswered
 
 Note = Callable[[str], None]
 
@@ -84,11 +84,21 @@ class RemoteRetriever:
         """Requests and errors of each server so far, and whether it is left alone."""
         return self._pool.states
 
+    def search_counts(self) -> dict[str, float]:
+        """Requests and errors of each server so far, and which are left alone."""
+        counts = {}
+        for number, one in enumerate(self.servers):
+            counts[f"servers/{number}/requests"] = float(one.num_requests)
+            counts[f"servers/{number}/errors"] = float(one.num_errors)
+            counts[f"servers/{number}/open"] = float(one.is_open)
+        return counts
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns up to k hits per query, best first.
 
         Raises:
           SearchError: if a request fails; a subclass says whether to ask again.
+          SearchStoppedError: if a server of the web has used up its budget.
         """
         wanted = list(dict.fromkeys(query for query in queries if query.strip()))
         found = self._cache.known(wanted, k)
@@ -117,7 +127,8 @@ class RemoteRetriever:
 
         hits = self._pool.answer(ask, timeout_s)
         found = dict(zip(batch, hits, strict=True))
-        self._cache.keep(found, k)
+        answered = {q: h for q, h in found.items() if not isinstance(h, Unanswered)}
+        self._cache.keep(answered, k)
         return found
 
     def _check_again(self, connection: Connection) -> None:
@@ -162,10 +173,11 @@ def open_remote(
     """
     addresses = parse_addresses(url)
     dialect = _given_dialect(addresses, dialect)
-    token = search_token()
     connections = [
         Connection(
-            address.url, token=token, connect_timeout_s=settings.connect_timeout_s
+            address.url,
+            token=search_token(address.url),
+            connect_timeout_s=settings.connect_timeout_s,
         )
         for address in addresses
     ]

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.run import config_values
 from jaxsearch.run.old_names import with_new_names
-from jaxsearch.run.trust import named_in_folder
+from jaxsearch.run.trust import named_in_folder, trust_own
 from jaxsearch.user_code import code_folder
-from jaxsearch.web.provider import key_of
+from jaxsearch.web.service import key_of
 
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
@@ -153,16 +154,24 @@ def code_folders(record: Any) -> dict[str, str]:
     return found
 
 
-def own_names(config: RunConfig) -> set[str]:
-    """The functions, objects and own modules that a config names.
+def trust_config(config: RunConfig) -> None:
+    """Trusts what a config of the user names, because it is the user's program.
 
-    A folder may name them too, because they are part of the user's program.
+    A folder may name the same functions, objects and modules, and the servers that it
+    searches may have the user's keys.
     """
     record = resolved(config)
-    return _names(record) | code_folders(record).keys()
+    trust_own(_names(record) | code_folders(record).keys())
+    trust_servers(config)
+
+
+def trust_servers(config: RunConfig) -> None:
+    """Lets the servers that a config of the user searches have the user's keys."""
+    allow_keys(*_names(resolved(config.retrieval)), config.web.summary_url)
 
 
 def _names(record: Any) -> set[str]:
+    """All texts of a record with a colon, such as `module:qualname` and addresses."""
     if isinstance(record, str):
         return {record} if ":" in record else set()
     items = record.values() if isinstance(record, dict) else record

@@ -1,13 +1,12 @@
 """The environments of a run: for training, for evaluation, and with an empty index."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from jaxsearch.config import RunConfig
-from jaxsearch.env.answer_checks import FAILURE_KINDS
 from jaxsearch.env.checks import check_own_tags, check_tags_differ
 from jaxsearch.env.environment import Environment
-from jaxsearch.env.retries import RetryingRetriever
+from jaxsearch.env.retries import RetryingRetriever, attempt_counts
 from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
 from jaxsearch.env.spelling import check_spelling
 from jaxsearch.env.token_environment import TokenEnvironment, all_stop_tags
@@ -21,7 +20,7 @@ from jaxsearch.run.remote_retrievers import (
 )
 from jaxsearch.run.retrievers import NO_ENCODERS, check_index, open_retrievers
 from jaxsearch.search.exact_index import EmptyIndex
-from jaxsearch.search.index import CountingRetriever, Retriever
+from jaxsearch.search.index import Retriever
 from jaxsearch.web.check import check_web
 
 
@@ -81,18 +80,6 @@ class Environments:
         """Strings that end a turn, from the protocol and the tools."""
         return self.empty.stop_tags
 
-    @property
-    def num_retries(self) -> int:
-        """Retries of searches in training so far; first attempts are not counted."""
-        return self._retrievers[0].num_retries if self.has_search else 0
-
-    @property
-    def num_failures(self) -> dict[str, int]:
-        """Failed attempts of searches in training so far, by kind."""
-        if not self.has_search:
-            return dict.fromkeys(FAILURE_KINDS, 0)
-        return dict(self._retrievers[0].num_failures)
-
     @functools.cached_property
     def remote(self) -> RemoteRetrievers:
         """The search servers of the config, opened on first use."""
@@ -105,17 +92,8 @@ class Environments:
         The names are the same in every process, whatever was searched.
         """
         if not self.has_search:
-            return {}
-        retriever = self._opened[0]
-        return (
-            retriever.search_counts()
-            if isinstance(retriever, CountingRetriever)
-            else {}
-        )
-
-    @functools.cached_property
-    def _opened(self) -> Sequence[Retriever]:
-        return open_retrievers(self._config, self._inputs, self._encoders, self.remote)
+            return attempt_counts()
+        return self._retrievers[0].search_counts()
 
     @functools.cached_property
     def _retrievers(self) -> tuple[RetryingRetriever, RetryingRetriever]:
@@ -124,7 +102,9 @@ class Environments:
             RetryingRetriever(
                 retriever, attempts=retrieval.attempts, timeout_s=retrieval.timeout_s
             )
-            for retriever in self._opened
+            for retriever in open_retrievers(
+                self._config, self._inputs, self._encoders, self.remote
+            )
         )
         return train, heldout
 

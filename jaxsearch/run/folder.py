@@ -20,13 +20,13 @@ from jaxsearch.run.config_record import (
     identity,
     lasting,
     lasting_fields,
-    own_names,
     resolved,
     restored,
+    trust_config,
 )
 from jaxsearch.run.folder_lock import LOCK
 from jaxsearch.run.old_names import with_new_names
-from jaxsearch.run.trust import UntrustedError, named_in_folder, trust_own
+from jaxsearch.run.trust import UntrustedError, named_in_folder
 from jaxsearch.user_code import is_importable
 
 _PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transformers")
@@ -39,8 +39,7 @@ def check_identity(config: RunConfig) -> None:
       ValueError: if it holds another run (the error states the first difference) or
         other files.
     """
-    # The config is the user's program: its run may name what it has.
-    trust_own(own_names(config))
+    trust_config(config)
     folder = Path(config.out)
     if not folder.exists():
         return

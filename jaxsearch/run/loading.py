@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxsearch.config import RetrievalConfig, RLStage, RunConfig
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
@@ -18,12 +19,11 @@ from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER
 from jaxsearch.run.checkpoint_choice import CheckpointChoice, choose_checkpoint
-from jaxsearch.run.config_record import own_names
+from jaxsearch.run.config_record import trust_config, trust_servers
 from jaxsearch.run.config_values import recorded, value_text
 from jaxsearch.run.folder import read_run_config
 from jaxsearch.run.long_prompts import LongPromptsError
 from jaxsearch.run.model_config import model_config
-from jaxsearch.run.trust import trust_own
 from jaxsearch.search.encoder import needs_given
 
 
@@ -121,25 +121,33 @@ def load_run(
 def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
     """The retrieval config with another index, or with the server of one.
 
-    An index includes its encoder, unless it was built with a custom one; then the
-    encoder of the config is used. A server answers held-out questions too, also if they
-    have passages of their own.
+    Held-out questions are answered from it too, also if they have passages of their
+    own. An index includes its encoder, unless it was built with a custom one; then the
+    encoder of the config is used. A server may have the user's keys.
+
+    Args:
+      retrieval: the config, which may come from a run's folder.
+      index: folder of an index or address of a server, given by the user.
     """
     if is_url(index):
+        allow_keys(index)
         return dataclasses.replace(
             retrieval,
             url=index,
             heldout_url=index,
             dialect="auto",
             index="",
+            heldout_index="",
             corpus="",
             retriever=None,
+            web=None,
         )
     folder = Path(index) / "encoder"
     keeps_value = not isinstance(retrieval.encoder, str) and needs_given(folder)
     return dataclasses.replace(
         retrieval,
         index=index,
+        heldout_index=index,
         corpus="",
         retriever=None,
         url="",
@@ -159,11 +167,11 @@ def with_policy(config: RunConfig, model: str) -> RunConfig:
         a different dataset than the config's.
     """
     if not is_run(model):
+        trust_servers(config)
         _check_model_folder(model)
         policy = dataclasses.replace(config.model, path=model, lora=LoRAConfig())
         return dataclasses.replace(config, model=policy)
-    # The config is the user's program: a run with the same functions is theirs too.
-    trust_own(own_names(config))
+    trust_config(config)
     theirs = read_run_config(Path(model))
     of_dataset = not (theirs.model.path or theirs.model.tokenizer)
     kind = Callable[..., Any]

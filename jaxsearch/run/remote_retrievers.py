@@ -22,16 +22,6 @@ class RemoteRetrievers(NamedTuple):
         named = self._asdict().items()
         return {name: one.searched for name, one in named if one is not None}
 
-    @property
-    def counts(self) -> dict[str, float]:
-        """Requests and errors of each server in training so far, and open breakers."""
-        counts = {}
-        for number, one in enumerate(self.train.servers if self.train else ()):
-            counts[f"servers/{number}/requests"] = float(one.num_requests)
-            counts[f"servers/{number}/errors"] = float(one.num_errors)
-            counts[f"servers/{number}/open"] = float(one.is_open)
-        return counts
-
 
 NO_REMOTE = RemoteRetrievers()
 

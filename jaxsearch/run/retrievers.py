@@ -50,10 +50,11 @@ def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
         not an encoder.
     """
     retrieval, given = config.retrieval, _given_encoder(config.retrieval)
-    if retrieval.index:
-        Manifest.read(Path(retrieval.index))
+    for folder in filter(None, {retrieval.index, retrieval.heldout_index}):
+        Manifest.read(Path(folder))
         if given is None:
-            saved_encoder_name(Path(retrieval.index) / "encoder")
+            saved_encoder_name(Path(folder) / "encoder")
+    if retrieval.index:
         return NO_ENCODERS
     if not inputs.passages:
         return NO_ENCODERS
@@ -65,7 +66,7 @@ def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
     if not processes.is_primary():
         return NO_ENCODERS
     train = encoder_given(given, inputs.passages)
-    heldout = inputs.heldout_passages
+    heldout = [] if retrieval.heldout_index else inputs.heldout_passages
     return IndexEncoders(train, encoder_given(given, heldout) if heldout else None)
 
 
@@ -157,6 +158,14 @@ def _open_here(
     else:
         index = _index_of(
             inputs.passages, folder / "train", retrieval, encoders.train or given
+        )
+    if retrieval.heldout_index:
+        if retrieval.heldout_index == retrieval.index:
+            return index, index
+        return index, load_index(
+            retrieval.heldout_index,
+            encoder=given,
+            query_device=retrieval.query_device,
         )
     if not inputs.heldout_passages:
         return index, index

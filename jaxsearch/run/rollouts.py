@@ -51,9 +51,6 @@ class StageRollouts:
         """
         run, stage = self._run, self._stage
         timings = []
-        num_retries = run.environments.num_retries
-        num_failures = run.environments.num_failures
-        server_counts = run.environments.remote.counts
         before = run.environments.counts()
         with self._synced(params, record) as rollout_params:
             if not self._is_warm:
@@ -78,15 +75,9 @@ class StageRollouts:
             "time/search_wait": sum(timing.environment_wait for timing in timings),
         }
         counts = {
-            "searches/retries": float(run.environments.num_retries - num_retries),
-            **{
-                f"searches/failed_tries_{kind}": float(number - num_failures[kind])
-                for kind, number in run.environments.num_failures.items()
-            },
             "rollouts_restarted": float(sum(timing.num_restarts for timing in timings)),
-            **{k: v - before[k] for k, v in run.environments.counts().items()},
+            **since(run.environments.counts(), before),
         }
-        counts |= since(run.environments.remote.counts, server_counts)
         record.add(_over_processes(seconds, counts))
 
     @contextlib.contextmanager
@@ -105,7 +96,7 @@ class StageRollouts:
 
 
 def since(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-    """The counts of servers since an earlier time; open breakers are those of now."""
+    """The counts since an earlier time; those with /open are as they are now."""
     return {
         key: value if key.endswith("/open") else value - before[key]
         for key, value in now.items()

@@ -19,6 +19,7 @@ import types
 from collections.abc import Collection
 from typing import Any
 
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.run.old_names import OLD_VALUES
 from jaxsearch.user_code import import_named
 
@@ -63,25 +64,30 @@ class UntrustedError(ValueError):
 
 
 def trust(*packages: str) -> None:
-    """Allows folders to name functions and objects of these packages or modules.
+    """Allows folders to name code of these packages, and servers of these addresses.
 
-    Opening a folder that names one imports it, which runs its code. This process trusts
-    them from now on.
+    Opening a folder that names code imports it, which runs it. A server that a folder
+    names is asked in any case, but gets the user's tokens and keys only if its address
+    is trusted. This process trusts them from now on.
 
     Args:
-      packages: dotted names; a package includes its modules.
+      packages: dotted names, where a package includes its modules; or addresses.
 
     Raises:
       ValueError: for a name that is none, the standard library, or all of jaxsearch.
 
     Example:
-      >>> jaxsearch.trust("my_rewards")
+      >>> jaxsearch.trust("my_rewards", "http://127.0.0.1:8000")
     """
     for package in packages:
+        if "://" in package:
+            allow_keys(package)
+            continue
         if not _NAME.fullmatch(package):
             raise ValueError(
                 f"--trust {package}: expected the dotted name of a package or module, "
-                "such as my_rewards"
+                "such as my_rewards, or the address of a server, such as "
+                "http://127.0.0.1:8000"
             )
         root = package.partition(".")[0]
         if root in sys.stdlib_module_names or package == "jaxsearch":

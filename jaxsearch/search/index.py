@@ -69,7 +69,25 @@ class CountingRetriever(Protocol):
     """A retriever that counts what it does."""
 
     def search_counts(self) -> dict[str, float]:
-        """Counts since it was opened, by the name of their metric."""
+        """Counts since it was opened, by the name of their metric.
+
+        One whose name ends in /open is not a sum, but how it is now: 0 or 1.
+        """
+        ...
+
+
+@runtime_checkable
+class RerankingRetriever(Protocol):
+    """A retriever whose candidates are put in order again by a reranker."""
+
+    def search_reranked(
+        self, queries: Sequence[str], k: int, *, num_candidates: int
+    ) -> list[list[Hit]]:
+        """Up to k hits per query, the best of this many candidates, best first.
+
+        Raises:
+          SearchStoppedError, SearchError: as `Retriever.search`.
+        """
         ...
 
 

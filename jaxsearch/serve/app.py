@@ -15,6 +15,7 @@ from jaxsearch.serve.metrics import (
     CONTENT_TYPE,
     IndexMetrics,
     RequestMetrics,
+    counts,
     gauge,
     process_samples,
     prometheus_text,
@@ -50,7 +51,7 @@ class SearchApp(FastAPI):
             name: Batcher(
                 index.retriever,
                 self.index_metrics[name],
-                max_batch=limits.max_batch,
+                max_batch=min(index.max_batch or limits.max_batch, limits.max_batch),
                 max_waiting=limits.max_waiting,
                 num_workers=index.num_workers,
             )
@@ -75,6 +76,7 @@ class SearchApp(FastAPI):
                 for name, metrics in self.index_metrics.items()
             ),
             *waiting,
+            *(counts(batcher.counts, name) for name, batcher in self.batchers.items()),
             process_samples(),
         )
 

@@ -7,14 +7,24 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from jaxsearch.search.index import RETRIEVER_ERRORS, Hit, Retriever
+from jaxsearch.search.index import (
+    RETRIEVER_ERRORS,
+    CountingRetriever,
+    Hit,
+    RerankingRetriever,
+    Retriever,
+    SearchStoppedError,
+    Unanswered,
+)
 from jaxsearch.serve.jobs import (
     DefectError,
+    Depth,
     Job,
     QueueFullError,
     Render,
     Slice,
     StoppingError,
+    UnansweredError,
     UnavailableError,
     resolve,
     resolve_all,
@@ -27,7 +37,7 @@ LOG = logging.getLogger(__name__)
 class Batcher:
     """A queue of requests for one retriever, and the threads that answer them.
 
-    A batch takes queries with the same k from as many requests as fit, the oldest
+    A batch takes queries of the same depth from as many requests as fit, the oldest
     first. A request with more queries than a batch goes on behind the others, so that
     small requests do not wait for the whole of a large one.
 
@@ -60,14 +70,25 @@ class Batcher:
             # Daemons, so that a call that hangs does not keep the process alive.
             threading.Thread(target=self._work, daemon=True).start()
 
-    def submit(self, queries: Sequence[str], k: int, render: Render) -> Job:
+    @property
+    def has_reranker(self) -> bool:
+        """Whether a number of candidates may be asked for."""
+        return isinstance(self._retriever, RerankingRetriever)
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """What the retriever itself counts."""
+        counting = isinstance(self._retriever, CountingRetriever)
+        return self._retriever.search_counts() if counting else {}
+
+    def submit(self, queries: Sequence[str], depth: Depth, render: Render) -> Job:
         """Queues the queries of a request; called in the event loop.
 
         Raises:
           QueueFullError: if too many queries wait.
         """
         answer = asyncio.get_running_loop().create_future()
-        job = Job(queries, k, render, answer)
+        job = Job(queries, depth, render, answer)
         with self._changed:
             if self.num_waiting + len(queries) > self._max_waiting:
                 raise QueueFullError
@@ -114,13 +135,13 @@ class Batcher:
 
     def _take(self) -> list[Slice]:
         """Takes a batch from the queue, whose lock is held."""
-        k, room = self._jobs[0].k, self._max_batch
+        depth, room = self._jobs[0].depth, self._max_batch
         batch: list[Slice] = []
         others: list[Job] = []
         unfinished: list[Job] = []
         while self._jobs and room:
             job = self._jobs.popleft()
-            if job.k != k:
+            if job.depth != depth:
                 others.append(job)
                 continue
             start = job.num_taken
@@ -141,11 +162,14 @@ class Batcher:
         queries = [query for part in batch for query in part.queries]
         try:
             with self._metrics.timed_batch(len(queries)):
-                found = self._retriever.search(queries, batch[0].job.k)
+                found = self._found(queries, batch[0].job.depth)
             if len(found) != len(queries):
                 raise ValueError(
                     f"expected the hits of {len(queries)} queries, got {len(found)}"
                 )
+        except SearchStoppedError as error:
+            self._metrics.add_failure()
+            return self._failed(batch, error)
         except RETRIEVER_ERRORS as error:
             self._metrics.add_failure()
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -158,6 +182,14 @@ class Batcher:
             LOG.error("the retriever failed", exc_info=error)
             return self._failed(batch, DefectError(type(error).__name__))
         return [(job, _rendered(job)) for job in self._finished(batch, found)]
+
+    def _found(self, queries: Sequence[str], depth: Depth) -> list[list[Hit]]:
+        if depth.num_candidates is None:
+            return self._retriever.search(queries, depth.k)
+        assert isinstance(self._retriever, RerankingRetriever)
+        return self._retriever.search_reranked(
+            queries, depth.k, num_candidates=depth.num_candidates
+        )
 
     def _finished(self, batch: list[Slice], found: list[list[Hit]]) -> list[Job]:
         """Writes the hits into the jobs; returns those that have all of theirs."""
@@ -183,6 +215,10 @@ class Batcher:
 
 
 def _rendered(job: Job) -> bytes | Exception:
+    reasons = [hits.reason for hits in job.hits if isinstance(hits, Unanswered)]
+    num_asked = sum(1 for query in job.queries if query.strip())
+    if reasons and len(reasons) == num_asked:
+        return UnansweredError(" ".join(reasons[0].split()))
     try:
         return job.render(job.hits)
     except Exception as error:  # a retriever of a user's own may return anything

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, StrictInt
 
-from jaxsearch.search.index import Hit
+from jaxsearch.search.index import Hit, Unanswered
 from jaxsearch.search.passages import Passage
 
 DIALECTS = ("search_r1", "research", "r1_searcher")
@@ -38,8 +38,12 @@ class RetrieveRequest(BaseModel):
     queries: list[str]
     topk: int | None = Field(None, description="0 and null mean 3")
     return_scores: bool = False
-    topk_retrieval: int | None = Field(None, description="needs a reranker")
-    topk_rerank: int | None = Field(None, description="needs a reranker")
+    topk_retrieval: int | None = Field(
+        None, description="candidates of an index with a reranker; null means 10"
+    )
+    topk_rerank: int | None = Field(
+        None, description="those of them that are returned, in place of topk"
+    )
 
 
 class QueriesRequest(BaseModel):
@@ -68,13 +72,24 @@ def render_batch_search(found: Sequence[list[Hit]], *, has_scores: bool) -> byte
 def render_retrieve(found: Sequence[list[Hit]], *, has_scores: bool) -> bytes:
     """Search-R1's answer: documents of each query, with scores or without."""
     parts = map(_scored_documents if has_scores else _documents, found)
-    return b'{"result":' + _json_list(parts) + b"}"
+    return b'{"result":' + _json_list(parts) + _unanswered(found) + b"}"
 
 
 def render_queries(found: Sequence[list[Hit]], *, queries: list[str] | str) -> bytes:
     """R1-Searcher's answer: lines of each query, and the queries as they came."""
     answers = _json_list([_line(hit.passage) for hit in hits] for hits in found)
-    return b'{"answers":' + answers + b',"queries":' + _json(queries) + b"}"
+    asked = b',"queries":' + _json(queries)
+    return b'{"answers":' + answers + asked + _unanswered(found) + b"}"
+
+
+def _unanswered(found: Sequence[list[Hit]]) -> bytes:
+    """The reasons of queries without an answer, by the query's number from 0 on."""
+    reasons = {
+        str(number): hits.reason
+        for number, hits in enumerate(found)
+        if isinstance(hits, Unanswered)
+    }
+    return b',"unanswered":' + _json(reasons) if reasons else b""
 
 
 def _documents(hits: list[Hit]) -> list[dict[str, str]]:

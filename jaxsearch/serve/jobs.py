@@ -22,8 +22,30 @@ class UnavailableError(Exception):
     """The retriever could not answer; the message gives its reason."""
 
 
+class UnansweredError(Exception):
+    """No query of a request has an answer; the message gives the first reason."""
+
+
 class DefectError(Exception):
     """The retriever failed in a way that a retriever must not; the log has it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Depth:
+    """How many passages are wanted; requests with the same depth share batches.
+
+    Attributes:
+      k: passages per query.
+      num_candidates: candidates per query for the reranker; None for a plain search.
+    """
+
+    k: int
+    num_candidates: int | None = None
+
+    @property
+    def most(self) -> int:
+        """The larger of the two."""
+        return max(self.k, self.num_candidates or 0)
 
 
 @dataclasses.dataclass(eq=False)
@@ -35,7 +57,7 @@ class Job:
     """
 
     queries: Sequence[str]
-    k: int
+    depth: Depth
     render: Render
     answer: asyncio.Future[bytes]
     hits: list[list[Hit]] = dataclasses.field(default_factory=list)

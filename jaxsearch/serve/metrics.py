@@ -130,6 +130,16 @@ def gauge(name: str, value: int, labels: str) -> Mapping[str, list[str]]:
     return {f"{name} gauge": [f"{name}{{{labels}}} {value}"]}
 
 
+def counts(values: Mapping[str, float], index: str) -> Mapping[str, list[str]]:
+    """Lines of what a retriever counts, such as the queries that a provider got."""
+    return {
+        "jaxsearch_retriever_count gauge": [
+            f'jaxsearch_retriever_count{{index="{index}",name="{name}"}} {value:g}'
+            for name, value in sorted(values.items())
+        ]
+    }
+
+
 def _resident_bytes() -> int:
     """Memory of this process; 0 on systems without /proc."""
     statm = Path("/proc/self/statm")

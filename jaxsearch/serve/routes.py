@@ -8,24 +8,33 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 import jaxsearch
+from jaxsearch.search.index import SearchStoppedError
 from jaxsearch.serve import dialects
 from jaxsearch.serve.batcher import Batcher
 from jaxsearch.serve.jobs import (
     DefectError,
+    Depth,
     Job,
     QueueFullError,
     Render,
     StoppingError,
+    UnansweredError,
     UnavailableError,
 )
 from jaxsearch.serve.limits import Limits
 from jaxsearch.serve.served_index import ServedIndex
 from jaxsearch.surrogates import check_text
 
-# Search-R1's server has 3 in its own settings.
+# Search-R1's servers have these in their own settings.
 SEARCH_R1_TOPK = 3
+SEARCH_R1_CANDIDATES = 10
 # Nobody reads this answer: the client has left.
 CLIENT_LEFT = 499
+# What the answer needs has failed and would fail again: no page can be read, or the
+# query is not in the cache of a server that is offline.
+NO_ANSWER = 424
+# Nothing is searched until the user of the server acts: a budget or a quota is used up.
+STOPPED = 402
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -65,7 +74,7 @@ def make_router(
         if not body.query.strip():
             raise HTTPException(400, "Query content cannot be empty")
         render = functools.partial(dialects.render_search, has_scores=body.return_score)
-        return await answer(request, [body.query], body.top_n, render)
+        return await answer(request, [body.query], Depth(k=body.top_n), render)
 
     @router.post("/batch_search", summary="ReSearch: several queries")
     async def batch_search(
@@ -74,28 +83,27 @@ def make_router(
         render = functools.partial(
             dialects.render_batch_search, has_scores=body.return_score
         )
-        return await answer(request, body.query, body.top_n, render)
+        return await answer(request, body.query, Depth(k=body.top_n), render)
 
     @router.post("/retrieve", summary="Search-R1, verl and SkyRL")
     async def retrieve(body: dialects.RetrieveRequest, request: Request) -> Response:
-        if body.topk_retrieval is not None or body.topk_rerank is not None:
-            raise HTTPException(
-                422,
+        is_reranked = (body.topk_retrieval, body.topk_rerank) != (None, None)
+        if is_reranked and not batcher.has_reranker:
+            raise _refused(
                 "topk_retrieval and topk_rerank need an index with a reranker, and "
-                f"{name!r} has none; send topk alone",
+                f"{name!r} has none; send topk alone"
             )
         render = functools.partial(
             dialects.render_retrieve, has_scores=body.return_scores
         )
-        topk = body.topk or SEARCH_R1_TOPK
-        return await answer(request, body.queries, topk, render)
+        return await answer(request, body.queries, _depth(body), render)
 
     @router.post("/queries", summary="R1-Searcher")
     async def queries(body: dialects.QueriesRequest, request: Request) -> Response:
         asked = body.queries
         render = functools.partial(dialects.render_queries, queries=asked)
         texts = [asked] if isinstance(asked, str) else asked
-        return await answer(request, texts, body.k, render)
+        return await answer(request, texts, Depth(k=body.k), render)
 
     return router
 
@@ -120,15 +128,15 @@ async def _answer(
     limits: Limits,
     request: Request,
     queries: Sequence[str],
-    k: int,
+    depth: Depth,
     render: Render,
 ) -> Response:
     """Searches the queries of a request, or says in one line why not."""
-    _check(queries, k, limits)
+    _check(queries, depth, limits)
     if not queries:
         return Response(render([]), media_type="application/json")
     try:
-        job = batcher.submit(queries, k, render)
+        job = batcher.submit(queries, depth, render)
     except QueueFullError:
         raise _unavailable(
             f"{batcher.num_waiting} queries wait already; try again later", 1
@@ -137,6 +145,10 @@ async def _answer(
         body = await _result(job, request, limits.answer_s)
     except UnavailableError as error:
         raise _unavailable(f"the index cannot answer now: {error}", 5) from error
+    except UnansweredError as error:
+        raise HTTPException(NO_ANSWER, f"no query can be answered: {error}") from None
+    except SearchStoppedError as error:
+        raise HTTPException(STOPPED, str(error)) from None
     except StoppingError:
         raise _unavailable("the server is stopping", 5) from None
     except DefectError as error:
@@ -163,8 +175,26 @@ async def _result(job: Job, request: Request, seconds: float) -> bytes:
             raise HTTPException(504, f"no answer within {seconds:g} s")
 
 
-def _check(queries: Sequence[str], k: int, limits: Limits) -> None:
+def _depth(body: dialects.RetrieveRequest) -> Depth:
+    """How many passages a request of Search-R1's dialect wants."""
+    topk = body.topk or SEARCH_R1_TOPK
+    if body.topk_retrieval is None and body.topk_rerank is None:
+        return Depth(k=topk)
+    k = topk if body.topk_rerank is None else body.topk_rerank
+    candidates = body.topk_retrieval
+    if candidates is None:
+        candidates = max(k, SEARCH_R1_CANDIDATES)
+    if candidates < k:
+        raise _refused(
+            f"topk_retrieval must be at least topk_rerank, got {str(candidates)[:20]} "
+            f"and {str(k)[:20]}"
+        )
+    return Depth(k=k, num_candidates=candidates)
+
+
+def _check(queries: Sequence[str], depth: Depth, limits: Limits) -> None:
     """Raises HTTPException for a request that is too large, or that is not text."""
+    k = depth.most if depth.k >= 1 else depth.k
     if not 1 <= k <= limits.max_k:
         raise _refused(
             f"the number of passages per query must be from 1 to {limits.max_k}, got "

@@ -24,6 +24,8 @@ class ServedIndex:
       num_workers: calls of the retriever that may run at once. One is best for an
         index in memory, whose calls use several cores; a retriever that waits for
         others can have more.
+      max_batch: queries of one call, at most the server's own limit; None for that. One
+        is best for a retriever that waits for each of them.
     """
 
     retriever: Retriever
@@ -31,10 +33,13 @@ class ServedIndex:
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     num_workers: int = 1
+    max_batch: int | None = None
 
     def __post_init__(self):
         if self.num_workers < 1:
             raise ValueError(f"num_workers must be >= 1, got {self.num_workers}")
+        if self.max_batch is not None and self.max_batch < 1:
+            raise ValueError(f"max_batch must be >= 1, got {self.max_batch}")
 
     @classmethod
     def from_folder(

@@ -6,13 +6,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
 from jaxsearch.serve.app import SearchApp
 from jaxsearch.serve.connection import timed_protocol
 
+# After `limits.stop_s`, requests are refused. If the server has not ended this many
+# seconds later, because the machine is busy with other work, it is ended.
+_LATE_S = 2.0
 # Seconds for which a thread may hold Python's lock while others wait for it. With the
 # default of 5 ms, the event loop waits that long after each of its system calls while
 # a thread encodes queries.
@@ -25,9 +28,21 @@ class SearchServer(uvicorn.Server):
 
     Stopping closes the port and idle connections. Requests under way have
     `limits.stop_s` to be answered; those that wait still are refused then.
+
+    Args:
+      app: the application.
+      listener: the socket that listens.
+      at_deadline: called in another thread if the event loop has not ended two seconds
+        after that.
     """
 
-    def __init__(self, app: SearchApp, listener: socket.socket):
+    def __init__(
+        self,
+        app: SearchApp,
+        listener: socket.socket,
+        *,
+        at_deadline: Callable[[], None] = lambda: None,
+    ):
         limits = app.limits
         super().__init__(
             uvicorn.Config(
@@ -50,6 +65,8 @@ class SearchServer(uvicorn.Server):
         )
         self._app = app
         self._listener = listener
+        self._at_deadline = at_deadline
+        self._is_stopping = threading.Event()
         self._ended = threading.Event()
 
     def serve_until_stopped(self) -> None:
@@ -65,10 +82,19 @@ class SearchServer(uvicorn.Server):
     def stop(self) -> None:
         """Begins to stop."""
         self.should_exit = True
+        if not self._is_stopping.is_set():
+            self._is_stopping.set()
+            # Not a timer of the event loop, which is what may be late.
+            threading.Thread(target=self._watch_deadline, daemon=True).start()
+
+    def _watch_deadline(self) -> None:
+        if not self._ended.wait(self._app.limits.stop_s + _LATE_S):
+            self._at_deadline()
 
     def wait(self) -> None:
-        """Waits until the server has stopped."""
-        self._ended.wait(self._app.limits.stop_s + 2)
+        """Waits until the server has stopped, or is late."""
+        # Less than to the deadline: whoever waits may end the process otherwise.
+        self._ended.wait(self._app.limits.stop_s + _LATE_S / 2)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn to stop."""

@@ -3,7 +3,8 @@
 import importlib.util
 
 from jaxsearch.web.config import WebConfig
-from jaxsearch.web.provider import SearchService, WebProvider
+from jaxsearch.web.provider import WebProvider
+from jaxsearch.web.service import SearchService
 
 
 def check_web(provider: WebProvider, config: WebConfig) -> None:

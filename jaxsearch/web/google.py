@@ -1,35 +1,25 @@
 """Google's Custom Search JSON API, for those who still have it.
 
-It takes no new customers and ends on 1 January 2027.
+It takes no new customers and ends on 1 January 2027. Format, price and dates:
+developers.google.com/custom-search/v1/overview and .../v1/reference/rest.
 """
 
 import dataclasses
 import os
 from typing import Any
 
-from jaxsearch.web.provider import (
-    SearchService,
-    ServiceRequest,
-    WebQuery,
-    WebResult,
-    results_of,
-)
+from jaxsearch.web.provider import WebQuery, WebResult
+from jaxsearch.web.service import RegionalService, ServiceRequest, results_of
 
 _MAX_RESULTS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Google(SearchService):
+class Google(RegionalService):
     """Needs GOOGLE_API_KEY, and the id of a search engine in GOOGLE_CX."""
 
     url: str = "https://www.googleapis.com/customsearch/v1"
-    country: str = "us"
-    language: str = "en"
     usd_per_query: float = 0.005
-
-    @property
-    def name(self) -> str:
-        return f"google {self.country} {self.language}"
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -39,7 +29,7 @@ class Google(SearchService):
         key, engine = (os.environ[name] for name in self.variables)
         num = min(query.num_results, _MAX_RESULTS)
         params = {"cx": engine, "q": query.text, "num": str(num)}
-        params |= {"gl": self.country, "hl": self.language}
+        params |= self.region
         if query.date_limit:
             params["sort"] = f"date:r:19900101:{query.date_limit.replace('-', '')}"
         # In a header, because addresses are written to logs.

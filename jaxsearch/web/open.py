@@ -8,8 +8,9 @@ from jaxsearch.web.check import check_web
 from jaxsearch.web.config import WebConfig
 from jaxsearch.web.fetch import Fetcher
 from jaxsearch.web.page_text import PageReader
-from jaxsearch.web.provider import SearchService, WebProvider
+from jaxsearch.web.provider import WebProvider
 from jaxsearch.web.retriever import WebRetriever
+from jaxsearch.web.service import SearchService
 from jaxsearch.web.spending import Spending
 from jaxsearch.web.summary import Summarizer
 from jaxsearch.web.turns import Turns

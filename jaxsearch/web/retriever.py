@@ -26,8 +26,8 @@ from jaxsearch.web.provider import (
     WebProvider,
     WebQuery,
     WebResult,
-    key_of,
 )
+from jaxsearch.web.service import key_of
 from jaxsearch.web.spending import Spending
 from jaxsearch.web.summary import Summarizer
 from jaxsearch.web.turns import Turns

@@ -1,16 +1,15 @@
-"""SearXNG: a metasearch engine that users host themselves."""
+"""SearXNG: a metasearch engine that users host themselves.
+
+Format: docs.searxng.org/dev/search_api.html. An instance refuses the format json with
+status 403 unless its settings have it.
+"""
 
 import dataclasses
 import os
 from typing import Any
 
-from jaxsearch.web.provider import (
-    SearchService,
-    ServiceRequest,
-    WebQuery,
-    WebResult,
-    results_of,
-)
+from jaxsearch.web.provider import WebQuery, WebResult
+from jaxsearch.web.service import SearchService, ServiceRequest, results_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,6 @@ class Searxng(SearchService):
     Its settings must allow the format json. Dates cannot be limited.
     """
 
-    url: str = ""
     language: str = "en"
 
     @property
@@ -30,6 +28,13 @@ class Searxng(SearchService):
     @property
     def variables(self) -> tuple[str, ...]:
         return () if self.url else ("SEARXNG_URL",)
+
+    @property
+    def refusal(self) -> str:
+        return (
+            "the instance does not allow the format json: add it to search.formats in "
+            "its settings.yml, or use an instance of your own"
+        )
 
     def check(self, *, has_date_limit: bool) -> None:
         super().check(has_date_limit=has_date_limit)

@@ -1,31 +1,24 @@
-"""SerpApi (serpapi.com): Google's results."""
+"""SerpApi (serpapi.com): Google's results.
+
+Format: serpapi.com/search-api and serpapi.com/organic-results; errors:
+serpapi.com/api-status-and-error-codes. The price is that of 5,000 searches a month.
+"""
 
 import dataclasses
 import os
 from typing import Any
 
-from jaxsearch.web.provider import (
-    SearchService,
-    ServiceRequest,
-    WebQuery,
-    WebResult,
-    results_of,
-)
+from jaxsearch.web.provider import WebQuery, WebResult
 from jaxsearch.web.serper import google_dates
+from jaxsearch.web.service import RegionalService, ServiceRequest, results_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SerpApi(SearchService):
+class SerpApi(RegionalService):
     """Needs SERPAPI_API_KEY."""
 
     url: str = "https://serpapi.com/search.json"
-    country: str = "us"
-    language: str = "en"
     usd_per_query: float = 0.015
-
-    @property
-    def name(self) -> str:
-        return f"serpapi {self.country} {self.language}"
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -33,7 +26,7 @@ class SerpApi(SearchService):
 
     def request(self, query: WebQuery) -> ServiceRequest:
         params = {"engine": "google", "q": query.text, "num": str(query.num_results)}
-        params |= {"gl": self.country, "hl": self.language, "output": "json"}
+        params |= self.region | {"output": "json"}
         if query.date_limit:
             params["tbs"] = google_dates(query.date_limit)
         # The service takes the key in no other place.

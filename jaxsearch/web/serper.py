@@ -1,30 +1,24 @@
-"""Serper (serper.dev): Google's results."""
+"""Serper (serper.dev): Google's results.
+
+Its documentation is a page for customers; the format is that of its open clients, such
+as `langchain_community.utilities.google_serper`. A credit costs a thousandth of a
+dollar or less, depending on how many are bought.
+"""
 
 import dataclasses
 import os
 from typing import Any
 
-from jaxsearch.web.provider import (
-    SearchService,
-    ServiceRequest,
-    WebQuery,
-    WebResult,
-    results_of,
-)
+from jaxsearch.web.provider import WebQuery, WebResult
+from jaxsearch.web.service import RegionalService, ServiceRequest, results_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Serper(SearchService):
+class Serper(RegionalService):
     """Needs SERPER_API_KEY. One credit per query of up to ten results."""
 
     url: str = "https://google.serper.dev/search"
-    country: str = "us"
-    language: str = "en"
     usd_per_query: float = 0.001
-
-    @property
-    def name(self) -> str:
-        return f"serper {self.country} {self.language}"
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -32,7 +26,7 @@ class Serper(SearchService):
 
     def request(self, query: WebQuery) -> ServiceRequest:
         body = {"q": query.text, "num": query.num_results}
-        body |= {"gl": self.country, "hl": self.language}
+        body |= self.region
         if query.date_limit:
             body["tbs"] = google_dates(query.date_limit)
         key = os.environ[self.variables[0]]

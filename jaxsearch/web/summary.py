@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from jaxsearch.key_addresses import may_have_keys
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.web.exchange import ExchangeError, exchange
 from jaxsearch.web.fetch import PageError
@@ -54,7 +55,8 @@ class Summarizer:
           SearchStoppedError: if it refuses the key.
         """
         headers = {"content-type": "application/json", "accept": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
+        key = os.environ.get(KEY_VARIABLE, "") if may_have_keys(self.url) else ""
+        if key:
             headers["authorization"] = f"Bearer {key}"
         body = {
             "model": self.model,
@@ -85,7 +87,8 @@ class Summarizer:
         if reply.status in (401, 403):
             raise SearchStoppedError(
                 f"the summary endpoint refused the request (status {reply.status}): "
-                f"{shown}; give its key in {KEY_VARIABLE}"
+                f"{shown}; give its key in {KEY_VARIABLE}, and if a folder names the "
+                f"endpoint, --trust {self.url}"
             )
         if reply.status == 429 or reply.status >= 500:
             raise SearchError(

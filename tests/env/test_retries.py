@@ -10,7 +10,8 @@ import urllib.error
 
 import pytest
 
-from jaxsearch.env.retries import RetryingRetriever
+from jaxsearch.env.answer_checks import FAILURE_KINDS
+from jaxsearch.env.retries import RetryingRetriever, attempt_counts
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import SearchError
 
@@ -184,7 +185,8 @@ def test_settings_that_never_end_or_never_begin_are_refused(exact, attempts, tim
 PROGRAM = """
 import threading
 from jaxsearch.env.daemon_executor import DaemonExecutor
-from jaxsearch.env.retries import RetryingRetriever
+from jaxsearch.env.answer_checks import FAILURE_KINDS
+from jaxsearch.env.retries import RetryingRetriever, attempt_counts
 
 class Hanging:
     def search(self, queries, k):
@@ -205,3 +207,20 @@ def test_a_process_ends_while_a_search_hangs():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
+
+
+def test_what_a_retriever_counts_is_counted_with_its_attempts():
+    class Counting:
+        def search(self, queries, k):
+            raise ConnectionError("gone")
+
+        def search_counts(self):
+            return {"web/queries": 3.0}
+
+    retriever = patient(Counting(), attempts=2)
+    with pytest.raises(SearchError):
+        retriever.search(["a"], 1)
+    none = dict.fromkeys((f"searches/failed_tries_{kind}" for kind in FAILURE_KINDS), 0)
+    counts = {"searches/retries": 1.0, "searches/failed_tries_connection": 2.0}
+    assert retriever.search_counts() == none | counts | {"web/queries": 3.0}
+    assert attempt_counts() == none | {"searches/retries": 0.0}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.config import DataConfig
+from jaxsearch.config import DataConfig, RetrievalConfig
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.evaluation.ask import ask, watched
 from jaxsearch.evaluation.evaluate import evaluate
@@ -17,8 +17,14 @@ from jaxsearch.run.build import open_run
 from jaxsearch.run.export import export
 from jaxsearch.run.folder import write_record
 from jaxsearch.run.inputs import load_inputs, unknown_words
+from jaxsearch.run.loading import with_index
 from jaxsearch.run.model_config import model_config
+from jaxsearch.run.retrievers import open_retrievers
+from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.passages import Passage
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from tests.tiny import dataset, tiny_config
+from tests.web.stub_providers import one_page
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,32 @@ def test_turns_and_observations_are_shown_when_they_are_there(run):
     assert answer == expected
     assert shown == [(True, turn), (False, run.inputs.tokenizer.decode(answer.ids))]
     assert passage.title in shown[1][1]
+
+
+def test_an_index_that_is_given_is_searched_for_held_out_questions(run, tmp_path):
+    """Although they have passages of their own."""
+    given = [Passage(id="g1", contents="Given\nThe given passage.")]
+    ExactIndex(given, TfidfEncoder.fit(given, dims=16)).save(tmp_path / "index")
+    retrieval = with_index(run.config.retrieval, str(tmp_path / "index"))
+    config = dataclasses.replace(run.config, retrieval=retrieval)
+    inputs = load_inputs(config)
+    assert inputs.heldout_passages
+    for retriever in open_retrievers(config, inputs):
+        [[hit]] = retriever.search(["given"], 1)
+        assert hit.passage == given[0]
+    # Training with an index of one's own leaves them theirs.
+    retrieval = dataclasses.replace(retrieval, heldout_index="")
+    config = dataclasses.replace(config, retrieval=retrieval, out=str(tmp_path / "r"))
+    title = inputs.heldout_passages[0].title
+    [[hit]] = open_retrievers(config, inputs)[1].search([title], 1)
+    assert hit.passage.title == title
+
+
+@pytest.mark.parametrize("name", ["url", "web", "retriever"])
+def test_an_index_for_held_out_questions_excludes_other_searches(name):
+    value = {"url": "http://host", "web": one_page, "retriever": print}[name]
+    with pytest.raises(ValueError, match=f"{name} and retrieval.heldout_index exclude"):
+        RetrievalConfig(heldout_index="a", **{name: value})
 
 
 def test_words_that_the_tokenizer_cannot_spell_are_named(run):

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from jaxsearch.env.retries import RetryingRetriever
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.remote.retriever import open_remote
 from jaxsearch.search.index import (
     BusySearchError,
@@ -16,6 +17,7 @@ from tests.remote import servers
 
 
 def opened(url, **options):
+    allow_keys(url)
     return open_remote(url, note=lambda line: None, **options)
 
 

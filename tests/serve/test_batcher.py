@@ -214,3 +214,12 @@ def test_workers_search_at_once(pool):
         until(lambda: len(index.batches) == 2)
         index.gate.set()
         assert [reply.result().status for reply in replies] == [200, 200]
+
+
+def test_an_index_may_have_smaller_batches_than_the_server():
+    index = GatedIndex(few_passages())
+    index.gate.set()
+    with serving(ServedIndex(retriever=index, max_batch=1)) as server:
+        reply = server.ask("/retrieve", {"queries": ["a", "b", "c"], "topk": 1})
+    assert [len(found) for found in reply.json["result"]] == [1, 1, 1]
+    assert index.batches == [["a"], ["b"], ["c"]]

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -16,7 +17,12 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
-from tests.serve.running import GatedIndex, few_passages, serving
+from jaxsearch.serve.address import listen
+from jaxsearch.serve.app import create_app
+from jaxsearch.serve.limits import Limits
+from jaxsearch.serve.served_index import ServedIndex
+from jaxsearch.serve.server import SearchServer
+from tests.serve.running import GatedIndex, TableIndex, few_passages, serving
 
 
 def test_requests_under_way_are_answered_and_no_new_ones():
@@ -66,6 +72,40 @@ def test_what_cannot_be_answered_in_time_is_refused():
         index.gate.set()
 
 
+def test_a_server_whose_event_loop_is_late_is_ended(monkeypatch):
+    monkeypatch.setattr("jaxsearch.serve.server._LATE_S", 0.2)
+    released = threading.Event()
+
+    class Late(SearchServer):
+        async def shutdown(self, sockets=None):
+            # The event loop is held up, as on a machine that is busy with other work.
+            assert released.wait(20)
+            await super().shutdown(sockets)
+
+    index = ServedIndex(retriever=TableIndex(few_passages()))
+    app = create_app({"i": index}, limits=Limits(stop_s=0.1))
+    with listen("127.0.0.1", 0) as listener:
+        server = Late(app, listener, at_deadline=released.set)
+        thread = threading.Thread(target=server.serve_until_stopped)
+        thread.start()
+        start = time.monotonic()
+        server.stop()
+        server.stop()
+        thread.join(20)
+    assert released.is_set() and 0.3 <= time.monotonic() - start < 10
+
+
+def test_a_server_that_ends_in_time_is_not_ended(monkeypatch):
+    monkeypatch.setattr("jaxsearch.serve.server._LATE_S", 0.2)
+    with serving(TableIndex(few_passages()), stop_s=0.1) as server:
+        called = []
+        server.server._at_deadline = lambda: called.append(1)
+        server.server.stop()
+        server.server.wait()
+    time.sleep(0.4)
+    assert not called
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served") / "index"
@@ -113,8 +153,10 @@ def test_the_command_serves_until_a_signal(folder, number, status):
         [found] = json.load(connection.getresponse())
         assert found["id"] == "3"
         process.send_signal(number)
+        start = time.monotonic()
         out, err = process.communicate(timeout=60)
         assert process.returncode == status
+        assert time.monotonic() - start < 10
         connection.close()
     if status == 0:
         assert json.loads(out) == {"requests": 1}

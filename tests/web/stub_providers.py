@@ -1,5 +1,7 @@
 """Providers of a user's own: plain functions of a query."""
 
+import time
+
 from jaxsearch.web.provider import WebQuery, WebResult
 
 
@@ -10,3 +12,8 @@ def one_page(query: WebQuery) -> list[WebResult]:
 
 def broken(query: WebQuery):
     return [("http://a.test/", "A")]
+
+
+def hanging(query: WebQuery) -> list[WebResult]:
+    time.sleep(60)
+    return one_page(query)

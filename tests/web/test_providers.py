@@ -6,6 +6,8 @@ import urllib.parse
 
 import pytest
 
+from jaxsearch.key_addresses import allow_keys
+from jaxsearch.run.trust import trust
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.web.brave import Brave
 from jaxsearch.web.google import Google
@@ -14,11 +16,11 @@ from jaxsearch.web.provider import (
     RateLimitError,
     WebQuery,
     WebResult,
-    key_of,
 )
 from jaxsearch.web.searxng import Searxng
 from jaxsearch.web.serpapi import SerpApi
 from jaxsearch.web.serper import Serper
+from jaxsearch.web.service import key_of
 from tests.web.loopback import Answer
 
 KEYS = {
@@ -98,11 +100,30 @@ FAILURES = [
     (Brave, 401, {"error": {"code": "SUBSCRIPTION_TOKEN_INVALID"}}, "refused the key"),
     (Brave, 429, {"error": {"code": "QUOTA_LIMITED"}}, "quota"),
     (Brave, 429, {"error": {"code": "RATE_LIMITED"}}, RateLimitError),
+    # As it comes: the quota is named, and is not what is used up.
+    (
+        *(Brave, 429),
+        {
+            "type": "ErrorResponse",
+            "error": {
+                "status": 429,
+                "code": "RATE_LIMITED",
+                "detail": "Request rate limit exceeded for plan",
+                "meta": {"rate_limit": 1, "quota_limit": 2000, "quota_current": 15},
+            },
+        },
+        RateLimitError,
+    ),
+    (
+        *(Brave, 429),
+        {"error": {"code": "", "meta": {"quota_limit": 9, "quota_current": 9}}},
+        "quota",
+    ),
     (Brave, 422, {"error": {"code": "VALIDATION"}}, BadQueryError),
     (Google, 403, {"error": {"message": "denied"}}, "refused the key"),
     (Google, 429, {"error": {"message": DAILY}}, "quota"),
     (Google, 429, {"error": {"message": PER_MINUTE}}, RateLimitError),
-    (Searxng, 403, {}, "refused the key"),
+    (Searxng, 403, {}, "does not allow the format json"),
     (Searxng, 429, {}, RateLimitError),
     (
         Searxng,
@@ -114,7 +135,8 @@ FAILURES = [
 
 
 @pytest.fixture
-def keys(monkeypatch):
+def keys(monkeypatch, server):
+    allow_keys(server.url())
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
 
@@ -156,6 +178,7 @@ def test_requests(server, keys):
     headers, params = sent[Brave]
     assert headers["x-subscription-token"] == "key-of-brave"
     assert params["freshness"] == "1990-01-01to2019-03-05"
+    assert (params["country"], params["search_lang"]) == ("US", "en")
     headers, params = sent[Google]
     assert headers["x-goog-api-key"] == "key-of-google"
     assert params["cx"] == "engine-7" and "key" not in params
@@ -210,6 +233,23 @@ def test_nonsense_is_a_failed_search(answer, server, keys):
     said = str(failure.value)
     assert said.startswith("Serper") and len(said) < 400 and "\n" not in said
     assert "key-of" not in said
+
+
+@pytest.mark.parametrize("kind", [Serper, SerpApi, Brave, Google])
+def test_a_key_goes_to_no_address_that_only_a_folder_names(kind, server, monkeypatch):
+    for name, key in KEYS.items():
+        monkeypatch.setenv(name, key)
+    provider, path = made(kind, server)
+    server.add_json(path, REPLIES[kind])
+    query = WebQuery(text="x")
+    with pytest.raises(ValueError, match=f"a folder names.*--trust {provider.url}"):
+        provider.check(has_date_limit=False)
+    with pytest.raises(SearchStoppedError, match="a folder names"):
+        provider(query)
+    assert not server.asked
+    kind().check(has_date_limit=False)
+    trust(provider.url)
+    assert len(provider(query)) == 2
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.key_addresses import allow_keys
 from jaxsearch.search.index import (
     Retriever,
     SearchError,
@@ -25,9 +26,9 @@ from jaxsearch.web.provider import (
     RateLimitError,
     WebQuery,
     WebResult,
-    key_of,
 )
 from jaxsearch.web.serper import Serper
+from jaxsearch.web.service import key_of
 from jaxsearch.web.spending import Spending
 from tests.web.loopback import Answer
 from tests.web.stub_providers import broken, one_page
@@ -158,6 +159,7 @@ def completion(content):
 
 def test_summaries(server, opened, monkeypatch):
     monkeypatch.setenv("WEB_SUMMARY_API_KEY", "secret")
+    allow_keys(server.url())
     answers = ["<think>so</think>\n It leaves\x00 at six. ", "NOTHING", "Later."]
     server.answers["/v1/chat/completions"] = lambda asked: Answer(
         body=json.dumps(completion(answers.pop(0))).encode()
@@ -189,6 +191,7 @@ def test_summaries(server, opened, monkeypatch):
 )
 def test_nonsense_of_the_summary_endpoint(server, opened, monkeypatch, reply):
     monkeypatch.setenv("WEB_SUMMARY_API_KEY", "secret")
+    allow_keys(server.url())
     server.answers["/chat/completions"] = reply
     url = server.add_html("/a", page("A"))
     web = opened(Found(url), summary_url=server.url(""), summary_model="m")
@@ -196,6 +199,19 @@ def test_nonsense_of_the_summary_endpoint(server, opened, monkeypatch, reply):
     assert isinstance(answer, Unanswered) and "the" in answer.reason
     assert "\n" not in answer.reason and "secret" not in answer.reason
     assert web.search_counts()["web/pages_failed/summary"] == 1
+
+
+def test_a_summary_endpoint_that_a_folder_names_gets_no_key(
+    server, opened, monkeypatch
+):
+    monkeypatch.setenv("WEB_SUMMARY_API_KEY", "secret")
+    server.add_json("/chat/completions", {"error": "who are you?"}, 401)
+    url = server.add_html("/a", page("A"))
+    web = opened(Found(url), summary_url=server.url(""), summary_model="m")
+    with pytest.raises(SearchStoppedError, match=f"--trust {server.url('')}"):
+        web.search(["a"], 1)
+    [asked] = [one for one in server.asked if one.method == "POST"]
+    assert "authorization" not in asked.headers
 
 
 @pytest.mark.parametrize(
@@ -338,6 +354,7 @@ def test_a_service_is_asked_for_pages(server, opened, monkeypatch):
     monkeypatch.setenv("SERPER_API_KEY", "secret")
     url = server.add_html("/a", page("A"))
     server.add_json("/search", {"organic": [{"link": url, "title": "A"}]})
+    allow_keys(server.url())
     web = opened(Serper(url=server.url("/search")))
     assert contents(web.search(["ferry"], 1)[0]) == [f"A\n{TEXT}"]
     assert web.search_counts()["web/usd"] == pytest.approx(0.001)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.commands.main import main
 from jaxsearch.config import RetrievalConfig
+from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run import trust
 from jaxsearch.run.config_record import identity, resolved, restored
 from jaxsearch.run.loading import with_index
@@ -14,9 +16,10 @@ from jaxsearch.run.overrides import overridden
 from jaxsearch.run.trust import UntrustedError
 from jaxsearch.train import train
 from jaxsearch.web.config import WebConfig
-from jaxsearch.web.provider import SearchService
 from jaxsearch.web.searxng import Searxng
 from jaxsearch.web.serper import SERPER, Serper
+from jaxsearch.web.service import SearchService
+from jaxsearch.web.spending import Spending
 from tests.tiny import tiny_config
 from tests.web.stub_providers import one_page
 
@@ -80,7 +83,8 @@ def test_the_web_excludes_other_searches():
     for name in ("corpus", "index", "retriever"):
         with pytest.raises(ValueError, match=f"web and retrieval.{name} exclude"):
             RetrievalConfig(web=SERPER, **{name: "a" if name != "retriever" else print})
-    assert with_index(RetrievalConfig(web=SERPER), "a").web is None
+    for index in ("a", "http://host"):
+        assert with_index(RetrievalConfig(web=SERPER), index).web is None
 
 
 def test_a_missing_key_stops_a_run_before_anything_is_written(tmp_path, monkeypatch):
@@ -89,3 +93,40 @@ def test_a_missing_key_stops_a_run_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(ValueError, match="SERPER_API_KEY: set it"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_ends_at_its_budget_and_goes_on_with_a_larger_one(tmp_path, capfd):
+    """With real queries: those of the quickstart's policy, which has imitated some."""
+    out = tmp_path / "run"
+
+    def train_to(step, *words):
+        return main(
+            [
+                *("train", "quickstart", "--out", str(out), "--steps", str(step)),
+                *("--retrieval.web", "tests.web.stub_providers:one_page"),
+                *("--web.snippets", "--eval.every", "0", "--eval.limit", "1"),
+                *("--stages.0.questions-per-step", "4", "--stages.0.group-size", "4"),
+                *("--rollout.num-slots", "16", "--logging.wandb", "disabled", *words),
+            ]
+        )
+
+    assert train_to(1) == 0
+    [first] = read_metrics(out / "metrics.jsonl")
+    spending = Spending(path=out / "web" / "spent.sqlite", usd_per_query=0.0)
+    # One query of the next step's four questions.
+    budget = spending.spent()[0] + 1
+    assert first["web/queries"] > 0
+    assert train_to(2, "--web.max-queries", str(budget)) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        f"jaxsearch train: the budget of web searches is used up: {budget} queries "
+        "(web.max_queries); the same command with a larger --web.max-queries goes on"
+    )
+    assert spending.spent()[0] == budget
+    assert read_metrics(out / "metrics.jsonl") == [first]
+    assert train_to(2, "--web.max-queries", "4000") == 0
+    done, second = read_metrics(out / "metrics.jsonl")
+    assert done == first
+    assert second["searches/failed"] == 0 < second["web/queries"]
+    # What had been paid for was not asked again.
+    assert second["web/queries_cached"] > 0
