@@ -117,7 +117,6 @@ class Interrupt:
             _tell(self.line)
         except Exception as error:
             _tell(f"could not finish before the end: {type(error).__name__}: {error}")
-            status = 1
         finally:
             _exit(status)
 

@@ -101,8 +101,9 @@ def test_an_error_while_finishing_still_ends_the_process():
     process = started(f"\n    with interrupt.finishing(None): {BLOCKED}")
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert err.startswith("could not finish before the end: TypeError: ")
 
 
 def test_a_job_in_the_background_keeps_ignoring_the_signal():
