@@ -156,7 +156,8 @@ def _misplaced(
       words: all words after `jaxsearch`.
     """
     if "config" not in args:
-        help_of = f"`jaxsearch {args.command} --help`"
+        action = f" {args.action}" if "action" in args else ""
+        help_of = f"`jaxsearch {args.command}{action} --help`"
         left = " ".join(rest)
         return f"unknown: {left}; {help_of} shows what can be given" if rest else ""
     before = words[: words.index(args.config)]
