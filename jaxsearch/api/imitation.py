@@ -1,6 +1,5 @@
 """Supervised training on demonstrations, in memory."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -95,9 +94,6 @@ def imitate(
         num_passages=num_passages,
         seed=seed,
     )
-    # A batch has no more rows; the rest of a larger microbatch would be padding.
-    most = batch_size * run.config.rollout.max_len
-    stage = dataclasses.replace(stage, max_tokens=min(stage.max_tokens, most))
     frozen, trained = split(run.transformer.lora, policy.params)
     updater = run.updater(stage, ImitationObjective(), 1.0, frozen)
     # Updates donate their parameters.
