@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import traceback
@@ -80,8 +79,6 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
       The exit status: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
     """
     sys.excepthook = _print_traceback
-    # Otherwise transformers prints at every start that PyTorch is not installed.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if args.version:
