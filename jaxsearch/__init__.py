@@ -71,6 +71,7 @@ rewards in units of 1.0 for an exact match.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 # ruff: noqa: F401 - for editors and type checkers; `__getattr__` imports at runtime.
@@ -123,6 +124,10 @@ if TYPE_CHECKING:
     from jaxsearch.trajectory import Segment, ToolCall, Trajectory
 
 __version__ = "0.1.0"
+
+# Otherwise transformers, of which this package uses the tokenizers, says when it is
+# imported that PyTorch is not installed.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 _MODULES = {
     "Architecture": "jaxsearch.models.architecture",

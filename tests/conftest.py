@@ -19,15 +19,13 @@ import jax
 import pytest
 
 from jaxsearch import key_addresses
+from jaxsearch.notebook.devices import quick_compilation_flags
 from jaxsearch.run import trust
 
 MAX_KEPT_BYTES = 2**30
 FURTHER_CASES = Path(__file__).parent / "further_cases.txt"
 # Read when the first program is compiled, and by processes that tests start.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+os.environ.setdefault("XLA_FLAGS", quick_compilation_flags())
 # The tests of the other worker use the other cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 jax.config.update("jax_num_cpu_devices", 8)

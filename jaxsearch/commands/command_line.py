@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import traceback
@@ -84,8 +83,6 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
       130 interrupted.
     """
     sys.excepthook = _print_traceback
-    # Otherwise transformers prints at every start that PyTorch is not installed.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if args.version:
@@ -163,7 +160,8 @@ def _misplaced(
       words: all words after `jaxsearch`.
     """
     if "config" not in args:
-        help_of = f"`jaxsearch {args.command} --help`"
+        action = f" {args.action}" if "action" in args else ""
+        help_of = f"`jaxsearch {args.command}{action} --help`"
         left = " ".join(rest)
         return f"unknown: {left}; {help_of} shows what can be given" if rest else ""
     before = words[: words.index(args.config)]

@@ -4,10 +4,19 @@ import os
 
 import jax
 
-# Programs of notebooks run once or twice, so that the time to compile them counts.
-_COMPILE_QUICKLY = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+
+def quick_compilation_flags() -> str:
+    """Flags for XLA_FLAGS with which programs for a CPU are compiled quickly.
+
+    Programs of notebooks and tests run once or twice, so the time to compile them
+    counts.
+    """
+    flags = "--xla_backend_optimization_level=0"
+    # XLA ends the process if it does not know a flag, and JAX 0.12 no longer knows this
+    # one.
+    if jax.__version_info__ < (0, 11):
+        flags += " --xla_cpu_use_fusion_emitters=false"
+    return flags
 
 
 class NotebookError(RuntimeError):
@@ -46,7 +55,7 @@ def use_virtual_devices(num_devices: int) -> None:
         jax.config.update("jax_platforms", "cpu")
         # Read when the first program is compiled.
         flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{_COMPILE_QUICKLY} {flags}".strip()
+        os.environ["XLA_FLAGS"] = f"{quick_compilation_flags()} {flags}".strip()
     if jax.device_count() < num_devices:
         raise NotebookError(
             f"this needs {num_devices} devices, but JAX has started with "

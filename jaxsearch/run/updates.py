@@ -18,9 +18,13 @@ from jaxsearch.run.build import Run
 
 def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
     """The function that turns rows of a stage into microbatches on the run's mesh."""
+    max_tokens = stage.max_tokens
+    if isinstance(stage, SupervisedStage):
+        # An update has no more rows; a larger microbatch would be padding.
+        max_tokens = min(max_tokens, stage.batch_size * run.row_lens[-1])
     return Batching(
         row_lens=run.row_lens,
-        max_tokens=stage.max_tokens,
+        max_tokens=max_tokens,
         row_multiple=row_multiple(run.mesh),
         is_packed=run.config.model.pack_sequences,
         put=functools.partial(put_batch, run.mesh),

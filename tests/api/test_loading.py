@@ -1,6 +1,8 @@
 """Policies, meshes, retrievers and questions: what is accepted, and what is refused."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -222,3 +224,10 @@ def test_the_quickstart_s_world_has_passages_for_its_questions():
     titles = {passage.title for passage in data.heldout_passages}
     steps = data.heldout[0].metadata["steps"]
     assert len(data.heldout) == 200 and {step["query"] for step in steps} <= titles
+
+
+def test_tokenizers_are_imported_silently():
+    """Transformers would say that PyTorch is not installed, where it is not."""
+    program = "import jaxsearch.data.saved_tokenizer"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -105,6 +105,11 @@ def test_an_unknown_option_of_another_command_is_named(capsys):
     )
 
 
+def test_an_unknown_option_of_an_action_names_the_action_s_help(capsys):
+    line = refused(capsys, "index", "search", "--index", "x", "y")
+    assert line.endswith("`jaxsearch index search --help` shows what can be given")
+
+
 @pytest.mark.parametrize("name", ["quickstart", "quickstart_from_scratch"])
 def test_what_is_shown_can_be_given_as_overrides(capsys, name):
     assert main(["config", "show", name, "--rollout.max-len", "200"]) == 0

@@ -145,7 +145,9 @@ def run_install(tmp_path, **pip):
     (packages / "pip").symlink_to(Path(installed.__file__).parent)
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("PIP_")},
-        **{"PYTHONPATH": str(packages), "COLAB_RELEASE_TAG": "1", **pip},
+        # Settings of this machine could name other indexes.
+        **{"PIP_CONFIG_FILE": os.devnull, "COLAB_RELEASE_TAG": "1"},
+        **{"PYTHONPATH": str(packages), **pip},
     }
     program = f"{SCRIPT['install_cell']()}\nimport jaxsearch; print('installed')"
     return subprocess.run(
@@ -158,28 +160,50 @@ def run_install(tmp_path, **pip):
 
 
 def test_the_install_cell_says_what_to_do_without_a_network(tmp_path):
+    path = tmp_path / "jaxsearch-1-py3-none-any.whl"
+    wheel(path, "jaxsearch")
     closed = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
     done = run_install(tmp_path, **closed)
     assert done.returncode == 1
     assert done.stderr == (
-        "could not install jaxsearch: switch the notebook's internet on (Kaggle: "
-        "Settings), or upload a wheel of jaxsearch and put its path into `source`\n"
+        f"could not install {path} and what it needs: switch the notebook's internet "
+        "on (Kaggle: Settings)\n"
     )
 
 
-def test_the_install_cell_installs(tmp_path):
-    for name in ("jaxsearch", "matplotlib"):
-        wheel(tmp_path / f"{name}-1-py3-none-any.whl", name)
+def test_the_install_cell_installs_the_newest_wheel_next_to_it(tmp_path):
+    for version in (10, 9):
+        wheel(tmp_path / f"jaxsearch-{version}-py3-none-any.whl", "jaxsearch", version)
+    os.utime(tmp_path / "jaxsearch-10-py3-none-any.whl", (0, 0))
+    wheel(tmp_path / "matplotlib-1-py3-none-any.whl", "matplotlib")
+    # A folder of this name could be imported, but is not the package.
+    (tmp_path / "jaxsearch").mkdir()
     done = run_install(tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "installed\n"), done.stderr
+    assert list(tmp_path.rglob("jaxsearch-9.dist-info"))
 
 
-def wheel(path, name):
+def test_the_install_cell_takes_no_package_of_this_name_from_an_index(tmp_path):
+    """Nobody has registered the name, so whoever does could run code."""
+    (tmp_path / "index").mkdir()
+    for name in ("jaxsearch", "matplotlib"):
+        wheel(tmp_path / f"index/{name}-1-py3-none-any.whl", name)
+    done = run_install(tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=f"{tmp_path}/index")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "jaxsearch is not here: upload a wheel next to this notebook (`pip wheel "
+        "--no-deps .` in a clone makes one), or put the path or address of a wheel or "
+        "a clone into `source`\n"
+    )
+
+
+def wheel(path, name, version=1):
     """Writes a wheel with one empty module."""
-    info = f"{name}-1.dist-info"
+    info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": "",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: "
+        f"{version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
     }
