@@ -257,9 +257,18 @@ class RetrievalConfig:
     fails on an error, a timeout or a wrong number of results."""
     timeout_s: float = 60.0
     """Timeout of each attempt, in seconds."""
+    min_kept: float = 0.5
+    """Smallest share of a step's rollouts without failed searches. If it is smaller,
+    the step is not learned from but repeated after a pause; 0 learns from any rest."""
+    max_outage_s: float = 3600.0
+    """Seconds for which a step is repeated; then the run saves and ends with status 75,
+    and the same command goes on."""
 
     def __post_init__(self):
         _at_least(self, 1, "num_passages", "dims", "attempts")
+        _at_least(self, 0, "min_kept", "max_outage_s")
+        if self.min_kept > 1.0:
+            raise ValueError(f"min_kept is a share, at most 1, got {self.min_kept}")
         if not 0 < self.timeout_s < math.inf:
             raise ValueError(
                 f"timeout_s must be positive and finite, got {self.timeout_s}"

@@ -50,6 +50,7 @@ from jaxsearch.run.imitation import Imitation
 from jaxsearch.run.inputs import check_complete
 from jaxsearch.run.learning import learn
 from jaxsearch.run.origin_record import origin_record
+from jaxsearch.run.outages import Outages
 from jaxsearch.run.process_agreement import check_agreement, questions_per_process
 from jaxsearch.run.prompt_view import record_prompt
 from jaxsearch.run.recorder import Recorder
@@ -59,6 +60,7 @@ from jaxsearch.run.saver import TrainingFailedError
 from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import make_policy_update
 from jaxsearch.search.index import SearchStoppedError
+from jaxsearch.try_again import TryAgainError
 
 __all__ = ["TrainingFailedError", "train"]
 
@@ -82,8 +84,8 @@ def train(
         an alarm stops the run.
       SearchStoppedError: if a search needs the user to act first; the last step is
         saved.
-      TryAgainError: if another process trains in the folder, or if several processes
-        were asked to end, which have saved the last step.
+      TryAgainError: if another process trains in the folder, if searches fail for too
+        long, or if several processes were asked to end; the last step is saved.
     """
     check_agreement(config)
     folder = Path(config.out)
@@ -171,6 +173,10 @@ def _run_stages(trainer: "Trainer", params: Params, recorder: Recorder) -> None:
     except SearchStoppedError:
         recorder.finish()
         raise
+    except TryAgainError:
+        # All processes have come here together.
+        recorder.end_stage()
+        raise
 
 
 class Trainer:
@@ -247,7 +253,9 @@ class Trainer:
         run, recorder = self._run, self._recorder
         updater = run.updater(stage, stage.objective, stage.temperature, self._frozen)
         state, progress = self._begin(number, updater, params)
-        step = RLStep(run, stage, number, self._frozen, updater, recorder)
+        step = RLStep(
+            run, stage, number, self._frozen, updater, recorder, self._console.print
+        )
         step.restore(progress)
         # A run that was killed during an evaluation repeats it when it resumes.
         self._evaluate_if_due(stage, step.progress, state.params)
@@ -295,6 +303,7 @@ class RLStep:
         frozen: Params,
         updater: Updater,
         recorder: Recorder,
+        say: Callable[..., Any],
     ):
         self._config = run.config
         self._stage = stage
@@ -310,6 +319,7 @@ class RLStep:
         self._update = make_policy_update(run, stage, updater)
         self._guards = recorder.stage_guards(stage)
         self._recorder = recorder
+        self._say = say
 
     def restore(self, progress: Progress) -> None:
         """Continues after `progress`, with the next questions of the stream."""
@@ -323,10 +333,17 @@ class RLStep:
     def __call__(self, state: TrainState) -> TrainState:
         """Rolls out, judges, shapes, estimates advantages, updates and records."""
         config, stage, record = self._config, self._stage, StepRecord()
+        outages = Outages(config.retrieval, self._say)
         with self._roll_out(state.params, record) as roll_out:
             judged = draw(
-                stage, roll_out, self._next_questions, max_len=config.rollout.max_len
+                stage,
+                roll_out,
+                self._next_questions,
+                outages,
+                max_len=config.rollout.max_len,
             )
+        if outages.num_repeats:
+            record.add({"searches/steps_repeated": float(outages.num_repeats)})
         with self._recorder.updating():
             learned = learn(stage, config.guards, self._update, state, judged, record)
             self.progress = self.progress.after_step(stream=self._questions.state())

@@ -229,7 +229,7 @@ def searching_config(out, **rollout):
     return dataclasses.replace(
         config,
         stages=(warm_up, dataclasses.replace(search, steps=2, max_skipped=2)),
-        retrieval=dataclasses.replace(config.retrieval, attempts=2),
+        retrieval=dataclasses.replace(config.retrieval, attempts=2, min_kept=0.0),
         rollout=dataclasses.replace(config.rollout, **rollout),
         eval=dataclasses.replace(config.eval, every=0, limit=4),
     )

@@ -77,6 +77,7 @@ ALLOWED = {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
         *("rewards", "rl", "rollouts", "run", "search", "trajectory"),
+        "try_again",
     },
     "api": {
         *("config", "data", "env", "evaluation", "hub_files", "key_addresses", "mesh"),

@@ -23,6 +23,7 @@ from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.rl.update import begin_stage
 from jaxsearch.run.draws import draw
 from jaxsearch.run.learning import learn
+from jaxsearch.run.outages import Outages
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.updates import make_policy_update
 
@@ -124,15 +125,24 @@ class Trainer:
         Raises:
           ValueError: if a question has no golden answer, a prompt exceeds its budget,
             or a reward fails.
+          TryAgainError: if searches failed for more than half of the rollouts; nothing
+            is learned from the others, most of which did not search.
         """
         run, stage, record = self._run, self._stage, StepRecord()
         asked = as_questions(questions, need_answers=True)
         # Other steps have other indices, and so other random numbers.
         numbered = list(enumerate(asked, start=self._num_questions))
         own = processes.process_shard(numbered)
+        # The caller decides whether to try again.
+        at_once = dataclasses.replace(run.config.retrieval, max_outage_s=0.0)
+        outages = Outages(at_once, processes.say_once)
         with self._roll_out(self._state.params, record) as roll_out:
             judged = draw(
-                stage, roll_out, lambda: own, max_len=run.config.rollout.max_len
+                stage,
+                roll_out,
+                lambda: own,
+                outages,
+                max_len=run.config.rollout.max_len,
             )
         guards = run.config.guards
         learned = learn(stage, guards, self._update, self._state, judged, record)

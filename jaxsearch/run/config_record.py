@@ -24,6 +24,11 @@ CHANGEABLE = {
     "checkpoint": ("every", "keep", "keep_every", "minutes"),
     "stages": ("steps", "optimizer.learning_rate", "max_skipped"),
 }
+# Settings of a search that affect how failures are met, or where it is done.
+_NOT_DECIDING_RETRIEVAL = (
+    *("attempts", "timeout_s", "min_kept", "max_outage_s", "url", "heldout_url"),
+    *("dialect", "client"),
+)
 # Settings of a web search that affect its answers.
 _DECIDING_WEB = (
     *("snippets", "site", "date_limit", "pages", "max_chars", "summary_model"),
@@ -111,8 +116,8 @@ def lasting_fields(fields: Any) -> Any:
 def identity(config: RunConfig) -> dict[str, Any]:
     """The fields of a config that affect training.
 
-    Omitted are `steps`, `out` and logging; the retriever's attempts and timeout, and
-    the web's budgets, timeouts, cache and endpoints, so that a run that stopped because
+    Omitted are `steps`, `out` and logging; the retriever's attempts, timeout and
+    outages, and the web's budgets, timeouts, cache and endpoints, so that a run that stopped because
     of them can resume with other values; where search servers are and how they are
     asked, because their fingerprints are compared; the settings of the web without it,
     and of LoRA if it is off; the prompts' date if it is not given; the guards that only
@@ -121,7 +126,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """
     fields = resolved(config)
     fields["retrieval"]["has_server"] = bool(config.retrieval.url)
-    for name in ("attempts", "timeout_s", "url", "heldout_url", "dialect", "client"):
+    for name in _NOT_DECIDING_RETRIEVAL:
         del fields["retrieval"][name]
     if config.retrieval.web is None:
         del fields["web"], fields["retrieval"]["web"]

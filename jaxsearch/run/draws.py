@@ -7,13 +7,19 @@ from jaxsearch.data.formats import Question
 from jaxsearch.rewards.judge import Judged, gather_judged, joined, judge
 from jaxsearch.rewards.shaping import apply_overlong_penalty
 from jaxsearch.rl.dynamic_sampling import signal_groups, trained_groups
+from jaxsearch.run.outages import Outages
 from jaxsearch.run.rollouts import RollOut
 
 NextQuestions = Callable[[], Sequence[tuple[int, Question]]]
 
 
 def draw(
-    stage: RLStage, roll_out: RollOut, next_questions: NextQuestions, *, max_len: int
+    stage: RLStage,
+    roll_out: RollOut,
+    next_questions: NextQuestions,
+    outages: Outages,
+    *,
+    max_len: int,
 ) -> Judged:
     """The judged rollouts of the next batch of questions, of all processes.
 
@@ -22,12 +28,18 @@ def draw(
 
     Args:
       next_questions: returns the next questions of this process.
+      outages: repeats rollouts whose searches failed.
       max_len: maximum length of a rollout in tokens, for the overlong penalty of a
         stage without a length of its own.
     """
     draws = []
     while True:
-        judged = gather_judged(judge(roll_out(next_questions()), stage.judging_task))
+        questions = next_questions()
+        judged = outages.wait_through(
+            lambda questions=questions: gather_judged(
+                judge(roll_out(questions), stage.judging_task)
+            )
+        )
         draws.append(
             apply_overlong_penalty(
                 judged,

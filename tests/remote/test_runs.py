@@ -79,6 +79,7 @@ def test_a_server_goes_away_and_the_run_goes_on_elsewhere(tmp_path, capfd):
     held = servers.ours(EchoIndex(), {"corpus": "heldout"})
     with servers.serving(ECHO, held) as [second, heldout]:
         options = {"heldout_url": heldout.url, "attempts": 2, "client": UNCACHED}
+        options["min_kept"] = 0.0
         train(small(out, 2, url=first.url, **options))
         assert f"{first.url}: dialect search_r1" in capfd.readouterr().err
         searched = read_record(out)["searched"]
