@@ -10,8 +10,9 @@
 # the others cannot continue, and JAX aborts them after its heartbeat has been missing
 # for a while. This script reports which process died first and why, stops those still
 # running after JAXSEARCH_GRACE_S seconds (60), and exits with status 2 for bad input,
-# else 1. At SIGTERM all processes save their last step together, and the status is 75.
-# The same command resumes from the last checkpoint.
+# else 1. At SIGTERM all processes save their last step together, and the status is 75;
+# those that cannot within JAXSEARCH_GRACE_S are stopped. The same command resumes from
+# the last checkpoint.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -88,10 +89,11 @@ interrupted() {
 }
 first_status=0
 deadline=0
+is_asked=""
 trap 'interrupted INT 130' INT
 trap 'interrupted HUP 129' HUP
 # The processes end by themselves, after the step that JAX's runtime chooses.
-trap 'signal_all TERM; deadline=$((SECONDS + grace))' TERM
+trap 'is_asked=1; deadline=$((SECONDS + grace)); signal_all TERM' TERM
 
 for ((i = 0; i < num; i++)); do
   words_of "$i" "$@"
@@ -161,6 +163,7 @@ watch() {
 }
 watch 2>/dev/null
 
+if [ -n "$is_asked" ] && [ "$first_status" != 0 ]; then first_status=75; fi
 case "$first_status" in
   0) exit 0 ;;
   2) exit 2 ;;

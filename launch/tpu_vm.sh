@@ -233,7 +233,9 @@ while :; do
   fi
   # The state of a preempted slice changes with a delay.
   sleep 60
-  if is_healthy; then
+  if [ "$status" = 75 ]; then
+    echo "ended early with nothing lost; goes on from the last checkpoint" >&2
+  elif is_healthy; then
     failures=$((failures + 1))
     echo "failed with status $status on a healthy slice ($failures)" >&2
     if [ "$failures" -gt "$retries" ]; then break; fi

@@ -242,7 +242,11 @@ def test_slurm_gives_every_task_its_place_and_all_local_devices(machine):
 
 @pytest.mark.parametrize(
     ("status", "restarts", "is_requeued"),
-    [(0, 0, False), (1, 0, True), (137, 2, True), (1, 3, False), (2, 0, False)],
+    [
+        *((0, 0, False), (1, 0, True), (137, 2, True), (1, 3, False), (2, 0, False)),
+        # It asks to be started again.
+        *((75, 0, True), (75, 3, True)),
+    ],
 )
 def test_slurm_queues_again_what_failed(machine, status, restarts, is_requeued):
     done = run_on_slurm(machine, status, SLURM_RESTART_COUNT=str(restarts))
