@@ -252,10 +252,14 @@ class Postings:
         for number, term, count in zip(numbers, terms, counts, strict=True):
             if number < len(self._terms) and self._terms[number] == term:
                 start, end = int(self._starts[number]), int(self._starts[number + 1])
+                positions = self._positions[start:end]
+                if len(positions) and positions[-1] >= self.num_passages:
+                    raise ValueError(
+                        f"BM25's postings are of another corpus: passage "
+                        f"{positions[-1]} of {self.num_passages}; rebuild the index"
+                    )
                 # A passage occurs once per term, so that no sum is lost.
-                scores[self._positions[start:end]] += (
-                    np.float32(count) * self._weights[start:end]
-                )
+                scores[positions] += np.float32(count) * self._weights[start:end]
         found = np.flatnonzero(scores)
         if k < len(found):
             of_found = scores[found]

@@ -19,7 +19,7 @@ DEFAULT_LANGUAGE = "english"
 _WORD = re.compile(r"\w+")
 # Longer words are cut, because words that were seen are kept in memory.
 _MAX_WORD_CHARS = 64
-_MAX_KEPT_WORDS = 500_000
+_MAX_KEPT_WORDS = 100_000
 
 
 class Terms:

@@ -13,6 +13,7 @@ from jaxsearch.search.passages import Passage
 
 RANKS = (1, 3, 5, 10, 20)
 _BATCH_SIZE = 256
+_WORD = re.compile(r"\w+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,4 +111,4 @@ def _words(text: str) -> str:
     """The words of a text, without case and accents, with a space around each."""
     decomposed = unicodedata.normalize("NFD", text.lower())
     plain = "".join(char for char in decomposed if not unicodedata.combining(char))
-    return f" {' '.join(re.findall(r'\w+', plain))} "
+    return f" {' '.join(_WORD.findall(plain))} "
