@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from jaxsearch.search.bm25_postings import Bm25Settings, Postings, write_postings
-from jaxsearch.search.exact_index import best_hits, check_k
 from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import StoredIndex
+from jaxsearch.search.index_folder import Corpora, StoredIndex
 from jaxsearch.search.lexical_terms import Terms
+from jaxsearch.search.nearest import Nearest, best, check_k, hits_of
 from jaxsearch.search.passages import Passage
 
 BM25 = "bm25"  # name of the "encoder", kind of the index and folder of its files
@@ -37,10 +35,13 @@ class Bm25Index:
         settings: Bm25Settings,
         *,
         corpus_fingerprint: str,
+        corpora: Corpora,
     ):
         self.passages = passages
         self.settings = settings
         self.corpus_fingerprint = corpus_fingerprint
+        self.corpora = corpora
+        self.reason = ""  # nothing was chosen
         self._postings = postings
         self._terms = Terms(settings.language)
         self._stemming = threading.Lock()  # a stemmer is not for several threads
@@ -50,32 +51,21 @@ class Bm25Index:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns up to k hits per query, best first; none if no word is known."""
-        check_k(k)
-        return [
-            best_hits(self.passages, *self._candidates(query, k), k)
-            for query in queries
-        ]
+        return hits_of(self.nearest(queries, k), self.passages, self.corpora)
 
-    def nearest(
-        self, queries: Sequence[str], k: int
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Positions and scores of up to k passages per query, best first."""
+    def nearest(self, queries: Sequence[str], k: int) -> list[Nearest]:
+        """Positions and scores of the best passages; reads no passage."""
         check_k(k)
-        positions, scores = [], []
+        found = []
         for query in queries:
-            found, of_found = self._candidates(query, k)
-            order = np.lexsort((found, -of_found))[:k]
-            positions.append(found[order])
-            scores.append(of_found[order])
-        return positions, scores
+            with self._stemming:
+                terms, counts = self._terms.counted(query)
+            found.append(best(*self._postings.best(terms, counts, k), k))
+        return found
 
     def scorer_json(self) -> dict[str, Any]:
+        """Settings of the search, for the manifest."""
         return {"name": BM25, **self.settings.to_json()}
-
-    def _candidates(self, query: str, k: int) -> tuple[np.ndarray, np.ndarray]:
-        with self._stemming:
-            terms, counts = self._terms.counted(query)
-        return self._postings.best(terms, counts, k)
 
 
 def build_bm25(
@@ -154,4 +144,5 @@ def open_postings(stored: StoredIndex, fields: dict[str, Any]) -> Bm25Index:
         Postings(stored.folder / BM25, len(stored.passages)),
         settings,
         corpus_fingerprint=stored.manifest.corpus_fingerprint,
+        corpora=stored.corpora,
     )

@@ -78,3 +78,22 @@ def fused(
         ranks = np.arange(1, len(ranking) + 1)
         scores[np.searchsorted(positions, ranking)] += weight / (constant + ranks)
     return positions.astype(np.int64), scores
+
+
+def fusion_from_json(fields: Any, where: str) -> Fusion:
+    """The settings that `Fusion.to_json` wrote.
+
+    Raises:
+      ValueError: if a setting is unknown, missing or out of range.
+    """
+    expected = Fusion().to_json()
+    is_complete = isinstance(fields, dict) and fields.keys() == expected.keys()
+    if not is_complete or any(
+        type(value) not in ((int,) if name == "depth" else (int, float))
+        for name, value in fields.items()
+    ):
+        raise ValueError(
+            f"{where}: expected the settings of a hybrid {sorted(expected)}, found "
+            f"{fields!r:.200}; rebuild the index"
+        )
+    return Fusion(**fields)
