@@ -51,7 +51,16 @@ def check_index(
     index = load_index(folder, encoder=encoder)
     queries = sample_queries(index.passages, num_queries, seed=seed)
     is_exact = isinstance(index, ExactIndex)
-    exact = index if is_exact else ExactIndex(index.passages, index.encoder)
+    exact = (
+        index
+        if is_exact
+        else ExactIndex(
+            index.passages,
+            index.encoder,
+            index.vectors,
+            corpus_fingerprint=index.corpus_fingerprint,
+        )
+    )
     recalls = {
         f"recall_{kind}": _recall(index, exact, texts, k)
         for kind, texts in queries.items()
@@ -105,18 +114,20 @@ def sentences(passage: Passage) -> list[str]:
 
 def describe_index(index: ScannIndex | ExactIndex) -> dict[str, Any]:
     """Kind, sizes, encoder and fingerprints of an index, as JSON values."""
-    is_scann = isinstance(index, ScannIndex)
     return {
         "kind": index.kind,
         "num_passages": len(index.passages),
-        "dims": index.encoder.dims,
-        "encoder": index.encoder.name,
+        "dims": index.vectors.dims,
+        "encoder": "none" if index.encoder is None else index.encoder.name,
         "encoder_settings": index.encoder.describe()
         if isinstance(index.encoder, SavableEncoder)
         else {},
-        "encoder_fingerprint": index.encoder.fingerprint,
+        "encoder_fingerprint": ""
+        if index.encoder is None
+        else index.encoder.fingerprint,
         "corpus_fingerprint": index.corpus_fingerprint,
-        "scorer": index.scorer.to_json() if is_scann else {"name": "exact"},
+        "scorer": index.scorer_json(),
+        "reason": index.reason,
     }
 
 
