@@ -22,6 +22,7 @@ from jaxsearch.remote.milvus_client import (
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.exact_index import encode_corpus
 from jaxsearch.search.indexes import load_index
+from jaxsearch.search.nearest import needed_encoder
 from jaxsearch.search.passages import Passage
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def push_index(
     """
     address = MilvusAddress.parse(url)
     index = load_index(folder, encoder=encoder)
+    needed_encoder(index.encoder)
     _check_sizes(index.passages)
     about = CollectionAbout(
         corpus=index.corpus_fingerprint,

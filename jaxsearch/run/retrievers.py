@@ -24,7 +24,7 @@ from jaxsearch.search.encoders import (
     saved_encoder_name,
 )
 from jaxsearch.search.index import Retriever
-from jaxsearch.search.index_folder import Manifest
+from jaxsearch.search.manifest import Manifest
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.shared_index import SharedIndex, serve
 

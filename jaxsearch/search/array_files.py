@@ -1,14 +1,33 @@
 """Arrays in .npy files of other people: no pickle, and no more than the file holds."""
 
-import contextlib
 import math
 import os
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+# The header is a Python literal, which numpy tokenizes if it is not one.
+_FAULTS = (OSError, EOFError, ValueError, SyntaxError, tokenize.TokenError)
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array in a .npy file, mapped into memory and read-only.
+
+    Raises:
+      ValueError: if the file cannot be read, is damaged, or holds Python objects.
+    """
+    try:
+        with path.open("rb") as file:
+            shape, dtype = _checked_header(file)
+            offset = file.tell()
+        if math.prod(shape) == 0:
+            return np.zeros(shape, dtype)  # an empty file cannot be mapped
+        # Not as a memmap, whose every slice would make another one.
+        return np.memmap(path, dtype, "r", offset=offset, shape=shape).view(np.ndarray)
+    except _FAULTS as error:
+        raise _damaged(path, error) from error
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -20,41 +39,21 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
       ValueError: if the file cannot be read, is damaged, or holds Python objects.
     """
-    with _readable(path) as file:
-        _check_header(file)
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def map_array(path: Path) -> np.ndarray:
-    """The array in a .npy file, mapped: it is read when it is used.
-
-    Raises:
-      ValueError: as `read_array`.
-    """
-    with _readable(path) as file:
-        shape, is_fortran, dtype = _check_header(file)
-        if not math.prod(shape):
-            return np.zeros(shape, dtype)  # nothing cannot be mapped
-        order = "F" if is_fortran else "C"
-        mapped = np.memmap(file, dtype, "r", file.tell(), shape, order)
-        return np.asarray(mapped)
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
-    """The open file; whatever is wrong with it is a ValueError that names it."""
     try:
         with path.open("rb") as file:
-            yield file
-    # The header is a Python literal, which numpy tokenizes if it is not one.
-    except (OSError, EOFError, ValueError, SyntaxError, tokenize.TokenError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged ({reason:.200})") from error
+            _checked_header(file)
+            file.seek(0)
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except _FAULTS as error:
+        raise _damaged(path, error) from error
 
 
-def _check_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it is in Fortran's order, and dtype; numbers of this size follow."""
+def _checked_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of a .npy file, whose size fits them.
+
+    Raises:
+      ValueError: or another of _FAULTS, if it does not.
+    """
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"expected format 1.0, found {version}")
@@ -64,4 +63,11 @@ def _check_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise ValueError(
             f"{shape} values of {dtype} should follow the header, found {left} bytes"
         )
-    return shape, is_fortran, dtype
+    if is_fortran and len(shape) > 1:
+        raise ValueError("expected rows one after another, found columns (Fortran)")
+    return shape, dtype
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(f"{path} is damaged ({reason:.200})")

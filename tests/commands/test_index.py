@@ -9,7 +9,7 @@ from jaxsearch.commands.main import main
 from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index_check import check_index, sample_queries
-from jaxsearch.search.indexes import load_index
+from jaxsearch.search.indexes import build_index, load_index
 from jaxsearch.search.passages import Passage, write_passages
 
 
@@ -83,11 +83,10 @@ def test_check_of_brute_force_is_perfect(built):
 
 def test_check_sees_a_poor_index(built, passages, encoder, tmp_path):
     pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
-    from jaxsearch.search.scann_index import ScannIndex
     from jaxsearch.search.scann_scorer import TreeAh
 
     poor = TreeAh(num_leaves=24, leaves_to_search=1)
-    ScannIndex.build(passages, encoder, scorer=poor).save(tmp_path / "poor")
+    build_index(passages, encoder, scorer=poor).save(tmp_path / "poor")
     assert check_index(tmp_path / "poor", num_queries=40)["recall"] < 0.7
 
 

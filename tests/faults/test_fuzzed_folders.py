@@ -17,9 +17,9 @@ from jaxsearch.run.folder import read_run_config
 from jaxsearch.search.encoder_settings import read_settings
 from jaxsearch.search.encoders import NO_OPTIONS
 from jaxsearch.search.exact_index import ExactIndex
-from jaxsearch.search.indexes import load_index
+from jaxsearch.search.indexes import build_index, load_index
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.scann_scorer import TreeAh
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 MAX_S = 5.0
@@ -152,7 +152,8 @@ def write_folders(root):
     passages = [Passage(id=str(n), contents=f"title {n}\nword{n}") for n in range(12)]
     encoder = TfidfEncoder.fit(passages, dims=32)
     ExactIndex(passages, encoder).save(root / "exact")
-    ScannIndex.build(passages, encoder).save(root / "scann")
+    tree = TreeAh(num_leaves=2, leaves_to_search=2)
+    build_index(passages, encoder, scorer=tree).save(root / "scann")
     (root / "run").mkdir()
     record = {**resolved(read_config("quickstart")), "identity": {}, "code": {}}
     (root / "run" / "config.json").write_text(json.dumps(record))
@@ -214,8 +215,8 @@ def readers(root):
             [exact / "index.json", *(exact / "encoder").glob("*.json")],
         ),
         "exact vectors": (
-            lambda: load_index(exact),
-            [exact / "vectors" / "vectors.npy", exact / "passages.jsonl.gz"],
+            lambda: list(load_index(exact).passages),
+            [exact / "vectors" / "00000.npy", exact / "passages.arrayrecord"],
         ),
         "scann": (lambda: load_index(scann), [scann / "index.json"]),
         "run": (
