@@ -88,8 +88,8 @@ def read_pair_scorer(folder: Path) -> tuple[PairScorer, PairParams]:
     if names != ["BertForSequenceClassification"] or len(labels) != 1:
         raise ValueError(
             f"{path}: expected the architecture BertForSequenceClassification with one "
-            f"label, found {names!r:.80} with {len(labels)}; a reranker gives each pair "
-            "one score"
+            f"label, found {names!r:.80} with {len(labels)}; a reranker has one score "
+            "for each pair"
         )
     if architecture.num_token_types < 2:
         raise ValueError(f"{path}: expected 2 token types, for pairs of texts, found 1")

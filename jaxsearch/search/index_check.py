@@ -1,7 +1,6 @@
 """Checks of a saved index: recall, what it finds for questions, latency and memory."""
 
 import dataclasses
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ class Check:
     k: int = 5
     seed: int = 0
     questions: Sequence[SearchQuestion] = ()
-    fusion: Mapping[str, float] = types.MappingProxyType({})
+    fusion: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tune: float | None = None
 
     def __post_init__(self):
@@ -69,7 +68,7 @@ def check_index(
       folder: the index.
       check: what is measured.
       encoder: the encoder, if the index was built with one given by value.
-      wrap: makes the retriever that is asked the questions, such as one with a reranker.
+      wrap: makes the retriever that is asked the questions, such as a reranked one.
 
     Raises:
       ValueError: for a folder that holds no index, an encoder that was fitted on
@@ -99,8 +98,7 @@ def check_index(
         "k": check.k,
         "num_queries": check.num_queries,
         **report,
-        "peak_anonymous_bytes": memory.peak_anonymous_bytes,
-        "peak_mapped_bytes": memory.peak_mapped_bytes,
+        **memory.to_json(),
     }
 
 
@@ -179,7 +177,9 @@ def describe_index(index: Index) -> dict[str, Any]:
         "kind": index.kind,
         "num_passages": len(index.passages),
         "dims": 0 if is_lexical else index.vectors.dims,
-        "encoder": (BM25 if is_lexical else "none") if encoder is None else encoder.name,
+        "encoder": (BM25 if is_lexical else "none")
+        if encoder is None
+        else encoder.name,
         "encoder_settings": encoder.describe()
         if isinstance(encoder, SavableEncoder)
         else {},

@@ -14,7 +14,7 @@ from jaxsearch.search.scann_index import ScannIndex
 
 Index = ExactIndex | ScannIndex | Bm25Index | HybridIndex
 BATCHES = (1, 32, 256)
-_NUM_QUERIES = 1024  # per size of batch, in at least _MIN_RUNS runs
+_NUM_QUERIES = 512  # per size of batch, in at least _MIN_RUNS runs
 _MIN_RUNS = 5
 _MAX_RUNS = 100
 
@@ -23,14 +23,14 @@ def latencies(index: Index, queries: Sequence[str], k: int) -> dict[str, Any]:
     """Milliseconds per batch, for each size of batch.
 
     Args:
-      index: the index; one without an encoder is asked for vectors only.
+      index: the index, with an encoder unless it is of words.
       queries: texts, used in turns.
       k: passages per query.
 
     Returns:
       For each size of batch `total`, from texts to passages, and `search`, the same
-      without the encoder; each with median and 95th percentile. BM25 has no encoder, and
-      an index of vectors alone no `total`.
+      without the encoder; each with median and 95th percentile. BM25, which has no
+      encoder, has no `total`.
     """
     found: dict[str, Any] = {}
     for size in BATCHES:

@@ -31,7 +31,7 @@ def sample_queries(
     if not titles or not worded:
         raise ValueError(
             f"expected passages with titles and sentences of {MIN_SENTENCE_WORDS} "
-            f"words or more, got {len(titles)} and {len(worded)} of {len(drawn)}"
+            f"words or more, got {len(titles)} and {len(worded)} of {len(drawn)} drawn"
         )
     return {
         "titles": [titles[i % len(titles)] for i in range(num_each)],

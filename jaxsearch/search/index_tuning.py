@@ -65,7 +65,9 @@ def write_tree(folder: Path, index: ScannIndex) -> None:
         changed = _changed(scorer, index)
     else:
         dense = scorer["dense"]
-        changed = scorer | {"dense": dense | {"scorer": _changed(dense["scorer"], index)}}
+        changed = scorer | {
+            "dense": dense | {"scorer": _changed(dense["scorer"], index)}
+        }
     dataclasses.replace(manifest, scorer=changed).write(folder)
 
 

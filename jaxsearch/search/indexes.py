@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.search.bm25_index import open_bm25
 from jaxsearch.search.dense_index import DenseParts, dense_index
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.exact_index import ExactIndex, encode_corpus
+from jaxsearch.search.hybrid_index import open_hybrid
 from jaxsearch.search.index import Retriever
 from jaxsearch.search.index_folder import Corpora, StoredIndex, read_index
 from jaxsearch.search.passages import Passage, corpus_fingerprint
@@ -124,5 +126,7 @@ def _open_this(stored: StoredIndex) -> ScannIndex | ExactIndex:
 OPENERS: dict[str, Callable[[StoredIndex], Retriever]] = {
     "exact": _open_this,
     "scann": _open_this,
+    "bm25": open_bm25,
+    "hybrid": lambda stored: open_hybrid(stored, open_dense),
 }
 """Opens an index folder, by the kind that its manifest names."""

@@ -58,7 +58,7 @@ class Terms:
     def counted(
         self, text: str
     ) -> tuple[UInt64[np.ndarray, " terms"], Int64[np.ndarray, " terms"]]:
-        """The different terms of a text in ascending order, and how often each occurs."""
+        """The different terms of a text, ascending, and how often each occurs."""
         return np.unique(np.array(self.of(text), np.uint64), return_counts=True)
 
     def _hash(self, word: str) -> int:

@@ -115,7 +115,7 @@ def test_a_folder_becomes_a_corpus(documents, tmp_path, capsys):
 
 
 def test_a_file_that_is_not_utf_8_is_one_line(documents, tmp_path, capsys):
-    (documents / "bad.txt").write_bytes("fine\nnicht fein: ".encode() + b"\xfcber")
+    (documents / "bad.txt").write_bytes(b"fine\nnicht fein: " + b"\xfcber")
     out = tmp_path / "corpus.jsonl"
     command = ["corpus", "chunk", str(documents), "--out", str(out)]
     assert main(command) == 2
