@@ -40,6 +40,7 @@ def dense_index(
     *,
     scorer: TreeAh | None = None,
     num_threads: int | None = None,
+    num_leaves: int | None = None,
     num_sampled: int | None = None,
     platform: str = sys.platform,
     report: Report = no_report,
@@ -55,6 +56,7 @@ def dense_index(
       scorer: settings of a tree, which is then built without comparing; None compares,
         with the number of leaves that recall needs.
       num_threads: for training and search; None means half of the host's cores.
+      num_leaves: leaves of a tree whose other settings are chosen; None chooses them.
       num_sampled: vectors that a tree is trained on; None chooses.
       platform: the operating system; ScaNN exists for Linux.
       report: receives the number of vectors in the tree.
@@ -84,7 +86,7 @@ def dense_index(
         return exact(f"ScaNN is not available on {platform}")
     if scorer is None and len(parts.vectors) <= MAX_EXACT:
         return exact(f"exact search is fast enough up to {MAX_EXACT:,} passages")
-    chosen = tree_for_size(len(parts.vectors)) if scorer is None else scorer
+    chosen = scorer or tree_for_size(len(parts.vectors), num_leaves)
     tree = ScannIndex(
         parts.passages,
         parts.encoder,

@@ -19,12 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.bad_rows import BadRows
+from jaxsearch.search.corpus_files import read_corpus_rows
 from jaxsearch.search.encoder import Encoder, EncoderFactory, save_encoder
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.encoders import encoder_given, load_encoder
 from jaxsearch.search.manifest import REBUILD, Corpus, Manifest, new_manifest
 from jaxsearch.search.passage_store import StoredPassages, write_store
-from jaxsearch.search.passages import Passage, corpus_fingerprint, read_passages
+from jaxsearch.search.passages import Passage, corpus_fingerprint
 from jaxsearch.search.vector_shards import VectorShards, shard_name, write_shard
 
 PASSAGES = "passages.arrayrecord"
@@ -245,7 +247,12 @@ def _read_passages(folder: Path, manifest: Manifest) -> Sequence[Passage]:
     name = _OLD_PASSAGES if is_old else PASSAGES
     if name not in manifest.files:
         raise ValueError(f"index {folder}: {name} is missing; {REBUILD}")
-    passages = (read_passages if is_old else StoredPassages)(folder / name)
+    passages: Sequence[Passage]
+    if is_old:
+        rows = read_corpus_rows(folder / name, BadRows(folder / name))
+        passages = [Passage(id=row.id or "", contents=row.contents) for row in rows]
+    else:
+        passages = StoredPassages(folder / name)
     if len(passages) != manifest.num_passages:
         raise ValueError(
             f"index {folder}: expected {manifest.num_passages} passages, found "

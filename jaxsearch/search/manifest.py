@@ -14,7 +14,7 @@ from jaxsearch.json_lines import replace_file
 
 FORMAT_VERSION = 2
 MANIFEST = "index.json"
-BUILDING = "building.json"  # there instead of the manifest until a build is complete
+BUILDING = ".building.json"  # there instead of the manifest until a build is complete
 REBUILD = (
     "rebuild with `jaxsearch index build --corpus FILE --encoder NAME_OR_DIR --out DIR`"
 )
@@ -156,7 +156,7 @@ def new_manifest(folder: Path, known: Mapping[str, FileRecord], **fields: Any) -
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not name.startswith(".") and name != BUILDING:
+        if path.is_file() and not name.startswith("."):
             files[name] = known.get(name) or file_record(path)
     Manifest(
         format_version=FORMAT_VERSION,

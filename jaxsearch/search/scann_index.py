@@ -129,9 +129,13 @@ class ScannIndex:
             encoder=self.encoder,
             scorer=self.scorer_json(),
             vectors=self.vectors,
-            write_more=lambda new: save_searcher(self._searcher, new / SCANN),
+            write_more=lambda new: self.save_tree(new / SCANN),
             reason=self.reason,
         )
+
+    def save_tree(self, folder: Path) -> None:
+        """Writes ScaNN's files to a folder."""
+        save_searcher(self._searcher, folder)
 
     def _candidates(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> Candidates:
         """Positions of the candidates of each query, from ScaNN."""

@@ -60,9 +60,15 @@ def tree_from_json(fields: dict[str, Any]) -> TreeAh:
     return TreeAh(**settings)
 
 
-def tree_for_size(num_passages: int) -> TreeAh:
-    """A tree of sqrt(P) leaves, which searches all of them until it is calibrated."""
-    num_leaves = max(1, math.isqrt(num_passages))
+def tree_for_size(num_passages: int, num_leaves: int | None = None) -> TreeAh:
+    """A tree which searches all of its leaves until it is calibrated.
+
+    Args:
+      num_passages: P.
+      num_leaves: None takes sqrt(P).
+    """
+    if num_leaves is None:
+        num_leaves = max(1, math.isqrt(num_passages))
     return TreeAh(num_leaves=num_leaves, leaves_to_search=num_leaves)
 
 

@@ -18,6 +18,7 @@ _PATH = re.compile(r'asset_path: "([^"\\]*)"')
 _ASSETS = re.compile(rf"(assets \{{\s*asset_type: \w+\s*{_PATH.pattern}\s*\}}\s*)+")
 # Vectors that are converted and compressed at a time.
 _BLOCK = 16_384
+_NUM_CODES = 16  # of each block of dimensions
 _NUM_NEIGHBORS = 10  # ScaNN's default; every search gives its own number
 
 
@@ -82,6 +83,11 @@ def train_searcher(
             f"num_leaves must be <= the number of passages, {num}, got "
             f"{scorer.num_leaves}"
         )
+    if num < _NUM_CODES:
+        raise ValueError(
+            f"ScaNN needs at least {_NUM_CODES} passages, got {num}; omit scorer for "
+            "an exact index"
+        )
     if num_sampled is None:
         num_sampled = sample_size(num, scorer.num_leaves)
     chosen = np.random.default_rng(seed).choice(num, num_sampled, replace=False)
@@ -124,7 +130,7 @@ def _fill(searcher: Any, shards: VectorShards, report: Report) -> None:
 
 def save_searcher(searcher: Any, folder: Path) -> None:
     """Writes a searcher to a new folder, without a pickle."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     searcher.searcher.serialize(str(folder), True)
 
 

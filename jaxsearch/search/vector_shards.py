@@ -8,7 +8,6 @@ memory to others when it is needed.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
@@ -108,22 +107,25 @@ def shard_name(number: int) -> str:
     return f"{number:05}.npy"
 
 
-def as_float16(vectors: Any, where: str) -> Float[np.ndarray, "rows dims"]:
+def as_float16(
+    vectors: Float[np.ndarray, "rows dims"], where: str, first: int = 0
+) -> Float[np.ndarray, "rows dims"]:
     """The vectors as float16.
 
     Args:
       vectors: rows of numbers.
       where: what they are, for the error.
+      first: number of the first row, for the error.
 
     Raises:
       ValueError: if a number is NaN or infinite, or too large.
     """
     with np.errstate(over="ignore"):
-        halves = np.asarray(vectors).astype(np.float16)
+        halves = np.ascontiguousarray(vectors, np.float16)
     if not np.isfinite(halves).all():
-        row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
+        row = first + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
         raise ValueError(
-            f"{where}: row {row} has NaN, infinity or a number above 65,504, the "
-            "largest of float16; correct the vectors"
+            f"{where}: row {row:,} (from 0) has NaN, infinity or a number above "
+            "65,504, the largest of float16; correct the vectors"
         )
     return halves

@@ -149,7 +149,7 @@ def folders(tmp_path_factory):
 
 
 def write_folders(root):
-    passages = [Passage(id=str(n), contents=f"title {n}\nword{n}") for n in range(12)]
+    passages = [Passage(id=str(n), contents=f"title {n}\nword{n}") for n in range(20)]
     encoder = TfidfEncoder.fit(passages, dims=32)
     ExactIndex(passages, encoder).save(root / "exact")
     tree = TreeAh(num_leaves=2, leaves_to_search=2)

@@ -1,0 +1,204 @@
+"""An index folder that is being built, which goes on where a stopped build ended."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxsearch.json_files import read_json_object
+from jaxsearch.json_lines import replace_file
+from jaxsearch.search.encoder import Encoder, save_encoder
+from jaxsearch.search.index_folder import ENCODER, PASSAGES, VECTORS, check_is_free
+from jaxsearch.search.manifest import (
+    BUILDING,
+    MANIFEST,
+    Corpus,
+    FileRecord,
+    file_record,
+    new_manifest,
+)
+from jaxsearch.search.stored_corpus import StoredCorpus
+from jaxsearch.search.vector_shards import shard_name, write_shard
+
+_LOCK = ".lock"
+# What a write fails with when a disk, a quota or the size of a file is at its limit.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class BuildFolder:
+    """The folder of an index, before its manifest is written.
+
+    Each step is recorded in a hidden file once its files are complete. Only one process
+    builds into a folder.
+
+    Args:
+      folder: a new or empty folder, or that of a build that was stopped.
+      request: what decides the content, as JSON values; a build goes on only with the
+        request that began it.
+
+    Raises:
+      ValueError: if the folder is not free, another process builds into it, or it was
+        begun with another request.
+    """
+
+    def __init__(self, folder: Path, request: Mapping[str, Any]):
+        self.path = folder
+        is_begun = (folder / BUILDING).is_file() and not (folder / MANIFEST).exists()
+        if not is_begun and not (folder / _LOCK).is_file():
+            check_is_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        request = json.loads(json.dumps(request))
+        if not (folder / BUILDING).is_file():
+            self._record = {
+                "request": request,
+                "corpus": None,
+                "files": {},
+                "counts": {},
+            }
+            self._remove_pieces()
+            return
+        self._record = read_json_object(folder / BUILDING)
+        begun = self._record.get("request", {})
+        if begun != request:
+            other = sorted(k for k in request if request[k] != begun.get(k))
+            name = (other or ["version"])[0]
+            raise ValueError(
+                f"{folder} holds a build that was begun with {name} "
+                f"{begun.get(name)!r:.120}, now it is {request.get(name)!r:.120}; repeat "
+                "the command that began it, or remove the folder"
+            )
+        self._remove_pieces()
+
+    def __enter__(self) -> "BuildFolder":
+        return self
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if not (self.path / BUILDING).exists() and not (self.path / MANIFEST).exists():
+            shutil.rmtree(self.path)  # nothing is worth going on with
+        os.close(self._lock)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise ValueError(
+                f"{self.path}: {error.strerror or error}; what is complete is kept: "
+                "make room, then the same command goes on"
+            ) from error
+
+    @property
+    def corpus(self) -> StoredCorpus | None:
+        """The stored corpus; None until it is complete."""
+        found = self._record["corpus"]
+        if found is None:
+            return None
+        return StoredCorpus(
+            found["fingerprint"], [Corpus(**one) for one in found["corpora"]]
+        )
+
+    def set_corpus(self, corpus: StoredCorpus) -> None:
+        """Records that the passages are complete."""
+        self._record["corpus"] = {
+            "fingerprint": corpus.fingerprint,
+            "corpora": [one._asdict() for one in corpus.corpora],
+        }
+        self._keep(PASSAGES, file_record(self.path / PASSAGES))
+
+    @property
+    def has_encoder(self) -> bool:
+        return (self.path / ENCODER).is_dir()
+
+    def save_encoder(self, encoder: Encoder) -> None:
+        """Saves the encoder, completely or not at all."""
+        temporary = self.path / f".{ENCODER}"
+        save_encoder(encoder, temporary)
+        os.replace(temporary, self.path / ENCODER)
+
+    def has_shard(self, number: int) -> bool:
+        """Whether the vectors of a shard are complete."""
+        name = _shard(number)
+        record = self._record["files"].get(name)
+        path = self.path / name
+        return (
+            record is not None
+            and path.is_file()
+            and path.stat().st_size == record["bytes"]
+        )
+
+    def write_shard(
+        self, number: int, vectors: Float[np.ndarray, "rows dims"], **counts: int
+    ) -> None:
+        """Writes the vectors of a shard and records them.
+
+        Args:
+          number: the shard.
+          vectors: its rows.
+          **counts: numbers to keep with it.
+        """
+        path = self.path / _shard(number)
+        path.parent.mkdir(exist_ok=True)
+        write_shard(path, vectors)
+        self._record["counts"] = counts
+        self._keep(_shard(number), file_record(path))
+
+    def take_file(self, name: str, source: Path, record: FileRecord) -> None:
+        """Takes a file from another folder: the same one if both are on one disk."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(source, path)
+        except OSError:  # of another disk
+            shutil.copyfile(source, path)
+        self._keep(name, record)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers that were kept with the last shard."""
+        return dict(self._record["counts"])
+
+    def finish(self, **fields: Any) -> None:
+        """Writes the manifest: from then on, the folder is an index.
+
+        Args:
+          **fields: the fields of `Manifest` but for format, version and files.
+        """
+        known = {name: FileRecord(**one) for name, one in self._record["files"].items()}
+        new_manifest(self.path, known, **fields)
+        (self.path / BUILDING).unlink(missing_ok=True)
+        (self.path / _LOCK).unlink()
+
+    def _keep(self, name: str, record: FileRecord) -> None:
+        self._record["files"][name] = record._asdict()
+        replace_file(self.path / BUILDING, json.dumps(self._record).encode())
+
+    def _locked(self) -> int:
+        file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise ValueError(
+                f"another process builds an index in {self.path}; wait for it, or give "
+                "another folder"
+            ) from None
+        return file
+
+    def _remove_pieces(self) -> None:
+        """Removes what a stopped build left incomplete."""
+        kept = {BUILDING, _LOCK, *self._record["files"]}
+        for path in sorted(self.path.rglob("*"), reverse=True):
+            name = path.relative_to(self.path).as_posix()
+            if path.is_dir() or name.startswith(f"{ENCODER}/") or name in kept:
+                continue
+            path.unlink()
+
+
+def _shard(number: int) -> str:
+    return f"{VECTORS}/{shard_name(number)}"
