@@ -6,7 +6,7 @@ import re
 import shutil
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,17 @@ from jaxsearch.commands.command import (
     encoder_or_name,
 )
 from jaxsearch.commands.help_text import HelpFormatter
+from jaxsearch.commands.index_check import check
+from jaxsearch.commands.search_options import (
+    add_check_arguments,
+    add_fusion_arguments,
+    add_lexical_arguments,
+    add_rerank_arguments,
+    bm25_settings,
+    fused_as_given,
+    fusion_changes,
+    reranked,
+)
 from jaxsearch.search.parts import WHOLE, Part
 from jaxsearch.surrogates import check_text
 from jaxsearch.visible import visible
@@ -25,6 +36,7 @@ from jaxsearch.visible import visible
 if TYPE_CHECKING:
     from jaxsearch.search.build import Progress
     from jaxsearch.search.encoder import Encoder, EncoderFactory
+    from jaxsearch.search.index import Retriever
 
 _DESCRIPTION = """\
 Builds an index from a corpus, searches it, and measures recall and latency.
@@ -46,7 +58,8 @@ examples:
     --encoder intfloat/e5-base-v2 --out wiki
   jaxsearch index join part1 part2 --out wiki
   jaxsearch index search wiki "Who directed Alien?" -k 3
-  jaxsearch index check wiki
+  jaxsearch index build --corpus wiki.jsonl.gz --encoder bm25 --out words
+  jaxsearch index check wiki --questions hotpotqa_dev.jsonl.gz
   jaxsearch index push wiki milvus://127.0.0.1:19530/wiki
 """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -65,6 +78,8 @@ examples:
         if action == "push":
             _add_push_arguments(sub)
         else:
+            add_fusion_arguments(sub)
+            add_rerank_arguments(sub)
             sub.add_argument(
                 "-k", type=int, default=5, help="passages per query (default: 5)"
             )
@@ -73,6 +88,8 @@ examples:
             metavar="MODULE:NAME",
             help="the custom encoder that the index was built with, if any",
         )
+        if action == "check":
+            add_check_arguments(sub)
         if action == "search":
             sub.add_argument("query", metavar="QUERY", help="the query, in quotes")
             sub.add_argument(
@@ -95,6 +112,8 @@ def _add_join_arguments(join: argparse.ArgumentParser) -> None:
         help="the custom encoder that the parts were built with, if any",
     )
     _add_search_settings(join)
+    add_lexical_arguments(join)
+    add_fusion_arguments(join)
 
 
 def _add_search_settings(parser: argparse.ArgumentParser) -> None:
@@ -165,8 +184,8 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
         default="tfidf",
         help="tfidf, the folder or Hub id of a BERT encoder with safetensors (E5, BGE, "
         "GTE, MiniLM), the encoder/ folder of an index, package.module:NAME of a "
-        "custom encoder, or none for --vectors without queries of text (default: "
-        "tfidf)",
+        "custom encoder, bm25 for words without vectors, or none for --vectors without "
+        "queries of text (default: tfidf)",
     )
     build.add_argument(
         "--dims",
@@ -205,6 +224,8 @@ def _add_build_arguments(build: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on without malformed rows; otherwise the corpus is refused",
     )
+    add_lexical_arguments(build)
+    add_fusion_arguments(build)
     neural = build.add_argument_group(
         "settings of a BERT encoder",
         "They override the settings in the model's sentence-transformers files.",
@@ -240,22 +261,26 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _push(args, encoder)
     if args.action == "search":
         found = search_once(
-            args.folder, args.query, args.k, encoder, verify=args.verify
+            args.folder,
+            args.query,
+            args.k,
+            encoder,
+            verify=args.verify,
+            wrap=lambda index: reranked(fused_as_given(index, args), args),
         )
         if args.json:
             return found
         lines = _hit_lines(found, shutil.get_terminal_size().columns)
         print(visible("\n".join(lines)))
         return {}
-    from jaxsearch.search.index_check import check_index
-
-    return check_index(args.folder, k=args.k, encoder=encoder)
+    return check(args, encoder)
 
 
 def _build(args: argparse.Namespace) -> dict[str, Any]:
     """Builds an index in its folder, with a progress bar on standard error."""
     from jaxsearch.search.build import BuildSettings, build_index_folder
     from jaxsearch.search.encoder_options import EncoderOptions
+    from jaxsearch.search.fusion import Fusion
     from jaxsearch.search.vector_files import VectorFile
 
     options = EncoderOptions(
@@ -281,6 +306,8 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         shard_rows=args.shard_rows,
         rescore=args.rescore,
         max_memory=args.max_memory,
+        words=bm25_settings(args),
+        fusion=Fusion(**fusion_changes(args)),
     )
     with _shown_progress() as progress:
         return build_index_folder(
@@ -295,9 +322,15 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
 def _join(args: argparse.Namespace) -> dict[str, Any]:
     """Joins parts, with a progress bar on standard error."""
     from jaxsearch.search.build import BuildSettings
+    from jaxsearch.search.fusion import Fusion
     from jaxsearch.search.join import join_parts
 
-    settings = BuildSettings(rescore=args.rescore, max_memory=args.max_memory)
+    settings = BuildSettings(
+        rescore=args.rescore,
+        max_memory=args.max_memory,
+        words=bm25_settings(args),
+        fusion=Fusion(**fusion_changes(args)),
+    )
     with _shown_progress() as progress:
         return join_parts(
             args.folders,
@@ -383,12 +416,23 @@ def search_once(
     encoder: "Encoder | EncoderFactory | None" = None,
     *,
     verify: bool = False,
+    wrap: "Callable[[Retriever], Retriever]" = lambda index: index,
 ) -> dict[str, Any]:
-    """The hits of one query, in the form that the command prints."""
+    """The hits of one query, in the form that the command prints.
+
+    Args:
+      folder: the index.
+      query: the query.
+      k: number of passages.
+      encoder: the encoder, if the index was built with one given by value.
+      verify: whether to compare the hashes of all files.
+      wrap: makes the retriever that is asked from the index.
+    """
     from jaxsearch.search.indexes import load_index
 
     check_text(query, "the query")
-    [hits] = load_index(folder, encoder=encoder, verify=verify).search([query], k)
+    index = load_index(folder, encoder=encoder, verify=verify)
+    [hits] = wrap(index).search([query], k)
     return {
         "query": query,
         "hits": [

@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxsearch.search.bm25_postings import Bm25Settings
-    from jaxsearch.search.cross_encoder import Reranker
-
-_DEFAULT_CANDIDATES = 50  # reranked.DEFAULT_CANDIDATES, whose module imports jax
+    from jaxsearch.search.index import Retriever
 
 
 def add_lexical_arguments(build: argparse.ArgumentParser) -> None:
@@ -71,7 +69,7 @@ def add_rerank_arguments(parser: argparse.ArgumentParser) -> None:
         "--candidates",
         type=int,
         metavar="N",
-        help=f"passages per query that it scores (default: {_DEFAULT_CANDIDATES})",
+        help="passages per query that it scores (default: 50)",
     )
 
 
@@ -142,8 +140,22 @@ def fusion_changes(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def reranker_of(args: argparse.Namespace) -> "Reranker | None":
-    """The reranker that is named; None without --rerank.
+def fused_as_given(index: "Retriever", args: argparse.Namespace) -> "Retriever":
+    """The index, with the settings of a hybrid that are given.
+
+    Raises:
+      ValueError: if some are given for an index that is no hybrid.
+    """
+    changes = fusion_changes(args)
+    if not changes:
+        return index
+    from jaxsearch.search.hybrid_index import fused_otherwise
+
+    return fused_otherwise(index, changes)
+
+
+def reranked(index: "Retriever", args: argparse.Namespace) -> "Retriever":
+    """The index, with the reranker that is named, if one is.
 
     Raises:
       ValueError: if it cannot be read, or --candidates is given without it.
@@ -151,12 +163,14 @@ def reranker_of(args: argparse.Namespace) -> "Reranker | None":
     if args.rerank is None:
         if args.candidates is not None:
             raise ValueError("--candidates needs --rerank, which scores them")
-        return None
+        return index
     from jaxsearch.search.cross_encoder import read_cross_encoder
+    from jaxsearch.search.reranked import DEFAULT_CANDIDATES, RerankedRetriever
 
-    return read_cross_encoder(args.rerank)
-
-
-def num_candidates(args: argparse.Namespace) -> int:
-    """Number of candidates per query."""
-    return _DEFAULT_CANDIDATES if args.candidates is None else args.candidates
+    return RerankedRetriever(
+        index,
+        read_cross_encoder(args.rerank),
+        num_candidates=DEFAULT_CANDIDATES
+        if args.candidates is None
+        else args.candidates,
+    )

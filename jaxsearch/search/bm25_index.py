@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,13 +79,15 @@ def build_bm25(
 
     Args:
       passages: the corpus.
-      folder: of the index; the files go to bm25/ in it, which must not exist.
+      folder: of the index; the files go to bm25/ in it, in place of others.
       settings: of BM25.
       report: called with the number of passages read, and their total.
 
     Raises:
       ValueError: if no passage has a word.
     """
+    if (folder / BM25).exists():
+        shutil.rmtree(folder / BM25)  # of a build that was stopped
     (folder / BM25).mkdir()
     write_postings(
         (passage.contents for passage in passages),

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsearch.bad_rows import Note, print_note
+from jaxsearch.search.bm25_index import BM25, bm25_fingerprint, build_bm25
+from jaxsearch.search.bm25_postings import Bm25Settings
 from jaxsearch.search.build_folder import BuildFolder
 from jaxsearch.search.build_memory import tree_plan
 from jaxsearch.search.dense_index import DenseParts, dense_index
@@ -28,6 +30,8 @@ from jaxsearch.search.encoders import (
     load_encoder,
 )
 from jaxsearch.search.exact_index import encode_corpus
+from jaxsearch.search.fusion import Fusion
+from jaxsearch.search.hybrid_index import HYBRID, hybrid_json
 from jaxsearch.search.index_check import describe_index
 from jaxsearch.search.index_folder import (
     ENCODER,
@@ -36,6 +40,7 @@ from jaxsearch.search.index_folder import (
     VECTORS,
     Corpora,
 )
+from jaxsearch.search.indexes import load_index
 from jaxsearch.search.memory_use import PeakMemory
 from jaxsearch.search.parts import PART, WHOLE, Part, shard_ranges
 from jaxsearch.search.passage_store import StoredPassages
@@ -71,6 +76,9 @@ class BuildSettings:
       rescore: where the vectors of candidates lie in a search, one of RESCORES.
       max_memory: limit of the build in bytes of anonymous memory.
       num_threads: threads for training a tree; None uses half of the host's cores.
+      words: settings of BM25, for a hybrid or an index of words alone; None for an
+        index of vectors alone.
+      fusion: how the rankings of a hybrid become one.
     """
 
     options: EncoderOptions = NO_OPTIONS
@@ -83,6 +91,8 @@ class BuildSettings:
     rescore: str = "mapped"
     max_memory: int | None = None
     num_threads: int | None = None
+    words: Bm25Settings | None = None
+    fusion: Fusion = Fusion()
 
     def __post_init__(self):
         if self.rescore not in RESCORES:
@@ -129,7 +139,8 @@ def build_index_folder(
     Args:
       corpus: a corpus as `read_passages` takes it, or several.
       encoder: name of the encoder, as in `encoder_named`; NO_ENCODER for vectors
-        without one; or an encoder object, as in `encoder_given`.
+        without one; BM25 for an index of words; or an encoder object, as in
+        `encoder_given`.
       out: folder to write; it must be empty, not exist, or hold a stopped build.
       settings: how it is built.
       progress: receives how far it is.
@@ -185,11 +196,14 @@ def finish_index(
     scorer = index.scorer_json()
     if settings.rescore != RESCORES[0]:
         scorer["rescore"] = settings.rescore
-    encoder = parts.encoder
+    encoder, kind = parts.encoder, index.kind
     stored = folder.corpus
     assert stored is not None
+    if settings.words is not None:
+        words = build_bm25(parts.passages, folder.path, settings.words, progress.report)
+        kind, scorer = HYBRID, hybrid_json(kind, scorer, words, settings.fusion)
     folder.finish(
-        kind=index.kind,
+        kind=kind,
         num_passages=stored.num_passages,
         dims=parts.vectors.dims,
         corpus_fingerprint=stored.fingerprint,
@@ -200,7 +214,7 @@ def finish_index(
         reason=index.reason,
         vectors=list(vectors),
     )
-    found = describe_index(index)
+    found = describe_index(index) | {"kind": kind, "scorer": scorer}
     found["encoder_settings"] |= folder.counts
     return found
 
@@ -224,6 +238,8 @@ class _Build:
 
     def index(self) -> dict[str, Any]:
         """Builds an index and describes it."""
+        if self._given == BM25:
+            return self._index_of_words()
         stored, passages, encoder, names = self._encoded()
         shards = VectorShards.open([self._folder.path / name for name in names])
         parts = DenseParts(
@@ -234,6 +250,29 @@ class _Build:
             corpora=Corpora(stored.corpora),
         )
         return finish_index(self._folder, parts, names, self._settings, self._progress)
+
+    def _index_of_words(self) -> dict[str, Any]:
+        """Builds an index of kind bm25 and describes it."""
+        stored, passages = self._stored()
+        settings = self._settings.words or Bm25Settings()
+        self._progress.on_stage(STAGES[3])
+        scorer = build_bm25(
+            passages, self._folder.path, settings, self._progress.report
+        )
+        self._progress.on_stage(STAGES[4])
+        self._folder.finish(
+            kind=BM25,
+            num_passages=stored.num_passages,
+            dims=0,
+            corpus_fingerprint=stored.fingerprint,
+            corpora=stored.corpora,
+            encoder_name=BM25,
+            encoder_fingerprint=bm25_fingerprint(settings),
+            scorer=scorer,
+            reason="it was asked for",
+            vectors=[],
+        )
+        return describe_index(load_index(self._folder.path))
 
     def part(self) -> dict[str, Any]:
         """Encodes a part of the passages, to be joined with the others."""
@@ -270,18 +309,7 @@ class _Build:
         if settings.vectors is not None:
             vectors = settings.vectors.open()
             tree_plan(*vectors.shape, settings.max_memory)  # refuses before any work
-        self._progress.on_stage(STAGES[0])
-        stored = folder.corpus
-        if stored is None:
-            stored = store_corpora(
-                self._corpora,
-                folder.path / PASSAGES,
-                skip_bad_rows=settings.skip_bad_rows,
-                note=self._progress.note,
-            )
-            folder.set_corpus(stored)
-        passages = StoredPassages(folder.path / PASSAGES)
-        self._num_passages = len(passages)
+        stored, passages = self._stored()
         self._progress.on_stage(STAGES[1])
         encoder = self._encoder(passages)
         if settings.vectors is not None:
@@ -295,6 +323,22 @@ class _Build:
             passages, encoder, None if settings.vectors is None else vectors
         )
         return stored, passages, encoder, names
+
+    def _stored(self) -> tuple[StoredCorpus, StoredPassages]:
+        """Stores the passages, unless a build that was stopped did it."""
+        self._progress.on_stage(STAGES[0])
+        path, stored = self._folder.path / PASSAGES, self._folder.corpus
+        if stored is None:
+            stored = store_corpora(
+                self._corpora,
+                path,
+                skip_bad_rows=self._settings.skip_bad_rows,
+                note=self._progress.note,
+            )
+            self._folder.set_corpus(stored)
+        passages = StoredPassages(path)
+        self._num_passages = len(passages)
+        return stored, passages
 
     def _encoder(self, passages: StoredPassages) -> Encoder | None:
         """The encoder; that of a build that was stopped, if it saved one."""
@@ -372,6 +416,15 @@ def _check_encoder_and_vectors(
             "--encoder none needs --vectors FILE, the vectors of the passages"
         )
     options = settings.options.given
+    if encoder == BM25:
+        for option, is_given in (
+            (f"{', '.join(options)}", options),
+            ("--dims", settings.dims is not None),
+            ("--vectors", settings.vectors is not None),
+            ("--part", settings.part != WHOLE),
+        ):
+            if is_given:
+                raise ValueError(f"--encoder bm25 has no vectors, so no {option}")
     if not isinstance(encoder, str) and (
         options or (settings.dims is not None and settings.vectors is None)
     ):
@@ -406,6 +459,8 @@ def _request(
         else [*_file_facts(vectors.path), vectors.dims, vectors.dtype],
         "part": str(settings.part),
         "shard_rows": settings.shard_rows,
+        "words": None if settings.words is None else settings.words.to_json(),
+        "fusion": settings.fusion.to_json(),
     }
 
 

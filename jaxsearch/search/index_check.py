@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jaxsearch.search.bm25_index import BM25, Bm25Index
+from jaxsearch.search.bm25_index import BM25, Bm25Index, bm25_fingerprint
 from jaxsearch.search.encoder import Encoder, EncoderFactory, SavableEncoder
 from jaxsearch.search.exact_index import ExactIndex, exact_scores
 from jaxsearch.search.hybrid_index import HybridIndex, fused_otherwise
@@ -169,6 +169,13 @@ def _tuned(
     return dense
 
 
+def _fingerprint(index: Index) -> str:
+    """Hash of what turns texts into vectors or terms; "" if nothing does."""
+    if isinstance(index, Bm25Index):
+        return bm25_fingerprint(index.settings)
+    return "" if index.encoder is None else index.encoder.fingerprint
+
+
 def describe_index(index: Index) -> dict[str, Any]:
     """Kind, sizes, encoder and fingerprints of an index, as JSON values."""
     encoder = index.encoder
@@ -183,7 +190,7 @@ def describe_index(index: Index) -> dict[str, Any]:
         "encoder_settings": encoder.describe()
         if isinstance(encoder, SavableEncoder)
         else {},
-        "encoder_fingerprint": "" if encoder is None else encoder.fingerprint,
+        "encoder_fingerprint": _fingerprint(index),
         "corpus_fingerprint": index.corpus_fingerprint,
         "scorer": index.scorer_json(),
         "reason": index.reason,
