@@ -64,6 +64,12 @@ class Bm25Index:
             found.append(best(*self._postings.best(terms, counts, k), k))
         return found
 
+    def num_postings(self, query: str) -> int:
+        """Postings that a search for the query reads."""
+        with self._stemming:
+            terms, _ = self._terms.counted(query)
+        return self._postings.count(terms)
+
     def scorer_json(self) -> dict[str, Any]:
         """Settings of the search, for the manifest."""
         return {"name": BM25, **self.settings.to_json()}

@@ -232,6 +232,15 @@ class Postings:
     def num_terms(self) -> int:
         return len(self._terms)
 
+    def count(self, terms: UInt64[np.ndarray, " terms"]) -> int:
+        """Number of postings of these terms."""
+        numbers = np.searchsorted(self._terms, terms)
+        return sum(
+            int(self._starts[number + 1] - self._starts[number])
+            for number, term in zip(numbers, terms, strict=True)
+            if number < len(self._terms) and self._terms[number] == term
+        )
+
     def best(
         self,
         terms: UInt64[np.ndarray, " terms"],
