@@ -20,7 +20,7 @@ from jaxsearch.search.bert_encoder import BertEncoder
 from jaxsearch.search.bm25_index import Bm25Index
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.hybrid_index import HybridIndex
-from jaxsearch.search.index_latency import BATCHES, Index, latencies
+from jaxsearch.search.index_latency import Index, latencies
 from jaxsearch.search.index_queries import sample_queries
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.scann_index import ScannIndex
@@ -70,8 +70,8 @@ def bench_index(folder: str | Path, *, k: int) -> dict[str, Any]:
     say(f"{rate / 1e9:.1f} GB/s are copied; measuring {len(queries)} queries")
     measured = latencies(index, queries, k)
     found = {
-        str(size): _beside(measured[str(size)], needed(index, queries[:size]), rate)
-        for size in BATCHES
+        size: _beside(one, needed(index, queries[: int(size)]), rate)
+        for size, one in measured.items()
     }
     return {
         "index": str(folder),

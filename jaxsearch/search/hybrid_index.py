@@ -95,7 +95,7 @@ class HybridIndex:
             for pair in rankings
         ]
 
-    def with_fusion(self, **changes: float) -> "HybridIndex":
+    def with_fusion(self, **changes: float | int) -> "HybridIndex":
         """The same two indexes, with other settings of `Fusion`."""
         fusion = dataclasses.replace(self.fusion, **changes)
         return HybridIndex(self.dense, self.lexical, fusion)
@@ -110,7 +110,7 @@ class HybridIndex:
         )
 
 
-def fused_otherwise(index: Retriever, changes: Mapping[str, float]) -> HybridIndex:
+def fused_otherwise(index: Retriever, changes: Mapping[str, float | int]) -> HybridIndex:
     """A hybrid with other settings of `Fusion`.
 
     Raises:

@@ -41,7 +41,7 @@ class Check:
     k: int = 5
     seed: int = 0
     questions: Sequence[SearchQuestion] = ()
-    fusion: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    fusion: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     tune: float | None = None
 
     def __post_init__(self):
