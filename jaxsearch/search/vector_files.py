@@ -117,7 +117,7 @@ class VectorFile:
         if kind == _FAISS_L2 and np.abs(lengths - 1).max() > _LENGTH_TOLERANCE:
             raise ValueError(
                 f"{self.path} ranks by distance (IxF2) and its vectors are not of "
-                f"length 1 (found {lengths.min():.3f} to {lengths.max():.3f}), so inner "
+                f"length 1 ({lengths.min():.3f} to {lengths.max():.3f}), so inner "
                 "products would rank otherwise; scale the vectors to length 1"
             )
         return found.view(np.ndarray)
