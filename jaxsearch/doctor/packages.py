@@ -8,7 +8,7 @@ from importlib import metadata
 from jaxsearch.doctor.check import Check
 
 NEEDED = (
-    *("jax", "flax", "optax", "orbax-checkpoint", "transformers", "scikit-learn"),
+    *("jax", "flax", "optax", "orbax-checkpoint", "transformers"),
     *("tensorflow-datasets", "grain", "wandb", "tyro", "rich"),
 )
 # Optional package -> extra of jaxsearch that installs it, and its use.

@@ -25,6 +25,7 @@ from jaxsearch.search.encoder import (
 from jaxsearch.search.encoder_options import EncoderOptions, Report, no_report
 from jaxsearch.search.encoders import (
     NO_OPTIONS,
+    check_encoder_name,
     encoder_given,
     encoder_named,
     load_encoder,
@@ -44,7 +45,6 @@ from jaxsearch.search.indexes import load_index
 from jaxsearch.search.memory_use import PeakMemory
 from jaxsearch.search.parts import PART, WHOLE, Part, shard_ranges
 from jaxsearch.search.passage_store import StoredPassages
-from jaxsearch.search.passages import Passage
 from jaxsearch.search.scann_index import ScannIndex
 from jaxsearch.search.stored_corpus import StoredCorpus, store_corpora
 from jaxsearch.search.vector_files import VectorFile, check_encoder, check_vectors
@@ -120,7 +120,8 @@ class Progress:
     note: Note = print_note
 
 
-_QUIET = Progress()
+DEFAULTS = BuildSettings()
+QUIET = Progress()
 
 
 def build_index_folder(
@@ -128,8 +129,8 @@ def build_index_folder(
     corpus: str | Path | Sequence[str | Path],
     encoder: str | Encoder | EncoderFactory,
     out: str | Path,
-    settings: BuildSettings = BuildSettings(),
-    progress: Progress = _QUIET,
+    settings: BuildSettings = DEFAULTS,
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Builds the index of corpora in a folder, and returns its description.
 
@@ -415,6 +416,8 @@ def _check_encoder_and_vectors(
         raise ValueError(
             "--encoder none needs --vectors FILE, the vectors of the passages"
         )
+    if isinstance(encoder, str) and encoder != NO_ENCODER:
+        check_encoder_name(encoder)
     options = settings.options.given
     if encoder == BM25:
         for option, is_given in (

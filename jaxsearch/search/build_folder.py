@@ -55,26 +55,11 @@ class BuildFolder:
             check_is_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
-        request = json.loads(json.dumps(request))
-        if not (folder / BUILDING).is_file():
-            self._record = {
-                "request": request,
-                "corpus": None,
-                "files": {},
-                "counts": {},
-            }
-            self._remove_pieces()
-            return
-        self._record = read_json_object(folder / BUILDING)
-        begun = self._record.get("request", {})
-        if begun != request:
-            other = sorted(k for k in request if request[k] != begun.get(k))
-            name = (other or ["version"])[0]
-            raise ValueError(
-                f"{folder} holds a build that was begun with {name} "
-                f"{begun.get(name)!r:.120}, now it is {request.get(name)!r:.120}; repeat "
-                "the command that began it, or remove the folder"
-            )
+        try:
+            self._record = self._begun(json.loads(json.dumps(request)))
+        except ValueError:
+            os.close(self._lock)
+            raise
         self._remove_pieces()
 
     def __enter__(self) -> "BuildFolder":
@@ -177,6 +162,31 @@ class BuildFolder:
     def _keep(self, name: str, record: FileRecord) -> None:
         self._record["files"][name] = record._asdict()
         replace_file(self.path / BUILDING, json.dumps(self._record).encode())
+
+    def _begun(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The record of the build, or a new one if no vectors would be lost.
+
+        Raises:
+          ValueError: if there are vectors of another request.
+        """
+        new = {"request": request, "corpus": None, "files": {}, "counts": {}}
+        if not (self.path / BUILDING).is_file():
+            return new
+        record = read_json_object(self.path / BUILDING)
+        begun = record.get("request", {})
+        if begun == request and record.keys() == new.keys():
+            return record
+        if any(name.startswith(VECTORS) for name in record.get("files", ())):
+            other = [name for name in request if request[name] != begun.get(name)]
+            name = (other or ["version"])[0]
+            raise ValueError(
+                f"{self.path} holds a build that was begun with {name} "
+                f"{begun.get(name)!r:.120}, now it is {request.get(name)!r:.120}; "
+                "repeat the command that began it, or remove the folder"
+            )
+        shutil.rmtree(self.path / ENCODER, ignore_errors=True)
+        (self.path / BUILDING).unlink()
+        return new
 
     def _locked(self) -> int:
         file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)

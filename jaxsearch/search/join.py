@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.search.build import BuildSettings, Progress, finish_index
+from jaxsearch.search.build import (
+    DEFAULTS,
+    QUIET,
+    BuildSettings,
+    Progress,
+    finish_index,
+)
 from jaxsearch.search.build_folder import BuildFolder
 from jaxsearch.search.dense_index import DenseParts
 from jaxsearch.search.encoder import Encoder, EncoderFactory
@@ -24,8 +30,8 @@ def join_parts(
     *,
     out: str | Path,
     encoder: Encoder | EncoderFactory | None = None,
-    settings: BuildSettings = BuildSettings(),
-    progress: Progress = Progress(),
+    settings: BuildSettings = DEFAULTS,
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Makes one index of all parts, the same as one process would have built.
 

@@ -1,6 +1,7 @@
 """Vectors that exist already: .npy files, raw numbers, and FAISS's flat indexes."""
 
 import dataclasses
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ DTYPES = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 # Four letters, dims, rows, two unused numbers, a flag, the metric, and the number of
 # floats that follow.
 _FAISS = struct.Struct("<4sIQQQ?IQ")
+_FAISS_NAME = re.compile(rb"I[A-Za-z0-9]{3}")
 _FAISS_L2 = b"IxF2"
 _FAISS_KINDS = (b"IxFI", _FAISS_L2)
 # How far the length of vectors may be from 1 where distances are to rank as products.
@@ -61,7 +63,7 @@ class VectorFile:
             raise ValueError(f"{self.path}: {error.strerror}") from error
         if head.startswith(b"\x93NUMPY"):
             found = map_array(self.path)
-        elif head.startswith(b"Ix"):
+        elif self.dtype is None and _FAISS_NAME.match(head):
             found = self._faiss(head)
         else:
             found = self._raw()
@@ -117,7 +119,7 @@ class VectorFile:
         if kind == _FAISS_L2 and np.abs(lengths - 1).max() > _LENGTH_TOLERANCE:
             raise ValueError(
                 f"{self.path} ranks by distance (IxF2) and its vectors are not of "
-                f"length 1 (found {lengths.min():.3f} to {lengths.max():.3f}), so inner "
+                f"length 1 ({lengths.min():.3f} to {lengths.max():.3f}), so inner "
                 "products would rank otherwise; scale the vectors to length 1"
             )
         return found.view(np.ndarray)

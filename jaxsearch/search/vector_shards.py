@@ -95,8 +95,12 @@ class VectorShards:
 def write_shard(path: Path, vectors: Float[np.ndarray, "rows dims"]) -> None:
     """Writes a .npy file completely or not at all, and waits for the disk."""
     temporary = path.with_name(f".{path.name}")
+    vectors = np.ascontiguousarray(vectors)
     with temporary.open("wb") as file:
-        np.lib.format.write_array(file, vectors, version=(1, 0), allow_pickle=False)
+        header = np.lib.format.header_data_from_array_1_0(vectors)
+        np.lib.format.write_array_header_1_0(file, header)
+        # NumPy's own way of writing does not notice a disk that becomes full.
+        file.write(vectors.reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
