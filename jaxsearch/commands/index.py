@@ -355,14 +355,16 @@ def _shown_progress() -> Iterator["Progress"]:
 
     from jaxsearch.search.build import STAGES, Progress
 
+    console = Console(stderr=True)
     bars = Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,  # where it would print an empty line
     )
     with bars:
         stages = bars.add_task("", total=len(STAGES), rate="")
@@ -396,7 +398,9 @@ def _push(
 
     from jaxsearch.remote.milvus_push import push_index
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    is_hidden = not console.is_terminal  # where it would print an empty line
+    with Progress(console=console, transient=True, disable=is_hidden) as progress:
         task = progress.add_task("passages written", total=None)
         return push_index(
             args.folder,

@@ -416,18 +416,11 @@ def _check_encoder_and_vectors(
         raise ValueError(
             "--encoder none needs --vectors FILE, the vectors of the passages"
         )
-    if isinstance(encoder, str) and encoder != NO_ENCODER:
+    if encoder == BM25:
+        _check_words(settings)
+    elif isinstance(encoder, str) and encoder != NO_ENCODER:
         check_encoder_name(encoder)
     options = settings.options.given
-    if encoder == BM25:
-        for option, is_given in (
-            (f"{', '.join(options)}", options),
-            ("--dims", settings.dims is not None),
-            ("--vectors", settings.vectors is not None),
-            ("--part", settings.part != WHOLE),
-        ):
-            if is_given:
-                raise ValueError(f"--encoder bm25 has no vectors, so no {option}")
     if not isinstance(encoder, str) and (
         options or (settings.dims is not None and settings.vectors is None)
     ):
@@ -435,6 +428,18 @@ def _check_encoder_and_vectors(
             f"an encoder given by value takes no {', '.join(options) or 'dims'}: it "
             "has its own settings"
         )
+
+
+def _check_words(settings: BuildSettings) -> None:
+    """Raises ValueError for settings of vectors, which an index of words has not."""
+    for option, is_given in (
+        (", ".join(settings.options.given), settings.options.given),
+        ("--dims", settings.dims is not None),
+        ("--vectors", settings.vectors is not None),
+        ("--part", settings.part != WHOLE),
+    ):
+        if is_given:
+            raise ValueError(f"--encoder bm25 has no vectors, so no {option}")
 
 
 def _request(

@@ -110,7 +110,9 @@ class HybridIndex:
         )
 
 
-def fused_otherwise(index: Retriever, changes: Mapping[str, float | int]) -> HybridIndex:
+def fused_otherwise(
+    index: Retriever, changes: Mapping[str, float | int]
+) -> HybridIndex:
     """A hybrid with other settings of `Fusion`.
 
     Raises:
