@@ -42,18 +42,19 @@ def add_fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--hybrid-constant",
         type=float,
         metavar="X",
-        help="a rank counts 1 / (X + rank); the smaller X, the more the first ones do",
+        help="a rank counts 1 / (X + rank); the smaller X, the more the first ones do "
+        "(an index is built with 2)",
     )
     fusion.add_argument(
         "--hybrid-depth",
         type=int,
         metavar="N",
-        help="passages of each ranking that are fused",
+        help="passages of each ranking that are fused (an index is built with 100)",
     )
     fusion.add_argument(
         "--hybrid-weights",
         metavar="DENSE,LEXICAL",
-        help="weights of the two rankings, such as 1,0.5",
+        help="weights of the two rankings (an index is built with 1,1.5)",
     )
 
 

@@ -15,6 +15,7 @@ NEEDED = (
 EXTRAS = {
     "fastapi": ("serve", "`jaxsearch serve`"),
     "uvicorn": ("serve", "`jaxsearch serve`"),
+    "PyStemmer": ("bm25", "`jaxsearch index build --encoder bm25` and --hybrid"),
     "pymilvus": ("milvus", "searches in Milvus, and `jaxsearch index push`"),
     "libtpu": ("plan", "compiling for TPUs in `jaxsearch plan`"),
     "tensorboardX": ("tensorboard", "--logging.tensorboard"),

@@ -18,6 +18,9 @@ from jaxtyping import Float64, Int64, Integer
 class Fusion:
     """How the rankings of vectors and of BM25 become one.
 
+    Defaults were chosen with MiniLM on 998 questions for training (HotpotQA and MuSiQue)
+    over 13,500 passages: recall@5 of supporting titles is within 0.001 of the best.
+
     Attributes:
       constant: the smaller it is, the more the first ranks count. The usual 60 hurts
         where one ranking is much better than the other.
@@ -26,10 +29,10 @@ class Fusion:
       lexical_weight: of BM25's ranking.
     """
 
-    constant: float = 10.0
+    constant: float = 2.0
     depth: int = 100
     dense_weight: float = 1.0
-    lexical_weight: float = 1.0
+    lexical_weight: float = 1.5
 
     def __post_init__(self):
         if not 0 <= self.constant <= 1e6:
