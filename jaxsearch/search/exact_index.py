@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float, Float32
 
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Hit
@@ -21,11 +21,12 @@ from jaxsearch.search.nearest import (
     ranked,
 )
 from jaxsearch.search.passages import Passage, corpus_fingerprint
-from jaxsearch.search.vector_shards import VectorShards
+from jaxsearch.search.vector_shards import VectorShards, as_float32
 
 # Shape of each matrix product, padded: of another shape, sums may have another order.
 _TILE = 16  # queries
-_BLOCK = 8192  # passages
+_BLOCK = 1024  # passages; their float32 vectors stay in the cache
+_STRIP = 8 * _BLOCK  # passages whose scores are looked at together
 
 
 class ExactIndex:
@@ -126,13 +127,38 @@ def exact_candidates(
     queries: Float32[np.ndarray, "Q dims"], shards: VectorShards, num: int
 ) -> Candidates:
     """Positions of the `num` best passages of each query; ties go to the first ones."""
-    found: list[Integer[np.ndarray, " found"]] = []
-    for start in range(0, len(queries), _TILE):
-        tile = np.zeros((_TILE, shards.dims), np.float32)
-        own = queries[start : start + _TILE]
-        tile[: len(own)] = own
-        found += [pool.positions for pool in _searched(tile, len(own), shards, num)]
-    return found
+    num_tiles = -(-len(queries) // _TILE)
+    tiles = np.zeros((num_tiles, _TILE, shards.dims), np.float32)
+    tiles.reshape(-1, shards.dims)[: len(queries)] = queries
+    pools = [_Pool(min(num, len(shards))) for _ in queries]
+    scores = np.empty((num_tiles, _TILE, _STRIP), np.float32)
+    for start in range(0, len(shards), _STRIP):
+        width = min(_STRIP, len(shards) - start)
+        _score(tiles, shards, start, scores[:, :, :width])
+        for pool, row in zip(pools, scores.reshape(-1, _STRIP), strict=False):
+            pool.add(start, row[:width])
+    return [pool.positions for pool in pools]
+
+
+def _score(
+    tiles: Float32[np.ndarray, "tiles tile dims"],
+    shards: VectorShards,
+    first: int,
+    scores: Float32[np.ndarray, "tiles tile passages"],
+) -> None:
+    """Writes the scores of consecutive passages, from the first one on."""
+    padded = np.zeros((_BLOCK, shards.dims), np.float32)
+    product = np.empty((_TILE, _BLOCK), np.float32)
+    width = scores.shape[2]
+    for start in range(0, width, _BLOCK):
+        num = min(_BLOCK, width - start)
+        block = as_float32(shards.range(first + start, first + start + num))
+        if num < _BLOCK:
+            padded[:num] = block
+            block = padded
+        for tile, found in zip(tiles, scores, strict=True):
+            np.matmul(tile, block.T, out=product)
+            found[:, start : start + num] = product[:, :num]
 
 
 class _Pool:
@@ -162,27 +188,6 @@ class _Pool:
         order = np.lexsort((positions, -rounded))[: self._num]
         self.positions, self._scores = positions[order], rounded[order]
         self._worst = self._scores[-1]
-
-
-def _searched(
-    tile: Float32[np.ndarray, "tile dims"],
-    num_queries: int,
-    shards: VectorShards,
-    num: int,
-) -> list[_Pool]:
-    """The pools of a tile's first queries, after a pass over all passages."""
-    pools = [_Pool(min(num, len(shards))) for _ in range(num_queries)]
-    # Zeros beyond the last passage; its scores are not looked at.
-    buffer = np.zeros((_BLOCK, shards.dims), np.float32)
-    scores = np.empty((_TILE, _BLOCK), np.float32)
-    for start, block in shards.blocks(_BLOCK):
-        is_whole = len(block) == _BLOCK and block.dtype == np.float32
-        if not is_whole:
-            buffer[: len(block)] = block
-        np.matmul(tile, (block if is_whole else buffer).T, out=scores)
-        for pool, row in zip(pools, scores, strict=False):
-            pool.add(start, row[: len(block)])
-    return pools
 
 
 def encode_corpus(
