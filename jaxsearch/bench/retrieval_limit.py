@@ -1,4 +1,4 @@
-"""`jaxsearch bench retrieval --index`: an index in this process, beside its limit.
+"""`jaxsearch bench retrieval --index`: an index beside its limit.
 
 The limit is the time in which the machine reads what a batch needs: the vectors or codes
 that are compared, the rows that are scored again, the postings of the query's words;
@@ -130,7 +130,7 @@ def needed(index: Index, queries: Sequence[str]) -> Need:
 
 
 def _tree_need(index: ScannIndex, row_bytes: int, num_queries: int) -> Need:
-    """Centroids once, and for each query the codes of its leaves and rows to rescore."""
+    """Centroids once; for each query the codes of its leaves and rows to rescore."""
     tree, dims = index.scorer, index.vectors.dims
     share = tree.leaves_to_search / tree.num_leaves
     codes = _CODE_BYTES * dims / tree.dimensions_per_block * len(index.vectors) * share

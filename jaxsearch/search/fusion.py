@@ -18,8 +18,9 @@ from jaxtyping import Float64, Int64, Integer
 class Fusion:
     """How the rankings of vectors and of BM25 become one.
 
-    Defaults were chosen with MiniLM on 998 questions for training (HotpotQA and MuSiQue)
-    over 13,500 passages: recall@5 of supporting titles is within 0.001 of the best.
+    Defaults were chosen with MiniLM on 998 questions for training, HotpotQA's and
+    MuSiQue's, over 13,500 passages: recall@5 of supporting titles is within 0.001 of
+    the best.
 
     Attributes:
       constant: the smaller it is, the more the first ranks count. The usual 60 hurts
