@@ -1,9 +1,9 @@
 """`jaxsearch bench retrieval --index`: an index beside its limit.
 
-The limit is the time in which the machine reads what a batch needs: the vectors or codes
-that are compared, the rows that are scored again, the postings of the query's words;
-and that of the encoder's matrix products. Choosing the best passages, reading them and
-Python's own time are not in it.
+The limit is the time in which the machine reads what a batch needs: the vectors or
+codes that are compared, the rows that are scored again, the postings of the query's
+words; and that of the encoder's matrix products. Choosing the best passages, reading
+them and Python's own time are not in it.
 """
 
 import statistics

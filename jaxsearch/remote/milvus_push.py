@@ -19,6 +19,7 @@ from jaxsearch.remote.milvus_client import (
     read_about,
     write_about,
 )
+from jaxsearch.search.bm25_index import Bm25Index
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.exact_index import encode_corpus
 from jaxsearch.search.indexes import load_index
@@ -70,6 +71,11 @@ def push_index(
     """
     address = MilvusAddress.parse(url)
     index = load_index(folder, encoder=encoder)
+    if isinstance(index, Bm25Index):
+        raise ValueError(
+            f"index {folder} is of words (bm25) and has no vectors, which Milvus "
+            "searches; build one with an encoder"
+        )
     needed_encoder(index.encoder)
     _check_sizes(index.passages)
     about = CollectionAbout(

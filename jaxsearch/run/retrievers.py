@@ -16,6 +16,7 @@ from jaxsearch.run.remote_retrievers import (
     open_remote_retrievers,
 )
 from jaxsearch.run.signatures import is_made
+from jaxsearch.search.bm25_index import BM25
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoders import (
     check_encoder_folder,
@@ -51,8 +52,8 @@ def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
     """
     retrieval, given = config.retrieval, _given_encoder(config.retrieval)
     if retrieval.index:
-        Manifest.read(Path(retrieval.index))
-        if given is None:
+        manifest = Manifest.read(Path(retrieval.index))
+        if given is None and manifest.kind != BM25:
             saved_encoder_name(Path(retrieval.index) / "encoder")
         return NO_ENCODERS
     if not inputs.passages:
