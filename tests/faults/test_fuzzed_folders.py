@@ -1,5 +1,6 @@
 """Damaged and hostile files of folders: one named error, no other, and no hang."""
 
+import copy
 import json
 import random
 import time
@@ -80,7 +81,7 @@ def mutated(value, rng):
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         path = rng.choice(list(nodes(value)))
         if not path:
-            return rng.choice(JUNK)
+            return copy.deepcopy(rng.choice(JUNK))
         place = value
         for key in path[:-1]:
             place = place[key]
@@ -88,9 +89,11 @@ def mutated(value, rng):
         if action == 0:
             del place[path[-1]]
         elif action == 1 and isinstance(place, dict):
-            place[rng.choice(["", "x", "../y", path[-1] + "z"])] = rng.choice(JUNK)
+            place[rng.choice(["", "x", "../y", path[-1] + "z"])] = copy.deepcopy(
+                rng.choice(JUNK)
+            )
         else:
-            place[path[-1]] = rng.choice(JUNK)
+            place[path[-1]] = copy.deepcopy(rng.choice(JUNK))
     return value
 
 
