@@ -73,7 +73,8 @@ def load_index(
     kind = stored.manifest.kind
     if kind not in OPENERS:
         raise ValueError(
-            f"index {folder}: expected a kind among {sorted(OPENERS)}, found {kind!r:.60}"
+            f"index {folder}: expected a kind among {sorted(OPENERS)}, found "
+            f"{kind!r:.60}"
         )
     return OPENERS[kind](stored)
 
