@@ -50,8 +50,9 @@ class BuildFolder:
 
     def __init__(self, folder: Path, request: Mapping[str, Any]):
         self.path = folder
-        is_begun = (folder / BUILDING).is_file() and not (folder / MANIFEST).exists()
-        if not is_begun and not (folder / _LOCK).is_file():
+        self._was_there = folder.is_dir()
+        there = {path.name for path in folder.iterdir()} if self._was_there else set()
+        if MANIFEST in there or (BUILDING not in there and there != {_LOCK}):
             check_is_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
@@ -60,6 +61,7 @@ class BuildFolder:
         except ValueError:
             os.close(self._lock)
             raise
+        self._write_record()
         self._remove_pieces()
 
     def __enter__(self) -> "BuildFolder":
@@ -68,8 +70,13 @@ class BuildFolder:
     def __exit__(
         self, kind: object, error: BaseException | None, trace: object
     ) -> None:
-        if not (self.path / BUILDING).exists() and not (self.path / MANIFEST).exists():
-            shutil.rmtree(self.path)  # nothing is worth going on with
+        if error is not None and self.corpus is None:
+            self._record["files"] = {}
+            self._remove_pieces()
+            (self.path / BUILDING).unlink()
+            (self.path / _LOCK).unlink()
+            if not self._was_there:
+                shutil.rmtree(self.path)
         os.close(self._lock)
         if isinstance(error, OSError) and error.errno in _FULL:
             raise ValueError(
@@ -161,6 +168,9 @@ class BuildFolder:
 
     def _keep(self, name: str, record: FileRecord) -> None:
         self._record["files"][name] = record._asdict()
+        self._write_record()
+
+    def _write_record(self) -> None:
         replace_file(self.path / BUILDING, json.dumps(self._record).encode())
 
     def _begun(self, request: dict[str, Any]) -> dict[str, Any]:

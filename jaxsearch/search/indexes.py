@@ -75,7 +75,8 @@ def load_index(
     kind = stored.manifest.kind
     if kind not in OPENERS:
         raise ValueError(
-            f"index {folder}: expected a kind among {sorted(OPENERS)}, found {kind!r}"
+            f"index {folder}: expected a kind among {sorted(OPENERS)}, found "
+            f"{kind!r:.60}"
         )
     return OPENERS[kind](stored)
 

@@ -52,12 +52,19 @@ def tree_from_json(fields: dict[str, Any]) -> TreeAh:
     for name, value in settings.items():
         expected = (int, float) if hints.get(name) is float else (int,)
         if type(value) not in expected or not abs(value) < 2**31:
-            raise ValueError(f"expected a number for {name} of a scorer, got {fields}")
+            raise ValueError(
+                f"expected a number for {name!r:.60} of a scorer, got {value!r:.60}"
+            )
     if settings.keys() != hints.keys():
         raise ValueError(
             f"expected a scorer with the settings {sorted(hints)}, got {fields!r:.200}"
         )
-    return TreeAh(**settings)
+    return TreeAh(
+        **{
+            name: float(value) if hints[name] is float else value
+            for name, value in settings.items()
+        }
+    )
 
 
 def tree_for_size(num_passages: int, num_leaves: int | None = None) -> TreeAh:

@@ -19,6 +19,7 @@ from jaxsearch.search.scann_scorer import (
     tree_for_size,
     tree_from_json,
 )
+from jaxsearch.search.scann_searcher import train_searcher
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
@@ -256,3 +257,54 @@ def test_threads_that_search_at_once_take_turns(passages, encoder, exact, querie
         found = threads.map(lambda _: index.search(queries, 5), range(24))
         assert all(hits == expected for hits in found)
     assert overlapping.most == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "kind"), [((2.0, 1.0), "scann"), ((1.0, 2.0), "exact")]
+)
+def test_the_faster_one_is_kept_and_says_why(
+    passages, encoder, monkeypatch, tmp_path, times, kind
+):
+    monkeypatch.setattr(dense_index, "MAX_EXACT", 599)
+    measured = iter(times)
+    monkeypatch.setattr(dense_index, "_median_ms", lambda search: next(measured))
+    index = build_index(passages, encoder)
+    assert index.kind == kind
+    assert index.reason.startswith(
+        f"32 queries took {times[0]} ms by exact search and {times[1]} ms by ScaNN with"
+    )
+    index.save(tmp_path / "index")
+    assert load_index(tmp_path / "index").reason == index.reason
+
+
+def test_a_tree_trained_on_a_sample_has_every_vector_in_its_place(exact, queries):
+    scorer = TreeAh(num_leaves=8, leaves_to_search=8, reorder=600)
+    searcher = train_searcher(
+        exact.vectors, scorer, num_threads=2, num_sampled=200, seed=1
+    )
+    assert searcher.size() == 600
+    vectors = exact.vectors.rows(np.arange(600))
+    # The best of all leaves is the vector itself, at its own position.
+    found, _ = searcher.search_batched(vectors, final_num_neighbors=5)
+    assert (found == np.arange(600)[:, None]).any(axis=1).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", ["exact", "tree"])
+def test_ten_thousand_queries_at_once(request, name, encoder, queries):
+    index = request.getfixturevalue(name)
+    vectors = encoder.encode_queries(queries)
+    many = np.resize(vectors, (10_000, vectors.shape[1]))
+    found, expected = index.nearest(many, 3), index.nearest(vectors, 3)
+    for row in (0, 4_999, 9_999):
+        one, other = found[row], expected[row % len(vectors)]
+        assert (one.positions == other.positions).all()
+        assert (one.scores == other.scores).all()
+
+
+def test_vectors_in_memory_give_the_same_answers(tree, tmp_path, queries):
+    tree.save(tmp_path / "i")
+    stored = read_index(tmp_path / "i")
+    scorer = stored.manifest.scorer | {"rescore": "memory"}
+    index = open_dense(stored, "scann", scorer)
+    assert index.search(queries, 5) == tree.search(queries, 5)
+    assert index.vectors.arrays[0].base is None  # not mapped
