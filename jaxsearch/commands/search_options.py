@@ -53,8 +53,9 @@ def add_fusion_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fusion.add_argument(
         "--hybrid-weights",
-        metavar="DENSE,LEXICAL",
-        help="weights of the two rankings (an index is built with 1,1.5)",
+        metavar="X,Y",
+        help="weights of the rankings of vectors and of words (an index is built with "
+        "1,1.5)",
     )
 
 
