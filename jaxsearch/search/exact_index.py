@@ -15,10 +15,12 @@ from jaxsearch.search.nearest import (
     SCORE_DECIMALS,
     Candidates,
     Nearest,
+    best,
     check_k,
     hits_of,
     needed_encoder,
     ranked,
+    row_products,
 )
 from jaxsearch.search.passages import Passage, corpus_fingerprint
 from jaxsearch.search.vector_shards import VectorShards, as_float32
@@ -232,8 +234,11 @@ _fingerprint = corpus_fingerprint
 def exact_scores(
     queries: Float32[np.ndarray, "Q dims"], shards: VectorShards, k: int
 ) -> Float[np.ndarray, "Q k"]:
-    """The k best scores of each query, from the stored vectors."""
-    found = ranked(
-        lambda known: exact_candidates(known, shards, k + NUM_SPARE), queries, shards, k
+    """The k best scores of each query, after one pass over the stored vectors."""
+    candidates = exact_candidates(queries, shards, k + NUM_SPARE)
+    return np.stack(
+        [
+            best(own, row_products(shards.rows(own), query), k).scores
+            for query, own in zip(queries, candidates, strict=True)
+        ]
     )
-    return np.stack([one.scores for one in found])
