@@ -5,13 +5,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxsearch.bad_rows import Note, print_note
-from jaxsearch.search.build_folder import BuildFolder
+from jaxsearch.search.build_folder import NO_ENCODER, BuildFolder
 from jaxsearch.search.build_memory import tree_plan
 from jaxsearch.search.dense_index import DenseParts, dense_index
 from jaxsearch.search.encoder import (
@@ -28,7 +28,7 @@ from jaxsearch.search.encoders import (
     encoder_named,
     load_encoder,
 )
-from jaxsearch.search.exact_index import encode_corpus
+from jaxsearch.search.exact_index import ExactIndex, encode_corpus
 from jaxsearch.search.index_check import describe_index
 from jaxsearch.search.index_folder import (
     ENCODER,
@@ -45,7 +45,6 @@ from jaxsearch.search.stored_corpus import StoredCorpus, store_corpora
 from jaxsearch.search.vector_files import VectorFile, check_encoder, check_vectors
 from jaxsearch.search.vector_shards import VectorShards, as_float16, shard_name
 
-NO_ENCODER = "none"
 RESCORES = ("mapped", "memory")
 STAGES = (
     "reading passages",
@@ -155,19 +154,24 @@ def build_index_folder(
     }
 
 
-def finish_index(
+class DenseSearch(NamedTuple):
+    """The search of the vectors in a folder: what the manifest says about it."""
+
+    index: ScannIndex | ExactIndex
+    scorer: dict[str, Any]
+
+
+def dense_search(
     folder: BuildFolder,
     parts: DenseParts,
-    vectors: Sequence[str],
     settings: BuildSettings,
     progress: Progress,
-) -> dict[str, Any]:
-    """Makes the search of complete vectors, and writes the manifest.
+) -> DenseSearch:
+    """Chooses how complete vectors are searched, and saves ScaNN's files if it is used.
 
     Args:
       folder: the folder, which has the passages, the encoder and the vectors.
       parts: what the index is made of.
-      vectors: names of the files of the vectors.
       settings: how it is built.
       progress: receives how far it is.
     """
@@ -186,20 +190,33 @@ def finish_index(
     scorer = index.scorer_json()
     if settings.rescore != RESCORES[0]:
         scorer["rescore"] = settings.rescore
-    encoder = parts.encoder
-    stored = folder.corpus
-    assert stored is not None
+    return DenseSearch(index, scorer)
+
+
+def finish_index(
+    folder: BuildFolder,
+    parts: DenseParts,
+    vectors: Sequence[str],
+    settings: BuildSettings,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Makes the search of complete vectors, and writes the manifest.
+
+    Args:
+      folder: the folder, which has the passages, the encoder and the vectors.
+      parts: what the index is made of.
+      vectors: names of the files of the vectors.
+      settings: how it is built.
+      progress: receives how far it is.
+    """
+    index, scorer = dense_search(folder, parts, settings, progress)
     folder.finish(
         kind=index.kind,
-        num_passages=stored.num_passages,
+        encoder=parts.encoder,
         dims=parts.vectors.dims,
-        corpus_fingerprint=stored.fingerprint,
-        corpora=stored.corpora,
-        encoder_name=NO_ENCODER if encoder is None else encoder.name,
-        encoder_fingerprint="" if encoder is None else encoder.fingerprint,
         scorer=scorer,
         reason=index.reason,
-        vectors=list(vectors),
+        vectors=vectors,
     )
     found = describe_index(index)
     found["encoder_settings"] |= folder.counts
@@ -244,12 +261,8 @@ class _Build:
         self._progress.on_stage(STAGES[4])
         self._folder.finish(
             kind=PART,
-            num_passages=stored.num_passages,
+            encoder=encoder,
             dims=dims,
-            corpus_fingerprint=stored.fingerprint,
-            corpora=stored.corpora,
-            encoder_name=NO_ENCODER if encoder is None else encoder.name,
-            encoder_fingerprint="" if encoder is None else encoder.fingerprint,
             scorer={"name": PART, "number": part.number, "of": part.of},
             reason=f"part {part}",
             vectors=names,
