@@ -5,15 +5,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxsearch.bad_rows import Note, print_note
-from jaxsearch.search.bm25_index import BM25, bm25_fingerprint, build_bm25
-from jaxsearch.search.bm25_postings import Bm25Settings
-from jaxsearch.search.build_folder import BuildFolder
+from jaxsearch.search.build_folder import NO_ENCODER, BuildFolder
 from jaxsearch.search.build_memory import tree_plan
 from jaxsearch.search.dense_index import DenseParts, dense_index
 from jaxsearch.search.encoder import (
@@ -30,9 +28,13 @@ from jaxsearch.search.encoders import (
     encoder_named,
     load_encoder,
 )
+<<<<<<< HEAD
 from jaxsearch.search.exact_index import encode_corpus
 from jaxsearch.search.fusion import Fusion
 from jaxsearch.search.hybrid_index import HYBRID, hybrid_json
+=======
+from jaxsearch.search.exact_index import ExactIndex, encode_corpus
+>>>>>>> c21
 from jaxsearch.search.index_check import describe_index
 from jaxsearch.search.index_folder import (
     ENCODER,
@@ -50,7 +52,6 @@ from jaxsearch.search.stored_corpus import StoredCorpus, store_corpora
 from jaxsearch.search.vector_files import VectorFile, check_encoder, check_vectors
 from jaxsearch.search.vector_shards import VectorShards, as_float16, shard_name
 
-NO_ENCODER = "none"
 RESCORES = ("mapped", "memory")
 STAGES = (
     "reading passages",
@@ -166,19 +167,24 @@ def build_index_folder(
     }
 
 
-def finish_index(
+class DenseSearch(NamedTuple):
+    """The search of the vectors in a folder: what the manifest says about it."""
+
+    index: ScannIndex | ExactIndex
+    scorer: dict[str, Any]
+
+
+def dense_search(
     folder: BuildFolder,
     parts: DenseParts,
-    vectors: Sequence[str],
     settings: BuildSettings,
     progress: Progress,
-) -> dict[str, Any]:
-    """Makes the search of complete vectors, and writes the manifest.
+) -> DenseSearch:
+    """Chooses how complete vectors are searched, and saves ScaNN's files if it is used.
 
     Args:
       folder: the folder, which has the passages, the encoder and the vectors.
       parts: what the index is made of.
-      vectors: names of the files of the vectors.
       settings: how it is built.
       progress: receives how far it is.
     """
@@ -197,6 +203,7 @@ def finish_index(
     scorer = index.scorer_json()
     if settings.rescore != RESCORES[0]:
         scorer["rescore"] = settings.rescore
+<<<<<<< HEAD
     encoder, kind = parts.encoder, index.kind
     stored = folder.corpus
     assert stored is not None
@@ -206,14 +213,39 @@ def finish_index(
     folder.finish(
         kind=kind,
         num_passages=stored.num_passages,
+=======
+    return DenseSearch(index, scorer)
+
+
+def finish_index(
+    folder: BuildFolder,
+    parts: DenseParts,
+    vectors: Sequence[str],
+    settings: BuildSettings,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Makes the search of complete vectors, and writes the manifest.
+
+    Args:
+      folder: the folder, which has the passages, the encoder and the vectors.
+      parts: what the index is made of.
+      vectors: names of the files of the vectors.
+      settings: how it is built.
+      progress: receives how far it is.
+    """
+    index, scorer = dense_search(folder, parts, settings, progress)
+    kind = index.kind
+    if settings.words is not None:
+        words = build_bm25(parts.passages, folder.path, settings.words, progress.report)
+        kind, scorer = HYBRID, hybrid_json(kind, scorer, words, settings.fusion)
+    folder.finish(
+        kind=kind,
+        encoder=parts.encoder,
+>>>>>>> c21
         dims=parts.vectors.dims,
-        corpus_fingerprint=stored.fingerprint,
-        corpora=stored.corpora,
-        encoder_name=NO_ENCODER if encoder is None else encoder.name,
-        encoder_fingerprint="" if encoder is None else encoder.fingerprint,
         scorer=scorer,
         reason=index.reason,
-        vectors=list(vectors),
+        vectors=vectors,
     )
     found = describe_index(index) | {"kind": kind, "scorer": scorer}
     found["encoder_settings"] |= folder.counts
@@ -254,7 +286,7 @@ class _Build:
 
     def _index_of_words(self) -> dict[str, Any]:
         """Builds an index of kind bm25 and describes it."""
-        stored, passages = self._stored()
+        _, passages = self._stored()
         settings = self._settings.words or Bm25Settings()
         self._progress.on_stage(STAGES[3])
         scorer = build_bm25(
@@ -263,15 +295,12 @@ class _Build:
         self._progress.on_stage(STAGES[4])
         self._folder.finish(
             kind=BM25,
-            num_passages=stored.num_passages,
+            encoder=None,
             dims=0,
-            corpus_fingerprint=stored.fingerprint,
-            corpora=stored.corpora,
+            scorer=scorer,
+            reason="",  # nothing was chosen
             encoder_name=BM25,
             encoder_fingerprint=bm25_fingerprint(settings),
-            scorer=scorer,
-            reason="it was asked for",
-            vectors=[],
         )
         return describe_index(load_index(self._folder.path))
 
@@ -283,12 +312,8 @@ class _Build:
         self._progress.on_stage(STAGES[4])
         self._folder.finish(
             kind=PART,
-            num_passages=stored.num_passages,
+            encoder=encoder,
             dims=dims,
-            corpus_fingerprint=stored.fingerprint,
-            corpora=stored.corpora,
-            encoder_name=NO_ENCODER if encoder is None else encoder.name,
-            encoder_fingerprint="" if encoder is None else encoder.fingerprint,
             scorer={"name": PART, "number": part.number, "of": part.of},
             reason=f"part {part}",
             vectors=names,

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from jaxsearch.search.manifest import (
 from jaxsearch.search.stored_corpus import StoredCorpus
 from jaxsearch.search.vector_shards import shard_name, write_shard
 
+NO_ENCODER = "none"  # in place of the name of an encoder
 _LOCK = ".lock"
 # What a write fails with when a disk, a quota or the size of a file is at its limit.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -155,14 +156,50 @@ class BuildFolder:
         """The numbers that were kept with the last shard."""
         return dict(self._record["counts"])
 
-    def finish(self, **fields: Any) -> None:
+    def finish(
+        self,
+        *,
+        kind: str,
+        encoder: Encoder | None,
+        dims: int,
+        scorer: dict[str, Any],
+        reason: str,
+        vectors: Sequence[str] = (),
+        encoder_name: str = NO_ENCODER,
+        encoder_fingerprint: str = "",
+    ) -> None:
         """Writes the manifest: from then on, the folder is an index.
 
         Args:
-          **fields: the fields of `Manifest` but for format, version and files.
+          kind: kind of the index.
+          encoder: its encoder, if there is one.
+          dims: width of its vectors, 0 without any.
+          scorer: settings of the kind.
+          reason: why it is of this kind.
+          vectors: names of the files of its vectors.
+          encoder_name: name of what stands in place of an encoder.
+          encoder_fingerprint: likewise.
         """
+        stored = self.corpus
+        if stored is None:
+            raise ValueError(f"{self.path}: the passages are not complete")
+        if encoder is not None:
+            encoder_name, encoder_fingerprint = encoder.name, encoder.fingerprint
         known = {name: FileRecord(**one) for name, one in self._record["files"].items()}
-        new_manifest(self.path, known, **fields)
+        new_manifest(
+            self.path,
+            known,
+            kind=kind,
+            num_passages=stored.num_passages,
+            dims=dims,
+            corpus_fingerprint=stored.fingerprint,
+            corpora=stored.corpora,
+            encoder_name=encoder_name,
+            encoder_fingerprint=encoder_fingerprint,
+            scorer=scorer,
+            reason=reason,
+            vectors=list(vectors),
+        )
         (self.path / BUILDING).unlink(missing_ok=True)
         (self.path / _LOCK).unlink()
 

@@ -1,5 +1,6 @@
 """Choice between exact search and ScaNN for an index of vectors, by measuring both."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from jaxtyping import Float32
 
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.encoder_options import Report, no_report
-from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.exact_index import ExactIndex, exact_candidates
 from jaxsearch.search.index_folder import Corpora
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.scann_index import ScannIndex, check_num_threads
@@ -23,6 +24,8 @@ from jaxsearch.search.vector_shards import VectorShards
 _NUM_TIMED = 32
 _NUM_RUNS = 5
 _K = 10
+# Exact search in a larger corpus is timed in a part of it.
+_NUM_EXACT = 200_000
 
 
 class DenseParts(NamedTuple):
@@ -55,7 +58,8 @@ def dense_index(
       parts: passages, encoder and vectors.
       scorer: settings of a tree, which is then built without comparing; None compares,
         with the number of leaves that recall needs.
-      num_threads: for training and search; None means half of the host's cores.
+      num_threads: for training and search; None means all of the host's cores for
+        training, and half of them for search, because decoding needs the others.
       num_leaves: leaves of a tree whose other settings are chosen; None chooses them.
       num_sampled: vectors that a tree is trained on; None chooses.
       platform: the operating system; ScaNN exists for Linux.
@@ -64,6 +68,7 @@ def dense_index(
     Raises:
       ValueError: if `scorer` asks for a tree on a platform without ScaNN.
     """
+    train_threads = (os.cpu_count() or 1) if num_threads is None else num_threads
     num_threads = default_num_threads() if num_threads is None else num_threads
     check_num_threads(num_threads)
     if platform != "linux" and scorer is not None:
@@ -94,7 +99,7 @@ def dense_index(
         searcher=train_searcher(
             parts.vectors,
             chosen,
-            num_threads=num_threads,
+            num_threads=train_threads,
             num_sampled=num_sampled,
             report=report,
         ),
@@ -117,7 +122,7 @@ def _faster(
 ) -> ScannIndex | ExactIndex:
     """The faster of two indexes, which says why it was chosen."""
     batch = np.resize(queries, (_NUM_TIMED, queries.shape[1]))
-    exact_ms = _median_ms(lambda: exact.nearest(batch, _K))
+    exact_ms = _exact_ms(exact.vectors, batch)
     tree_ms = _median_ms(lambda: tree.nearest(batch, _K))
     chosen = tree if tree_ms < exact_ms else exact
     chosen.reason = (
@@ -126,6 +131,16 @@ def _faster(
         f"{tree.scorer.num_leaves} leaves"
     )
     return chosen
+
+
+def _exact_ms(vectors: VectorShards, batch: Float32[np.ndarray, "Q dims"]) -> float:
+    """Time of exact search, which is proportional to the number of vectors."""
+    arrays = list(vectors.arrays)
+    while len(arrays) > 1 and sum(map(len, arrays[:-1])) >= _NUM_EXACT:
+        arrays.pop()
+    timed = VectorShards(arrays)
+    elapsed = _median_ms(lambda: exact_candidates(batch, timed, _K))
+    return elapsed * len(vectors) / len(timed)
 
 
 def _median_ms(search: Callable[[], object]) -> float:

@@ -15,15 +15,18 @@ from jaxsearch.search.nearest import (
     SCORE_DECIMALS,
     Candidates,
     Nearest,
+    best,
     check_k,
     hits_of,
     needed_encoder,
     ranked,
+    row_products,
 )
 from jaxsearch.search.passages import Passage, corpus_fingerprint
 from jaxsearch.search.vector_shards import VectorShards, as_float32
 
-# Shape of each matrix product, padded: of another shape, sums may have another order.
+# Shape of each matrix product: of another shape, sums may have another order. Queries
+# are padded; the last block of a corpus always has the same size.
 _TILE = 16  # queries
 _BLOCK = 1024  # passages; their float32 vectors stay in the cache
 _STRIP = 8 * _BLOCK  # passages whose scores are looked at together
@@ -147,18 +150,15 @@ def _score(
     scores: Float32[np.ndarray, "tiles tile passages"],
 ) -> None:
     """Writes the scores of consecutive passages, from the first one on."""
-    padded = np.zeros((_BLOCK, shards.dims), np.float32)
     product = np.empty((_TILE, _BLOCK), np.float32)
     width = scores.shape[2]
     for start in range(0, width, _BLOCK):
         num = min(_BLOCK, width - start)
         block = as_float32(shards.range(first + start, first + start + num))
-        if num < _BLOCK:
-            padded[:num] = block
-            block = padded
         for tile, found in zip(tiles, scores, strict=True):
-            np.matmul(tile, block.T, out=product)
-            found[:, start : start + num] = product[:, :num]
+            found[:, start : start + num] = np.matmul(
+                tile, block.T, out=product if num == _BLOCK else None
+            )
 
 
 class _Pool:
@@ -232,8 +232,11 @@ _fingerprint = corpus_fingerprint
 def exact_scores(
     queries: Float32[np.ndarray, "Q dims"], shards: VectorShards, k: int
 ) -> Float[np.ndarray, "Q k"]:
-    """The k best scores of each query, from the stored vectors."""
-    found = ranked(
-        lambda known: exact_candidates(known, shards, k + NUM_SPARE), queries, shards, k
+    """The k best scores of each query, after one pass over the stored vectors."""
+    candidates = exact_candidates(queries, shards, k + NUM_SPARE)
+    return np.stack(
+        [
+            best(own, row_products(shards.rows(own), query), k).scores
+            for query, own in zip(queries, candidates, strict=True)
+        ]
     )
-    return np.stack([one.scores for one in found])

@@ -71,6 +71,8 @@ class VectorShards:
         self, positions: Integer[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n dims"]:
         """Vectors at these positions, which must ascend for a good speed."""
+        if len(self._arrays) == 1:
+            return as_float32(self._arrays[0][positions])
         found = np.empty((len(positions), self.dims), self._arrays[0].dtype)
         shards = np.searchsorted(self._starts, positions, side="right") - 1
         for shard in np.unique(shards):

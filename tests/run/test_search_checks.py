@@ -68,11 +68,11 @@ def test_damaged_folders_leave_no_folder(tmp_path):
     (bert / "modules.json").unlink()
     passages = load_inputs(config).passages[:20]
     ExactIndex(passages, TfidfEncoder.fit(passages, dims=64)).save(index)
-    (index / "passages.jsonl.gz").write_bytes(b"")
+    (index / "passages.arrayrecord").write_bytes(b"")
     ExactIndex(passages, LetterEncoder()).save(letters)
     for fields, match in (
         ({"encoder": str(bert)}, "has no modules.json"),
-        ({"index": str(index)}, "expected passages.jsonl.gz to have"),
+        ({"index": str(index)}, "expected passages.arrayrecord to have"),
         ({"index": str(letters)}, "give the encoder by value"),
         ({"encoder": str(letters / "encoder")}, "give the encoder by value"),
     ):
