@@ -28,13 +28,9 @@ from jaxsearch.search.encoders import (
     encoder_named,
     load_encoder,
 )
-<<<<<<< HEAD
-from jaxsearch.search.exact_index import encode_corpus
+from jaxsearch.search.exact_index import ExactIndex, encode_corpus
 from jaxsearch.search.fusion import Fusion
 from jaxsearch.search.hybrid_index import HYBRID, hybrid_json
-=======
-from jaxsearch.search.exact_index import ExactIndex, encode_corpus
->>>>>>> c21
 from jaxsearch.search.index_check import describe_index
 from jaxsearch.search.index_folder import (
     ENCODER,
@@ -203,17 +199,6 @@ def dense_search(
     scorer = index.scorer_json()
     if settings.rescore != RESCORES[0]:
         scorer["rescore"] = settings.rescore
-<<<<<<< HEAD
-    encoder, kind = parts.encoder, index.kind
-    stored = folder.corpus
-    assert stored is not None
-    if settings.words is not None:
-        words = build_bm25(parts.passages, folder.path, settings.words, progress.report)
-        kind, scorer = HYBRID, hybrid_json(kind, scorer, words, settings.fusion)
-    folder.finish(
-        kind=kind,
-        num_passages=stored.num_passages,
-=======
     return DenseSearch(index, scorer)
 
 
@@ -241,7 +226,6 @@ def finish_index(
     folder.finish(
         kind=kind,
         encoder=parts.encoder,
->>>>>>> c21
         dims=parts.vectors.dims,
         scorer=scorer,
         reason=index.reason,
