@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsearch.bad_rows import Note, print_note
+from jaxsearch.search.bm25_index import BM25, bm25_fingerprint, build_bm25
+from jaxsearch.search.bm25_postings import Bm25Settings
 from jaxsearch.search.build_folder import NO_ENCODER, BuildFolder
 from jaxsearch.search.build_memory import tree_plan
 from jaxsearch.search.dense_index import DenseParts, dense_index

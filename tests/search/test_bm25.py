@@ -32,7 +32,7 @@ def all_scores(found: Postings, terms: Terms, query: str) -> np.ndarray:
 
 def test_terms_are_stems_without_case_and_accents():
     terms = Terms()
-    assert terms.of("Smiths smithed PLZEN") == terms.of("smith smith Plzeň")
+    assert terms.of("Smiths smithed DVORAK") == terms.of("smith smith Dvořák")
     assert terms.of("Malcolm X, C") != terms.of("Malcolm X")
     assert Terms("none").of("cities") != Terms("none").of("city")
     assert terms.of(" ?! ") == []
