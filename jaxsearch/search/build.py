@@ -465,7 +465,8 @@ def _request(
     elif isinstance(encoder, Encoder) and not isinstance(encoder, type):
         name = f"{encoder_source(encoder)} {encoder.fingerprint}"
     else:
-        name = f"{encoder.__module__}:{encoder.__qualname__}"
+        # A functools.partial has no name; its class has one.
+        name = getattr(encoder, "__qualname__", type(encoder).__qualname__)
     return {
         "corpus": [_file_facts(path) for path in corpora],
         "encoder": name,

@@ -81,8 +81,13 @@ class DuplicateIds:
 def _pairs(records: np.ndarray) -> Iterator[tuple[Place, Place]]:
     records = records[np.argsort(records, order=("hash", "position"))]
     hashes = records["hash"]
-    first: Place | None = None
-    for row in np.flatnonzero(hashes[1:] == hashes[:-1]):
-        if first is None or hashes[row] != hashes[row - 1] or row == 0:
-            first = Place(*records[row].item()[1:])
-        yield first, Place(*records[row + 1].item()[1:])
+    first = 0  # row of the first place of a hash
+    for row in range(1, len(records)) if _has_twins(hashes) else ():
+        if hashes[row] != hashes[first]:
+            first = row
+        else:
+            yield Place(*records[first].item()[1:]), Place(*records[row].item()[1:])
+
+
+def _has_twins(hashes: np.ndarray) -> bool:
+    return bool((hashes[1:] == hashes[:-1]).any())

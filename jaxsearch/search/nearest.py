@@ -24,18 +24,21 @@ SCORE_DECIMALS = 6
 # Number of candidates beyond k. Among passages that tie at rank k, the first ones of
 # the corpus are returned, not those that happened to be found.
 NUM_SPARE = 16
-# Queries whose candidates are scored together, which bounds the memory.
-_NUM_QUERIES = 32
+# Queries that are searched together, and those whose candidates are scored together.
+# Both bound the memory.
+_NUM_SEARCHED = 256
+_NUM_SCORED = 32
 
 
 class Nearest(NamedTuple):
     """Positions of the passages that are nearest to a query, and scores, best first."""
 
-    positions: Integer[np.ndarray, " found"]
-    scores: Float[np.ndarray, " found"]
+    positions: Integer[np.ndarray, " _"]
+    scores: Float[np.ndarray, " _"]
 
 
-Candidates = Sequence[Integer[np.ndarray, " found"]]
+# Their number differs from query to query.
+Candidates = Sequence[Integer[np.ndarray, " _"]]
 """Positions of candidates, for each query."""
 
 
@@ -63,16 +66,33 @@ def ranked(
     nothing = Nearest(np.zeros(0, np.int64), np.zeros(0))
     found = [nothing] * len(vectors)
     known = np.flatnonzero(vectors.any(axis=1))
-    for start in range(0, len(known), _NUM_QUERIES):
-        rows = known[start : start + _NUM_QUERIES]
-        candidates = find(vectors[rows])
-        # A page of the disk is read once for all queries of the batch.
-        positions = np.unique(np.concatenate(candidates))
-        stored = shards.rows(positions)
-        for row, own in zip(rows, candidates, strict=True):
-            own = np.sort(own)
-            scores = row_products(stored[np.searchsorted(positions, own)], vectors[row])
-            found[row] = best(own, scores, k)
+    for start in range(0, len(known), _NUM_SEARCHED):
+        searched = known[start : start + _NUM_SEARCHED]
+        candidates = find(vectors[searched])
+        for first in range(0, len(searched), _NUM_SCORED):
+            chosen = slice(first, first + _NUM_SCORED)
+            rows = searched[chosen]
+            scored = _scored(vectors[rows], candidates[chosen], shards, k)
+            for row, one in zip(rows, scored, strict=True):
+                found[row] = one
+    return found
+
+
+def _scored(
+    vectors: Float32[np.ndarray, "Q dims"],
+    candidates: Candidates,
+    shards: VectorShards,
+    k: int,
+) -> list[Nearest]:
+    """The k best candidates of each query."""
+    # A page of the disk is read once for all queries of the batch.
+    positions = np.unique(np.concatenate(candidates))
+    stored = shards.rows(positions)
+    found = []
+    for vector, own in zip(vectors, candidates, strict=True):
+        own = np.sort(own)
+        scores = row_products(stored[np.searchsorted(positions, own)], vector)
+        found.append(best(own, scores, k))
     return found
 
 

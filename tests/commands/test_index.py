@@ -69,6 +69,7 @@ def test_no_hits_are_said_and_json_has_them_as_data(built, passages, capsys):
     )
     [hit] = json.loads(capsys.readouterr().out)["hits"]
     assert (hit["id"], hit["text"]) == ("p9", passages[9].text)
+    assert main(["index", "search", folder, passages[9].title, "--verify"]) == 0
 
 
 def test_check_of_brute_force_is_perfect(built):

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.search.killing_encoder import ENDS_AT, KILLING
 from tests.search.letter_encoder import LetterEncoder
 
 SETTINGS = BuildSettings(shard_rows=64)  # 10 shards of 600 passages
+ROOT = Path(__file__).resolve().parents[2]
 KILLED = "tests.search.killing_encoder:KILLING"
 
 
@@ -50,6 +52,7 @@ def build_killed(corpus, out, passage):
     done = subprocess.run(
         [sys.executable, "-m", "jaxsearch", *map(str, words), "--shard-rows", "64"],
         env={**os.environ, ENDS_AT: passage},
+        cwd=ROOT,
     )
     assert done.returncode == -signal.SIGKILL
 
@@ -193,6 +196,8 @@ def test_ids_are_unique_across_files(passages, tmp_path):
     )
     assert found["num_passages"] == 40 and "1 of 21 rows are bad" in notes[0]
     assert found["corpus_fingerprint"] == corpus_fingerprint(passages[:40])
+    [[hit]] = load_index(tmp_path / "i").search([passages[20].contents], 1)
+    assert (hit.passage, hit.corpus) == (passages[20], "two.jsonl")
 
 
 def test_a_file_that_cannot_grow_keeps_whole_shards(corpus, tmp_path, undisturbed):
@@ -207,7 +212,10 @@ def test_a_file_that_cannot_grow_keeps_whole_shards(corpus, tmp_path, undisturbe
     words += ["--out", str(out), "--shard-rows", "64"]
     build_killed(corpus, out, "p400")
     full = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert full.returncode == 2, full.stderr
     [line] = [one for one in full.stderr.splitlines() if "kept" in one]
