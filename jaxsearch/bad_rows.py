@@ -34,15 +34,20 @@ class BadRows:
     Attributes:
       path: the file.
       num_rows: rows read so far, good and bad.
-      faults: one message for each bad row, which begins with the file and the location.
+      num_bad: how many of them are bad.
+      faults: messages of the first bad rows, which begin with the file and the
+        location.
     """
 
     path: Path
     num_rows: int = 0
+    num_bad: int = 0
     faults: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, fault: BadRowError | str) -> None:
-        self.faults.append(str(fault))
+        self.num_bad += 1
+        if len(self.faults) < NUM_NAMED:
+            self.faults.append(str(fault))
 
     def settle(self, *, skip: bool, note: Note) -> None:
         """Notes the bad rows if they are to be skipped, else refuses the file.
@@ -57,9 +62,9 @@ class BadRows:
         """
         if not self.faults:
             return
-        if not skip and len(self.faults) == 1:
+        if not skip and self.num_bad == 1:
             raise ValueError(f"{self.faults[0]}; correct the row, or skip it {_REMEDY}")
-        counted = f"{self.path}: {len(self.faults):,} of {self.num_rows:,} rows"
+        counted = f"{self.path}: {self.num_bad:,} of {self.num_rows:,} rows"
         if skip:
             note(f"{counted} are bad and were skipped: {self._named()}")
         else:
@@ -70,9 +75,9 @@ class BadRows:
 
     def _named(self) -> str:
         """The first faults, without the name of the file."""
-        named = [self._without_path(fault) for fault in self.faults[:NUM_NAMED]]
-        if len(self.faults) > NUM_NAMED:
-            named.append(f"and {len(self.faults) - NUM_NAMED:,} more")
+        named = [self._without_path(fault) for fault in self.faults]
+        if self.num_bad > len(named):
+            named.append(f"and {self.num_bad - len(named):,} more")
         return "; ".join(named)
 
     def _without_path(self, fault: str) -> str:

@@ -153,8 +153,7 @@ def transfer(run: Path, seed: int) -> None:
     from jaxsearch.data.quickstart_worlds import large_world
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.json_lines import replace_lines
-    from jaxsearch.search.build import build_index_folder
-    from jaxsearch.search.encoder_options import EncoderOptions
+    from jaxsearch.search.build import BuildSettings, build_index_folder
 
     world = large_world(seed)
     folder = run / "large_world"
@@ -166,9 +165,8 @@ def transfer(run: Path, seed: int) -> None:
         build_index_folder(
             corpus=str(corpus),
             encoder="tfidf",
-            options=EncoderOptions(),
             out=str(folder / "index"),
-            dims=512,
+            settings=BuildSettings(dims=512),
         )
     if not (folder / "eval").exists():
         evaluate_to(

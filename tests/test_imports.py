@@ -31,8 +31,8 @@ ALLOWED = {
     # Parts that work alone.
     "models": {"folder_files", "json_files"},
     "search": {
-        *("bad_rows", "folder_files", "hub_files", "json_files", "models"),
-        "surrogates",
+        *("bad_rows", "folder_files", "hub_files", "json_files", "json_lines"),
+        *("models", "surrogates"),
     },
     "remote": {"key_addresses", "search"},
     "protocol": {"search", "surrogates", "trajectory"},
@@ -99,7 +99,16 @@ ALLOWED = {
     "serve": {"search", "surrogates"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
-        *("bench", "config", "data", "doctor", "evaluation", "models", "monitor"),
+        *(
+            "bad_rows",
+            "bench",
+            "config",
+            "data",
+            "doctor",
+            "evaluation",
+            "models",
+            "monitor",
+        ),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
         *("surrogates", "train", "try_again", "visible", "web"),
     },

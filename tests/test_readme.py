@@ -121,7 +121,8 @@ def configs(monkeypatch):
         return real_plan(config, topology, is_compiled=False)
 
     def build_by_words(**options):
-        return real_build(**options) if options["encoder"] == "tfidf" else {}
+        is_of_words = options["encoder"] in ("tfidf", "bm25")
+        return real_build(**options) if is_of_words else {}
 
     monkeypatch.setattr("jaxsearch.train.train", record)
     monkeypatch.setattr(plan, "plan", plan_by_arithmetic)

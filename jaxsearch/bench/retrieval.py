@@ -18,7 +18,7 @@ from jaxsearch.remote.detection import answers
 from jaxsearch.remote.dialects import Dialect
 from jaxsearch.remote.retriever import open_remote
 from jaxsearch.search.index import Retriever, SearchError, SearchStoppedError
-from jaxsearch.search.index_check import sample_queries
+from jaxsearch.search.index_queries import sample_queries
 from jaxsearch.search.indexes import load_index
 
 _TIMEOUT_S = 30.0

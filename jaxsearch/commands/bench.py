@@ -24,6 +24,7 @@ examples:
   jaxsearch bench update --workload long_tail --repeats 3
   jaxsearch bench rollout --peer transformers --peer-python ~/envs/torch/bin/python
   jaxsearch bench retrieval --url http://127.0.0.1:8000 --clients 64 --seconds 20
+  jaxsearch bench retrieval --index indexes/wiki --json
 """
     benches = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
@@ -46,7 +47,7 @@ examples:
     _add_update(bench("update", "one update on the rollouts of a workload", 5))
     _add_load(bench("load", "loading a Hugging Face folder into parameters", 3))
     _add_encode(bench("encode", "encoding texts with a BERT encoder", 5))
-    _add_retrieval(bench("retrieval", "requests per second of a search server"))
+    _add_retrieval(bench("retrieval", "an index, or a search server under load"))
 
 
 def _add_rollout(parser: argparse.ArgumentParser) -> None:
@@ -111,16 +112,17 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
 def _add_retrieval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
-        required=True,
+        default="",
         metavar="URL",
-        help="server of yours, http://HOST:PORT, or several with commas between them",
+        help="server of yours, http://HOST:PORT, or several with commas between them "
+        "(default: none, which measures --index in this process beside its limit)",
     )
     parser.add_argument(
         "--index",
         default="",
         metavar="DIR",
-        help="folder of its index: queries are drawn from it, and its rate in this "
-        "process is measured as well",
+        help="folder of an index: that of the server, for queries and for the rate in "
+        "this process; or without a server, to be measured",
     )
     for name, kind, default, text in (
         ("clients", int, 64, "clients that ask at the same time"),
@@ -169,6 +171,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "retrieval":
         from jaxsearch.bench.retrieval import Load, bench_retrieval
 
+        if not args.url:
+            if not args.index:
+                raise ValueError("give --url of a server, or --index of a folder")
+            from jaxsearch.bench.retrieval_limit import bench_index
+
+            return bench_index(args.index, k=args.k)
         load = Load(
             clients=args.clients,
             seconds=args.seconds,

@@ -8,13 +8,14 @@ from importlib import metadata
 from jaxsearch.doctor.check import Check
 
 NEEDED = (
-    *("jax", "flax", "optax", "orbax-checkpoint", "transformers", "scikit-learn"),
+    *("jax", "flax", "optax", "orbax-checkpoint", "transformers"),
     *("tensorflow-datasets", "grain", "wandb", "tyro", "rich"),
 )
 # Optional package -> extra of jaxsearch that installs it, and its use.
 EXTRAS = {
     "fastapi": ("serve", "`jaxsearch serve`"),
     "uvicorn": ("serve", "`jaxsearch serve`"),
+    "PyStemmer": ("bm25", "`jaxsearch index build --encoder bm25` and --hybrid"),
     "pymilvus": ("milvus", "searches in Milvus, and `jaxsearch index push`"),
     "libtpu": ("plan", "compiling for TPUs in `jaxsearch plan`"),
     "tensorboardX": ("tensorboard", "--logging.tensorboard"),

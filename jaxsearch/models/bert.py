@@ -117,12 +117,21 @@ class BertNetwork(nnx.Module):
         )
 
     def __call__(
-        self, tokens: Int[Array, "B T"], lengths: Int[Array, " B"], dtype: Any
+        self,
+        tokens: Int[Array, "B T"],
+        lengths: Int[Array, " B"],
+        dtype: Any,
+        first_lens: Int[Array, " B"] | None = None,
     ) -> Float[Array, "B T D"]:
         T = tokens.shape[1]
-        # A text that is not part of a pair has only the first token type.
-        offsets = self.positions[...][:T] + self.token_types[...][:1]
-        x = self.norm(self.words[...][tokens] + offsets[None]).astype(dtype)
+        if first_lens is None:
+            # A text that is not part of a pair has only the first token type.
+            offsets = (self.positions[...][:T] + self.token_types[...][:1])[None]
+        else:
+            is_second = jnp.arange(T)[None] >= first_lens[:, None]
+            types = self.token_types[...][is_second.astype(jnp.int32)]
+            offsets = self.positions[...][None, :T] + types
+        x = self.norm(self.words[...][tokens] + offsets).astype(dtype)
         is_token = jnp.arange(T)[None] < lengths[:, None]
         for block in self.blocks:
             x = block(x, is_token)
@@ -212,17 +221,22 @@ class Bert:
         return jax.tree.map_with_path(cast, params)
 
     def hidden(
-        self, params: BertParams, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]
+        self,
+        params: BertParams,
+        tokens: Int[Array, "B T"],
+        lengths: Int[Array, " B"],
+        first_lens: Int[Array, " B"] | None = None,
     ) -> Float[Array, "B T D"]:
         """Final hidden states; at padding they are finite and must not be used.
 
         Row b has `lengths[b]` tokens, which attend to each other and not to padding.
+        If it is a pair of texts, `first_lens[b]` of them belong to the first one.
         """
         graphdef, state = self._abstract
         filled = jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(params))
         # Accelerators would otherwise round float32 products.
         with jax.default_matmul_precision("float32"):
-            return nnx.merge(graphdef, filled)(tokens, lengths, self.dtype)
+            return nnx.merge(graphdef, filled)(tokens, lengths, self.dtype, first_lens)
 
     def embed(
         self, params: BertParams, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]

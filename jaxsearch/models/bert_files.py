@@ -1,6 +1,7 @@
 """Reads and writes a BERT encoder as a Hugging Face folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,18 @@ def read_bert_architecture(folder: Path) -> BertArchitecture:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
+def read_bert_params(
+    folder: Path, shapes: BertParams, *, others: tuple[str, ...] = ()
+) -> BertParams:
     """Float32 parameters of a Hugging Face folder, as NumPy arrays.
 
     Tensor names may begin with `bert.`; float16 and bfloat16 are cast.
+
+    Args:
+      folder: the model's folder.
+      shapes: shape of every parameter.
+      others: tensors of the folder, by the beginnings of their names, that the caller
+        reads itself.
 
     Raises:
       ValueError: naming the file and the tensor that cannot be read, is missing, is
@@ -71,7 +80,7 @@ def read_bert_params(folder: Path, shapes: BertParams) -> BertParams:
         # The original BERT checkpoints use TensorFlow's names for norms.
         bare = bare.replace("LayerNorm.gamma", "LayerNorm.weight")
         bare = bare.replace("LayerNorm.beta", "LayerNorm.bias")
-        if not bare.startswith(_UNUSED):
+        if not bare.startswith(_UNUSED + others):
             tensors[bare] = tensor
     wanted = _wanted(shapes)
     for name in sorted(
@@ -109,6 +118,19 @@ def write_bert(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.dumps(bert_to_hf_config(architecture), indent=2)
     (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+
+
+def read_tensor(
+    folder: Path, tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """One tensor of a folder in float32.
+
+    Raises:
+      ValueError: if it is missing or of another shape.
+    """
+    if name not in tensors:
+        raise ValueError(f"{folder}: no tensor {name} in its safetensors files")
+    return np.asarray(_read(tensors[name], name, shape), np.float32)
 
 
 def _read(tensor: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:

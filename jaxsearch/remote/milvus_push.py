@@ -20,9 +20,11 @@ from jaxsearch.remote.milvus_client import (
     read_about,
     write_about,
 )
+from jaxsearch.search.bm25_index import Bm25Index
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.exact_index import encode_corpus
 from jaxsearch.search.indexes import load_index
+from jaxsearch.search.nearest import needed_encoder
 from jaxsearch.search.passages import Passage
 
 if TYPE_CHECKING:
@@ -71,6 +73,12 @@ def push_index(
     allow_keys(url)
     address = MilvusAddress.parse(url)
     index = load_index(folder, encoder=encoder)
+    if isinstance(index, Bm25Index):
+        raise ValueError(
+            f"index {folder} is of words (bm25) and has no vectors, which Milvus "
+            "searches; build one with an encoder"
+        )
+    needed_encoder(index.encoder)
     _check_sizes(index.passages)
     about = CollectionAbout(
         corpus=index.corpus_fingerprint,

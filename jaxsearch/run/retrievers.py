@@ -16,6 +16,7 @@ from jaxsearch.run.remote_retrievers import (
     open_remote_retrievers,
 )
 from jaxsearch.run.signatures import is_made
+from jaxsearch.search.bm25_index import BM25
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoders import (
     check_encoder_folder,
@@ -24,7 +25,7 @@ from jaxsearch.search.encoders import (
     saved_encoder_name,
 )
 from jaxsearch.search.index import Retriever
-from jaxsearch.search.index_folder import Manifest
+from jaxsearch.search.manifest import Manifest
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.shared_index import SharedIndex, serve
 
@@ -51,8 +52,8 @@ def check_index(config: RunConfig, inputs: Inputs) -> IndexEncoders:
     """
     retrieval, given = config.retrieval, _given_encoder(config.retrieval)
     for folder in filter(None, {retrieval.index, retrieval.heldout_index}):
-        Manifest.read(Path(folder))
-        if given is None:
+        manifest = Manifest.read(Path(folder))
+        if given is None and manifest.kind != BM25:
             saved_encoder_name(Path(folder) / "encoder")
     if retrieval.index:
         return NO_ENCODERS

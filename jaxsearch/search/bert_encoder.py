@@ -64,9 +64,10 @@ class BertEncoder:
     ):
         tokenizer.enable_truncation(settings.max_len)
         self.dims = architecture.width
+        self.architecture = architecture
         self.settings = settings
         self.num_truncated = 0
-        self._architecture, self._params = architecture, params
+        self._params = params
         self._tokenizer, self._report = tokenizer, report
         self._query_device = query_device
 
@@ -83,6 +84,11 @@ class BertEncoder:
         self._for_queries.encode(rows, batches, vectors)
         _clear_blank(vectors, queries)
         return vectors
+
+    def query_lens(self, queries: Sequence[str]) -> list[int]:
+        """Tokens of each query, with its prefix."""
+        rows, _ = self._ids(self.settings.query_prefix, queries)
+        return [len(row) for row in rows]
 
     def encode_passages(
         self, passages: Sequence[Passage]
@@ -132,7 +138,7 @@ class BertEncoder:
         (folder / "tokenizer.json").write_text(
             self._tokenizer.to_str(), encoding="utf-8"
         )
-        write_bert(folder, self._architecture, self._params)
+        write_bert(folder, self.architecture, self._params)
 
     def _ids(self, prefix: str, texts: Sequence[str]) -> tuple[list[list[int]], int]:
         """Ids of each text with [CLS] and [SEP], and the number of truncated texts."""
@@ -150,7 +156,7 @@ class BertEncoder:
         return self._forward(jax.local_devices())
 
     def _forward(self, devices: Sequence[jax.Device]) -> Forward:
-        bert = bert_network(self._architecture, self.settings)
+        bert = bert_network(self.architecture, self.settings)
         return Forward(bert, self._params, devices)
 
 

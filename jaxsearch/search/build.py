@@ -1,81 +1,497 @@
-"""Builds the index of a corpus file and saves it to a folder."""
+"""Builds the index of corpora in a folder, step by step, so that it can go on."""
 
+import dataclasses
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxsearch.search.encoder import Encoder, EncoderFactory
+import numpy as np
+from jaxtyping import Float
+
+from jaxsearch.bad_rows import Note, print_note
+from jaxsearch.search.bm25_index import BM25, bm25_fingerprint, build_bm25
+from jaxsearch.search.bm25_postings import Bm25Settings
+from jaxsearch.search.build_folder import NO_ENCODER, BuildFolder
+from jaxsearch.search.build_memory import tree_plan
+from jaxsearch.search.dense_index import DenseParts, dense_index
+from jaxsearch.search.encoder import (
+    Encoder,
+    EncoderFactory,
+    SavableEncoder,
+    encoder_source,
+)
 from jaxsearch.search.encoder_options import EncoderOptions, Report, no_report
-from jaxsearch.search.encoders import NO_OPTIONS, encoder_given, encoder_named
+from jaxsearch.search.encoders import (
+    NO_OPTIONS,
+    check_encoder_name,
+    encoder_given,
+    encoder_named,
+    load_encoder,
+)
+from jaxsearch.search.exact_index import ExactIndex, encode_corpus
+from jaxsearch.search.fusion import Fusion
+from jaxsearch.search.hybrid_index import HYBRID, hybrid_json
 from jaxsearch.search.index_check import describe_index
-from jaxsearch.search.index_folder import check_is_free
-from jaxsearch.search.indexes import build_index
-from jaxsearch.search.passages import read_passages
+from jaxsearch.search.index_folder import (
+    ENCODER,
+    PASSAGES,
+    SCANN,
+    VECTORS,
+    Corpora,
+)
+from jaxsearch.search.indexes import load_index
+from jaxsearch.search.memory_use import PeakMemory
+from jaxsearch.search.parts import PART, WHOLE, Part, shard_ranges
+from jaxsearch.search.passage_store import StoredPassages
+from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.stored_corpus import StoredCorpus, store_corpora
+from jaxsearch.search.vector_files import VectorFile, check_encoder, check_vectors
+from jaxsearch.search.vector_shards import VectorShards, as_float16, shard_name
 
+RESCORES = ("mapped", "memory")
 STAGES = (
     "reading passages",
     "preparing the encoder",
-    "encoding and indexing",
+    "encoding",
+    "indexing",
     "saving",
 )
 
 
-def build_index_folder(
-    *,
-    corpus: str | Path,
-    encoder: str | Encoder | EncoderFactory,
-    out: str | Path,
-    options: EncoderOptions = NO_OPTIONS,
-    dims: int | None = None,
-    skip_bad_rows: bool = False,
-    seed: int = 0,
-    num_threads: int | None = None,
-    on_stage: Callable[[str], None] = lambda stage: None,
-    report: Report = no_report,
-) -> dict[str, Any]:
-    """Builds the index of a corpus, saves it, and returns its description.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """How an index is built; the defaults are those of the command.
 
-    Args:
-      corpus: any file that `read_passages` reads.
-      encoder: name of the encoder, as in `encoder_named`; or an encoder object, as in
-        `encoder_given`, to which the options do not apply.
-      out: folder to write; it must be empty or not exist.
+    Attributes:
       options: settings of a BERT encoder.
       dims: width of TF-IDF vectors.
-      skip_bad_rows: whether to go on without malformed rows of the corpus.
       seed: seed of the TF-IDF projection.
-      num_threads: threads for training the index; None uses half of the host's cores.
+      skip_bad_rows: whether to go on without malformed rows of a corpus.
+      vectors: vectors of the passages, which are not encoded then.
+      part: the part of the passages to encode.
+      shard_rows: passages of a shard of vectors; None chooses by the size.
+      rescore: where the vectors of candidates lie in a search, one of RESCORES.
+      max_memory: limit of the build in bytes of anonymous memory.
+      num_threads: threads for training a tree; None uses half of the host's cores.
+      words: settings of BM25, for a hybrid or an index of words alone; None for an
+        index of vectors alone.
+      fusion: how the rankings of a hybrid become one.
+    """
+
+    options: EncoderOptions = NO_OPTIONS
+    dims: int | None = None
+    seed: int = 0
+    skip_bad_rows: bool = False
+    vectors: VectorFile | None = None
+    part: Part = WHOLE
+    shard_rows: int | None = None
+    rescore: str = "mapped"
+    max_memory: int | None = None
+    num_threads: int | None = None
+    words: Bm25Settings | None = None
+    fusion: Fusion = Fusion()
+
+    def __post_init__(self):
+        if self.rescore not in RESCORES:
+            raise ValueError(
+                f"--rescore must be one of {', '.join(RESCORES)}, got {self.rescore!r}"
+            )
+        if self.shard_rows is not None and self.shard_rows < 1:
+            raise ValueError(f"--shard-rows must be >= 1, got {self.shard_rows}")
+        if self.max_memory is not None and self.max_memory < 1:
+            raise ValueError(f"--max-memory must be positive, got {self.max_memory}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Receives how far a build is.
+
+    Attributes:
       on_stage: called with each of STAGES when it begins.
-      report: called with the progress of encoding.
+      report: called with the numbers of passages encoded and of all.
+      note: receives lines for the user.
+    """
+
+    on_stage: Callable[[str], None] = lambda stage: None
+    report: Report = no_report
+    note: Note = print_note
+
+
+DEFAULTS = BuildSettings()
+QUIET = Progress()
+
+
+def build_index_folder(
+    *,
+    corpus: str | Path | Sequence[str | Path],
+    encoder: str | Encoder | EncoderFactory,
+    out: str | Path,
+    settings: BuildSettings = DEFAULTS,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Builds the index of corpora in a folder, and returns its description.
+
+    A build that was stopped goes on at its last whole shard of vectors when it is
+    called again in the same way.
+
+    Args:
+      corpus: a corpus as `read_passages` takes it, or several.
+      encoder: name of the encoder, as in `encoder_named`; NO_ENCODER for vectors
+        without one; BM25 for an index of words; or an encoder object, as in
+        `encoder_given`.
+      out: folder to write; it must be empty, not exist, or hold a stopped build.
+      settings: how it is built.
+      progress: receives how far it is.
 
     Raises:
-      ValueError: for a corpus or an encoder that cannot be read, or a folder that is
-        not empty.
+      ValueError: for a corpus, vectors or an encoder that cannot be read or do not fit
+        together, or a folder that is not empty.
     """
     started, out = time.perf_counter(), Path(out)
-    check_is_free(out)
-    on_stage(STAGES[0])
-    passages = read_passages(corpus, skip_bad_rows=skip_bad_rows)
-    on_stage(STAGES[1])
-    if isinstance(encoder, str):
-        fitted = encoder_named(
-            encoder, passages, options=options, dims=dims, seed=seed, report=report
-        )
-    elif options.given or dims is not None:
-        raise ValueError(
-            f"an encoder given by value takes no {', '.join(options.given) or 'dims'}: "
-            "it has its own settings"
-        )
-    else:
-        fitted = encoder_given(encoder, passages)
-    on_stage(STAGES[2])
-    index = build_index(passages, fitted, num_threads=num_threads)
-    on_stage(STAGES[3])
-    index.save(out)
+    corpora = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
+    _check_encoder_and_vectors(encoder, settings)
+    request = _request(corpora, encoder, settings)
+    with PeakMemory() as memory, BuildFolder(out, request) as folder:
+        build = _Build(folder, corpora, encoder, settings, progress)
+        found = build.part() if settings.part != WHOLE else build.index()
     return {
-        **describe_index(index),
+        **found,
         "out": str(out),
         "bytes": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
         "seconds": time.perf_counter() - started,
+        **memory.to_json(),
     }
+
+
+class DenseSearch(NamedTuple):
+    """The search of the vectors in a folder: what the manifest says about it."""
+
+    index: ScannIndex | ExactIndex
+    scorer: dict[str, Any]
+
+
+def dense_search(
+    folder: BuildFolder,
+    parts: DenseParts,
+    settings: BuildSettings,
+    progress: Progress,
+) -> DenseSearch:
+    """Chooses how complete vectors are searched, and saves ScaNN's files if it is used.
+
+    Args:
+      folder: the folder, which has the passages, the encoder and the vectors.
+      parts: what the index is made of.
+      settings: how it is built.
+      progress: receives how far it is.
+    """
+    progress.on_stage(STAGES[3])
+    plan = tree_plan(len(parts.vectors), parts.vectors.dims, settings.max_memory)
+    index = dense_index(
+        parts,
+        num_leaves=plan.num_leaves,
+        num_sampled=plan.num_sampled,
+        num_threads=settings.num_threads,
+        report=progress.report,
+    )
+    progress.on_stage(STAGES[4])
+    if isinstance(index, ScannIndex):
+        index.save_tree(folder.path / SCANN)
+    scorer = index.scorer_json()
+    if settings.rescore != RESCORES[0]:
+        scorer["rescore"] = settings.rescore
+    return DenseSearch(index, scorer)
+
+
+def finish_index(
+    folder: BuildFolder,
+    parts: DenseParts,
+    vectors: Sequence[str],
+    settings: BuildSettings,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Makes the search of complete vectors, and writes the manifest.
+
+    Args:
+      folder: the folder, which has the passages, the encoder and the vectors.
+      parts: what the index is made of.
+      vectors: names of the files of the vectors.
+      settings: how it is built.
+      progress: receives how far it is.
+    """
+    index, scorer = dense_search(folder, parts, settings, progress)
+    kind = index.kind
+    if settings.words is not None:
+        words = build_bm25(parts.passages, folder.path, settings.words, progress.report)
+        kind, scorer = HYBRID, hybrid_json(kind, scorer, words, settings.fusion)
+    folder.finish(
+        kind=kind,
+        encoder=parts.encoder,
+        dims=parts.vectors.dims,
+        scorer=scorer,
+        reason=index.reason,
+        vectors=vectors,
+    )
+    found = describe_index(index) | {"kind": kind, "scorer": scorer}
+    found["encoder_settings"] |= folder.counts
+    return found
+
+
+class _Build:
+    """The steps of one build."""
+
+    def __init__(
+        self,
+        folder: BuildFolder,
+        corpora: Sequence[str | Path],
+        encoder: str | Encoder | EncoderFactory,
+        settings: BuildSettings,
+        progress: Progress,
+    ):
+        self._folder, self._corpora, self._given = folder, corpora, encoder
+        self._settings, self._progress = settings, progress
+        self._first = 0  # passage of the shard that is encoded
+        self._num_passages = 0
+        self._before = folder.counts  # of the processes that were stopped
+
+    def index(self) -> dict[str, Any]:
+        """Builds an index and describes it."""
+        if self._given == BM25:
+            return self._index_of_words()
+        stored, passages, encoder, names = self._encoded()
+        shards = VectorShards.open([self._folder.path / name for name in names])
+        parts = DenseParts(
+            passages=passages,
+            encoder=encoder,
+            vectors=shards,
+            corpus_fingerprint=stored.fingerprint,
+            corpora=Corpora(stored.corpora),
+        )
+        return finish_index(self._folder, parts, names, self._settings, self._progress)
+
+    def _index_of_words(self) -> dict[str, Any]:
+        """Builds an index of kind bm25 and describes it."""
+        _, passages = self._stored()
+        settings = self._settings.words or Bm25Settings()
+        self._progress.on_stage(STAGES[3])
+        scorer = build_bm25(
+            passages, self._folder.path, settings, self._progress.report
+        )
+        self._progress.on_stage(STAGES[4])
+        self._folder.finish(
+            kind=BM25,
+            encoder=None,
+            dims=0,
+            scorer=scorer,
+            reason="",  # nothing was chosen
+            encoder_name=BM25,
+            encoder_fingerprint=bm25_fingerprint(settings),
+        )
+        return describe_index(load_index(self._folder.path))
+
+    def part(self) -> dict[str, Any]:
+        """Encodes a part of the passages, to be joined with the others."""
+        stored, _, encoder, names = self._encoded()
+        part = self._settings.part
+        dims = VectorShards.open([self._folder.path / names[0]]).dims
+        self._progress.on_stage(STAGES[4])
+        self._folder.finish(
+            kind=PART,
+            encoder=encoder,
+            dims=dims,
+            scorer={"name": PART, "number": part.number, "of": part.of},
+            reason=f"part {part}",
+            vectors=names,
+        )
+        return {
+            "kind": PART,
+            "part": str(part),
+            "num_passages": stored.num_passages,
+            "num_shards": len(names),
+            "dims": dims,
+            "corpus_fingerprint": stored.fingerprint,
+        }
+
+    def _encoded(
+        self,
+    ) -> tuple[StoredCorpus, StoredPassages, Encoder | None, list[str]]:
+        """Stores passages, encoder and vectors; returns the names of the vectors."""
+        settings, folder = self._settings, self._folder
+        if settings.vectors is not None:
+            vectors = settings.vectors.open()
+            tree_plan(*vectors.shape, settings.max_memory)  # refuses before any work
+        stored, passages = self._stored()
+        self._progress.on_stage(STAGES[1])
+        encoder = self._encoder(passages)
+        if settings.vectors is not None:
+            check_vectors(settings.vectors, vectors, len(passages), encoder)
+            if encoder is not None:
+                check_encoder(settings.vectors, vectors, passages, encoder)
+        if encoder is not None and not folder.has_encoder:
+            folder.save_encoder(encoder)
+        self._progress.on_stage(STAGES[2])
+        names = self._write_shards(
+            passages, encoder, None if settings.vectors is None else vectors
+        )
+        return stored, passages, encoder, names
+
+    def _stored(self) -> tuple[StoredCorpus, StoredPassages]:
+        """Stores the passages, unless a build that was stopped did it."""
+        self._progress.on_stage(STAGES[0])
+        path, stored = self._folder.path / PASSAGES, self._folder.corpus
+        if stored is None:
+            stored = store_corpora(
+                self._corpora,
+                path,
+                skip_bad_rows=self._settings.skip_bad_rows,
+                note=self._progress.note,
+            )
+            self._folder.set_corpus(stored)
+        passages = StoredPassages(path)
+        self._num_passages = len(passages)
+        return stored, passages
+
+    def _encoder(self, passages: StoredPassages) -> Encoder | None:
+        """The encoder; that of a build that was stopped, if it saved one."""
+        given, settings, path = self._given, self._settings, self._folder.path
+        if given == NO_ENCODER:
+            return None
+        if not isinstance(given, str):
+            return encoder_given(given, passages)
+        if self._folder.has_encoder:
+            return load_encoder(path / ENCODER, report=self._report)
+        return encoder_named(
+            given,
+            passages,
+            options=settings.options,
+            dims=settings.dims if settings.vectors is None else None,
+            seed=settings.seed,
+            report=self._report,
+        )
+
+    def _write_shards(
+        self,
+        passages: StoredPassages,
+        encoder: Encoder | None,
+        vectors: Float[np.ndarray, "rows dims"] | None,
+    ) -> list[str]:
+        """Writes the vectors of the own part, and returns the names of their files."""
+        settings, folder = self._settings, self._folder
+        dims = encoder.dims if vectors is None else vectors.shape[1]
+        if settings.part == WHOLE:
+            tree_plan(len(passages), dims, settings.max_memory)
+        ranges = shard_ranges(len(passages), settings.shard_rows, settings.part)
+        begun = [number for number in ranges if folder.has_shard(number)]
+        left = [number for number in ranges if number not in set(begun)]
+        if begun and left:
+            self._progress.note(
+                f"{folder.path}: goes on at shard {len(begun) + 1} of {len(ranges)}"
+            )
+        for number in left:
+            own = ranges[number]
+            self._first = own.start
+            if vectors is None:
+                rows = encode_corpus(passages[own.start : own.stop], encoder)
+            else:
+                rows = vectors[own.start : own.stop]
+            source = encoder.name if vectors is None else str(settings.vectors.path)
+            halves = as_float16(rows, source, own.start)
+            folder.write_shard(number, halves, **self._counts(encoder))
+            self._progress.report(own.stop, self._num_passages)
+        return [f"{VECTORS}/{shard_name(number)}" for number in ranges]
+
+    def _counts(self, encoder: Encoder | None) -> dict[str, int]:
+        """Counts of the encoder since the build began."""
+        if not isinstance(encoder, SavableEncoder) or self._settings.vectors:
+            return {}
+        counts = {
+            name: value
+            for name, value in encoder.describe().items()
+            if name == "truncated_passages"
+        }
+        return {
+            name: value + self._before.get(name, 0) for name, value in counts.items()
+        }
+
+    def _report(self, num_done: int, _: int) -> None:
+        """Receives the progress of the encoder within a shard."""
+        self._progress.report(self._first + num_done, self._num_passages)
+
+
+def _check_encoder_and_vectors(
+    encoder: str | Encoder | EncoderFactory, settings: BuildSettings
+) -> None:
+    """Raises ValueError for settings that contradict each other."""
+    if encoder == NO_ENCODER and settings.vectors is None:
+        raise ValueError(
+            "--encoder none needs --vectors FILE, the vectors of the passages"
+        )
+    if encoder == BM25:
+        _check_words(settings)
+    elif isinstance(encoder, str) and encoder != NO_ENCODER:
+        check_encoder_name(encoder)
+    options = settings.options.given
+    if not isinstance(encoder, str) and (
+        options or (settings.dims is not None and settings.vectors is None)
+    ):
+        raise ValueError(
+            f"an encoder given by value takes no {', '.join(options) or 'dims'}: it "
+            "has its own settings"
+        )
+
+
+def _check_words(settings: BuildSettings) -> None:
+    """Raises ValueError for settings of vectors, which an index of words has not."""
+    for option, is_given in (
+        (", ".join(settings.options.given), settings.options.given),
+        ("--dims", settings.dims is not None),
+        ("--vectors", settings.vectors is not None),
+        ("--part", settings.part != WHOLE),
+    ):
+        if is_given:
+            raise ValueError(f"--encoder bm25 has no vectors, so no {option}")
+
+
+def _request(
+    corpora: Sequence[str | Path],
+    encoder: str | Encoder | EncoderFactory,
+    settings: BuildSettings,
+) -> dict[str, Any]:
+    """What decides the files of a build, as JSON values."""
+    vectors = settings.vectors
+    if isinstance(encoder, str):
+        name = encoder
+    elif isinstance(encoder, Encoder) and not isinstance(encoder, type):
+        name = f"{encoder_source(encoder)} {encoder.fingerprint}"
+    else:
+        # A functools.partial has no name; its class has one.
+        name = getattr(encoder, "__qualname__", type(encoder).__qualname__)
+    return {
+        "corpus": [_file_facts(path) for path in corpora],
+        "encoder": name,
+        "options": dataclasses.asdict(settings.options),
+        "dims": settings.dims,
+        "seed": settings.seed,
+        "skip_bad_rows": settings.skip_bad_rows,
+        "vectors": None
+        if vectors is None
+        else [*_file_facts(vectors.path), vectors.dims, vectors.dtype],
+        "part": str(settings.part),
+        "shard_rows": settings.shard_rows,
+        "words": None if settings.words is None else settings.words.to_json(),
+        "fusion": settings.fusion.to_json(),
+    }
+
+
+def _file_facts(path: str | Path) -> list[Any]:
+    """Name, size and time of a file, which tell whether it is the same one."""
+    found = Path(path)
+    if not found.exists():  # on the Hub, or an error that reading it will explain
+        return [str(path)]
+    files = sorted(found.iterdir()) if found.is_dir() else [found]
+    stats = [(file.name, file.stat()) for file in files]
+    return [
+        str(found.absolute()),
+        *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats),
+    ]

@@ -1,8 +1,9 @@
-"""Rows of corpus files: JSONL and tab-separated text, gzipped or not."""
+"""Rows of corpus files: JSONL, tab-separated text (both may be gzipped) and parquet."""
 
 import codecs
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,16 @@ from jaxsearch.bad_rows import BadRowError, BadRows
 from jaxsearch.search.tsv_corpus import tsv_rows
 from jaxsearch.surrogates import check_text
 
-CORPUS_SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz")
+CORPUS_SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
+_COLUMNS = ("id", "contents", "title", "text")
+_PARQUET_ROWS = 1024  # held in memory at once
 
 
 class CorpusRow(NamedTuple):
     """One row of a corpus file.
 
     Attributes:
-      number: line number of the row, from 1.
+      number: line number of the row, from 1; in parquet, its own number.
       id: None if the row has no usable id.
       contents: title and text, in the form of `Passage.contents`.
     """
@@ -43,13 +46,46 @@ def read_corpus_rows(path: Path, bad_rows: BadRows) -> Iterator[CorpusRow]:
             f"{path}: expected a corpus named *{', *'.join(CORPUS_SUFFIXES)}, got "
             f"{path.name!r}; rename the file by its format"
         )
-    is_tsv = path.name.endswith((".tsv", ".tsv.gz"))
-    for row in (_tsv_rows if is_tsv else _json_rows)(path):
+    rows = _json_rows
+    if path.name.endswith((".tsv", ".tsv.gz")):
+        rows = _tsv_rows
+    elif path.name.endswith(".parquet"):
+        rows = _parquet_rows
+    for row in rows(path):
         bad_rows.num_rows += 1
         if isinstance(row, BadRowError):
             bad_rows.add(row)
         else:
             yield row
+
+
+def corpus_shards(path: Path) -> list[Path]:
+    """The files of a corpus: the file itself, or all corpus files of a folder.
+
+    Files of a folder are in the order of the numbers in their names: part-2 comes
+    before part-10.
+
+    Raises:
+      ValueError: if the folder has no corpus file.
+    """
+    if not path.is_dir() or path.name.endswith(CORPUS_SUFFIXES):
+        return [path]
+    shards = [
+        one
+        for one in path.iterdir()
+        if one.name.endswith(CORPUS_SUFFIXES) and not one.name.startswith(".")
+    ]
+    if not shards:
+        raise ValueError(
+            f"{path}: expected a folder of corpus files named "
+            f"*{', *'.join(CORPUS_SUFFIXES)}, found none of them"
+        )
+
+    def in_numbers(path: Path) -> list[tuple[int, str]]:
+        parts = re.findall(r"(\d+)|(\D+)", path.name)
+        return [(int(digits or 0), other) for digits, other in parts]
+
+    return sorted(shards, key=in_numbers)
 
 
 def titled_contents(title: str, text: str) -> str:
@@ -124,6 +160,31 @@ def _json_rows(path: Path) -> Iterator[CorpusRow | BadRowError]:
             yield row
 
 
+def _parquet_rows(path: Path) -> Iterator[CorpusRow | BadRowError]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: reading parquet needs pyarrow; run `pip install pyarrow`"
+        ) from error
+    number = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
+            for fields in batch.to_pylist():
+                number += 1
+                try:
+                    row = _fields_row(number, fields, f"{path}, row {number}")
+                except BadRowError as error:
+                    yield error
+                else:
+                    yield row
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}, after row {number}: {reason:.200}") from error
+
+
 def _json_row(number: int, raw: bytes, where: str) -> CorpusRow:
     line = _decoded(raw, where)
     try:
@@ -137,8 +198,12 @@ def _json_row(number: int, raw: bytes, where: str) -> CorpusRow:
         raise BadRowError(
             f"{where}: expected a JSON object, got {type(fields).__name__}"
         )
+    return _fields_row(number, fields, where)
+
+
+def _fields_row(number: int, fields: dict, where: str) -> CorpusRow:
     id_ = _id(fields, where)
-    if "contents" in fields:
+    if fields.get("contents") is not None:
         return CorpusRow(number, id_, _string(fields, "contents", where))
     title, text = (_string(fields, name, where) for name in ("title", "text"))
     return CorpusRow(number, id_, titled_contents(title, text))

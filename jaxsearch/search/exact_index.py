@@ -1,30 +1,42 @@
-"""Exact search: the reference for other indexes, and the index without ScaNN."""
+"""Exact search: the reference for other indexes, and the fastest in small corpora."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float, Float32
 
-from jaxsearch.search.array_files import read_array
-from jaxsearch.search.encoder import Encoder, EncoderFactory
-from jaxsearch.search.encoder_options import QueryDevice
+from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import REBUILD, read_index, write_index
+from jaxsearch.search.index_folder import Corpora, write_index
+from jaxsearch.search.nearest import (
+    NUM_SPARE,
+    SCORE_DECIMALS,
+    Candidates,
+    Nearest,
+    best,
+    check_k,
+    hits_of,
+    needed_encoder,
+    ranked,
+    row_products,
+)
 from jaxsearch.search.passages import Passage, corpus_fingerprint
+from jaxsearch.search.vector_shards import VectorShards, as_float32
 
-# Scores that are equal to this many decimals are ties: float32 sums in a different
-# order differ by less.
-SCORE_DECIMALS = 6
+# Shape of each matrix product: of another shape, sums may have another order. Queries
+# are padded; the last block of a corpus always has the same size.
+_TILE = 16  # queries
+_BLOCK = 1024  # passages; their float32 vectors stay in the cache
+_STRIP = 8 * _BLOCK  # passages whose scores are looked at together
 
 
 class ExactIndex:
     """An index that compares each query with every passage.
 
     Among scores that are equal to six decimals, the passage that comes first in the
-    corpus wins. Queries are compared one at a time, so that the answer to a query does
-    not depend on its batch.
+    corpus wins.
     """
 
     kind: ClassVar[str] = "exact"
@@ -32,30 +44,62 @@ class ExactIndex:
     def __init__(
         self,
         passages: Sequence[Passage],
-        encoder: Encoder,
-        vectors: Float32[np.ndarray, "P dims"] | None = None,
+        encoder: Encoder | None,
+        vectors: VectorShards | None = None,
+        *,
+        corpus_fingerprint: str = "",
+        corpora: Corpora | None = None,
+        reason: str = "",
     ):
-        """Encodes the passages unless their vectors are given."""
-        self.passages = list(passages)
+        """Encodes the passages unless their vectors are given.
+
+        Args:
+          passages: the corpus.
+          encoder: encodes queries, and passages without vectors.
+          vectors: vectors of the passages.
+          corpus_fingerprint: of the passages; "" computes it.
+          corpora: names of the corpora, if there are several.
+          reason: why no other kind of index was built.
+        """
+        self.passages = passages
         self.encoder = encoder
         if vectors is None:
-            vectors = encode_corpus(self.passages, encoder)
-        self._vectors = vectors
-        self.corpus_fingerprint = corpus_fingerprint(self.passages)
+            vectors = VectorShards([encode_corpus(passages, needed_encoder(encoder))])
+        check_count(passages, len(vectors))
+        self.vectors = vectors
+        self.corpus_fingerprint = corpus_fingerprint or _fingerprint(passages)
+        self.corpora = corpora or Corpora()
+        self.reason = reason
 
     def __repr__(self) -> str:
-        return f"ExactIndex({len(self.passages):,} passages, {self.encoder.name})"
+        name = "no encoder" if self.encoder is None else self.encoder.name
+        return f"ExactIndex({len(self.passages):,} passages, {name})"
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns up to k hits per query, best first; none if its vector is zero."""
         check_k(k)
-        positions = np.arange(len(self.passages))
-        return [
-            best_hits(self.passages, positions, self._vectors @ query, k)
-            if query.any()
-            else []
-            for query in self.encoder.encode_queries(queries)
-        ]
+        return self.search_vectors(
+            needed_encoder(self.encoder).encode_queries(queries), k
+        )
+
+    def search_vectors(
+        self, vectors: Float32[np.ndarray, "Q dims"], k: int
+    ) -> list[list[Hit]]:
+        """As `search`, of queries that are encoded already."""
+        return hits_of(self.nearest(vectors, k), self.passages, self.corpora)
+
+    def nearest(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> list[Nearest]:
+        """Positions and scores of the k nearest passages; reads no passage."""
+        return ranked(
+            lambda known: exact_candidates(known, self.vectors, k + NUM_SPARE),
+            vectors,
+            self.vectors,
+            k,
+        )
+
+    def scorer_json(self) -> dict[str, Any]:
+        """Settings of the search, for the manifest."""
+        return {"name": "exact"}
 
     def save(self, folder: str | Path) -> None:
         """Writes the index to a new folder."""
@@ -65,39 +109,10 @@ class ExactIndex:
             passages=self.passages,
             corpus_fingerprint=self.corpus_fingerprint,
             encoder=self.encoder,
-            scorer={"name": "exact"},
-            write_vectors=lambda to: np.save(to / "vectors.npy", self._vectors),
+            scorer=self.scorer_json(),
+            vectors=self.vectors,
+            reason=self.reason,
         )
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        corpus_fingerprint: str | None = None,
-        encoder: Encoder | EncoderFactory | None = None,
-        query_device: QueryDevice = "host",
-    ) -> "ExactIndex":
-        """Reads a saved index; the arguments are those of `read_index`."""
-        stored = read_index(
-            Path(folder),
-            kind=cls.kind,
-            corpus_fingerprint=corpus_fingerprint,
-            encoder=encoder,
-            query_device=query_device,
-        )
-        path = stored.vectors / "vectors.npy"
-        try:
-            vectors = read_array(path)
-        except ValueError as error:
-            raise ValueError(f"{error}; {REBUILD}") from error
-        expected = (stored.manifest.num_passages, stored.manifest.dims)
-        if vectors.shape != expected:
-            raise ValueError(
-                f"index {folder}: expected vectors {expected}, found {vectors.shape}; "
-                "rebuild it"
-            )
-        return cls(stored.passages, stored.encoder, vectors)
 
 
 class EmptyIndex:
@@ -111,6 +126,70 @@ class EmptyIndex:
         return [[] for _ in queries]
 
 
+def exact_candidates(
+    queries: Float32[np.ndarray, "Q dims"], shards: VectorShards, num: int
+) -> Candidates:
+    """Positions of the `num` best passages of each query; ties go to the first ones."""
+    num_tiles = -(-len(queries) // _TILE)
+    tiles = np.zeros((num_tiles, _TILE, shards.dims), np.float32)
+    tiles.reshape(-1, shards.dims)[: len(queries)] = queries
+    pools = [_Pool(min(num, len(shards))) for _ in queries]
+    scores = np.empty((num_tiles, _TILE, _STRIP), np.float32)
+    for start in range(0, len(shards), _STRIP):
+        width = min(_STRIP, len(shards) - start)
+        _score(tiles, shards, start, scores[:, :, :width])
+        for pool, row in zip(pools, scores.reshape(-1, _STRIP), strict=False):
+            pool.add(start, row[:width])
+    return [pool.positions for pool in pools]
+
+
+def _score(
+    tiles: Float32[np.ndarray, "tiles tile dims"],
+    shards: VectorShards,
+    first: int,
+    scores: Float32[np.ndarray, "tiles tile passages"],
+) -> None:
+    """Writes the scores of consecutive passages, from the first one on."""
+    product = np.empty((_TILE, _BLOCK), np.float32)
+    width = scores.shape[2]
+    for start in range(0, width, _BLOCK):
+        num = min(_BLOCK, width - start)
+        block = as_float32(shards.range(first + start, first + start + num))
+        for tile, found in zip(tiles, scores, strict=True):
+            found[:, start : start + num] = np.matmul(
+                tile, block.T, out=product if num == _BLOCK else None
+            )
+
+
+class _Pool:
+    """The best candidates of one query so far."""
+
+    def __init__(self, num: int):
+        self._num = num
+        self.positions = np.zeros(0, np.int64)
+        self._scores = np.zeros(0, np.float32)
+        self._worst = np.float32(-np.inf)  # of a full pool
+
+    def add(self, start: int, scores: Float32[np.ndarray, " passages"]) -> None:
+        """Takes the scores of consecutive passages."""
+        is_full = len(self._scores) == self._num
+        # A later passage with the same score is worse; most blocks have no better one.
+        better = (
+            np.flatnonzero(scores > self._worst) if is_full else np.arange(len(scores))
+        )
+        if not len(better):
+            return
+        rounded = np.round(scores[better], SCORE_DECIMALS)
+        if len(better) > self._num:
+            is_best = rounded >= np.partition(rounded, -self._num)[-self._num]
+            better, rounded = better[is_best], rounded[is_best]
+        positions = np.concatenate([self.positions, better + start])
+        rounded = np.concatenate([self._scores, rounded])
+        order = np.lexsort((positions, -rounded))[: self._num]
+        self.positions, self._scores = positions[order], rounded[order]
+        self._worst = self._scores[-1]
+
+
 def encode_corpus(
     passages: Sequence[Passage], encoder: Encoder
 ) -> Float32[np.ndarray, "P dims"]:
@@ -120,7 +199,7 @@ def encode_corpus(
       ValueError: if there are no passages, or the encoder does not return one finite
         vector per passage.
     """
-    if not passages:
+    if not len(passages):
         raise ValueError("an index needs at least one passage, got none")
     vectors = encoder.encode_passages(passages)
     if vectors.shape != (len(passages), encoder.dims):
@@ -137,24 +216,27 @@ def encode_corpus(
     return vectors
 
 
-def check_k(k: int) -> None:
-    """Raises ValueError unless k is at least 1."""
-    if k < 1:
-        raise ValueError(f"k, the number of hits per query, must be >= 1, got {k}")
+def check_count(passages: Sequence[Passage], num_vectors: int) -> None:
+    """Raises ValueError unless there is one vector per passage."""
+    if num_vectors != len(passages):
+        raise ValueError(
+            f"expected one vector per passage, got {num_vectors} vectors for "
+            f"{len(passages)} passages; rebuild the index"
+        )
 
 
-def best_hits(
-    passages: Sequence[Passage],
-    positions: Integer[np.ndarray, " candidates"],
-    scores: Float[np.ndarray, " candidates"],
-    k: int,
-) -> list[Hit]:
-    """Returns the k best of the candidates; ties go to the lower position."""
-    scores = np.round(scores.astype(np.float64), SCORE_DECIMALS)
-    if k < len(scores):
-        is_candidate = scores >= np.partition(scores, -k)[-k]
-        positions, scores = positions[is_candidate], scores[is_candidate]
-    order = np.lexsort((positions, -scores))[:k]
-    return [
-        Hit(passage=passages[int(positions[i])], score=float(scores[i])) for i in order
-    ]
+# ExactIndex has an argument of the name of this function.
+_fingerprint = corpus_fingerprint
+
+
+def exact_scores(
+    queries: Float32[np.ndarray, "Q dims"], shards: VectorShards, k: int
+) -> Float[np.ndarray, "Q k"]:
+    """The k best scores of each query, after one pass over the stored vectors."""
+    candidates = exact_candidates(queries, shards, k + NUM_SPARE)
+    return np.stack(
+        [
+            best(own, row_products(shards.rows(own), query), k).scores
+            for query, own in zip(queries, candidates, strict=True)
+        ]
+    )

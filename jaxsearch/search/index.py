@@ -43,10 +43,15 @@ RETRIEVER_ERRORS = (SearchError, OSError, http.client.HTTPException)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A passage and how well it matches (cosine, larger is better)."""
+    """A passage and how well it matches (cosine, larger is better).
+
+    Attributes:
+      corpus: name of its corpus, if the index has several.
+    """
 
     passage: Passage
     score: float
+    corpus: str = ""
 
 
 class Unanswered(list[Hit]):

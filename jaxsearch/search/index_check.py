@@ -1,154 +1,197 @@
-"""Checks of a saved index: recall against exact search, and latency."""
+"""Checks of a saved index: recall, what it finds for questions, latency and memory."""
 
-import re
-import time
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
+from jaxsearch.search.bm25_index import BM25, Bm25Index, bm25_fingerprint
 from jaxsearch.search.encoder import Encoder, EncoderFactory, SavableEncoder
-from jaxsearch.search.exact_index import ExactIndex
-from jaxsearch.search.index import Hit
+from jaxsearch.search.exact_index import ExactIndex, exact_scores
+from jaxsearch.search.hybrid_index import HybridIndex, fused_otherwise
+from jaxsearch.search.index import Retriever
+from jaxsearch.search.index_latency import Index, latencies, latencies_of_vectors
+from jaxsearch.search.index_queries import sample_queries
+from jaxsearch.search.index_tuning import tuned, write_tree
 from jaxsearch.search.indexes import load_index
-from jaxsearch.search.passages import Passage
+from jaxsearch.search.memory_use import PeakMemory
+from jaxsearch.search.question_recall import SearchQuestion, question_recall
 from jaxsearch.search.scann_index import ScannIndex
-from jaxsearch.search.scann_recall import recall
+from jaxsearch.search.scann_recall import noisy_vectors, recall, scores_of
 
-BATCH_SIZE = 64
-# Shorter sentences are mostly headings and abbreviations.
-MIN_SENTENCE_WORDS = 5
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """What is measured.
+
+    Attributes:
+      num_queries: titles and sentences of passages, half of each; at least 2.
+      k: passages per query.
+      seed: of the choice of queries.
+      questions: questions whose passages or answers are known.
+      fusion: settings of a hybrid that are to be other ones.
+      tune: recall at k for which ScaNN's settings are chosen and written to the folder;
+        None changes nothing.
+    """
+
+    num_queries: int = 200
+    k: int = 5
+    seed: int = 0
+    questions: Sequence[SearchQuestion] = ()
+    fusion: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
+    tune: float | None = None
+
+    def __post_init__(self):
+        if self.num_queries < 2:
+            raise ValueError(f"num_queries must be >= 2, got {self.num_queries}")
+
+
+NO_CHECK = Check()
 
 
 def check_index(
     folder: str | Path,
+    check: Check = NO_CHECK,
     *,
-    num_queries: int = 200,
-    k: int = 5,
-    seed: int = 0,
     encoder: Encoder | EncoderFactory | None = None,
+    wrap: Callable[[Index], Retriever] = lambda index: index,
 ) -> dict[str, Any]:
-    """Recall of a saved index against exact search, and its latency.
+    """Measures a saved index.
 
-    Half of the queries are titles, half are sentences from passages. Recall is the
-    fraction of the k best scores that the index finds. Latencies are in milliseconds
-    and include the encoding of the queries.
+    Recall is the fraction of the k best scores that the index finds, of its vectors if
+    it is a hybrid; the exact ones are computed from the stored vectors. BM25 is exact.
 
     Args:
       folder: the index.
-      num_queries: number of queries, at least 2.
-      k: passages per query.
-      seed: seed of the choice of queries.
+      check: what is measured.
       encoder: the encoder, if the index was built with one given by value.
+      wrap: makes the retriever that is asked the questions, such as a reranked one.
 
     Raises:
-      ValueError: for fewer than two queries, a folder that holds no index, or an
-        encoder that was fitted on another corpus.
+      ValueError: for a folder that holds no index, an encoder that was fitted on
+        another corpus, or settings that do not apply to this kind of index.
     """
-    if num_queries < 2:
-        raise ValueError(f"num_queries must be >= 2, got {num_queries}")
-    index = load_index(folder, encoder=encoder)
-    queries = sample_queries(index.passages, num_queries, seed=seed)
-    is_exact = isinstance(index, ExactIndex)
-    exact = index if is_exact else ExactIndex(index.passages, index.encoder)
-    recalls = {
-        f"recall_{kind}": _recall(index, exact, texts, k)
-        for kind, texts in queries.items()
-    }
-    texts = [text for kind in queries.values() for text in kind]
-    batches = [
-        [texts[(start + offset) % len(texts)] for offset in range(BATCH_SIZE)]
-        for start in range(0, max(len(texts), 10 * BATCH_SIZE), BATCH_SIZE)
-    ]
-    singles = _latencies(index, [[text] for text in texts], k)
-    batched = _latencies(index, batches, k)
+    with PeakMemory() as memory:
+        index = load_index(folder, encoder=encoder)
+        if check.fusion:
+            index = fused_otherwise(index, check.fusion)
+        if isinstance(index, Bm25Index) or index.encoder is not None:
+            queries = sample_queries(index.passages, check.num_queries, seed=check.seed)
+        else:
+            queries = {}
+        vectors = _query_vectors(index, queries, check)
+        if check.tune is not None:
+            index = _tuned(index, vectors, check, Path(folder))
+        report = _recalls(index, vectors, check.k)
+        if queries:
+            texts = [text for kind in queries.values() for text in kind]
+            report["ms"] = latencies(index, texts, check.k)
+        else:
+            report["ms"] = latencies_of_vectors(index, vectors["vectors"], check.k)
+        if check.questions:
+            report["questions"] = question_recall(wrap(index), check.questions)
     return {
         **describe_index(index),
-        "k": k,
-        "num_queries": len(texts),
-        "recall": float(np.mean(list(recalls.values()))),
-        **recalls,
-        "single_ms": singles,
-        f"batch_{BATCH_SIZE}_ms": batched,
+        "k": check.k,
+        "num_queries": check.num_queries,
+        **report,
+        **memory.to_json(),
     }
 
 
-def sample_queries(
-    passages: Sequence[Passage], num_queries: int, *, seed: int
-) -> dict[str, list[str]]:
-    """Titles and sentences of randomly drawn passages, half of each."""
-    rng = np.random.default_rng(seed)
-    num_each = num_queries // 2
-    titled = [p for p in passages if p.title]
-    worded = [p for p in passages if sentences(p)]
-    if not titled or not worded:
+def _query_vectors(
+    index: Index, queries: Mapping[str, list[str]], check: Check
+) -> dict[str, Float32[np.ndarray, "Q dims"]]:
+    """The queries as vectors, by their kind; none for BM25.
+
+    Without an encoder they are stored vectors with noise.
+
+    Raises:
+      ValueError: if all vectors are zero.
+    """
+    if isinstance(index, Bm25Index):
+        return {}
+    if not queries:
+        rng = np.random.default_rng(check.seed)
+        positions = np.sort(rng.integers(len(index.passages), size=check.num_queries))
+        return {"vectors": noisy_vectors(index.vectors, positions)}
+    found = {}
+    for kind, texts in queries.items():
+        vectors = index.encoder.encode_queries(texts)
+        found[kind] = vectors[vectors.any(axis=1)]
+        if not len(found[kind]):
+            raise ValueError(
+                f"none of {len(texts)} queries from the passages has a word in the "
+                "encoder's vocabulary, which is that of another corpus; build with "
+                "`--encoder tfidf`"
+            )
+    return found
+
+
+def _recalls(
+    index: Index, vectors: Mapping[str, Float32[np.ndarray, "Q dims"]], k: int
+) -> dict[str, Any]:
+    """Recall at k: the mean, and that of each kind of query."""
+    if isinstance(index, Bm25Index):
+        return {"recall": 1.0}
+    dense = index.dense if isinstance(index, HybridIndex) else index
+    k = min(k, len(index.passages))
+    found = {
+        f"recall_{kind}": 1.0
+        if isinstance(dense, ExactIndex)
+        else recall(scores_of(dense, own, k), exact_scores(own, dense.vectors, k))
+        for kind, own in vectors.items()
+    }
+    return {"recall": float(np.mean(list(found.values()))), **found}
+
+
+def _tuned(
+    index: Index,
+    vectors: Mapping[str, Float32[np.ndarray, "Q dims"]],
+    check: Check,
+    folder: Path,
+) -> Index:
+    """The index with the cheapest settings that reach a recall, also in its folder."""
+    dense = index.dense if isinstance(index, HybridIndex) else index
+    if not isinstance(dense, ScannIndex):
         raise ValueError(
-            f"expected passages with titles and sentences of {MIN_SENTENCE_WORDS} "
-            f"words or more, got {len(titled)} and {len(worded)} of {len(passages)}"
+            f"--tune chooses settings of ScaNN; {folder} searches exactly, so its "
+            "recall is 1"
         )
-    titles = [titled[i].title for i in rng.integers(len(titled), size=num_each)]
-    drawn = [sentences(worded[i]) for i in rng.integers(len(worded), size=num_each)]
-    return {
-        "titles": titles,
-        "sentences": [found[rng.integers(len(found))] for found in drawn],
-    }
+    queries = np.concatenate(list(vectors.values()))
+    dense = tuned(dense, queries, check.tune, min(check.k, len(index.passages)))
+    write_tree(folder, dense)
+    if isinstance(index, HybridIndex):
+        return HybridIndex(dense, index.lexical, index.fusion)
+    return dense
 
 
-def sentences(passage: Passage) -> list[str]:
-    """The sentences of a passage that are long enough to be a query."""
-    # A passage with a single line, as in a TSV file, has no title.
-    text = passage.text or passage.contents
-    found = re.split(r"(?<=[.!?])\s+", text)
-    return [part for part in found if len(part.split()) >= MIN_SENTENCE_WORDS]
+def _fingerprint(index: Index) -> str:
+    """Hash of what turns texts into vectors or terms; "" if nothing does."""
+    if isinstance(index, Bm25Index):
+        return bm25_fingerprint(index.settings)
+    return "" if index.encoder is None else index.encoder.fingerprint
 
 
-def describe_index(index: ScannIndex | ExactIndex) -> dict[str, Any]:
+def describe_index(index: Index) -> dict[str, Any]:
     """Kind, sizes, encoder and fingerprints of an index, as JSON values."""
-    is_scann = isinstance(index, ScannIndex)
+    encoder = index.encoder
+    is_lexical = isinstance(index, Bm25Index)
     return {
         "kind": index.kind,
         "num_passages": len(index.passages),
-        "dims": index.encoder.dims,
-        "encoder": index.encoder.name,
-        "encoder_settings": index.encoder.describe()
-        if isinstance(index.encoder, SavableEncoder)
+        "dims": 0 if is_lexical else index.vectors.dims,
+        "encoder": (BM25 if is_lexical else "none")
+        if encoder is None
+        else encoder.name,
+        "encoder_settings": encoder.describe()
+        if isinstance(encoder, SavableEncoder)
         else {},
-        "encoder_fingerprint": index.encoder.fingerprint,
+        "encoder_fingerprint": _fingerprint(index),
         "corpus_fingerprint": index.corpus_fingerprint,
-        "scorer": index.scorer.to_json() if is_scann else {"name": "exact"},
-    }
-
-
-def _recall(
-    index: ScannIndex | ExactIndex, exact: ExactIndex, queries: list[str], k: int
-) -> float:
-    found = index.search(queries, k)
-    expected = exact.search(queries, k)
-    pairs = [pair for pair in zip(found, expected, strict=True) if pair[1]]
-    if not pairs:
-        raise ValueError(
-            f"none of {len(queries)} queries from the passages has a word in the "
-            "encoder's vocabulary, which is that of another corpus; build with "
-            "`--encoder tfidf`"
-        )
-    return float(np.mean([recall(*map(_scores, pair)) for pair in pairs]))
-
-
-def _scores(hits: Sequence[Hit]) -> np.ndarray:
-    return np.array([[hit.score for hit in hits]])
-
-
-def _latencies(
-    index: ScannIndex | ExactIndex, batches: Sequence[list[str]], k: int
-) -> dict[str, float]:
-    index.search(batches[0], k)
-    elapsed = []
-    for batch in batches:
-        started = time.perf_counter()
-        index.search(batch, k)
-        elapsed.append(1e3 * (time.perf_counter() - started))
-    return {
-        "median": float(np.median(elapsed)),
-        "p95": float(np.percentile(elapsed, 95)),
+        "scorer": index.scorer_json(),
+        "reason": index.reason,
     }

@@ -1,138 +1,107 @@
 """Format of an index on disk. The folder holds everything that a search needs.
 
-index.json          the manifest: fingerprints, and the size of every other file
-passages.jsonl.gz   the corpus
-encoder/            written by the encoder
-vectors/            written by the index: ScaNN's files, or the vectors themselves
+index.json              the manifest
+passages.arrayrecord    the corpus, found by position
+encoder/                written by the encoder, if the index has one
+vectors/00000.npy ...   the vectors, mapped into memory
+scann/                  ScaNN's tree and codes, if the index has them
+
+Folders of format 1 had `passages.jsonl.gz`, read into memory, and all of ScaNN's files
+in vectors/. They open as before.
 """
 
+import bisect
 import dataclasses
-import json
+import itertools
 import os
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jaxsearch
-from jaxsearch.folder_files import check_links, file_inside
-from jaxsearch.json_files import read_json
+from jaxsearch.bad_rows import BadRows
+from jaxsearch.search.corpus_files import read_corpus_rows
 from jaxsearch.search.encoder import Encoder, EncoderFactory, save_encoder
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.encoders import encoder_given, load_encoder
-from jaxsearch.search.passages import (
-    Passage,
-    corpus_fingerprint,
-    read_passages,
-    write_passages,
-)
+from jaxsearch.search.manifest import REBUILD, Corpus, Manifest, new_manifest
+from jaxsearch.search.passage_store import StoredPassages, write_store
+from jaxsearch.search.passages import Passage, corpus_fingerprint
+from jaxsearch.search.vector_shards import VectorShards, shard_name, write_shard
 
-FORMAT_VERSION = 1
-REBUILD = (
-    "rebuild with `jaxsearch index build --corpus FILE --encoder NAME_OR_DIR --out DIR`"
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """The content of `index.json`."""
-
-    format_version: int
-    kind: str
-    num_passages: int
-    dims: int
-    corpus_fingerprint: str
-    encoder_name: str
-    encoder_fingerprint: str
-    scorer: dict[str, Any]
-    jaxsearch_version: str
-    files: dict[str, int]  # size in bytes of each file, by its path in the folder
-
-    @classmethod
-    def read(cls, folder: Path) -> "Manifest":
-        """Reads `index.json` and checks it, and the name and size of every file.
-
-        Files that the manifest does not list are refused, because libraries read what
-        they find in a folder, such as a pickle. Hidden files beside `index.json` are
-        not.
-
-        Raises:
-          ValueError: if the folder is no index, is damaged or has another format; or
-            a file is outside of the folder, or not listed.
-        """
-        path = folder / "index.json"
-        if not path.is_file():
-            raise ValueError(f"{folder} is no index: {path} is missing; {REBUILD}")
-        check_links(folder, [path])
-        try:
-            fields = read_json(path)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); {REBUILD}") from error
-        expected = {field.name: field.type for field in dataclasses.fields(cls)}
-        if not isinstance(fields, dict) or fields.keys() != expected.keys():
-            found = sorted(fields) if isinstance(fields, dict) else fields
-            raise ValueError(
-                f"{path}: expected the fields {sorted(expected)}, found "
-                f"{found!r:.400}; {REBUILD}"
-            )
-        for name, kind in expected.items():
-            kind = dict if name in ("scorer", "files") else kind
-            if type(fields[name]) is not kind:
-                raise ValueError(
-                    f"{path}: {name} must be of type {kind.__name__}, found "
-                    f"{fields[name]!r:.60}; {REBUILD}"
-                )
-        if fields["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"{path}: expected format {FORMAT_VERSION}, found "
-                f"{fields['format_version']}; {REBUILD}"
-            )
-        for name, size in fields["files"].items():
-            if type(size) is not int:
-                raise ValueError(
-                    f"{path}: the size of {name!r:.60} must be an int, found "
-                    f"{size!r:.60}; {REBUILD}"
-                )
-            file_inside(folder, name, str(path))
-        _check_unlisted(folder, fields["files"].keys())
-        for name, size in fields["files"].items():
-            if not (folder / name).is_file():
-                raise ValueError(f"index {folder}: {name} is missing; {REBUILD}")
-            found = (folder / name).stat().st_size
-            if found != size:
-                raise ValueError(
-                    f"index {folder}: expected {name} to have {size} bytes, found "
-                    f"{found}; {REBUILD}"
-                )
-        return cls(**fields)
-
-
-def _check_unlisted(folder: Path, listed: Collection[str]) -> None:
-    """Raises ValueError if the folder has a file or a link that is not listed."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        is_known = name in listed or name == "index.json" or name.startswith(".")
-        is_plain_folder = path.is_dir() and not path.is_symlink()
-        if not (is_known or is_plain_folder):
-            raise ValueError(
-                f"index {folder}: {name} is not listed in index.json, so it was not "
-                "written with the index; nothing was opened; remove it, or get the "
-                "index from whoever built it"
-            )
+PASSAGES = "passages.arrayrecord"
+_OLD_PASSAGES = "passages.jsonl.gz"
+VECTORS, SCANN, ENCODER = "vectors", "scann", "encoder"
+# Vectors of format 1, by kind.
+_OLD_VECTORS = {"scann": "vectors/dataset.npy", "exact": "vectors/vectors.npy"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredIndex:
-    """The parts of an index folder that all kinds of index share.
+    """An index folder whose manifest was read, with its passages and its encoder.
 
     Attributes:
-      vectors: folder with the files of one kind of index.
+      encoder: None if the index has none.
     """
 
+    folder: Path
     manifest: Manifest
-    passages: list[Passage]
-    encoder: Encoder
-    vectors: Path
+    passages: Sequence[Passage]
+    encoder: Encoder | None
+
+    @property
+    def corpora(self) -> "Corpora":
+        return Corpora(self.manifest.corpora)
+
+    @property
+    def scann_folder(self) -> Path:
+        is_old = self.manifest.format_version == 1
+        return self.folder / (VECTORS if is_old else SCANN)
+
+    def shards(self, *, in_memory: bool = False) -> VectorShards:
+        """The vectors.
+
+        Args:
+          in_memory: whether to read them instead of mapping them.
+
+        Raises:
+          ValueError: if a file is damaged, or they do not fit the manifest.
+        """
+        manifest = self.manifest
+        names = manifest.vectors
+        if manifest.format_version == 1:
+            names = [_OLD_VECTORS.get(manifest.kind, "")]
+        if not names or any(name not in manifest.files for name in names):
+            raise ValueError(f"index {self.folder} has no vectors; {REBUILD}")
+        try:
+            shards = VectorShards.open(
+                [self.folder / name for name in names], in_memory=in_memory
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}; {REBUILD}") from error
+        expected, found = (
+            (manifest.num_passages, manifest.dims),
+            (len(shards), shards.dims),
+        )
+        if found != expected:
+            raise ValueError(
+                f"index {self.folder}: expected vectors {expected}, found {found}; "
+                f"{REBUILD}"
+            )
+        return shards
+
+
+class Corpora:
+    """Names of the corpora of an index, by position; "" if there is only one."""
+
+    def __init__(self, corpora: Sequence[Corpus] = ()):
+        self._names = [corpus.name for corpus in corpora]
+        self._ends = list(itertools.accumulate(one.num_passages for one in corpora))
+
+    def name(self, position: int) -> str:
+        if len(self._names) < 2:
+            return ""
+        return self._names[bisect.bisect_right(self._ends, position)]
 
 
 def check_is_free(folder: Path) -> None:
@@ -148,13 +117,26 @@ def write_index(
     folder: Path,
     *,
     kind: str,
-    passages: list[Passage],
+    passages: Sequence[Passage],
     corpus_fingerprint: str,
-    encoder: Encoder,
+    encoder: Encoder | None,
     scorer: dict[str, Any],
-    write_vectors: Callable[[Path], None],
+    vectors: VectorShards | None = None,
+    write_more: Callable[[Path], None] = lambda folder: None,
+    reason: str = "",
 ) -> None:
-    """Writes an index to a new folder, completely or not at all.
+    """Writes an index that was made in memory to a new folder, or nothing at all.
+
+    Args:
+      folder: the folder.
+      kind: the kind of index.
+      passages: the corpus.
+      corpus_fingerprint: its fingerprint.
+      encoder: the encoder, if there is one.
+      scorer: settings of the kind.
+      vectors: the vectors, if there are any.
+      write_more: writes other files of the kind to the folder that it gets.
+      reason: why the index is of this kind.
 
     Raises:
       ValueError: if the folder exists and is not empty.
@@ -165,93 +147,123 @@ def write_index(
         dir=folder.parent, prefix=f".{folder.name}-"
     ) as parent:
         new = Path(parent) / "index"
-        (new / "vectors").mkdir(parents=True)
-        write_passages(passages, new / "passages.jsonl.gz")
-        save_encoder(encoder, new / "encoder")
-        write_vectors(new / "vectors")
-        files = {
-            path.relative_to(new).as_posix(): path.stat().st_size
-            for path in sorted(new.rglob("*"))
-            if path.is_file()
-        }
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
+        new.mkdir()
+        write_store(passages, new / PASSAGES)
+        if encoder is not None:
+            save_encoder(encoder, new / ENCODER)
+        names = []
+        if vectors is not None:
+            (new / VECTORS).mkdir()
+            for number, array in enumerate(vectors.arrays):
+                names.append(f"{VECTORS}/{shard_name(number)}")
+                write_shard(new / names[-1], array)
+        write_more(new)
+        new_manifest(
+            new,
+            {},
             kind=kind,
             num_passages=len(passages),
-            dims=encoder.dims,
+            dims=0 if vectors is None else vectors.dims,
             corpus_fingerprint=corpus_fingerprint,
-            encoder_name=encoder.name,
-            encoder_fingerprint=encoder.fingerprint,
+            corpora=[],
+            encoder_name="" if encoder is None else encoder.name,
+            encoder_fingerprint="" if encoder is None else encoder.fingerprint,
             scorer=scorer,
-            jaxsearch_version=jaxsearch.__version__,
-            files=files,
+            reason=reason,
+            vectors=names,
         )
-        content = json.dumps(dataclasses.asdict(manifest), indent=2)
-        (new / "index.json").write_text(content + "\n", encoding="utf-8")
         os.replace(new, folder)
 
 
 def read_index(
     folder: Path,
     *,
-    kind: str,
-    corpus_fingerprint: str | None,
-    encoder: Encoder | EncoderFactory | None,
+    corpus_fingerprint: str | None = None,
+    encoder: Encoder | EncoderFactory | None = None,
     query_device: QueryDevice = "host",
+    verify: bool = False,
 ) -> StoredIndex:
-    """Reads and checks an index written by `write_index`.
+    """Opens an index folder and checks that it is the expected one.
 
     Args:
-      kind: the kind of index that the caller can read.
+      folder: the index.
       corpus_fingerprint: expected fingerprint of the corpus; None accepts any.
       encoder: the encoder that made the vectors, or a factory that makes it from the
         passages; None loads the encoder saved in the folder.
       query_device: where a saved encoder computes queries.
+      verify: whether to compare the hashes of all files.
 
     Raises:
       ValueError: if the folder is damaged, or was built from another corpus or with
         another encoder.
     """
-    manifest = Manifest.read(folder)
-    if manifest.kind != kind:
-        raise ValueError(
-            f"index {folder}: expected one of kind {kind!r}, found {manifest.kind!r}; "
-            "load it with `load_index`"
-        )
+    manifest = Manifest.read(folder, verify=verify)
     if corpus_fingerprint not in (None, manifest.corpus_fingerprint):
         raise ValueError(
             f"index {folder} was built for another corpus: expected "
             f"{corpus_fingerprint}, found {manifest.corpus_fingerprint}; {REBUILD}"
         )
-    passages = read_passages(folder / "passages.jsonl.gz")
-    _check_passages(folder, manifest, passages)
-    if encoder is None:
-        found = load_encoder(folder / "encoder", query_device=query_device)
+    passages = _read_passages(folder, manifest)
+    return StoredIndex(
+        folder=folder,
+        manifest=manifest,
+        passages=passages,
+        encoder=_encoder(folder, manifest, passages, encoder, query_device),
+    )
+
+
+def _encoder(
+    folder: Path,
+    manifest: Manifest,
+    passages: Sequence[Passage],
+    given: Encoder | EncoderFactory | None,
+    query_device: QueryDevice,
+) -> Encoder | None:
+    """The encoder of an index; None if it has none and none is given."""
+    if given is not None:
+        found = encoder_given(given, passages)
+    elif (folder / ENCODER).is_dir():
+        found = load_encoder(folder / ENCODER, query_device=query_device)
     else:
-        found = encoder_given(encoder, passages)
+        return None
+    if not manifest.encoder_fingerprint and found.dims == manifest.dims:
+        return found  # built from vectors, without an encoder
     if found.fingerprint != manifest.encoder_fingerprint:
         raise ValueError(
             f"index {folder} was built with another encoder: expected {found.name} "
             f"{found.fingerprint}, found {manifest.encoder_name:.60} "
             f"{manifest.encoder_fingerprint:.60}; {REBUILD}"
         )
-    return StoredIndex(
-        manifest=manifest,
-        passages=passages,
-        encoder=found,
-        vectors=folder / "vectors",
-    )
+    return found
 
 
-def _check_passages(folder: Path, manifest: Manifest, passages: list[Passage]) -> None:
+def _read_passages(folder: Path, manifest: Manifest) -> Sequence[Passage]:
+    """The passages of an index.
+
+    Raises:
+      ValueError: if they are damaged, or do not fit the manifest.
+    """
+    is_old = manifest.format_version == 1
+    name = _OLD_PASSAGES if is_old else PASSAGES
+    if name not in manifest.files:
+        raise ValueError(f"index {folder}: {name} is missing; {REBUILD}")
+    passages: Sequence[Passage]
+    if is_old:
+        rows = read_corpus_rows(folder / name, BadRows(folder / name))
+        passages = [Passage(id=row.id or "", contents=row.contents) for row in rows]
+    else:
+        passages = StoredPassages(folder / name)
     if len(passages) != manifest.num_passages:
         raise ValueError(
             f"index {folder}: expected {manifest.num_passages} passages, found "
             f"{len(passages)}; {REBUILD}"
         )
-    found = corpus_fingerprint(passages)
-    if found != manifest.corpus_fingerprint:
-        raise ValueError(
-            f"index {folder}: its passages were changed: expected corpus "
-            f"{manifest.corpus_fingerprint}, found {found}; {REBUILD}"
-        )
+    if is_old:
+        # Format 1 has no hashes.
+        found = corpus_fingerprint(passages)
+        if found != manifest.corpus_fingerprint:
+            raise ValueError(
+                f"index {folder}: its passages were changed: expected corpus "
+                f"{manifest.corpus_fingerprint}, found {found}; {REBUILD}"
+            )
+    return passages

@@ -1,45 +1,41 @@
 """Approximate search with ScaNN."""
 
+import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
-from jaxsearch.search.encoder import Encoder, EncoderFactory
-from jaxsearch.search.encoder_options import QueryDevice
-from jaxsearch.search.exact_index import best_hits, check_k, encode_corpus
+from jaxsearch.search.encoder import Encoder
+from jaxsearch.search.exact_index import check_count
 from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import read_index, write_index
-from jaxsearch.search.passages import Passage, corpus_fingerprint
-from jaxsearch.search.scann_recall import calibrate, calibration_queries
-from jaxsearch.search.scann_scorer import (
-    Scorer,
-    TreeAh,
-    scorer_for_size,
-    scorer_from_json,
+from jaxsearch.search.index_folder import SCANN, Corpora, write_index
+from jaxsearch.search.nearest import (
+    NUM_SPARE,
+    Candidates,
+    Nearest,
+    check_k,
+    hits_of,
+    needed_encoder,
+    ranked,
 )
-from jaxsearch.search.scann_searcher import (
-    Searcher,
-    create_searcher,
-    default_num_threads,
-    load_searcher,
-)
-
-# Number of candidates beyond k to request from ScaNN. Among passages that tie at rank
-# k, the first ones of the corpus are returned, not those that ScaNN happened to find.
-NUM_SPARE = 16
+from jaxsearch.search.passages import Passage
+from jaxsearch.search.scann_scorer import TreeAh
+from jaxsearch.search.scann_searcher import Searcher, save_searcher
+from jaxsearch.search.vector_shards import VectorShards
 
 
 class ScannIndex:
-    """A ScaNN index of one corpus; use `build` or `load`.
+    """A ScaNN index of one corpus, made by `dense_index` or `load_index`.
+
+    ScaNN holds a tree and compressed vectors. The candidates that it finds are scored
+    with the stored vectors, which are mapped into memory.
 
     The answer to a query does not depend on the other queries of its batch, bit for
-    bit: ScaNN receives one row at a time, on several threads. (In one brute-force
-    batch, sums are in a different order: the scores of 32 of 35 hits changed with the
-    batch size.)
+    bit: ScaNN receives one row at a time, on several threads.
     """
 
     kind: ClassVar[str] = "scann"
@@ -47,25 +43,27 @@ class ScannIndex:
     def __init__(
         self,
         passages: Sequence[Passage],
-        encoder: Encoder,
+        encoder: Encoder | None,
+        vectors: VectorShards,
         *,
         searcher: Searcher,
-        scorer: Scorer,
+        scorer: TreeAh,
         num_threads: int,
         corpus_fingerprint: str,
+        corpora: Corpora | None = None,
+        reason: str = "",
     ):
-        if num_threads < 1:
-            raise ValueError(f"num_threads must be >= 1, got {num_threads}")
-        if searcher.size() != len(passages):
-            raise ValueError(
-                f"expected one vector per passage, got {searcher.size()} vectors for "
-                f"{len(passages)} passages; rebuild the index"
-            )
-        self.passages = list(passages)
+        check_num_threads(num_threads)
+        check_count(passages, searcher.size())
+        check_count(passages, len(vectors))
+        self.passages = passages
         self.encoder = encoder
+        self.vectors = vectors
         self.scorer = scorer
         self.num_threads = num_threads
         self.corpus_fingerprint = corpus_fingerprint
+        self.corpora = corpora or Corpora()
+        self.reason = reason
         self._searcher = searcher
         # One call at a time: each call already uses all of ScaNN's threads.
         self._searching = threading.Lock()
@@ -74,65 +72,52 @@ class ScannIndex:
             searcher.set_num_threads(num_threads - 1)
 
     def __repr__(self) -> str:
-        return f"ScannIndex({len(self.passages):,} passages, {self.encoder.name})"
-
-    @classmethod
-    def build(
-        cls,
-        passages: Sequence[Passage],
-        encoder: Encoder,
-        *,
-        scorer: Scorer | None = None,
-        num_threads: int | None = None,
-    ) -> "ScannIndex":
-        """Encodes the passages and trains ScaNN on their vectors.
-
-        ScaNN's training has no seed, so two trees of the same corpus miss different
-        passages. A saved index always gives the same answers; use the same saved index
-        for runs that are to be compared.
-
-        Args:
-          passages: the corpus.
-          encoder: makes the vectors of passages and queries.
-          scorer: None chooses by the number of passages. For a tree it then measures
-            on titles how many leaves recall@5 needs.
-          num_threads: for training and search; None means half of the host's cores.
-        """
-        num_threads = default_num_threads() if num_threads is None else num_threads
-        if num_threads < 1:
-            raise ValueError(f"num_threads must be >= 1, got {num_threads}")
-        vectors = encode_corpus(passages, encoder)
-        chosen = scorer_for_size(len(passages)) if scorer is None else scorer
-        searcher = create_searcher(vectors, chosen, num_threads=num_threads)
-        if scorer is None and isinstance(chosen, TreeAh):
-            queries = calibration_queries(passages, encoder)
-            if len(queries):
-                chosen = calibrate(searcher, chosen, vectors, queries)
-        return cls(
-            passages,
-            encoder,
-            searcher=searcher,
-            scorer=chosen,
-            num_threads=num_threads,
-            corpus_fingerprint=corpus_fingerprint(passages),
-        )
+        name = "no encoder" if self.encoder is None else self.encoder.name
+        return f"ScannIndex({len(self.passages):,} passages, {name})"
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns up to k hits per query, best first; none if its vector is zero."""
         check_k(k)
-        hits: list[list[Hit]] = [[] for _ in queries]
-        vectors = self.encoder.encode_queries(queries)
-        known = np.flatnonzero(vectors.any(axis=1))
-        if not len(known):
-            return hits
-        with self._searching:
-            positions, scores = self._nearest(vectors[known], k)
-        for row, found, found_scores in zip(known, positions, scores, strict=True):
-            is_passage = ~np.isnan(found_scores)
-            hits[row] = best_hits(
-                self.passages, found[is_passage], found_scores[is_passage], k
+        return self.search_vectors(
+            needed_encoder(self.encoder).encode_queries(queries), k
+        )
+
+    def search_vectors(
+        self, vectors: Float32[np.ndarray, "Q dims"], k: int
+    ) -> list[list[Hit]]:
+        """As `search`, of queries that are encoded already."""
+        return hits_of(self.nearest(vectors, k), self.passages, self.corpora)
+
+    def nearest(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> list[Nearest]:
+        """Positions and scores of the nearest passages found; reads no passage."""
+        return ranked(
+            lambda known: self._candidates(known, k), vectors, self.vectors, k
+        )
+
+    def with_scorer(self, scorer: TreeAh) -> "ScannIndex":
+        """The same tree, searched with other settings."""
+        if dataclasses.replace(scorer, leaves_to_search=1) != dataclasses.replace(
+            self.scorer, leaves_to_search=1, reorder=scorer.reorder
+        ):
+            raise ValueError(
+                f"only leaves_to_search and reorder of a tree can change, got {scorer} "
+                f"for {self.scorer}"
             )
-        return hits
+        return ScannIndex(
+            self.passages,
+            self.encoder,
+            self.vectors,
+            searcher=self._searcher,
+            scorer=scorer,
+            num_threads=self.num_threads,
+            corpus_fingerprint=self.corpus_fingerprint,
+            corpora=self.corpora,
+            reason=self.reason,
+        )
+
+    def scorer_json(self) -> dict[str, Any]:
+        """Settings of the search, for the manifest."""
+        return self.scorer.to_json()
 
     def save(self, folder: str | Path) -> None:
         """Writes the index to a new folder."""
@@ -142,63 +127,57 @@ class ScannIndex:
             passages=self.passages,
             corpus_fingerprint=self.corpus_fingerprint,
             encoder=self.encoder,
-            scorer=self.scorer.to_json(),
-            write_vectors=lambda to: self._searcher.serialize(
-                str(to), relative_path=True
-            ),
+            scorer=self.scorer_json(),
+            vectors=self.vectors,
+            write_more=lambda new: self.save_tree(new / SCANN),
+            reason=self.reason,
         )
 
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        corpus_fingerprint: str | None = None,
-        encoder: Encoder | EncoderFactory | None = None,
-        query_device: QueryDevice = "host",
-        num_threads: int | None = None,
-    ) -> "ScannIndex":
-        """Reads a saved index; the arguments are those of `read_index`.
+    def save_tree(self, folder: Path) -> None:
+        """Writes ScaNN's files to a folder."""
+        save_searcher(self._searcher, folder)
 
-        Args:
-          num_threads: for search; None means half of the host's cores.
-        """
-        stored = read_index(
-            Path(folder),
-            kind=cls.kind,
-            corpus_fingerprint=corpus_fingerprint,
-            encoder=encoder,
-            query_device=query_device,
-        )
-        return cls(
-            stored.passages,
-            stored.encoder,
-            searcher=load_searcher(stored.vectors),
-            scorer=scorer_from_json(stored.manifest.scorer),
-            num_threads=default_num_threads() if num_threads is None else num_threads,
-            corpus_fingerprint=stored.manifest.corpus_fingerprint,
-        )
-
-    def _nearest(
-        self, vectors: Float32[np.ndarray, "Q dims"], k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns positions and scores [Q, candidates]; a score is NaN for no hit."""
-        num_candidates = min(k + NUM_SPARE, len(self.passages))
-        settings = {"final_num_neighbors": num_candidates}
-        if isinstance(self.scorer, TreeAh):
-            settings["leaves_to_search"] = self.scorer.leaves_to_search
-            settings["pre_reorder_num_neighbors"] = max(
-                self.scorer.reorder, num_candidates
+    def _candidates(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> Candidates:
+        """Positions of the candidates of each query, from ScaNN."""
+        num = min(max(self.scorer.reorder, k + NUM_SPARE), len(self.passages))
+        with self._searching:
+            positions, scores = found_by(
+                self._searcher,
+                vectors,
+                num_threads=self.num_threads,
+                final_num_neighbors=num,
+                # For a searcher of format 1, which reorders by itself.
+                pre_reorder_num_neighbors=num,
+                leaves_to_search=self.scorer.leaves_to_search,
             )
-        if self.num_threads > 1:
-            return self._searcher.search_batched_parallel(
-                vectors, batch_size=1, **settings
-            )
-        parts = [
-            self._searcher.search_batched(vectors[row : row + 1], **settings)
-            for row in range(len(vectors))
+        is_passage = ~np.isnan(scores)
+        return [
+            row[own].astype(np.int64)
+            for row, own in zip(positions, is_passage, strict=True)
         ]
-        return (
-            np.concatenate([positions for positions, _ in parts]),
-            np.concatenate([scores for _, scores in parts]),
-        )
+
+
+def found_by(
+    searcher: Searcher,
+    vectors: Float32[np.ndarray, "Q dims"],
+    *,
+    num_threads: int,
+    **settings: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores [Q, candidates] of ScaNN; a score is NaN for no passage."""
+    if num_threads > 1:
+        return searcher.search_batched_parallel(vectors, batch_size=1, **settings)
+    parts = [
+        searcher.search_batched(vectors[row : row + 1], **settings)
+        for row in range(len(vectors))
+    ]
+    return (
+        np.concatenate([positions for positions, _ in parts]),
+        np.concatenate([scores for _, scores in parts]),
+    )
+
+
+def check_num_threads(num_threads: int) -> None:
+    """Raises ValueError unless there is a thread."""
+    if num_threads < 1:
+        raise ValueError(f"num_threads must be >= 1, got {num_threads}")

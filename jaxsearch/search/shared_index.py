@@ -105,7 +105,10 @@ class _Server:
         except Exception as error:  # told to the process that asked, which counts it
             return f"{type(error).__name__}: {error}"
         return [
-            [[hit.passage.id, hit.passage.contents, float(hit.score)] for hit in of_one]
+            [
+                [hit.passage.id, hit.passage.contents, float(hit.score), hit.corpus]
+                for hit in of_one
+            ]
             for of_one in hits
         ]
 
@@ -151,8 +154,12 @@ class SharedIndex:
             raise SearchError(answer)
         return [
             [
-                Hit(passage=Passage(id=id_, contents=contents), score=score)
-                for id_, contents, score in hits
+                Hit(
+                    passage=Passage(id=id_, contents=contents),
+                    score=score,
+                    corpus=corpus,
+                )
+                for id_, contents, score, corpus in hits
             ]
             for hits in answer
         ]

@@ -14,8 +14,11 @@ rare words, which are the names that questions ask about, and in the other two a
 may share all of its dimensions with a word of a wrong passage.
 """
 
+import collections
 import hashlib
+import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,8 +35,9 @@ DEFAULT_DIMS = 1024
 NONZEROS = 16
 # One-letter words are kept: "Vitamin C", "Malcolm X".
 TOKEN_PATTERN = r"(?u)\w+"
+_WORD = re.compile(TOKEN_PATTERN)
 # Texts converted to dense rows at a time, to limit memory.
-BATCH_SIZE = 4096
+BATCH_SIZE = 256
 
 
 class TfidfEncoder:
@@ -51,9 +55,6 @@ class TfidfEncoder:
         dims: int,
     ):
         """Builds an encoder from its arrays; use `fit` or `load` instead."""
-        import scipy.sparse
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         num_words, nonzeros = buckets.shape
         if not (len(words) == len(idf) == num_words and signs.shape == buckets.shape):
             raise ValueError(
@@ -69,22 +70,7 @@ class TfidfEncoder:
         self.dims = dims
         self._words, self._idf = list(words), idf
         self._buckets, self._signs = buckets, signs
-        self._vectorizer = TfidfVectorizer(
-            vocabulary={word: column for column, word in enumerate(words)},
-            token_pattern=TOKEN_PATTERN,
-            sublinear_tf=True,
-            dtype=np.float32,
-        )
-        # Also set after `fit`, so that fitted and loaded encoders give the same bits.
-        self._vectorizer.idf_ = idf
-        self._projection = scipy.sparse.csr_matrix(
-            (
-                signs.astype(np.float32).ravel(),
-                buckets.ravel(),
-                np.arange(num_words + 1) * nonzeros,
-            ),
-            shape=(num_words, dims),
-        )
+        self._column = {word: column for column, word in enumerate(words)}
         self._fingerprint = self._compute_fingerprint()
 
     @classmethod
@@ -103,30 +89,29 @@ class TfidfEncoder:
           ValueError: if dims is not a positive multiple of NONZEROS, or no passage
             contains a word.
         """
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         if dims < NONZEROS or dims % NONZEROS:
             raise ValueError(
                 f"dims must be a positive multiple of {NONZEROS}, got {dims}"
             )
-        # Without a vocabulary, the vectorizer is only a word splitter.
-        split = TfidfVectorizer(token_pattern=TOKEN_PATTERN).build_analyzer()
-        if not any(split(passage.contents) for passage in passages):
+        num_passages_of: collections.Counter[str] = collections.Counter()
+        for passage in passages:
+            num_passages_of.update(set(_words(passage.contents)))
+        if not num_passages_of:
             raise ValueError(
                 f"none of the {len(passages)} passages contains a word; expected text"
             )
-        vectorizer = TfidfVectorizer(
-            token_pattern=TOKEN_PATTERN, sublinear_tf=True, dtype=np.float32
-        )
-        vectorizer.fit([passage.contents for passage in passages])
-        words = vectorizer.get_feature_names_out().tolist()
+        words = sorted(num_passages_of)
+        # As if one more passage had every word, as scikit-learn does; in float32, so
+        # that fingerprints are those of its TfidfVectorizer.
+        counts = np.array([num_passages_of[word] for word in words], np.float32)
+        idf = np.log(np.float32(len(passages) + 1) / (counts + np.float32(1)))
         rng = np.random.default_rng(seed)
         width = dims // NONZEROS
         shape = (len(words), NONZEROS)
         buckets = rng.integers(0, width, shape) + np.arange(NONZEROS)[None] * width
         return cls(
             words=words,
-            idf=vectorizer.idf_.astype(np.float32),
+            idf=idf + np.float32(1),
             buckets=buckets.astype(np.int32),
             signs=rng.choice(np.array([-1, 1], np.int8), shape),
             dims=dims,
@@ -208,10 +193,32 @@ class TfidfEncoder:
         vectors = np.zeros((len(texts), self.dims), np.float32)
         for start in range(0, len(texts), BATCH_SIZE):
             batch = texts[start : start + BATCH_SIZE]
-            rows = self._vectorizer.transform(batch) @ self._projection
-            rows.toarray(out=vectors[start : start + len(batch)])
+            vectors[start : start + len(batch)] = self._projected(batch)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+
+    def _projected(self, texts: list[str]) -> np.ndarray:
+        """The projections [texts, dims], each summed in the order of its own words."""
+        counted = [self._counts(text) for text in texts]
+        flat = list(itertools.chain.from_iterable(counted))
+        if not flat:
+            return np.zeros((len(texts), self.dims))
+        columns, counts = np.array(flat).T
+        rows = np.repeat(np.arange(len(texts)), [len(one) for one in counted])
+        weights = (np.log(counts) + 1) * self._idf[columns]
+        places = rows[:, None] * self.dims + self._buckets[columns]
+        summed = np.bincount(
+            places.ravel(),
+            (weights[:, None] * self._signs[columns]).ravel(),
+            minlength=len(texts) * self.dims,
+        )
+        return summed.reshape(len(texts), self.dims)
+
+    def _counts(self, text: str) -> list[tuple[int, int]]:
+        """Columns of the known words of a text, ascending, with their counts."""
+        counts = collections.Counter(_words(text))
+        known = ((self._column.get(word, -1), num) for word, num in counts.items())
+        return sorted(pair for pair in known if pair[0] >= 0)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"idf": self._idf, "buckets": self._buckets, "signs": self._signs}
@@ -223,3 +230,7 @@ class TfidfEncoder:
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:32]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())

@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.index import Retriever
-from jaxsearch.search.index_folder import Manifest
 from jaxsearch.search.indexes import load_index
+from jaxsearch.search.manifest import Manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

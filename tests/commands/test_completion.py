@@ -58,7 +58,7 @@ def test_words(scripts, shell, tmp_path):
         return set(complete(shell, scripts, *typed, cwd=tmp_path))
 
     assert words("") == set(COMMANDS)
-    assert words("co") == {"config", "completion"}
+    assert words("co") == {"config", "corpus", "completion"}
     assert words("index", "") >= {"build", "search", "check"}
     assert words("train", "quick") == {
         name for name in config_names() if name.startswith("quick")

@@ -6,10 +6,11 @@ import pytest
 
 from jaxsearch.commands.index import search_once
 from jaxsearch.commands.main import main
-from jaxsearch.search.build import build_index_folder
+from jaxsearch.search.build import BuildSettings, build_index_folder
 from jaxsearch.search.exact_index import ExactIndex
-from jaxsearch.search.index_check import check_index, sample_queries
-from jaxsearch.search.indexes import load_index
+from jaxsearch.search.index_check import Check, check_index
+from jaxsearch.search.index_queries import sample_queries
+from jaxsearch.search.indexes import build_index, load_index
 from jaxsearch.search.passages import Passage, write_passages
 
 
@@ -21,8 +22,7 @@ def built(passages, tmp_path_factory):
         corpus=folder / "corpus.jsonl.gz",
         encoder="tfidf",
         out=folder / "index",
-        dims=256,
-        seed=3,
+        settings=BuildSettings(dims=256, seed=3),
     )
     return folder, summary
 
@@ -34,7 +34,7 @@ def test_build_says_what_it_built(built, encoder):
     assert summary["encoder_fingerprint"] == encoder.fingerprint
     assert summary["kind"] == load_index(folder / "index").kind
     assert summary["encoder_settings"]["num_words"] > 600
-    assert summary["bytes"] > 600 * 256 * 4
+    assert summary["bytes"] > 600 * 256 * 2
     assert summary["seconds"] > 0.0
 
 
@@ -69,31 +69,32 @@ def test_no_hits_are_said_and_json_has_them_as_data(built, passages, capsys):
     )
     [hit] = json.loads(capsys.readouterr().out)["hits"]
     assert (hit["id"], hit["text"]) == ("p9", passages[9].text)
+    assert main(["index", "search", folder, passages[9].title, "--verify"]) == 0
 
 
 def test_check_of_brute_force_is_perfect(built):
     folder, _ = built
-    report = check_index(folder / "index", num_queries=40)
+    report = check_index(folder / "index", Check(num_queries=40))
     assert json.loads(json.dumps(report)) == report
     assert report["num_queries"] == 40
     assert report["recall"] == report["recall_titles"] == 1.0
-    assert 0.0 < report["single_ms"]["median"] <= report["single_ms"]["p95"]
-    assert report["batch_64_ms"]["median"] > report["single_ms"]["median"]
+    one, many = (report["ms"][size]["total"] for size in ("1", "256"))
+    assert 0.0 < one["median"] <= one["p95"] and one["median"] < many["median"]
+    assert report["peak_anonymous_bytes"] is None or report["peak_anonymous_bytes"] > 0
 
 
 def test_check_sees_a_poor_index(built, passages, encoder, tmp_path):
     pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
-    from jaxsearch.search.scann_index import ScannIndex
     from jaxsearch.search.scann_scorer import TreeAh
 
     poor = TreeAh(num_leaves=24, leaves_to_search=1)
-    ScannIndex.build(passages, encoder, scorer=poor).save(tmp_path / "poor")
-    assert check_index(tmp_path / "poor", num_queries=40)["recall"] < 0.7
+    build_index(passages, encoder, scorer=poor).save(tmp_path / "poor")
+    assert check_index(tmp_path / "poor", Check(num_queries=40))["recall"] < 0.7
 
 
 def test_check_of_an_exact_index(passages, encoder, tmp_path):
     ExactIndex(passages, encoder).save(tmp_path / "exact")
-    report = check_index(tmp_path / "exact", num_queries=10)
+    report = check_index(tmp_path / "exact", Check(num_queries=10))
     assert (report["kind"], report["recall"]) == ("exact", 1.0)
 
 
@@ -123,7 +124,7 @@ def test_bad_input(built, tmp_path):
             corpus=tmp_path / "none.jsonl", encoder="tfidf", out=tmp_path / "i"
         )
     with pytest.raises(ValueError, match="num_queries must be >= 2, got 1"):
-        check_index(folder / "index", num_queries=1)
+        check_index(folder / "index", Check(num_queries=1))
 
 
 def test_queries_are_titles_and_sentences_of_the_corpus(passages):
@@ -135,5 +136,5 @@ def test_queries_are_titles_and_sentences_of_the_corpus(passages):
     assert all(any(s in text for text in texts) for s in queries["sentences"])
     assert queries == sample_queries(passages, 21, seed=1)
     assert queries != sample_queries(passages, 21, seed=2)
-    with pytest.raises(ValueError, match="got 1 and 0 of 1"):
+    with pytest.raises(ValueError, match="got 100 and 0 of 100 drawn"):
         sample_queries([Passage(id="a", contents="ab")], 2, seed=0)

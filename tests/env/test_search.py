@@ -10,8 +10,8 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.environment import Done
 from jaxsearch.protocol import QUICKSTART, RESEARCH
 from jaxsearch.search.index import Hit, SearchError
+from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.scann_index import ScannIndex
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.trajectory import Status, ToolCall
 from tests.environments import search_environment, turns
@@ -204,7 +204,7 @@ def test_rollouts_search_a_real_index(kit, sampler, questions):
     passages = [
         Passage(id=f"{a}-{b}", contents=f"{a}\n{a} {b}") for a in words for b in words
     ]
-    index = ScannIndex.build(passages, TfidfEncoder.fit(passages), num_threads=1)
+    index = build_index(passages, TfidfEncoder.fit(passages), num_threads=1)
     done, _ = sampler.run(
         kit.params,
         questions,

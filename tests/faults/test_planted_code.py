@@ -256,10 +256,10 @@ def test_no_pickle_in_an_index_folder_is_opened(folder, capsys):
         assert f"{name} is not listed" in capsys.readouterr().err
         (index / name).unlink()
     # An array of objects is a pickle too.
-    vectors = index / "vectors" / "vectors.npy"
+    vectors = index / "vectors" / "00000.npy"
     np.save(vectors, np.array([Pickle()], dtype=object), allow_pickle=True)
     manifest = json.loads((index / "index.json").read_text())
-    manifest["files"]["vectors/vectors.npy"] = vectors.stat().st_size
+    manifest["files"]["vectors/00000.npy"]["bytes"] = vectors.stat().st_size
     (index / "index.json").write_text(json.dumps(manifest))
     assert main(["index", "search", str(index), "passage"]) == 2
     assert not marker().exists()

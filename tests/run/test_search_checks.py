@@ -13,7 +13,9 @@ from jaxsearch.rl.credit import requires
 from jaxsearch.run.inputs import load_inputs
 from jaxsearch.run.retrievers import check_index, open_retrievers
 from jaxsearch.run.signatures import check_signatures
+from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.exact_index import EmptyIndex, ExactIndex
+from jaxsearch.search.passages import write_passages
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.train import train
 from tests.search.bert_folder import write_folder
@@ -66,11 +68,11 @@ def test_damaged_folders_leave_no_folder(tmp_path):
     (bert / "modules.json").unlink()
     passages = load_inputs(config).passages[:20]
     ExactIndex(passages, TfidfEncoder.fit(passages, dims=64)).save(index)
-    (index / "passages.jsonl.gz").write_bytes(b"")
+    (index / "passages.arrayrecord").write_bytes(b"")
     ExactIndex(passages, LetterEncoder()).save(letters)
     for fields, match in (
         ({"encoder": str(bert)}, "has no modules.json"),
-        ({"index": str(index)}, "expected passages.jsonl.gz to have"),
+        ({"index": str(index)}, "expected passages.arrayrecord to have"),
         ({"index": str(letters)}, "give the encoder by value"),
         ({"encoder": str(letters / "encoder")}, "give the encoder by value"),
     ):
@@ -93,6 +95,21 @@ def test_the_checked_encoders_are_those_of_the_indexes(tmp_path):
     indexes = open_retrievers(config, inputs, encoders)
     for index, encoder in zip(indexes, made, strict=True):
         assert index.encoder is encoder
+
+
+def test_a_run_searches_an_index_of_words(tmp_path):
+    pytest.importorskip("Stemmer", reason="needs PyStemmer: the bm25 extra")
+    config = tiny_config(tmp_path / "run")
+    passages = load_inputs(config).passages[:20]
+    write_passages(passages, tmp_path / "corpus.jsonl")
+    build_index_folder(
+        corpus=tmp_path / "corpus.jsonl", encoder="bm25", out=tmp_path / "words"
+    )
+    config = with_search(config, index=str(tmp_path / "words"))
+    inputs = load_inputs(config)
+    index, _ = open_retrievers(config, inputs, check_index(config, inputs))
+    [[hit, *_]] = index.search([passages[3].title], 5)
+    assert hit.passage == passages[3]
 
 
 def test_an_index_that_was_built_needs_no_encoder_folder(tmp_path):

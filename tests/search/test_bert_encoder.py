@@ -18,7 +18,7 @@ from jaxsearch.search.encoder_forward import Forward
 from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.encoders import encoder_named, load_encoder
 from jaxsearch.search.exact_index import ExactIndex
-from jaxsearch.search.index_check import check_index
+from jaxsearch.search.index_check import Check, check_index
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import Passage, write_passages
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
@@ -253,7 +253,7 @@ def test_an_index_folder_holds_its_encoder(folder, encoder, passages, tmp_path):
     assert index.search([" "], 3) == [[]]
     found = search_once(tmp_path / "index", queries[0], 2)
     assert len(found["hits"]) == 2
-    assert check_index(tmp_path / "index", num_queries=20)["recall"] > 0.99
+    assert check_index(tmp_path / "index", Check(num_queries=20))["recall"] > 0.99
     other = TfidfEncoder.fit(passages, dims=32)
     with pytest.raises(ValueError, match="built with another encoder"):
         load_index(tmp_path / "index", encoder=other)

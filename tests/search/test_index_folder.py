@@ -2,28 +2,49 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxsearch.search.exact_index import ExactIndex
-from jaxsearch.search.indexes import load_index
+from jaxsearch.search.indexes import build_index, load_index
+from jaxsearch.search.manifest import file_record
+from jaxsearch.search.passage_store import write_store
 from jaxsearch.search.passages import corpus_fingerprint, write_passages
-from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.scann_scorer import TreeAh
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
 
 
+TREE = TreeAh(num_leaves=4, leaves_to_search=4)
+
+
+@pytest.fixture(scope="session")
+def built(passages, encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built") / "index"
+    build_index(passages, encoder, scorer=TREE).save(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(passages, encoder, tmp_path):
-    ScannIndex.build(passages, encoder).save(tmp_path / "index")
-    return tmp_path / "index"
+def folder(built, tmp_path):
+    return shutil.copytree(built, tmp_path / "index")
 
 
 def change_manifest(folder, **fields):
     path = folder / "index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def list_again(folder, *names):
+    """Lists files as they are now, as somebody who changed them would."""
+    files = json.loads((folder / "index.json").read_text())["files"]
+    for name in names:
+        files[name] = file_record(folder / name)._asdict()
+    change_manifest(folder, files=files)
 
 
 def refused(folder, message, **expected):
@@ -38,8 +59,9 @@ def test_what_is_written(folder, passages, encoder):
     assert manifest["corpus_fingerprint"] == corpus_fingerprint(passages)
     assert manifest["encoder_fingerprint"] == encoder.fingerprint
     assert (manifest["num_passages"], manifest["dims"]) == (600, 256)
-    assert manifest["scorer"] == {"name": "brute_force"}
-    assert "passages.jsonl.gz" in manifest["files"]
+    assert manifest["scorer"] == TREE.to_json()
+    assert "passages.arrayrecord" in manifest["files"]
+    assert manifest["vectors"] == ["vectors/00000.npy"]
     assert not [path for path in folder.rglob("*") if path.suffix == ".pkl"]
     # The temporary folder that the index was written to is gone.
     assert [path.name for path in folder.parent.iterdir()] == ["index"]
@@ -89,9 +111,9 @@ def test_expected_corpus_and_encoder(folder, passages, encoder):
 @pytest.mark.parametrize(
     "name",
     [
-        "passages.jsonl.gz",
-        "vectors/dataset.npy",
-        "vectors/scann_config.pb",
+        "passages.arrayrecord",
+        "vectors/00000.npy",
+        "scann/scann_config.pb",
         "encoder/words.json",
     ],
 )
@@ -126,12 +148,16 @@ def test_malformed_manifest(folder, content, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"format_version": 99}, "expected format 1, found 99"),
+        ({"format_version": 99}, "expected format 2, found 99"),
         ({"dims": "256"}, "dims must be of type int, found '256'"),
         ({"kind": "faiss"}, "expected a kind among .* found 'faiss'"),
         ({"num_passages": 599}, "expected 599 passages, found 600"),
         ({"encoder_fingerprint": "00"}, "built with another encoder"),
-        ({"corpus_fingerprint": "00"}, "its passages were changed"),
+        ({"vectors": ["x.npy"]}, "the vectors 'x.npy' are not one of its files"),
+        ({"vectors": []}, "has no vectors"),
+        ({"corpora": [{"name": "a"}]}, "a corpus must have name"),
+        ({"corpora": [{"name": "a", "num_passages": 3}]}, "expected 600 .* found 3"),
+        ({"files": {"a": 7}}, "file 'a' must have bytes"),
     ],
 )
 def test_manifest_that_does_not_fit(folder, fields, message):
@@ -155,12 +181,10 @@ def plant(path, marker):
 
 def test_no_pickle_is_opened_in_an_index_folder(folder, tmp_path):
     """Not even one that the manifest lists, where ScaNN's own loader looks for it."""
-    marker, planted = tmp_path / "executed", folder / "vectors" / "scann_docids.pkl"
+    marker, planted = tmp_path / "executed", folder / "scann" / "scann_docids.pkl"
     plant(planted, marker)
-    refused(folder, "vectors/scann_docids.pkl is not listed")
-    manifest = json.loads((folder / "index.json").read_text())
-    name = "vectors/scann_docids.pkl"
-    change_manifest(folder, files=manifest["files"] | {name: planted.stat().st_size})
+    refused(folder, "scann/scann_docids.pkl is not listed")
+    list_again(folder, "scann/scann_docids.pkl")
     assert load_index(folder).search(["a"], 1)
     assert not marker.exists()
     pickle.loads(planted.read_bytes())
@@ -171,69 +195,136 @@ def test_no_pickle_is_opened_in_an_index_folder(folder, tmp_path):
 def test_a_manifest_names_nothing_outside_of_its_folder(folder, name):
     (folder.parent / "outside").write_text("secret")
     files = json.loads((folder / "index.json").read_text())["files"]
-    change_manifest(folder, files=files | {name: 6})
+    change_manifest(folder, files=files | {name: {"bytes": 6, "sha256": ""}})
     refused(folder, "names the file .* which is not in that folder")
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder):
-    passages = folder / "passages.jsonl.gz"
-    elsewhere = passages.rename(folder.parent / "passages.jsonl.gz")
+    passages = folder / "passages.arrayrecord"
+    elsewhere = passages.rename(folder.parent / passages.name)
     passages.symlink_to(elsewhere)
-    refused(folder, "passages.jsonl.gz is a link to .* nothing of it was read")
+    refused(folder, "passages.arrayrecord is a link to .* nothing of it was read")
     # The folder itself may be one.
     elsewhere.replace(passages)
     link = folder.parent / "link"
     link.symlink_to(folder)
-    assert load_index(link).passages
+    assert len(load_index(link).passages) == 600
 
 
 @pytest.mark.parametrize(
     "path", ["../../outside.npy", "/etc/hostname", 'x"}\nassets {asset_path: "y', ""]
 )
 def test_scann_reads_no_asset_of_another_folder(folder, path):
-    assets = folder / "vectors" / "scann_assets.pbtxt"
-    text = assets.read_text().replace("dataset.npy", path)
+    assets = folder / "scann" / "scann_assets.pbtxt"
+    text = assets.read_text().replace("ah_codebook.pb", path)
     assets.write_text(text)
-    files = json.loads((folder / "index.json").read_text())["files"]
-    change_manifest(
-        folder, files=files | {"vectors/scann_assets.pbtxt": len(text.encode())}
-    )
+    list_again(folder, "scann/scann_assets.pbtxt")
     refused(folder, "scann_assets.pbtxt")
 
 
-def test_changed_passages_are_noticed(folder, passages):
-    path = folder / "passages.jsonl.gz"
-    write_passages([passages[1], passages[0], *passages[2:]], path)
+def test_changed_files_are_noticed_by_their_hashes(folder, passages):
+    load_index(folder, verify=True)
+    path = folder / "passages.arrayrecord"
+    size = path.stat().st_size
+    write_store([passages[1], passages[0], *passages[2:]], path)
+    # Listed with its new size: who changes a file of the same size is not noticed.
+    if path.stat().st_size == size:
+        load_index(folder)
     files = json.loads((folder / "index.json").read_text())["files"]
-    change_manifest(folder, files=files | {"passages.jsonl.gz": path.stat().st_size})
-    refused(folder, "its passages were changed")
+    files[path.name]["bytes"] = path.stat().st_size
+    change_manifest(folder, files=files)
+    load_index(folder)
+    refused(folder, "passages.arrayrecord was changed: expected SHA-256", verify=True)
+
+
+def test_damaged_passages_are_one_clear_line(folder):
+    path = folder / "passages.arrayrecord"
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes(len(content) - 200))
+    with pytest.raises(ValueError, match="passages.arrayrecord is damaged"):
+        list(load_index(folder).passages)
+    path.write_bytes(content[:2000])
+    list_again(folder, path.name)
+    refused(folder, "passages.arrayrecord is damaged .*cut off")
 
 
 def test_vectors_of_another_index(folder, passages, encoder, tmp_path):
-    ScannIndex.build(passages[:500], encoder).save(tmp_path / "small")
-    for path in (tmp_path / "small" / "vectors").iterdir():
-        path.replace(folder / "vectors" / path.name)
-    files = json.loads((folder / "index.json").read_text())["files"]
-    sizes = {name: (folder / name).stat().st_size for name in files}
-    change_manifest(folder, files=sizes)
+    build_index(passages[:500], encoder, scorer=TREE).save(tmp_path / "small")
+    names = []
+    for part in ("vectors", "scann"):
+        for path in (tmp_path / "small" / part).iterdir():
+            path.replace(folder / part / path.name)
+            names.append(f"{part}/{path.name}")
+    list_again(folder, *names)
+    refused(folder, r"expected vectors \(600, 256\), found \(500, 256\)")
+
+
+def test_a_tree_of_another_index(folder, passages, encoder, tmp_path):
+    build_index(passages[:500], encoder, scorer=TREE).save(tmp_path / "small")
+    for path in (tmp_path / "small" / "scann").iterdir():
+        path.replace(folder / "scann" / path.name)
+        list_again(folder, f"scann/{path.name}")
     with pytest.raises(ValueError, match="got 500 vectors for 600 passages"):
         load_index(folder)
 
 
-def test_exact_vectors_of_another_shape(passages, encoder, tmp_path):
-    import numpy as np
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((300, 512), np.float32), r"\(600, 256\), found \(300, 512\)"),
+        (np.zeros((600, 256), np.int32), "expected rows of float16 or float32"),
+        (np.zeros((256, 600), np.float32).T, "expected rows one after another"),
+        (np.array([print]), "00000.npy is damaged"),
+    ],
+)
+def test_vectors_of_another_shape_or_type(folder, array, message):
+    np.save(folder / "vectors" / "00000.npy", array, allow_pickle=True)
+    list_again(folder, "vectors/00000.npy")
+    refused(folder, message)
 
-    ExactIndex(passages, encoder).save(tmp_path / "i")
-    path = tmp_path / "i" / "vectors" / "vectors.npy"
-    np.save(path, np.load(path).reshape(300, 512))
-    change_manifest(
-        tmp_path / "i",
-        files=json.loads((tmp_path / "i" / "index.json").read_text())["files"]
-        | {"vectors/vectors.npy": path.stat().st_size},
-    )
-    refused(tmp_path / "i", r"expected vectors \(600, 256\), found \(300, 512\)")
+
+def old_folder(folder, passages, encoder, kind):
+    """A folder as an earlier version wrote it."""
+    (folder / "vectors").mkdir(parents=True)
+    write_passages(passages, folder / "passages.jsonl.gz")
+    encoder.save(folder / "encoder")
+    name = {"exact": "vectors.npy", "scann": "dataset.npy"}[kind]
+    np.save(folder / "vectors" / name, encoder.encode_passages(passages))
+    (folder / "vectors" / "scann_config.pb").write_bytes(b"")
+    manifest = {
+        "format_version": 1,
+        "kind": kind,
+        "num_passages": len(passages),
+        "dims": encoder.dims,
+        "corpus_fingerprint": corpus_fingerprint(passages),
+        "encoder_name": encoder.name,
+        "encoder_fingerprint": encoder.fingerprint,
+        "scorer": {"name": {"exact": "exact", "scann": "brute_force"}[kind]},
+        "jaxsearch_version": "0.1.0",
+        "files": {
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in folder.rglob("*")
+            if path.is_file()
+        },
+    }
+    (folder / "index.json").write_text(json.dumps(manifest))
+    return folder
 
 
-def test_load_of_the_other_kind(folder):
-    with pytest.raises(ValueError, match="expected one of kind 'exact', found 'scann'"):
-        ExactIndex.load(folder)
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_a_folder_of_an_earlier_version_opens(
+    tmp_path, passages, encoder, queries, kind
+):
+    folder = old_folder(tmp_path / "old", passages, encoder, kind)
+    found = load_index(folder, corpus_fingerprint=corpus_fingerprint(passages))
+    assert found.search(queries, 5) == ExactIndex(passages, encoder).search(queries, 5)
+    refused(folder, "earlier version, which wrote no hashes", verify=True)
+    (folder / "vectors" / "scann_docids.pkl").write_bytes(b"")
+    refused(folder, "scann_docids.pkl is not listed")
+    (folder / "vectors" / "scann_docids.pkl").unlink()
+    write_passages([passages[1], passages[0], *passages[2:]], tmp_path / "p.jsonl.gz")
+    (tmp_path / "p.jsonl.gz").replace(folder / "passages.jsonl.gz")
+    files = json.loads((folder / "index.json").read_text())["files"]
+    size = (folder / "passages.jsonl.gz").stat().st_size
+    change_manifest(folder, files=files | {"passages.jsonl.gz": size})
+    refused(folder, "its passages were changed")

@@ -65,7 +65,14 @@ BAD_FILES = {
     "TSV without tab": ("c.tsv", b"0\ta\n1 b\n", "line 2: expected id<TAB>text"),
     "TSV without id": ("c.tsv", b"\ta\n", "line 1: expected id<TAB>text"),
     "not gzip": ("c.jsonl.gz", GOOD, "after line 0: the gzip data is"),
-    "other suffix": ("c.parquet", GOOD, "expected a corpus named"),
+    "other suffix": ("c.csv", GOOD, "expected a corpus named"),
+    "no parquet": ("c.parquet", GOOD, "after row 0: Parquet magic bytes not found"),
+    "blank": ("c.jsonl", GOOD + b'{"id": "b", "contents": " "}', "2: .* has no text"),
+    "blank title and text": (
+        "c.jsonl",
+        b'{"id": "b", "title": "", "text": ""}',
+        "line 1: the passage has no text",
+    ),
 }
 
 
@@ -165,3 +172,48 @@ def test_a_byte_order_mark_is_not_part_of_a_corpus(tmp_path, name, text):
         Passage(id="1", contents=contents),
         Passage(id="2", contents=contents),
     ]
+
+
+def write_parquet(path, rows):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def test_parquet(tmp_path):
+    rows = [{"id": 7, "title": "Alû", "text": "A spirit.", "url": "x"}] * 1500
+    rows = [row | {"id": number} for number, row in enumerate(rows)]
+    write_parquet(tmp_path / "c.parquet", rows)
+    passages = read_passages(tmp_path / "c.parquet")
+    assert passages[1499] == Passage(id="1499", contents='"Alû"\nA spirit.')
+    write_parquet(tmp_path / "d.parquet", [{"id": "a", "contents": None}])
+    with pytest.raises(ValueError, match='row 1: field "title" is missing; expected'):
+        read_passages(tmp_path / "d.parquet")
+    raw = (tmp_path / "c.parquet").read_bytes()
+    (tmp_path / "c.parquet").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(ValueError, match="c.parquet, after row 0: "):
+        read_passages(tmp_path / "c.parquet")
+
+
+def test_a_folder_of_shards_is_read_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 9, 2):
+        path = tmp_path / "shards" / f"part-{number}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"contents": f"shard {number}"}) + "\n")
+    (tmp_path / "shards" / "README.md").write_text("no corpus")
+    notes = []
+    passages = read_passages(tmp_path / "shards", note=notes.append)
+    assert [p.contents for p in passages] == ["shard 2", "shard 9", "shard 10"]
+    assert [p.id for p in passages] == [f"part-{n}.jsonl-row1" for n in (2, 9, 10)]
+    assert len(notes) == 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="expected a folder of corpus files named"):
+        read_passages(tmp_path / "empty")
+
+
+def test_ids_of_shards_are_unique(tmp_path):
+    for name in ("a.jsonl", "b.jsonl"):
+        write_passages(PASSAGES, tmp_path / name)
+    with pytest.raises(ValueError, match="b.jsonl: 2 of 2 rows .* in .*a.jsonl, line "):
+        read_passages(tmp_path)
+    assert read_passages(tmp_path, skip_bad_rows=True) == PASSAGES

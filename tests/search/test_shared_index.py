@@ -1,6 +1,7 @@
 """An index in another process, with real connections and failures."""
 
 import contextlib
+import dataclasses
 import socket
 import threading
 import time
@@ -38,6 +39,18 @@ def test_answers_are_those_of_the_index(exact, shared, queries):
     assert shared.search(queries, 5) == exact.search(queries, 5)
     assert shared.search([], 5) == []
     assert shared.search([" "], 3) == [[]]
+
+
+def test_hits_say_their_corpus(exact):
+    class OfOneCorpus:
+        def search(self, queries, k):
+            found = exact.search(queries, k)
+            return [[dataclasses.replace(h, corpus="news") for h in f] for f in found]
+
+    [[hit]] = SharedIndex(serve([OfOneCorpus()]), 0).search(
+        [exact.passages[3].title], 1
+    )
+    assert (hit.passage, hit.corpus) == (exact.passages[3], "news")
 
 
 def test_many_ask_at_once(exact, shared, queries):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jaxsearch.search.exact_index import ExactIndex
-from jaxsearch.search.index_folder import Manifest
+from jaxsearch.search.manifest import Manifest
 from jaxsearch.search.passages import Passage
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.serve.app import check_names

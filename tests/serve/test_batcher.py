@@ -7,8 +7,9 @@ import pytest
 
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index import Hit, SearchError
+from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.scann_index import ScannIndex
+from jaxsearch.search.scann_scorer import TreeAh
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.serve.served_index import ServedIndex
 from tests.serve.running import GatedIndex, TableIndex, few_passages, serving
@@ -45,7 +46,13 @@ def retrieve(server, queries, k=3, **more):
     )
 
 
-@pytest.mark.parametrize("kind", [ExactIndex, ScannIndex.build])
+def tree(corpus, encoder):
+    pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
+    scorer = TreeAh(num_leaves=4, leaves_to_search=4)
+    return build_index(corpus, encoder, scorer=scorer)
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, tree])
 def test_answers_do_not_depend_on_what_waits(pool, kind):
     corpus = passages()
     index = kind(corpus, TfidfEncoder.fit(corpus, dims=64))
