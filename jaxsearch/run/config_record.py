@@ -117,12 +117,12 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """The fields of a config that affect training.
 
     Omitted are `steps`, `out` and logging; the retriever's attempts, timeout and
-    outages, and the web's budgets, timeouts, cache and endpoints, so that a run that stopped because
-    of them can resume with other values; where search servers are and how they are
-    asked, because their fingerprints are compared; the settings of the web without it,
-    and of LoRA if it is off; the prompts' date if it is not given; the guards that only
-    raise alarms; and whether bad rows and long prompts are left out, because the
-    questions have a fingerprint of their own.
+    outages, and the web's budgets, timeouts, cache and endpoints, so that a run that
+    stopped because of them can resume with other values; where search servers are and
+    how they are asked, because their fingerprints are compared; the settings of the web
+    without it, and of LoRA if it is off; the prompts' date if it is not given; the
+    guards that only raise alarms; and whether bad rows and long prompts are left out,
+    because the questions have a fingerprint of their own.
     """
     fields = resolved(config)
     fields["retrieval"]["has_server"] = bool(config.retrieval.url)
