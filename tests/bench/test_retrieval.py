@@ -4,9 +4,13 @@ import json
 
 import pytest
 
+from jaxsearch.bench.retrieval_limit import needed
 from jaxsearch.commands.main import main
+from jaxsearch.search.bert_encoder_folder import read_bert_encoder
+from jaxsearch.search.encoder_options import EncoderOptions
 from jaxsearch.search.exact_index import ExactIndex
 from tests.remote import servers
+from tests.search.bert_folder import write_folder
 from tests.search.conftest import encoder, passages, queries
 
 __all__ = ["encoder", "passages", "queries"]
@@ -34,6 +38,23 @@ def test_rates_beside_those_in_process(passages, encoder, tmp_path, capfd):
     assert found["queries_per_s"] == pytest.approx(2 * found["requests_per_s"])
     assert 10.0 <= found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
     assert found["in_process_queries_per_s"] > found["queries_per_s"]
+
+
+def test_a_limit_has_the_encoders_products(passages, tmp_path):
+    write_folder(tmp_path / "bert", ["who", "is"])
+    encoder = read_bert_encoder(str(tmp_path / "bert"), EncoderOptions())
+    index = ExactIndex(passages[:20], encoder)
+    # A prefix of two tokens, [CLS], [SEP] and one or two words.
+    assert encoder.query_lens(["who", "who is"]) == [5, 6]
+    one, two = (needed(index, ["who is"] * n) for n in (1, 2))
+    sizes = encoder.architecture
+    linear = 2 * 6 * 2 * (4 * 32 * 32 + 2 * 32 * 48)
+    attention = 4 * 6 * 6 * 32 * 2
+    assert (sizes.width, sizes.mlp_width, sizes.num_layers) == (32, 48, 2)
+    assert one.encoder_flops == linear + attention
+    assert two.encoder_flops == 2 * one.encoder_flops and two.encoder_s > 0
+    # Vectors made in memory are float32, and are read once for both queries.
+    assert one.num_bytes == two.num_bytes == 20 * 32 * 4
 
 
 def test_errors_are_counted_with_their_reasons(passages, encoder, capfd):
