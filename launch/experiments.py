@@ -153,7 +153,8 @@ def transfer(run: Path, seed: int) -> None:
     from jaxsearch.data.quickstart_worlds import large_world
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.json_lines import replace_lines
-    from jaxsearch.search.build import BuildSettings, build_index_folder
+    from jaxsearch.search.build import build_index_folder
+    from jaxsearch.search.build_settings import BuildSettings
 
     world = large_world(seed)
     folder = run / "large_world"

@@ -1,16 +1,12 @@
 """`jaxsearch index`: builds, searches or checks an index."""
 
 import argparse
-import contextlib
-import re
 import shutil
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxsearch.bad_rows import print_note
 from jaxsearch.commands.command import (
     Command,
     add_json_argument,
@@ -19,22 +15,25 @@ from jaxsearch.commands.command import (
 )
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.index_check import check
+from jaxsearch.commands.index_options import (
+    add_build_arguments,
+    add_join_arguments,
+    add_push_arguments,
+)
+from jaxsearch.commands.index_progress import shown_progress
 from jaxsearch.commands.search_options import (
     add_check_arguments,
     add_fusion_arguments,
-    add_lexical_arguments,
     add_rerank_arguments,
     bm25_settings,
     fused_as_given,
     fusion_changes,
     reranked,
 )
-from jaxsearch.search.parts import WHOLE, Part
 from jaxsearch.surrogates import check_text
 from jaxsearch.visible import visible
 
 if TYPE_CHECKING:
-    from jaxsearch.search.build import Progress
     from jaxsearch.search.encoder import Encoder, EncoderFactory
     from jaxsearch.search.index import Retriever
 
@@ -69,14 +68,14 @@ examples:
         )
         add_json_argument(sub)
         if action == "build":
-            _add_build_arguments(sub)
+            add_build_arguments(sub)
             continue
         if action == "join":
-            _add_join_arguments(sub)
+            add_join_arguments(sub)
             continue
         sub.add_argument("folder", metavar="DIR", help="folder of the index")
         if action == "push":
-            _add_push_arguments(sub)
+            add_push_arguments(sub)
         else:
             add_fusion_arguments(sub)
             add_rerank_arguments(sub)
@@ -97,158 +96,6 @@ examples:
                 action="store_true",
                 help="compare the hashes of all files before they are used",
             )
-
-
-def _add_join_arguments(join: argparse.ArgumentParser) -> None:
-    join.add_argument(
-        "folders", nargs="+", metavar="PART", help="folders built with --part"
-    )
-    join.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to write, new or empty"
-    )
-    join.add_argument(
-        "--encoder",
-        metavar="MODULE:NAME",
-        help="the custom encoder that the parts were built with, if any",
-    )
-    _add_search_settings(join)
-    add_lexical_arguments(join)
-    add_fusion_arguments(join)
-
-
-def _add_search_settings(parser: argparse.ArgumentParser) -> None:
-    """Adds how the finished vectors are searched, and the limit of memory."""
-    parser.add_argument(
-        "--rescore",
-        default="mapped",
-        metavar="WHERE",
-        help="where the vectors of candidates lie in a search: mapped (default) or "
-        "memory, which needs RAM for all vectors",
-    )
-    parser.add_argument(
-        "--max-memory",
-        type=_num_bytes,
-        metavar="SIZE",
-        help="limit of the build, such as 12GB; it is refused before it begins if it "
-        "would not fit",
-    )
-
-
-def _num_bytes(text: str) -> int:
-    """The number of bytes of a size such as "12GB".
-
-    Raises:
-      argparse.ArgumentTypeError: for any other text.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([kmgt]?)b?", text.strip().lower())
-    if not found:
-        raise argparse.ArgumentTypeError(
-            f"expected a size such as 12GB or 800MB, got {text!r}"
-        )
-    return int(float(found[1]) * 1000 ** (" kmgt".index(found[2] or " ")))
-
-
-def _add_push_arguments(push: argparse.ArgumentParser) -> None:
-    push.add_argument(
-        "url",
-        metavar="URL",
-        help="milvus://HOST:PORT/COLLECTION, or milvus:///PATH/FILE.db/COLLECTION for "
-        "Milvus Lite; a push that was cut goes on where it ended",
-    )
-    push.add_argument(
-        "--index-type",
-        choices=("HNSW", "SCANN"),
-        default="HNSW",
-        help="the database's kind of index (default: HNSW)",
-    )
-
-
-def _add_build_arguments(build: argparse.ArgumentParser) -> None:
-    build.add_argument(
-        "--corpus",
-        required=True,
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        help='passages: JSONL of {"id", "contents"} or {"id", "title", "text"}, '
-        "parquet with these columns, or TSV of id and text (R1-Searcher) or of id, "
-        "text and title (DPR); a folder of such files; JSONL and TSV may be .gz; on "
-        "the Hugging Face Hub, hf://OWNER/NAME[/FILE][@REVISION]; of several corpora "
-        "each hit says which",
-    )
-    build.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to write, new or empty"
-    )
-    build.add_argument(
-        "--encoder",
-        default="tfidf",
-        help="tfidf, the folder or Hub id of a BERT encoder with safetensors (E5, BGE, "
-        "GTE, MiniLM), the encoder/ folder of an index, package.module:NAME of a "
-        "custom encoder, bm25 for words without vectors, or none for --vectors without "
-        "queries of text (default: tfidf)",
-    )
-    build.add_argument(
-        "--dims",
-        type=int,
-        metavar="N",
-        help="width of TF-IDF vectors (default: 1024), or of raw numbers in --vectors",
-    )
-    build.add_argument(
-        "--vectors",
-        metavar="FILE",
-        help="vectors of the passages, in their order, instead of encoding them: .npy, "
-        "a flat index of FAISS, or raw numbers with --dims and --vectors-dtype; 64 "
-        "passages are encoded and compared",
-    )
-    build.add_argument(
-        "--vectors-dtype",
-        metavar="DTYPE",
-        help="type of raw numbers in --vectors: float16 or float32",
-    )
-    build.add_argument(
-        "--part",
-        type=Part.parse,
-        default=WHOLE,
-        metavar="I/N",
-        help="encode only one part, such as 3/8, to be joined by `index join`",
-    )
-    build.add_argument(
-        "--shard-rows",
-        type=int,
-        metavar="N",
-        help="passages of a shard of vectors, at which a stopped build goes on",
-    )
-    _add_search_settings(build)
-    build.add_argument(
-        "--skip-bad-rows",
-        action="store_true",
-        help="go on without malformed rows; otherwise the corpus is refused",
-    )
-    add_lexical_arguments(build)
-    add_fusion_arguments(build)
-    neural = build.add_argument_group(
-        "settings of a BERT encoder",
-        "They override the settings in the model's sentence-transformers files.",
-    )
-    neural.add_argument("--pooling", help="pooling of token vectors: mean or cls")
-    neural.add_argument(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        help="scale vectors to length 1",
-    )
-    neural.add_argument(
-        "--query-prefix",
-        metavar="TEXT",
-        help="text before each query, such as 'query: ' for E5",
-    )
-    neural.add_argument(
-        "--passage-prefix",
-        metavar="TEXT",
-        help="text before each passage, such as 'passage: ' for E5",
-    )
-    neural.add_argument(
-        "--dtype", help="dtype of activations: float32 (default) or bfloat16"
-    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -278,7 +125,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _build(args: argparse.Namespace) -> dict[str, Any]:
     """Builds an index in its folder, with a progress bar on standard error."""
-    from jaxsearch.search.build import BuildSettings, build_index_folder
+    from jaxsearch.search.build import build_index_folder
+    from jaxsearch.search.build_settings import BuildSettings
     from jaxsearch.search.encoder_options import EncoderOptions
     from jaxsearch.search.fusion import Fusion
     from jaxsearch.search.vector_files import VectorFile
@@ -309,7 +157,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         words=bm25_settings(args),
         fusion=Fusion(**fusion_changes(args)),
     )
-    with _shown_progress() as progress:
+    with shown_progress() as progress:
         return build_index_folder(
             corpus=args.corpus,
             encoder=encoder_or_name(args.encoder),
@@ -321,7 +169,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
 
 def _join(args: argparse.Namespace) -> dict[str, Any]:
     """Joins parts, with a progress bar on standard error."""
-    from jaxsearch.search.build import BuildSettings
+    from jaxsearch.search.build_settings import BuildSettings
     from jaxsearch.search.fusion import Fusion
     from jaxsearch.search.join import join_parts
 
@@ -331,7 +179,7 @@ def _join(args: argparse.Namespace) -> dict[str, Any]:
         words=bm25_settings(args),
         fusion=Fusion(**fusion_changes(args)),
     )
-    with _shown_progress() as progress:
+    with shown_progress() as progress:
         return join_parts(
             args.folders,
             out=args.out,
@@ -339,54 +187,6 @@ def _join(args: argparse.Namespace) -> dict[str, Any]:
             settings=settings,
             progress=progress,
         )
-
-
-@contextlib.contextmanager
-def _shown_progress() -> Iterator["Progress"]:
-    """Shows stages, and the passages done with their rate and the time left."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bars
-
-    from jaxsearch.search.build import STAGES, Progress
-
-    console = Console(stderr=True)
-    bars = Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,  # where it would print an empty line
-    )
-    with bars:
-        stages = bars.add_task("", total=len(STAGES), rate="")
-        tasks: list[Any] = []
-        began: list[tuple[float, int]] = []
-
-        def on_stage(stage: str) -> None:
-            bars.update(stages, description=stage, completed=STAGES.index(stage))
-            while tasks:
-                bars.remove_task(tasks.pop())
-            began.clear()
-
-        def report(num_done: int, num: int) -> None:
-            now = time.monotonic()
-            if not tasks:
-                tasks.append(bars.add_task("passages", total=num, rate=""))
-                began.append((now, num_done))
-            seconds, done = now - began[0][0], num_done - began[0][1]
-            rate = f"{done / seconds:,.0f} rows/s" if seconds > 0 else ""
-            bars.update(tasks[0], completed=num_done, rate=rate)
-
-        yield Progress(on_stage=on_stage, report=report, note=print_note)
 
 
 def _push(

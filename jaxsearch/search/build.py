@@ -1,126 +1,53 @@
 """Builds the index of corpora in a folder, step by step, so that it can go on."""
 
-import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.search.bm25_index import BM25, bm25_fingerprint, build_bm25
 from jaxsearch.search.bm25_postings import Bm25Settings
 from jaxsearch.search.build_folder import NO_ENCODER, BuildFolder
 from jaxsearch.search.build_memory import tree_plan
-from jaxsearch.search.dense_index import DenseParts, dense_index
+from jaxsearch.search.build_request import check_encoder_and_vectors, request
+from jaxsearch.search.build_settings import (
+    DEFAULTS,
+    QUIET,
+    STAGES,
+    BuildSettings,
+    Progress,
+)
+from jaxsearch.search.dense_index import DenseParts
 from jaxsearch.search.encoder import (
     Encoder,
     EncoderFactory,
     SavableEncoder,
-    encoder_source,
 )
-from jaxsearch.search.encoder_options import EncoderOptions, Report, no_report
 from jaxsearch.search.encoders import (
-    NO_OPTIONS,
-    check_encoder_name,
     encoder_given,
     encoder_named,
     load_encoder,
 )
-from jaxsearch.search.exact_index import ExactIndex, encode_corpus
-from jaxsearch.search.fusion import Fusion
-from jaxsearch.search.hybrid_index import HYBRID, hybrid_json
+from jaxsearch.search.exact_index import encode_corpus
+from jaxsearch.search.finish_index import finish_index
 from jaxsearch.search.index_check import describe_index
 from jaxsearch.search.index_folder import (
     ENCODER,
     PASSAGES,
-    SCANN,
     VECTORS,
     Corpora,
 )
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.memory_use import PeakMemory
-from jaxsearch.search.parts import PART, WHOLE, Part, shard_ranges
+from jaxsearch.search.parts import PART, WHOLE, shard_ranges
 from jaxsearch.search.passage_store import StoredPassages
-from jaxsearch.search.scann_index import ScannIndex
 from jaxsearch.search.stored_corpus import StoredCorpus, store_corpora
-from jaxsearch.search.vector_files import VectorFile, check_encoder, check_vectors
+from jaxsearch.search.vector_files import check_encoder, check_vectors
 from jaxsearch.search.vector_shards import VectorShards, as_float16, shard_name
-
-RESCORES = ("mapped", "memory")
-STAGES = (
-    "reading passages",
-    "preparing the encoder",
-    "encoding",
-    "indexing",
-    "saving",
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BuildSettings:
-    """How an index is built; the defaults are those of the command.
-
-    Attributes:
-      options: settings of a BERT encoder.
-      dims: width of TF-IDF vectors.
-      seed: seed of the TF-IDF projection.
-      skip_bad_rows: whether to go on without malformed rows of a corpus.
-      vectors: vectors of the passages, which are not encoded then.
-      part: the part of the passages to encode.
-      shard_rows: passages of a shard of vectors; None chooses by the size.
-      rescore: where the vectors of candidates lie in a search, one of RESCORES.
-      max_memory: limit of the build in bytes of anonymous memory.
-      num_threads: threads for training a tree; None uses half of the host's cores.
-      words: settings of BM25, for a hybrid or an index of words alone; None for an
-        index of vectors alone.
-      fusion: how the rankings of a hybrid become one.
-    """
-
-    options: EncoderOptions = NO_OPTIONS
-    dims: int | None = None
-    seed: int = 0
-    skip_bad_rows: bool = False
-    vectors: VectorFile | None = None
-    part: Part = WHOLE
-    shard_rows: int | None = None
-    rescore: str = "mapped"
-    max_memory: int | None = None
-    num_threads: int | None = None
-    words: Bm25Settings | None = None
-    fusion: Fusion = Fusion()
-
-    def __post_init__(self):
-        if self.rescore not in RESCORES:
-            raise ValueError(
-                f"--rescore must be one of {', '.join(RESCORES)}, got {self.rescore!r}"
-            )
-        if self.shard_rows is not None and self.shard_rows < 1:
-            raise ValueError(f"--shard-rows must be >= 1, got {self.shard_rows}")
-        if self.max_memory is not None and self.max_memory < 1:
-            raise ValueError(f"--max-memory must be positive, got {self.max_memory}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Receives how far a build is.
-
-    Attributes:
-      on_stage: called with each of STAGES when it begins.
-      report: called with the numbers of passages encoded and of all.
-      note: receives lines for the user.
-    """
-
-    on_stage: Callable[[str], None] = lambda stage: None
-    report: Report = no_report
-    note: Note = print_note
-
-
-DEFAULTS = BuildSettings()
-QUIET = Progress()
 
 
 def build_index_folder(
@@ -151,9 +78,9 @@ def build_index_folder(
     """
     started, out = time.perf_counter(), Path(out)
     corpora = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus)
-    _check_encoder_and_vectors(encoder, settings)
-    request = _request(corpora, encoder, settings)
-    with PeakMemory() as memory, BuildFolder(out, request) as folder:
+    check_encoder_and_vectors(encoder, settings)
+    asked = request(corpora, encoder, settings)
+    with PeakMemory() as memory, BuildFolder(out, asked) as folder:
         build = _Build(folder, corpora, encoder, settings, progress)
         found = build.part() if settings.part != WHOLE else build.index()
     return {
@@ -163,79 +90,6 @@ def build_index_folder(
         "seconds": time.perf_counter() - started,
         **memory.to_json(),
     }
-
-
-class DenseSearch(NamedTuple):
-    """The search of the vectors in a folder: what the manifest says about it."""
-
-    index: ScannIndex | ExactIndex
-    scorer: dict[str, Any]
-
-
-def dense_search(
-    folder: BuildFolder,
-    parts: DenseParts,
-    settings: BuildSettings,
-    progress: Progress,
-) -> DenseSearch:
-    """Chooses how complete vectors are searched, and saves ScaNN's files if it is used.
-
-    Args:
-      folder: the folder, which has the passages, the encoder and the vectors.
-      parts: what the index is made of.
-      settings: how it is built.
-      progress: receives how far it is.
-    """
-    progress.on_stage(STAGES[3])
-    plan = tree_plan(len(parts.vectors), parts.vectors.dims, settings.max_memory)
-    index = dense_index(
-        parts,
-        num_leaves=plan.num_leaves,
-        num_sampled=plan.num_sampled,
-        num_threads=settings.num_threads,
-        report=progress.report,
-    )
-    progress.on_stage(STAGES[4])
-    if isinstance(index, ScannIndex):
-        index.save_tree(folder.path / SCANN)
-    scorer = index.scorer_json()
-    if settings.rescore != RESCORES[0]:
-        scorer["rescore"] = settings.rescore
-    return DenseSearch(index, scorer)
-
-
-def finish_index(
-    folder: BuildFolder,
-    parts: DenseParts,
-    vectors: Sequence[str],
-    settings: BuildSettings,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Makes the search of complete vectors, and writes the manifest.
-
-    Args:
-      folder: the folder, which has the passages, the encoder and the vectors.
-      parts: what the index is made of.
-      vectors: names of the files of the vectors.
-      settings: how it is built.
-      progress: receives how far it is.
-    """
-    index, scorer = dense_search(folder, parts, settings, progress)
-    kind = index.kind
-    if settings.words is not None:
-        words = build_bm25(parts.passages, folder.path, settings.words, progress.report)
-        kind, scorer = HYBRID, hybrid_json(kind, scorer, words, settings.fusion)
-    folder.finish(
-        kind=kind,
-        encoder=parts.encoder,
-        dims=parts.vectors.dims,
-        scorer=scorer,
-        reason=index.reason,
-        vectors=vectors,
-    )
-    found = describe_index(index) | {"kind": kind, "scorer": scorer}
-    found["encoder_settings"] |= folder.counts
-    return found
 
 
 class _Build:
@@ -417,81 +271,3 @@ class _Build:
     def _report(self, num_done: int, _: int) -> None:
         """Receives the progress of the encoder within a shard."""
         self._progress.report(self._first + num_done, self._num_passages)
-
-
-def _check_encoder_and_vectors(
-    encoder: str | Encoder | EncoderFactory, settings: BuildSettings
-) -> None:
-    """Raises ValueError for settings that contradict each other."""
-    if encoder == NO_ENCODER and settings.vectors is None:
-        raise ValueError(
-            "--encoder none needs --vectors FILE, the vectors of the passages"
-        )
-    if encoder == BM25:
-        _check_words(settings)
-    elif isinstance(encoder, str) and encoder != NO_ENCODER:
-        check_encoder_name(encoder)
-    options = settings.options.given
-    if not isinstance(encoder, str) and (
-        options or (settings.dims is not None and settings.vectors is None)
-    ):
-        raise ValueError(
-            f"an encoder given by value takes no {', '.join(options) or 'dims'}: it "
-            "has its own settings"
-        )
-
-
-def _check_words(settings: BuildSettings) -> None:
-    """Raises ValueError for settings of vectors, which an index of words has not."""
-    for option, is_given in (
-        (", ".join(settings.options.given), settings.options.given),
-        ("--dims", settings.dims is not None),
-        ("--vectors", settings.vectors is not None),
-        ("--part", settings.part != WHOLE),
-    ):
-        if is_given:
-            raise ValueError(f"--encoder bm25 has no vectors, so no {option}")
-
-
-def _request(
-    corpora: Sequence[str | Path],
-    encoder: str | Encoder | EncoderFactory,
-    settings: BuildSettings,
-) -> dict[str, Any]:
-    """What decides the files of a build, as JSON values."""
-    vectors = settings.vectors
-    if isinstance(encoder, str):
-        name = encoder
-    elif isinstance(encoder, Encoder) and not isinstance(encoder, type):
-        name = f"{encoder_source(encoder)} {encoder.fingerprint}"
-    else:
-        # A functools.partial has no name; its class has one.
-        name = getattr(encoder, "__qualname__", type(encoder).__qualname__)
-    return {
-        "corpus": [_file_facts(path) for path in corpora],
-        "encoder": name,
-        "options": dataclasses.asdict(settings.options),
-        "dims": settings.dims,
-        "seed": settings.seed,
-        "skip_bad_rows": settings.skip_bad_rows,
-        "vectors": None
-        if vectors is None
-        else [*_file_facts(vectors.path), vectors.dims, vectors.dtype],
-        "part": str(settings.part),
-        "shard_rows": settings.shard_rows,
-        "words": None if settings.words is None else settings.words.to_json(),
-        "fusion": settings.fusion.to_json(),
-    }
-
-
-def _file_facts(path: str | Path) -> list[Any]:
-    """Name, size and time of a file, which tell whether it is the same one."""
-    found = Path(path)
-    if not found.exists():  # on the Hub, or an error that reading it will explain
-        return [str(path)]
-    files = sorted(found.iterdir()) if found.is_dir() else [found]
-    stats = [(file.name, file.stat()) for file in files]
-    return [
-        str(found.absolute()),
-        *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats),
-    ]

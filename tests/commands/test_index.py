@@ -6,7 +6,8 @@ import pytest
 
 from jaxsearch.commands.index import search_once
 from jaxsearch.commands.main import main
-from jaxsearch.search.build import BuildSettings, build_index_folder
+from jaxsearch.search.build import build_index_folder
+from jaxsearch.search.build_settings import BuildSettings
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index_check import Check, check_index
 from jaxsearch.search.index_queries import sample_queries

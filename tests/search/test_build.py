@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.search.build import BuildSettings, Progress, build_index_folder
+from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.build_memory import tree_plan
+from jaxsearch.search.build_settings import BuildSettings, Progress
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.join import join_parts

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.search.build import BuildSettings, build_index_folder
+from jaxsearch.search.build import build_index_folder
+from jaxsearch.search.build_settings import BuildSettings
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.passages import write_passages
 from jaxsearch.search.vector_files import VectorFile

@@ -1,0 +1,162 @@
+"""Options of `jaxsearch index build`, `join` and `push`."""
+
+import argparse
+import re
+
+from jaxsearch.commands.search_options import (
+    add_fusion_arguments,
+    add_lexical_arguments,
+)
+from jaxsearch.search.parts import WHOLE, Part
+
+
+def add_join_arguments(join: argparse.ArgumentParser) -> None:
+    join.add_argument(
+        "folders", nargs="+", metavar="PART", help="folders built with --part"
+    )
+    join.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write, new or empty"
+    )
+    join.add_argument(
+        "--encoder",
+        metavar="MODULE:NAME",
+        help="the custom encoder that the parts were built with, if any",
+    )
+    _add_search_settings(join)
+    add_lexical_arguments(join)
+    add_fusion_arguments(join)
+
+
+def _add_search_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds how the finished vectors are searched, and the limit of memory."""
+    parser.add_argument(
+        "--rescore",
+        default="mapped",
+        metavar="WHERE",
+        help="where the vectors of candidates lie in a search: mapped (default) or "
+        "memory, which needs RAM for all vectors",
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=_num_bytes,
+        metavar="SIZE",
+        help="limit of the build, such as 12GB; it is refused before it begins if it "
+        "would not fit",
+    )
+
+
+def _num_bytes(text: str) -> int:
+    """The number of bytes of a size such as "12GB".
+
+    Raises:
+      argparse.ArgumentTypeError: for any other text.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([kmgt]?)b?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"expected a size such as 12GB or 800MB, got {text!r}"
+        )
+    return int(float(found[1]) * 1000 ** (" kmgt".index(found[2] or " ")))
+
+
+def add_push_arguments(push: argparse.ArgumentParser) -> None:
+    push.add_argument(
+        "url",
+        metavar="URL",
+        help="milvus://HOST:PORT/COLLECTION, or milvus:///PATH/FILE.db/COLLECTION for "
+        "Milvus Lite; a push that was cut goes on where it ended",
+    )
+    push.add_argument(
+        "--index-type",
+        choices=("HNSW", "SCANN"),
+        default="HNSW",
+        help="the database's kind of index (default: HNSW)",
+    )
+
+
+def add_build_arguments(build: argparse.ArgumentParser) -> None:
+    build.add_argument(
+        "--corpus",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help='passages: JSONL of {"id", "contents"} or {"id", "title", "text"}, '
+        "parquet with these columns, or TSV of id and text (R1-Searcher) or of id, "
+        "text and title (DPR); a folder of such files; JSONL and TSV may be .gz; on "
+        "the Hugging Face Hub, hf://OWNER/NAME[/FILE][@REVISION]; of several corpora "
+        "each hit says which",
+    )
+    build.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to write, new or empty"
+    )
+    build.add_argument(
+        "--encoder",
+        default="tfidf",
+        help="tfidf, the folder or Hub id of a BERT encoder with safetensors (E5, BGE, "
+        "GTE, MiniLM), the encoder/ folder of an index, package.module:NAME of a "
+        "custom encoder, bm25 for words without vectors, or none for --vectors without "
+        "queries of text (default: tfidf)",
+    )
+    build.add_argument(
+        "--dims",
+        type=int,
+        metavar="N",
+        help="width of TF-IDF vectors (default: 1024), or of raw numbers in --vectors",
+    )
+    build.add_argument(
+        "--vectors",
+        metavar="FILE",
+        help="vectors of the passages, in their order, instead of encoding them: .npy, "
+        "a flat index of FAISS, or raw numbers with --dims and --vectors-dtype; 64 "
+        "passages are encoded and compared",
+    )
+    build.add_argument(
+        "--vectors-dtype",
+        metavar="DTYPE",
+        help="type of raw numbers in --vectors: float16 or float32",
+    )
+    build.add_argument(
+        "--part",
+        type=Part.parse,
+        default=WHOLE,
+        metavar="I/N",
+        help="encode only one part, such as 3/8, to be joined by `index join`",
+    )
+    build.add_argument(
+        "--shard-rows",
+        type=int,
+        metavar="N",
+        help="passages of a shard of vectors, at which a stopped build goes on",
+    )
+    _add_search_settings(build)
+    build.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="go on without malformed rows; otherwise the corpus is refused",
+    )
+    add_lexical_arguments(build)
+    add_fusion_arguments(build)
+    neural = build.add_argument_group(
+        "settings of a BERT encoder",
+        "They override the settings in the model's sentence-transformers files.",
+    )
+    neural.add_argument("--pooling", help="pooling of token vectors: mean or cls")
+    neural.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="scale vectors to length 1",
+    )
+    neural.add_argument(
+        "--query-prefix",
+        metavar="TEXT",
+        help="text before each query, such as 'query: ' for E5",
+    )
+    neural.add_argument(
+        "--passage-prefix",
+        metavar="TEXT",
+        help="text before each passage, such as 'passage: ' for E5",
+    )
+    neural.add_argument(
+        "--dtype", help="dtype of activations: float32 (default) or bfloat16"
+    )
