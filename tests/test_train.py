@@ -29,6 +29,7 @@ from jaxsearch.rewards.score import score_file
 from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import Checkpoints
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
+from jaxsearch.run.checkpoint_hashes import HASHES
 from jaxsearch.run.export import export_run
 from jaxsearch.run.loading import load_run
 from jaxsearch.run.policy import read_architecture
@@ -252,10 +253,11 @@ def test_checkpoints_of_which_none_is_left_are_named(whole, tmp_path):
 
 
 def test_a_checkpoint_with_other_bytes_is_named(whole, tmp_path):
-    """Only reading the arrays finds it."""
+    """Without its hashes, only reading the arrays finds it."""
     config = dataclasses.replace(whole[0], out=str(tmp_path / "changed"))
     shutil.copytree(whole[0].out, config.out)
     newest = newest_checkpoint(config)
+    (newest / HASHES).unlink()
     [file] = newest.glob("state/ocdbt.process_0/d/*")
     file.write_bytes(bytes(file.stat().st_size))
     with pytest.raises(ValueError, match=f"checkpoint .*{newest.name} cannot be read"):

@@ -30,8 +30,8 @@ _STALE_S = 45.0
 def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Context in which only this process trains in a run's folder.
 
-    Waits for a holder that has stopped without releasing the lock. The folder is
-    created if need be, and removed again if nothing else is in it at the end.
+    Waits for a holder that has stopped without releasing the lock. Folders are created
+    if need be, and removed again if nothing else is in them at the end.
 
     Args:
       folder: the run's folder.
@@ -43,6 +43,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose another folder with --out")
+    created = [one for one in (folder, *folder.parents) if not one.exists()]
     path = folder / LOCK
     host, process = _here()
     own = {
@@ -62,7 +63,8 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         beating.join()
         release(folder)
         with contextlib.suppress(OSError):  # something is in it
-            folder.rmdir()
+            for one in created or [folder]:
+                one.rmdir()
 
 
 def release(folder: Path) -> None:

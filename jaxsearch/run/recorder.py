@@ -192,10 +192,13 @@ class Recorder:
         """Keeps the parameters of the current step, the best on held-out questions.
 
         Returns when they are written. A checkpoint that is being written is completed
-        first, because the checkpoints decide which older parameters can be deleted.
+        first, because the checkpoints decide which older parameters can be deleted; and
+        none is begun in another thread, because Orbax confuses two saves at a time and
+        then waits for five minutes.
         """
-        self._checkpoints.wait()
-        self._best.save(self.step, trained)
+        with self.updating():
+            self._checkpoints.wait()
+            self._best.save(self.step, trained)
 
 
 def open_writers(config: RunConfig, *, restored_step: int) -> list[Any]:

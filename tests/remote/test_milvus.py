@@ -63,7 +63,6 @@ def test_the_address_serves_a_run_and_the_api(pushed, exact, queries):
         "corpus": exact.corpus_fingerprint,
         "encoder": exact.encoder.fingerprint,
     }
-    assert opened.counts == {}
     wanted = exact.search(queries[:1], 1)[0][0].passage
     made = functools.partial(MilvusRetriever, url=url, encoder=encoder)
     for index in (opened.train, load_retriever(url, encoder=encoder), made()):

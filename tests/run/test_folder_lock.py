@@ -60,7 +60,7 @@ def written_by(folder, seconds_ago, **holder):
 def test_a_folder_without_files_is_gone_afterwards(folder):
     with locked(folder, print):
         assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
-    assert not folder.exists()
+    assert not folder.parent.exists()
     with locked(folder, print):
         (folder / "config.json").touch()
     assert [path.name for path in folder.iterdir()] == ["config.json"]
