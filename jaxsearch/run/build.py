@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+from jaxtyping import Array
 
 from jaxsearch import mesh as meshes
 from jaxsearch.announce import Announce, silently
@@ -85,11 +87,14 @@ class Run:
             init_adapters = self.transformer.init_adapters
             params |= jax.jit(init_adapters, out_shardings=missing)(key)
         else:
-            # Created with its sharding, because it may be too large for one device.
-            params = jax.jit(self.transformer.init, out_shardings=self.param_shardings)(
-                key
-            )
+            params = self._init(key)
         return params
+
+    @functools.cached_property
+    def _init(self) -> Callable[[Array], Params]:
+        """Draws parameters; compiled once, however often that is."""
+        # Created with their shardings, because they may be too large for one device.
+        return jax.jit(self.transformer.init, out_shardings=self.param_shardings)
 
     def _params_of(self, origin: Origin) -> Params:
         """Parameters of another run's checkpoint, with its adapters merged."""
