@@ -194,7 +194,7 @@ def broadcast_from_primary(value: T) -> T:
 
 
 def on_primary(call: Callable[[], T]) -> T:
-    """What `call` returns on the primary process, on all processes.
+    """Calls a function on the primary process and returns its result on all of them.
 
     Raises:
       ValueError, TryAgainError: on all processes, if `call` raises one.

@@ -33,7 +33,7 @@ _POSTING_BYTES = 8  # a position and a weight
 
 
 class Need(NamedTuple):
-    """What a batch of queries needs at least.
+    """The least work that a batch of queries needs.
 
     Attributes:
       num_bytes: read from memory.
@@ -108,7 +108,7 @@ def _beside(measured: dict[str, Any], need: Need, rate: float) -> dict[str, Any]
 
 
 def needed(index: Index, queries: Sequence[str]) -> Need:
-    """What a batch of queries needs of an index."""
+    """The work that a batch of queries needs from an index."""
     if isinstance(index, Bm25Index):
         # Each passage has a score, which is set to zero.
         postings = sum(index.num_postings(query) for query in queries)

@@ -42,7 +42,7 @@ class Command:
 
 def end_process(status: int) -> NoReturn:
     """Ends the process at once; what was printed is written."""
-    # A pipe that nobody reads any more, or a stream that another thread is printing to.
+    # A closed pipe, or a stream that another thread is printing to.
     with contextlib.suppress(OSError, RuntimeError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -12,12 +12,12 @@ from jaxsearch.monitor.console import is_live
 from jaxsearch.visible import visible
 
 STATUS = 130
-# Of a process that a signal has ended, as shells show it.
+# Exit status that shells show for a process ended by SIGTERM.
 _TERMINATED = 128 + signal.SIGTERM
 
 
 class Interrupt:
-    """What happens at Ctrl-C, and at SIGTERM, with which schedulers end a process.
+    """Ends the process at Ctrl-C and at SIGTERM, which schedulers send.
 
     Python raises KeyboardInterrupt in the main thread, between two of its own
     instructions: after the program that is being compiled, which may take minutes, or

@@ -88,6 +88,6 @@ def web_index(provider_name: str, config: WebConfig) -> "ServedIndex":
 
 
 def _settings(config: WebConfig) -> dict[str, Any]:
-    """What decides the answers, for `GET /index`; no folder of this machine."""
+    """The settings that affect answers, for `GET /index`; without local folders."""
     names = ("snippets", "site", "date_limit", "pages", "max_chars", "summary_model")
     return {name: vars(config)[name] for name in (*names, "offline")}

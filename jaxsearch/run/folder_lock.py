@@ -1,8 +1,8 @@
 """The lock of a run's folder: one process at a time trains in it.
 
-A requeued job may start while its predecessor still saves, on this host or another. A
-file names the holder, which touches it every few seconds; whoever finds it untouched
-for long, or its process gone, takes it over.
+A requeued job may start while its predecessor is still saving, on this host or another.
+The lock is a file that names its holder, which touches it every few seconds. If it has
+not been touched for a while, or the holder has ended, another process takes the lock.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ def _created(path: Path, own: dict[str, Any]) -> bool:
 
 
 def _holder(path: Path) -> dict[str, Any] | None:
-    """What the lock says; None if there is none, {} while it is being written."""
+    """The content of the lock; None without a lock, {} while it is being written."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

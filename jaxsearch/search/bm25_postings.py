@@ -39,7 +39,7 @@ _DTYPES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bm25Settings:
-    """What decides the scores of an index, beside its corpus.
+    """The settings that affect the scores of an index, apart from its corpus.
 
     Defaults were chosen on 998 questions for training (HotpotQA and MuSiQue).
 

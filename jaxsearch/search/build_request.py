@@ -1,4 +1,4 @@
-"""What a build was asked for: whether its parts fit together, and its record."""
+"""The request of a build: a check that its settings fit together, and its record."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def request(
     encoder: str | Encoder | EncoderFactory,
     settings: BuildSettings,
 ) -> dict[str, Any]:
-    """What decides the files of a build, as JSON values."""
+    """The inputs and settings that affect the files of a build, as JSON values."""
     vectors = settings.vectors
     if isinstance(encoder, str):
         name = encoder

@@ -1,4 +1,4 @@
-"""How an index is built, and who is told how far it is."""
+"""The settings of a build, and the callbacks that report its progress."""
 
 import dataclasses
 from collections.abc import Callable

@@ -97,7 +97,7 @@ class CrossEncoder:
             logits = np.asarray(self._logits(self._params, *given))
             found[batch.members] = logits[: len(batch.members)]
         if self.is_sigmoid:
-            # Of the negative absolute value, so that exp cannot overflow.
+            # exp of the negative absolute value cannot overflow.
             small = np.exp(-np.abs(found))
             found = np.where(found >= 0, 1 / (1 + small), small / (1 + small))
         return found

@@ -29,7 +29,7 @@ _NUM_EXACT = 200_000
 
 
 class DenseParts(NamedTuple):
-    """What both kinds of index are made of."""
+    """The parts that exact and ScaNN indexes have in common."""
 
     passages: Sequence[Passage]
     encoder: Encoder | None

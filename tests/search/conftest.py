@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsearch.search.passages import Passage, read_passages
+from jaxsearch.search.passages import Passage, read_passages, write_passages
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 SYLLABLES = np.array(["ka", "mo", "ri", "ten", "sul", "ba", "vor", "ny", "el", "os"])
@@ -50,3 +50,11 @@ def wiki() -> list[Passage]:
     if not path.is_file():
         pytest.skip(f"needs {path}")
     return read_passages(path)[:6000]
+
+
+@pytest.fixture(scope="module")
+def corpus(passages, tmp_path_factory) -> Path:
+    """The passages as a file."""
+    path = tmp_path_factory.mktemp("corpus") / "c.jsonl"
+    write_passages(passages, path)
+    return path

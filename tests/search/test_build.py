@@ -30,13 +30,6 @@ KILLED = "tests.search.killing_encoder:KILLING"
 
 
 @pytest.fixture(scope="module")
-def corpus(passages, tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "c.jsonl"
-    write_passages(passages, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def undisturbed(corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "index"
     build_index_folder(corpus=corpus, encoder=KILLING, out=out, settings=SETTINGS)

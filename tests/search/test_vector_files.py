@@ -15,13 +15,6 @@ from jaxsearch.search.vector_files import VectorFile
 
 
 @pytest.fixture(scope="module")
-def corpus(passages, tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "c.jsonl"
-    write_passages(passages, path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def vectors(passages, encoder):
     return encoder.encode_passages(passages)
 
