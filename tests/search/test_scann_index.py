@@ -225,6 +225,14 @@ def test_recall_by_hand():
     assert recall(found, exact_scores) == 0.75
 
 
+@pytest.mark.parametrize("found", range(36))
+def test_recall_is_a_quotient_of_counts(found):
+    # The mean of seven rows' counts, divided by five, is one rounding off for some,
+    # and a recall of 0.9 then is below a target of 0.9.
+    scores = np.where(np.arange(35) < found, 1.0, 0.0).reshape(7, 5)
+    assert recall(scores, np.ones((7, 5))) == found / 35
+
+
 def test_a_platform_without_scann(passages, encoder):
     assert build_index(passages, encoder, platform="darwin").kind == "exact"
     with pytest.raises(ValueError, match="not available on darwin"):
