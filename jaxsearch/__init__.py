@@ -99,7 +99,8 @@ if TYPE_CHECKING:
     )
     from jaxsearch.data.dataset import Dataset
     from jaxsearch.data.demonstrations import Demonstration
-    from jaxsearch.data.formats import Question, read_questions
+    from jaxsearch.data.formats import read_questions
+    from jaxsearch.data.question import Question
     from jaxsearch.env.environment import Done, Environment, Observation
     from jaxsearch.env.function_tool import FunctionTool
     from jaxsearch.env.tools import Tools
@@ -152,7 +153,7 @@ _MODULES = {
     "Policy": "jaxsearch.api.policy",
     "PolicyObjective": "jaxsearch.rl.objectives",
     "Protocol": "jaxsearch.protocol",
-    "Question": "jaxsearch.data.formats",
+    "Question": "jaxsearch.data.question",
     "RLStage": "jaxsearch.config",
     "RetrievalConfig": "jaxsearch.config",
     "Retriever": "jaxsearch.search.index",

@@ -16,7 +16,7 @@ import jax
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.question_store import open_questions
 from jaxsearch.data.question_stream import QuestionStream
 from jaxsearch.evaluation.heldout import HeldOut, summary

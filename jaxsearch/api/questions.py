@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 
 Asked = str | tuple[str, str | Sequence[str]] | Question
 """A question; or a pair of a question and its answer, or all its answers."""

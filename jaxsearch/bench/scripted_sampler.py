@@ -11,8 +11,8 @@ from jax.sharding import AxisType, Mesh
 from jaxtyping import Int
 
 from jaxsearch.bench.workload import Workload
-from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.search import SearchEnvironment
 from jaxsearch.env.token_environment import TokenEnvironment

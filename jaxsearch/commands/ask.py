@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.question is None:
         return _suggest(args)
     check_text(args.question, "the question")
-    from jaxsearch.data.formats import Question
+    from jaxsearch.data.question import Question
     from jaxsearch.evaluation.ask import ask
     from jaxsearch.monitor.trajectory_printer import TrajectoryPrinter
     from jaxsearch.run.folder import read_run_config

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.search.passages import Passage
 

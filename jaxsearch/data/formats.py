@@ -24,42 +24,16 @@ import pathlib
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxsearch.bad_rows import BadRowError, BadRows, Note, print_note
 from jaxsearch.data.answer_fields import golden_answers
 from jaxsearch.data.fields import Record
 from jaxsearch.data.metadata_fields import metadata
+from jaxsearch.data.question import Question
 from jaxsearch.data.records import SUFFIXES, read_records
 from jaxsearch.data.verl_fields import asked_in, id_of_verl, prompt_of_verl
 from jaxsearch.hub_files import fetched
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
-    """A question and all answers that count as correct.
-
-    Attributes:
-      id: unique within a set of questions.
-      question: the text.
-      golden_answers: at least one; the first is the preferred spelling.
-      metadata: JSON values; `supporting_titles` lists the pages that answer it.
-    """
-
-    id: str
-    question: str
-    golden_answers: tuple[str, ...]
-    metadata: dict = dataclasses.field(default_factory=dict, hash=False)
-
-
-def flashrag_line(question: Question) -> dict[str, Any]:
-    """A question as a line of a FlashRAG file."""
-    return {
-        "id": question.id,
-        "question": question.question,
-        "golden_answers": list(question.golden_answers),
-        "metadata": question.metadata,
-    }
 
 
 def read_questions(

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow_datasets as tfds
 
-from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question import Question
 
 # Part of the fingerprint. Increase it when the stored features change, so that a cache
 # in the old layout is not read.

@@ -2,7 +2,7 @@
 
 import grain
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.question_store import QuestionSource
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.demonstrations import Demonstration
-from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.question import Question
 from jaxsearch.data.quickstart_worlds import (
     demonstration_worlds,
     heldout_and_training_worlds,

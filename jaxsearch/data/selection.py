@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxsearch.data.formats import Question, flashrag_line
+from jaxsearch.data.question import Question, flashrag_line
 
 TRIES_UNTIL_RIGHT = "tries_until_right"
 NEVER = "never"

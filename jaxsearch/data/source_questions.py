@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxsearch.bad_rows import BadRows, Note
 from jaxsearch.data.answer_fields import usable_answers
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 
 
 def check_answers(

@@ -10,7 +10,7 @@ import dataclasses
 import random
 from collections.abc import Mapping
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.world_questions import (
     chain_question,
     comparison_question,

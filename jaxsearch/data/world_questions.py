@@ -2,7 +2,7 @@
 
 import random
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.world_schema import KINDS, Entity
 
 

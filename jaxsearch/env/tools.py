@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.env.checks import (
     check_answers,
     check_observations,

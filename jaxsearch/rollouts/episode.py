@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsearch.announce import Announce, silently
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.token_environment import TokenEnvironment

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.env.environment import RolloutId
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollouts.slots import Row

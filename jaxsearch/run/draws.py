@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from jaxsearch.config import RLStage
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.rewards.judge import Judged, gather_judged, joined, judge
 from jaxsearch.rewards.shaping import apply_overlong_penalty
 from jaxsearch.rl.dynamic_sampling import signal_groups, trained_groups

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jaxsearch import json_lines
 from jaxsearch.config import DataConfig, RLStage, RunConfig
-from jaxsearch.data.formats import Question, flashrag_line
+from jaxsearch.data.question import Question, flashrag_line
 
 # The exact match of fewer questions says nothing: one of them is more than a tenth.
 MIN_HELDOUT = 10

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.config import RLStage, RunConfig
-from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question import Question
 from jaxsearch.data.source_questions import check_answers
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import plain_prompt_ids, prompt_text

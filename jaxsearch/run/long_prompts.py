@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxsearch.bad_rows import NUM_NAMED, Note
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 
 
 class LongPromptsError(ValueError):

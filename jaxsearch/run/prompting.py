@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsearch.config import ModelConfig, RunConfig
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import opened_tags, plain_question
 from jaxsearch.processes import say_once

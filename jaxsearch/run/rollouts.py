@@ -7,7 +7,7 @@ import jax
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.rollouts.memory import tree_bytes

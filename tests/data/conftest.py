@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.question_store import open_questions
 
 NUM_QUESTIONS = 11  # not divisible by any number of processes or batch size below

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question import Question
 
 FLASHRAG = {"id": "a", "question": "Who?", "golden_answers": ["Ann", "Anne"]}
 

@@ -143,7 +143,7 @@ def test_one_question_repeats_for_ever(questions, tmp_path):
 
 SCRIPT = """
 import sys
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.question_store import open_questions
 from jaxsearch.data.question_stream import QuestionStream
 questions = [

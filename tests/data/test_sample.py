@@ -8,7 +8,8 @@ from collections import defaultdict
 import pytest
 
 from jaxsearch.data.demonstrations import Demonstration, demonstrate
-from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question import Question
 from jaxsearch.data.sample import (
     dataset_with_heldout,
     demonstrations,

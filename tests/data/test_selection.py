@@ -3,7 +3,8 @@
 import pytest
 
 from jaxsearch import json_lines
-from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question import Question
 from jaxsearch.data.selection import (
     Bounds,
     Try,

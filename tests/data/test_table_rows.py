@@ -5,7 +5,8 @@ import gzip
 
 import pytest
 
-from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question import Question
 
 
 def notes_and_questions(path, **options):

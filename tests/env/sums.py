@@ -11,8 +11,8 @@ from jaxsearch.config import (
 )
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.demonstrations import Demonstration
-from jaxsearch.data.formats import Question
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.question import Question
 from jaxsearch.protocol import QUICKSTART
 from jaxsearch.rl.optimizer import OptimizerConfig
 from jaxsearch.search.passages import Passage

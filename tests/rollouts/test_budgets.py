@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.rollouts.budgets import bucket_of, buckets
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.trajectory import Status

@@ -13,7 +13,7 @@ from jaxsearch.bench.scripted_sampler import (
     counting_table,
     words_tokenizer,
 )
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.models.architecture import Architecture, LocalAttention
 from jaxsearch.models.families.gemma3 import gelu_tanh
 from jaxsearch.models.transformer import Transformer

@@ -13,7 +13,7 @@ from jaxsearch.bench.scripted_sampler import (
     counting_table,
     words_tokenizer,
 )
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.rl.head import policy_logprobs

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.mesh import MeshShape, make_mesh, replicated
 from jaxsearch.rollouts.layout import replica_meshes
 from jaxsearch.rollouts.pool import SlotPool

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.rl.batching import microbatches
 from jaxsearch.rl.rows import rollout_row
 from jaxsearch.trajectory import Status

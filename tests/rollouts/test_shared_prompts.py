@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.rollouts.decode import Programs
 from jaxsearch.rollouts.sampling import TopKTopP
 from tests.models.test_transformer import QWEN, make

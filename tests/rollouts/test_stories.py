@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsearch.bench.scripted_sampler import LatentIndex, ScriptedProtocol
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.transformer import Transformer

@@ -7,7 +7,7 @@ import pytest
 
 from jaxsearch import json_lines
 from jaxsearch.config import DataConfig
-from jaxsearch.data.formats import Question, flashrag_line
+from jaxsearch.data.question import Question, flashrag_line
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.run.data_notes import data_notes
 from jaxsearch.run.folder import read_run_config, write_record

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.rewards import tasks
 from jaxsearch.run.build import open_run
 from jaxsearch.run.inputs import load_inputs
