@@ -21,7 +21,6 @@ from jaxsearch.search.build_settings import (
     BuildSettings,
     Progress,
 )
-from jaxsearch.search.dense_index import DenseParts
 from jaxsearch.search.encoder import (
     Encoder,
     EncoderFactory,
@@ -35,6 +34,7 @@ from jaxsearch.search.encoders import (
 from jaxsearch.search.exact_index import encode_corpus
 from jaxsearch.search.finish_index import finish_index
 from jaxsearch.search.index_check import describe_index
+from jaxsearch.search.index_choice import DenseParts
 from jaxsearch.search.index_folder import (
     ENCODER,
     PASSAGES,

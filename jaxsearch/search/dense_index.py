@@ -1,153 +1,101 @@
-"""Choice between exact search and ScaNN for an index of vectors, by measuring both."""
+"""What the indexes of vectors have in common: parts, search of texts, saving."""
 
-import os
-import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import abc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from jaxsearch.search.encoder import Encoder
-from jaxsearch.search.encoder_options import Report, no_report
-from jaxsearch.search.exact_index import ExactIndex, exact_candidates
-from jaxsearch.search.index_folder import Corpora
+from jaxsearch.search.index import Hit
+from jaxsearch.search.index_folder import Corpora, write_index
+from jaxsearch.search.nearest import Nearest, check_k, hits_of, needed_encoder
 from jaxsearch.search.passages import Passage
-from jaxsearch.search.scann_index import ScannIndex, check_num_threads
-from jaxsearch.search.scann_recall import calibrate, calibration_queries
-from jaxsearch.search.scann_scorer import MAX_EXACT, TreeAh, tree_for_size
-from jaxsearch.search.scann_searcher import default_num_threads, train_searcher
 from jaxsearch.search.vector_shards import VectorShards
 
-# The batch of a rollout on which the two are compared.
-_NUM_TIMED = 32
-_NUM_RUNS = 5
-_K = 10
-# Exact search in a larger corpus is timed in a part of it.
-_NUM_EXACT = 200_000
 
-
-class DenseParts(NamedTuple):
-    """The parts that exact and ScaNN indexes have in common."""
-
-    passages: Sequence[Passage]
-    encoder: Encoder | None
-    vectors: VectorShards
-    corpus_fingerprint: str
-    corpora: Corpora
-
-
-def dense_index(
-    parts: DenseParts,
-    *,
-    scorer: TreeAh | None = None,
-    num_threads: int | None = None,
-    num_leaves: int | None = None,
-    num_sampled: int | None = None,
-    platform: str = sys.platform,
-    report: Report = no_report,
-) -> ScannIndex | ExactIndex:
-    """Builds the faster of an exact index and a ScaNN index.
-
-    ScaNN's training has no seed, so two trees of the same corpus miss different
-    passages. A saved index always gives the same answers; use the same saved index for
-    runs that are to be compared.
+class DenseIndex(abc.ABC):
+    """An index of vectors, which finds the nearest ones in its own way.
 
     Args:
-      parts: passages, encoder and vectors.
-      scorer: settings of a tree, which is then built without comparing; None compares,
-        with the number of leaves that recall needs.
-      num_threads: for training and search; None means all of the host's cores for
-        training, and half of them for search, because decoding needs the others.
-      num_leaves: leaves of a tree whose other settings are chosen; None chooses them.
-      num_sampled: vectors that a tree is trained on; None chooses.
-      platform: the operating system; ScaNN exists for Linux.
-      report: receives the number of vectors in the tree.
-
-    Raises:
-      ValueError: if `scorer` asks for a tree on a platform without ScaNN.
+      passages: the corpus.
+      encoder: encodes queries; None if queries are given as vectors.
+      vectors: vectors of the passages.
+      corpus_fingerprint: of the passages.
+      corpora: names of the corpora, if there are several.
+      reason: why this kind of index was built.
     """
-    train_threads = (os.cpu_count() or 1) if num_threads is None else num_threads
-    num_threads = default_num_threads() if num_threads is None else num_threads
-    check_num_threads(num_threads)
-    if platform != "linux" and scorer is not None:
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        encoder: Encoder | None,
+        vectors: VectorShards,
+        *,
+        corpus_fingerprint: str,
+        corpora: Corpora | None,
+        reason: str,
+    ):
+        check_count(passages, len(vectors))
+        self.passages = passages
+        self.encoder = encoder
+        self.vectors = vectors
+        self.corpus_fingerprint = corpus_fingerprint
+        self.corpora = corpora or Corpora()
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        name = "no encoder" if self.encoder is None else self.encoder.name
+        return f"{type(self).__name__}({len(self.passages):,} passages, {name})"
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Returns up to k hits per query, best first; none if its vector is zero."""
+        check_k(k)
+        return self.search_vectors(
+            needed_encoder(self.encoder).encode_queries(queries), k
+        )
+
+    def search_vectors(
+        self, vectors: Float32[np.ndarray, "Q dims"], k: int
+    ) -> list[list[Hit]]:
+        """As `search`, of queries that are encoded already."""
+        return hits_of(self.nearest(vectors, k), self.passages, self.corpora)
+
+    @abc.abstractmethod
+    def nearest(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> list[Nearest]:
+        """Positions and scores of the k nearest passages found; reads no passage."""
+
+    @abc.abstractmethod
+    def scorer_json(self) -> dict[str, Any]:
+        """Settings of the search, for the manifest."""
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the index to a new folder."""
+        write_index(
+            Path(folder),
+            kind=self.kind,
+            passages=self.passages,
+            corpus_fingerprint=self.corpus_fingerprint,
+            encoder=self.encoder,
+            scorer=self.scorer_json(),
+            vectors=self.vectors,
+            write_more=self.save_more,
+            reason=self.reason,
+        )
+
+    @abc.abstractmethod
+    def save_more(self, folder: Path) -> None:
+        """Writes what this kind of index has besides passages and vectors."""
+
+
+def check_count(passages: Sequence[Passage], num_vectors: int) -> None:
+    """Raises ValueError unless there is one vector per passage."""
+    if num_vectors != len(passages):
         raise ValueError(
-            f"ScaNN is not available on {platform}, so {scorer} cannot be built; omit "
-            "scorer"
+            f"expected one vector per passage, got {num_vectors} vectors for "
+            f"{len(passages)} passages; rebuild the index"
         )
-
-    def exact(reason: str) -> ExactIndex:
-        return ExactIndex(
-            parts.passages,
-            parts.encoder,
-            parts.vectors,
-            corpus_fingerprint=parts.corpus_fingerprint,
-            corpora=parts.corpora,
-            reason=reason,
-        )
-
-    if platform != "linux":
-        return exact(f"ScaNN is not available on {platform}")
-    if scorer is None and len(parts.vectors) <= MAX_EXACT:
-        return exact(f"exact search is fast enough up to {MAX_EXACT:,} passages")
-    chosen = scorer or tree_for_size(len(parts.vectors), num_leaves)
-    tree = ScannIndex(
-        parts.passages,
-        parts.encoder,
-        parts.vectors,
-        searcher=train_searcher(
-            parts.vectors,
-            chosen,
-            num_threads=train_threads,
-            num_sampled=num_sampled,
-            report=report,
-        ),
-        scorer=chosen,
-        num_threads=num_threads,
-        corpus_fingerprint=parts.corpus_fingerprint,
-        corpora=parts.corpora,
-        reason="its settings were given",
-    )
-    if scorer is not None:
-        return tree
-    queries = calibration_queries(parts.passages, parts.encoder, parts.vectors)
-    if not len(queries):
-        return exact("no query for a comparison with ScaNN has a vector")
-    return _faster(exact(""), calibrate(tree, queries), queries)
-
-
-def _faster(
-    exact: ExactIndex, tree: ScannIndex, queries: Float32[np.ndarray, "Q dims"]
-) -> ScannIndex | ExactIndex:
-    """The faster of two indexes, which says why it was chosen."""
-    batch = np.resize(queries, (_NUM_TIMED, queries.shape[1]))
-    exact_ms = _exact_ms(exact.vectors, batch)
-    tree_ms = _median_ms(lambda: tree.nearest(batch, _K))
-    chosen = tree if tree_ms < exact_ms else exact
-    chosen.reason = (
-        f"{_NUM_TIMED} queries took {exact_ms:.1f} ms by exact search and "
-        f"{tree_ms:.1f} ms by ScaNN with {tree.scorer.leaves_to_search} of "
-        f"{tree.scorer.num_leaves} leaves"
-    )
-    return chosen
-
-
-def _exact_ms(vectors: VectorShards, batch: Float32[np.ndarray, "Q dims"]) -> float:
-    """Time of exact search, which is proportional to the number of vectors."""
-    arrays = list(vectors.arrays)
-    while len(arrays) > 1 and sum(map(len, arrays[:-1])) >= _NUM_EXACT:
-        arrays.pop()
-    timed = VectorShards(arrays)
-    elapsed = _median_ms(lambda: exact_candidates(batch, timed, _K))
-    return elapsed * len(vectors) / len(timed)
-
-
-def _median_ms(search: Callable[[], object]) -> float:
-    search()
-    elapsed = []
-    for _ in range(_NUM_RUNS):
-        started = time.perf_counter()
-        search()
-        elapsed.append(1e3 * (time.perf_counter() - started))
-    return float(np.median(elapsed))

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Float32
 
+from jaxsearch.search.dense_index import DenseIndex
 from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import Corpora, write_index
+from jaxsearch.search.index_folder import Corpora
 from jaxsearch.search.nearest import (
     NUM_SPARE,
     SCORE_DECIMALS,
@@ -17,7 +18,6 @@ from jaxsearch.search.nearest import (
     Nearest,
     best,
     check_k,
-    hits_of,
     needed_encoder,
     ranked,
     row_products,
@@ -32,7 +32,7 @@ _BLOCK = 1024  # passages; their float32 vectors stay in the cache
 _STRIP = 8 * _BLOCK  # passages whose scores are looked at together
 
 
-class ExactIndex:
+class ExactIndex(DenseIndex):
     """An index that compares each query with every passage.
 
     Among scores that are equal to six decimals, the passage that comes first in the
@@ -61,32 +61,16 @@ class ExactIndex:
           corpora: names of the corpora, if there are several.
           reason: why no other kind of index was built.
         """
-        self.passages = passages
-        self.encoder = encoder
         if vectors is None:
             vectors = VectorShards([encode_corpus(passages, needed_encoder(encoder))])
-        check_count(passages, len(vectors))
-        self.vectors = vectors
-        self.corpus_fingerprint = corpus_fingerprint or _fingerprint(passages)
-        self.corpora = corpora or Corpora()
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        name = "no encoder" if self.encoder is None else self.encoder.name
-        return f"ExactIndex({len(self.passages):,} passages, {name})"
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Returns up to k hits per query, best first; none if its vector is zero."""
-        check_k(k)
-        return self.search_vectors(
-            needed_encoder(self.encoder).encode_queries(queries), k
+        super().__init__(
+            passages,
+            encoder,
+            vectors,
+            corpus_fingerprint=corpus_fingerprint or _fingerprint(passages),
+            corpora=corpora,
+            reason=reason,
         )
-
-    def search_vectors(
-        self, vectors: Float32[np.ndarray, "Q dims"], k: int
-    ) -> list[list[Hit]]:
-        """As `search`, of queries that are encoded already."""
-        return hits_of(self.nearest(vectors, k), self.passages, self.corpora)
 
     def nearest(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> list[Nearest]:
         """Positions and scores of the k nearest passages; reads no passage."""
@@ -101,18 +85,8 @@ class ExactIndex:
         """Settings of the search, for the manifest."""
         return {"name": "exact"}
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the index to a new folder."""
-        write_index(
-            Path(folder),
-            kind=self.kind,
-            passages=self.passages,
-            corpus_fingerprint=self.corpus_fingerprint,
-            encoder=self.encoder,
-            scorer=self.scorer_json(),
-            vectors=self.vectors,
-            reason=self.reason,
-        )
+    def save_more(self, folder: Path) -> None:
+        """Writes nothing: passages and vectors are all that it has."""
 
 
 class EmptyIndex:
@@ -214,15 +188,6 @@ def encode_corpus(
             f"{passages[bad].id!r}"
         )
     return vectors
-
-
-def check_count(passages: Sequence[Passage], num_vectors: int) -> None:
-    """Raises ValueError unless there is one vector per passage."""
-    if num_vectors != len(passages):
-        raise ValueError(
-            f"expected one vector per passage, got {num_vectors} vectors for "
-            f"{len(passages)} passages; rebuild the index"
-        )
 
 
 # ExactIndex has an argument of the name of this function.

@@ -7,10 +7,10 @@ from jaxsearch.search.bm25_index import build_bm25
 from jaxsearch.search.build_folder import BuildFolder
 from jaxsearch.search.build_memory import tree_plan
 from jaxsearch.search.build_settings import RESCORES, STAGES, BuildSettings, Progress
-from jaxsearch.search.dense_index import DenseParts, dense_index
-from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.dense_index import DenseIndex
 from jaxsearch.search.hybrid_index import HYBRID, hybrid_json
 from jaxsearch.search.index_check import describe_index
+from jaxsearch.search.index_choice import DenseParts, choose_index
 from jaxsearch.search.index_folder import SCANN
 from jaxsearch.search.scann_index import ScannIndex
 
@@ -18,7 +18,7 @@ from jaxsearch.search.scann_index import ScannIndex
 class DenseSearch(NamedTuple):
     """The search of the vectors in a folder: what the manifest says about it."""
 
-    index: ScannIndex | ExactIndex
+    index: DenseIndex
     scorer: dict[str, Any]
 
 
@@ -38,7 +38,7 @@ def dense_search(
     """
     progress.on_stage(STAGES[3])
     plan = tree_plan(len(parts.vectors), parts.vectors.dims, settings.max_memory)
-    index = dense_index(
+    index = choose_index(
         parts,
         num_leaves=plan.num_leaves,
         num_sampled=plan.num_sampled,

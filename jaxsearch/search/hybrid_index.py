@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jaxsearch.search.bm25_index import Bm25Index, open_postings
+from jaxsearch.search.dense_index import DenseIndex
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.fusion import Fusion, fused, fusion_from_json
 from jaxsearch.search.index import Hit, Retriever
@@ -16,7 +17,7 @@ from jaxsearch.search.nearest import Nearest, best, check_k, hits_of, needed_enc
 from jaxsearch.search.scann_index import ScannIndex
 
 HYBRID = "hybrid"
-OpenDense = Callable[[StoredIndex, str, Mapping[str, Any]], ExactIndex | ScannIndex]
+OpenDense = Callable[[StoredIndex, str, Mapping[str, Any]], DenseIndex]
 """Opens the vectors of a folder, of this kind with these settings."""
 
 
@@ -34,9 +35,7 @@ class HybridIndex:
 
     kind: ClassVar[str] = HYBRID
 
-    def __init__(
-        self, dense: ExactIndex | ScannIndex, lexical: Bm25Index, fusion: Fusion
-    ):
+    def __init__(self, dense: DenseIndex, lexical: Bm25Index, fusion: Fusion):
         if len(dense.passages) != len(lexical.passages):
             raise ValueError(
                 f"a hybrid's two indexes must have the same passages, got "

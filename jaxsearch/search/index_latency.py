@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.search.bm25_index import Bm25Index
-from jaxsearch.search.exact_index import ExactIndex
+from jaxsearch.search.dense_index import DenseIndex
 from jaxsearch.search.hybrid_index import HybridIndex
-from jaxsearch.search.scann_index import ScannIndex
 
-Index = ExactIndex | ScannIndex | Bm25Index | HybridIndex
+Index = DenseIndex | Bm25Index | HybridIndex
 BATCHES = (1, 32, 256)
 _NUM_QUERIES = 512  # per size of batch, in at least _MIN_RUNS runs
 _MIN_RUNS = 5
@@ -44,7 +43,7 @@ def latencies(index: Index, queries: Sequence[str], k: int) -> dict[str, Any]:
 
 
 def latencies_of_vectors(
-    index: ExactIndex | ScannIndex, vectors: np.ndarray, k: int
+    index: DenseIndex, vectors: np.ndarray, k: int
 ) -> dict[str, Any]:
     """`latencies` of an index without an encoder, with these vectors as queries."""
     found: dict[str, Any] = {}

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.search.bm25_index import open_bm25
-from jaxsearch.search.dense_index import DenseParts, dense_index
+from jaxsearch.search.dense_index import DenseIndex
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.exact_index import ExactIndex, encode_corpus
 from jaxsearch.search.hybrid_index import open_hybrid
 from jaxsearch.search.index import Retriever
+from jaxsearch.search.index_choice import DenseParts, choose_index
 from jaxsearch.search.index_folder import Corpora, StoredIndex, read_index
 from jaxsearch.search.passages import Passage, corpus_fingerprint
 from jaxsearch.search.scann_index import ScannIndex
@@ -30,14 +31,14 @@ def build_index(
     scorer: TreeAh | None = None,
     num_threads: int | None = None,
     platform: str = sys.platform,
-) -> ScannIndex | ExactIndex:
-    """Makes an index in memory, with float32 vectors; `dense_index` chooses its kind.
+) -> DenseIndex:
+    """Makes an index in memory, with float32 vectors; `choose_index` chooses its kind.
 
     Raises:
       ValueError: if there is no passage, or `scorer` asks for a tree on a platform
         without ScaNN.
     """
-    return dense_index(
+    return choose_index(
         DenseParts(
             passages=list(passages),
             encoder=encoder,
@@ -87,7 +88,7 @@ def open_dense(
     scorer: Mapping[str, Any],
     *,
     num_threads: int | None = None,
-) -> ScannIndex | ExactIndex:
+) -> DenseIndex:
     """Opens the vectors of an index folder.
 
     Args:
@@ -120,7 +121,7 @@ def open_dense(
     )
 
 
-def _open_this(stored: StoredIndex) -> ScannIndex | ExactIndex:
+def _open_this(stored: StoredIndex) -> DenseIndex:
     return open_dense(stored, stored.manifest.kind, stored.manifest.scorer)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from jaxsearch.search.build_folder import BuildFolder
 from jaxsearch.search.build_settings import DEFAULTS, QUIET, BuildSettings, Progress
-from jaxsearch.search.dense_index import DenseParts
 from jaxsearch.search.encoder import Encoder, EncoderFactory
 from jaxsearch.search.finish_index import finish_index
+from jaxsearch.search.index_choice import DenseParts
 from jaxsearch.search.index_folder import ENCODER, PASSAGES, Corpora, read_index
 from jaxsearch.search.manifest import Manifest
 from jaxsearch.search.memory_use import PeakMemory

@@ -9,17 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32
 
+from jaxsearch.search.dense_index import DenseIndex, check_count
 from jaxsearch.search.encoder import Encoder
-from jaxsearch.search.exact_index import check_count
-from jaxsearch.search.index import Hit
-from jaxsearch.search.index_folder import SCANN, Corpora, write_index
+from jaxsearch.search.index_folder import SCANN, Corpora
 from jaxsearch.search.nearest import (
     NUM_SPARE,
     Candidates,
     Nearest,
-    check_k,
-    hits_of,
-    needed_encoder,
     ranked,
 )
 from jaxsearch.search.passages import Passage
@@ -28,8 +24,8 @@ from jaxsearch.search.scann_searcher import Searcher, save_searcher
 from jaxsearch.search.vector_shards import VectorShards
 
 
-class ScannIndex:
-    """A ScaNN index of one corpus, made by `dense_index` or `load_index`.
+class ScannIndex(DenseIndex):
+    """A ScaNN index of one corpus, made by `choose_index` or `load_index`.
 
     ScaNN holds a tree and compressed vectors. The candidates that it finds are scored
     with the stored vectors, which are mapped into memory.
@@ -55,38 +51,22 @@ class ScannIndex:
     ):
         check_num_threads(num_threads)
         check_count(passages, searcher.size())
-        check_count(passages, len(vectors))
-        self.passages = passages
-        self.encoder = encoder
-        self.vectors = vectors
+        super().__init__(
+            passages,
+            encoder,
+            vectors,
+            corpus_fingerprint=corpus_fingerprint,
+            corpora=corpora,
+            reason=reason,
+        )
         self.scorer = scorer
         self.num_threads = num_threads
-        self.corpus_fingerprint = corpus_fingerprint
-        self.corpora = corpora or Corpora()
-        self.reason = reason
         self._searcher = searcher
         # One call at a time: each call already uses all of ScaNN's threads.
         self._searching = threading.Lock()
         if num_threads > 1:
             # The calling thread works too. With 0 helper threads ScaNN 1.4.2 crashes.
             searcher.set_num_threads(num_threads - 1)
-
-    def __repr__(self) -> str:
-        name = "no encoder" if self.encoder is None else self.encoder.name
-        return f"ScannIndex({len(self.passages):,} passages, {name})"
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Returns up to k hits per query, best first; none if its vector is zero."""
-        check_k(k)
-        return self.search_vectors(
-            needed_encoder(self.encoder).encode_queries(queries), k
-        )
-
-    def search_vectors(
-        self, vectors: Float32[np.ndarray, "Q dims"], k: int
-    ) -> list[list[Hit]]:
-        """As `search`, of queries that are encoded already."""
-        return hits_of(self.nearest(vectors, k), self.passages, self.corpora)
 
     def nearest(self, vectors: Float32[np.ndarray, "Q dims"], k: int) -> list[Nearest]:
         """Positions and scores of the nearest passages found; reads no passage."""
@@ -119,19 +99,9 @@ class ScannIndex:
         """Settings of the search, for the manifest."""
         return self.scorer.to_json()
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the index to a new folder."""
-        write_index(
-            Path(folder),
-            kind=self.kind,
-            passages=self.passages,
-            corpus_fingerprint=self.corpus_fingerprint,
-            encoder=self.encoder,
-            scorer=self.scorer_json(),
-            vectors=self.vectors,
-            write_more=lambda new: self.save_tree(new / SCANN),
-            reason=self.reason,
-        )
+    def save_more(self, folder: Path) -> None:
+        """Writes the tree."""
+        self.save_tree(folder / SCANN)
 
     def save_tree(self, folder: Path) -> None:
         """Writes ScaNN's files to a folder."""

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from jaxsearch.search import dense_index, nearest
+from jaxsearch.search import index_choice, nearest
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index_folder import read_index
 from jaxsearch.search.indexes import build_index, load_index, open_dense
@@ -171,8 +171,8 @@ def test_real_corpus_with_a_calibrated_tree(wiki, monkeypatch):
     def prefer_a_tree(search):
         return next(times)
 
-    monkeypatch.setattr(dense_index, "MAX_EXACT", 5999)
-    monkeypatch.setattr(dense_index, "_median_ms", prefer_a_tree)
+    monkeypatch.setattr(index_choice, "MAX_EXACT", 5999)
+    monkeypatch.setattr(index_choice, "_median_ms", prefer_a_tree)
     encoder = TfidfEncoder.fit(wiki, dims=512)
     index = build_index(wiki, encoder)
     assert index.scorer.num_leaves == 77  # floor(sqrt(6000))
@@ -273,9 +273,9 @@ def test_threads_that_search_at_once_take_turns(passages, encoder, exact, querie
 def test_the_faster_one_is_kept_and_says_why(
     passages, encoder, monkeypatch, tmp_path, times, kind
 ):
-    monkeypatch.setattr(dense_index, "MAX_EXACT", 599)
+    monkeypatch.setattr(index_choice, "MAX_EXACT", 599)
     measured = iter(times)
-    monkeypatch.setattr(dense_index, "_median_ms", lambda search: next(measured))
+    monkeypatch.setattr(index_choice, "_median_ms", lambda search: next(measured))
     index = build_index(passages, encoder)
     assert index.kind == kind
     assert index.reason.startswith(
