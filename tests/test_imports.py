@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 ALLOWED = {
     # Interfaces and shared modules.
     "announce": set(),
+    "chat": set(),
     "user_code": set(),
     "folder_files": set(),
     "json_files": set(),
@@ -50,7 +51,11 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
-    "web": {"env", "key_addresses", "search"},
+    "web": {"chat", "env", "key_addresses", "search"},
+    "verdicts": {
+        *("bad_rows", "chat", "env", "json_lines", "key_addresses", "remote"),
+        *("search", "try_again", "web"),
+    },
     "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
     # The config names the parts, and the modules below combine them.
     "config": {
@@ -110,7 +115,7 @@ ALLOWED = {
             "monitor",
         ),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
-        *("surrogates", "train", "try_again", "visible", "web"),
+        *("surrogates", "train", "try_again", "verdicts", "visible", "web"),
     },
     "__main__": {"commands"},
 }

@@ -27,7 +27,7 @@ from jaxsearch.search.index import (
 # Pauses are up to half as long again, so that clients that failed together do not ask
 # together.
 _PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 60.0
 NO_FAILURES: Mapping[str, int] = dict.fromkeys(FAILURE_KINDS, 0)
 
 
@@ -91,7 +91,7 @@ class RetryingRetriever(CheckedRetriever):
                     self.num_failures[failure_kind(error)] += 1
                 failures.append(f"({number + 1}) {reason_of(error)}")
                 pause = pause_after(error, number)
-            if pause > _LONGEST_PAUSE_S:
+            if pause > LONGEST_PAUSE_S:
                 break
         tries = "try" if len(failures) == 1 else "tries"
         raise SearchError(
@@ -140,6 +140,6 @@ def pause_after(error: SearchError, number: int) -> float:
         return math.inf
     # The exponent is limited because a float is.
     pause = _PAUSE_S * 2.0 ** min(number, 32) * random.uniform(1.0, 1.5)
-    pause = min(pause, _LONGEST_PAUSE_S)
+    pause = min(pause, LONGEST_PAUSE_S)
     is_busy = isinstance(error, BusySearchError)
     return max(pause, error.retry_after_s) if is_busy else pause

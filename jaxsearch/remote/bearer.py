@@ -8,33 +8,34 @@ VARIABLE = "JAXSEARCH_SEARCH_TOKEN"
 _HIDDEN = "***"
 
 
-def search_token(url: str) -> str:
-    """The token in JAXSEARCH_SEARCH_TOKEN, if the user gave this address; else "".
+def bearer_token(url: str, variable: str = VARIABLE) -> str:
+    """The token in an environment variable, if the user gave this address; else "".
 
     Raises:
       ValueError: if it cannot be sent in a header; the error does not show it.
     """
-    token = os.environ.get(VARIABLE, "").strip()
+    token = os.environ.get(variable, "").strip()
     if not (token.isascii() and all(c.isprintable() and c != " " for c in token)):
         raise ValueError(
-            f"{VARIABLE} must have printable ASCII characters without spaces"
+            f"{variable} must have printable ASCII characters without spaces"
         )
     return token if may_have_keys(url) else ""
 
 
-def missing_token(url: str, sent: str) -> str:
+def missing_token(url: str, sent: str, variable: str = VARIABLE) -> str:
     """Why a server that wants a token refuses, and what to do.
 
     Args:
       url: address of the server.
       sent: the token that it got.
+      variable: the environment variable of the token.
     """
     if sent:
-        return f"{VARIABLE} is another one"
-    if not os.environ.get(VARIABLE):
-        return f"{VARIABLE} is not set"
+        return f"{variable} is another one"
+    if not os.environ.get(variable):
+        return f"{variable} is not set"
     return (
-        f"{VARIABLE} is not sent to an address that a folder names; if the server is "
+        f"{variable} is not sent to an address that a folder names; if the server is "
         f"yours, give --trust {url}"
     )
 

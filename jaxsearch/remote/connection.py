@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from jaxsearch.remote.bearer import missing_token, without_token
+from jaxsearch.remote.bearer import VARIABLE, missing_token, without_token
 from jaxsearch.search.index import (
     BusySearchError,
     RefusedSearchError,
@@ -44,19 +44,28 @@ class Connection:
     Args:
       url: address of the server.
       token: bearer token; "" for none.
+      token_variable: the environment variable that it comes from, for errors.
       connect_timeout_s: timeout of a connection.
 
     Raises:
       ValueError: if the address cannot be used.
     """
 
-    def __init__(self, url: str, *, token: str, connect_timeout_s: float):
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str,
+        token_variable: str = VARIABLE,
+        connect_timeout_s: float,
+    ):
         try:
             httpx2.URL(url)
         except httpx2.InvalidURL as error:
             raise ValueError(f"{url!r:.80} is not an address ({error})") from None
         self.url = url
         self._token = token
+        self._token_variable = token_variable
         self._connect_timeout_s = connect_timeout_s
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if token:
@@ -144,11 +153,11 @@ class Connection:
         reason = f"{where}: status {status}, {self._line(_detail(data))!r}"
         if status == 402:
             return SearchStoppedError(
-                f"{reason}; as soon as the server searches again, the same command "
+                f"{reason}; as soon as the server answers again, the same command "
                 "goes on"
             )
         if status in (401, 403):
-            why = missing_token(self.url, self._token)
+            why = missing_token(self.url, self._token, self._token_variable)
             return UnauthorizedError(
                 f"{where}: status {status}, the server wants a token, and {why}"
             )

@@ -7,7 +7,7 @@ import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from jaxsearch.remote.bearer import search_token
+from jaxsearch.remote.bearer import bearer_token
 from jaxsearch.search.index import SearchError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class MilvusAddress:
     @property
     def token(self) -> str:
         """The user's token, if the address may have it; a file has none."""
-        return search_token(self.uri.replace("http://", "milvus://"))
+        return bearer_token(self.uri.replace("http://", "milvus://"))
 
     @classmethod
     def parse(cls, url: str) -> "MilvusAddress":

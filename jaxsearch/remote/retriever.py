@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxsearch.remote.address import Address, DialectName, parse_addresses
-from jaxsearch.remote.bearer import search_token
+from jaxsearch.remote.bearer import bearer_token
 from jaxsearch.remote.cache import AnswerCache
 from jaxsearch.remote.connection import Connection
 from jaxsearch.remote.detection import (
@@ -176,7 +176,7 @@ def open_remote(
     connections = [
         Connection(
             address.url,
-            token=search_token(address.url),
+            token=bearer_token(address.url),
             connect_timeout_s=settings.connect_timeout_s,
         )
         for address in addresses

@@ -6,8 +6,8 @@ R1-Searcher's step in its online search; the wording is our own.
 import dataclasses
 import json
 import os
-from typing import Any
 
+from jaxsearch.chat import PATH, chat_request, completion
 from jaxsearch.key_addresses import may_have_keys
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.web.exchange import ExchangeError, exchange
@@ -58,18 +58,14 @@ class Summarizer:
         key = os.environ.get(KEY_VARIABLE, "") if may_have_keys(self.url) else ""
         if key:
             headers["authorization"] = f"Bearer {key}"
-        body = {
-            "model": self.model,
-            "temperature": 0,
-            "max_tokens": _MAX_TOKENS,
-            "messages": [
-                {"role": "system", "content": _INSTRUCTIONS},
-                {"role": "user", "content": f"Query: {query}\n\nPage:\n{text}"},
-            ],
-        }
+        messages = [
+            ("system", _INSTRUCTIONS),
+            ("user", f"Query: {query}\n\nPage:\n{text}"),
+        ]
+        body = chat_request(self.model, messages, max_tokens=_MAX_TOKENS)
         try:
             reply = exchange(
-                f"{self.url.rstrip('/')}/chat/completions",
+                self.url.rstrip("/") + PATH,
                 headers=headers,
                 body=json.dumps(body),
                 timeout_s=self.timeout_s,
@@ -108,13 +104,11 @@ def _summary(said: str, shown: str) -> str:
       PageError: if there is none.
     """
     try:
-        content: Any = json.loads(said)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        content = None
-    if not isinstance(content, str):
-        raise PageError("summary", f"the endpoint sent no completion: {shown}")
-    # Models that think aloud write their answer after it.
-    text = cleaned(content.rpartition("</think>")[2])
+        text = cleaned(completion(json.loads(said)).text)
+    except (ValueError, RecursionError):
+        raise PageError(
+            "summary", f"the endpoint sent no completion: {shown}"
+        ) from None
     if not text:
         raise PageError("summary", "the endpoint sent an empty summary")
     return "" if text.strip(" .*") == _NOTHING else text

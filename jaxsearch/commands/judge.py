@@ -1,0 +1,72 @@
+"""`jaxsearch judge`: a language model's verdicts on saved predictions."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.commands.command import Command
+from jaxsearch.commands.verdict_options import add_verdict_arguments, verdict_settings
+
+_DESCRIPTION = """\
+Asks a language model whether each prediction of a file is right, and prints how many it
+calls correct, wrong or unclear. (`jaxsearch score` computes a task's reward and exact
+match instead, without a model.)
+
+A line of the file has question, golden_answers and prediction, as predictions.jsonl of
+`jaxsearch eval` has. A prediction that is null or blank is wrong, and not asked about.
+A reply that is no JSON object with one of the three verdicts is counted as no_verdict;
+accuracy is the share of correct among the others.
+
+Each verdict is appended to --out as it comes, and kept in a cache by model, prompt,
+question, golden answers and prediction. The same command goes on where it was stopped.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+examples:
+  jaxsearch judge results/predictions.jsonl \\
+    --judge-url http://127.0.0.1:8000/v1 --judge-model Qwen/Qwen2.5-32B-Instruct
+  jaxsearch judge scored.jsonl.gz --out verdicts.jsonl --agree-with judge \\
+    --judge-url https://api.openai.com/v1 --judge-model gpt-4o-mini \\
+    --judge-price 0.15 0.60
+"""
+    add_verdict_arguments(parser, required=True)
+    parser.add_argument(
+        "--agree-with",
+        default="",
+        metavar="FIELD",
+        help="field of the file with verdicts to compare with, such as true, False or "
+        "correct: prints the agreement and Cohen's kappa",
+    )
+    parser.add_argument(
+        "--out",
+        default="",
+        metavar="FILE.jsonl",
+        help="file of verdicts (default: verdicts.jsonl beside FILE)",
+    )
+    parser.add_argument(
+        "file", metavar="FILE.jsonl", help="file of predictions; may be .gz"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    settings = verdict_settings(args)
+    from jaxsearch.monitor.bars import count_bar
+    from jaxsearch.verdicts.verdicts import verdicts_to
+
+    path = Path(args.file)
+    out = Path(args.out) if args.out else path.with_name("verdicts.jsonl")
+    found = verdicts_to(
+        out, path, settings, agree_with=args.agree_with, progress=count_bar
+    )
+    return found | {"verdicts": str(out)}
+
+
+COMMAND = Command(
+    summary="ask a language model whether saved predictions are right",
+    description=_DESCRIPTION,
+    add_arguments=add_arguments,
+    run=run,
+    resumes=True,
+)

@@ -1,0 +1,87 @@
+"""Options of the model that gives verdicts, for `jaxsearch judge` and `eval`."""
+
+import argparse
+from pathlib import Path
+
+from jaxsearch.verdicts.settings import KEY_VARIABLE, VerdictSettings
+
+
+def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Adds the options --judge-url, --judge-model and their settings."""
+    parser.add_argument(
+        "--judge-url",
+        default="",
+        required=required,
+        metavar="URL",
+        help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1; its key is "
+        f"taken from the environment variable {KEY_VARIABLE}, if there is one",
+    )
+    parser.add_argument(
+        "--judge-model",
+        default="",
+        required=required,
+        metavar="NAME",
+        help="name of the model there",
+    )
+    parser.add_argument(
+        "--judge-prompt",
+        default="",
+        metavar="FILE",
+        help="text with {question}, {golden_answers} and {prediction}, which are "
+        "replaced by JSON; it asks for a JSON object with a verdict (default: the "
+        "package's)",
+    )
+    parser.add_argument(
+        "--judge-concurrency",
+        type=int,
+        default=32,
+        metavar="N",
+        help="requests that are under way at once (default: 32)",
+    )
+    parser.add_argument(
+        "--judge-attempts",
+        type=int,
+        default=5,
+        metavar="N",
+        help="attempts at a request after 408, 429, 5xx and failed connections "
+        "(default: 5)",
+    )
+    parser.add_argument(
+        "--judge-timeout-s",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds for one attempt (default: 60)",
+    )
+    parser.add_argument(
+        "--judge-cache",
+        metavar="DIR",
+        help="folder of verdicts that need not be asked for again (default: in the "
+        "user's cache folder)",
+    )
+    parser.add_argument(
+        "--judge-price",
+        type=float,
+        nargs=2,
+        metavar=("IN", "OUT"),
+        help="US dollars per million prompt tokens and per million completion tokens, "
+        "for the cost",
+    )
+
+
+def verdict_settings(args: argparse.Namespace) -> VerdictSettings:
+    """The settings that the options give.
+
+    Raises:
+      ValueError: if one is malformed.
+    """
+    return VerdictSettings(
+        url=args.judge_url,
+        model=args.judge_model,
+        prompt=args.judge_prompt,
+        concurrency=args.judge_concurrency,
+        attempts=args.judge_attempts,
+        timeout_s=args.judge_timeout_s,
+        cache=Path(args.judge_cache) if args.judge_cache else None,
+        price=None if args.judge_price is None else tuple(args.judge_price),
+    )

@@ -1,0 +1,78 @@
+"""Verdicts on disk, for any number of processes."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from jaxsearch.search.index import SearchError
+from jaxsearch.verdicts.verdict import VERDICTS, Opinion
+from jaxsearch.web.cache import connected
+
+_TABLE = """CREATE TABLE IF NOT EXISTS verdicts (
+    key TEXT PRIMARY KEY, verdict TEXT, reason TEXT,
+    stored TEXT DEFAULT CURRENT_TIMESTAMP
+) WITHOUT ROWID"""
+_NUM_KEYS = 500  # per query, which takes a bounded number of values
+
+
+def verdict_key(
+    model: str,
+    prompt: str,
+    question: str,
+    golden_answers: Sequence[str],
+    prediction: str,
+) -> str:
+    """What identifies a request for a verdict."""
+    asked = [model, prompt, question, list(golden_answers), prediction]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+class VerdictCache:
+    """A SQLite file of verdicts, by `verdict_key`.
+
+    Args:
+      folder: the folder of the file, which is made.
+
+    Raises:
+      ValueError: if the file there is not a cache, or cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "verdicts.sqlite"
+        try:
+            with connected(self.path) as connection:
+                connection.execute(_TABLE)
+        except SearchError as error:
+            raise ValueError(
+                f"expected a cache of verdicts, got {error}; move it away, or choose "
+                "another folder with --judge-cache"
+            ) from None
+
+    def get(self, keys: Iterable[str]) -> dict[str, Opinion]:
+        """The verdicts of those keys that have one."""
+        wanted, found = list(keys), {}
+        with connected(self.path) as connection:
+            for start in range(0, len(wanted), _NUM_KEYS):
+                some = wanted[start : start + _NUM_KEYS]
+                marks = ",".join("?" * len(some))
+                found |= {
+                    key: Opinion(verdict, reason)
+                    for key, verdict, reason in connection.execute(
+                        "SELECT key, verdict, reason FROM verdicts "
+                        f"WHERE key IN ({marks})",
+                        some,
+                    )
+                    if verdict in VERDICTS
+                }
+        return found
+
+    def put(self, opinions: Mapping[str, Opinion]) -> None:
+        """Stores verdicts by their keys."""
+        with connected(self.path) as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO verdicts (key, verdict, reason) "
+                "VALUES (?, ?, ?)",
+                [(key, *opinion) for key, opinion in opinions.items()],
+            )

@@ -1,0 +1,64 @@
+"""Verdicts, and how they are read from what a model wrote."""
+
+import json
+import re
+from typing import Any, Literal, NamedTuple, get_args
+
+Verdict = Literal["correct", "wrong", "unclear"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+_MAX_REASON_LEN = 300  # characters
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+# Verdicts that other programs have left in a file, in lower case.
+_SPELLINGS: dict[str, Verdict] = {
+    **{name: name for name in VERDICTS},
+    **{"true": "correct", "1": "correct", "1.0": "correct", "yes": "correct"},
+    **{"false": "wrong", "0": "wrong", "0.0": "wrong", "no": "wrong"},
+    "incorrect": "wrong",
+}
+
+
+class Opinion(NamedTuple):
+    """What a model wrote about a prediction.
+
+    Attributes:
+      verdict: None if it wrote none.
+      reason: why; without a verdict, the beginning of what it wrote.
+    """
+
+    verdict: Verdict | None
+    reason: str
+
+
+def opinion(text: str) -> Opinion:
+    """The opinion in a text: one JSON object, which may stand in a code fence.
+
+    A verdict in any other form is none: it is never guessed from prose.
+    """
+    text = text.strip()
+    fenced = _FENCE.fullmatch(text)
+    try:
+        found: Any = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        found = None
+    verdict = found.get("verdict") if isinstance(found, dict) else None
+    if verdict not in VERDICTS:
+        return Opinion(None, " ".join(text.split())[:_MAX_REASON_LEN])
+    reason = found.get("reason")
+    shown = " ".join(reason.split()) if isinstance(reason, str) else ""
+    return Opinion(verdict, shown[:_MAX_REASON_LEN])
+
+
+def verdict_of(value: Any) -> Verdict:
+    """The verdict that a value of a file means, such as true, "False" or "correct".
+
+    Raises:
+      ValueError: if it means none.
+    """
+    is_plain = isinstance(value, str | bool | int | float)
+    found = _SPELLINGS.get(str(value).strip().lower()) if is_plain else None
+    if found is None:
+        raise ValueError(
+            f"expected a verdict (true or false, or {', '.join(VERDICTS)}), got "
+            f"{value!r:.80}"
+        )
+    return found

@@ -1,0 +1,214 @@
+"""Verdicts on a file of predictions: from its record, the cache, or the model."""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.bad_rows import Note, print_note
+from jaxsearch.chat import Completion
+from jaxsearch.remote.connection import UnauthorizedError
+from jaxsearch.search.index import RefusedSearchError
+from jaxsearch.verdicts.agreement import agreement, cohens_kappa
+from jaxsearch.verdicts.cache import VerdictCache, verdict_key
+from jaxsearch.verdicts.model import VerdictModel
+from jaxsearch.verdicts.predictions import (
+    Prediction,
+    read_predictions,
+    verdicts_in,
+)
+from jaxsearch.verdicts.prompt import VerdictPrompt, read_prompt
+from jaxsearch.verdicts.record import VerdictFile
+from jaxsearch.verdicts.settings import VerdictSettings, default_cache
+from jaxsearch.verdicts.verdict import VERDICTS, Opinion, Verdict, opinion
+
+# A policy that did not answer is wrong, whatever a model would write about it.
+_NO_PREDICTION = Opinion("wrong", "no prediction")
+# An endpoint that refuses so many requests before it gives a reply refuses all.
+_MAX_REFUSED = 5
+
+Progress = Callable[
+    [str, int], contextlib.AbstractContextManager[Callable[[int], None]]
+]
+"""(title, total) -> context of a progress bar, which yields a function that counts."""
+
+
+class VerdictsError(RuntimeError):
+    """Some predictions have no verdict; the message says how many and why."""
+
+
+def verdicts_to(
+    out: Path,
+    predictions: Path,
+    settings: VerdictSettings,
+    *,
+    agree_with: str = "",
+    progress: Progress,
+    note: Note = print_note,
+) -> dict[str, Any]:
+    """Asks a model whether predictions are right, and appends its verdicts to a file.
+
+    The same call goes on where an earlier one ended. Equal requests are sent once, and
+    those in the cache not at all.
+
+    Args:
+      out: file of verdicts, as `VerdictFile` writes it.
+      predictions: file of predictions, as `read_predictions` reads it.
+      settings: the model, and how it is asked.
+      agree_with: field of the file with verdicts to compare with; "" for none.
+      progress: shows how many predictions have a verdict.
+      note: receives lines for the user.
+
+    Returns:
+      The counts of `_summary`; of this call also `requests`, their tokens and `usd`
+      (None without a price), and `cached`, the verdicts from the cache.
+
+    Raises:
+      ValueError: for bad input, or if the endpoint refuses the key or every request.
+      ModelFailedError: if it gives no reply for now; what it gave is kept.
+      VerdictsError: if it refuses some requests, or no reply is a verdict.
+    """
+    asked = read_predictions(predictions, note)
+    theirs = verdicts_in(asked, agree_with, predictions) if agree_with else None
+    prompt = read_prompt(settings.prompt)
+    keys = {one.line: _key(one, settings.model, prompt) for one in asked}
+    cache = VerdictCache(settings.cache or default_cache())
+    model = VerdictModel(settings)
+    record = VerdictFile(out, settings.model, keys)
+    usage = _Usage()
+    with contextlib.closing(record), progress("verdicts", len(asked)) as advance:
+        advance(len(record.verdicts))
+
+        def add(them: Sequence[Prediction], found: Opinion) -> None:
+            for one in them:
+                record.add(one, found)
+            advance(len(them))
+
+        waiting = collections.defaultdict(list)
+        for one in asked:
+            if one.line in record.verdicts:
+                continue
+            if one.prediction:
+                waiting[keys[one.line]].append(one)
+            else:
+                add([one], _NO_PREDICTION)
+        for key, found in cache.get(waiting).items():
+            usage.cached += len(waiting[key])
+            add(waiting.pop(key), found)
+        messages = {
+            key: prompt.filled(one.question, one.golden_answers, one.prediction)
+            for key, (one, *_) in waiting.items()
+        }
+        for key, reply in _replies(model, messages, settings.concurrency):
+            usage.add(reply)
+            found = opinion(reply.text)
+            if found.verdict is not None:
+                cache.put({key: found})
+            add(waiting[key], found)
+    if not any(record.verdicts.values()):
+        raise VerdictsError(
+            f"none of {len(asked):,} replies is a verdict; {out} has what the model "
+            "wrote; try another model or prompt"
+        )
+    return _summary(asked, record.verdicts, theirs) | usage.counts(settings)
+
+
+@dataclasses.dataclass
+class _Usage:
+    """What a call has cost so far."""
+
+    cached: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, reply: Completion) -> None:
+        self.requests += 1
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+
+    def counts(self, settings: VerdictSettings) -> dict[str, Any]:
+        usd = settings.usd(self.prompt_tokens, self.completion_tokens)
+        return dataclasses.asdict(self) | {"usd": usd}
+
+
+def _key(one: Prediction, model: str, prompt: VerdictPrompt) -> str:
+    return verdict_key(
+        model, prompt.text, one.question, one.golden_answers, one.prediction
+    )
+
+
+def _replies(
+    model: VerdictModel, messages: Mapping[str, str], concurrency: int
+) -> Iterator[tuple[str, Completion]]:
+    """The model's reply to each message, as they come.
+
+    Raises:
+      ValueError: if the endpoint refuses the key, or every request.
+      ModelFailedError: if it gives no reply for now.
+      VerdictsError: after all others, if it refuses some requests.
+    """
+    refused: list[str] = []
+    num_replies = 0
+    with concurrent.futures.ThreadPoolExecutor(concurrency) as threads:
+        futures = {
+            threads.submit(model.ask, text): key for key, text in messages.items()
+        }
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                try:
+                    reply = future.result()
+                except UnauthorizedError as error:
+                    raise ValueError(str(error)) from None
+                except RefusedSearchError as error:
+                    refused.append(str(error))
+                    if not num_replies and len(refused) == _MAX_REFUSED:
+                        raise ValueError(refused[0]) from None
+                    continue
+                num_replies += 1
+                yield futures[future], reply
+        finally:
+            model.stop.set()
+            threads.shutdown(wait=False, cancel_futures=True)
+    if refused:
+        raise VerdictsError(
+            f"{len(refused):,} of {len(messages):,} requests were refused: {refused[0]}"
+            "; the other verdicts are kept, and the same command asks for these again"
+        )
+
+
+def _summary(
+    asked: Sequence[Prediction],
+    verdicts: Mapping[int, Verdict | None],
+    theirs: Mapping[int, Verdict] | None,
+) -> dict[str, Any]:
+    """Counts of verdicts, and how far they agree with those of the file.
+
+    Returns:
+      `n`, the number of predictions; of these `correct`, `wrong`, `unclear` and
+      `no_verdict` (the reply was none); `without_prediction`, which are wrong and not
+      asked about; `accuracy`, the share of `correct` among those with a verdict. If the
+      file has verdicts: `agreement` and `kappa` with them, and the number of pairs
+      that these are of, `compared`.
+    """
+    counts = collections.Counter(verdicts.values())
+    num_given = len(verdicts) - counts[None]
+    summary: dict[str, Any] = {
+        "n": len(asked),
+        **{name: counts[name] for name in VERDICTS},
+        "no_verdict": counts[None],
+        "without_prediction": sum(not one.prediction for one in asked),
+        "accuracy": counts["correct"] / num_given,
+    }
+    if theirs is not None:
+        pairs = [(v, theirs[line]) for line, v in verdicts.items() if v is not None]
+        ours, others = zip(*pairs, strict=True)
+        summary |= {
+            "agreement": agreement(ours, others),
+            "kappa": cohens_kappa(ours, others),
+            "compared": len(pairs),
+        }
+    return summary
