@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from jaxtyping import Array
 
+from jaxsearch.data.mixture import QuestionsFrom, parse_questions
 from jaxsearch.env.environment import Environment
 from jaxsearch.env.search import search_only
 from jaxsearch.mesh import MeshShape
@@ -78,6 +79,21 @@ def _check_functions(owner: Any, *names: str) -> None:
                 f"{name} must be a function or another callable, got {value!r:.80}; "
                 "in a config file import it and give the function itself"
             )
+
+
+def _check_questions(owner: Any, *names: str) -> None:
+    """Checks that texts that stand for a mixture have weights that are numbers.
+
+    Raises:
+      ValueError: naming the first field of which one is none.
+    """
+    for name in names:
+        value = vars(owner)[name]
+        try:
+            if isinstance(value, str):
+                parse_questions(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
 
 def _check_task(task: Any) -> None:
@@ -173,17 +189,22 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Questions. Files may have any of the formats in `data.formats`, and may be of a
-    data set on the Hugging Face Hub: hf://OWNER/NAME[/FILE][@REVISION]. The run's
-    record names the commit that was read, which a resumed run reads again."""
+    """Questions. Each field is a file, a prepared set, or a mixture. Files may have any
+    of the formats in `data.formats`, and may be of a data set on the Hugging Face Hub:
+    hf://OWNER/NAME[/FILE][@REVISION]. The run's record names the commit that was read,
+    which a resumed run reads again. A prepared set (`jaxsearch data --help`) has a
+    name, such as hotpotqa or hotpotqa/dev."""
 
     source: Callable[..., Any]
     """(run folder, seed) -> Dataset, the source of everything not read from a file."""
-    questions: str = ""
-    """File of training questions for all RL stages; empty for those of `source`."""
-    heldout: str = ""
-    """File of questions to evaluate on. Empty for those of `source`, or, if the last RL
-    stage trains on a file, for a share of that file."""
+    questions: QuestionsFrom = ""
+    """Training questions for all RL stages: a file, a set, or a Mixture, on the command
+    line hotpotqa=2,2wiki=1 (two of three questions are of HotpotQA). Empty for those of
+    `source`."""
+    heldout: QuestionsFrom = ""
+    """Questions to evaluate on: a file, a set, or several with commas between them.
+    Empty for those of `source`, or, if the last RL stage trains on a file, for a share
+    of that file."""
     heldout_share: float = 0.1
     """Share of that file to hold out: evaluated on and never trained on. The choice
     depends on the texts of the questions alone, not on the seed. Fewer than 10
@@ -193,12 +214,13 @@ class DataConfig:
     skip_bad_rows: bool = False
     """Go on without the malformed rows of these files, of the files of stages and of
     retrieval.corpus; otherwise such a file is refused."""
-    drop_long_prompts: bool = False
-    """Go on without the questions whose prompts exceed rollout.max_prompt_len;
-    otherwise the run is refused."""
+    drop_long_prompts: bool = True
+    """Go on without the questions whose prompts exceed rollout.max_prompt_len, and say
+    how many there are; False refuses the run."""
 
     def __post_init__(self):
         _check_functions(self, "source")
+        _check_questions(self, "questions", "heldout")
         _at_least(self, 1, "max_heldout")
         if not 0 <= self.heldout_share < 1:
             raise ValueError(
@@ -367,7 +389,7 @@ class RolloutConfig:
     max_len: int = 1024
     """Budget of a whole rollout: prompt, turns and observations."""
     max_prompt_len: int = 256
-    """Budget of a prompt; a longer one is an error before the run starts."""
+    """Budget of a prompt; data.drop_long_prompts says what happens to longer ones."""
     max_turn_len: int = 256
     """Budget of a turn: what the policy writes between two observations."""
     max_observation_len: int = 512
@@ -475,8 +497,8 @@ class RLStage:
     is the metric reward/NAME. `rewards.own` describes it. On the command line,
     package.module:NAME or path/to/file.py:NAME of one or of a sequence of them; task
     for the reward of the task."""
-    questions: str = ""
-    """File of questions for this stage alone; data.questions overrides it."""
+    questions: QuestionsFrom = ""
+    """Questions for this stage alone, as data.questions, which overrides it."""
     questions_per_step: int = 256
     """Q, questions per step."""
     group_size: int = 5
@@ -556,6 +578,7 @@ class RLStage:
                 f"{self.objective.kl_weight}; set one of them to 0"
             )
         _check_task(self.task)
+        _check_questions(self, "questions")
         if self.reward is not None:
             check_reward(self.reward)
 

@@ -12,13 +12,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.question import Question
-from jaxsearch.data.question_store import open_questions
-from jaxsearch.data.question_stream import QuestionStream
 from jaxsearch.evaluation.heldout import HeldOut, summary
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
@@ -57,6 +53,7 @@ from jaxsearch.run.recorder import Recorder
 from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.saver import TrainingFailedError
+from jaxsearch.run.stage_questions import stage_stream
 from jaxsearch.run.start import start_line
 from jaxsearch.run.updates import make_policy_update
 from jaxsearch.search.index import SearchStoppedError
@@ -307,13 +304,8 @@ class RLStep:
     ):
         self._config = run.config
         self._stage = stage
-        self._questions = QuestionStream(
-            open_questions(
-                run.inputs.questions[stage.name], Path(run.config.out) / "questions"
-            ),
-            seed=run.config.seed + number,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+        self._questions = stage_stream(
+            run.config, number, run.inputs.questions[stage.name]
         )
         self._roll_out = StageRollouts(run, stage, number, frozen)
         self._update = make_policy_update(run, stage, updater)

@@ -23,7 +23,8 @@ class Hub(ThreadingHTTPServer):
     """The state of the Hub.
 
     Attributes:
-      files: files of the data set `some/data` by revision and path; "main" is one.
+      data_set: name of its only data set.
+      files: files of the data set by revision and path; "main" is one.
       tags: revisions by name, which may move.
       uploaded: files of each model repository, by path.
       private: whether each model repository is private.
@@ -34,6 +35,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
+        self.data_set = "some/data"
         self.files: dict[str, dict[str, bytes]] = {}
         self.tags: dict[str, str] = {}
         self.uploaded: dict[str, dict[str, bytes]] = {}
@@ -86,11 +88,12 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
         self.server.requests.append(f"{self.command} {path}")
-        if found := re.fullmatch(r"/api/datasets/some/data(?:/revision/(.+))?", path):
+        name = re.escape(self.server.data_set)
+        if found := re.fullmatch(rf"/api/datasets/{name}(?:/revision/(.+))?", path):
             return self._info(found[1] or "main")
-        if found := re.fullmatch(r"/api/datasets/some/data/tree/([^/]+)", path):
+        if found := re.fullmatch(rf"/api/datasets/{name}/tree/([^/]+)", path):
             return self._tree(found[1])
-        if found := re.fullmatch(r"/datasets/some/data/resolve/([^/]+)/(.+)", path):
+        if found := re.fullmatch(rf"/datasets/{name}/resolve/([^/]+)/(.+)", path):
             return self._file(*found.groups())
         return self._send(404, X_Error_Code="RepoNotFound")
 
@@ -105,7 +108,7 @@ class Answer(BaseHTTPRequestHandler):
         if commit is None:
             return self._send(404, X_Error_Code="RevisionNotFound")
         siblings = [{"rfilename": name} for name in self.server.files[commit]]
-        info = {"id": "some/data", "sha": commit, "siblings": siblings}
+        info = {"id": self.server.data_set, "sha": commit, "siblings": siblings}
         return self._send(200, info, Content_Type="application/json")
 
     def _tree(self, revision):

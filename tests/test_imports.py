@@ -59,8 +59,8 @@ ALLOWED = {
     "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
     # The config names the parts, and the modules below combine them.
     "config": {
-        *("env", "mesh", "models", "monitor", "remote", "rewards", "rl", "search"),
-        "web",
+        *("data", "env", "mesh", "models", "monitor", "remote", "rewards", "rl"),
+        *("search", "web"),
     },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {

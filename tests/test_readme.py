@@ -89,6 +89,7 @@ def home(tmp_path_factory):
                 (home / name).write_text(block)
     with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(home)
+        patch.setenv("JAXSEARCH_DATA", str(home / "sets"))
         yield home
 
 

@@ -76,15 +76,9 @@ def trust_packages(args: argparse.Namespace) -> None:
         trust(*args.trust)
 
 
-def add_policy_arguments(
-    parser: argparse.ArgumentParser, *, need_model: bool = True
-) -> None:
-    """Adds the arguments that select a policy, its task, index and prompt.
-
-    Args:
-      need_model: whether argparse requires --model; if not, it is None by default.
-    """
-    add_model_argument(parser, required=need_model)
+def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that select a policy, its task, index and prompt."""
+    add_model_argument(parser)
     parser.add_argument(
         "--task",
         "--recipe",
@@ -110,13 +104,11 @@ def add_policy_arguments(
     )
 
 
-def add_model_argument(
-    parser: argparse.ArgumentParser, *, required: bool = True
-) -> None:
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
     """Adds --model and --checkpoint."""
     parser.add_argument(
         "--model",
-        required=required,
+        required=True,
         metavar="MODEL",
         help="a run's folder, a Hugging Face folder, or a Hugging Face id",
     )

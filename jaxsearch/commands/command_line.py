@@ -16,6 +16,7 @@ from jaxsearch.commands import (
     completion,
     config,
     corpus,
+    data,
     doctor,
     eval,
     export,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "select": select.COMMAND,
     "score": score.COMMAND,
     "judge": judge.COMMAND,
+    "data": data.COMMAND,
     "corpus": corpus.COMMAND,
     "index": index.COMMAND,
     "serve": serve.COMMAND,
@@ -146,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(sub)
         # Commands with actions take --json after the action.
-        if name not in ("index", "bench", "config"):
+        if name not in ("index", "bench", "config", "data"):
             add_json_argument(sub)
         if name in _OPENS_RUNS:
             add_trust_argument(sub)
@@ -164,7 +166,7 @@ def _misplaced(
       words: all words after `jaxsearch`.
     """
     if "config" not in args:
-        action = f" {args.action}" if vars(args).get("action") else ""
+        action = f" {args.action}" if "action" in args else ""
         help_of = f"`jaxsearch {args.command}{action} --help`"
         left = " ".join(rest)
         return f"unknown: {left}; {help_of} shows what can be given" if rest else ""

@@ -74,6 +74,13 @@ class Record:
         if not isinstance(value, list):
             raise self.wrong(name, f"{_TEXT} or {_TEXTS}", value)
         found = [item for item in value if item is not None]
+        if any(isinstance(item, list) for item in found):
+            raise self.wrong(
+                name,
+                f"{_TEXT} or {_TEXTS} (in a nested list it is not clear whether one "
+                "answer is enough: write one flat list of those that are)",
+                value,
+            )
         if not all(isinstance(item, str) for item in found) or not "".join(found):
             raise self.wrong(name, _TEXTS, value)
         return [self.valid(name, item) for item in found]

@@ -23,15 +23,17 @@ import dataclasses
 import pathlib
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from jaxsearch.bad_rows import BadRowError, BadRows, Note, print_note
 from jaxsearch.data.answer_fields import golden_answers
 from jaxsearch.data.fields import Record
 from jaxsearch.data.metadata_fields import metadata
+from jaxsearch.data.prepared_set import find_set, parse_name
 from jaxsearch.data.question import Question
 from jaxsearch.data.records import SUFFIXES, read_records
+from jaxsearch.data.source_questions import check_answers
 from jaxsearch.data.verl_fields import asked_in, id_of_verl, prompt_of_verl
 from jaxsearch.hub_files import fetched
 
@@ -41,21 +43,25 @@ def read_questions(
     *,
     normalise: Callable[[str], str] = str.strip,
     skip_bad_rows: bool = False,
+    splits: Sequence[str] = (),
     note: Note = print_note,
 ) -> list[Question]:
-    """Reads the questions of a file, in order.
+    """Reads the questions of a file or a prepared set, in order.
 
     Args:
       path: the file, or `hf://OWNER/NAME[/FILE][@REVISION]` for one of a data set on
-        the Hugging Face Hub.
+        the Hugging Face Hub; or NAME or NAME/SPLIT of a set that `jaxsearch data
+        prepare` has prepared.
       normalise: the normaliser that predictions are compared with; golden
         answers that are then empty are left out, and a row without another is bad.
       skip_bad_rows: whether to go on without rows that are malformed.
+      splits: the splits to take for NAME, the first that is prepared.
       note: receives lines for the user about what was left out or skipped.
 
     Raises:
-      ValueError: if the file is missing, unreadable or empty, or rows are malformed and
-        not skipped; the message names the locations.
+      ValueError: if the file is missing, unreadable or empty, rows are malformed and
+        not skipped (the message names the locations), or a set is not prepared or
+        damaged.
 
     Example:
       >>> from jaxsearch.data.sample import sample_questions_path
@@ -63,6 +69,15 @@ def read_questions(
       >>> len(questions), questions[0].golden_answers
       (300, (...))
     """
+    if named := parse_name(str(path)):
+        prepared = find_set(*named, splits=splits, note=note)
+        return check_answers(
+            prepared.questions(),
+            normalise=normalise,
+            skip_bad_rows=skip_bad_rows,
+            note=note,
+            origin=str(prepared),
+        )
     path = fetched(path, SUFFIXES)
     bad_rows = BadRows(path)
     left_out: Counter[str] = Counter()

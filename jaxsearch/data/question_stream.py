@@ -1,5 +1,8 @@
 """The endless stream of training questions."""
 
+import hashlib
+from collections.abc import Sequence
+
 import grain
 
 from jaxsearch.data.question import Question
@@ -9,6 +12,11 @@ from jaxsearch.data.question_store import QuestionSource
 class QuestionStream:
     """Yields every question once per epoch, in a new order each time.
 
+    Of several sources, each is drawn from in proportion to its weight, evenly: with
+    weights 2 and 1, every three questions are two of the first and one of the second.
+    Each source has epochs and orders of its own. What is drawn depends on the sources,
+    their weights, the seed and the position alone.
+
     Each process draws every `process_count`-th element of one global order. Together
     the processes draw every question once per epoch, even if the number of questions is
     not divisible by the number of processes or the batch size.
@@ -16,15 +24,23 @@ class QuestionStream:
     Attributes:
       iterator: the Grain iterator, which keeps the position of this process.
 
+    Args:
+      source: the questions, or several sources of them.
+      seed: decides the orders.
+      weights: share of each source, relative to the others; equal if empty.
+      process_index: index of this process.
+      process_count: number of processes.
+
     Raises:
       ValueError: if process_index is not in 0..process_count - 1.
     """
 
     def __init__(
         self,
-        source: QuestionSource,
+        source: QuestionSource | Sequence[QuestionSource],
         *,
         seed: int,
+        weights: Sequence[float] = (),
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -33,15 +49,12 @@ class QuestionStream:
                 f"process_index must be in 0..{process_count - 1} "
                 f"(process_count is {process_count}), got {process_index}"
             )
-        self._identity = {"fingerprint": source.fingerprint, "seed": seed}
+        sources = [source] if isinstance(source, QuestionSource) else list(source)
+        weights = weights or [1.0] * len(sources)
+        self._identity = {"fingerprint": _fingerprint(sources, weights), "seed": seed}
         self._process_count = process_count
         elements = (
-            grain.MapDataset.source(source)
-            # Not `shuffle(seed)`, which adds the epoch to the seed: the second epoch of
-            # seed 0 would equal the first epoch of seed 1.
-            .seed(seed)
-            .shuffle()
-            .repeat()
+            _mixed(sources, weights, seed)
             .map_with_index(lambda prompt_index, question: (prompt_index, question))
             .slice(slice(process_index, None, process_count))
         )
@@ -86,3 +99,29 @@ class QuestionStream:
                 f"were drawn, which is not divisible by {self._process_count} processes"
             )
         self.iterator.set_state({"next_index": num_drawn})
+
+
+def _fingerprint(sources: Sequence[QuestionSource], weights: Sequence[float]) -> str:
+    """A hash of the questions; for several sources also of their order and weights."""
+    if len(sources) == 1:
+        return sources[0].fingerprint
+    lines = [
+        f"{weight!r} {source.fingerprint}\n"
+        for source, weight in zip(sources, map(float, weights), strict=True)
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _mixed(
+    sources: Sequence[QuestionSource], weights: Sequence[float], seed: int
+) -> grain.MapDataset:
+    """The endless order of the questions of all sources."""
+    endless = [
+        # Not `shuffle(seed)`, which adds the epoch to the seed: the second epoch of
+        # seed 0 would equal the first epoch of seed 1.
+        grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+        for source in sources
+    ]
+    if len(endless) == 1:
+        return endless[0]
+    return grain.MapDataset.mix(endless, weights)

@@ -1,4 +1,4 @@
-"""Golden answers of the questions that a data source gives, checked as a file's are."""
+"""Golden answers of a data source or a prepared set, checked as those of a file are."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,28 +15,29 @@ def check_answers(
     normalise: Callable[[str], str],
     skip_bad_rows: bool,
     note: Note,
+    origin: str = "data.source",
 ) -> list[Question]:
-    """The questions of `data.source` without the answers that nothing can equal.
+    """The questions without the answers that nothing can equal.
 
     Args:
       questions: the questions.
       normalise: the normaliser that predictions are compared with.
       skip_bad_rows: whether to go on without questions that have no other answer.
       note: receives lines for the user about what was left out.
+      origin: where the questions come from, for these lines.
 
     Raises:
       ValueError: if questions have no other answer and are not skipped; the message
         names them.
     """
-    source = Path("data.source")
-    bad, left_out, kept = BadRows(source, len(questions)), [], []
+    bad, left_out, kept = BadRows(Path(origin), len(questions)), [], []
     for question in questions:
         answers = question.golden_answers
         usable = usable_answers(answers, normalise)
         if not usable:
             why = f"every one of {list(answers)!r:.80} is empty once normalised"
             bad.add(
-                f"{source}, question {question.id!r}: expected golden answers, "
+                f"{origin}, question {question.id!r}: expected golden answers, "
                 f"{why if answers else 'got none'}"
             )
             continue
@@ -48,7 +49,7 @@ def check_answers(
     if left_out:
         id_, answer = left_out[0]
         note(
-            f"{source}: golden answers that are empty once normalised were left out: "
+            f"{origin}: golden answers that are empty once normalised were left out: "
             f"{len(left_out):,}, such as {answer!r} of question {id_!r}"
         )
     return kept

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.config import RunConfig
+from jaxsearch.data.mixture import Mixture, WeightedSource
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import resolved
 from jaxsearch.run.folder import read_run_config
@@ -63,6 +64,11 @@ def value_text(value: Any) -> str:
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yields the leaves of nested objects and lists of objects, with their paths."""
+    if isinstance(value, dict) and value.get("kind") == Mixture.__name__:
+        # One word of a command, as the whole field is.
+        sources = tuple(WeightedSource(**source) for source in value["sources"])
+        yield path, str(Mixture(sources=sources))
+        return
     if isinstance(value, dict) and value:
         items = value.items()
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):

@@ -12,19 +12,20 @@ from pathlib import Path
 
 from jaxsearch import json_lines
 from jaxsearch.config import DataConfig, RLStage, RunConfig
+from jaxsearch.data.mixture import QuestionsFrom
 from jaxsearch.data.question import Question, flashrag_line
 
 # The exact match of fewer questions says nothing: one of them is more than a tenth.
 MIN_HELDOUT = 10
 
 
-def question_files(config: RunConfig) -> dict[str, str]:
-    """The file of questions of each RL stage, by its name; "" for data.source."""
+def question_files(config: RunConfig) -> dict[str, QuestionsFrom]:
+    """Where the questions of each RL stage are, by its name; "" for data.source."""
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     return {stage.name: config.data.questions or stage.questions for stage in stages}
 
 
-def own_file(config: RunConfig) -> str:
+def own_file(config: RunConfig) -> QuestionsFrom:
     """The file of which a run holds out a share: that of the last RL stage.
 
     Held-out questions are judged by the task of this stage. "" if the config names a

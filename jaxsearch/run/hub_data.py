@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.data.mixture import Mixture, QuestionsFrom, parse_questions
 from jaxsearch.data.records import SUFFIXES
 from jaxsearch.hub_files import hub_file, is_hub_file, pinned
 from jaxsearch.run.folder import read_run_config
@@ -66,13 +67,26 @@ def _mapped(
     config: RunConfig, change: Callable[[str, tuple[str, ...]], str]
 ) -> RunConfig:
     """The config with every path changed, given the suffixes of its files."""
+
+    def changed(questions: QuestionsFrom) -> QuestionsFrom:
+        if isinstance(questions, str):
+            questions = parse_questions(questions)
+        if isinstance(questions, str):
+            return change(questions, SUFFIXES)
+        return Mixture(
+            sources=tuple(
+                dataclasses.replace(source, path=change(source.path, SUFFIXES))
+                for source in questions.sources
+            )
+        )
+
     data = dataclasses.replace(
         config.data,
-        questions=change(config.data.questions, SUFFIXES),
-        heldout=change(config.data.heldout, SUFFIXES),
+        questions=changed(config.data.questions),
+        heldout=changed(config.data.heldout),
     )
     stages = tuple(
-        dataclasses.replace(stage, questions=change(stage.questions, SUFFIXES))
+        dataclasses.replace(stage, questions=changed(stage.questions))
         if isinstance(stage, RLStage)
         else stage
         for stage in config.stages

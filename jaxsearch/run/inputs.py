@@ -9,6 +9,8 @@ from typing import Any
 
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.data.formats import read_questions
+from jaxsearch.data.mixture import QuestionsFrom, check_unweighted, read_from
+from jaxsearch.data.prepared_set import EVALUATION_SPLITS, TRAINING_SPLITS
 from jaxsearch.data.question import Question
 from jaxsearch.data.source_questions import check_answers
 from jaxsearch.data.tokenizer import Tokenizer
@@ -67,11 +69,15 @@ def load_inputs(config: RunConfig) -> Inputs:
     normalise = config.task.normalise
     read = functools.partial(read_questions, normalise=normalise, **options)
     check = functools.partial(check_answers, normalise=normalise, **options)
-    questions = _questions(config, lambda: check(dataset.questions), read)
+    train = functools.partial(read, splits=TRAINING_SPLITS)
+    questions = _questions(config, lambda: check(dataset.questions), train)
     # Held-out questions of the user are answered from the training corpus.
     own, heldout_passages = [], []
     if config.data.heldout:
-        heldout = read(config.data.heldout)
+        check_unweighted(config.data.heldout)
+        heldout = read_from(
+            config.data.heldout, functools.partial(read, splits=EVALUATION_SPLITS)
+        )
     elif own_file(config):
         heldout = own = own_heldout(config, [*questions.values()][-1], read)
         questions = without(questions, own)
@@ -131,10 +137,12 @@ def _questions(
     of_source: Callable[[], list[Question]],
     read: Callable[[str], list[Question]],
 ) -> dict[str, list[Question]]:
-    """Questions of each RL stage: from data.questions, its file, or data.source."""
+    """Questions of each RL stage: from data.questions, its own, or data.source."""
     files = question_files(config)
-    names = dict.fromkeys(files.values())
-    by_file = {file: read(file) if file else of_source() for file in names}
+    by_file: dict[QuestionsFrom, list[Question]] = {
+        file: read_from(file, read) if file else of_source()
+        for file in dict.fromkeys(files.values())
+    }
     return {name: by_file[file] for name, file in files.items()}
 
 

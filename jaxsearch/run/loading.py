@@ -84,7 +84,9 @@ def load_run(
         config.data,
         heldout=questions or config.data.heldout,
         skip_bad_rows=skip_bad_rows or config.data.skip_bad_rows,
-        drop_long_prompts=drop_long_prompts or config.data.drop_long_prompts,
+        # Questions of the user are dropped only if asked for: fewer are evaluated.
+        drop_long_prompts=drop_long_prompts
+        or (not questions and config.data.drop_long_prompts),
     )
     config = dataclasses.replace(config, data=data)
     if index:

@@ -61,7 +61,8 @@ class LongPrompts:
             return
         raise LongPromptsError(
             self._text(),
-            f"{self._remedy()}, or drop these questions with --data.drop-long-prompts",
+            f"{self._remedy()}, or drop these questions with --data.drop-long-prompts "
+            "True",
         )
 
     def rest(self, questions: list[Question]) -> list[Question]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.config import RunConfig
+from jaxsearch.data.mixture import Mixture, parse_questions
 from jaxsearch.run.config_values import (
     SHORT_NAMES,
     is_function_kind,
@@ -165,6 +166,18 @@ def _registry(folders: tuple[Path, ...]) -> Any:
                 )
                 for field in dataclasses.fields(owner)
             ),
+        )
+
+    @registry.primitive_rule
+    def questions_from(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if Mixture not in typing.get_args(info.type):
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="FILE|NAME|NAME=N,...",
+            instance_from_str=lambda words: parse_questions(words[0]),
+            is_instance=lambda value: isinstance(value, str | Mixture),
+            str_from_instance=lambda value: [str(value)],
         )
 
     @registry.primitive_rule

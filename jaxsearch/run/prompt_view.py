@@ -1,5 +1,6 @@
 """The exact prompt of a question, with its token ids."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from jaxsearch import json_lines
 from jaxsearch.config import RLStage, RunConfig
 from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.formats import read_questions
+from jaxsearch.data.mixture import read_from
+from jaxsearch.data.prepared_set import TRAINING_SPLITS
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import plain_question, prompt_ids
 from jaxsearch.protocol import Protocol
@@ -78,7 +81,12 @@ def _first_question(config: RunConfig, dataset: Dataset) -> str:
     file = next(filter(None, files), config.data.heldout)
     found = dataset.questions or dataset.heldout
     if file:
-        found = read_questions(file, skip_bad_rows=config.data.skip_bad_rows)
+        read = functools.partial(
+            read_questions,
+            skip_bad_rows=config.data.skip_bad_rows,
+            splits=TRAINING_SPLITS,
+        )
+        found = read_from(file, read)
     if not found:
         raise ValueError("this config has no questions: give one with --question")
     return found[0].question

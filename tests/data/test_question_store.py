@@ -5,6 +5,8 @@ import json
 import pytest
 
 from jaxsearch.data import question_store
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.question_builder import QuestionBuilder, SetInfo, store_questions
 from jaxsearch.data.question_store import open_questions, read_all
 from tests.data.conftest import NUM_QUESTIONS
 
@@ -22,7 +24,7 @@ def test_a_file_and_its_list_are_one_cache_entry(questions, tmp_path):
         for question in questions:
             record = {name: vars(question)[name] for name in fields}
             file.write(json.dumps(record) + "\n")
-    from_file = open_questions(path, tmp_path / "cache")
+    from_file = open_questions(read_questions(path), tmp_path / "cache")
     from_list = open_questions(questions, tmp_path / "cache")
     assert from_file.fingerprint == from_list.fingerprint
     assert read_all(from_file) == questions
@@ -35,7 +37,7 @@ def test_second_open_reads_what_the_first_stored(
     def refuse(*args):
         raise AssertionError("stored a second time")
 
-    monkeypatch.setattr(question_store, "_store", refuse)
+    monkeypatch.setattr(question_store, "store_questions", refuse)
     assert read_all(open_questions(questions, tmp_path / "cache")) == questions
     changed = [*questions[:-1], questions[0]]
     with pytest.raises(ValueError, match="'q0' 2 times"):
@@ -49,7 +51,7 @@ def test_storing_lost_to_another_process_uses_the_other_copy(
 ):
     [stored] = (tmp_path / "cache").iterdir()
     before = stored.stat().st_ino
-    question_store._store(questions, stored)
+    store_questions(questions, stored, SetInfo())
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [stored.name]
     assert stored.stat().st_ino == before
     assert read_all(source) == questions
@@ -60,7 +62,7 @@ def test_a_failed_store_leaves_no_entry(questions, tmp_path, monkeypatch):
         yield 0, {"id": "q0", "question": "?", "golden_answers": [], "metadata": "{}"}
         raise OSError("disk full")
 
-    monkeypatch.setattr(question_store._Builder, "_generate_examples", fail)
+    monkeypatch.setattr(QuestionBuilder, "_generate_examples", fail)
     with pytest.raises(OSError, match="disk full"):
         open_questions(questions, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -44,7 +44,7 @@ def test_all_long_prompts_are_counted_and_ten_are_named(tmp_path, texts, capsys)
     config = tiny_config(tmp_path / "run")
     config = with_data(config, questions=path, heldout_share=0.0)
     with pytest.raises(ValueError) as caught:
-        train(config)
+        train(with_data(config, drop_long_prompts=False))
     message = str(caught.value)
     assert not (tmp_path / "run").exists()
     assert message.startswith(
@@ -54,7 +54,7 @@ def test_all_long_prompts_are_counted_and_ten_are_named(tmp_path, texts, capsys)
     assert "question 'q187' has 120, and 5 more; raise --rollout.max-p" in message
     assert "(120 fits all), or drop these questions with --data.drop-long" in message
     capsys.readouterr()
-    inputs = load_inputs(with_data(config, drop_long_prompts=True))
+    inputs = load_inputs(config)
     [questions] = inputs.questions.values()
     assert [q.id for q in questions] == [f"q{i}" for i in range(300) if i % 20 != 7]
     [line] = capsys.readouterr().err.splitlines()
@@ -116,8 +116,8 @@ def test_long_heldout_prompts_are_dropped_too(tmp_path, texts, capsys):
     path = write(tmp_path / "q.jsonl", [texts[0], LONG, texts[1]])
     config = with_data(tiny_config(tmp_path / "run"), heldout=path)
     with pytest.raises(ValueError, match="the prompts of 1 of .* question 'q1' has"):
-        load_inputs(config)
-    inputs = load_inputs(with_data(config, drop_long_prompts=True))
+        load_inputs(with_data(config, drop_long_prompts=False))
+    inputs = load_inputs(config)
     assert [question.id for question in inputs.heldout] == ["q0", "q2"]
 
 
@@ -125,7 +125,7 @@ def test_a_run_without_any_fitting_prompt_is_refused(tmp_path):
     path = write(tmp_path / "q.jsonl", [LONG, LONG])
     config = with_data(tiny_config(tmp_path / "run"), questions=path)
     with pytest.raises(ValueError, match="no other question is left; raise"):
-        load_inputs(with_data(config, drop_long_prompts=True))
+        load_inputs(config)
 
 
 @pytest.mark.parametrize("name", ["questions", "heldout"])
@@ -156,7 +156,7 @@ def test_bad_rows_of_a_corpus_are_skipped(tmp_path, capsys):
 
 def test_the_options_do_not_make_another_run(tmp_path):
     config = tiny_config(tmp_path / "run")
-    other = with_data(config, skip_bad_rows=True, drop_long_prompts=True)
+    other = with_data(config, skip_bad_rows=True, drop_long_prompts=False)
     assert identity(other) == identity(config)
 
 
@@ -169,7 +169,8 @@ def test_the_options_do_not_make_another_run(tmp_path):
     ],
 )
 def test_the_options_need_no_value(words):
-    data = overridden(read_config(QUICKSTART), words, "train").data
+    before = with_data(read_config(QUICKSTART), drop_long_prompts=False)
+    data = overridden(before, words, "train").data
     assert data.skip_bad_rows and data.drop_long_prompts
 
 

@@ -1,0 +1,215 @@
+"""Prepared sets of questions: folders that `jaxsearch data prepare` makes.
+
+A set is found by its name in any working folder: `hotpotqa`, or `hotpotqa/dev` for one
+of its splits. Its folder is DATA/NAME/SPLIT/VERSION, as TensorFlow Datasets lays it
+out, and `checksums.json` there has the SHA-256 of every file. DATA is the value of
+JAXSEARCH_DATA, or else ~/.cache/jaxsearch/data.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxsearch.bad_rows import Note, print_note
+from jaxsearch.data.known_sets import KNOWN_SETS, known_set, near_names
+from jaxsearch.data.question import Question
+from jaxsearch.data.records import SUFFIXES
+from jaxsearch.hub_files import is_hub_file
+from jaxsearch.json_files import read_json_object
+
+if TYPE_CHECKING:
+    from jaxsearch.data.question_store import QuestionSource
+
+CHECKSUMS = "checksums.json"
+VERSION = "1.0.0"
+TRAINING_SPLITS = ("train",)
+# So every known set is evaluated on the split of the papers' tables.
+EVALUATION_SPLITS = ("test", "dev")
+
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(?:/(?P<split>[A-Za-z0-9_]+))?")
+
+
+def data_folder() -> Path:
+    """The folder of all prepared sets."""
+    if folder := os.environ.get("JAXSEARCH_DATA"):
+        return Path(folder)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "jaxsearch" / "data"
+
+
+def split_folder(name: str, split: str) -> Path:
+    """The folder of a split, prepared or not."""
+    return data_folder() / name / split / VERSION
+
+
+def parse_name(text: str) -> tuple[str, str] | None:
+    """The set and the split ("" if there is none) that a text names.
+
+    None for a path: what exists as a file, ends like a file of questions, or has
+    characters that no name has.
+    """
+    found = _NAME.fullmatch(text)
+    if found is None or is_hub_file(text) or text.endswith(SUFFIXES):
+        return None
+    if Path(text).is_file():
+        return None
+    known = known_set(found["name"])
+    return known.name if known else found["name"], found["split"] or ""
+
+
+def prepared_splits(name: str) -> list[str]:
+    """The splits of a set that are prepared."""
+    return sorted(
+        folder.parent.name for folder in (data_folder() / name).glob(f"*/{VERSION}")
+    )
+
+
+def prepared_names() -> list[str]:
+    """The names of the sets that have a prepared split."""
+    return sorted({path.parts[-3] for path in data_folder().glob(f"*/*/{VERSION}")})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedSet:
+    """One split of a prepared set, whose files are as they were written.
+
+    Attributes:
+      name: name of the set.
+      split: name of the split.
+      info: contents of `dataset_info.json`.
+      metadata: contents of `metadata.json`.
+    """
+
+    name: str
+    split: str
+    info: dict[str, Any]
+    metadata: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.split}"
+
+    @property
+    def folder(self) -> Path:
+        return split_folder(self.name, self.split)
+
+    def source(self) -> "QuestionSource":
+        """Random access to the questions."""
+        # TFDS takes a second to import, and is not installed everywhere.
+        from jaxsearch.data.question_store import QuestionSource
+
+        return QuestionSource(self.folder, self.metadata["fingerprint"], self.split)
+
+    def questions(self) -> list[Question]:
+        """All questions, in the order of their file."""
+        source = self.source()
+        return source.rows(range(len(source)))
+
+
+def find_set(
+    name: str,
+    split: str = "",
+    *,
+    splits: Sequence[str] = (),
+    note: Note = print_note,
+) -> PreparedSet:
+    """Opens a prepared set and checks its files.
+
+    Args:
+      name: name of the set.
+      split: name of the split; "" to take one of `splits`.
+      splits: the first of these that is prepared is taken. If none is, the only
+        prepared split is taken, and a line says so.
+      note: receives that line.
+
+    Raises:
+      ValueError: if it is not prepared, was damaged, or has several splits of which
+        none is meant.
+    """
+    there = prepared_splits(name)
+    if not there:
+        raise ValueError(_unknown(name))
+    if split and split not in there:
+        raise ValueError(
+            f"{name} has no prepared split {split!r}, but {_listed(there)}; prepare it "
+            f"with `jaxsearch data prepare {name} --split {split}`"
+        )
+    if not split:
+        split = next((one for one in splits if one in there), "")
+    if not split:
+        if len(there) > 1:
+            raise ValueError(
+                f"{name} has the prepared splits {_listed(there)}; give one, as in "
+                f"{name}/{there[0]}"
+            )
+        [split] = there
+        if splits:
+            note(f"{name}: its split {split} is read, the only one that is prepared")
+    return open_split(name, split)
+
+
+def open_split(name: str, split: str) -> PreparedSet:
+    """Opens a split that is prepared, and checks its files.
+
+    Raises:
+      ValueError: if a file is missing or differs from what was written.
+    """
+    folder = split_folder(name, split)
+    try:
+        _check_files(folder)
+        info = read_json_object(folder / "dataset_info.json")
+        metadata = read_json_object(folder / "metadata.json")
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"the prepared set {name}/{split} in {folder} is damaged: {error}; prepare "
+            f"it again with `jaxsearch data prepare {name} --split {split} --replace`"
+        ) from None
+    return PreparedSet(name=name, split=split, info=info, metadata=metadata)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file in a folder but `checksums.json`, by name."""
+    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
+    return {path.name: file_sha256(path) for path in files}
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(folder: Path) -> None:
+    expected = read_json_object(folder / CHECKSUMS)
+    found = checksums(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if name not in expected:
+            raise ValueError(f"{name} does not belong to it")
+        if found[name] != expected[name]:
+            raise ValueError(f"{name} has changed")
+
+
+def _unknown(name: str) -> str:
+    """Why a set that is not prepared cannot be read, and what to do."""
+    if known_set(name):
+        return (
+            f"the set {name} is not prepared in {data_folder()}; run `jaxsearch data "
+            f"prepare {name}`, or with `--from FILE` if you have it"
+        )
+    ready = prepared_names()
+    known = [one.name for one in KNOWN_SETS]
+    near = near_names(name, [*known, *ready])
+    prepared = f"; prepared: {', '.join(ready)}" if ready else ""
+    return (
+        f"there is no set {name!r}, and no such file{near}; known: {', '.join(known)}"
+        f"{prepared}; a file of questions ends in {', '.join(SUFFIXES)}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
