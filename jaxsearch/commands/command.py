@@ -76,9 +76,15 @@ def trust_packages(args: argparse.Namespace) -> None:
         trust(*args.trust)
 
 
-def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments that select a policy, its task, index and prompt."""
-    add_model_argument(parser)
+def add_policy_arguments(
+    parser: argparse.ArgumentParser, *, need_model: bool = True
+) -> None:
+    """Adds the arguments that select a policy, its task, index and prompt.
+
+    Args:
+      need_model: whether argparse requires --model; if not, it is None by default.
+    """
+    add_model_argument(parser, required=need_model)
     parser.add_argument(
         "--task",
         "--recipe",
@@ -104,11 +110,13 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_argument(parser: argparse.ArgumentParser) -> None:
+def add_model_argument(
+    parser: argparse.ArgumentParser, *, required: bool = True
+) -> None:
     """Adds --model and --checkpoint."""
     parser.add_argument(
         "--model",
-        required=True,
+        required=required,
         metavar="MODEL",
         help="a run's folder, a Hugging Face folder, or a Hugging Face id",
     )

@@ -166,7 +166,7 @@ def _misplaced(
       words: all words after `jaxsearch`.
     """
     if "config" not in args:
-        action = f" {args.action}" if "action" in args else ""
+        action = f" {args.action}" if vars(args).get("action") else ""
         help_of = f"`jaxsearch {args.command}{action} --help`"
         left = " ".join(rest)
         return f"unknown: {left}; {help_of} shows what can be given" if rest else ""

@@ -1,15 +1,30 @@
-"""`jaxsearch eval`: evaluates a policy on a set of questions."""
+"""`jaxsearch eval`: evaluates a policy on sets of questions; compares evaluations."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
+from jaxsearch.commands.help_text import HelpFormatter
+from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
-Rolls out one answer per question and judges it with the task's reward and normaliser.
+Rolls out answers to questions and judges them with the task's reward and normaliser.
 Writes results.json (n, em, f1, cover_em, searches per question, ...) and
-predictions.jsonl, which `jaxsearch score` reads.
+predictions.jsonl, which `jaxsearch score` reads. Predictions are appended as answers
+finish: if the command is stopped, the same command goes on.
+jaxsearch/evaluation/README.md explains each number.
+"""
+_COMPARE = """\
+Compares two evaluations question by question, by set and id: both values of each
+figure, the difference (second minus first) with its 95% bootstrap interval, and for
+exact match and cover-EM the questions won and lost with the p-value of an exact McNemar
+test.
+"""
+_COMPARE_EXAMPLES = """\
+examples:
+  jaxsearch eval compare results_before results_after
+  jaxsearch eval compare a/predictions.jsonl b/predictions.jsonl --json
 """
 
 
@@ -18,27 +33,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 examples:
   jaxsearch eval --model runs/quickstart --out results
   jaxsearch eval --model Qwen/Qwen2.5-7B-Instruct --task research \\
-    --questions test.jsonl --index wiki_index --limit 500 --out results
+    --questions hotpotqa/dev.jsonl musique/dev.jsonl --index wiki_index \\
+    --sample 500 --out results
+  jaxsearch eval compare results_before results_after
 """
-    add_policy_arguments(parser)
+    _add_actions(parser)
+    add_policy_arguments(parser, need_model=False)
     parser.add_argument(
         "--questions",
-        default="",
+        nargs="+",
+        action="extend",
         metavar="FILE",
-        help="file of questions: FlashRAG's JSONL (may be .gz), ReSearch's or "
-        "Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, MuSiQue, "
-        "NQ-open, TriviaQA or PopQA; also of a data set on the Hugging Face Hub, "
-        "hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out questions)",
+        help="files of questions, each a set that is named after its file, or by "
+        "NAME=FILE; all sets share one queue. FlashRAG's JSONL (may be .gz), "
+        "ReSearch's or Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, "
+        "MuSiQue, NQ-open, TriviaQA or PopQA; also of a data set on the Hugging Face "
+        "Hub, hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out "
+        "questions)",
     )
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to write, new or empty"
+        "--out",
+        metavar="DIR",
+        help="folder to write: new, empty, or of the same evaluation, which goes on",
     )
     parser.add_argument(
         "--limit",
         type=int,
         default=0,
         metavar="N",
-        help="evaluate only the first N questions (default: 0, all of them)",
+        help="evaluate only the first N questions of each set (default: 0, all)",
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=0,
+        metavar="N",
+        help="evaluate N random questions of each set (default: 0, all)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="seed of the random questions (default: 0)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="K",
+        help="answers per question (default: 1)",
     )
     parser.add_argument(
         "--skip-bad-rows",
@@ -53,12 +97,61 @@ examples:
     parser.add_argument(
         "--temperature",
         type=float,
-        default=0.0,
-        help="sampling temperature (default: 0, greedy)",
+        help="sampling temperature (default: 0, greedy; 1 with --samples)",
+    )
+
+
+def _add_actions(parser: argparse.ArgumentParser) -> None:
+    """Adds `eval compare`; without an action, `eval` evaluates."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    sub = actions.add_parser(
+        "compare",
+        help="compare two evaluations question by question",
+        description=_COMPARE,
+        epilog=_COMPARE_EXAMPLES,
+        formatter_class=HelpFormatter,
+    )
+    sub.add_argument("one", metavar="A", help="folder of the first evaluation")
+    sub.add_argument("other", metavar="B", help="folder of the second evaluation")
+    # Not the default of `add_json_argument`, which would replace an earlier --json.
+    sub.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print one JSON object as the last line",
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.action == "compare":
+        return _compare(args)
+    if args.model is None or args.out is None:
+        raise ValueError(
+            "--model and --out are needed: the policy, and the folder to write; or "
+            "`compare A B` for two evaluations"
+        )
+    results = _evaluate(args)
+    if args.json:
+        return results
+    from jaxsearch import processes
+    from jaxsearch.evaluation.result_text import result_lines
+
+    if processes.is_primary():
+        print(visible("\n".join(result_lines(results))))
+    return {}
+
+
+def _compare(args: argparse.Namespace) -> dict[str, Any]:
+    from jaxsearch.evaluation.compare import compare, comparison_lines
+
+    found = compare(args.one, args.other)
+    if args.json:
+        return found
+    print(visible("\n".join(comparison_lines(found))))
+    return {}
+
+
+def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch import processes
 
     processes.use_compilation_cache()
@@ -67,10 +160,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return evaluate_to(
         Path(args.out),
         model=args.model,
-        questions=args.questions,
+        questions=args.questions or "",
         index=args.index,
         task=args.task,
         limit=args.limit,
+        sample=args.sample,
+        seed=args.seed,
+        num_samples=args.samples,
         skip_bad_rows=args.skip_bad_rows,
         drop_long_prompts=args.drop_long_prompts,
         temperature=args.temperature,
@@ -80,8 +176,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    summary="evaluate a policy on a set of questions",
+    summary="evaluate a policy on sets of questions; compare two evaluations",
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,
+    resumes=True,
 )

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.env.environment import Done, RolloutId
 from jaxsearch.env.token_environment import ObservedTokens, TokenEnvironment
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE

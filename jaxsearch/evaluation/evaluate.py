@@ -1,24 +1,59 @@
 """Evaluation of a policy, with the same rollouts and rewards as in training."""
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from jaxsearch import processes
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.env.token_environment import TokenEnvironment
-from jaxsearch.evaluation.predictions import is_new, write_evaluation
+from jaxsearch.evaluation.figures import Answers
+from jaxsearch.evaluation.predictions import is_new, prediction_line, write_evaluation
+from jaxsearch.evaluation.set_results import brief_results, grouped_results
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
-from jaxsearch.rollouts.episode import Sampler
-from jaxsearch.trajectory import SEARCH, Trajectory
+from jaxsearch.rollouts.loop import ignore
+from jaxsearch.rollouts.records import Timing
+from jaxsearch.trajectory import Trajectory
 
 # Stage number in the random keys; training stages count from 0.
 EVALUATION_STAGE = 1_000_000
+
+
+@runtime_checkable
+class RolloutSampler(Protocol):
+    """An object that answers questions: `rollouts.episode.Sampler`, or any like it."""
+
+    def run(
+        self,
+        params: Params,
+        questions: Sequence[tuple[int, Question]],
+        environment: TokenEnvironment,
+        *,
+        group_size: int,
+        stage: int,
+        temperature: float,
+        on_finished: Callable[[Trajectory], None],
+    ) -> tuple[list[Trajectory], Timing]:
+        """Rolls out `group_size` answers to each (prompt_index, question).
+
+        Args:
+          params: parameters of the policy; {} for a sampler that has none.
+          questions: pairs of a prompt_index and a question; the indices are distinct.
+          environment: the tools that answer turns.
+          group_size: G, rollouts per question; their sample_index counts from 0.
+          stage: number of the stage, for the random keys.
+          temperature: sampling temperature; 0 is greedy.
+          on_finished: receives each trajectory once, as soon as it is finished; it may
+            be called from several threads, and what it raises ends the run.
+
+        Returns:
+          All trajectories, sorted by question and sample, and the timing.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -72,13 +107,14 @@ class Evaluation:
 
 
 def evaluate(
-    sampler: Sampler,
+    sampler: RolloutSampler,
     params: Params,
     questions: Sequence[Question],
     environment: TokenEnvironment,
     task: Task,
     *,
     temperature: float = 0.0,
+    on_finished: Callable[[Trajectory], None] = ignore,
 ) -> Evaluation:
     """Rolls out one answer per question and judges it.
 
@@ -91,6 +127,7 @@ def evaluate(
       environment: the tools that answer the policy.
       task: the task that judges the rollouts.
       temperature: sampling temperature; 0 is greedy.
+      on_finished: receives each trajectory of this process as it finishes.
 
     Raises:
       ValueError: if there are no questions.
@@ -104,39 +141,11 @@ def evaluate(
         group_size=1,
         stage=EVALUATION_STAGE,
         temperature=temperature,
+        on_finished=on_finished,
     )
     trajectories, outcomes, scores = gather_judged(judge(trajectories, task))
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, question in enumerate(questions):
-        if "hops" in question.metadata:
-            groups[str(question.metadata["hops"])].append(i)
-    results: dict[str, Any] = {
-        "n": len(questions),
-        **{key: _mean([s[key] for s in scores]) for key in ("em", "f1", "cover_em")},
-        "mean_reward": _mean([outcome.reward for outcome in outcomes]),
-        "searches_per_question": _mean([len(t.searches) for t in trajectories]),
-        "num_search_failed": sum(
-            any(call.has_failed for call in t.searches) for t in trajectories
-        ),
-        "temperature": temperature,
-    }
-    others = {c.tool for t in trajectories for c in t.tool_calls} - {SEARCH}
-    if others:
-        results["calls_per_question"] = {
-            tool: _mean(
-                [sum(c.tool == tool for c in t.tool_calls) for t in trajectories]
-            )
-            for tool in sorted(others)
-        }
-    if groups:
-        results["by_hops"] = {
-            hops: {
-                "n": len(members),
-                "em": _mean([scores[i]["em"] for i in members]),
-                "searches": _mean([len(trajectories[i].searches) for i in members]),
-            }
-            for hops, members in sorted(groups.items())
-        }
+    results = _results(trajectories, outcomes, scores)
+    results["temperature"] = temperature
     return Evaluation(
         results=results,
         trajectories=trajectories,
@@ -146,5 +155,20 @@ def evaluate(
     )
 
 
-def _mean(values: Sequence[float | int]) -> float:
-    return sum(values) / len(values)
+def _results(
+    trajectories: Sequence[Trajectory],
+    outcomes: Sequence[Outcome],
+    scores: Sequence[dict[str, float]],
+) -> dict[str, Any]:
+    """The results of one rollout per question, with a group for each `hops`."""
+    answers = Answers()
+    for i, row in enumerate(zip(trajectories, outcomes, scores, strict=True)):
+        # Questions of `jaxsearch.evaluate` may share an id.
+        answers.add(prediction_line(*row) | {"id": str(i)})
+    table = answers.table()
+    groups = grouped_results(table, "hops")
+    by_hops = {
+        hops: {name: group[name] for name in ("n", "em", "searches")}
+        for hops, group in groups.items()
+    }
+    return brief_results(table) | ({"by_hops": by_hops} if by_hops else {})

@@ -12,6 +12,9 @@ from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.trajectory import Trajectory
 
+# Columns of a question's row that results are grouped by, or computed with.
+_KEPT_METADATA = ("hops", "type", "supporting_titles")
+
 
 def is_new(folder: Path) -> bool:
     """Whether nothing would be overwritten in a folder."""
@@ -37,22 +40,47 @@ def write_evaluation(
     replace_lines(
         folder / "predictions.jsonl", (prediction_line(*line) | begun for line in lines)
     )
+    write_results(folder, results)
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Writes `results.json`."""
     replace_file(folder / "results.json", json.dumps(results, indent=2).encode())
 
 
 def prediction_line(
-    trajectory: Trajectory, outcome: Outcome, scores: dict[str, float]
+    trajectory: Trajectory,
+    outcome: Outcome,
+    scores: dict[str, float],
+    set_name: str = "",
 ) -> dict[str, Any]:
-    """One line of `predictions.jsonl`, which `jaxsearch score` can read."""
-    return {
+    """One line of `predictions.jsonl`, which `jaxsearch score` can read.
+
+    All figures of an evaluation can be computed from its lines.
+
+    Args:
+      trajectory: the rollout.
+      outcome: its reward and prediction.
+      scores: its em, f1 and cover_em by the task's normaliser.
+      set_name: name of the set of questions; "" for the only one.
+    """
+    line: dict[str, Any] = {"set": set_name} if set_name else {}
+    metadata = trajectory.metadata
+    return line | {
         "id": trajectory.question_id,
+        "sample": trajectory.sample_index,
         "question": trajectory.question,
         "golden_answers": list(trajectory.golden_answers),
+        "metadata": {
+            name: metadata[name] for name in _KEPT_METADATA if name in metadata
+        },
         "prediction": outcome.prediction,
         "segments": [dataclasses.asdict(segment) for segment in trajectory.segments],
         "ended": trajectory.has_ended,
         "status": str(trajectory.status),
         "searches": [dataclasses.asdict(call) for call in trajectory.searches],
+        "calls": [call.tool for call in trajectory.tool_calls],
+        "policy_len": int(trajectory.is_policy.sum()),
         "reward": outcome.reward,
         "reason": outcome.reason,
         **scores,

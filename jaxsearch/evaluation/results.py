@@ -1,44 +1,79 @@
-"""Evaluation of a policy on a file of questions, written to a folder."""
+"""Evaluation of a policy on sets of questions, written to a folder."""
 
+import hashlib
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.data.question import Question
 from jaxsearch.data.records import SUFFIXES
-from jaxsearch.evaluation.evaluate import evaluate
-from jaxsearch.evaluation.predictions import is_new
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.prompts import prompt_ids
+from jaxsearch.evaluation.question_sets import (
+    OWN_QUESTIONS,
+    QuestionSet,
+    named_sources,
+    sample_of,
+)
+from jaxsearch.evaluation.sets import KIND, Subject, evaluate_sets
+from jaxsearch.evaluation.settings import read_settings
 from jaxsearch.hub_files import pinned
+from jaxsearch.models.transformer import Params
+from jaxsearch.protocol import Protocol
+from jaxsearch.run.build import Run
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
+from jaxsearch.run.config_record import identity
+from jaxsearch.run.fingerprint import fingerprint
+from jaxsearch.run.heldout_questions import read_heldout
 from jaxsearch.run.loading import is_run, load_run
+
+# Fields of a config that decide the rollouts, apart from those that are fingerprinted.
+_FIELDS = ("seed", "retrieval", "rollout", "environment")
+# Fields of `rollout` that decide only how fast it is.
+_NOT_DECIDING = ("num_slots", "cache_len", "search_calls", "replicas", "tensor")
+# A question whose prompt stands for those of all.
+_ANY_QUESTION = "Who wrote it?"
 
 
 def evaluate_to(
     out: Path,
     *,
     model: str,
-    questions: str = "",
+    questions: str | Sequence[str] = "",
     index: str = "",
     task: str = "",
     limit: int = 0,
     skip_bad_rows: bool = False,
     drop_long_prompts: bool = False,
-    temperature: float = 0.0,
+    sample: int = 0,
+    seed: int = 0,
+    num_samples: int = 1,
+    temperature: float | None = None,
     prompt_template: str = "",
     checkpoint: str = "",
 ) -> dict[str, Any]:
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
+    Predictions are appended as answers finish. If the call is stopped, the same call
+    goes on where it was.
+
     Args:
-      out: folder to write; it must be empty or not exist.
+      out: folder to write: new, empty, or of the same evaluation.
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
-      questions: file of questions, local or `hf://OWNER/NAME[/FILE][@REVISION]`; ""
-        for the run's held-out questions.
+      questions: file of questions, local or `hf://OWNER/NAME[/FILE][@REVISION]`, or
+        several; `NAME=FILE` names its set. "" for the run's held-out questions.
       index: folder of an index, or address of a search server; "" for the run's index.
       task: name of the task that judges; "" for the run's task.
-      limit: number of questions, from the first; 0 for all.
+      limit: questions per set, from the first; 0 for all.
+      sample: questions per set, chosen at random; 0 for all.
+      seed: seed of the choice.
+      num_samples: answers per question.
       skip_bad_rows: whether to go on without malformed rows of the file.
       drop_long_prompts: whether to go on without questions with too long prompts.
-      temperature: sampling temperature; 0 is greedy.
+      temperature: sampling temperature; 0 is greedy. None for 0, or for 1 with more
+        than one answer per question.
       prompt_template: file with a prompt that replaces the task's; "" for none.
       checkpoint: best, last or a step, as in `run.loading.load_run`.
 
@@ -46,8 +81,8 @@ def evaluate_to(
       The contents of `results.json`.
 
     Raises:
-      ValueError: if there are no questions, `out` is not empty, or the policy cannot
-        be loaded.
+      ValueError: if there are no questions, `out` holds something else, or the policy
+        cannot be loaded.
 
     Example:
       >>> from pathlib import Path
@@ -55,20 +90,25 @@ def evaluate_to(
       ...     Path("evaluation"), model="runs/quickstart", limit=2
       ... )
       >>> results["n"], sorted(path.name for path in Path("evaluation").iterdir())
-      (2, ['predictions.jsonl', 'results.json'])
+      (2, ['predictions.jsonl', 'results.json', 'settings.json'])
     """
-    if not is_new(out):
-        raise ValueError(f"{out} is not empty; --out names a new folder")
-    if limit < 0 or not 0 <= temperature < math.inf:
+    temperature = _temperature(temperature, num_samples)
+    if limit < 0 or sample < 0 or (limit and sample):
         raise ValueError(
-            "--limit and --temperature must be finite and not negative, got "
-            f"{limit} and {temperature}"
+            "--limit takes the first questions and --sample random ones: give one of "
+            f"them, not negative; got {limit} and {sample}"
         )
-    questions = pinned(questions, SUFFIXES)
+    read_settings(out, KIND)  # early, because loading a policy takes long
+    given = [questions] if isinstance(questions, str) else list(questions)
+    sources = {
+        name: pinned(source, SUFFIXES)
+        for name, source in named_sources([text for text in given if text]).items()
+    }
+    first, *others = sources.values() or [""]
     run, params = load_run(
         model,
         task=task,
-        questions=questions,
+        questions=first,
         index=index,
         limit=limit,
         skip_bad_rows=skip_bad_rows,
@@ -80,23 +120,90 @@ def evaluate_to(
         raise ValueError(
             f"{model} has no held-out questions: give a file with --questions"
         )
-    found = evaluate(
-        run.sampler,
-        params,
-        run.inputs.heldout,
-        run.environments.heldout,
-        run.task,
-        temperature=temperature,
+    found = [run.inputs.heldout, *(read_heldout(run, source) for source in others)]
+    sets = [
+        _question_set(name, source, asked, sample, seed)
+        for (name, source), asked in zip(
+            sources.items() or [(OWN_QUESTIONS, "")], found, strict=True
+        )
+    ]
+    subject = run_subject(run, params, model, checkpoint)
+    return evaluate_sets(
+        out, subject, sets, num_samples=num_samples, temperature=temperature
     )
-    chosen = {}
+
+
+def run_subject(run: Run, params: Params, model: str, checkpoint: str = "") -> Subject:
+    """A policy that `load_run` has loaded, with the run's tools and task.
+
+    Args:
+      run: the run.
+      params: parameters in the layout of rollouts.
+      model: what the user called the policy.
+      checkpoint: best, last or a step, as in `load_run`.
+    """
+    labels = {"model": model}
     if is_run(model):
-        chosen["checkpoint"] = choose_checkpoint(run.config, checkpoint).description
-    results = {
-        "model": model,
-        **chosen,
-        "recipe": run.task.name,
-        "questions": questions or "the run's own",
-        **found.results,
+        labels["checkpoint"] = choose_checkpoint(run.config, checkpoint).description
+    fields = identity(run.config)
+    fields["rollout"] = {
+        name: value
+        for name, value in fields["rollout"].items()
+        if name not in _NOT_DECIDING
     }
-    found.save(out, results)
-    return results
+    retrieval = run.config.retrieval
+    return Subject(
+        sampler=run.sampler,
+        params=params,
+        environment=run.environments.heldout,
+        task=run.task,
+        labels=labels,
+        identity={
+            "policy": fingerprint(params),
+            "prompt": _prompt_digest(run.inputs.tokenizer, run.inputs.protocol),
+            "search_server": retrieval.heldout_url or retrieval.url,
+            **{name: fields[name] for name in _FIELDS},
+        },
+    )
+
+
+def _temperature(temperature: float | None, num_samples: int) -> float:
+    """The temperature of the answers.
+
+    Raises:
+      ValueError: if it is impossible, or all answers to a question would be equal.
+    """
+    if num_samples < 1:
+        raise ValueError(f"--samples must be at least 1, got {num_samples}")
+    if temperature is None:
+        return 1.0 if num_samples > 1 else 0.0
+    if not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"--temperature must be finite and not negative, got {temperature}"
+        )
+    if num_samples > 1 and temperature == 0:
+        raise ValueError(
+            f"--samples {num_samples} at --temperature 0 would give equal answers; set "
+            "a higher temperature, or leave it out for 1"
+        )
+    return temperature
+
+
+def _question_set(
+    name: str, source: str, questions: list[Question], num_sampled: int, seed: int
+) -> QuestionSet:
+    """A set of questions, or a random sample of them."""
+    asked = sample_of(questions, num_sampled, seed) if num_sampled else questions
+    return QuestionSet(
+        name=name,
+        source=source,
+        questions=asked,
+        num_all=len(questions),
+        seed=seed if num_sampled else None,
+    )
+
+
+def _prompt_digest(tokenizer: Tokenizer, protocol: Protocol) -> str:
+    """16 hex digits that depend on the prompt and on how it is tokenized."""
+    ids = prompt_ids(tokenizer, protocol, _ANY_QUESTION)
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]

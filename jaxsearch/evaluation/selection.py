@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxsearch import json_lines, processes
 from jaxsearch.config import EnvironmentFunction, RLStage, RunConfig
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.selection import (
     Bounds,
     Difficulty,

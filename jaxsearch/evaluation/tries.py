@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxsearch import json_lines, processes
 from jaxsearch.config import RLStage
-from jaxsearch.data.formats import Question
+from jaxsearch.data.question import Question
 from jaxsearch.data.selection import Call, Try, next_calls
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
 from jaxsearch.models.transformer import Params

@@ -1,6 +1,7 @@
 """A task: the protocol of a system, its reward and its normaliser."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,10 +142,12 @@ class Task:
         """`em`, `f1` and `cover_em` in 0..1; all 0 if there is no prediction."""
         if prediction is None:
             return {"em": 0.0, "f1": 0.0, "cover_em": 0.0}
+        # The three metrics compare the same texts.
+        normalise = functools.cache(self.normalise)
         return {
-            "em": exact_match(prediction, golden_answers, self.normalise),
-            "f1": f1(prediction, golden_answers, self.normalise),
-            "cover_em": cover_em(prediction, golden_answers, self.normalise),
+            "em": exact_match(prediction, golden_answers, normalise),
+            "f1": f1(prediction, golden_answers, normalise),
+            "cover_em": cover_em(prediction, golden_answers, normalise),
         }
 
 

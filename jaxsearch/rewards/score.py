@@ -1,11 +1,14 @@
 """`jaxsearch score`: rewards and answer metrics of rollouts saved as JSONL."""
 
+import array
+import contextlib
 import gzip
 import io
 import json
 import math
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,50 +71,62 @@ def score_file(
             f"{out} already exists; delete it or choose another output file"
         )
 
-    judged: list[tuple[Line, Line]] = []
-    empty: list[str] = []
-    skipped = 0
-    for where, line in _lines(path):
-        try:
-            named = _task_of(line)
-            if task_name != "auto" and named not in (None, task_name):
-                skipped += 1
-                continue
-            task = _task_for(line, task_name)
-            judged.append((line, _judge(line, task)))
-            empty += [
-                f"{gold!r:.40} ({where.removeprefix(f'{path}, ')})"
-                for gold in _empty_answers(line, task)
-            ]
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    if not judged:
-        raise ValueError(
-            f"{path}: no line to judge with task {task_name!r}; {skipped} lines "
-            "name another task: use that one, or 'auto'"
-        )
-
-    if empty:
-        more = f", and {len(empty) - NUM_NAMED:,} more" * (len(empty) > NUM_NAMED)
-        named = ", ".join(empty[:NUM_NAMED]) + more
-        note(f"{path}: golden answers that are empty once normalised: {named}")
-    if out is not None:
-        with _open(out, "x") as file:
-            for line, found in judged:
-                file.write(json.dumps(line | found).encode() + b"\n")
-    return _summary(judged) | {"skipped": skipped}
+    totals, empty, num_skipped = _Totals(), _EmptyAnswers(), 0
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(_written(Path(out))) if out is not None else None
+        for where, line in _lines(path):
+            try:
+                named = _task_of(line)
+                if task_name != "auto" and named not in (None, task_name):
+                    num_skipped += 1
+                    continue
+                task = _task_for(line, task_name)
+                found = _judge(line, task)
+                empty.add(line, task, where.removeprefix(f"{path}, "))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+            totals.add(line, found)
+            if write is not None:
+                write(json.dumps(line | found).encode() + b"\n")
+        if not totals.num_lines:
+            raise ValueError(
+                f"{path}: no line to judge with task {task_name!r}; {num_skipped} "
+                "lines name another task: use that one, or 'auto'"
+            )
+        if empty.number:
+            note(f"{path}: golden answers that are empty once normalised: {empty}")
+    return totals.summary() | {"skipped": num_skipped}
 
 
-def _open(path: str | Path, mode: str) -> io.BufferedIOBase:
-    if str(path).endswith(".gz"):
-        return gzip.open(path, mode + "b")
-    return open(path, mode + "b")
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[Callable[[bytes], Any]]:
+    """Writes a new file (gz too), which appears only if everything was written.
+
+    Yields:
+      A function that appends bytes.
+    """
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with part.open("xb") as file, contextlib.ExitStack() as stack:
+            whole = file
+            if out.name.endswith(".gz"):
+                # The header of the file names it.
+                packed = gzip.GzipFile(out.name, "wb", fileobj=file)
+                whole = stack.enter_context(packed)
+            yield whole.write
+        part.rename(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _open(path: str | Path) -> io.BufferedIOBase:
+    return gzip.open(path) if str(path).endswith(".gz") else open(path, "rb")
 
 
 def _lines(path: str | Path) -> Iterator[tuple[str, Line]]:
     """Yields (location, object) for each line of the file."""
     try:
-        with _open(path, "r") as file:
+        with _open(path) as file:
             for number, raw in enumerate(file, start=1):
                 if raw.strip():
                     where = f"{path}, line {number}"
@@ -159,9 +174,24 @@ def _task_for(line: Line, task_name: str) -> Task:
     return task
 
 
-def _empty_answers(line: Line, task: Task) -> list[str]:
-    """The golden answers of a line that a right answer cannot equal."""
-    return [gold for gold in line["golden_answers"] if not task.normalise(gold).strip()]
+class _EmptyAnswers:
+    """Golden answers that a right answer cannot equal: their number, and the first."""
+
+    def __init__(self):
+        self.number = 0
+        self._named: list[str] = []
+
+    def add(self, line: Line, task: Task, where: str) -> None:
+        """Adds those of a line."""
+        for gold in line["golden_answers"]:
+            if not task.normalise(gold).strip():
+                self.number += 1
+                if len(self._named) < NUM_NAMED:
+                    self._named.append(f"{gold!r:.40} ({where})")
+
+    def __str__(self) -> str:
+        others = self.number - len(self._named)
+        return ", ".join(self._named) + (f", and {others:,} more" if others else "")
 
 
 def _judge(line: Line, task: Task) -> Line:
@@ -226,29 +256,50 @@ def _field(line: Line, name: str, kind: type) -> Any:
     return line[name]
 
 
-def _summary(judged: Sequence[tuple[Line, Line]]) -> dict[str, Any]:
-    answerable = [found for line, found in judged if line["golden_answers"]]
-    rewards = [found["reward"] for found in answerable if "reward" in found]
-    summary = {
-        "n": len(judged),
-        "mean_reward": _mean(rewards),
-        "num_rewards": len(rewards),
-        "num_without_golden_answers": len(judged) - len(answerable),
-        **{name: _mean([found[name] for found in answerable]) for name in _METRICS},
-    }
-    expecting = [(line, found) for line, found in judged if "expected" in line]
-    if expecting:
-        unequal = [
-            line
-            for line, found in expecting
-            if not all(_same(found[name], e) for name, e in line["expected"].items())
-        ]
-        summary["equal"] = len(expecting) - len(unequal)
-        summary["unequal"] = len(unequal)
-        summary["unequal_ids"] = [
-            line["id"] for line in unequal[:MAX_UNEQUAL_IDS] if "id" in line
-        ]
-    return summary
+class _Totals:
+    """What the summary of all lines needs, without the lines."""
+
+    def __init__(self):
+        self.num_lines = 0
+        self._num_without_answers = 0
+        self._rewards = array.array("d")
+        self._metrics = {name: array.array("d") for name in _METRICS}
+        self._num_expecting = 0
+        self._num_unequal = 0
+        self._unequal_ids: list[Any] = []
+
+    def add(self, line: Line, found: Line) -> None:
+        """Adds a line and what was computed for it."""
+        self.num_lines += 1
+        if line["golden_answers"]:
+            for name, values in self._metrics.items():
+                values.append(found[name])
+            if "reward" in found:
+                self._rewards.append(found["reward"])
+        else:
+            self._num_without_answers += 1
+        if "expected" in line:
+            self._num_expecting += 1
+            expected = line["expected"].items()
+            if not all(_same(found[name], value) for name, value in expected):
+                self._num_unequal += 1
+                if self._num_unequal <= MAX_UNEQUAL_IDS and "id" in line:
+                    self._unequal_ids.append(line["id"])
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers and means of all lines."""
+        summary = {
+            "n": self.num_lines,
+            "mean_reward": _mean(self._rewards),
+            "num_rewards": len(self._rewards),
+            "num_without_golden_answers": self._num_without_answers,
+            **{name: _mean(values) for name, values in self._metrics.items()},
+        }
+        if self._num_expecting:
+            summary["equal"] = self._num_expecting - self._num_unequal
+            summary["unequal"] = self._num_unequal
+            summary["unequal_ids"] = self._unequal_ids
+        return summary
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -22,7 +22,7 @@ from jaxsearch.rollouts import memory
 from jaxsearch.rollouts.budgets import Budgets
 from jaxsearch.rollouts.decode import Programs
 from jaxsearch.rollouts.layout import replica_meshes
-from jaxsearch.rollouts.loop import Rollouts
+from jaxsearch.rollouts.loop import Rollouts, ignore
 from jaxsearch.rollouts.pool import SlotPool
 from jaxsearch.rollouts.prompt_queue import PromptQueue
 from jaxsearch.rollouts.records import (
@@ -138,6 +138,7 @@ class Sampler:
         first_sample: int = 0,
         is_profiled: bool = False,
         timeline: Timeline | None = None,
+        on_finished: Callable[[Trajectory], None] = ignore,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
@@ -153,6 +154,8 @@ class Sampler:
           is_profiled: wait for the device after each program, to time programs
             separately. Host and device then do not overlap.
           timeline: receives what slots, tools and cache pages do.
+          on_finished: receives each trajectory as it finishes, in the thread of its
+            replica, which decodes nothing until it returns.
 
         Returns:
           The trajectories, sorted by question and sample, and the timing.
@@ -207,6 +210,7 @@ class Sampler:
                 turn_state=self._turn_state,
                 is_profiled=is_profiled,
                 timeline=timeline,
+                on_finished=on_finished,
             )
             return rollouts.finish(), rollouts.timing
 

@@ -29,6 +29,10 @@ from jaxsearch.trajectory import Status, Trajectory
 _STEPS_PER_LOOK = 4
 
 
+def ignore(trajectory: Trajectory) -> None:
+    """Does nothing with a finished rollout."""
+
+
 class Rollouts:
     """One replica's rollouts of a batch: its slots and its pending tool calls.
 
@@ -37,6 +41,7 @@ class Rollouts:
       replica: number of this replica in the queue.
       order: rank of each prompt, by prompt_index; lower ranks get cache pages first.
       timeline: receives what slots, tools and pages do; None: nothing is recorded.
+      on_finished: receives each trajectory as it finishes.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Rollouts:
         turn_state: TurnState,
         is_profiled: bool,
         timeline: Timeline | None = None,
+        on_finished: Callable[[Trajectory], None] = ignore,
     ):
         self.timing = Timing()
         self._queue = queue
@@ -76,6 +82,7 @@ class Rollouts:
         self._turn_state = turn_state
         self._is_profiled = is_profiled
         self._timeline = timeline
+        self._on_finished = on_finished
         self._prefilled: Prompts | None = None
         # Rollouts of `_prefilled` that have not started: source row, prompt, sample.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
@@ -347,8 +354,8 @@ class Rollouts:
         for slot, status in finished.items():
             self._record(slot, None)
             rollout = self._by_slot.pop(slot)
-            self._done.append(
-                rollout.trajectory(
-                    rows[slot], status, self._protocol, self._tokenizer.decode
-                )
+            trajectory = rollout.trajectory(
+                rows[slot], status, self._protocol, self._tokenizer.decode
             )
+            self._done.append(trajectory)
+            self._on_finished(trajectory)

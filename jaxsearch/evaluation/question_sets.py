@@ -1,0 +1,120 @@
+"""Named sets of questions, and which of their questions are asked."""
+
+import dataclasses
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jaxsearch.data.question import Question
+from jaxsearch.data.records import SUFFIXES
+
+# NAME=FILE on the command line.
+_NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)
+OWN_QUESTIONS = "heldout"  # name of a run's own held-out questions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuestionSet:
+    """Questions that are evaluated together, under a name.
+
+    Attributes:
+      name: the name in results and in `predictions.jsonl`.
+      source: file or address that the user gave; "" for the run's own questions.
+      questions: those that are asked, in the order of the file.
+      num_all: number of questions of the source.
+      seed: seed of a random sample; None if the first questions or all were taken.
+    """
+
+    name: str
+    source: str
+    questions: Sequence[Question]
+    num_all: int
+    seed: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The set as JSON values, with a digest of its questions."""
+        digest = hashlib.sha256()
+        for question in self.questions:
+            line = json.dumps(dataclasses.asdict(question), sort_keys=True)
+            digest.update(f"{line}\n".encode())
+        return {
+            "name": self.name,
+            "source": self.source,
+            "n": len(self.questions),
+            "of": self.num_all,
+            "sample_seed": self.seed,
+            "digest": digest.hexdigest()[:16],
+        }
+
+
+def named_sources(texts: Sequence[str]) -> dict[str, str]:
+    """Files by the names of their sets.
+
+    `NAME=FILE` names a set. Otherwise the name is that of the file without its endings,
+    with as many of its folders as make it unique: `nq/test.jsonl nq_open/dev.jsonl` are
+    `test` and `dev`, `nq/test.jsonl popqa/test.jsonl` are `nq/test` and `popqa/test`.
+
+    Raises:
+      ValueError: if two sets have the same name.
+    """
+    given = [_split(text) for text in texts]
+    paths = [_parts(source) for _, source in given]
+    names = []
+    for (name, _), parts in zip(given, paths, strict=True):
+        depth = 1
+        while not name and depth < len(parts) and _is_shared(parts[-depth:], paths):
+            depth += 1
+        names.append(name or "/".join(parts[-depth:]))
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise ValueError(
+            f"two sets of questions have the name {twice[0]!r}; name them, as in "
+            "--questions first=FILE second=FILE"
+        )
+    return dict(zip(names, (source for _, source in given), strict=True))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The name before "=", or "", and the file."""
+    match = _NAMED.fullmatch(text)
+    return ("", text) if match is None or Path(text).exists() else match.groups()
+
+
+def _parts(source: str) -> tuple[str, ...]:
+    """Folders and name of a source, without the endings of question files."""
+    path = source.partition("@")[0] if source.startswith("hf://") else source
+    parts = PurePosixPath(path.removeprefix("hf://")).parts
+    name = parts[-1] if parts else source
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(suffix) and name != suffix:
+            name = name.removesuffix(suffix)
+            break
+    return (*parts[:-1], name)
+
+
+def _is_shared(tail: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> bool:
+    return sum(parts[-len(tail) :] == tail for parts in paths) > 1
+
+
+def sample_of(
+    questions: Sequence[Question], num_questions: int, seed: int
+) -> list[Question]:
+    """A random sample in the order of the questions; all if there are not more.
+
+    A sample of a smaller number with the same seed is a part of a larger one.
+
+    Raises:
+      ValueError: if the number is not positive.
+    """
+    if num_questions < 1:
+        raise ValueError(f"--sample must be at least 1, got {num_questions}")
+    # Only `random.random` gives the same numbers in every version of Python.
+    rng = random.Random(seed)
+    ranks = [rng.random() for _ in questions]
+    chosen = sorted(range(len(questions)), key=ranks.__getitem__)[:num_questions]
+    return [questions[i] for i in sorted(chosen)]

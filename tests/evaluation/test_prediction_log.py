@@ -1,0 +1,75 @@
+"""Predictions are appended, recovered after a stop, and joined in order."""
+
+import json
+
+import pytest
+
+from jaxsearch.evaluation.prediction_log import Key, PredictionLog
+
+KEYS = [Key("a", f"q{i}", sample) for i in range(3) for sample in range(2)]
+
+
+def line(key: Key) -> dict:
+    return {"set": key.set_name, "id": key.question_id, "sample": key.sample, "x": "é"}
+
+
+def written(folder, keys) -> PredictionLog:
+    log = PredictionLog(folder)
+    log.read(KEYS)
+    log.append([(key, line(key)) for key in keys])
+    return log
+
+
+def ids(folder) -> list[tuple[str, int]]:
+    lines = (folder / "predictions.jsonl").read_text().splitlines()
+    return [(one["id"], one["sample"]) for one in map(json.loads, lines)]
+
+
+def test_lines_are_in_the_file_at_once_and_in_order_at_the_end(tmp_path):
+    log = written(tmp_path, KEYS[::-1])
+    assert len(ids(tmp_path)) == 6 and ids(tmp_path) != sorted(ids(tmp_path))
+    log.join(KEYS)
+    assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
+def test_a_line_that_was_cut_is_made_again(tmp_path):
+    written(tmp_path, KEYS[:4])
+    path = tmp_path / "predictions.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    log = PredictionLog(tmp_path)
+    assert log.read(KEYS) == set(KEYS[:3])
+    log.append([(key, line(key)) for key in (KEYS[5], KEYS[3], KEYS[4])])
+    log.join(KEYS)
+    assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS]
+
+
+def test_files_of_other_processes_are_joined_too(tmp_path):
+    written(tmp_path, KEYS[:2])
+    theirs = b"".join(json.dumps(line(key)).encode() + b"\n" for key in KEYS[2:5])
+    (tmp_path / "predictions.1.jsonl").write_bytes(theirs + b'{"set": "a", "id')
+    log = PredictionLog(tmp_path)
+    assert log.read(KEYS) == set(KEYS[:5])
+    log.append([(KEYS[5], line(KEYS[5]))])
+    log.join(KEYS)
+    assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS]
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing\n", "line 2: not JSON"),
+        ('{"id": 3}\n', "line 2: 'id' must be a string"),
+        (
+            '{"set": "b", "id": "q0"}\n',
+            "line 2: question 'q0' of set 'b', sample 0, is",
+        ),
+    ],
+)
+def test_a_line_that_is_not_of_the_evaluation_is_refused(tmp_path, text, message):
+    written(tmp_path, KEYS[:1])
+    with (tmp_path / "predictions.jsonl").open("a") as file:
+        file.write(text)
+    with pytest.raises(ValueError, match=message):
+        PredictionLog(tmp_path).read(KEYS)
