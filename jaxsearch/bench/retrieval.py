@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,7 @@ def bench_retrieval(
     """
     allow_keys(url)
     remote = open_remote(url, dialect=dialect, timeout_s=_TIMEOUT_S, note=say)
-    local = load_index(index) if index else None
+    local = load_index(index, num_threads=os.cpu_count()) if index else None
     if local is None:
         pairs = itertools.product(_TOPICS.split(), _PLACES.split())
         queries = [" of ".join(pair) for pair in pairs]

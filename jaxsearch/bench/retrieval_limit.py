@@ -6,6 +6,7 @@ words; and that of the encoder's matrix products. Choosing the best passages, re
 them and Python's own time are not in it.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def bench_index(folder: str | Path, *, k: int) -> dict[str, Any]:
     Raises:
       ValueError: if the index cannot be read, or has no encoder.
     """
-    index = load_index(folder)
+    index = load_index(folder, num_threads=os.cpu_count())
     if index.encoder is None and not isinstance(index, Bm25Index):
         raise ValueError(
             f"index {folder} was built with --encoder none: it has no queries to "

@@ -28,6 +28,7 @@ def check(
         questions=[] if args.questions is None else _questions(args.questions),
         fusion=fusion_changes(args),
         tune=args.tune,
+        num_threads=args.threads,
     )
     return check_index(
         args.folder, settings, encoder=encoder, wrap=lambda index: reranked(index, args)

@@ -90,6 +90,13 @@ def add_check_arguments(check: argparse.ArgumentParser) -> None:
         help="write the cheapest settings of ScaNN whose recall at k is at least this "
         "to the index, such as 0.97",
     )
+    check.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of ScaNN (default: half of the cores, as in a run, which decodes "
+        "on the others; a server uses all)",
+    )
 
 
 def bm25_settings(args: argparse.Namespace) -> "Bm25Settings | None":

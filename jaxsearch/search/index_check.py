@@ -35,6 +35,7 @@ class Check:
       fusion: settings of a hybrid that are to be other ones.
       tune: recall at k for which ScaNN's settings are chosen and written to the folder;
         None changes nothing.
+      num_threads: of searches with ScaNN; None means half of the host's cores.
     """
 
     num_queries: int = 200
@@ -43,10 +44,13 @@ class Check:
     questions: Sequence[SearchQuestion] = ()
     fusion: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     tune: float | None = None
+    num_threads: int | None = None
 
     def __post_init__(self):
         if self.num_queries < 2:
             raise ValueError(f"num_queries must be >= 2, got {self.num_queries}")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(f"--threads must be >= 1, got {self.num_threads}")
 
 
 NO_CHECK = Check()
@@ -75,7 +79,7 @@ def check_index(
         another corpus, or settings that do not apply to this kind of index.
     """
     with PeakMemory() as memory:
-        index = load_index(folder, encoder=encoder)
+        index = load_index(folder, encoder=encoder, num_threads=check.num_threads)
         if check.fusion:
             index = fused_otherwise(index, check.fusion)
         if isinstance(index, Bm25Index) or index.encoder is not None:

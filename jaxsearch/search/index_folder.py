@@ -42,12 +42,14 @@ class StoredIndex:
 
     Attributes:
       encoder: None if the index has none.
+      num_threads: of a search with ScaNN; None means half of the host's cores.
     """
 
     folder: Path
     manifest: Manifest
     passages: Sequence[Passage]
     encoder: Encoder | None
+    num_threads: int | None = None
 
     @property
     def corpora(self) -> "Corpora":
@@ -182,6 +184,7 @@ def read_index(
     encoder: Encoder | EncoderFactory | None = None,
     query_device: QueryDevice = "host",
     verify: bool = False,
+    num_threads: int | None = None,
 ) -> StoredIndex:
     """Opens an index folder and checks that it is the expected one.
 
@@ -192,6 +195,8 @@ def read_index(
         passages; None loads the encoder saved in the folder.
       query_device: where a saved encoder computes queries.
       verify: whether to compare the hashes of all files.
+      num_threads: of a search with ScaNN; None means half of the host's cores,
+        because decoding needs the others.
 
     Raises:
       ValueError: if the folder is damaged, or was built from another corpus or with
@@ -209,6 +214,7 @@ def read_index(
         manifest=manifest,
         passages=passages,
         encoder=_encoder(folder, manifest, passages, encoder, query_device),
+        num_threads=num_threads,
     )
 
 

@@ -59,6 +59,7 @@ def load_index(
     encoder: Encoder | EncoderFactory | None = None,
     query_device: QueryDevice = "host",
     verify: bool = False,
+    num_threads: int | None = None,
 ) -> Any:
     """Opens an index of any kind; the arguments are those of `read_index`.
 
@@ -72,6 +73,7 @@ def load_index(
         encoder=encoder,
         query_device=query_device,
         verify=verify,
+        num_threads=num_threads,
     )
     kind = stored.manifest.kind
     if kind not in OPENERS:
@@ -82,20 +84,13 @@ def load_index(
     return OPENERS[kind](stored)
 
 
-def open_dense(
-    stored: StoredIndex,
-    kind: str,
-    scorer: Mapping[str, Any],
-    *,
-    num_threads: int | None = None,
-) -> DenseIndex:
+def open_dense(stored: StoredIndex, kind: str, scorer: Mapping[str, Any]) -> DenseIndex:
     """Opens the vectors of an index folder.
 
     Args:
       stored: the folder.
       kind: "exact" or "scann".
       scorer: settings of the kind, as in a manifest.
-      num_threads: for search with ScaNN; None means half of the host's cores.
 
     Raises:
       ValueError: if files are damaged or do not fit together.
@@ -116,7 +111,7 @@ def open_dense(
         shards,
         searcher=load_searcher(stored.scann_folder),
         scorer=tree_from_json(settings),
-        num_threads=default_num_threads() if num_threads is None else num_threads,
+        num_threads=stored.num_threads or default_num_threads(),
         **common,
     )
 

@@ -1,6 +1,7 @@
 """A retriever with what a server says about it."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class ServedIndex:
         """
         manifest = Manifest.read(Path(folder))
         return cls(
-            retriever=load_index(folder, encoder=encoder),
+            # Nothing is decoded beside a server.
+            retriever=load_index(folder, encoder=encoder, num_threads=os.cpu_count()),
             num_passages=manifest.num_passages,
             fingerprints={
                 "corpus": manifest.corpus_fingerprint,

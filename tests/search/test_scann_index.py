@@ -88,11 +88,9 @@ def test_raw_scores_do_not_depend_on_the_batch(
 def test_threads_change_nothing(passages, encoder, queries, tmp_path):
     index = build_index(passages, encoder, scorer=TREE, num_threads=1)
     index.save(tmp_path / "i")
-    stored = read_index(tmp_path / "i")
     for num_threads in (1, 2, 4):
-        loaded = open_dense(
-            stored, "scann", stored.manifest.scorer, num_threads=num_threads
-        )
+        loaded = load_index(tmp_path / "i", num_threads=num_threads)
+        assert loaded.num_threads == num_threads
         assert loaded.search(queries, 5) == index.search(queries, 5)
 
 
