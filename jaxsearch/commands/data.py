@@ -201,9 +201,9 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
 def _print_fields(fields: dict[str, Any], indent: str = "") -> None:
     """Prints nested fields; those of a split or a question are indented."""
     for name, value in fields.items():
-        if isinstance(value, dict) and not indent:
-            print(visible(name))
-            _print_fields(value, "  ")
+        if isinstance(value, dict) and not all(map(_is_count, value.values())):
+            print(visible(f"{indent}{name}"))
+            _print_fields(value, f"{indent}  ")
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{key} {count}" for key, count in value.items())
@@ -212,6 +212,10 @@ def _print_fields(fields: dict[str, Any], indent: str = "") -> None:
         elif isinstance(value, float):
             value = f"{value:.4g}"
         print(visible(f"{indent}{name.replace('_', ' '):<24} {value}"))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int)
 
 
 COMMAND = Command(

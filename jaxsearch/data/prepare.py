@@ -1,9 +1,12 @@
 """Prepares sets of questions: reads a file once, and stores it with its origin."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxsearch.bad_rows import Note, print_note
@@ -76,7 +79,8 @@ def prepare_set(
         that was prepared from another file and is not to be replaced.
     """
     name = _checked_name(name)
-    if split and not re.fullmatch(r"[A-Za-z0-9_]+", split):
+    # TFDS gives `all` a meaning of its own.
+    if split and (split == "all" or not re.fullmatch(r"\w+", split, re.ASCII)):
         raise ValueError(f"a split has a name such as dev, got {split!r}")
     if file and revision:
         raise ValueError(
@@ -191,10 +195,24 @@ def _prepare(
             "num_questions": len(questions),
         },
     )
-    if folder.exists():
-        shutil.rmtree(folder)
-    store_questions(questions, folder, about, _write_checksums)
+    with _set_aside(folder):
+        store_questions(questions, folder, about, _write_checksums)
     return open_split(name, split)
+
+
+@contextlib.contextmanager
+def _set_aside(folder: Path) -> Iterator[None]:
+    """Makes room for a new folder; the old one comes back if none is made."""
+    old = folder.with_name(f".replaced-{os.getpid()}")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        yield
+    finally:
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.exists():
+            old.rename(folder)
 
 
 def _origin(file: str) -> tuple[Origin, Path]:

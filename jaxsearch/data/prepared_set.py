@@ -30,7 +30,7 @@ TRAINING_SPLITS = ("train",)
 # So every known set is evaluated on the split of the papers' tables.
 EVALUATION_SPLITS = ("test", "dev")
 
-_NAME = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(?:/(?P<split>[A-Za-z0-9_]+))?")
+_NAME = re.compile(r"(?P<name>\w[\w-]*)(?:/(?P<split>\w+))?", re.ASCII)
 
 
 def data_folder() -> Path:

@@ -44,6 +44,11 @@ def test_a_set_of_ones_own(data, tmp_path):
     assert [line.split() for line in out.splitlines() if "questions " in line] == [
         ["questions", "2"]
     ]
+    _, out, _ = data("describe", f"mine=3,{path}")
+    assert [line.split()[1] for line in out.splitlines() if "share" in line] == [
+        *("0.75", "0.25")
+    ]
+    assert out.count("  questions  ") == 2
     status, out, _ = data("sample", "mine", "-n", "1", "--json")
     [line] = json.loads(out)["questions"]
     assert line["id"] in ("test_0", "test_1") and line["question"] == "Who sat?"
@@ -77,7 +82,7 @@ def test_text_of_a_set_cannot_act(data, tmp_path):
     ("words", "said"),
     [
         (["prepare", "hotpotq"], "unknown set 'hotpotq' (near it: hotpotqa); known: "),
-        (["prepare", "nq", "--split", "all"], "it has train, dev, test"),
+        (["prepare", "nq", "--split", "full"], "it has train, dev, test"),
         (["describe", "nowhere"], "there is no set 'nowhere', and no such file"),
         (["describe", "q.txt"], "expected a file ending in .jsonl"),
         (["sample", "nq"], "not prepared in"),

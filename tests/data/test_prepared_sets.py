@@ -58,7 +58,9 @@ def test_tensorflow_datasets_reads_it_too(file, questions):
     assert origin["address"] == file and len(origin["sha256"]) == 64
 
 
-def test_the_same_content_is_left_and_another_is_refused(file, questions, tmp_path):
+def test_the_same_content_is_left_and_another_is_refused(
+    file, questions, tmp_path, folder, monkeypatch
+):
     notes = []
     [first] = prepare_set("mine", file)
     inode = first.folder.stat().st_ino
@@ -73,11 +75,23 @@ def test_the_same_content_is_left_and_another_is_refused(file, questions, tmp_pa
     assert read_questions("mine") == questions
     prepare_set("mine", str(copy), split="dev", replace=True)
     assert read_questions("mine") == questions[:1]
-    # A bad file does not replace anything.
+    # Neither a bad file nor a full disk replaces anything.
     copy.write_text("{}")
     with pytest.raises(ValueError, match="expected a field"):
         prepare_set("mine", str(copy), split="dev", replace=True)
     assert read_questions("mine") == questions[:1]
+
+    def full(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("jaxsearch.data.prepare.checksums", full)
+    with pytest.raises(OSError, match="disk full"):
+        prepare_set("mine", file, replace=True)
+    assert read_questions("mine") == questions[:1]
+    monkeypatch.undo()
+    monkeypatch.setenv("JAXSEARCH_DATA", str(folder))
+    prepare_set("mine", file, replace=True)
+    assert [path.name for path in (folder / "mine/dev").iterdir()] == ["1.0.0"]
 
 
 def change_a_byte(folder):
@@ -153,6 +167,8 @@ def test_every_known_set_is_evaluated_on_the_split_of_the_papers():
         ("mine/dev", {"file": "q.jsonl"}, "a split is given with --split"),
         ("../mine", {"file": "q.jsonl"}, "expected the name of a set"),
         ("mine", {"file": "q.jsonl", "split": "../x"}, "a name such as dev, got"),
+        ("mine", {"file": "q.jsonl", "split": "all"}, "a name such as dev, got 'all'"),
+        ("-mine", {"file": "q.jsonl"}, "expected the name of a set"),
         ("mine", {"file": "q.jsonl", "revision": "v1"}, "--revision is of FlashRAG's"),
     ],
 )
