@@ -32,6 +32,9 @@ tasks (prompt format, reward and normaliser of one system):
   r1_searcher_llama_stage2   R1-Searcher's code for Llama, second stage
   search_r1                  Search-R1
   search_r1_format           Search-R1 with its format reward
+  direct                     baseline: an answer without a search
+  retrieve_then_read         baseline: one search, with the question
+  iterative                  baseline: a search with each sentence of the model
   quickstart                 ReSearch's reward with the quickstart's prompts
   quickstart_r1_searcher_stage1, quickstart_r1_searcher_stage2
                              R1-Searcher's two stages with the quickstart's prompts

@@ -137,12 +137,13 @@ class EnvironmentInputs:
 
     Attributes:
       protocol: the protocol of the run's task.
-      search: a function that opens the run's search. A run whose environment does not
-        call it needs no passages.
+      search: a function that opens the run's search, a `SearchEnvironment` unless the
+        protocol limits searches. A run whose environment does not call it needs no
+        passages.
     """
 
     protocol: Protocol
-    search: Callable[[], SearchEnvironment]
+    search: Callable[[], Environment]
 
 
 def search_only(inputs: EnvironmentInputs) -> Environment:

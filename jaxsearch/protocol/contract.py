@@ -199,6 +199,24 @@ class Protocol(abc.ABC):
         """Text instead of a result after a turn without a query; "" for none."""
         return ""
 
+    def first_turn(self, question: str) -> str:
+        """A turn that begins every rollout and is answered before the policy writes.
+
+        It ends with a stop tag. The prompt should end with it too, because only its
+        observation is added to the context. The default is "", for none.
+        """
+        return ""
+
+    @property
+    def max_searches(self) -> int | None:
+        """Searches per rollout that are answered with passages; None for no limit."""
+        return None
+
+    @property
+    def enough(self) -> str:
+        """Text instead of a result after a search beyond `max_searches`."""
+        return ""
+
     # ----------------------------------------------------------------- observations
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""The tasks of ReSearch, R1-Searcher and Search-R1, and a lookup by name."""
+"""The tasks of ReSearch, R1-Searcher and Search-R1, baselines, and a lookup by name."""
 
 import dataclasses
 import difflib
@@ -73,6 +73,13 @@ SEARCH_R1_FORMAT = dataclasses.replace(
     reward=search_r1.search_r1_format,
     reward_of_text=search_r1.search_r1_format_text,
 )
+DIRECT = dataclasses.replace(SEARCH_R1, name="direct", protocol=protocol.DIRECT)
+RETRIEVE_THEN_READ = dataclasses.replace(
+    SEARCH_R1, name="retrieve_then_read", protocol=protocol.RETRIEVE_THEN_READ
+)
+ITERATIVE = dataclasses.replace(
+    SEARCH_R1, name="iterative", protocol=protocol.ITERATIVE
+)
 QUICKSTART = dataclasses.replace(
     RESEARCH, name="quickstart", protocol=protocol.QUICKSTART
 )
@@ -94,6 +101,7 @@ TASKS: dict[str, Task] = {
         *(R1_SEARCHER_STAGE1, R1_SEARCHER_STAGE2),
         *(R1_SEARCHER_QWEN, R1_SEARCHER_LLAMA_STAGE1, R1_SEARCHER_LLAMA_STAGE2),
         *(SEARCH_R1, SEARCH_R1_FORMAT),
+        *(DIRECT, RETRIEVE_THEN_READ, ITERATIVE),
         QUICKSTART,
         *(QUICKSTART_R1_SEARCHER_STAGE1, QUICKSTART_R1_SEARCHER_STAGE2),
     )

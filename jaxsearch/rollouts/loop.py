@@ -164,6 +164,7 @@ class Rollouts:
             )
             with self._timed("fork"):
                 self._pool.start(self._prefilled, starts, self._stage)
+            self._call_first([start.slot for start in starts])
 
     def _prefill(self) -> None:
         batch = self._queue.take(self._replica)
@@ -239,14 +240,31 @@ class Rollouts:
                     finished[slot] = Status.OUT_OF_CALLS
                 else:
                     turns[slot] = (rollout.id, turn)
-        if turns:
-            # Submitted first, so that tools run while the host builds trajectories.
-            self.timing.asked_at.append(time.perf_counter())
-            future = self._tools.submit(self._call, turns)
-            for slot in turns:
-                self._record(slot, Activity.CALLING)
-            self._calls[future] = Asked(tuple(turns), self.timing.num_decode_calls)
+        # Submitted first, so that tools run while the host builds trajectories.
+        self._submit(turns)
         self._finish(finished, rows)
+
+    def _call_first(self, slots: Sequence[int]) -> None:
+        """Sends the turns with which the protocol begins rollouts, if it has any."""
+        turns = {}
+        for slot in slots:
+            rollout = self._by_slot[slot]
+            text = self._protocol.first_turn(rollout.prompt.question.question)
+            if text:
+                turns[slot] = (rollout.id, text)
+        # They decode once their observations are in the cache.
+        self._decoding.difference_update(turns)
+        self._submit(turns)
+
+    def _submit(self, turns: Mapping[int, tuple[RolloutId, str]]) -> None:
+        """Calls the environment, in the tool thread, with the turns of some slots."""
+        if not turns:
+            return
+        self.timing.asked_at.append(time.perf_counter())
+        future = self._tools.submit(self._call, turns)
+        for slot in turns:
+            self._record(slot, Activity.CALLING)
+        self._calls[future] = Asked(tuple(turns), self.timing.num_decode_calls)
 
     def _call(
         self, turns: Mapping[int, tuple[RolloutId, str]]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from jaxsearch.config import RunConfig
 from jaxsearch.env.checks import check_own_tags, check_tags_differ
 from jaxsearch.env.environment import Environment
+from jaxsearch.env.limited_search import LimitedSearch
 from jaxsearch.env.retries import RetryingRetriever, attempt_counts
 from jaxsearch.env.search import EnvironmentInputs, SearchEnvironment
 from jaxsearch.env.spelling import check_spelling
@@ -135,14 +136,17 @@ def make_environment(
       ValueError: if the config's function makes something else.
     """
 
-    def search() -> SearchEnvironment:
-        return SearchEnvironment(
-            retriever=retriever(),
+    def search() -> Environment:
+        limit = protocol.max_searches
+        found = SearchEnvironment(
+            # Without a search there is nothing to open.
+            retriever=EmptyIndex() if limit == 0 else retriever(),
             protocol=protocol,
             num_passages=config.retrieval.num_passages,
             on_search_failure=config.rollout.on_search_failure,
             has_reminder=config.rollout.has_reminder,
         )
+        return found if limit is None else LimitedSearch(found, limit, protocol.enough)
 
     made = config.environment(EnvironmentInputs(protocol=protocol, search=search))
     if not isinstance(made, Environment):

@@ -24,9 +24,10 @@ CALCULATOR = ToolTags(
     call=TagPair("<calc>", "</calc>"), result=TagPair("<value>", "</value>")
 )
 # These tasks reward a right answer in any format.
-PAID_IN_ANY_FORMAT = {"research_paper", "search_r1"}
+BASELINES = {"direct", "retrieve_then_read", "iterative"}
+PAID_IN_ANY_FORMAT = {"research_paper", "search_r1", *BASELINES}
 # This task rewards nothing else.
-PAID_FOR_THE_ANSWER_ALONE = {"search_r1"}
+PAID_FOR_THE_ANSWER_ALONE = {"search_r1", *BASELINES}
 
 
 def retagged(task):

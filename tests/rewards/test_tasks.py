@@ -26,6 +26,7 @@ def test_every_task_is_found_under_its_own_name():
         *("r1_searcher_stage1", "r1_searcher_stage2"),
         *("r1_searcher_qwen", "r1_searcher_llama_stage1", "r1_searcher_llama_stage2"),
         *("search_r1", "search_r1_format"),
+        *("direct", "retrieve_then_read", "iterative"),
         "quickstart",
         *("quickstart_r1_searcher_stage1", "quickstart_r1_searcher_stage2"),
     ]
