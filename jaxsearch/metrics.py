@@ -136,7 +136,7 @@ def trajectory_metrics(
             f"least one: got {len(trajectories)} trajectories, {len(outcomes)} "
             f"outcomes, {len(em)} em, {len(f1)} f1, {len(thoughts)} thoughts"
         )
-    is_judged = [one.status is not Status.TOOL_FAILED for one in trajectories]
+    is_judged = [one.is_judged for one in trajectories]
     return {
         **_reward_metrics(trajectories, outcomes, is_judged),
         "em": Mean.of(list(itertools.compress(em, is_judged))),
@@ -149,6 +149,8 @@ def trajectory_metrics(
         **{
             f"status/{status}": Mean.of([one.status == status for one in trajectories])
             for status in Status
+            # A policy on the run's own devices does not fail.
+            if status is not Status.MODEL_FAILED
         },
     }
 

@@ -19,6 +19,7 @@ class Status(enum.StrEnum):
     OUT_OF_CALLS = "out_of_searches"  # a call beyond the budget
     OUT_OF_LENGTH = "out_of_length"  # a token budget was used up
     TOOL_FAILED = "search_failed"  # a tool gave no answer
+    MODEL_FAILED = "model_failed"  # the server of the policy gave no answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class Trajectory:
       prompt_len: tokens before the first sampled one.
       segments: the text after the prompt, by author.
       status: how the rollout ended.
+      failure: why the server of the policy gave no answer; "" if it did.
       is_excluded: whether a guard excludes the rollout from the update.
       metadata: the other columns of the question's row, for rewards.
     """
@@ -84,6 +86,7 @@ class Trajectory:
     segments: tuple[Segment, ...]
     tool_calls: tuple[ToolCall, ...]
     status: Status
+    failure: str = ""
     is_excluded: bool = False
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -105,9 +108,14 @@ class Trajectory:
         return self.status in (Status.ANSWERED, Status.ENDED)
 
     @property
+    def is_judged(self) -> bool:
+        """Whether a reward can judge it: no failed tool or server ended it."""
+        return self.status not in (Status.TOOL_FAILED, Status.MODEL_FAILED)
+
+    @property
     def is_kept(self) -> bool:
-        """Whether an update may use it: no failed tool or guard excludes it."""
-        return self.status is not Status.TOOL_FAILED and not self.is_excluded
+        """Whether an update may use it: it is judged, and no guard excludes it."""
+        return self.is_judged and not self.is_excluded
 
 
 def segments_of(

@@ -69,10 +69,14 @@ ALLOWED = {
         *("monitor", "processes", "protocol", "remote", "rewards", "rl", "rollouts"),
         *("search", "try_again", "user_code", "trajectory", "visible", "web"),
     },
+    "served": {
+        *("config", "data", "env", "key_addresses", "models", "processes", "protocol"),
+        *("remote", "rewards", "rollouts", "run", "search", "trajectory", "try_again"),
+    },
     "evaluation": {
         *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
         *("monitor", "processes", "protocol", "rewards", "rollouts", "run", "search"),
-        "trajectory",
+        *("served", "trajectory"),
     },
     "report": {
         *("json_files", "json_lines", "metrics", "monitor", "protocol", "rewards"),
@@ -115,6 +119,7 @@ ALLOWED = {
             "monitor",
         ),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
+        "served",
         *("surrogates", "train", "try_again", "verdicts", "visible", "web"),
     },
     "__main__": {"commands"},

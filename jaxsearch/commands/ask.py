@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
+from jaxsearch.commands.served_options import add_served_arguments, served_model
 from jaxsearch.surrogates import check_text
 from jaxsearch.visible import visible
 
@@ -21,11 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 examples:
   jaxsearch ask --model runs/quickstart               questions to choose from
   jaxsearch ask --model runs/quickstart "QUESTION"    the answer to one of them
+  jaxsearch ask --model-url http://127.0.0.1:8000/v1 --tokenizer Qwen/Qwen2.5-7B \
+    --index wiki_index "QUESTION"                     by a model behind a server
 
 A run answers from its own index. The quickstart's world is invented, so only questions
 about its entities have an answer there.
 """
-    add_policy_arguments(parser)
+    add_policy_arguments(parser, need_model=False)
+    add_served_arguments(parser)
     parser.add_argument(
         "question", metavar="QUESTION", nargs="?", help="the question, in quotes"
     )
@@ -35,6 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch import processes
 
     processes.use_compilation_cache()
+    served = served_model(args)
     if args.question is None:
         return _suggest(args)
     check_text(args.question, "the question")
@@ -45,23 +50,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.run.inputs import unknown_words
     from jaxsearch.run.loading import is_run, load_run
     from jaxsearch.run.prompting import report_special_tokens
+    from jaxsearch.served.run import load_served
 
-    if is_run(args.model):
+    if args.model and is_run(args.model):
         # Read here too, so that a run that is refused is one line.
         read_run_config(Path(args.model))
-    _say("loading the policy and its index")
-    policy_run, params = load_run(
-        args.model,
-        task=args.task,
-        index=args.index,
-        prompt_template=args.prompt_template,
-        checkpoint=args.checkpoint,
-    )
+    choices = {
+        "task": args.task,
+        "index": args.index,
+        "prompt_template": args.prompt_template,
+    }
+    if served is None:
+        _say("loading the policy and its index")
+        policy_run, params = load_run(args.model, checkpoint=args.checkpoint, **choices)
+    else:
+        _say("loading the index")
+        policy_run, params = load_served(served, **choices), {}
     asked = Question(id="asked", question=args.question, golden_answers=())
     report_special_tokens(policy_run.inputs.tokenizer, [asked])
     if unknown := unknown_words(policy_run.inputs, args.question):
         _say(f"the tokenizer cannot spell {', '.join(map(repr, unknown))}")
-    _say("answering; the first question takes longer, because programs are compiled")
+    compiles = "; the first question takes longer, because programs are compiled"
+    _say("answering" + (compiles if served is None else ""))
     printer = TrajectoryPrinter(policy_run.inputs.protocol)
     printer.print_question(args.question)
     trajectory, outcome = ask(
@@ -79,7 +89,7 @@ def _suggest(args: argparse.Namespace) -> dict[str, Any]:
     """Prints questions that the run can be asked."""
     from jaxsearch.evaluation.ask import suggested_questions
 
-    questions = suggested_questions(args.model)
+    questions = suggested_questions(args.model or args.tokenizer)
     if args.json:
         return {"questions": questions}
     _say("ask one of the run's held-out questions:")

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
 from jaxsearch.commands.help_text import HelpFormatter
+from jaxsearch.commands.served_options import add_served_arguments, served_model
 from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
@@ -35,10 +36,27 @@ examples:
   jaxsearch eval --model Qwen/Qwen2.5-7B-Instruct --task research \\
     --questions hotpotqa/dev.jsonl musique/dev.jsonl --index wiki_index \\
     --sample 500 --out results
+  jaxsearch eval --model-url http://127.0.0.1:8000/v1 --model-name Qwen2.5-7B \\
+    --tokenizer Qwen/Qwen2.5-7B-Instruct --task retrieve_then_read \\
+    --questions hotpotqa/dev.jsonl --index wiki_index --out baseline
   jaxsearch eval compare results_before results_after
 """
     _add_actions(parser)
     add_policy_arguments(parser, need_model=False)
+    add_served_arguments(parser)
+    parser.add_argument(
+        "--allow-failures",
+        type=int,
+        default=0,
+        metavar="N",
+        help="answers that a model server may fail to give; with more, the exit status "
+        "is 1 (default: 0)",
+    )
+    parser.add_argument(
+        "--logprobs",
+        action="store_true",
+        help="keep the token ids and their log-probs in predictions.jsonl",
+    )
     parser.add_argument(
         "--questions",
         nargs="+",
@@ -125,10 +143,10 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.action == "compare":
         return _compare(args)
-    if args.model is None or args.out is None:
+    if not (args.model or args.model_url) or args.out is None:
         raise ValueError(
-            "--model and --out are needed: the policy, and the folder to write; or "
-            "`compare A B` for two evaluations"
+            "--model or --model-url, and --out are needed: the policy, and the folder "
+            "to write; or `compare A B` for two evaluations"
         )
     results = _evaluate(args)
     if args.json:
@@ -155,11 +173,16 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch import processes
 
     processes.use_compilation_cache()
+    served = served_model(args, logprobs=args.logprobs)
+    if args.allow_failures < 0:
+        raise ValueError(
+            f"--allow-failures must not be negative, got {args.allow_failures}"
+        )
     from jaxsearch.evaluation.results import evaluate_to
 
     return evaluate_to(
         Path(args.out),
-        model=args.model,
+        model=args.model if served is None else served,
         questions=args.questions or "",
         index=args.index,
         task=args.task,
@@ -172,6 +195,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         temperature=args.temperature,
         prompt_template=args.prompt_template,
         checkpoint=args.checkpoint,
+        keeps_tokens=args.logprobs,
+        allowed_failures=args.allow_failures,
     )
 
 

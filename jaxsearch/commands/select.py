@@ -10,6 +10,7 @@ from jaxsearch.commands.command import (
     add_model_argument,
     overridden_config,
 )
+from jaxsearch.commands.served_options import add_served_arguments, served_model
 
 _DESCRIPTION = """\
 Rolls out every training question of a config until the policy answers it correctly, at
@@ -35,7 +36,8 @@ if it contains all words of a golden answer, the criterion of R1-Searcher's tabl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "jaxsearch select CONFIG --model MODEL --tries K [options] [--field value ...]"
+        "jaxsearch select CONFIG (--model MODEL | --model-url URL --tokenizer DIR) "
+        "--tries K [options] [--field value ...]"
     )
     parser.epilog = """\
 example:
@@ -51,7 +53,8 @@ example:
         "; every other --field value overrides it as in `jaxsearch train`, and --model "
         "replaces its model",
     )
-    add_model_argument(parser)
+    add_model_argument(parser, required=False)
+    add_served_arguments(parser)
     parser.add_argument(
         "--tries",
         type=int,
@@ -107,6 +110,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     processes.use_compilation_cache()
     processes.start()
+    served = served_model(args)
     from jaxsearch.data.selection import Bounds
     from jaxsearch.evaluation.selection import select_to
     from jaxsearch.evaluation.tries import Criterion
@@ -118,7 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return select_to(
         Path(args.out or f"{config.out}-selection"),
         config,
-        model=args.model,
+        model=args.model if served is None else served,
         bounds=bounds,
         criterion=Criterion(right=args.right, at_least=args.at_least),
         limit=args.limit,

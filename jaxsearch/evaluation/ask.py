@@ -8,19 +8,21 @@ from jaxsearch.data.question import Question
 from jaxsearch.env.environment import Done, RolloutId
 from jaxsearch.env.token_environment import ObservedTokens, TokenEnvironment
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
+from jaxsearch.evaluation.model_failures import ModelFailedError
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.run.build import Run
 from jaxsearch.run.folder import read_run_config
 from jaxsearch.run.inputs import load_inputs
 from jaxsearch.run.loading import is_run
-from jaxsearch.trajectory import Segment, Trajectory
+from jaxsearch.served.run import ServedRun
+from jaxsearch.trajectory import Segment, Status, Trajectory
 
 _UNKNOWN = "(unknown)"
 
 
 def ask(
-    run: Run,
+    run: Run | ServedRun,
     params: Params,
     question: str,
     *,
@@ -33,12 +35,16 @@ def ask(
     needs are compiled, for a single rollout.
 
     Args:
-      run: the policy's run, from `run.loading.load_run`.
-      params: parameters in the layout of rollouts, also from `load_run`.
+      run: the policy's run, from `run.loading.load_run` or `served.run.load_served`.
+      params: parameters in the layout of rollouts, also from `load_run`; {} for a
+        served model.
       question: the question as text.
       on_segment: called from another thread with each turn that calls a tool, before
         the tool answers, and with each observation; the last turn is only in the
         trajectory.
+
+    Raises:
+      ModelFailedError: if the server of the model does not answer.
 
     Example:
       >>> run, params = jaxsearch.load_run("runs/quickstart")
@@ -59,6 +65,8 @@ def ask(
         stage=EVALUATION_STAGE,
         temperature=0.0,
     )
+    if trajectory.status is Status.MODEL_FAILED:
+        raise ModelFailedError(f"the model server failed: {trajectory.failure}")
     outcome = run.task.judge(
         trajectory.segments,
         asked.golden_answers,

@@ -9,6 +9,7 @@ from jaxsearch import processes
 from jaxsearch.data.question import Question
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.evaluation.figures import Answers
+from jaxsearch.evaluation.model_failures import ModelFailedError
 from jaxsearch.evaluation.predictions import is_new, prediction_line, write_evaluation
 from jaxsearch.evaluation.set_results import brief_results, grouped_results
 from jaxsearch.models.transformer import Params
@@ -17,7 +18,7 @@ from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollouts.loop import ignore
 from jaxsearch.rollouts.records import Timing
-from jaxsearch.trajectory import Trajectory
+from jaxsearch.trajectory import Status, Trajectory
 
 # Stage number in the random keys; training stages count from 0.
 EVALUATION_STAGE = 1_000_000
@@ -131,6 +132,7 @@ def evaluate(
 
     Raises:
       ValueError: if there are no questions.
+      ModelFailedError: if a model server failed to give an answer.
     """
     if not questions:
         raise ValueError("expected at least one question to evaluate on, got none")
@@ -144,6 +146,10 @@ def evaluate(
         on_finished=on_finished,
     )
     trajectories, outcomes, scores = gather_judged(judge(trajectories, task))
+    for one in trajectories:
+        if one.status is Status.MODEL_FAILED:
+            # It would count as a wrong answer.
+            raise ModelFailedError(f"question {one.question_id!r}: {one.failure}")
     results = _results(trajectories, outcomes, scores)
     results["temperature"] = temperature
     return Evaluation(

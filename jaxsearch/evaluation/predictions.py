@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxsearch.json_lines import replace_file, replace_lines
 from jaxsearch.monitor.rollout_log import opened_field
 from jaxsearch.rewards.outcome import Outcome
@@ -84,4 +86,21 @@ def prediction_line(
         "reward": outcome.reward,
         "reason": outcome.reason,
         **scores,
+    }
+
+
+def token_fields(trajectory: Trajectory) -> dict[str, Any]:
+    """The tokens of a rollout, as further fields of its line.
+
+    `ids` has all token ids from the first of the prompt, `policy_spans` the pairs of
+    start and end between which the policy wrote them, and `logprobs` one number per
+    token of the policy, in nats; null where a model server reported none.
+    """
+    is_policy = np.concatenate([[False], trajectory.is_policy, [False]])
+    bounds = np.flatnonzero(np.diff(is_policy.astype(np.int8)))
+    logprobs = trajectory.logprobs[trajectory.is_policy]
+    return {
+        "ids": trajectory.tokens.tolist(),
+        "policy_spans": bounds.reshape(-1, 2).tolist(),
+        "logprobs": [None if np.isnan(one) else float(one) for one in logprobs],
     }

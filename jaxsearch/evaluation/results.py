@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.config import RunConfig
 from jaxsearch.data.question import Question
 from jaxsearch.data.records import SUFFIXES
 from jaxsearch.data.tokenizer import Tokenizer
@@ -27,7 +28,9 @@ from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.heldout_questions import read_heldout
+from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.loading import is_run, load_run
+from jaxsearch.served.run import ServedModel, ServedRun, load_served
 
 # Fields of a config that decide the rollouts, apart from those that are fingerprinted.
 _FIELDS = ("seed", "retrieval", "rollout", "environment")
@@ -40,7 +43,7 @@ _ANY_QUESTION = "Who wrote it?"
 def evaluate_to(
     out: Path,
     *,
-    model: str,
+    model: str | ServedModel,
     questions: str | Sequence[str] = "",
     index: str = "",
     task: str = "",
@@ -53,6 +56,8 @@ def evaluate_to(
     temperature: float | None = None,
     prompt_template: str = "",
     checkpoint: str = "",
+    keeps_tokens: bool = False,
+    allowed_failures: int = 0,
 ) -> dict[str, Any]:
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
@@ -61,7 +66,8 @@ def evaluate_to(
 
     Args:
       out: folder to write: new, empty, or of the same evaluation.
-      model: a run's folder, a Hugging Face folder, or a Hugging Face id.
+      model: a run's folder, a Hugging Face folder, a Hugging Face id, or a model
+        behind a server.
       questions: file of questions, local or `hf://OWNER/NAME[/FILE][@REVISION]`, or
         several; `NAME=FILE` names its set. "" for the run's held-out questions.
       index: folder of an index, or address of a search server; "" for the run's index.
@@ -76,6 +82,8 @@ def evaluate_to(
         than one answer per question.
       prompt_template: file with a prompt that replaces the task's; "" for none.
       checkpoint: best, last or a step, as in `run.loading.load_run`.
+      keeps_tokens: whether predictions have token ids and log-probs.
+      allowed_failures: answers that a model server may fail to give.
 
     Returns:
       The contents of `results.json`.
@@ -83,6 +91,9 @@ def evaluate_to(
     Raises:
       ValueError: if there are no questions, `out` holds something else, or the policy
         cannot be loaded.
+      ModelFailedError: if a model server failed to give more answers than allowed;
+        the same call asks for them again.
+      TryAgainError: if it is gone.
 
     Example:
       >>> from pathlib import Path
@@ -105,31 +116,43 @@ def evaluate_to(
         for name, source in named_sources([text for text in given if text]).items()
     }
     first, *others = sources.values() or [""]
-    run, params = load_run(
-        model,
-        task=task,
-        questions=first,
-        index=index,
-        limit=limit,
-        skip_bad_rows=skip_bad_rows,
-        drop_long_prompts=drop_long_prompts,
-        prompt_template=prompt_template,
-        checkpoint=checkpoint,
-    )
+    choices = {
+        "task": task,
+        "questions": first,
+        "index": index,
+        "limit": limit,
+        "skip_bad_rows": skip_bad_rows,
+        "drop_long_prompts": drop_long_prompts,
+        "prompt_template": prompt_template,
+    }
+    if isinstance(model, ServedModel):
+        run = load_served(model, **choices)
+        subject = served_subject(run)
+    else:
+        run, params = load_run(model, checkpoint=checkpoint, **choices)
+        subject = run_subject(run, params, model, checkpoint)
     if not run.inputs.heldout:
+        name = model.tokenizer if isinstance(model, ServedModel) else model
         raise ValueError(
-            f"{model} has no held-out questions: give a file with --questions"
+            f"{name} has no held-out questions: give a file with --questions"
         )
-    found = [run.inputs.heldout, *(read_heldout(run, source) for source in others)]
+    further = [read_heldout(run.config, run.inputs, source) for source in others]
     sets = [
         _question_set(name, source, asked, sample, seed)
         for (name, source), asked in zip(
-            sources.items() or [(OWN_QUESTIONS, "")], found, strict=True
+            sources.items() or [(OWN_QUESTIONS, "")],
+            [run.inputs.heldout, *further],
+            strict=True,
         )
     ]
-    subject = run_subject(run, params, model, checkpoint)
     return evaluate_sets(
-        out, subject, sets, num_samples=num_samples, temperature=temperature
+        out,
+        subject,
+        sets,
+        num_samples=num_samples,
+        temperature=temperature,
+        keeps_tokens=keeps_tokens,
+        allowed_failures=allowed_failures,
     )
 
 
@@ -145,26 +168,51 @@ def run_subject(run: Run, params: Params, model: str, checkpoint: str = "") -> S
     labels = {"model": model}
     if is_run(model):
         labels["checkpoint"] = choose_checkpoint(run.config, checkpoint).description
-    fields = identity(run.config)
-    fields["rollout"] = {
-        name: value
-        for name, value in fields["rollout"].items()
-        if name not in _NOT_DECIDING
-    }
-    retrieval = run.config.retrieval
     return Subject(
         sampler=run.sampler,
         params=params,
         environment=run.environments.heldout,
         task=run.task,
         labels=labels,
+        identity={"policy": fingerprint(params), **_identity(run.config, run.inputs)},
+    )
+
+
+def served_subject(run: ServedRun) -> Subject:
+    """A model behind a server, with the tools and the task of its run."""
+    tokenizer = run.inputs.tokenizer.fingerprint
+    return Subject(
+        sampler=run.sampler,
+        params={},
+        environment=run.environments.heldout,
+        task=run.task,
+        labels={
+            "model": run.name,
+            "model_url": run.client.url,
+            "tokenizer": run.model.tokenizer,
+            "ids": run.has_ids,
+        },
         identity={
-            "policy": fingerprint(params),
-            "prompt": _prompt_digest(run.inputs.tokenizer, run.inputs.protocol),
-            "search_server": retrieval.heldout_url or retrieval.url,
-            **{name: fields[name] for name in _FIELDS},
+            "policy": f"{run.name} on a server, tokenizer {tokenizer}",
+            **_identity(run.config, run.inputs),
         },
     )
+
+
+def _identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """All that decides the rollouts of a policy, as JSON values."""
+    fields = identity(config)
+    fields["rollout"] = {
+        name: value
+        for name, value in fields["rollout"].items()
+        if name not in _NOT_DECIDING
+    }
+    retrieval = config.retrieval
+    return {
+        "prompt": _prompt_digest(inputs.tokenizer, inputs.protocol),
+        "search_server": retrieval.heldout_url or retrieval.url,
+        **{name: fields[name] for name in _FIELDS},
+    }
 
 
 def _temperature(temperature: float | None, num_samples: int) -> float:

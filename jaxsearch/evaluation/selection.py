@@ -21,12 +21,19 @@ from jaxsearch.data.selection import (
 from jaxsearch.env.search import search_only
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
 from jaxsearch.rewards.tasks import Task
+from jaxsearch.run.build import Run
 from jaxsearch.run.config_record import difference, identity
 from jaxsearch.run.config_values import recorded
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
 from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.process_agreement import check_same
+from jaxsearch.served.run import (
+    ServedModel,
+    ServedRun,
+    open_served,
+    with_served_policy,
+)
 
 # Fields of a config that decide the tries.
 _FIELDS = ("seed", "model", "retrieval", "rollout", "environment")
@@ -36,7 +43,7 @@ def select_to(
     out: Path,
     config: RunConfig,
     *,
-    model: str,
+    model: str | ServedModel,
     bounds: Bounds,
     criterion: Criterion,
     limit: int = 0,
@@ -50,7 +57,8 @@ def select_to(
     Args:
       out: folder to write; it must be new, empty, or of the same selection.
       config: config with the training questions; rollouts use its last RL stage.
-      model: the policy: a run's folder, a Hugging Face folder or id.
+      model: the policy: a run's folder, a Hugging Face folder or id, or a model
+        behind a server.
       bounds: number of tries, and bounds of the questions to keep.
       criterion: the criterion for a right answer.
       limit: number of questions, from the first; 0 for all.
@@ -58,15 +66,17 @@ def select_to(
 
     Raises:
       ValueError: for invalid input; raised before anything is written.
-      SelectionFailedError: if a search failed, or no question is kept.
+      SelectionFailedError: if a search or the model's server failed, or no question
+        is kept.
     """
     if limit < 0:
         raise ValueError(f"--limit must not be negative, got {limit}")
     stage = _rl_stage(config)
     # All questions are tried, also those that a run would hold out.
     data = dataclasses.replace(config.data, heldout_share=0.0)
-    config = dataclasses.replace(with_policy(config, model), out=str(out), data=data)
-    run = open_anywhere(config)
+    config = dataclasses.replace(config, out=str(out), data=data)
+    run = _open(config, model)
+    config = run.config
     questions = run.inputs.questions[stage.name][: limit or None]
     if not questions:
         raise ValueError(
@@ -76,13 +86,17 @@ def select_to(
     settings = {
         "tries": bounds.tries,
         **dataclasses.asdict(criterion),
-        "from": model,
+        "from": run.name if isinstance(run, ServedRun) else model,
         **_settings(config, stage, questions),
     }
     check_same(settings, "settings")
     _check_folder(out, settings)
-    params = policy_params(run, model, checkpoint)
-    settings["policy"] = fingerprint(params)
+    params = {}
+    if isinstance(run, ServedRun):
+        settings["policy"] = f"{run.name} on a server"
+    else:
+        params = policy_params(run, str(model), checkpoint)
+        settings["policy"] = fingerprint(params)
     _check_folder(out, settings)
     # No process writes to the folder before every process has checked it.
     processes.wait_for_all("checked")
@@ -105,6 +119,13 @@ def select_to(
             "(no rollout is repeated)"
         )
     return {"out": str(out), **counted}
+
+
+def _open(config: RunConfig, model: str | ServedModel) -> Run | ServedRun:
+    """Opens a config with another policy."""
+    if isinstance(model, ServedModel):
+        return open_served(model, with_served_policy(config, model))
+    return open_anywhere(with_policy(config, model))
 
 
 def _write(

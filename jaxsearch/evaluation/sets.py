@@ -10,8 +10,18 @@ from jaxsearch import processes
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE, RolloutSampler
 from jaxsearch.evaluation.figures import read_answers
+from jaxsearch.evaluation.model_failures import (
+    Failure,
+    check_failures,
+    check_some_answers,
+    write_failures,
+)
 from jaxsearch.evaluation.prediction_log import Key, PredictionLog
-from jaxsearch.evaluation.predictions import prediction_line, write_results
+from jaxsearch.evaluation.predictions import (
+    prediction_line,
+    token_fields,
+    write_results,
+)
 from jaxsearch.evaluation.progress import progress
 from jaxsearch.evaluation.question_sets import QuestionSet
 from jaxsearch.evaluation.recorder import Recorder
@@ -22,7 +32,7 @@ from jaxsearch.monitor.rollout_log import opened_field
 from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.process_agreement import check_same
-from jaxsearch.trajectory import Trajectory
+from jaxsearch.trajectory import Status, Trajectory
 
 KIND = "evaluation"  # what a folder holds, in messages
 
@@ -56,6 +66,8 @@ def evaluate_sets(
     *,
     num_samples: int = 1,
     temperature: float = 0.0,
+    keeps_tokens: bool = False,
+    allowed_failures: int = 0,
 ) -> dict[str, Any]:
     """Evaluates sets of questions; writes `predictions.jsonl` and `results.json`.
 
@@ -64,18 +76,24 @@ def evaluate_sets(
     stopped: it rolls out only what has no line yet. The processes of a run share the
     questions, and all of them return the results.
 
+    An answer that a model server failed to give has no prediction and counts in no
+    figure. `failures.jsonl` has the reasons, and the same call asks for it again.
+
     Args:
       out: folder to write; new, empty, or of the same evaluation.
       subject: what is evaluated.
       sets: the sets, with different names.
       num_samples: answers per question.
       temperature: sampling temperature; 0 is greedy.
+      keeps_tokens: whether predictions have token ids and log-probs.
+      allowed_failures: answers that a model server may fail to give.
 
     Returns:
       The contents of `results.json`.
 
     Raises:
       ValueError: if there are no questions, or the folder holds something else.
+      ModelFailedError: if more answers failed, after the rest is written.
     """
     if not sets or not all(one.questions for one in sets):
         raise ValueError("expected at least one question in each set to evaluate on")
@@ -85,10 +103,13 @@ def evaluate_sets(
         "questions": [one.record() for one in sets],
         "samples": num_samples,
         "temperature": temperature,
+        **({"keeps_tokens": True} if keeps_tokens else {}),
     }
     check_same(settings, "settings")
     processes.on_primary(lambda: _claim(out, settings, subject.labels))
-    _Rollouts(out, subject, sets, num_samples, temperature).finish()
+    rollouts = _Rollouts(out, subject, sets, num_samples, temperature, keeps_tokens)
+    failures = rollouts.finish()
+    check_some_answers(failures, rollouts.num_answers)
     results: dict[str, Any] = {}
     if processes.is_primary():
         results = {
@@ -96,11 +117,13 @@ def evaluate_sets(
             "recipe": subject.task.name,
             "questions": _sources(sets),
             "temperature": temperature,
+            **({"num_model_failed": len(failures)} if failures else {}),
             **results_of_sets(
                 read_answers(out / "predictions.jsonl", subject.task.normalise)
             ),
         }
         write_results(out, results)
+    check_failures(failures, allowed_failures, rollouts.num_answers)
     return processes.broadcast_from_primary(results)
 
 
@@ -114,8 +137,12 @@ class _Rollouts:
         sets: Sequence[QuestionSet],
         num_samples: int,
         temperature: float,
+        keeps_tokens: bool,
     ):
+        self._out = out
         self._subject = subject
+        self._keeps_tokens = keeps_tokens
+        self._failures: list[Failure] = []
         self._num_samples = num_samples
         self._temperature = temperature
         # The index in this list is the prompt_index, which decides the random keys.
@@ -123,8 +150,17 @@ class _Rollouts:
         self._log = PredictionLog(out)
         self._opened = opened_field(subject.task.protocol.opened)
 
-    def finish(self) -> None:
-        """Rolls out and records what is missing, and joins the files."""
+    @property
+    def num_answers(self) -> int:
+        """Answers to all questions."""
+        return len(self._asked) * self._num_samples
+
+    def finish(self) -> list[Failure]:
+        """Rolls out and records what is missing, and joins the files.
+
+        Returns:
+          The answers of all processes that a model server failed to give.
+        """
         keys = [key for i in range(len(self._asked)) for key in self._keys(i)]
         self._done = self._log.read(keys)
         todo = [
@@ -148,7 +184,12 @@ class _Rollouts:
                     temperature=self._temperature,
                     on_finished=recorder.add,
                 )
-        self._log.join(keys)
+        parts = processes.all_gather_objects(self._failures)
+        failures = [failure for part in parts for failure in part]
+        failed = {failure.key for failure in failures}
+        self._log.join([key for key in keys if key not in failed])
+        processes.on_primary(lambda: write_failures(self._out, failures))
+        return failures
 
     def _keys(self, prompt_index: int) -> list[Key]:
         name, question = self._asked[prompt_index]
@@ -164,14 +205,21 @@ class _Rollouts:
             Key(self._asked[t.prompt_index][0], t.question_id, t.sample_index): t
             for t in finished
         }
-        new = {key: t for key, t in found.items() if key not in self._done}
+        asked = {key: t for key, t in found.items() if key not in self._done}
+        new = {k: t for k, t in asked.items() if t.status is not Status.MODEL_FAILED}
+        self._failures += [
+            Failure(key, t.failure) for key, t in asked.items() if key not in new
+        ]
         judged = judge(list(new.values()), self._subject.task)
         lines = [
             prediction_line(*row, set_name=key.set_name) | self._opened
             for key, *row in zip(new, *judged, strict=True)
         ]
+        if self._keeps_tokens:
+            tokens = map(token_fields, new.values())
+            lines = [line | more for line, more in zip(lines, tokens, strict=True)]
         self._log.append(list(zip(new, lines, strict=True)))
-        self._advance(len(new))
+        self._advance(len(asked))
 
 
 def _sources(sets: Sequence[QuestionSet]) -> str | dict[str, str]:

@@ -15,6 +15,7 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.bars import count_bar
 from jaxsearch.rewards.judge import judge
 from jaxsearch.run.build import Run
+from jaxsearch.served.run import ServedRun
 from jaxsearch.trajectory import Status, Trajectory
 
 # Stage number in the random keys, different from those of training and evaluation.
@@ -57,7 +58,7 @@ class Tries:
 
     def __init__(
         self,
-        run: Run,
+        run: Run | ServedRun,
         stage: RLStage,
         params: Params,
         questions: Sequence[Question],
@@ -69,7 +70,7 @@ class Tries:
         Args:
           run: the run with the sampler and the retriever.
           stage: the stage with the task, temperature and call size.
-          params: parameters in the layout of training.
+          params: parameters in the layout of training; {} for a served model.
           questions: the questions to try.
           criterion: the criterion for a right answer.
           path: file of calls, to which this object appends.
@@ -146,15 +147,14 @@ class Tries:
             stage=SELECTION_STAGE,
             temperature=self._stage.temperature,
         )
-        failed = [t for t in trajectories if t.status is Status.TOOL_FAILED]
-        reasons = [t.tool_calls[-1].failure for t in failed[:1]]
+        failed = [t for t in trajectories if not t.is_judged]
+        reasons = [_failure(t) for t in failed[:1]]
         gathered = processes.all_gather_objects((self._judged(trajectories), reasons))
         for _, failures in gathered:
             if failures:
                 raise SelectionFailedError(
-                    f"a search failed ({failures[0]}), so its question cannot be "
-                    "judged; fix the retriever and run the same command again, which "
-                    "resumes"
+                    f"{failures[0]}, so its question cannot be judged; run the same "
+                    "command again, which resumes"
                 )
         found = [one for tries, _ in gathered for one in tries]
         return sorted(found, key=lambda one: (one.prompt_index, one.number))
@@ -173,6 +173,13 @@ class Tries:
             )
             for t, outcome, score in zip(trajectories, outcomes, scores, strict=True)
         ]
+
+
+def _failure(trajectory: Trajectory) -> str:
+    """Why a rollout cannot be judged, and what to fix."""
+    if trajectory.status is Status.MODEL_FAILED:
+        return f"the model server failed ({trajectory.failure})"
+    return f"a search failed ({trajectory.tool_calls[-1].failure}; fix the retriever)"
 
 
 def call_size(stage: RLStage) -> int:

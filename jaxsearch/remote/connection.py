@@ -32,6 +32,18 @@ class UnauthorizedError(RefusedSearchError):
     """A server wants a bearer token."""
 
 
+class RefusedRequestError(RefusedSearchError):
+    """A server refuses a request with a status below 500, and would refuse it again.
+
+    Attributes:
+      status: the HTTP status.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
 class TimedOutError(UnreachableError):
     """A server did not answer in time."""
 
@@ -162,7 +174,7 @@ class Connection:
                 f"{where}: status {status}, the server wants a token, and {why}"
             )
         if 400 <= status < 500 and status not in (408, 429):
-            return RefusedSearchError(reason)
+            return RefusedRequestError(reason, status)
         if after := _retry_after(response.headers.get("Retry-After", "")):
             return BusySearchError(f"{reason}, again in {after:g} s", after)
         return SearchError(reason)

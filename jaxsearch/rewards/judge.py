@@ -11,11 +11,6 @@ from jaxsearch.rewards.own_calls import own_outcomes
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.trajectory import Status, Trajectory
 
-# A question whose search failed counts as wrong: the policy could not answer it.
-_TOOL_FAILED = Outcome(
-    reward=0.0, terms={}, reason="its search failed", prediction=None
-)
-
 
 class Judged(NamedTuple):
     """Rollouts with their rewards, as parallel lists.
@@ -30,24 +25,24 @@ class Judged(NamedTuple):
 
 
 def judge(trajectories: Sequence[Trajectory], task: Task) -> Judged:
-    """The reward and answer metrics of each trajectory; 0 if a failed tool ended it.
+    """The reward and answer metrics of each trajectory; 0 if a failure ended it.
 
     Raises:
       RewardError: if the task's reward function fails; the error names the question.
     """
     outcomes = [
-        _TOOL_FAILED
-        if t.status is Status.TOOL_FAILED
-        else task.judge(
+        task.judge(
             t.segments,
             t.golden_answers,
             has_ended=t.has_ended,
             label=f"question {t.question_id!r}, answer {t.sample_index}",
         )
+        if t.is_judged
+        else _not_judged(t)
         for t in trajectories
     ]
     if task.own_reward is not None:
-        is_judged = [t.status is not Status.TOOL_FAILED for t in trajectories]
+        is_judged = [t.is_judged for t in trajectories]
         own = iter(
             own_outcomes(
                 task.own_reward,
@@ -95,3 +90,12 @@ def judged_metrics(judged: Judged, task: Task) -> dict[str, Mean | float]:
         f1=[score["f1"] for score in judged.scores],
         thoughts=[task.protocol.thought(t.segments) for t in judged.trajectories],
     )
+
+
+def _not_judged(trajectory: Trajectory) -> Outcome:
+    """The outcome of a rollout that a failed tool or server ended."""
+    # A question whose search failed counts as wrong: the policy could not answer it.
+    reason = "its search failed"
+    if trajectory.status is Status.MODEL_FAILED:
+        reason = trajectory.failure
+    return Outcome(reward=0.0, terms={}, reason=reason, prediction=None)

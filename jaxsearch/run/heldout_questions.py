@@ -2,26 +2,26 @@
 
 import dataclasses
 
+from jaxsearch.config import RunConfig
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.prepared_set import EVALUATION_SPLITS
 from jaxsearch.data.question import Question
 from jaxsearch.processes import say_once
-from jaxsearch.run.build import Run
-from jaxsearch.run.inputs import check_prompts
+from jaxsearch.run.inputs import Inputs, check_prompts
 
 
-def read_heldout(run: Run, source: str) -> list[Question]:
+def read_heldout(config: RunConfig, inputs: Inputs, source: str) -> list[Question]:
     """Reads questions for the run's policy, with the options of its config.
 
     Args:
-      run: the run; its `eval.limit` limits the questions.
+      config: the run's config; its `eval.limit` limits the questions.
+      inputs: the inputs of the run, with its tokenizer and its protocol.
       source: file, address or name of the questions.
 
     Raises:
       ValueError: for a file that is missing or malformed, or prompts that exceed their
         budget.
     """
-    config = run.config
     found = read_questions(
         source,
         normalise=config.task.normalise,
@@ -29,11 +29,11 @@ def read_heldout(run: Run, source: str) -> list[Question]:
         skip_bad_rows=config.data.skip_bad_rows,
         note=say_once,
     )
-    inputs = dataclasses.replace(
-        run.inputs, questions={}, heldout=found[: config.eval.limit or None]
+    further = dataclasses.replace(
+        inputs, questions={}, heldout=found[: config.eval.limit or None]
     )
     checked = check_prompts(
-        inputs,
+        further,
         config.rollout.max_prompt_len,
         drop_long=config.data.drop_long_prompts,
     )

@@ -1,8 +1,9 @@
 """Loading a policy from a run's folder or a Hugging Face folder."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,38 @@ def load_run(
     else:
         _check_model_folder(model, checkpoint)
         config = model_config(model, task_named(task or "research"))
+    config = with_choices(
+        config,
+        task=task,
+        questions=questions,
+        index=index,
+        limit=limit,
+        skip_bad_rows=skip_bad_rows,
+        drop_long_prompts=drop_long_prompts,
+        prompt_template=prompt_template,
+    )
+    with explained_long_prompts(config):
+        run = open_anywhere(config)
+    params = run.initial_params() if choice is None else loaded_params(run, choice)
+    return run, run.rollout_params(params)
+
+
+def with_choices(
+    config: RunConfig,
+    *,
+    task: str,
+    questions: str,
+    index: str,
+    limit: int,
+    skip_bad_rows: bool,
+    drop_long_prompts: bool,
+    prompt_template: str,
+) -> RunConfig:
+    """The config with what a user chose for an evaluation; arguments as in `load_run`.
+
+    Raises:
+      ValueError: for an unknown task.
+    """
     data = dataclasses.replace(
         config.data,
         heldout=questions or config.data.heldout,
@@ -105,19 +138,22 @@ def load_run(
     if prompt_template:
         policy = dataclasses.replace(config.model, prompt_template=prompt_template)
         config = dataclasses.replace(config, model=policy)
-    config = dataclasses.replace(
+    return dataclasses.replace(
         config, eval=dataclasses.replace(config.eval, limit=limit)
     )
+
+
+@contextlib.contextmanager
+def explained_long_prompts(config: RunConfig) -> Iterator[None]:
+    """Context in which too long prompts are an error that names options of `eval`."""
     try:
-        run = open_anywhere(config)
+        yield
     except LongPromptsError as error:
         advice = "give a shorter prompt with --prompt-template"
         if not config.data.drop_long_prompts:
             # `jaxsearch ask` has no such option.
             advice += ", or drop these questions with `eval --drop-long-prompts`"
         raise ValueError(f"{error.found}; {advice}") from None
-    params = run.initial_params() if choice is None else loaded_params(run, choice)
-    return run, run.rollout_params(params)
 
 
 def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:

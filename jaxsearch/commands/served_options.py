@@ -1,0 +1,93 @@
+"""Options of commands that roll out a model behind a server."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxsearch.served.run import ServedModel
+
+
+def add_served_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --model-url and what belongs to it."""
+    group = parser.add_argument_group(
+        "a model behind a server",
+        "vLLM, SGLang or any other server with POST /v1/completions, instead of "
+        "--model. No parameters are loaded here. A bearer token comes from "
+        "JAXSEARCH_MODEL_TOKEN.",
+    )
+    group.add_argument(
+        "--model-url",
+        default="",
+        metavar="URL",
+        help="address of the server, http://HOST:PORT/v1",
+    )
+    group.add_argument(
+        "--model-name",
+        default="",
+        metavar="NAME",
+        help="name of the model on the server (default: the only one that it has)",
+    )
+    group.add_argument(
+        "--tokenizer",
+        default="",
+        metavar="DIR",
+        help="Hugging Face folder or id with the model's tokenizer; or the folder of "
+        "the run whose policy is served, which also has task, index, questions and "
+        "budgets",
+    )
+    group.add_argument(
+        "--concurrency",
+        type=int,
+        default=64,
+        metavar="N",
+        help="questions that are answered at once (default: 64)",
+    )
+    group.add_argument(
+        "--model-timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="timeout of one turn (default: 600); it is tried eight times in all",
+    )
+
+
+def served_model(
+    args: argparse.Namespace, *, logprobs: bool = False
+) -> "ServedModel | None":
+    """The served model of these arguments; None for a local one, in --model.
+
+    Raises:
+      ValueError: if neither is given, both are, or an option is missing or impossible.
+    """
+    others = [name for name in ("model_name", "tokenizer") if vars(args)[name]]
+    if not args.model_url:
+        if others:
+            option = others[0].replace("_", "-")
+            raise ValueError(f"--{option} belongs to --model-url, which is missing")
+        if not args.model:
+            raise ValueError(
+                "give a policy with --model, or a model server with --model-url"
+            )
+        return None
+    if args.model or args.checkpoint:
+        raise ValueError(
+            "--model-url names a policy on a server; leave out --model and "
+            "--checkpoint, which name a local one"
+        )
+    if not args.tokenizer:
+        raise ValueError(
+            "--model-url needs --tokenizer: a Hugging Face folder or id with the "
+            "model's tokenizer, or the folder of the run whose policy is served"
+        )
+    from jaxsearch.served.client import ServerSettings, model_url
+    from jaxsearch.served.run import ServedModel
+
+    return ServedModel(
+        url=model_url(args.model_url),
+        name=args.model_name,
+        tokenizer=args.tokenizer,
+        settings=ServerSettings(
+            concurrency=args.concurrency, timeout_s=args.model_timeout
+        ),
+        logprobs=logprobs,
+    )

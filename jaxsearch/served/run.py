@@ -1,0 +1,257 @@
+"""A served model with the inputs and tools of an evaluation, without parameters."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from jaxsearch.config import (
+    DataConfig,
+    ModelConfig,
+    RetrievalConfig,
+    RLStage,
+    RolloutConfig,
+    RunConfig,
+)
+from jaxsearch.data.dataset import no_dataset
+from jaxsearch.data.tokenizer_files import read_json
+from jaxsearch.env.prompts import prompt_ids
+from jaxsearch.models.hub import TOKENIZER, local_folder
+from jaxsearch.models.lora import LoRAConfig
+from jaxsearch.processes import say_once
+from jaxsearch.rewards.tasks import Task, task_named
+from jaxsearch.rollouts.sampling import TopKTopP
+from jaxsearch.run.config_record import trust_servers
+from jaxsearch.run.environments import Environments
+from jaxsearch.run.folder import read_run_config
+from jaxsearch.run.inputs import Inputs, load_inputs
+from jaxsearch.run.loading import (
+    explained_long_prompts,
+    is_run,
+    with_choices,
+    with_policy,
+)
+from jaxsearch.run.model_config import model_budgets
+from jaxsearch.run.prompting import with_opened
+from jaxsearch.run.sampler import rollout_budgets
+from jaxsearch.served.check import check_server, find_model
+from jaxsearch.served.client import ModelClient, ServerSettings, model_url
+from jaxsearch.served.completions import RequestFields
+from jaxsearch.served.sampler import ServedSampler
+
+# A prompt for the check of a server if there is no question yet.
+_ANY_QUESTION = "Who wrote it?"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A model behind a server, as the user names it.
+
+    Attributes:
+      url: address of the server, http://HOST:PORT/v1.
+      name: name of the model there; "" for the only one.
+      tokenizer: a Hugging Face folder or id with the model's tokenizer; or the folder
+        of a run whose policy is served, which also has task, index, questions and
+        budgets.
+      settings: how the server is asked.
+      logprobs: whether to ask for the log-probs of the sampled tokens.
+    """
+
+    url: str
+    name: str = ""
+    tokenizer: str
+    settings: ServerSettings = ServerSettings()
+    logprobs: bool = False
+
+
+def served_config(model: ServedModel, task: str = "") -> RunConfig:
+    """The config for rollouts of a served model: a run's, or ReSearch's budgets.
+
+    Args:
+      model: the model.
+      task: name of the task of a model without a run; "" for research.
+
+    Raises:
+      ValueError: if the run's record cannot be read, or the task is unknown.
+    """
+    if is_run(model.tokenizer):
+        return read_run_config(Path(model.tokenizer))
+    folder = local_folder(model.tokenizer, "tokenizer", TOKENIZER)
+    positions = read_json(folder / "config.json").get("max_position_embeddings")
+    stage: Any = RLStage(name="none", steps=1, task=task_named(task or "research"))
+    return RunConfig(
+        model=ModelConfig(tokenizer=model.tokenizer),
+        data=DataConfig(source=no_dataset),
+        retrieval=RetrievalConfig(),
+        rollout=model_budgets(positions if isinstance(positions, int) else None),
+        stages=(stage,),
+        out=model.tokenizer,
+    )
+
+
+def with_served_policy(config: RunConfig, model: ServedModel) -> RunConfig:
+    """The config with the tokenizer of a served model; the rest stays the same.
+
+    Raises:
+      ValueError: for a run whose tokenizer was made from a different dataset.
+    """
+    if is_run(model.tokenizer):
+        return with_policy(config, model.tokenizer)
+    trust_servers(config)
+    policy = dataclasses.replace(
+        config.model, path="", tokenizer=model.tokenizer, lora=LoRAConfig()
+    )
+    return dataclasses.replace(config, model=policy)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ServedRun:
+    """A config with its inputs and tools, and a served model instead of a network.
+
+    For rollouts it takes the place of `run.build.Run`.
+
+    Attributes:
+      config: the config; its budgets fit the model.
+      inputs: questions, passages and tokenizer.
+      model: the model, as the user names it.
+      name: name of the model on its server.
+      client: the client of the server.
+      fields: the request fields that the server takes.
+      has_ids: whether it returns the ids that it sampled.
+      environments: the tools that answer the model.
+    """
+
+    config: RunConfig
+    inputs: Inputs
+    environments: Environments
+    model: ServedModel
+    name: str
+    client: ModelClient
+    fields: RequestFields
+    has_ids: bool
+
+    @property
+    def task(self) -> Task:
+        """The task that judges answers."""
+        return self.config.task
+
+    @functools.cached_property
+    def sampler(self) -> ServedSampler:
+        """Rolls out questions through the server."""
+        return ServedSampler(
+            self.client,
+            self.fields,
+            rollout_budgets(self.config.rollout),
+            self.inputs.protocol,
+            self.inputs.tokenizer,
+            seed=self.config.seed,
+            note=say_once,
+        )
+
+    @property
+    def single_sampler(self) -> ServedSampler:
+        """The same; nothing is compiled for a number of rollouts."""
+        return self.sampler
+
+    def rollout_params(self, params: Any) -> Any:
+        """What a sampler takes as parameters: the server has its own."""
+        return params
+
+
+def load_served(
+    model: ServedModel,
+    *,
+    task: str = "",
+    questions: str = "",
+    index: str = "",
+    limit: int = 0,
+    skip_bad_rows: bool = False,
+    drop_long_prompts: bool = False,
+    prompt_template: str = "",
+) -> ServedRun:
+    """Opens a served model with the inputs that an evaluation of it needs.
+
+    Args:
+      model: the model.
+      task, questions, index, limit, skip_bad_rows, drop_long_prompts, prompt_template:
+        as in `run.loading.load_run`; what is left out is the run's, if the tokenizer
+        is a run's folder.
+
+    Raises:
+      ValueError: as `open_served` raises it.
+    """
+    config = with_choices(
+        served_config(model, task),
+        task=task,
+        questions=questions,
+        index=index,
+        limit=limit,
+        skip_bad_rows=skip_bad_rows,
+        drop_long_prompts=drop_long_prompts,
+        prompt_template=prompt_template,
+    )
+    return open_served(model, config)
+
+
+def open_served(model: ServedModel, config: RunConfig) -> ServedRun:
+    """Reads the inputs of a config, and checks the server with a first prompt.
+
+    Args:
+      model: the model.
+      config: from `served_config`, with the user's choices.
+
+    Raises:
+      ValueError: for the first invalid input, or if the server cannot be used: it has
+        only chat, does not have the model, or has one with another tokenizer.
+    """
+    client = ModelClient(model_url(model.url), model.settings)
+    card = find_model(client, model.name)
+    if card.max_len is not None and card.max_len < config.rollout.max_len:
+        say_once(
+            f"{client.url} takes at most {card.max_len} tokens (max_model_len), so "
+            f"rollouts end there and not at {config.rollout.max_len}"
+        )
+        budgets = _within(config.rollout, card.max_len, is_run(model.tokenizer))
+        config = dataclasses.replace(config, rollout=budgets)
+    with explained_long_prompts(config):
+        inputs = load_inputs(config)
+    config = with_opened(config, inputs.protocol.opened)
+    rollout = config.rollout
+    environments = Environments(config, inputs)
+    fields = RequestFields(
+        model=card.name,
+        stop=environments.stop_tags,
+        truncation=TopKTopP(top_k=rollout.top_k, top_p=rollout.top_p),
+        logprobs=model.logprobs,
+    )
+    asked = [q for questions in inputs.questions.values() for q in questions[:1]]
+    asked += inputs.heldout[:1]
+    text = asked[0].question if asked else _ANY_QUESTION
+    prompt = prompt_ids(inputs.tokenizer, inputs.protocol, text)
+    found = check_server(client, fields, inputs.tokenizer, prompt, say_once)
+    return ServedRun(
+        config=config,
+        inputs=inputs,
+        environments=environments,
+        model=model,
+        name=card.name,
+        client=client,
+        fields=found.fields,
+        has_ids=found.has_ids,
+    )
+
+
+def _within(rollout: RolloutConfig, max_len: int, is_of_run: bool) -> RolloutConfig:
+    """The budgets for a model that holds fewer tokens.
+
+    Raises:
+      ValueError: if the prompts of a run do not fit.
+    """
+    if not is_of_run:
+        return model_budgets(max_len)
+    try:
+        return dataclasses.replace(rollout, max_len=max_len)
+    except ValueError as error:
+        raise ValueError(
+            f"the server's model holds too few tokens for this run: {error}"
+        ) from None

@@ -1,0 +1,240 @@
+"""A sampler whose policy is behind a model server."""
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxsearch.data.question import Question
+from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.env.prompts import prompt_ids
+from jaxsearch.env.token_environment import TokenEnvironment
+from jaxsearch.protocol import Protocol
+from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.loop import ignore
+from jaxsearch.rollouts.records import Prompt, Rollout, Timing
+from jaxsearch.served.client import ModelClient
+from jaxsearch.served.completions import RequestFields
+from jaxsearch.served.rollout import ServedPolicy, ServedRollout
+from jaxsearch.served.tool_thread import ToolThread
+from jaxsearch.served.turn import TurnReader
+from jaxsearch.trajectory import Status, Trajectory
+from jaxsearch.try_again import TryAgainError
+
+# A signal that arrives just before the main thread begins to wait does not end the
+# wait, so it waits again after this time.
+_LOOK_S = 1.0
+# So many failed rollouts in a row, and no good one, mean that the server is gone.
+_MIN_FAILURES_IN_A_ROW = 16
+
+
+class ServedSampler:
+    """Rolls out answers through a model server; takes the place of `Sampler`.
+
+    Turns, budgets and tools are those of our own sampler, so that a policy gets the
+    same trajectories here and there. A rollout whose turn the server did not answer
+    ends with `Status.MODEL_FAILED`, and `failure` says why.
+
+    Args:
+      client: the client of the server.
+      fields: the request fields; `stop` is every stop tag of protocol and tools.
+      budgets: token budgets; slots and cache have no meaning here.
+      protocol: the protocol for prompts and answers.
+      tokenizer: the tokenizer of the model.
+      seed: seed of the run, for temperatures above 0.
+      note: receives what is notable, once.
+
+    Attributes:
+      has_ids: whether every answer so far had the ids that the server sampled.
+    """
+
+    def __init__(
+        self,
+        client: ModelClient,
+        fields: RequestFields,
+        budgets: Budgets,
+        protocol: Protocol,
+        tokenizer: Tokenizer,
+        *,
+        seed: int,
+        note: Callable[[str], None],
+    ):
+        self.tokenizer = tokenizer
+        self.has_ids = True
+        self._client = client
+        self._fields = fields
+        self._budgets = budgets
+        self._protocol = protocol
+        self._seed = seed
+        self._note = note
+        self._has_noted_cut = False
+        self._reader = TurnReader(tokenizer, fields.stop, protocol)
+
+    def run(
+        self,
+        params: Any,
+        questions: Sequence[tuple[int, Question]],
+        environment: TokenEnvironment,
+        *,
+        group_size: int,
+        stage: int,
+        temperature: float,
+        first_sample: int = 0,
+        on_finished: Callable[[Trajectory], None] = ignore,
+    ) -> tuple[list[Trajectory], Timing]:
+        """Rolls out `group_size` answers to each (prompt_index, question).
+
+        Args:
+          params: not used; the server has its own.
+          questions: pairs of an index in the question stream and a question.
+          environment: the tools that answer turns.
+          group_size: G, rollouts per question.
+          stage: number of the stage, for the random numbers.
+          temperature: sampling temperature; 0 is greedy.
+          first_sample: sample_index of the first rollout of each group.
+          on_finished: receives each trajectory as it finishes, in this thread.
+
+        Returns:
+          The trajectories, sorted by question and sample, and the timing. Log-probs are
+          NaN where the server reported none.
+
+        Raises:
+          ValueError: for a prompt that exceeds its budget, a repeated prompt_index or
+            an impossible group size or temperature.
+          TryAgainError: if the server is gone: many rollouts failed in a row.
+        """
+        started = time.perf_counter()
+        order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
+        if len(order) < len(questions):
+            raise ValueError("the prompt indices of a call must be distinct")
+        if group_size < 1 or not 0 <= temperature < math.inf:
+            raise ValueError(
+                f"expected group_size >= 1 and temperature >= 0, got {group_size} "
+                f"and {temperature}"
+            )
+        prompts = [self._prompt(*question) for question in questions]
+        jobs = [
+            Rollout(
+                stage=stage,
+                prompt=prompt,
+                sample_index=first_sample + i,
+                turn_start=len(prompt.ids),
+            )
+            for prompt in prompts
+            for i in range(group_size)
+        ]
+        tools = ToolThread(environment)
+        policy = ServedPolicy(
+            client=self._client,
+            fields=self._fields,
+            reader=self._reader,
+            budgets=self._budgets,
+            protocol=self._protocol,
+            environment=environment,
+            tools=tools,
+            temperature=temperature,
+            seed=self._seed,
+        )
+        timing = Timing()
+        try:
+            done = self._all(policy, jobs, timing, on_finished)
+        finally:
+            tools.shutdown()
+        done.sort(key=lambda t: (order[t.prompt_index], t.sample_index))
+        timing.num_prefilled = sum(len(prompt.ids) for prompt in prompts)
+        timing.seconds = time.perf_counter() - started
+        return done, timing
+
+    def _all(
+        self,
+        policy: ServedPolicy,
+        jobs: Sequence[Rollout],
+        timing: Timing,
+        on_finished: Callable[[Trajectory], None],
+    ) -> list[Trajectory]:
+        """Finishes the rollouts, as many at once as the settings say."""
+        waiting: queue.SimpleQueue = queue.SimpleQueue()
+        for job in jobs:
+            waiting.put(job)
+        finished: queue.SimpleQueue = queue.SimpleQueue()
+        stop = threading.Event()
+        num_threads = min(len(jobs), self._client.settings.concurrency)
+        for _ in range(num_threads):
+            # They do not keep the process alive while a request hangs.
+            arguments = (policy, waiting, finished, stop)
+            threading.Thread(target=_work, args=arguments, daemon=True).start()
+        done: list[Trajectory] = []
+        failures_in_a_row = 0
+        try:
+            while len(done) < len(jobs):
+                rollout, trajectory = _next(finished)
+                self._count(rollout, timing, num_threads)
+                done.append(trajectory)
+                on_finished(trajectory)
+                has_failed = trajectory.status is Status.MODEL_FAILED
+                failures_in_a_row = failures_in_a_row + 1 if has_failed else 0
+                if failures_in_a_row >= max(_MIN_FAILURES_IN_A_ROW, num_threads):
+                    raise TryAgainError(
+                        f"the model server failed for {failures_in_a_row} questions in "
+                        f"a row, at last: {trajectory.failure}; as soon as it answers, "
+                        "the same command goes on"
+                    )
+        finally:
+            stop.set()
+        return done
+
+    def _count(self, rollout: ServedRollout, timing: Timing, num_threads: int) -> None:
+        """Adds what a finished rollout took."""
+        timing.num_decode_calls += rollout.num_turns
+        timing.num_observed += rollout.num_observed
+        timing.environment_wait += rollout.tool_wait_s / num_threads
+        self.has_ids &= rollout.has_ids
+        if rollout.num_cut and not self._has_noted_cut:
+            self._has_noted_cut = True
+            self._note(
+                f"{self._client.url} samples on behind stop tags, as if it ignored "
+                "`stop`; what stands behind the first tag of a turn is left out"
+            )
+
+    def _prompt(self, prompt_index: int, question: Question) -> Prompt:
+        ids = prompt_ids(self.tokenizer, self._protocol, question.question)
+        if not 0 < len(ids) <= self._budgets.max_prompt_len:
+            raise ValueError(
+                f"the prompt of question {question.id!r} has {len(ids)} tokens; "
+                f"expected 1 to {self._budgets.max_prompt_len} (max_prompt_len)"
+            )
+        return Prompt(question=question, index=prompt_index, ids=ids)
+
+
+def _work(
+    policy: ServedPolicy,
+    waiting: queue.SimpleQueue,
+    finished: queue.SimpleQueue,
+    stop: threading.Event,
+) -> None:
+    """Finishes one rollout after another until none is left."""
+    while not stop.is_set():
+        try:
+            rollout = ServedRollout(policy, waiting.get_nowait())
+        except queue.Empty:
+            return
+        try:
+            finished.put((rollout, rollout.finish(stop)))
+        except BaseException as error:
+            # Not swallowed: the thread that waits for rollouts raises it.
+            finished.put(error)
+            return
+
+
+def _next(finished: queue.SimpleQueue) -> tuple[ServedRollout, Trajectory]:
+    """The next finished rollout; raises the error of one that failed."""
+    while True:
+        try:
+            found = finished.get(timeout=_LOOK_S)
+        except queue.Empty:
+            continue
+        if isinstance(found, BaseException):
+            raise found
+        return found

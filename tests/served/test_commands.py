@@ -1,0 +1,146 @@
+"""`eval`, `ask` and `select` with the packaged policy behind a model server."""
+
+import json
+
+import pytest
+
+from jaxsearch.commands.main import main
+from tests.served.model_server import model_server
+from tests.served.test_run import MAX_LEN, NUM_QUESTIONS, POLICY, choices, model
+
+__all__ = ["choices", "model"]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def options(choices, *names):
+    given = {"task": choices["task"], **choices}
+    return [word for name in names for word in (f"--{name}", given[name])]
+
+
+def evaluated(choices, out, *words):
+    chosen = options(choices, "task", "questions", "index")
+    return main(["eval", *words, *chosen, "--out", str(out), "--logprobs"])
+
+
+def served(url):
+    return ["--model-url", url, "--tokenizer", POLICY, "--concurrency", "8"]
+
+
+@pytest.fixture(scope="module")
+def local(choices, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluations") / "local"
+    assert evaluated(choices, out, "--model", POLICY) == 0
+    return out
+
+
+def test_the_same_ids_and_the_same_table(choices, model, local, tmp_path, capsys):
+    with model_server(model, max_model_len=MAX_LEN) as (url, _):
+        assert evaluated(choices, tmp_path / "served", *served(url)) == 0
+    table = capsys.readouterr().out
+    here, there = (lines(p / "predictions.jsonl") for p in (local, tmp_path / "served"))
+    assert len(there) == NUM_QUESTIONS
+    for one, other in zip(here, there, strict=True):
+        logprobs = zip(one.pop("logprobs"), other.pop("logprobs"), strict=True)
+        assert all(abs(a - b) < 1e-3 for a, b in logprobs)
+        assert one == other
+    results = json.loads((tmp_path / "served" / "results.json").read_text())
+    labels = {"model": "policy", "tokenizer": POLICY, "ids": True, "model_url": url}
+    assert {name: results.pop(name) for name in labels} == labels
+    expected = json.loads((local / "results.json").read_text())
+    del expected["model"]
+    assert results == expected
+    assert "EM" in table
+
+
+def test_failed_questions_have_reasons_and_are_asked_again(
+    choices, model, local, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    with model_server(model, max_model_len=MAX_LEN) as (url, ways):
+        words = [*served(url), "--concurrency", "1", "--limit", "6"]
+
+        def fails_twice():
+            # The first request is that of the check.
+            ways.failures[:] = [0.0, 400, 400]
+
+        fails_twice()
+        assert evaluated(choices, out, *words) == 1
+        error = capsys.readouterr().err
+        assert "failed to give 2 of 6 answers" in error
+        assert "status 400" in error and "--allow-failures 2" in error
+        reasons = lines(out / "failures.jsonl")
+        assert len(reasons) == 2 and "status 400" in reasons[0]["reason"]
+        results = json.loads((out / "results.json").read_text())
+        assert results["num_model_failed"] == 2
+        assert len(lines(out / "predictions.jsonl")) == 4
+        fails_twice()
+        assert evaluated(choices, out, *words, "--allow-failures", "2") == 0
+        ways.bodies.clear()
+        assert evaluated(choices, out, *words) == 0
+        assert len({tuple(body["prompt"][:20]) for body in ways.bodies}) < 6
+    assert not (out / "failures.jsonl").exists()
+    asked = [line["ids"] for line in lines(out / "predictions.jsonl")]
+    assert asked == [line["ids"] for line in lines(local / "predictions.jsonl")[:6]]
+
+
+def test_a_server_that_is_gone_loses_nothing(choices, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    with model_server(model, max_model_len=MAX_LEN) as (url, ways):
+        ways.failures[:] = [0.0] * 30 + [400] * 99
+        words = [*served(url), "--samples", "3", "--temperature", "0.5"]
+        assert evaluated(choices, out, *words) == 75
+    assert "questions in a row" in capsys.readouterr().err
+    assert lines(out / "predictions.jsonl")
+
+
+def test_ask_answers_through_a_server(choices, model, capsys):
+    question = "What is the birthplace of the mayor of Vasdib?"
+    chosen = options(choices, "task", "index")
+    with model_server(model, max_model_len=MAX_LEN) as (url, _):
+        assert main(["ask", *served(url), *chosen, question, "--json"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last)["searches"]
+    with model_server(model, max_model_len=MAX_LEN, failures=[0.0, 400]) as (url, _):
+        assert main(["ask", *served(url), *chosen, question]) == 1
+    assert "the model server failed: no answer in 1 attempt" in capsys.readouterr().err
+
+
+def test_select_tries_through_a_server(choices, model, tmp_path, capsys):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from pathlib import Path\n"
+        "from tests.tiny import tiny_config\n"
+        f"config = tiny_config(Path({str(tmp_path / 'run')!r}))\n"
+    )
+    out = tmp_path / "chosen"
+    words = ["select", str(config), "--tries", "2", "--limit", "4", "--out", str(out)]
+    with model_server(model, max_model_len=MAX_LEN) as (url, ways):
+        chosen = ["--model-url", url, "--tokenizer", POLICY]
+        assert main([*words, *chosen]) == 0
+        num_asked = len(ways.bodies)
+        assert main([*words, *chosen]) == 0
+    assert len(lines(out / "tries.jsonl")) == 4
+    # Only the check; no try is repeated.
+    assert len(ways.bodies) == num_asked + 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model-url", "http://h/v1"], "--model-url needs --tokenizer"),
+        (["--model-url", "h:1", "--tokenizer", POLICY], "http://HOST:PORT/v1"),
+        (["--model-url", "http://h/v1", "--model", POLICY], "leave out --model"),
+        (["--model", POLICY, "--model-name", "a"], "belongs to --model-url"),
+        (
+            ["--model-url", "http://h/v1", "--tokenizer", "x", "--concurrency", "0"],
+            "at least 1",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(words, message, tmp_path, capsys):
+    assert main(["eval", *words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
