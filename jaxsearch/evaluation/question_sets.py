@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jaxsearch.data.prepared_set import parse_name
 from jaxsearch.data.question import Question
 from jaxsearch.data.records import SUFFIXES
 
@@ -86,7 +87,12 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _parts(source: str) -> tuple[str, ...]:
-    """Folders and name of a source, without the endings of question files."""
+    """Folders and name of a source, without the endings of question files.
+
+    The name of a prepared set is one part, with its split.
+    """
+    if parse_name(source):
+        return (source,)
     path = source.partition("@")[0] if source.startswith("hf://") else source
     parts = PurePosixPath(path.removeprefix("hf://")).parts
     name = parts[-1] if parts else source

@@ -1,9 +1,11 @@
 """Further sets of held-out questions of a run, read and checked as the first one."""
 
 import dataclasses
+import functools
 
 from jaxsearch.config import RunConfig
 from jaxsearch.data.formats import read_questions
+from jaxsearch.data.mixture import check_unweighted, read_from
 from jaxsearch.data.prepared_set import EVALUATION_SPLITS
 from jaxsearch.data.question import Question
 from jaxsearch.processes import say_once
@@ -16,19 +18,21 @@ def read_heldout(config: RunConfig, inputs: Inputs, source: str) -> list[Questio
     Args:
       config: the run's config; its `eval.limit` limits the questions.
       inputs: the inputs of the run, with its tokenizer and its protocol.
-      source: file, address or name of the questions.
+      source: file, address or name of the questions, or several with commas.
 
     Raises:
       ValueError: for a file that is missing or malformed, or prompts that exceed their
         budget.
     """
-    found = read_questions(
-        source,
+    check_unweighted(source)
+    read = functools.partial(
+        read_questions,
         normalise=config.task.normalise,
         splits=EVALUATION_SPLITS,
         skip_bad_rows=config.data.skip_bad_rows,
         note=say_once,
     )
+    found = read_from(source, read)
     further = dataclasses.replace(
         inputs, questions={}, heldout=found[: config.eval.limit or None]
     )

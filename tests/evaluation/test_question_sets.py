@@ -19,6 +19,7 @@ def test_a_set_has_the_name_of_its_file():
     assert names("a/hotpotqa_dev.jsonl.gz") == ["hotpotqa_dev"]
     assert names("hf://org/name/nq/test.parquet@main") == ["test"]
     assert names("musique") == ["musique"]
+    assert names("hotpotqa/dev", "a/q.jsonl") == ["hotpotqa/dev", "q"]
 
 
 def test_folders_tell_files_of_the_same_name_apart():
