@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsearch.compile_cache import machine_folder, mend_entries
 from jaxsearch.try_again import TryAgainError
 from jaxsearch.visible import visible
 
@@ -134,15 +135,17 @@ def local_devices(environ: Mapping[str, str]) -> list[int] | None:
 def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
     """Enables JAX's compilation cache, in the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR selects another folder or a bucket (gs://...), and
-    JAX_ENABLE_COMPILATION_CACHE=false disables the cache.
+    Entries that are broken are replaced. JAX_COMPILATION_CACHE_DIR selects another
+    folder or a bucket (gs://...), and JAX_ENABLE_COMPILATION_CACHE=false disables the
+    cache.
     """
     if "JAX_COMPILATION_CACHE_DIR" in environ:
+        mend_entries(environ["JAX_COMPILATION_CACHE_DIR"])
         return
     caches = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update(
-        "jax_compilation_cache_dir", str(Path(caches) / "jaxsearch" / "xla")
-    )
+    folder = str(Path(caches) / "jaxsearch" / "xla" / machine_folder())
+    jax.config.update("jax_compilation_cache_dir", folder)
+    mend_entries(folder)
     # Not JAX's second: a small policy has a hundred programs that take less each.
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from jaxsearch import processes
+from jaxsearch.compile_cache import machine_folder
 
 HERE = {
     "JAXSEARCH_COORDINATOR": "127.0.0.1:1234",
@@ -72,8 +73,9 @@ def test_the_compilation_cache_is_the_users_own_unless_named(monkeypatch, tmp_pa
         processes.use_compilation_cache({"JAX_COMPILATION_CACHE_DIR": "gs://b/cache"})
         assert jax.config.jax_compilation_cache_dir == was
         processes.use_compilation_cache({"XDG_CACHE_HOME": str(tmp_path)})
+        # A machine with another processor has another folder.
         assert jax.config.jax_compilation_cache_dir == str(
-            tmp_path / "jaxsearch" / "xla"
+            tmp_path / "jaxsearch" / "xla" / machine_folder()
         )
     finally:
         jax.config.update("jax_compilation_cache_dir", was)
