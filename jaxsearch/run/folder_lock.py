@@ -3,6 +3,8 @@
 A requeued job may start while its predecessor is still saving, on this host or another.
 The lock is a file that names its holder, which touches it every few seconds. If it has
 not been touched for a while, or the holder has ended, another process takes the lock.
+Clocks may be set in between, so the age of a file alone proves nothing: a lock that
+looks old must stay untouched while another process watches.
 """
 
 import contextlib
@@ -24,6 +26,8 @@ _HEARTBEAT_S = 5.0
 # Without a heartbeat for this long, the holder is gone. Longer than a pause of a shared
 # file system or of a busy host.
 _STALE_S = 45.0
+# For this many heartbeats a lock that looks old is watched: a living holder touches it.
+_WATCHED_BEATS = 3
 
 
 @contextlib.contextmanager
@@ -89,10 +93,13 @@ def check_unlocked(folder: Path) -> None:
 def _take(path: Path, own: dict[str, Any], say: Callable[[str], None]) -> None:
     """Writes the lock, after waiting for a holder that no longer beats."""
     waited_for = None
-    give_up = time.monotonic() + _STALE_S + _HEARTBEAT_S
+    began = time.monotonic()
+    touched, give_up = _touched(path), began + _STALE_S + _HEARTBEAT_S
     while not _created(path, own):
         holder = _holder(path)
-        if holder is not None and not _is_gone(path, holder):
+        # Also if the clock was set back, so that it looks new.
+        is_silent = time.monotonic() - began > _STALE_S and _touched(path) == touched
+        if not (holder is None or is_silent or _is_gone(path, holder)):
             if time.monotonic() > give_up:
                 raise TryAgainError(_refusal(path.parent, holder))
             if holder != waited_for:
@@ -116,6 +123,10 @@ def _created(path: Path, own: dict[str, Any]) -> bool:
             json.dump(own, file)
     except (FileExistsError, FileNotFoundError):
         return False
+    except OSError:
+        # On a full disk the file is empty; others would wait for it.
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
@@ -148,15 +159,31 @@ def _is_gone(path: Path, holder: dict[str, Any]) -> bool:
             return True
         except PermissionError:
             pass
+    # The file system's clock, not this host's: they may differ by minutes.
     probe = path.with_name(f".{LOCK}.{secrets.token_hex(8)}.probe")
+    touched = _touched(path)
     try:
-        # The file system's clock, not this host's: they may differ by minutes.
         probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime > _STALE_S
+        if touched is None or probe.stat().st_mtime - touched <= _STALE_S:
+            return touched is None
     except FileNotFoundError:
         return True
     finally:
         probe.unlink(missing_ok=True)
+    watched_until = time.monotonic() + _WATCHED_BEATS * _HEARTBEAT_S
+    while time.monotonic() < watched_until:
+        if (now := _touched(path)) != touched:
+            return now is None
+        time.sleep(_HEARTBEAT_S / 10.0)
+    return True
+
+
+def _touched(path: Path) -> float | None:
+    """Time of the last heartbeat, by the file system's clock; None without a lock."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _beat(path: Path, own: dict[str, Any], ended: threading.Event) -> None:

@@ -25,6 +25,8 @@ with locked(Path(sys.argv[1]), print):
     print("locked", flush=True)
     time.sleep(float(sys.argv[2]))
 """
+# Beats more often than tests would wait.
+QUICK = "import jaxsearch.run.folder_lock as own; own._HEARTBEAT_S = 0.2\n"
 
 
 @contextlib.contextmanager
@@ -69,9 +71,7 @@ def test_a_folder_without_files_is_gone_afterwards(folder):
 def test_a_living_holder_is_named_and_nothing_changes(folder, monkeypatch, capsys):
     monkeypatch.setattr(folder_lock, "_STALE_S", 1.0)
     monkeypatch.setattr(folder_lock, "_HEARTBEAT_S", 0.1)
-    with holder_of(folder, 100) as process:
-        # Another process beats more slowly than this test would wait.
-        os.utime(folder / LOCK, (time.time() + 1000,) * 2)
+    with holder_of(folder, 100, QUICK + HOLDING) as process:
         told = (
             rf"^process {process.pid} on \S+ trains in {folder} since .*; stop it, or"
         )
@@ -111,7 +111,8 @@ def test_a_requeued_run_waits_for_its_predecessor(folder, capsys):
     ],
     ids=["elsewhere", "silent", "self", "nonsense", "ended", "reused", "unwritten"],
 )
-def test_who_is_gone(folder, holder, seconds_ago, is_gone):
+def test_who_is_gone(folder, holder, seconds_ago, is_gone, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_HEARTBEAT_S", 0.01)
     if holder and "host" not in holder:
         holder = {"host": os.uname().nodename, **holder}
     written_by(folder, seconds_ago, **holder)
@@ -122,9 +123,25 @@ def test_who_is_gone(folder, holder, seconds_ago, is_gone):
             check_unlocked(folder)
 
 
+def test_a_clock_that_was_set_forward_takes_no_lock(folder, monkeypatch):
+    """The lock of a living holder is old then, until it is touched again."""
+    monkeypatch.setattr(folder_lock, "_HEARTBEAT_S", 0.4)
+    with holder_of(folder, 100, QUICK + HOLDING):
+        for _ in range(3):
+            os.utime(folder / LOCK, (time.time() - 3600,) * 2)
+            with pytest.raises(TryAgainError, match=" trains in "):
+                check_unlocked(folder)
+
+
+def test_a_clock_that_was_set_back_keeps_no_lock_for_ever(folder, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_STALE_S", 0.5)
+    written_by(folder, -3600, host="elsewhere", process=1)
+    with locked(folder, print):
+        assert json.loads((folder / LOCK).read_text())["process"] == os.getpid()
+
+
 def test_a_lock_that_was_taken_ends_the_process(folder):
-    quick = "import jaxsearch.run.folder_lock as own; own._HEARTBEAT_S = 0.05\n"
-    with holder_of(folder, 100, quick + HOLDING) as process:
+    with holder_of(folder, 100, QUICK + HOLDING) as process:
         lock = folder / LOCK
         holder = {"host": "b\x1b[2J", "process": 5, "started": "now"}
         lock.write_text(json.dumps(holder))
