@@ -676,10 +676,13 @@ class CheckpointConfig:
     minutes: float = 0.0
     """Also saves when so many minutes have passed since the last checkpoint; 0 for
     never. For runs whose steps take minutes, on machines that may be taken away."""
+    keep_non_finite: int = 2
+    """Updates whose gradient was not finite to keep, each with its batch and the
+    parameters that it had, for `jaxsearch replay`; 0 for none."""
 
     def __post_init__(self):
         _at_least(self, 1, "every", "keep")
-        _at_least(self, 0, "keep_every", "minutes")
+        _at_least(self, 0, "keep_every", "minutes", "keep_non_finite")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any
 from jaxsearch import processes
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.question import Question
+from jaxsearch.disk_errors import explain_disk
 from jaxsearch.evaluation.heldout import HeldOut, summary
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
@@ -55,6 +56,7 @@ from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.saver import TrainingFailedError
 from jaxsearch.run.stage_questions import stage_stream
 from jaxsearch.run.start import start_line
+from jaxsearch.run.update_memory import explain_update
 from jaxsearch.run.updates import make_policy_update
 from jaxsearch.search.index import SearchStoppedError
 from jaxsearch.try_again import TryAgainError
@@ -79,6 +81,8 @@ def train(
       ValueError: if an input is invalid; raised before anything is written.
       TrainingFailedError: if gradients or the sampler's log-probs stay non-finite, or
         an alarm stops the run.
+      OutOfMemoryError: if a setting needs more memory than there is.
+      DiskError: if the folder cannot be written, or its disk is full.
       SearchStoppedError: if a search needs the user to act first; the last step is
         saved.
       TryAgainError: if another process trains in the folder, if searches fail for too
@@ -86,7 +90,8 @@ def train(
     """
     check_agreement(config)
     folder = Path(config.out)
-    with contextlib.ExitStack() as held:
+    goes_on = "the same command goes on after the last checkpoint"
+    with explain_disk(folder, goes_on), contextlib.ExitStack() as held:
         lock = locked(folder, processes.say_once)
         processes.on_primary(lambda: held.enter_context(lock))
         with finishing(functools.partial(release, folder)):
@@ -220,8 +225,11 @@ class Trainer:
         """State and progress at the start of a stage, or from its checkpoint."""
         stage = self._run.config.stages[number]
         needs_reference = isinstance(stage, RLStage) and stage.needs_reference
-        state = begin_stage(params, updater.optimizer, needs_reference=needs_reference)
-        return self._recorder.begin_stage(number, state)
+        with explain_update(self._run, number):
+            state = begin_stage(
+                params, updater.optimizer, needs_reference=needs_reference
+            )
+            return self._recorder.begin_stage(number, state)
 
     def _imitate(self, number: int, stage: SupervisedStage, params: Params) -> Params:
         """Runs a supervised stage; each step is one update on random demonstrations."""
@@ -232,11 +240,12 @@ class Trainer:
         is_done = progress.stage_step >= num_steps
         with self._console.activity("making demonstrations"):
             demonstrations = () if is_done else stage.demonstrations(seed)
-        imitation = Imitation(run, stage, number, updater, demonstrations)
+        kept = self._recorder.kept_updates(number)
+        imitation = Imitation(run, stage, number, updater, demonstrations, kept)
         for stage_step in range(progress.stage_step, num_steps):
             record = StepRecord()
             with self._recorder.updating():
-                with record.time("time/update"):
+                with record.time("time/update"), explain_update(run, number):
                     state, metrics, num_tokens = imitation(state, stage_step)
                     record.add(metrics)
                 seconds = record.values["time/update"]
@@ -308,7 +317,9 @@ class RLStep:
             run.config, number, run.inputs.questions[stage.name]
         )
         self._roll_out = StageRollouts(run, stage, number, frozen)
-        self._update = make_policy_update(run, stage, updater)
+        self._explain_update = functools.partial(explain_update, run, number)
+        kept = recorder.kept_updates(number)
+        self._update = make_policy_update(run, stage, updater, kept)
         self._guards = recorder.stage_guards(stage)
         self._recorder = recorder
         self._say = say
@@ -337,7 +348,10 @@ class RLStep:
         if outages.num_repeats:
             record.add({"searches/steps_repeated": float(outages.num_repeats)})
         with self._recorder.updating():
-            learned = learn(stage, config.guards, self._update, state, judged, record)
+            with self._explain_update():
+                learned = learn(
+                    stage, config.guards, self._update, state, judged, record
+                )
             self.progress = self.progress.after_step(stream=self._questions.state())
             step = self.progress.step
             record.add(self._guards.close_step(step, record.values, learned.excluded))

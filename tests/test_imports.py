@@ -26,7 +26,9 @@ ALLOWED = {
     "hub_files": set(),
     "visible": set(),
     "try_again": set(),
-    "processes": {"try_again", "visible"},
+    "disk_errors": set(),
+    "compile_cache": {"visible"},
+    "processes": {"compile_cache", "try_again", "visible"},
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
@@ -86,7 +88,7 @@ ALLOWED = {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
         *("rewards", "rl", "rollouts", "run", "search", "trajectory"),
-        "try_again",
+        *("disk_errors", "try_again"),
     },
     "api": {
         *("config", "data", "env", "evaluation", "hub_files", "key_addresses", "mesh"),
@@ -119,8 +121,8 @@ ALLOWED = {
             "monitor",
         ),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
-        "served",
-        *("surrogates", "train", "try_again", "verdicts", "visible", "web"),
+        *("disk_errors", "served", "surrogates", "train", "try_again", "verdicts"),
+        *("visible", "web"),
     },
     "__main__": {"commands"},
 }

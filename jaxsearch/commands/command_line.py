@@ -24,6 +24,7 @@ from jaxsearch.commands import (
     judge,
     plan,
     prompt,
+    replay,
     report,
     score,
     select,
@@ -39,6 +40,7 @@ from jaxsearch.commands.command import (
 )
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.interrupt import STATUS, Interrupt
+from jaxsearch.disk_errors import is_full
 from jaxsearch.visible import visible, visible_json
 
 COMMANDS: dict[str, Command] = {
@@ -57,13 +59,17 @@ COMMANDS: dict[str, Command] = {
     "serve": serve.COMMAND,
     "bench": bench.COMMAND,
     "report": report.COMMAND,
+    "replay": replay.COMMAND,
     "export": export.COMMAND,
     "doctor": doctor.COMMAND,
     "completion": completion.COMMAND,
 }
 
 # Commands that open a run's folder, apart from those of `config` and `bench`.
-_OPENS_RUNS = ("train", "plan", "prompt", "eval", "ask", "select", "report", "export")
+_OPENS_RUNS = (
+    *("train", "plan", "prompt", "eval", "ask", "select", "report", "replay"),
+    "export",
+)
 
 _EPILOG = """\
 first steps:
@@ -195,12 +201,13 @@ def _status(args: argparse.Namespace) -> int:
         trust_packages(args)
         result = command.run(args)
     except (ValueError, OSError, RuntimeError) as error:
-        if not _is_ours(error):
+        if not (_is_ours(error) or is_full(error)):
             raise
         _complain(args.command, " ".join(str(error).split()))
         if isinstance(error, try_again.TryAgainError):
             return try_again.STATUS
-        return 1 if isinstance(error, RuntimeError) else 2
+        is_failure = isinstance(error, RuntimeError) and not is_full(error)
+        return 1 if is_failure else 2
     except KeyboardInterrupt:
         print(args.interrupt.line, file=sys.stderr)
         return STATUS

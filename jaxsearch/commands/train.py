@@ -21,10 +21,10 @@ If that folder has a checkpoint of the same run, the run resumes from it. --resu
 refuses to do anything else, and --fresh starts again from the first step; the earlier
 run is kept under another name. A folder that holds another run is refused.
 
-When a run resumes, the number of steps, the learning rate, max-skipped,
-rollout.num-slots, rollout.cache-len and how often it evaluates and saves may change;
-changes.jsonl records it. --eval.patience N stops early, after N evaluations without a
-better held-out exact match.
+When a run resumes, the number of steps, the learning rate, max-skipped, the mesh,
+max-tokens, model.remat, the rollout's num-slots, cache-len, tensor and replicas, and
+how often it evaluates and saves may change; changes.jsonl records it. --eval.patience
+N stops early, after N evaluations without a better held-out exact match.
 
 --rewind STEP goes back to a checkpoint that is kept, and removes the metrics after it.
 Only one process, or one group of connected processes, trains in a folder at a time. At

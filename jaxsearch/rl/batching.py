@@ -40,7 +40,7 @@ class TrainBatch(NamedTuple):
     weights: Array
 
 
-_DTYPES = TrainBatch(
+BATCH_DTYPES = TrainBatch(
     tokens=np.int32,
     segments=np.int32,
     loss_mask=np.bool_,
@@ -68,7 +68,7 @@ def batch_shapes(
     return TrainBatch(
         *(
             jax.ShapeDtypeStruct((num_rows, row_len), dtype, sharding=sharding)
-            for dtype in _DTYPES
+            for dtype in BATCH_DTYPES
         )
     )
 
@@ -184,7 +184,7 @@ def _packed(rows: Sequence[TrainRow], row_len: int) -> list[list[TrainRow]]:
 def _stacked(
     shared: Sequence[Sequence[TrainRow]], num_rows: int, row_len: int
 ) -> TrainBatch:
-    batch = TrainBatch(*(np.zeros((num_rows, row_len), dtype) for dtype in _DTYPES))
+    batch = _empty(num_rows, row_len)
     for i, rows in enumerate(shared):
         start = 0
         for number, row in enumerate(rows, 1):
@@ -199,3 +199,14 @@ def _stacked(
             batch.weights[span] = row.weight
             start += len(row.tokens)
     return batch
+
+
+def _empty(num_rows: int, row_len: int) -> TrainBatch:
+    return TrainBatch(*(np.zeros((num_rows, row_len), dtype) for dtype in BATCH_DTYPES))
+
+
+def padded(batch: TrainBatch, row_multiple: int) -> TrainBatch:
+    """A batch on the host with empty rows added, for devices that share its rows."""
+    num_rows, row_len = batch.tokens.shape
+    added = _empty(-num_rows % row_multiple, row_len)
+    return TrainBatch(*map(np.concatenate, zip(batch, added, strict=True)))

@@ -20,7 +20,15 @@ class Minibatch(NamedTuple):
     """The microbatches of one update, and the divisor of their summed loss."""
 
     batches: list[TrainBatch]
-    divisor: float
+    divisor: float | None
+
+
+# (state after an update, its minibatch, its metrics) -> None
+AfterUpdate = Callable[[TrainState, Minibatch, Metrics], None]
+
+
+def do_nothing(state: TrainState, minibatch: Minibatch, metrics: Metrics) -> None:
+    """The `AfterUpdate` of whoever does not look at single updates."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +45,7 @@ class PolicyUpdate:
       masks_observations: if False, retrieved tokens count in the loss too.
       skips_without_advantage: whether a step without any advantage leaves the
         parameters and the optimizer as they are.
+      after_update: is called after each update.
     """
 
     updater: Updater
@@ -47,6 +56,7 @@ class PolicyUpdate:
     minibatches_per_step: int
     masks_observations: bool = True
     skips_without_advantage: bool = True
+    after_update: AfterUpdate = do_nothing
 
     def __call__(
         self,
@@ -88,6 +98,7 @@ class PolicyUpdate:
             state, of_update = self.updater.update(
                 state, *minibatch, is_applied=is_applied
             )
+            self.after_update(state, minibatch, of_update)
             found.append(of_update)
         metrics["without_advantage"] = float(is_without)
         return state, merge_updates(found) | metrics

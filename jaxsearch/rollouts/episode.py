@@ -82,7 +82,7 @@ class Sampler:
         if replicas is None:
             replicas = replica_meshes(jax.local_devices(), 1, 1)
         self._device = replicas[0].devices.flat[0]
-        with self._explain_shortage():
+        with self.explain_shortage():
             self._pools = [
                 SlotPool(programs, budgets, table, tokenizer.pad_id, mesh)
                 for mesh in replicas
@@ -108,7 +108,7 @@ class Sampler:
                 call()
                 advance()
 
-        with self._explain_shortage():
+        with self.explain_shortage():
             self._allocate_cache()
             calls = [
                 pool.warm_ups(pool.params_of(params), group_size)
@@ -214,7 +214,7 @@ class Sampler:
             )
             return rollouts.finish(), rollouts.timing
 
-        with self._explain_shortage():
+        with self.explain_shortage():
             self._allocate_cache()
             # params_of splits arrays into shards, which JAX does not do safely in
             # several threads: one may see only part of the shards.
@@ -229,7 +229,7 @@ class Sampler:
         seconds = time.perf_counter() - started
         return done, joined_timing([timing for _, timing in parts], seconds)
 
-    def _explain_shortage(self) -> contextlib.AbstractContextManager[None]:
+    def explain_shortage(self) -> contextlib.AbstractContextManager[None]:
         """Context in which out-of-memory errors report how many slots fit."""
         transformer, budgets = self._programs.transformer, self._budgets
         num_tokens = budgets.cache_len or budgets.num_slots * budgets.max_len

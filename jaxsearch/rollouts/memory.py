@@ -1,7 +1,9 @@
 """Device memory of slots, and a readable error when it runs out."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,10 +14,16 @@ from jaxsearch.models.architecture import Architecture
 
 # Bytes per token of a row: its id, whether the policy sampled it, two log-probs.
 _TOKEN_BYTES = 4 + 1 + 4 + 4
+# XLA's status; and its words on a CPU, where a program that was dispatched before its
+# memory was allocated has another status.
+_OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")
 
 
-class OutOfMemoryError(RuntimeError):
-    """Device memory is too small for the slots; the message states how many fit."""
+class OutOfMemoryError(ValueError):
+    """A setting needs more memory than there is; the message states which, and by what.
+
+    The same command would fail again, so that the user must act.
+    """
 
 
 def slot_bytes(
@@ -63,23 +71,26 @@ def shortage(
     suggests half the number of slots.
     """
     asked = (
-        f"the device ran out of memory: {num_slots} slots of {_size(bytes_per_slot)} "
-        f"take {_size(num_slots * bytes_per_slot)} in addition to "
-        f"{_size(reserved_bytes)} of parameters"
+        f"the device ran out of memory: {num_slots} slots of "
+        f"{bytes_text(bytes_per_slot)} take {bytes_text(num_slots * bytes_per_slot)} "
+        f"in addition to {bytes_text(reserved_bytes)} of parameters"
     )
     if device_bytes is None:
-        return f"{asked}; lower --rollout.num-slots or --rollout.max-len"
-    has = f"{asked}, but the device has only {_size(device_bytes)}"
+        return (
+            f"{asked}; lower --rollout.num-slots, --rollout.cache-len or "
+            "--rollout.max-len"
+        )
+    has = f"{asked}, but the device has only {bytes_text(device_bytes)}"
     num_fitting = slots_that_fit(device_bytes, reserved_bytes, bytes_per_slot)
     if num_fitting == 0 or num_slots == 1:
         return (
-            f"{has}: not even one slot fits; use a smaller model or a smaller "
-            "--rollout.max-len"
+            f"{has}: not even one slot fits; share the policy over more devices "
+            "(--rollout.tensor), or use a smaller model or a smaller --rollout.max-len"
         )
     if num_fitting >= num_slots:
         return (
-            f"{asked}, which would fit in {_size(device_bytes)}, but not together with "
-            "the memory that the programs need; try "
+            f"{asked}, which would fit in {bytes_text(device_bytes)}, but not together "
+            "with the memory that the programs need; try "
             f"--rollout.num-slots {num_slots // 2}"
         )
     return f"{has}: {num_fitting} slots fit; set --rollout.num-slots {num_fitting}"
@@ -98,21 +109,41 @@ def explain_shortage(
     Raises:
       OutOfMemoryError: instead of XLA's error; other errors propagate.
     """
+    line = functools.partial(
+        shortage,
+        num_slots=num_slots,
+        bytes_per_slot=bytes_per_slot,
+        reserved_bytes=reserved_bytes,
+        device_bytes=device_bytes,
+    )
+    with explain_out_of_memory(lambda asked: line()):
+        yield
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(line: Callable[[int | None], str]) -> Iterator[None]:
+    """Context in which running out of memory raises a readable error.
+
+    Args:
+      line: the message, from the bytes that were asked for last; None if unknown.
+
+    Raises:
+      OutOfMemoryError: instead of XLA's error, or of NumPy's on the host; other errors
+        propagate.
+    """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        text = str(error)
+        is_out = any(part in text for part in _OUT_OF_MEMORY)
+        if not (is_out or isinstance(error, MemoryError)):
             raise
-        line = shortage(
-            num_slots=num_slots,
-            bytes_per_slot=bytes_per_slot,
-            reserved_bytes=reserved_bytes,
-            device_bytes=device_bytes,
-        )
-        raise OutOfMemoryError(line) from error
+        asked = re.search(r"allocat\w+ (\d+) bytes", text)
+        raise OutOfMemoryError(line(int(asked[1]) if asked else None)) from error
 
 
-def _size(num_bytes: int) -> str:
+def bytes_text(num_bytes: int) -> str:
+    """A number of bytes as GB or MB."""
     return (
         f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
     )

@@ -146,12 +146,25 @@ def restore_params(checkpoint: Path, wanted: Any) -> Any:
     Raises:
       ValueError: if the files are damaged or have other shapes.
     """
+    return restore_parts(checkpoint, {"params": wanted})["params"]
+
+
+def restore_parts(checkpoint: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Some fields of the TrainState in a checkpoint.
+
+    Args:
+      checkpoint: folder of the checkpoint.
+      wanted: shape, dtype and sharding of each array, by field.
+
+    Raises:
+      ValueError: if the files are damaged or have other shapes.
+    """
     from orbax.checkpoint import v1 as ocp
 
     context = ocp.Context()
     context.pytree.loading.partial_load = True
     with context:
-        return _load(checkpoint.resolve(), {"params": wanted})["params"]
+        return _load(checkpoint.resolve(), wanted)
 
 
 def _load(checkpoint: Path, wanted: dict[str, Any]) -> dict[str, Any]:

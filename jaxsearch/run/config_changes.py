@@ -4,19 +4,21 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxsearch import json_lines
 from jaxsearch.config import RunConfig
 from jaxsearch.run.checkpoint import newest_step
 from jaxsearch.run.config_fields import differing_fields
 from jaxsearch.run.config_record import CHANGEABLE
-from jaxsearch.run.folder import read_run_config
+from jaxsearch.run.folder import read_record, read_run_config
 
 
 def changes(config: RunConfig) -> dict[str, list[Any]]:
     """The fields that differ from the run's record: [there, here], by path.
 
-    Only those that may change: `folder.check_identity` has refused others. {} for a
-    new run.
+    Only those that may change: `folder.check_identity` has refused others. The number
+    of devices is one of them, as "devices". {} for a new run.
 
     Raises:
       ValueError: if one is the number of steps of a stage that has ended.
@@ -35,6 +37,9 @@ def changes(config: RunConfig) -> dict[str, list[Any]]:
                 f"{folder} has ended, at step {end} of the run; leave it at "
                 f"{stage.steps}"
             )
+    num_devices = [len(read_record(folder).get("devices", ())), jax.device_count()]
+    if num_devices[0] != num_devices[1]:
+        found["devices"] = num_devices
     return found
 
 

@@ -15,14 +15,18 @@ from jaxsearch.web.service import key_of
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 
-# Fields that may change when a run resumes, by section. They affect how long, how fast
-# and how often, not what is learned from what. A learning rate that falls does so over
-# the steps of its stage, and counts those that were made with another one.
+# Fields that may change when a run resumes, by section. They affect how long, how fast,
+# how often and on which devices, not what is learned from what. A learning rate that
+# falls does so over the steps of its stage, and counts those that were made with
+# another one. Another mesh, and other microbatches, round the sums of a gradient
+# differently.
 CHANGEABLE = {
-    "rollout": ("num_slots", "cache_len"),
+    "model": ("remat",),
+    "mesh": ("data", "fsdp", "tensor"),
+    "rollout": ("num_slots", "cache_len", "tensor", "replicas"),
     "eval": ("every", "patience", "min_improvement", "num_printed"),
-    "checkpoint": ("every", "keep", "keep_every", "minutes"),
-    "stages": ("steps", "optimizer.learning_rate", "max_skipped"),
+    "checkpoint": ("every", "keep", "keep_every", "minutes", "keep_non_finite"),
+    "stages": ("steps", "optimizer.learning_rate", "max_skipped", "max_tokens"),
 }
 # Settings of a search that affect how failures are met, or where it is done.
 _NOT_DECIDING_RETRIEVAL = (

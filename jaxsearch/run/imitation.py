@@ -8,6 +8,7 @@ import numpy as np
 from jaxsearch.config import SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.rl.batching import Batching
+from jaxsearch.rl.policy_update import AfterUpdate, Minibatch, do_nothing
 from jaxsearch.rl.rows import TrainRow
 from jaxsearch.rl.update import TrainState, Updater
 from jaxsearch.run.build import Run
@@ -37,6 +38,7 @@ class Imitation:
       number: index of the stage, part of the random keys.
       updater: updates the parameters of the stage.
       demonstrations: what is imitated.
+      after_update: is called after each update.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Imitation:
         number: int,
         updater: Updater,
         demonstrations: Sequence[Demonstration],
+        after_update: AfterUpdate = do_nothing,
     ):
         self._run = run
         self._stage = stage
@@ -53,6 +56,7 @@ class Imitation:
         self._updater = updater
         self._batching: Batching = make_batching(run, stage)
         self._demonstrations = demonstrations
+        self._after_update = after_update
         self._rows: dict[int, TrainRow] = {}
 
     def __call__(self, state: TrainState, stage_step: int) -> Imitated:
@@ -62,7 +66,9 @@ class Imitation:
         size = self._stage.batch_size
         chosen = rng.integers(len(self._demonstrations), size=size)
         rows = [self._row(i) for i in chosen.tolist()]
-        state, metrics = self._updater.update(state, self._batching(rows))
+        minibatch = Minibatch(self._batching(rows), None)
+        state, metrics = self._updater.update(state, *minibatch)
+        self._after_update(state, minibatch, metrics)
         return Imitated(state, metrics, sum(len(row.tokens) for row in rows))
 
     def _row(self, number: int) -> TrainRow:

@@ -28,6 +28,7 @@ from jaxsearch.rl.update import TrainState
 from jaxsearch.run.best_checkpoint import BestCheckpoints
 from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.config_record import resolved
+from jaxsearch.run.non_finite import KeptUpdates, replay_hint
 from jaxsearch.run.process_agreement import check_shared
 from jaxsearch.run.saver import Saver, TrainingFailedError
 
@@ -105,6 +106,16 @@ class Recorder:
             lines = [ln for ln in read_metrics(path) if ln["stage"] == stage.name]
         return StageGuards(
             config=self._config.guards, lines=processes.broadcast_from_primary(lines)
+        )
+
+    def kept_updates(self, number: int) -> KeptUpdates:
+        """Keeps the updates of a stage that are not finite; receives each update."""
+        return KeptUpdates(
+            self._folder,
+            self._config.checkpoint.keep_non_finite,
+            number,
+            lambda: self.step + 1,
+            self._console.print,
         )
 
     def write_rollouts(
@@ -186,7 +197,7 @@ class Recorder:
             self._saver.end_step(progress, state, num_steps=num_steps)
         if guards is not None:
             _raise_on_alarm(guards, self._console)
-        _check_finite(stage, self.step, int(state.num_skipped))
+        _check_finite(stage, self.step, int(state.num_skipped), self._folder)
 
     def keep_as_best(self, trained: Params) -> None:
         """Keeps the parameters of the current step, the best on held-out questions.
@@ -231,7 +242,7 @@ def _raise_on_alarm(guards: StageGuards, console: Console) -> None:
         raise TrainingFailedError(guards.failure)
 
 
-def _check_finite(stage: Stage, step: int, num_skipped: int) -> None:
+def _check_finite(stage: Stage, step: int, num_skipped: int, folder: Path) -> None:
     if num_skipped < stage.max_skipped:
         return
     first = step - (num_skipped - 1) // (stage.num_updates // stage.steps)
@@ -239,4 +250,5 @@ def _check_finite(stage: Stage, step: int, num_skipped: int) -> None:
         f"stage {stage.name!r}: the gradients of steps {first} to {step} were not "
         "finite, so nothing was learned from them; lower the learning rate, or look "
         "at the rollouts of those steps (if every search failed, check the retriever)"
+        f"{replay_hint(folder, first)}"
     )

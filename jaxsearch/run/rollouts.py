@@ -87,7 +87,7 @@ class StageRollouts:
         The slots' cache is also freed, because the update needs the memory of both.
         """
         run = self._run
-        with record.time("time/publish"):
+        with record.time("time/publish"), run.sampler.explain_shortage():
             rollout_params = run.rollout_params(self._frozen | params)
         record.add({"publish_bytes": tree_bytes(rollout_params)})
         yield rollout_params

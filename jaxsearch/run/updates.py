@@ -9,7 +9,7 @@ from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.search import observation_of
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.rl.batching import Batching
-from jaxsearch.rl.policy_update import PolicyUpdate
+from jaxsearch.rl.policy_update import AfterUpdate, PolicyUpdate, do_nothing
 from jaxsearch.rl.rows import TrainRow, imitation_row
 from jaxsearch.rl.shaping import TokenShaping
 from jaxsearch.rl.update import Updater
@@ -18,21 +18,31 @@ from jaxsearch.run.build import Run
 
 def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
     """The function that turns rows of a stage into microbatches on the run's mesh."""
-    max_tokens = stage.max_tokens
-    if isinstance(stage, SupervisedStage):
-        # An update has no more rows; a larger microbatch would be padding.
-        max_tokens = min(max_tokens, stage.batch_size * run.row_lens[-1])
     return Batching(
         row_lens=run.row_lens,
-        max_tokens=max_tokens,
+        max_tokens=max_batch_tokens(run, stage),
         row_multiple=row_multiple(run.mesh),
         is_packed=run.config.model.pack_sequences,
         put=functools.partial(put_batch, run.mesh),
     )
 
 
-def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpdate:
-    """The policy update of an RL step, with the settings of the stage."""
+def max_batch_tokens(run: Run, stage: SupervisedStage | RLStage) -> int:
+    """Padded tokens per microbatch of a stage."""
+    if isinstance(stage, SupervisedStage):
+        # An update has no more rows; a larger microbatch would be padding.
+        return min(stage.max_tokens, stage.batch_size * run.row_lens[-1])
+    return stage.max_tokens
+
+
+def make_policy_update(
+    run: Run, stage: RLStage, updater: Updater, after_update: AfterUpdate = do_nothing
+) -> PolicyUpdate:
+    """The policy update of an RL step, with the settings of the stage.
+
+    Args:
+      after_update: is called after each update.
+    """
     uses_importance = stage.max_importance is not None
     return PolicyUpdate(
         updater=updater,
@@ -50,6 +60,7 @@ def make_policy_update(run: Run, stage: RLStage, updater: Updater) -> PolicyUpda
         minibatches_per_step=stage.minibatches_per_step,
         masks_observations=stage.has_masked_observations,
         skips_without_advantage=stage.skips_without_advantage,
+        after_update=after_update,
     )
 
 

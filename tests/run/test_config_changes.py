@@ -50,6 +50,11 @@ CHANGES = [
     ({"checkpoint": {"keep": 9}}, "checkpoint.keep", 2, 9),
     ({"checkpoint": {"keep_every": 4}}, "checkpoint.keep_every", 0, 4),
     ({"checkpoint": {"minutes": 5.0}}, "checkpoint.minutes", 0.0, 5.0),
+    ({"checkpoint": {"keep_non_finite": 0}}, "checkpoint.keep_non_finite", 2, 0),
+    ({"mesh": {"tensor": 2}}, "mesh.tensor", 1, 2),
+    ({"rollout": {"replicas": 2}}, "rollout.replicas", 1, 2),
+    ({"model": {"remat": True}}, "model.remat", False, True),
+    ({"stage1": {"max_tokens": 256}}, "stages.1.max_tokens", 512, 256),
     ({"stage1": {"max_skipped": 7}}, "stages.1.max_skipped", 5, 7),
     (
         {"stage0": {"optimizer": OptimizerConfig(learning_rate=1e-4)}},
