@@ -1,9 +1,11 @@
 """A run that is killed anywhere and goes on equals one that never was."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -41,17 +43,39 @@ MOMENTS = [
 ]
 
 
-def ran(folder, *moment):
-    """Status of the run's process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+def started(folder, *moment):
+    """The run's process, with its errors in a pipe."""
+    return subprocess.Popen(
         [sys.executable, PROGRAM, folder, *map(str, moment)],
-        env=environment,
-        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+
+
+def ended(process):
+    """Status of the run's process."""
+    errors = process.communicate()[1]
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode
+
+
+def ran(folder, *moment):
+    return ended(started(folder, *moment))
+
+
+def cpu_seconds(process):
+    """Processor time of a process so far: what a busy machine does not stretch."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def begun(folder, process):
+    """Processor time at which the run has written its first file."""
+    while process.poll() is None and not (folder / "config.json").exists():
+        time.sleep(0.01)
+    return cpu_seconds(process)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +83,19 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     assert ran(folder) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def span(undisturbed, tmp_path_factory):
+    """Processor time between a run's first file and its end; programs are kept."""
+    folder = tmp_path_factory.mktemp("again") / "run"
+    process = started(folder)
+    first = last = begun(folder, process)
+    while process.poll() is None:
+        last = cpu_seconds(process)
+        time.sleep(0.02)
+    assert ended(process) == 0
+    return last - first
 
 
 @pytest.mark.slow
@@ -71,6 +108,25 @@ def test_nothing_is_lost_and_nothing_done_twice(undisturbed, tmp_path, moment):
     folder = tmp_path / "run"
     assert ran(folder, *moment) == -signal.SIGKILL
     assert ran(folder) == 0
+    check_equal(folder, undisturbed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(30))
+def test_nothing_is_lost_at_any_moment(undisturbed, span, tmp_path, seed):
+    folder = tmp_path / "run"
+    process = started(folder)
+    moment = begun(folder, process) + random.Random(seed).uniform(0.0, span)
+    while process.poll() is None and cpu_seconds(process) < moment:
+        time.sleep(0.005)
+    process.kill()
+    ended(process)
+    assert ran(folder) == 0
+    check_equal(folder, undisturbed)
+
+
+def check_equal(folder, undisturbed):
+    """Checks that a run has the lines, files and parameters of another one."""
     for name in ("metrics.jsonl", "eval.jsonl"):
         lines = [untimed(read_metrics(run / name)) for run in (folder, undisturbed)]
         assert lines[0] == lines[1]

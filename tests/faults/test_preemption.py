@@ -1,5 +1,6 @@
 """SIGTERM: the last step is saved, status 75, and the same command goes on."""
 
+import random
 import signal
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.checkpoint import newest_step
+from tests.faults.test_kills import begun, cpu_seconds
 from tests.test_several_processes import ended, start_all
 from tests.test_train import untimed
 
@@ -28,6 +30,9 @@ config = dataclasses.replace(
     tiny, stages=stages, checkpoint=CheckpointConfig(every=1000)
 )
 """
+
+# Its processes are asked to end at a random moment.
+SHORT = CONFIG.replace("steps=400", "steps=40").replace("steps=12", "steps=4")
 
 
 @pytest.fixture
@@ -77,3 +82,52 @@ def test_processes_save_their_last_step_and_go_on(tmp_path, command, count):
         for name in ("run", "undisturbed")
     ]
     assert lines[0] == lines[1]
+
+
+def train_command(folder):
+    (folder / "own.py").write_text(SHORT)
+    return ["-m", "jaxsearch", "train", folder / "own.py", "--out", folder / "run"]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two"])
+def whole(request, tmp_path_factory):
+    """Number of processes, a run without a signal, and its processor time."""
+    count = request.param
+    # The second one finds its programs compiled, as those of the tests do.
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("whole")
+        processes = start_all(*train_command(folder), count=count, num_devices=count)
+        first = last = begun(folder / "run", processes[-1])
+        while processes[-1].poll() is None:
+            last = cpu_seconds(processes[-1])
+            time.sleep(0.02)
+        statuses, outputs = ended(processes)
+        assert statuses == [0] * count, outputs
+    return count, folder / "run", last - first
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10))
+def test_processes_end_in_order_at_any_moment(tmp_path, whole, seed):
+    """In the warm-up, in RL, in evaluations and at saves."""
+    count, undisturbed, span = whole
+    command, run = train_command(tmp_path), tmp_path / "run"
+    processes = start_all(*command, count=count, num_devices=count)
+    asked_one = processes[seed % count]
+    moment = begun(run, asked_one) + random.Random(seed).uniform(0.0, 0.9 * span)
+    while asked_one.poll() is None and cpu_seconds(asked_one) < moment:
+        time.sleep(0.005)
+    asked_one.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    statuses, outputs = ended(processes)
+    assert time.monotonic() - asked < 60
+    # Processes that are asked after their last step have nothing to save.
+    has_ended = count == 2 and newest_step(run) == 44
+    assert statuses == [0 if has_ended else 75] * count, outputs
+    assert num_lines(run) - (newest_step(run) or 0) <= 1
+    assert not (run / "run.lock").exists()
+    statuses, outputs = ended(start_all(*command, count=count, num_devices=count))
+    assert statuses == [0] * count, outputs
+    for name in ("metrics.jsonl", "eval.jsonl"):
+        lines = [untimed(read_metrics(one / name)) for one in (run, undisturbed)]
+        assert lines[0] == lines[1]
