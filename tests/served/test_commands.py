@@ -5,8 +5,13 @@ import json
 import pytest
 
 from jaxsearch.commands.main import main
+from jaxsearch.config import ModelConfig
+from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
+from jaxsearch.run.build import open_run
+from jaxsearch.run.folder import write_record
 from tests.served.model_server import model_server
 from tests.served.test_run import MAX_LEN, NUM_QUESTIONS, POLICY, choices, model
+from tests.tiny import tiny_config
 
 __all__ = ["choices", "model"]
 
@@ -125,6 +130,31 @@ def test_select_tries_through_a_server(choices, model, tmp_path, capsys):
     assert len(lines(out / "tries.jsonl")) == 4
     # Only the check; no try is repeated.
     assert len(ways.bodies) == num_asked + 1
+
+
+def test_a_run_gives_questions_tools_and_budgets(model, tmp_path, capsys):
+    """The folder of the run whose policy is served; its checkpoint is not read."""
+    policy = ModelConfig(path=POLICY)
+    run = open_run(tiny_config(tmp_path / "run", model=policy))
+    write_record(run.config, "")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    questions = run.inputs.heldout
+    expected, _ = run.sampler.run(
+        run.rollout_params(run.initial_params()),
+        list(enumerate(questions)),
+        run.environments.heldout,
+        group_size=1,
+        stage=EVALUATION_STAGE,
+        temperature=0.0,
+    )
+    out, num_questions = tmp_path / "out", str(len(questions))
+    with model_server(model) as (url, _):
+        words = ["--model-url", url, "--tokenizer", str(tmp_path / "run")]
+        words += ["--limit", num_questions, "--logprobs", "--out", str(out)]
+        assert main(["eval", *words]) == 0
+    for line, one in zip(lines(out / "predictions.jsonl"), expected, strict=True):
+        assert line["ids"] == one.tokens.tolist()
+    assert any(one.searches for one in expected)
 
 
 @pytest.mark.parametrize(
