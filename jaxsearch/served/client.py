@@ -16,6 +16,7 @@ from jaxsearch.served.completions import Answer, ModelError, parse_answer
 TOKEN_VARIABLE = "JAXSEARCH_MODEL_TOKEN"
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_BYTES = 64 * 2**20
+_LIST_TIMEOUT_S = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,8 @@ class ModelClient:
 
     def models(self) -> Any:
         """The JSON of `GET /models`; raises SearchError as `Connection.get` does."""
-        return self._connection.get("/models", timeout_s=self.settings.timeout_s)
+        timeout_s = min(_LIST_TIMEOUT_S, self.settings.timeout_s)
+        return self._connection.get("/models", timeout_s=timeout_s)
 
     def ask_once(self, body: dict[str, Any]) -> Answer:
         """The answer to a request.

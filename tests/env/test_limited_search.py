@@ -4,9 +4,11 @@ from jaxsearch.data.question import Question
 from jaxsearch.env.environment import Done, RolloutId
 from jaxsearch.env.limited_search import LimitedSearch
 from jaxsearch.env.search import SearchEnvironment
-from jaxsearch.protocol import SEARCH_R1
+from jaxsearch.protocol import DIRECT, RETRIEVE_THEN_READ, SEARCH_R1
+from jaxsearch.run.environments import make_environment
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
+from tests.tiny import tiny_config
 
 ENOUGH = "answer now"
 
@@ -55,6 +57,23 @@ def test_a_rollout_is_told_to_answer_once_and_then_ended():
     environment.close([turns(0)[0][0]])
     environment.start(begun(0))
     assert environment.step(turns(0))[0].call.passage_ids == ("q0",)
+
+
+def test_only_a_protocol_that_searches_opens_the_index(tmp_path):
+    opened = []
+
+    def retriever():
+        opened.append(True)
+        return Echo()
+
+    config = tiny_config(tmp_path / "run")
+    for protocol in (DIRECT, RETRIEVE_THEN_READ):
+        environment = make_environment(config, protocol, retriever)
+        assert isinstance(environment, LimitedSearch)
+        environment.start(begun(0))
+        [answer] = environment.step(turns(0))
+        assert (answer.text(()) == protocol.enough) is (protocol is DIRECT)
+    assert len(opened) == 1
 
 
 def test_without_any_search_the_index_is_not_asked():
