@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxsearch.served.run import ServedModel
+    from jaxsearch.served.model import ServedModel
 
 
 def add_served_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def served_model(
             "model's tokenizer, or the folder of the run whose policy is served"
         )
     from jaxsearch.served.client import ServerSettings, model_url
-    from jaxsearch.served.run import ServedModel
+    from jaxsearch.served.model import ServedModel
 
     return ServedModel(
         url=model_url(args.model_url),

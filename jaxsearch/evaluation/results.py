@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.heldout_questions import read_heldout
 from jaxsearch.run.inputs import Inputs
 from jaxsearch.run.loading import is_run, load_run
-from jaxsearch.served.run import ServedModel, ServedRun, load_served
+from jaxsearch.served.model import ServedModel
+from jaxsearch.served.run import ServedRun, load_served
 
 # Fields of a config that decide the rollouts, apart from those that are fingerprinted.
 _FIELDS = ("seed", "retrieval", "rollout", "environment")
@@ -125,17 +126,7 @@ def evaluate_to(
         "drop_long_prompts": drop_long_prompts,
         "prompt_template": prompt_template,
     }
-    if isinstance(model, ServedModel):
-        run = load_served(model, **choices)
-        subject = served_subject(run)
-    else:
-        run, params = load_run(model, checkpoint=checkpoint, **choices)
-        subject = run_subject(run, params, model, checkpoint)
-    if not run.inputs.heldout:
-        name = model.tokenizer if isinstance(model, ServedModel) else model
-        raise ValueError(
-            f"{name} has no held-out questions: give a file with --questions"
-        )
+    run, subject = _loaded(model, checkpoint, choices)
     further = [read_heldout(run.config, run.inputs, source) for source in others]
     sets = [
         _question_set(name, source, asked, sample, seed)
@@ -154,6 +145,28 @@ def evaluate_to(
         keeps_tokens=keeps_tokens,
         allowed_failures=allowed_failures,
     )
+
+
+def _loaded(
+    model: str | ServedModel, checkpoint: str, choices: Mapping[str, Any]
+) -> tuple[Run | ServedRun, Subject]:
+    """The run of a policy with the user's choices, and what is evaluated.
+
+    Raises:
+      ValueError: if it cannot be loaded, or has no questions.
+    """
+    if isinstance(model, ServedModel):
+        name, run = model.tokenizer, load_served(model, **choices)
+        subject = served_subject(run)
+    else:
+        name = model
+        run, params = load_run(model, checkpoint=checkpoint, **choices)
+        subject = run_subject(run, params, model, checkpoint)
+    if not run.inputs.heldout:
+        raise ValueError(
+            f"{name} has no held-out questions: give a file with --questions"
+        )
+    return run, subject
 
 
 def run_subject(run: Run, params: Params, model: str, checkpoint: str = "") -> Subject:

@@ -28,12 +28,8 @@ from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
 from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.process_agreement import check_same
-from jaxsearch.served.run import (
-    ServedModel,
-    ServedRun,
-    open_served,
-    with_served_policy,
-)
+from jaxsearch.served.model import ServedModel, with_served_policy
+from jaxsearch.served.run import ServedRun, open_served
 
 # Fields of a config that decide the tries.
 _FIELDS = ("seed", "model", "retrieval", "rollout", "environment")

@@ -5,15 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.remote.connection import RefusedRequestError, UnauthorizedError
+from jaxsearch.remote.connection import RefusedRequestError
 from jaxsearch.search.index import SearchError
 from jaxsearch.served.client import ModelClient
-from jaxsearch.served.completions import (
-    Answer,
-    ChatOnlyError,
-    ModelError,
-    RequestFields,
-)
+from jaxsearch.served.completions import Answer, ModelError, RequestFields
+from jaxsearch.served.server_errors import refused, unusable
 
 # Tokens of the answer that shows what a server returns.
 _NUM_TOKENS = 16
@@ -32,18 +28,6 @@ class Found(NamedTuple):
 
     fields: RequestFields
     has_ids: bool
-
-
-class Card(NamedTuple):
-    """A model in the list of a server.
-
-    Attributes:
-      name: its name.
-      max_len: positions for prompt and answer together; None if unknown.
-    """
-
-    name: str
-    max_len: int | None
 
 
 def check_server(
@@ -82,46 +66,6 @@ def check_server(
     return Found(fields, has_ids=answer.ids is not None)
 
 
-def find_model(client: ModelClient, name: str) -> Card:
-    """Finds a model in a server's list.
-
-    Args:
-      client: the client of the server.
-      name: name of the model; "" for the only one that the server has.
-
-    Raises:
-      ValueError: if the server cannot be reached, or does not have this model.
-    """
-    try:
-        found = client.models()
-    except RefusedRequestError as error:
-        if name:
-            return Card(name, None)  # no list
-        raise ValueError(
-            f"{client.url} does not list its models ({error}); give a name with "
-            "--model-name"
-        ) from None
-    except SearchError as error:
-        raise _unusable(client.url, error) from None
-    cards = found.get("data") if isinstance(found, dict) else None
-    cards = [card for card in cards or () if isinstance(card, dict) and "id" in card]
-    # SGLang's name of an adapter is that of its model, a colon, and its own.
-    names = {name, name.partition(":")[0]}
-    mine = [card for card in cards if card["id"] in names]
-    if not name and len(cards) == 1:
-        mine = cards
-    if not mine and (cards or not name):
-        served = ", ".join(repr(str(card["id"])) for card in cards[:5]) or "no model"
-        asked = f"no model {name!r}: it serves" if name else "several models:"
-        raise ValueError(
-            f"{client.url} has {asked} {served}; give one with --model-name"
-        )
-    max_len = mine[0].get("max_model_len") if mine else None
-    # A boolean is an int too.
-    is_known = isinstance(max_len, int) and max_len > 1
-    return Card(name or str(mine[0]["id"]), max_len if is_known else None)
-
-
 def _first_answer(
     client: ModelClient,
     fields: RequestFields,
@@ -137,52 +81,22 @@ def _first_answer(
         return fields, ask(fields)
     except RefusedRequestError as error:
         if error.status not in (400, 422):
-            raise _refused(client.url, fields.model, error) from None
-        refused = error
+            raise refused(client.url, fields.model, error) from None
+        first_error = error
     except (SearchError, ModelError) as error:
-        raise _unusable(client.url, error) from None
+        raise unusable(client.url, error) from None
     fields = dataclasses.replace(fields, has_extras=False)
     try:
         answer = ask(fields)
     except RefusedRequestError:
-        raise _refused(client.url, fields.model, refused) from None
+        raise refused(client.url, fields.model, first_error) from None
     except (SearchError, ModelError) as error:
-        raise _unusable(client.url, error) from None
+        raise unusable(client.url, error) from None
     note(
-        f"{client.url} refuses fields that OpenAI's API does not have ({refused}); it "
-        "is asked without them"
+        f"{client.url} refuses fields that OpenAI's API does not have ({first_error}); "
+        "it is asked without them"
     )
     return fields, answer
-
-
-def _refused(url: str, model: str, error: RefusedRequestError) -> ValueError:
-    """The error of a server that refuses the first request."""
-    if error.status in (404, 405) and model not in str(error):
-        return _chat_only(url, str(error))
-    if "chat" in str(error).lower():
-        return _chat_only(url, str(error))
-    return ValueError(
-        f"the model server refuses the first prompt: {error}; is --tokenizer that of "
-        "the model?"
-    )
-
-
-def _unusable(url: str, error: Exception) -> ValueError:
-    """The error of a server that does not answer as expected."""
-    if isinstance(error, ChatOnlyError):
-        return _chat_only(url, str(error))
-    if isinstance(error, UnauthorizedError):
-        return ValueError(str(error))
-    text = " ".join(str(error).split())
-    named = text if url in text else f"{url}: {text}"
-    return ValueError(f"the model server does not answer as expected: {named}")
-
-
-def _chat_only(url: str, reason: str) -> ValueError:
-    return ValueError(
-        f"{url} has no completions, only chat ({reason}); a turn is continued inside "
-        "the assistant's text, which needs POST /v1/completions, as of vLLM or SGLang"
-    )
 
 
 def _check_ids(url: str, tokenizer: Tokenizer, answer: Answer) -> None:

@@ -1,8 +1,7 @@
 """A sampler whose policy is behind a model server."""
 
+import contextlib
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,12 +19,10 @@ from jaxsearch.served.completions import RequestFields
 from jaxsearch.served.rollout import ServedPolicy, ServedRollout
 from jaxsearch.served.tool_thread import ToolThread
 from jaxsearch.served.turn import TurnReader
+from jaxsearch.served.workers import finished_rollouts
 from jaxsearch.trajectory import Status, Trajectory
 from jaxsearch.try_again import TryAgainError
 
-# A signal that arrives just before the main thread begins to wait does not end the
-# wait, so it waits again after this time.
-_LOOK_S = 1.0
 # So many failed rollouts in a row, and no good one, mean that the server is gone.
 _MIN_FAILURES_IN_A_ROW = 16
 
@@ -107,13 +104,7 @@ class ServedSampler:
         """
         started = time.perf_counter()
         order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
-        if len(order) < len(questions):
-            raise ValueError("the prompt indices of a call must be distinct")
-        if group_size < 1 or not 0 <= temperature < math.inf:
-            raise ValueError(
-                f"expected group_size >= 1 and temperature >= 0, got {group_size} "
-                f"and {temperature}"
-            )
+        _check_call(len(questions), len(order), group_size, temperature)
         prompts = [self._prompt(*question) for question in questions]
         jobs = [
             Rollout(
@@ -137,13 +128,12 @@ class ServedSampler:
             temperature=temperature,
             seed=self._seed,
         )
-        timing = Timing()
+        timing = Timing(num_prefilled=sum(len(prompt.ids) for prompt in prompts))
         try:
             done = self._all(policy, jobs, timing, on_finished)
         finally:
             tools.shutdown()
         done.sort(key=lambda t: (order[t.prompt_index], t.sample_index))
-        timing.num_prefilled = sum(len(prompt.ids) for prompt in prompts)
         timing.seconds = time.perf_counter() - started
         return done, timing
 
@@ -155,21 +145,12 @@ class ServedSampler:
         on_finished: Callable[[Trajectory], None],
     ) -> list[Trajectory]:
         """Finishes the rollouts, as many at once as the settings say."""
-        waiting: queue.SimpleQueue = queue.SimpleQueue()
-        for job in jobs:
-            waiting.put(job)
-        finished: queue.SimpleQueue = queue.SimpleQueue()
-        stop = threading.Event()
         num_threads = min(len(jobs), self._client.settings.concurrency)
-        for _ in range(num_threads):
-            # They do not keep the process alive while a request hangs.
-            arguments = (policy, waiting, finished, stop)
-            threading.Thread(target=_work, args=arguments, daemon=True).start()
         done: list[Trajectory] = []
         failures_in_a_row = 0
-        try:
-            while len(done) < len(jobs):
-                rollout, trajectory = _next(finished)
+        finished = finished_rollouts(policy, jobs, num_threads)
+        with contextlib.closing(finished):
+            for rollout, trajectory in finished:
                 self._count(rollout, timing, num_threads)
                 done.append(trajectory)
                 on_finished(trajectory)
@@ -181,8 +162,6 @@ class ServedSampler:
                         f"a row, at last: {trajectory.failure}; as soon as it answers, "
                         "the same command goes on"
                     )
-        finally:
-            stop.set()
         return done
 
     def _count(self, rollout: ServedRollout, timing: Timing, num_threads: int) -> None:
@@ -208,33 +187,18 @@ class ServedSampler:
         return Prompt(question=question, index=prompt_index, ids=ids)
 
 
-def _work(
-    policy: ServedPolicy,
-    waiting: queue.SimpleQueue,
-    finished: queue.SimpleQueue,
-    stop: threading.Event,
+def _check_call(
+    num_questions: int, num_indices: int, group_size: int, temperature: float
 ) -> None:
-    """Finishes one rollout after another until none is left."""
-    while not stop.is_set():
-        try:
-            rollout = ServedRollout(policy, waiting.get_nowait())
-        except queue.Empty:
-            return
-        try:
-            finished.put((rollout, rollout.finish(stop)))
-        except BaseException as error:
-            # Not swallowed: the thread that waits for rollouts raises it.
-            finished.put(error)
-            return
+    """Checks the arguments of `ServedSampler.run`.
 
-
-def _next(finished: queue.SimpleQueue) -> tuple[ServedRollout, Trajectory]:
-    """The next finished rollout; raises the error of one that failed."""
-    while True:
-        try:
-            found = finished.get(timeout=_LOOK_S)
-        except queue.Empty:
-            continue
-        if isinstance(found, BaseException):
-            raise found
-        return found
+    Raises:
+      ValueError: if one is impossible.
+    """
+    if num_indices < num_questions:
+        raise ValueError("the prompt indices of a call must be distinct")
+    if group_size < 1 or not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"expected group_size >= 1 and temperature >= 0, got {group_size} "
+            f"and {temperature}"
+        )

@@ -6,9 +6,10 @@ import time
 import pytest
 
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
-from jaxsearch.served.check import Card, check_server, find_model
+from jaxsearch.served.check import check_server
 from jaxsearch.served.client import ModelClient, ServerSettings, model_url
 from jaxsearch.served.completions import ModelError, RequestFields
+from jaxsearch.served.model_list import Card, find_model
 from jaxsearch.trajectory import Status
 from jaxsearch.try_again import TryAgainError
 from tests.served.model_server import model_server

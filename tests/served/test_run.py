@@ -14,7 +14,8 @@ from jaxsearch.run.loading import open_anywhere, with_choices
 from jaxsearch.run.model_config import model_config
 from jaxsearch.search.indexes import build_index
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
-from jaxsearch.served.run import ServedModel, open_served, served_config
+from jaxsearch.served.model import ServedModel, served_config
+from jaxsearch.served.run import open_served
 from jaxsearch.trajectory import Status
 from tests.served.conftest import same
 from tests.served.model_server import GreedyModel, model_server
