@@ -64,6 +64,8 @@ class KeptUpdates:
       keep: number of updates that are kept.
       stage: index of the stage.
       step: returns the step that is being trained.
+      wait: waits until no checkpoint is being written, because Orbax confuses two
+        saves at a time.
       say: receives a line for each that is kept.
     """
 
@@ -73,12 +75,14 @@ class KeptUpdates:
         keep: int,
         stage: int,
         step: Callable[[], int],
+        wait: Callable[[], None],
         say: Callable[..., Any],
     ):
         self._folder = run_folder / NON_FINITE_FOLDER
         self._keep = keep
         self._stage = stage
         self._step = step
+        self._wait = wait
         self._say = say
 
     def __call__(
@@ -121,6 +125,7 @@ class KeptUpdates:
     def _save(self, state: TrainState, folder: Path) -> None:
         from orbax.checkpoint import v1 as ocp
 
+        self._wait()
         arrays = {"params": state.params, "reference": state.reference}
         ocp.save_checkpointables(folder.resolve(), {"state": arrays})
         if processes.is_primary():

@@ -115,6 +115,7 @@ class Recorder:
             self._config.checkpoint.keep_non_finite,
             number,
             lambda: self.step + 1,
+            self._checkpoints.wait,
             self._console.print,
         )
 
