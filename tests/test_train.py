@@ -19,6 +19,7 @@ from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data.dataset import no_dataset
 from jaxsearch.env.search import SearchEnvironment
 from jaxsearch.evaluation.results import evaluate_to
+from jaxsearch.json_lines import replace_lines
 from jaxsearch.monitor.rollout_log import (
     heldout_rollouts_path,
     read_rollouts,
@@ -301,6 +302,52 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again, jax.tree.map(np.asarray, params))
     with pytest.raises(ValueError, match="is not empty"):
         export_run(Path(config.out), tmp_path / "hf", dtype="float32")
+
+
+def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
+    """Half of the lines are lost, and one is cut: the rest is rolled out again.
+
+    Other rollouts then share the slots, greedily and with samples.
+    """
+    config, _ = whole
+    files = []
+    for name, questions in (("a", dataset(None, 0).heldout[:12]), ("b", None)):
+        questions = questions or dataset(None, 0).questions[:14]
+        files.append(f"{name}={tmp_path / name}.jsonl")
+        replace_lines(
+            tmp_path / f"{name}.jsonl", (dataclasses.asdict(q) for q in questions)
+        )
+    for change in ({"num_samples": 3}, {}):
+        out = tmp_path / f"out{len(change)}"
+        settings = {"questions": files, "sample": 10, "max_searches": 1, **change}
+        results = evaluate_to(out, model=config.out, **settings)
+        assert (results["n"], set(results["sets"])) == (20, {"a", "b"})
+        assert results["searches_per_question"] <= 1.0
+        path = out / "predictions.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[1::2]) + lines[0][:60])
+        assert evaluate_to(out, model=config.out, **settings) == results
+        assert path.read_bytes().splitlines(keepends=True) == lines
+    with pytest.raises(ValueError, match="of a .10 of 12 questions.* there and of a"):
+        evaluate_to(out, model=config.out, **{**settings, "seed": 1})
+    with pytest.raises(ValueError, match="samples is 1 there and 2 here"):
+        evaluate_to(out, model=config.out, **settings, num_samples=2, temperature=0.5)
+    with pytest.raises(ValueError, match="checkpoint step 7.* there and .*step 5"):
+        evaluate_to(out, model=config.out, checkpoint="5", **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"limit": 1, "sample": 1}, "--limit takes the first questions and --sample"),
+        ({"num_samples": 2, "temperature": 0.0}, "--samples 2 at --temperature 0"),
+        ({"num_samples": 0}, "--samples must be at least 1"),
+        ({"questions": ["x.jsonl", "x.jsonl"]}, "two sets of questions have the name"),
+    ],
+)
+def test_impossible_evaluations_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_to(tmp_path / "out", model=str(tmp_path / "nowhere"), **change)
 
 
 def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path):

@@ -104,6 +104,20 @@ examples:
         help="answers per question (default: 1)",
     )
     parser.add_argument(
+        "--num-passages",
+        type=int,
+        default=0,
+        metavar="K",
+        help="passages per search (default: the run's; 5 for a Hugging Face model)",
+    )
+    parser.add_argument(
+        "--max-searches",
+        type=int,
+        metavar="N",
+        help="searches per answer; one more ends it (default: the run's; 16 for a "
+        "Hugging Face model)",
+    )
+    parser.add_argument(
         "--skip-bad-rows",
         action="store_true",
         help="go on without the malformed rows of the file; otherwise it is refused",
@@ -195,6 +209,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         drop_long_prompts=args.drop_long_prompts,
         temperature=args.temperature,
         prompt_template=args.prompt_template,
+        num_passages=args.num_passages,
+        max_searches=args.max_searches,
         checkpoint=args.checkpoint,
         keeps_tokens=args.logprobs,
         allowed_failures=args.allow_failures,

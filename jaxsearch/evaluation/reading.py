@@ -10,8 +10,9 @@ from jaxsearch.rewards.answers import normalise_research
 _SAYS_NOTHING = frozenset({"", "yes", "no", "noanswer"})
 # What may stand between the beginning of a passage's line and its title, and what must
 # follow: a new line (ReSearch), ")" (Search-R1), spaces or "Text:" (R1-Searcher).
-_BEFORE = r'(?:^|[\n>])\s*(?:\(\d+\)|Doc \d+\()?\s*(?:Title:\s*)?"?'
-_AFTER = r'"?(?=\s*(?:$|[\n)])|\s{2}|\s+Text:)'
+_BEFORE = re.compile(r'[\n>]\s*(?:\(\d+\)|doc \d+\()?\s*(?:title:\s*)?"?$')
+_AFTER = re.compile(r'"?(?=\s*(?:$|[\n)])|\s{2}|\s+text:)')
+_MAX_BEFORE = 32  # characters
 
 
 def has_read_answer(line: Mapping[str, Any]) -> bool | None:
@@ -45,11 +46,22 @@ def has_read_titles(line: Mapping[str, Any]) -> bool | None:
     titles = supporting_titles(line.get("metadata", {}))
     if not titles or "segments" not in line:
         return None
-    text = "\n".join(observations(line))
-    return all(
-        re.search(f"{_BEFORE}{re.escape(title)}{_AFTER}", text, re.IGNORECASE)
-        for title in titles
-    )
+    text = "\n".join(observations(line)).lower()
+    return all(_has_title(text, title.lower()) for title in titles)
+
+
+def _has_title(text: str, title: str) -> bool:
+    """Whether a passage of the text has the title; both are in lower case."""
+    start = text.find(title)
+    while start >= 0:
+        end = start + len(title)
+        before = text[max(0, start - _MAX_BEFORE) : start]
+        if _BEFORE.search("\n" + before if start <= _MAX_BEFORE else before) and (
+            _AFTER.match(text, end)
+        ):
+            return True
+        start = text.find(title, start + 1)
+    return False
 
 
 def observations(line: Mapping[str, Any]) -> list[str]:
@@ -58,14 +70,7 @@ def observations(line: Mapping[str, Any]) -> list[str]:
 
 
 def supporting_titles(metadata: Mapping[str, Any]) -> Sequence[str]:
-    """The titles of the pages that answer a question, in any published layout."""
+    """The titles of the pages that answer a question; none if they are not known."""
     titles = metadata.get("supporting_titles")
-    if titles is None:
-        facts = metadata.get("supporting_facts")
-        if isinstance(facts, Mapping):
-            titles = facts.get("title")
-        elif isinstance(facts, list):
-            titles = [fact[0] for fact in facts if isinstance(fact, list) and fact]
-    if not isinstance(titles, list):
-        return ()
-    return [title for title in titles if isinstance(title, str) and title]
+    found = titles if isinstance(titles, list) else []
+    return [title for title in found if isinstance(title, str) and title]

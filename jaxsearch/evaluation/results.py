@@ -56,6 +56,8 @@ def evaluate_to(
     num_samples: int = 1,
     temperature: float | None = None,
     prompt_template: str = "",
+    num_passages: int = 0,
+    max_searches: int | None = None,
     checkpoint: str = "",
     keeps_tokens: bool = False,
     allowed_failures: int = 0,
@@ -82,6 +84,8 @@ def evaluate_to(
       temperature: sampling temperature; 0 is greedy. None for 0, or for 1 with more
         than one answer per question.
       prompt_template: file with a prompt that replaces the task's; "" for none.
+      num_passages: passages per search; 0 for the run's number.
+      max_searches: searches per answer; None for the run's number.
       checkpoint: best, last or a step, as in `run.loading.load_run`.
       keeps_tokens: whether predictions have token ids and log-probs.
       allowed_failures: answers that a model server may fail to give.
@@ -125,6 +129,8 @@ def evaluate_to(
         "skip_bad_rows": skip_bad_rows,
         "drop_long_prompts": drop_long_prompts,
         "prompt_template": prompt_template,
+        "num_passages": num_passages,
+        "max_searches": max_searches,
     }
     run, subject = _loaded(model, checkpoint, choices)
     further = [read_heldout(run.config, run.inputs, source) for source in others]

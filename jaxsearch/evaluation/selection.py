@@ -19,14 +19,14 @@ from jaxsearch.data.selection import (
     tries_line,
 )
 from jaxsearch.env.search import search_only
+from jaxsearch.evaluation.settings import check_settings, read_settings, write_settings
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.build import Run
-from jaxsearch.run.config_record import difference, identity
+from jaxsearch.run.config_record import identity
 from jaxsearch.run.config_values import recorded
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
-from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.process_agreement import check_same
 from jaxsearch.served.model import ServedModel, with_served_policy
 from jaxsearch.served.run import ServedRun, open_served
@@ -97,9 +97,7 @@ def select_to(
     # No process writes to the folder before every process has checked it.
     processes.wait_for_all("checked")
     if processes.is_primary():
-        out.mkdir(parents=True, exist_ok=True)
-        record = json.dumps(settings, indent=2).encode()
-        json_lines.replace_file(out / "settings.json", record)
+        write_settings(out, settings)
     tries = Tries(
         run, _rl_stage(run.config), params, questions, criterion, out / "calls.jsonl"
     )
@@ -175,21 +173,11 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     Raises:
       ValueError: if it is not; the error states the first difference.
     """
-    path = out / "settings.json"
-    if not path.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(
-                f"{out} is not empty and holds no selection (no settings.json); set "
-                "--out to a new folder, or to that of the selection to resume"
-            )
+    there = read_settings(out, "selection")
+    if there is None:
         return
-    there = with_new_names(json_lines.parse_line(path.read_text(), path, 1))
     # Selections of earlier versions recorded no environment; they had this one.
     there.setdefault("environment", recorded(search_only, EnvironmentFunction))
     if "policy" not in settings:
         there.pop("policy", None)
-    if differs := difference(there, settings):
-        raise ValueError(
-            f"{out} holds another selection: {differs}; choose another folder with "
-            "--out"
-        )
+    check_settings(out, there, settings, "selection")

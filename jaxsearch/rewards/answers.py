@@ -15,7 +15,10 @@ Metric = Callable[[str, Sequence[str], Normalise], float]
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _BRACE = re.compile(r"[{}]")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_SPACED_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
+_SPACED_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
+# For texts outside ASCII, of which str.translate looks up every character.
+_PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]+")
+_PUNCTUATION_AND_QUOTES = re.compile(f"[{re.escape(string.punctuation)}‘’´]+")
 _TRUTHS = {"True": "yes", "False": "no"}
 _WHOLE_ANSWERS = frozenset({"yes", "no", "noanswer"})
 
@@ -27,7 +30,11 @@ def normalise_research(text: str) -> str:
 
     Source: ReSearch, reward_score/re_search.py (the SQuAD normaliser).
     """
-    bare = text.lower().translate(_NO_PUNCTUATION)
+    text = text.lower()
+    if text.isascii():
+        bare = text.translate(_NO_PUNCTUATION)
+    else:
+        bare = _PUNCTUATION.sub("", text)
     return " ".join(_ARTICLE.sub(" ", bare).split())
 
 
@@ -39,8 +46,11 @@ def normalise_r1_searcher(text: str) -> str:
 
     Source: R1-Searcher, train/reward_server_*.py and evaluation/metric_calc_rule.py.
     """
-    text = _TRUTHS.get(text, text)
-    spaced = text.lower().translate(_SPACED_PUNCTUATION)
+    text = _TRUTHS.get(text, text).lower()
+    if text.isascii():
+        spaced = text.translate(_SPACED_PUNCTUATION)
+    else:
+        spaced = _PUNCTUATION_AND_QUOTES.sub(" ", text)
     return " ".join(_ARTICLE.sub(" ", spaced).split())
 
 

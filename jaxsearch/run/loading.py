@@ -43,6 +43,8 @@ def load_run(
     skip_bad_rows: bool = False,
     drop_long_prompts: bool = False,
     prompt_template: str = "",
+    num_passages: int = 0,
+    max_searches: int | None = None,
     checkpoint: str = "",
 ) -> tuple[Run, Params]:
     """Loads a policy on the devices of this machine, with the inputs it needs.
@@ -60,6 +62,9 @@ def load_run(
       skip_bad_rows: whether to go on without malformed rows of the file.
       drop_long_prompts: whether to go on without questions with too long prompts.
       prompt_template: file with a prompt that replaces the task's; "" for none.
+      num_passages: passages per search; 0 for the run's number.
+      max_searches: calls of search and other tools per rollout; None for the run's
+        number.
       checkpoint: checkpoint of a run: best (exact match on its held-out questions),
         last, or a step; "" for the best if the run has one, else the last.
 
@@ -90,6 +95,8 @@ def load_run(
         skip_bad_rows=skip_bad_rows,
         drop_long_prompts=drop_long_prompts,
         prompt_template=prompt_template,
+        num_passages=num_passages,
+        max_searches=max_searches,
     )
     with explained_long_prompts(config):
         run = open_anywhere(config)
@@ -107,6 +114,8 @@ def with_choices(
     skip_bad_rows: bool,
     drop_long_prompts: bool,
     prompt_template: str,
+    num_passages: int = 0,
+    max_searches: int | None = None,
 ) -> RunConfig:
     """The config with what a user chose for an evaluation; arguments as in `load_run`.
 
@@ -138,6 +147,12 @@ def with_choices(
     if prompt_template:
         policy = dataclasses.replace(config.model, prompt_template=prompt_template)
         config = dataclasses.replace(config, model=policy)
+    if num_passages:
+        retrieval = dataclasses.replace(config.retrieval, num_passages=num_passages)
+        config = dataclasses.replace(config, retrieval=retrieval)
+    if max_searches is not None:
+        rollout = dataclasses.replace(config.rollout, max_searches=max_searches)
+        config = dataclasses.replace(config, rollout=rollout)
     return dataclasses.replace(
         config, eval=dataclasses.replace(config.eval, limit=limit)
     )

@@ -89,14 +89,16 @@ def load_served(
     skip_bad_rows: bool = False,
     drop_long_prompts: bool = False,
     prompt_template: str = "",
+    num_passages: int = 0,
+    max_searches: int | None = None,
 ) -> ServedRun:
     """Opens a served model with the inputs that an evaluation of it needs.
 
     Args:
       model: the model.
-      task, questions, index, limit, skip_bad_rows, drop_long_prompts, prompt_template:
-        as in `run.loading.load_run`; what is left out is the run's, if the tokenizer
-        is a run's folder.
+      task, questions, index, limit, skip_bad_rows, drop_long_prompts, prompt_template,
+        num_passages, max_searches: as in `run.loading.load_run`; what is left out is
+        the run's, if the tokenizer is a run's folder.
 
     Raises:
       ValueError: as `open_served` raises it.
@@ -110,6 +112,8 @@ def load_served(
         skip_bad_rows=skip_bad_rows,
         drop_long_prompts=drop_long_prompts,
         prompt_template=prompt_template,
+        num_passages=num_passages,
+        max_searches=max_searches,
     )
     return open_served(model, config)
 

@@ -68,24 +68,19 @@ def test_only_what_was_retrieved_is_read():
 @pytest.mark.parametrize(
     "read",
     [
-        ' <result>\n"Rome"\nRome is a city.\n\n"Ann Lee"\nAnn was born.\n</result>',
-        "<information>Doc 1(Title: Rome) A city.\nDoc 2(Title: Ann Lee) Born.",
-        "<|begin_of_documents|>\n(1)Rome   A city.\n(2)Title: Ann Lee Text:  Born.",
+        ' <result>\n"Rome"\nA city of Bob\n\n"Ann Lee"\nAnn was born.\n</result>',
+        "<information>Doc 1(Title: Rome) A city of Bob\nDoc 2(Title: Ann Lee) Born.",
+        "<|begin_of_documents|>\n(1)Rome   Of Bob\n(2)Title: Ann Lee Text:  Born.",
     ],
 )
 def test_titles_are_found_where_each_system_puts_them(read):
-    def has_read(*titles: str) -> bool | None:
-        return has_read_titles(line(read=read, metadata={"supporting_titles": titles}))
-
     assert has_read_titles(line(read=read, metadata={})) is None
-    lists = [["Rome", "Ann Lee"], ["Rome", "city"], ["Ann"]]
+    lists = [["Rome", "Ann Lee"], ["Rome", "Bob"], ["Ann"]]
     found = [
         has_read_titles(line(read=read, metadata={"supporting_titles": titles}))
         for titles in lists
     ]
     assert found == [True, False, False]
-    facts = {"title": ["Rome", "Ann Lee", "Rome"], "sent_id": [0, 1, 2]}
-    assert has_read_titles(line(read=read, metadata={"supporting_facts": facts}))
 
 
 @pytest.mark.parametrize(

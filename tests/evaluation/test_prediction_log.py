@@ -40,6 +40,8 @@ def test_a_line_that_was_cut_is_made_again(tmp_path):
     log = PredictionLog(tmp_path)
     assert log.read(KEYS) == set(KEYS[:3])
     log.append([(key, line(key)) for key in (KEYS[5], KEYS[3], KEYS[4])])
+    # What was cut is not in the middle of the file now.
+    assert PredictionLog(tmp_path).read(KEYS) == set(KEYS)
     log.join(KEYS)
     assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS]
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,18 @@ def test_gz_goes_in_and_out(tmp_path):
     assert json.loads(gzip.decompress(out.read_bytes()))["reward"] == 1.0
 
 
+def test_lines_are_not_held_in_memory(write, tmp_path):
+    """2,000 lines of 10 KB."""
+    line = {"prediction": "Paris", "golden_answers": ["Paris"], "text": "x" * 10_000}
+    path = write(*[line] * 2_000)
+    tracemalloc.start()
+    summary = score_file(path, "research", tmp_path / "out.jsonl")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (summary["n"], summary["em"]) == (2_000, 1.0)
+    assert (tmp_path / "out.jsonl").stat().st_size > 20e6 and peak < 2e6
+
+
 def test_predictions_get_answer_metrics_only(write, tmp_path):
     path = write(
         {"prediction": "in Paris", "golden_answers": ["Paris"]},
@@ -239,7 +252,7 @@ def test_a_malformed_line_is_named_and_nothing_is_written(
     path, out = write(LINE, line), tmp_path / "out.jsonl"
     with pytest.raises(ValueError, match=rf"in\.jsonl, line 2: .*{message}"):
         score_file(path, "research", out)
-    assert not out.exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "in.jsonl"]
 
 
 def test_auto_needs_a_known_task_on_every_line(write):
