@@ -131,6 +131,8 @@ def with_choices(
         or (not questions and config.data.drop_long_prompts),
     )
     config = dataclasses.replace(config, data=data)
+    if questions:
+        config = _without_training_files(config)
     if index:
         config = dataclasses.replace(
             config, retrieval=with_index(config.retrieval, index)
@@ -256,6 +258,22 @@ def policy_params(run: Run, model: str, checkpoint: str = "") -> Params:
     config = dataclasses.replace(run.config, out=model, seed=theirs.seed)
     choice = choose_checkpoint(theirs, checkpoint)
     return loaded_params(dataclasses.replace(run, config=config), choice)
+
+
+def _without_training_files(config: RunConfig) -> RunConfig:
+    """The config without the questions that a run was trained on.
+
+    An evaluation on other questions does not need them: they may be many, have long
+    prompts, or be on another machine.
+    """
+    stages = tuple(
+        dataclasses.replace(stage, questions="")
+        if isinstance(stage, RLStage)
+        else stage
+        for stage in config.stages
+    )
+    data = dataclasses.replace(config.data, questions="")
+    return dataclasses.replace(config, data=data, stages=stages)
 
 
 def open_anywhere(config: RunConfig) -> Run:
