@@ -7,10 +7,24 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.config import ModelConfig
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
+from jaxsearch.evaluation.question_sets import QuestionSet
+from jaxsearch.evaluation.results import run_subject
+from jaxsearch.evaluation.sets import evaluate_sets
+from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import open_run
 from jaxsearch.run.folder import write_record
+from jaxsearch.run.loading import open_anywhere
+from jaxsearch.run.model_config import model_config
 from tests.served.model_server import model_server
-from tests.served.test_run import MAX_LEN, NUM_QUESTIONS, POLICY, choices, model
+from tests.served.test_run import (
+    MAX_LEN,
+    NUM_QUESTIONS,
+    POLICY,
+    choices,
+    chosen_config,
+    model,
+    on_one_device,
+)
 from tests.tiny import tiny_config
 
 __all__ = ["choices", "model"]
@@ -36,8 +50,19 @@ def served(url):
 
 @pytest.fixture(scope="module")
 def local(choices, tmp_path_factory):
+    """The evaluation of the policy in this process, on one of its devices."""
     out = tmp_path_factory.mktemp("evaluations") / "local"
-    assert evaluated(choices, out, "--model", POLICY) == 0
+    config = chosen_config(model_config(POLICY, task_named("quickstart")), choices)
+    run = open_anywhere(on_one_device(config))
+    params = run.rollout_params(run.initial_params())
+    asked = QuestionSet(
+        name="questions",
+        source=choices["questions"],
+        questions=run.inputs.heldout,
+        num_all=NUM_QUESTIONS,
+    )
+    subject = run_subject(run, params, POLICY)
+    evaluate_sets(out, subject, [asked], keeps_tokens=True)
     return out
 
 
@@ -65,7 +90,7 @@ def test_failed_questions_have_reasons_and_are_asked_again(
 ):
     out = tmp_path / "out"
     with model_server(model, max_model_len=MAX_LEN) as (url, ways):
-        words = [*served(url), "--concurrency", "1", "--limit", "6"]
+        words = [*served(url), "--concurrency", "1", "--limit", "4"]
 
         def fails_twice():
             # The first request is that of the check.
@@ -74,13 +99,13 @@ def test_failed_questions_have_reasons_and_are_asked_again(
         fails_twice()
         assert evaluated(choices, out, *words) == 1
         error = capsys.readouterr().err
-        assert "failed to give 2 of 6 answers" in error
+        assert "failed to give 2 of 4 answers" in error
         assert "status 400" in error and "--allow-failures 2" in error
         reasons = lines(out / "failures.jsonl")
         assert len(reasons) == 2 and "status 400" in reasons[0]["reason"]
         results = json.loads((out / "results.json").read_text())
         assert results["num_model_failed"] == 2
-        assert len(lines(out / "predictions.jsonl")) == 4
+        assert len(lines(out / "predictions.jsonl")) == 2
         fails_twice()
         assert evaluated(choices, out, *words, "--allow-failures", "2") == 0
         ways.bodies.clear()
@@ -88,7 +113,7 @@ def test_failed_questions_have_reasons_and_are_asked_again(
         assert len({tuple(body["prompt"][:20]) for body in ways.bodies}) < 6
     assert not (out / "failures.jsonl").exists()
     asked = [line["ids"] for line in lines(out / "predictions.jsonl")]
-    assert asked == [line["ids"] for line in lines(local / "predictions.jsonl")[:6]]
+    assert asked == [line["ids"] for line in lines(local / "predictions.jsonl")[:4]]
 
 
 def test_a_server_that_is_gone_loses_nothing(choices, model, tmp_path, capsys):

@@ -66,10 +66,21 @@ def model():
     )
 
 
+def chosen_config(config, choices):
+    """The config with the choices."""
+    rest = dict.fromkeys(("skip_bad_rows", "drop_long_prompts"), False)
+    return with_choices(config, prompt_template="", **rest, **choices)
+
+
+def on_one_device(config):
+    """The config with one replica, on one of the eight virtual devices."""
+    rollout = dataclasses.replace(config.rollout, replicas=1)
+    return dataclasses.replace(config, rollout=rollout)
+
+
 def with_one_passage(config, choices):
     """The config with the choices; the packaged policy reads one passage."""
-    rest = dict.fromkeys(("skip_bad_rows", "drop_long_prompts"), False)
-    config = with_choices(config, prompt_template="", **rest, **choices)
+    config = chosen_config(config, choices)
     retrieval = dataclasses.replace(config.retrieval, num_passages=1)
     return dataclasses.replace(config, retrieval=retrieval)
 
@@ -77,7 +88,7 @@ def with_one_passage(config, choices):
 def local(choices):
     """The policy of this process, and its rollouts."""
     config = model_config(POLICY, task_named(choices["task"]))
-    run = open_anywhere(with_one_passage(config, choices))
+    run = open_anywhere(on_one_device(with_one_passage(config, choices)))
     return rolled_out(run, run.rollout_params(run.initial_params()))
 
 
