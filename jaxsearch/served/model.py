@@ -92,7 +92,8 @@ def within(rollout: RolloutConfig, max_len: int, is_of_run: bool) -> RolloutConf
       ValueError: if the prompts of a run do not fit.
     """
     if not is_of_run:
-        return model_budgets(max_len)
+        budgets = model_budgets(max_len)
+        return dataclasses.replace(budgets, max_searches=rollout.max_searches)
     try:
         return dataclasses.replace(rollout, max_len=max_len)
     except ValueError as error:

@@ -149,8 +149,9 @@ def test_texts_alone_give_the_same_answers(choices, model, expected, capfd, ways
 
 def test_a_model_of_fewer_tokens_has_smaller_budgets(choices, model, capfd):
     with model_server(model, max_model_len=80) as (url, _):
-        run = served(url, choices)
+        run = served(url, choices | {"max_searches": 3})
         done = rolled_out(run)
+    assert run.config.rollout.max_searches == 3
     assert max(len(one.tokens) for one in done) <= 80
     assert "takes at most 80 tokens" in capfd.readouterr().err
 
