@@ -24,9 +24,10 @@ def test_memory_files_and_threads_stay_as_they_are(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [json.loads(x) for x in done.stderr.splitlines() if x.startswith('{"step')]
     assert [line["step"] for line in lines] == list(range(1, 301))
-    settled = lines[20:]
+    early, late = lines[20:40], lines[-20:]
+    # The smallest, because a file may be open for a moment in another thread.
     for name in ("files", "threads"):
-        counts = [line[name] for line in settled]
-        assert max(counts[:10]) >= max(counts), (name, counts)
-    memory = [line["memory"] for line in settled]
-    assert max(memory[-10:]) <= 1.03 * max(memory[:10])
+        counts = [min(line[name] for line in part) for part in (early, late)]
+        assert counts[0] == counts[1], name
+    memory = [max(line["memory"] for line in part) for part in (early, late)]
+    assert memory[1] <= 1.03 * memory[0]

@@ -1,11 +1,13 @@
 """A run goes on with another number of devices, and learns the same."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from jaxsearch.mesh import MeshShape
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.folder import read_run_config
 from tests.test_several_processes import succeeded
@@ -31,6 +33,18 @@ PARTS = [
 ]
 
 
+def check_close(here, there):
+    """Checks that two lines agree up to rounding, of which drift consists."""
+    assert here.keys() == there.keys()
+    for key, value in here.items():
+        for a, b in zip(*map(jax.tree.leaves, (value, there[key])), strict=True):
+            if isinstance(a, str):
+                assert a == b, key
+            elif not key.startswith("logprob_drift/"):
+                # A step that did not search has NaN.
+                assert a == pytest.approx(b, rel=1e-3, abs=1e-5, nan_ok=True), key
+
+
 @pytest.mark.long
 def test_the_mesh_changes_and_the_results_do_not(tmp_path):
     (tmp_path / "own.py").write_text(CONFIG)
@@ -52,18 +66,20 @@ def test_the_mesh_changes_and_the_results_do_not(tmp_path):
     recorded = {(one["step"], one["field"]) for one in map(json.loads, lines)}
     wanted = {(4, "devices"), (5, "mesh.data"), (5, "mesh.fsdp"), (6, "devices")}
     assert wanted <= recorded
-    for name in ("metrics.jsonl", "eval.jsonl"):
-        for here, there in zip(
-            *(untimed(read_metrics(run / name)) for run in (changed, whole)),
-            strict=True,
-        ):
-            assert here.keys() == there.keys()
-            for key, value in here.items():
-                if isinstance(value, str):
-                    assert value == there[key], key
-                elif not key.startswith("logprob_drift/"):  # rounding, itself
-                    assert value == pytest.approx(there[key], rel=1e-3, abs=1e-5), key
-    params = [final_params(read_run_config(run)) for run in (changed, whole)]
+    metrics, evaluations = (
+        [untimed(read_metrics(run / name)) for run in (changed, whole)]
+        for name in ("metrics.jsonl", "eval.jsonl")
+    )
+    for here, there in zip(*metrics, strict=True):
+        check_close(here, there)
+    # Each part ends with an evaluation.
+    check_close(*(lines[-1] for lines in evaluations))
+    # On the devices of this process.
+    configs = [
+        dataclasses.replace(read_run_config(run), mesh=MeshShape())
+        for run in (changed, whole)
+    ]
+    params = map(final_params, configs)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *params
     )
