@@ -11,43 +11,15 @@ from pathlib import Path
 
 from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.data.formats import read_questions
-from jaxsearch.data.known_sets import FLASHRAG, KNOWN_SETS, known_set, near_names
+from jaxsearch.data.known_sets import known_set
 from jaxsearch.data.prepared_set import (
-    CHECKSUMS,
     PreparedSet,
-    checksums,
-    file_sha256,
     open_split,
     parse_name,
-    prepared_splits,
     split_folder,
 )
-from jaxsearch.data.records import SUFFIXES
-from jaxsearch.hub_files import fetched, hub_file, is_hub_file, pinned
-
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "validation": "dev",
-    "valid": "dev",
-    "test": "test",
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The file that a split was made of.
-
-    Attributes:
-      address: its absolute path, or its address on the Hub with the commit.
-      sha256: SHA-256 of its bytes, in hexadecimal.
-      num_bytes: its size.
-    """
-
-    address: str
-    sha256: str
-    num_bytes: int
+from jaxsearch.data.set_checksums import CHECKSUMS, checksums
+from jaxsearch.data.set_origin import hub_addresses, origin_of, split_in
 
 
 def prepare_set(
@@ -88,9 +60,9 @@ def prepare_set(
             "the file as hf://OWNER/NAME/FILE@REVISION"
         )
     if file:
-        files = {split or _split_in(file): file}
+        files = {split or split_in(file): file}
     else:
-        files = _hub_files(name, split, revision, replace)
+        files = hub_addresses(name, split, revision, replace)
     return [
         _prepare(
             name, one, address, replace=replace, skip_bad_rows=skip_bad_rows, note=note
@@ -114,45 +86,6 @@ def _checked_name(name: str) -> str:
     return found[0]
 
 
-def _split_in(file: str) -> str:
-    """The split that the name of a file has; train if it has none."""
-    words = re.split(r"[^a-z]+", Path(file).name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "train")
-
-
-def _hub_files(name: str, split: str, revision: str, replace: bool) -> dict[str, str]:
-    """The addresses of FlashRAG's files of a set, by split.
-
-    Raises:
-      ValueError: if the set or the split is not there.
-    """
-    known = known_set(name)
-    if known is None:
-        names = [one.name for one in KNOWN_SETS]
-        raise ValueError(
-            f"unknown set {name!r}{near_names(name, names)}; known: "
-            f"{', '.join(names)}; prepare a set of your own with --from FILE"
-        )
-    if split and split not in known.splits:
-        raise ValueError(
-            f"{known.title} has no split {split!r} in {FLASHRAG}; it has "
-            f"{', '.join(known.splits)}"
-        )
-    splits = [split] if split else known.splits
-    there = prepared_splits(known.name)
-    addresses = {}
-    for one in splits:
-        address = known.address(one)
-        if revision:
-            address = f"{address}@{revision}"
-        elif one in there and not replace:
-            before = open_split(known.name, one).metadata["origin"]["address"]
-            is_same = is_hub_file(before) and hub_file(address).may_be(hub_file(before))
-            address = before if is_same else address
-        addresses[one] = address
-    return addresses
-
-
 def _prepare(
     name: str,
     split: str,
@@ -163,7 +96,7 @@ def _prepare(
     note: Note,
 ) -> PreparedSet:
     """Prepares one split from one file."""
-    origin, path = _origin(file)
+    origin, path = origin_of(file)
     folder = split_folder(name, split)
     if folder.exists() and not replace:
         found = open_split(name, split)
@@ -213,24 +146,6 @@ def _set_aside(folder: Path) -> Iterator[None]:
             shutil.rmtree(old, ignore_errors=True)
         elif old.exists():
             old.rename(folder)
-
-
-def _origin(file: str) -> tuple[Origin, Path]:
-    """The origin that a file is recorded as, and its local copy.
-
-    Raises:
-      ValueError: if it is missing or cannot be fetched.
-    """
-    address = pinned(file, SUFFIXES)
-    path = fetched(address, SUFFIXES)
-    if not path.is_file():
-        raise ValueError(f"{file}: no such file; check the path")
-    if not is_hub_file(address):
-        address = str(path.absolute())
-    origin = Origin(
-        address=address, sha256=file_sha256(path), num_bytes=path.stat().st_size
-    )
-    return origin, path
 
 
 def _write_checksums(folder: Path) -> None:

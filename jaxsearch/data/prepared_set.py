@@ -7,7 +7,6 @@ JAXSEARCH_DATA, or else ~/.cache/jaxsearch/data.
 """
 
 import dataclasses
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -18,13 +17,13 @@ from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.data.known_sets import KNOWN_SETS, known_set, near_names
 from jaxsearch.data.question import Question
 from jaxsearch.data.records import SUFFIXES
+from jaxsearch.data.set_checksums import check_files
 from jaxsearch.hub_files import is_hub_file
 from jaxsearch.json_files import read_json_object
 
 if TYPE_CHECKING:
     from jaxsearch.data.question_store import QuestionSource
 
-CHECKSUMS = "checksums.json"
 VERSION = "1.0.0"
 TRAINING_SPLITS = ("train",)
 # So every known set is evaluated on the split of the papers' tables.
@@ -159,7 +158,7 @@ def open_split(name: str, split: str) -> PreparedSet:
     """
     folder = split_folder(name, split)
     try:
-        _check_files(folder)
+        check_files(folder)
         info = read_json_object(folder / "dataset_info.json")
         metadata = read_json_object(folder / "metadata.json")
     except (ValueError, OSError) as error:
@@ -168,30 +167,6 @@ def open_split(name: str, split: str) -> PreparedSet:
             f"it again with `jaxsearch data prepare {name} --split {split} --replace`"
         ) from None
     return PreparedSet(name=name, split=split, info=info, metadata=metadata)
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file in a folder but `checksums.json`, by name."""
-    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
-    return {path.name: file_sha256(path) for path in files}
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_files(folder: Path) -> None:
-    expected = read_json_object(folder / CHECKSUMS)
-    found = checksums(folder)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            raise ValueError(f"{name} is missing")
-        if name not in expected:
-            raise ValueError(f"{name} does not belong to it")
-        if found[name] != expected[name]:
-            raise ValueError(f"{name} has changed")
 
 
 def _unknown(name: str) -> str:
