@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jaxsearch.commands.main import main
 from jaxsearch.evaluation.compare import compare, comparison_lines, mcnemar
 
 
@@ -93,3 +94,22 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     bad = written(tmp_path / "e", {"id": "q1", "prediction": 3, "golden_answers": []})
     with pytest.raises(ValueError, match="line 1: expected a line of predictions"):
         compare(a, bad)
+
+
+def test_the_command_prints_a_table_or_json(tmp_path, capsys):
+    a = written(tmp_path / "a", line("q1", 0.0), line("q2", 1.0))
+    b = written(tmp_path / "b", line("q1", 1.0), line("q2", 1.0))
+    assert main(["eval", "compare", str(a), str(b)]) == 0
+    assert "a: 2 in both" in capsys.readouterr().out
+    for words in (["eval", "compare", "--json"], ["eval", "--json", "compare"]):
+        assert main([*words, str(a), str(b)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["sets"]["a"]["figures"]["em"]["difference"] == 0.5
+    assert main(["eval", "compare", str(a), str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--model", "x"], ["--out", "x"]])
+def test_an_evaluation_needs_a_policy_and_a_folder(capsys, words):
+    assert main(["eval", *words]) == 2
+    assert "compare A B" in capsys.readouterr().err
