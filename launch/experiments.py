@@ -169,7 +169,7 @@ def transfer(run: Path, seed: int) -> None:
             out=str(folder / "index"),
             settings=BuildSettings(dims=512),
         )
-    if not (folder / "eval").exists():
+    if not (folder / "eval" / "results.json").exists():
         evaluate_to(
             folder / "eval",
             model=str(run),

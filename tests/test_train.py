@@ -304,6 +304,7 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
         export_run(Path(config.out), tmp_path / "hf", dtype="float32")
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
     """Half of the lines are lost, and one is cut: the rest is rolled out again.
 
