@@ -14,8 +14,8 @@ Note: TypeAlias = Callable[[str], None]
 NUM_NAMED = 10
 
 _REMEDY = (
-    "with --data.skip-bad-rows (--skip-bad-rows in `jaxsearch eval`, `data prepare` and "
-    "`index build`)"
+    "with --data.skip-bad-rows (--skip-bad-rows in `jaxsearch eval`, `data prepare` "
+    "and `index build`)"
 )
 
 
