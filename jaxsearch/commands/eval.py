@@ -7,6 +7,13 @@ from typing import Any
 from jaxsearch.commands.command import Command, add_policy_arguments
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.served_options import add_served_arguments, served_model
+from jaxsearch.commands.verdict_options import (
+    add_verdict_arguments,
+    asks_for_verdicts,
+    verdict_line,
+    verdict_settings,
+)
+from jaxsearch.verdicts.settings import VerdictSettings
 from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
@@ -14,7 +21,8 @@ Rolls out answers to questions and judges them with the task's reward and normal
 Writes results.json (n, em, f1, cover_em, searches per question, ...) and
 predictions.jsonl, which `jaxsearch score` reads. Predictions are appended as answers
 finish: if the command is stopped, the same command goes on.
-jaxsearch/evaluation/README.md explains each number.
+jaxsearch/evaluation/README.md explains each number. With --judge-url, a language model
+also says of each prediction whether it is right, as `jaxsearch judge` asks it.
 """
 _COMPARE = """\
 Compares two evaluations question by question, by set and id: both values of each
@@ -39,6 +47,8 @@ examples:
   jaxsearch eval --model-url http://127.0.0.1:8000/v1 --model-name Qwen2.5-7B \\
     --tokenizer Qwen/Qwen2.5-7B-Instruct --task retrieve_then_read \\
     --questions hotpotqa/dev.jsonl --index wiki_index --out baseline
+  jaxsearch eval --model runs/quickstart --out results \\
+    --judge-url http://127.0.0.1:8000/v1 --judge-model Qwen/Qwen2.5-32B-Instruct
   jaxsearch eval compare results_before results_after
 """
     _add_actions(parser)
@@ -132,6 +142,7 @@ examples:
         type=float,
         help="sampling temperature (default: 0, greedy; 1 with --samples)",
     )
+    add_verdict_arguments(parser, required=False)
 
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +174,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "--model or --model-url, and --out are needed: the policy, and the folder "
             "to write; or `compare A B` for two evaluations"
         )
+    settings = verdict_settings(args) if asks_for_verdicts(args) else None
     results = _evaluate(args)
+    if settings is not None:
+        results = _with_verdicts(Path(args.out), results, settings)
     if args.json:
         return results
     from jaxsearch import processes
@@ -171,7 +185,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if processes.is_primary():
         print(visible("\n".join(result_lines(results))))
+        if settings is not None:
+            print(visible(f"\n{verdict_line(settings.model, results['judge'])}"))
     return {}
+
+
+def _with_verdicts(
+    out: Path, results: dict[str, Any], settings: VerdictSettings
+) -> dict[str, Any]:
+    """The results with a language model's verdicts, which are in out/verdicts.jsonl."""
+    from jaxsearch import processes
+    from jaxsearch.evaluation.predictions import write_results
+    from jaxsearch.monitor.bars import count_bar
+    from jaxsearch.verdicts.verdicts import verdicts_to
+
+    if not processes.is_primary():
+        return results
+    found = verdicts_to(
+        out / "verdicts.jsonl", out / "predictions.jsonl", settings, progress=count_bar
+    )
+    results = results | {"judge": {"model": settings.model, **found}}
+    write_results(out, results)
+    return results
 
 
 def _compare(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Options of the model that gives verdicts, for `jaxsearch judge` and `eval`."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxsearch.verdicts.settings import KEY_VARIABLE, VerdictSettings
+from jaxsearch.verdicts.verdict import VERDICTS
 
 
 def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -67,6 +70,33 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
         help="US dollars per million prompt tokens and per million completion tokens, "
         "for the cost",
     )
+
+
+def asks_for_verdicts(args: argparse.Namespace) -> bool:
+    """Whether --judge-url is given, where that may be left out.
+
+    Raises:
+      ValueError: if --judge-model is missing, or options are given without it.
+    """
+    others = {
+        "--judge-model": args.judge_model,
+        "--judge-prompt": args.judge_prompt,
+        "--judge-cache": args.judge_cache,
+        "--judge-price": args.judge_price,
+    }
+    given = [name for name, value in others.items() if value]
+    if not args.judge_url and given:
+        raise ValueError(f"{given[0]} needs --judge-url, the endpoint of the model")
+    if args.judge_url and not args.judge_model:
+        raise ValueError("--judge-url needs --judge-model, a model of that endpoint")
+    return bool(args.judge_url)
+
+
+def verdict_line(model: str, found: Mapping[str, Any]) -> str:
+    """The verdicts of a model on one line."""
+    counts = ", ".join(f"{found[name]:,} {name}" for name in VERDICTS)
+    shown = f"judge {model}: {found['accuracy']:.3f} ({counts}"
+    return f"{shown}, {found['no_verdict']:,} without a verdict)"
 
 
 def verdict_settings(args: argparse.Namespace) -> VerdictSettings:

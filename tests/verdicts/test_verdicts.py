@@ -9,6 +9,8 @@ import pytest
 
 from jaxsearch.commands.main import main
 from jaxsearch.json_lines import read_lines, replace_lines
+from jaxsearch.train import train
+from tests.tiny import tiny_config
 from tests.verdicts.chat_server import Answer, chat_server, question_in, verdict
 
 SCORED = Path(__file__).resolve().parents[3] / "shared/conformance/scored_rollouts"
@@ -354,3 +356,38 @@ def test_requests_are_under_way_at_once(predictions, capsys):
     with chat_server(answer) as server:
         assert judge(server, predictions, "--judge-concurrency", "4") == 0
     assert printed(capsys)["requests"] == 20
+
+
+@pytest.mark.slow
+def test_an_evaluation_with_verdicts(tmp_path, capsys):
+    """One command evaluates and asks; the same command goes on where it was."""
+    out = tmp_path / "out"
+    train(tiny_config(tmp_path / "run", warmup_steps=1, steps=1))
+    words = ["eval", "--model", str(tmp_path / "run"), "--limit", "3", "--json"]
+    words += ["--out", str(out), "--judge-model", "m", "--judge-url"]
+    replies = iter([verdict("correct"), verdict("unclear")])
+
+    def twice(message: str) -> Answer:
+        return next(replies, Answer("down", 400))
+
+    with chat_server(twice) as server:
+        assert main([*words, server.url, "--judge-concurrency", "1"]) in (0, 1)
+        server.answer = lambda message: verdict("wrong")
+        assert main([*words, server.url]) == 0
+    found = printed(capsys)["judge"]
+    assert json.loads((out / "results.json").read_text())["judge"] == found
+    assert found["n"] == 3 and found["no_verdict"] == 0
+    assert found["correct"] + found["unclear"] == len(server.requests[:2])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--judge-model", "m"), "--judge-model needs --judge-url"),
+        (("--judge-url", "http://127.0.0.1:1/v1"), "--judge-url needs --judge-model"),
+    ],
+)
+def test_an_evaluation_needs_both_url_and_model(tmp_path, capsys, words, said):
+    named = ["eval", "--model", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main([*named, *words]) == 2
+    assert said in refused(capsys)
