@@ -47,11 +47,13 @@ def read_backend(folder: Path) -> Any:
     Raises:
       ValueError: if the folder has no tokenizer that can be read.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     read_json(folder / TOKENIZER_CONFIG_FILE)
     has_file = (folder / TOKENIZER_FILE).exists()
-    loader = PreTrainedTokenizerFast if has_file else AutoTokenizer
+    # AutoTokenizer imports PyTorch where that is installed, which takes seconds.
+    if has_file:
+        from transformers import PreTrainedTokenizerFast as loader
+    else:
+        from transformers import AutoTokenizer as loader
     try:
         with _silent_transformers():
             backend = loader.from_pretrained(folder, trust_remote_code=False)

@@ -1,9 +1,10 @@
 """Evaluation of a policy on sets of questions, written to a folder."""
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def evaluate_to(
         "num_passages": num_passages,
         "max_searches": max_searches,
     }
-    run, subject = _loaded(model, checkpoint, choices)
+    run, subject_of = _loaded(model, checkpoint, choices)
     further = [read_heldout(run.config, run.inputs, source) for source in others]
     sets = [
         _question_set(name, source, asked, sample, seed)
@@ -142,9 +143,10 @@ def evaluate_to(
             strict=True,
         )
     ]
+    num_rollouts = num_samples * sum(len(one.questions) for one in sets)
     return evaluate_sets(
         out,
-        subject,
+        subject_of(num_rollouts),
         sets,
         num_samples=num_samples,
         temperature=temperature,
@@ -155,8 +157,11 @@ def evaluate_to(
 
 def _loaded(
     model: str | ServedModel, checkpoint: str, choices: Mapping[str, Any]
-) -> tuple[Run | ServedRun, Subject]:
+) -> tuple[Run | ServedRun, Callable[[int], Subject]]:
     """The run of a policy with the user's choices, and what is evaluated.
+
+    Returns:
+      The run, and a function from the number of rollouts to what is evaluated.
 
     Raises:
       ValueError: if it cannot be loaded, or has no questions.
@@ -164,18 +169,24 @@ def _loaded(
     if isinstance(model, ServedModel):
         name, run = model.tokenizer, load_served(model, **choices)
         subject = served_subject(run)
+
+        def subject_of(num_rollouts: int) -> Subject:
+            return subject  # a server has no slots of ours
+
     else:
         name = model
         run, params = load_run(model, checkpoint=checkpoint, **choices)
-        subject = run_subject(run, params, model, checkpoint)
+        subject_of = functools.partial(run_subject, run, params, model, checkpoint)
     if not run.inputs.heldout:
         raise ValueError(
             f"{name} has no held-out questions: give a file with --questions"
         )
-    return run, subject
+    return run, subject_of
 
 
-def run_subject(run: Run, params: Params, model: str, checkpoint: str = "") -> Subject:
+def run_subject(
+    run: Run, params: Params, model: str, checkpoint: str, num_rollouts: int
+) -> Subject:
     """A policy that `load_run` has loaded, with the run's tools and task.
 
     Args:
@@ -183,12 +194,13 @@ def run_subject(run: Run, params: Params, model: str, checkpoint: str = "") -> S
       params: parameters in the layout of rollouts.
       model: what the user called the policy.
       checkpoint: best, last or a step, as in `load_run`.
+      num_rollouts: rollouts of the evaluation, for no more slots than these.
     """
     labels = {"model": model}
     if is_run(model):
         labels["checkpoint"] = choose_checkpoint(run.config, checkpoint).description
     return Subject(
-        sampler=run.sampler,
+        sampler=run.sampler_for(num_rollouts),
         params=params,
         environment=run.environments.heldout,
         task=run.task,

@@ -5,6 +5,7 @@ only the first ones: XLA would copy a slice of one large array before each produ
 the same reason each layer has separate arrays.
 """
 
+import itertools
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -209,6 +210,12 @@ def put(cache: LayerCache, pages: Array, new: Pages) -> LayerCache:
         segment.put(index, new)
         for segment, index in zip(cache, _segment_indices(cache, pages), strict=True)
     )
+
+
+def num_segments(cache: LayerCache, num_pages: int) -> int:
+    """Number of segments, from the first on, that hold the first pages of a layer."""
+    ends = itertools.accumulate(segment.num_pages for segment in cache)
+    return 1 + sum(end < num_pages for end in ends)
 
 
 def gather(cache: LayerCache, pages: Array) -> tuple[Array, Array]:

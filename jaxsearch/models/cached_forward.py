@@ -1,6 +1,7 @@
 """Forward passes with a key/value cache, for rollouts: prefill, append and step."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
@@ -22,14 +23,15 @@ def prefill(
     R, T = tokens.shape
     positions = jnp.broadcast_to(jnp.arange(T)[None], (R, T))
     attend_row = _row_attention(transformer)
-    pages = []
 
-    def attention(number, query, key, value):
-        pages.append(kv.paged(key, value, page_len))
-        window = transformer.architecture.window(number)
-        return attend_row(query, key, value, window=window)
+    def attention(state, shared, window, query, key, value):
+        heads = attend_row(query, key, value, window=window)
+        return heads, kv.paged(key, value, page_len)
 
-    transformer.hidden_with(params, tokens, positions, attention)
+    states = [None] * transformer.architecture.num_layers
+    _, pages = transformer.hidden_with(
+        params, tokens, positions, attention, states, None
+    )
     return tuple(pages)
 
 
@@ -55,24 +57,26 @@ def append(
     index = jnp.arange(tokens.shape[1])[None]
     positions = starts[:, None] + index
     targets = _page_at(pages, positions, page_len, index < num_tokens[:, None])
-    key_positions = jnp.arange(pages.shape[1] * page_len)[None, None]
+    key_positions = np.arange(pages.shape[1] * page_len)[None, None]
     is_causal = key_positions <= positions[..., None]
     # An earlier rollout may have left NaN after a row's end, and 0 * NaN is NaN.
     is_of_row = key_positions < (starts + num_tokens)[:, None, None]
-    layers = list(cache)
 
-    def attention(number, query, key, value):
-        offsets = positions % page_len
-        layers[number] = kv.write(layers[number], targets, offsets, key, value)
-        keys, values = kv.gather(layers[number], pages)
+    def attention(layer, shared, window, query, key, value):
+        positions, pages, targets, is_causal, is_of_row = shared
+        layer = kv.write(layer, targets, positions % page_len, key, value)
+        keys, values = kv.gather(layer, pages)
         keys, values = keys.astype(query.dtype), values.astype(query.dtype)
         values = jnp.where(is_of_row[..., None], values, 0)
-        is_visible, window = is_causal, transformer.architecture.window(number)
+        is_visible = is_causal
         if window is not None:
             is_visible &= key_positions > positions[..., None] - window
-        return attend(query, keys, values, is_visible)
+        return attend(query, keys, values, is_visible), layer
 
-    hidden = transformer.hidden_with(params, tokens, positions, attention)
+    shared = (positions, pages, targets, is_causal, is_of_row)
+    hidden, layers = transformer.hidden_with(
+        params, tokens, positions, attention, cache, shared
+    )
     return hidden, tuple(layers)
 
 
@@ -84,37 +88,40 @@ def step(
     is_fed: Bool[Array, " R"],
     cache: kv.Cache,
     pages: Int[Array, "R M"],
-    num_segments: int,
+    num_pages: int,
 ) -> tuple[Float[Array, "R D"], kv.Cache]:
     """Final hidden states of one token per row; tokens that are fed are cached.
 
-    Only the first `num_segments` segments of the cache are read; they must contain
-    every page that the rows own.
+    Only the first `num_pages` pages of the cache are read; every page that the rows own
+    must be one of them.
     """
-    segments = cache[0][:num_segments]
-    page_len = segments[0].page_len
-    num_pages = sum(segment.num_pages for segment in segments)
+    page_len = cache[0][0].page_len
+    num_segments = kv.num_segments(cache[0], num_pages)
+    pages = pages[:, :num_pages]
     targets = _page_at(pages, positions[:, None], page_len, is_fed[:, None])
     reads = kv.page_reads(positions + 1, pages, num_pages, page_len)
-    layers = list(cache)
 
-    def attention(number, query, key, value):
+    def attention(layer, shared, window, query, key, value):
+        positions, targets, reads = shared
         offsets = positions[:, None] % page_len
-        read, rest = layers[number][:num_segments], layers[number][num_segments:]
-        read = kv.write(read, targets, offsets, key, value)
-        layers[number] = (*read, *rest)
+        written = kv.write(layer[:num_segments], targets, offsets, key, value)
         heads = attend_cache(
             transformer.decode_kernel,
             transformer.rollout_mesh,
             query[:, 0],
-            read,
+            written,
             reads,
-            transformer.architecture.window(number),
+            window,
         )
-        return heads[:, None]
+        return heads[:, None], (*written, *layer[num_segments:])
 
-    hidden = transformer.hidden_with(
-        params, tokens[:, None], positions[:, None], attention
+    hidden, layers = transformer.hidden_with(
+        params,
+        tokens[:, None],
+        positions[:, None],
+        attention,
+        cache,
+        (positions, targets, reads),
     )
     return hidden[:, 0], tuple(layers)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,8 +33,12 @@ from jaxsearch.models.row_attention import RowAttention, plain
 from jaxsearch.models.separate_weights import SAVED_NAME, SeparateWeights
 
 Params = dict[str, Any]  # nested dict of arrays
-# (index of the layer, query [R T N H], key and value [R T K H]) -> heads [R T N H]
-LayerAttention = Callable[[int, Array, Array, Array], Array]
+BLOCKS = "blocks"  # key of the stacked layers among the parameters
+# (state of the layer, values for all layers, window, query [R T N H], key and value
+# [R T K H]) -> (heads [R T N H], new state of the layer)
+LayerAttention = Callable[
+    [Any, Any, int | None, Array, Array, Array], tuple[Array, Any]
+]
 
 # The results of products with weights are saved for the backward pass, and those named
 # SAVED_NAME in attention, but not the scores. Norms, rotary and SwiGLU are recomputed:
@@ -179,32 +183,42 @@ class Transformer:
         exact; see `has_rollout_adapters`.
         """
 
-        def cast(path: tuple, leaf: Array) -> Array:
-            dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
-            # Copy even if nothing changes: jit may return its argument, and an update
-            # may donate that array later.
-            return jnp.array(leaf, dtype, copy=True)
+        numbers = range(self.architecture.num_layers)
+        layers = [self.rollout_layer(params, jnp.int32(number)) for number in numbers]
+        return self.rollout_rest(params) | {
+            name: [layer[name] for layer in layers] for name in layers[0]
+        }
 
+    def rollout_layer(self, params: Params, number: Int[Array, ""]) -> Params:
+        """What `for_rollouts` makes of one layer: its block, and its adapters if any.
+
+        With a traced number it is one small program for all layers.
+        """
+        stacked = {name: params[name] for name in (BLOCKS, ADAPTERS) if name in params}
+        one = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, number, 1), stacked
+        )
         if self.has_rollout_adapters:
-            params = params | {ADAPTERS: scaled_adapters(self.lora, params)}
+            one = one | {ADAPTERS: scaled_adapters(self.lora, one)}
         else:
-            params = merged(self.lora, params)
-        params = jax.tree.map_with_path(cast, params)
+            one = merged(self.lora, one)
+        one = jax.tree.map(lambda x: x[0], jax.tree.map_with_path(self._copied, one))
+        block = fuse(one[BLOCKS], self.architecture, self.tensor_parallel_size)
+        return one | {BLOCKS: block}
 
-        def by_layer(stacked: Params) -> list[Params]:
-            return [
-                jax.tree.map(lambda x, i=i: x[i], stacked)
-                for i in range(self.architecture.num_layers)
-            ]
+    def rollout_rest(self, params: Params) -> Params:
+        """What `for_rollouts` makes of the parameters that belong to no layer."""
+        rest = {k: v for k, v in params.items() if k not in (BLOCKS, ADAPTERS)}
+        return jax.tree.map_with_path(self._copied, rest)
 
-        blocks = [
-            fuse(block, self.architecture, self.tensor_parallel_size)
-            for block in by_layer(params["blocks"])
-        ]
-        layers = {"blocks": blocks}
-        if self.has_rollout_adapters:
-            layers[ADAPTERS] = by_layer(params[ADAPTERS])
-        return params | layers
+    def _copied(self, path: tuple, leaf: Array) -> Array:
+        """A copy in the dtype of activations; norm scales keep theirs.
+
+        Also if nothing changes: jit may return its argument, and an update may donate
+        that array later.
+        """
+        dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
+        return jnp.array(leaf, dtype, copy=True)
 
     @property
     def has_rollout_adapters(self) -> bool:
@@ -246,26 +260,47 @@ class Transformer:
         tokens: Int[Array, "R T"],
         positions: Int[Array, "R T"],
         attention: LayerAttention,
-    ) -> Float[Array, "R T D"]:
+        states: Sequence[Any],
+        shared: Any,
+    ) -> tuple[Float[Array, "R T D"], list[Any]]:
         """Final hidden states, computed with a given attention function.
 
-        `params` are those of `for_rollouts`. Layers are called one after the other in
-        Python, so `attention` may read and replace arrays of its caller, such as the
-        cache.
+        Layers of one kind are traced once, however many there are: tracing a deep
+        network took longer than many a question that it was asked.
+
+        Args:
+          params: those of `for_rollouts`.
+          attention: called once for each kind of layer; it must depend on the layer
+            only through its arguments.
+          states: of each layer what `attention` reads and replaces, such as its cache.
+          shared: arrays that `attention` reads in all layers.
+
+        Returns:
+          The hidden states, and the new state of each layer.
         """
+
+        def layer(window, weights, adapters, x, angles, state, shared):
+            def attend(query, key, value):
+                nonlocal state
+                heads, state = attention(state, shared, window, query, key, value)
+                return heads
+
+            sizes = self.architecture, self.tensor_parallel_size
+            fused = FusedWeights(weights, adapters, *sizes)
+            x = decoder_block(self.architecture, fused, x, angles, attend)
+            return x, state
+
+        layer = jax.jit(layer, static_argnums=0)
         x = self._embedded(params, tokens, None)
         angles = layer_angles(self.architecture, positions)
-        blocks = params["blocks"]
+        blocks, replaced = params["blocks"], []
         adapters = params.get(ADAPTERS, [{}] * len(blocks))
-        for number, layer in enumerate(zip(blocks, adapters, strict=True)):
-            x = decoder_block(
-                self.architecture,
-                FusedWeights(*layer, self.architecture, self.tensor_parallel_size),
-                x,
-                angles.of_layer(self.architecture.window(number) is not None),
-                functools.partial(attention, number),
-            )
-        return self._final_norm(params, x)
+        for number, weights in enumerate(zip(blocks, adapters, strict=True)):
+            window = self.architecture.window(number)
+            of_layer = angles.of_layer(window is not None)
+            x, state = layer(window, *weights, x, of_layer, states[number], shared)
+            replaced.append(state)
+        return self._final_norm(params, x), replaced
 
     def head(self, params: Params) -> Float[Array, "V D"]:
         """The matrix from hidden states to logits, in the dtype of activations."""

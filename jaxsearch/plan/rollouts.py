@@ -125,7 +125,7 @@ class Rollouts:
             one,
             self._ints(),
             self._ints(),
-            len(self.shapes.segment_sizes),
+            self.shapes.num_pages,
         )
 
     @property

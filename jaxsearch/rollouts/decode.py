@@ -190,7 +190,7 @@ class Programs:
         temperature: Float[Array, ""],
         num_enough: Int[Array, ""],
         max_steps: Int[Array, ""],
-        num_segments: int,
+        num_pages: int,
     ) -> tuple[Slots, Int[Array, ""]]:
         """Decodes some slots until `num_enough` of them stop, or for `max_steps`.
 
@@ -198,7 +198,7 @@ class Programs:
           rows: the slots, which must be decoding; rows >= B are padding.
           pages: pages of each slot.
           table: table of the stop automaton; see `stop_table`.
-          num_segments: number of cache segments to read.
+          num_pages: number of pages of the cache to read.
 
         Returns:
           The slots and the number of steps taken.
@@ -228,7 +228,7 @@ class Programs:
                 is_decoding,
                 some.cache,
                 pages,
-                num_segments,
+                num_pages,
             )
             logits = jnp.einsum(
                 "BD,VD->BV", hidden, head, preferred_element_type=jnp.float32

@@ -292,7 +292,7 @@ class SlotPool:
             np.float32(temperature),
             np.int32(num_enough(len(slots))),
             np.int32(max_steps),
-            self._shapes.segment_ends.index(read_end) + 1,
+            read_end,
         )
 
     def _padded_rows(self, slots: Iterable[int], num_rows: int | None = None):

@@ -30,6 +30,10 @@ _PAGE_LEN_ON_CPU = 64
 _PAGE_LEN = 128
 # Shares of the cache's pages that may be read if all slots decode.
 _SEGMENT_SHARES = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
+# Fewer of them for a few slots, where a step takes little longer with more pages and
+# each segment adds two arrays per layer to every program.
+_FEW_SLOTS = 8
+_SEGMENT_SHARES_OF_FEW = (0.25, 0.5, 1.0)
 # Decoding is compiled for all slots and for these shares of them, with fewer read
 # lengths, so that a draining batch does not cost as much as a full one.
 _FEWER_ROWS = (0.25, 0.5)
@@ -71,12 +75,22 @@ class Shapes:
     @functools.cached_property
     def segment_ends(self) -> tuple[int, ...]:
         """Page counts that a step may read, from the beginning of the cache."""
-        shares = (1.0,) if self.kernel.reads_owned_pages else _SEGMENT_SHARES
+        shares = _SEGMENT_SHARES
+        if self.kernel.reads_owned_pages:
+            shares = (1.0,)
+        elif self.budgets.num_slots <= _FEW_SLOTS:
+            shares = _SEGMENT_SHARES_OF_FEW
         return _shares(shares, self.num_pages, self._min_segment)
 
     @property
     def segment_sizes(self) -> tuple[int, ...]:
-        """Pages in each cache segment."""
+        """Pages in each cache segment.
+
+        A kernel that copies the pages of a row can read them from one segment: programs
+        with fewer arrays are compiled and loaded sooner.
+        """
+        if self.kernel.copies_pages:
+            return (self.num_pages,)
         starts = (0, *self.segment_ends)
         return tuple(end - start for start, end in itertools.pairwise(starts))
 

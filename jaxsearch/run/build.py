@@ -14,6 +14,8 @@ from jaxsearch.announce import Announce, silently
 from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.id_ranges import IdRanges
 from jaxsearch.models.adapters import merged, split
+from jaxsearch.models.copied_page_attention import COPIED_PAGES
+from jaxsearch.models.page_attention import PLAIN_PAGES
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.processes import say_once
 from jaxsearch.rewards.tasks import Task
@@ -157,7 +159,22 @@ class Run:
     @functools.cached_property
     def sampler(self) -> Sampler:
         """Rolls out questions on this process's replicas."""
-        return self._sampler(rollout_budgets(self.config.rollout), self.replicas)
+        budgets = rollout_budgets(self.config.rollout)
+        return self._sampler(budgets, self.replicas, self.rollout_transformer)
+
+    def sampler_for(self, num_rollouts: int) -> Sampler:
+        """`sampler`, or one with fewer slots if they hold all rollouts at once.
+
+        Args:
+          num_rollouts: rollouts of all processes together.
+        """
+        num_replicas = len(self.replicas) * jax.process_count()
+        needed = max(1, -(-num_rollouts // num_replicas))
+        budgets = rollout_budgets(self.config.rollout)
+        if needed >= budgets.num_slots:
+            return self.sampler
+        budgets = dataclasses.replace(budgets, num_slots=needed)
+        return self._sampler(budgets, self.replicas, self.rollout_transformer)
 
     @functools.cached_property
     def single_sampler(self) -> Sampler:
@@ -165,15 +182,21 @@ class Run:
         budgets = dataclasses.replace(
             rollout_budgets(self.config.rollout), num_slots=1, cache_len=None
         )
-        return self._sampler(budgets, self.replicas[:1])
+        transformer = self.rollout_transformer
+        if transformer.decode_kernel == PLAIN_PAGES:
+            transformer = dataclasses.replace(transformer, decode_kernel=COPIED_PAGES)
+        return self._sampler(budgets, self.replicas[:1], transformer)
 
     def _sampler(
-        self, budgets: Budgets, replicas: tuple[jax.sharding.Mesh, ...]
+        self,
+        budgets: Budgets,
+        replicas: tuple[jax.sharding.Mesh, ...],
+        transformer: Transformer,
     ) -> Sampler:
         inputs = self.inputs
         programs = rollout_programs(
             self.config,
-            self.rollout_transformer,
+            transformer,
             inputs.tokenizer.end_ids,
             self.id_ranges,
         )

@@ -19,7 +19,7 @@ _MAX_REPLY_BYTES = 1_000_000
 _CONNECT_TIMEOUT_S = 10.0
 
 
-class ModelFailedError(TryAgainError):
+class NoReplyError(TryAgainError):
     """The endpoint gives no reply at the moment."""
 
 
@@ -53,7 +53,7 @@ class VerdictModel:
 
         Raises:
           RefusedSearchError: if the endpoint would refuse the request again.
-          ModelFailedError: if it gives no reply in all attempts.
+          NoReplyError: if it gives no reply in all attempts.
         """
         settings = self._settings
         body = chat_request(settings.model, [("user", message)], max_tokens=_MAX_TOKENS)
@@ -68,7 +68,7 @@ class VerdictModel:
             is_last = number + 1 == settings.attempts or pause > LONGEST_PAUSE_S
             if is_last or self.stop.wait(pause):
                 break
-        raise ModelFailedError(
+        raise NoReplyError(
             f"no reply in {number + 1} attempts: {reason}; the verdicts so far are "
             "kept, and the same command goes on"
         )

@@ -68,7 +68,7 @@ def verdicts_to(
 
     Raises:
       ValueError: for bad input, or if the endpoint refuses the key or every request.
-      ModelFailedError: if it gives no reply for now; what it gave is kept.
+      NoReplyError: if it gives no reply for now; what it gave is kept.
       VerdictsError: if it refuses some requests, or no reply is a verdict.
     """
     asked = read_predictions(predictions, note)
@@ -148,7 +148,7 @@ def _replies(
 
     Raises:
       ValueError: if the endpoint refuses the key, or every request.
-      ModelFailedError: if it gives no reply for now.
+      NoReplyError: if it gives no reply for now.
       VerdictsError: after all others, if it refuses some requests.
     """
     refused: list[str] = []

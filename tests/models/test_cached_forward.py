@@ -24,6 +24,7 @@ from jaxsearch.models.cache import (
     put,
     write,
 )
+from jaxsearch.models.copied_page_attention import COPIED_PAGES, attend_copied
 from jaxsearch.models.decode_kernels import (
     DECODE_KERNELS,
     attend_cache,
@@ -43,13 +44,19 @@ W = 4  # tokens per page
 
 
 @pytest.mark.parametrize(
-    ("architecture", "stale"),
-    [(QWEN, math.nan), (LLAMA, math.inf), (QWEN3, 100.0), (GEMMA3, math.nan)],
-    ids=["qwen2", "llama", "qwen3", "gemma3"],
+    ("architecture", "stale", "kernel"),
+    [
+        (QWEN, math.nan, PLAIN_PAGES),
+        (LLAMA, math.inf, PLAIN_PAGES),
+        (QWEN3, 100.0, PLAIN_PAGES),
+        (GEMMA3, math.nan, PLAIN_PAGES),
+        (GEMMA3, math.nan, COPIED_PAGES),
+    ],
+    ids=["qwen2", "llama", "qwen3", "gemma3", "gemma3-copied"],
 )
-def test_cached_equals_uncached(architecture, stale):
+def test_cached_equals_uncached(architecture, stale, kernel):
     """Appends to some rows and decodes, twice, with pages in random order."""
-    transformer, params = make(architecture)
+    transformer, params = make(architecture, decode_kernel=kernel)
     rng = np.random.default_rng(2)
     tokens = rng.integers(0, 50, (4, 16)).astype(np.int32)
     # Values that an earlier rollout left in the pages must not be read.
@@ -84,7 +91,7 @@ def test_cached_equals_uncached(architecture, stale):
                 found[row, lens[row] : lens[row] + count] = out[i, :count]
                 lens[row] += count
 
-    def decode(rows, is_fed, num_segments):
+    def decode(rows, is_fed, num_pages):
         nonlocal cache
         fed = tokens[rows, lens[rows]]
         out, cache = step(
@@ -95,7 +102,7 @@ def test_cached_equals_uncached(architecture, stale):
             np.asarray(is_fed),
             cache,
             pages[rows],
-            num_segments,
+            num_pages,
         )
         for i, row in enumerate(rows):
             if is_fed[i]:
@@ -105,10 +112,10 @@ def test_cached_equals_uncached(architecture, stale):
     feed([2, 0, 3, 1], [3, 5, 1, 4], 5, 2)  # rows permuted and padded
     feed([3, 1, 4], [4, 2, 0], 4, 3)  # append to two; the third row is padding
     for _ in range(3):
-        decode([0, 1, 2, 3], [True, True, False, True], 2)  # all but one
-    decode([1, 3], [True, True], 2)  # fewer rows than the cache has
+        decode([0, 1, 2, 3], [True, True, False, True], 13)  # all but one
+    decode([1, 3], [True, True], 13)  # fewer rows than the cache has
     feed([2, 0], [5, 5], 6, 4)
-    decode([3, 2, 1, 0], [True] * 4, 3)
+    decode([3, 2, 1, 0], [True] * 4, 17)
     assert lens.tolist() == [14, 11, 9, 10]
     expected = hidden(transformer, params, tokens, lens.astype(np.int32))
     for row, length in enumerate(lens):
@@ -199,9 +206,10 @@ def scattered(dtype, seed=0, parts=(3, 6, 3), stale=math.nan):
 
 @pytest.mark.parametrize("stale", [1e4, math.inf, math.nan])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 0.03)])
-def test_attention_to_pages_is_attention_to_rows(dtype, tolerance, stale):
+@pytest.mark.parametrize("attend_paged", [attend_pages, attend_copied])
+def test_attention_to_pages_is_attention_to_rows(dtype, tolerance, stale, attend_paged):
     paged, expected = scattered(jnp.dtype(dtype), stale=stale)
-    out = np.asarray(attend_pages(*paged), np.float32)
+    out = np.asarray(attend_paged(*paged), np.float32)
     np.testing.assert_allclose(out, expected, atol=tolerance, rtol=tolerance)
 
 
@@ -215,8 +223,9 @@ def test_reads_by_page_follow_from_those_by_row():
         np.testing.assert_array_equal(got[is_owned], want[is_owned])
 
 
+@pytest.mark.parametrize("attend_paged", [attend_pages, attend_copied])
 @pytest.mark.parametrize("window", [1, 3, 4, 7, 100])
-def test_a_window_hides_the_tokens_before_it(window):
+def test_a_window_hides_the_tokens_before_it(window, attend_paged):
     """Changing the hidden values does not change the result, also with short rows."""
     (query, cache, reads), _ = scattered(jnp.float32)
     (_, finite, _), _ = scattered(jnp.float32, stale=1e4)
@@ -225,7 +234,7 @@ def test_a_window_hides_the_tokens_before_it(window):
     is_visible = positions < reads.lengths[:, None]
     is_visible &= positions >= reads.lengths[:, None] - window
     expected = attend(query[:, None], keys, values, is_visible[:, None])[:, 0]
-    found = attend_pages(query, cache, reads, window)
+    found = attend_paged(query, cache, reads, window)
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
 
 
@@ -352,7 +361,7 @@ transformer = Transformer(
 
 def step(params, tokens, positions, is_fed, cache, pages):
     return cached.step(
-        transformer, params, tokens, positions, is_fed, cache, pages, 1
+        transformer, params, tokens, positions, is_fed, cache, pages, 128
     )
 
 arguments = jax.eval_shape(lambda: (

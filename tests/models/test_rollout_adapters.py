@@ -51,7 +51,7 @@ def of_sampler(network, rollout_params):
     hidden, cache = cached.append(*arguments, TOKENS[:, :-1], start, fed, cache, pages)
     last, _ = cached.step(
         *(*arguments, TOKENS[:, -1], start + T - 1),
-        *(jnp.ones(B, bool), cache, pages, 1),
+        *(jnp.ones(B, bool), cache, pages, pages.size),
     )
     return logprobs(
         network, rollout_params, jnp.concatenate([hidden, last[:, None]], axis=1)

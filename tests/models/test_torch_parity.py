@@ -161,21 +161,23 @@ def test_logits_of_rows_packed_into_one(pair):
     positions = np.concatenate([np.arange(n) for n in lengths])[None]
     age = np.arange(30)[:, None] - np.arange(30)
 
-    def attention(layer, query, key, value):
-        window = transformer.architecture.window(layer) or 30
-        is_visible = (age >= 0) & (age < window)
-        return attend(
+    def attention(state, shared, window, query, key, value):
+        is_visible = (age >= 0) & (age < (window or 30))
+        heads = attend(
             query,
             key.transpose(0, 2, 3, 1),
             value.transpose(0, 2, 1, 3),
             jnp.asarray((segments[:, :, None] == segments[:, None]) & is_visible),
         )
+        return heads, None
 
-    hidden = transformer.hidden_with(
+    hidden, _ = transformer.hidden_with(
         transformer.for_rollouts(params),
         jnp.asarray(tokens),
         jnp.asarray(positions, jnp.int32),
         attention,
+        [None] * transformer.architecture.num_layers,
+        None,
     )
     ours = jnp.einsum("BTD,VD->BTV", hidden, transformer.head(params))
     for segment in (0, 1):

@@ -143,7 +143,7 @@ def lowered(devices, sizes=SIZES, dtype=jnp.float32, kernel=PLAIN_PAGES, cut=WHO
     decode = Programs.decode.lower(
         programs,
         *(params, slots, ids(B), ids(B, M), ids(5, sizes.vocab_size)),
-        *(jax.ShapeDtypeStruct((), jnp.float32), ids(), ids(), len(segments)),
+        *(jax.ShapeDtypeStruct((), jnp.float32), ids(), ids(), sum(segments)),
     )
     observe = Programs.observe.lower(
         programs,
