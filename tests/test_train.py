@@ -324,6 +324,8 @@ def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
         results = evaluate_to(out, model=config.out, **settings)
         assert (results["n"], set(results["sets"])) == (20, {"a", "b"})
         assert results["searches_per_question"] <= 1.0
+        chosen = [(one["of"], one["sample_seed"]) for one in results["sets"].values()]
+        assert chosen == [(12, 0), (14, 0)]
         path = out / "predictions.jsonl"
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(lines[1::2]) + lines[0][:60])

@@ -79,6 +79,9 @@ def _details(name: str, one: Results) -> list[str]:
     """Other normalisers, samples, failures and retrieval of a set."""
     bounds = one["intervals"]
     lines = [name]
+    if one.get("sample_seed") is not None:
+        chosen = f"{one['n']:,} of {one['of']:,} questions, seed {one['sample_seed']}"
+        lines = [f"{name}: {chosen}"]
     for system, metrics in one["normalisers"].items():
         cells = [
             _interval(metrics[metric], bounds[f"{system}/{metric}"])

@@ -122,6 +122,10 @@ def evaluate_sets(
                 read_answers(out / "predictions.jsonl", subject.task.normalise)
             ),
         }
+        for one in sets:
+            if one.name in results["sets"]:
+                chosen = {"of": one.num_all, "sample_seed": one.seed}
+                results["sets"][one.name] |= chosen
         write_results(out, results)
     check_failures(failures, allowed_failures, rollouts.num_answers)
     return processes.broadcast_from_primary(results)
