@@ -12,6 +12,7 @@ Note: TypeAlias = Callable[[str], None]
 """Receives a line about a file for the user."""
 
 NUM_NAMED = 10
+_MAX_FAULT_LEN = 500
 
 _REMEDY = (
     "with --data.skip-bad-rows (--skip-bad-rows in `jaxsearch eval`, `data prepare` "
@@ -48,7 +49,7 @@ class BadRows:
     def add(self, fault: BadRowError | str) -> None:
         self.num_bad += 1
         if len(self.faults) < NUM_NAMED:
-            self.faults.append(str(fault))
+            self.faults.append(f"{fault!s:.{_MAX_FAULT_LEN}}")
 
     def settle(self, *, skip: bool, note: Note) -> None:
         """Notes the bad rows if they are to be skipped, else refuses the file.

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from jaxsearch.data.mixture import QuestionsFrom, parse_questions
 from jaxsearch.env.environment import Environment
 from jaxsearch.env.search import search_only
+from jaxsearch.local_paths import check_local
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.lora import LoRAConfig
@@ -715,6 +716,8 @@ class RunConfig:
     """The run's folder; empty for runs/<name of the config file>."""
 
     def __post_init__(self):
+        check_local(self.out, "the run's folder (out)")
+        check_local(self.web.cache, "the cache of the web (web.cache)")
         _check_functions(self, "environment")
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):

@@ -24,9 +24,7 @@ def file_inside(folder: Path, name: Any, source: str) -> Path:
     """
     is_relative = isinstance(name, str) and not PurePosixPath(name).is_absolute()
     parts = PurePosixPath(name).parts if is_relative else ()
-    is_name = all(
-        len(part.encode(errors="replace")) < _MAX_NAME_BYTES for part in parts
-    )
+    is_name = all(map(_is_name, parts))
     if not (parts and is_name) or ".." in parts or "\\" in name or "\0" in name:
         raise ValueError(
             f"{source} names the file {name!r:.120}, which is not in that folder; "
@@ -36,6 +34,13 @@ def file_inside(folder: Path, name: Any, source: str) -> Path:
     path = folder / name
     check_links(folder, [path])
     return path
+
+
+def _is_name(part: str) -> bool:
+    try:
+        return len(part.encode()) < _MAX_NAME_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def check_links(folder: Path, paths: Iterable[Path]) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jaxsearch.local_paths import check_local
+
 SCHEME = "hf://"
 _FORM = "hf://OWNER/NAME[/FILE][@REVISION]"
 # Also as libraries of the Hub write it: hf://datasets/OWNER/NAME@REVISION/FILE.
@@ -78,6 +80,7 @@ def fetched(path: str | Path, suffixes: Sequence[str]) -> Path:
         has no FILE and the data set several data files.
     """
     if not is_hub_file(path):
+        check_local(path, "a file of data")
         return Path(path)
     return _download(hub_file(str(path)), suffixes)[0]
 

@@ -1,36 +1,68 @@
-"""Small JSON files of other people: bounded, and every fault is one ValueError."""
+"""JSON of other people: bounded, and every fault is one ValueError."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 # config.json, manifests and settings have some kilobytes; the tokenizer.json of a large
 # vocabulary has 30 MB, and a header of safetensors is limited to 100 MB.
 MAX_BYTES = 100_000_000
+# No file of ours has 20 levels. Deeper values are parsed, but then exhaust the stack of
+# whatever walks them.
+MAX_DEPTH = 100
+# Longer integers would not fit into a float.
+MAX_DIGITS = 40
 
 
-def parse_json(content: bytes, source: str) -> Any:
-    """The value of a JSON text in UTF-8, with or without a byte order mark.
+def json_value(text: bytes | str, *, allow_nan: bool = True) -> Any:
+    """The value of a JSON text.
+
+    Args:
+      text: the text; bytes are UTF-8, with or without a byte order mark.
+      allow_nan: whether it may have NaN and infinities, which JSON has not.
+
+    Raises:
+      ValueError: if it is no JSON in UTF-8, is nested more than `MAX_DEPTH` levels, or
+        has an integer of more than `MAX_DIGITS` digits. The message is the reason
+        alone, for callers that say where the text was.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        value = json.loads(
+            text,
+            parse_int=_bounded_int,
+            parse_constant=_NON_FINITE.__getitem__ if allow_nan else _not_json,
+        )
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"not UTF-8 (byte {error.start} is 0x{byte:02x})") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(str(error)) from None
+    # Most texts have fewer brackets than levels are allowed.
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def parse_json(content: bytes | str, source: str) -> Any:
+    """`json_value`, with the errors of one source.
 
     Args:
       content: the text.
-      source: what it was read from, for the error.
+      source: what it was read from, which begins the error.
 
     Raises:
-      ValueError: if it is no JSON in UTF-8, is nested too deeply, or has an integer of
-        thousands of digits.
+      ValueError: as `json_value`.
     """
     try:
-        return json.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{source}: not JSON in UTF-8 (byte {error.start} is "
-            f"0x{content[error.start]:02x})"
-        ) from None
-    except RecursionError:
-        raise ValueError(f"{source}: not JSON: nested too deeply") from None
+        return json_value(content)
     except ValueError as error:
-        raise ValueError(f"{source}: not JSON ({error!s:.200})") from None
+        raise ValueError(f"{source}: not JSON: {error!s:.200}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -56,3 +88,33 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object, got {value!r:.60}")
     return value
+
+
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels"
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _not_json(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits")
+    return int(digits)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value has more than `MAX_DEPTH` levels; its levels are walked."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for one in level for item in _items(one)]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.json_files import json_value
+
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -40,8 +42,8 @@ def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
       ValueError: if it is not a JSON object; the error names the file and the line.
     """
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = json_value(line)
+    except ValueError as error:
         raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ValueError(
@@ -93,8 +95,8 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def _is_whole(line: str) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        json_value(line)
+    except ValueError:
         return False
     return True
 

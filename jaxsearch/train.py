@@ -22,6 +22,7 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.step_record import StepRecord
 from jaxsearch.monitor.wandb_login import check_wandb
+from jaxsearch.monitor.writers import read_evaluations
 from jaxsearch.report.write_report import write_report
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import TrainState, Updater, begin_stage
@@ -32,7 +33,7 @@ from jaxsearch.run.config_changes import changes, record_changes
 from jaxsearch.run.config_record import check_restorable
 from jaxsearch.run.data_notes import data_notes
 from jaxsearch.run.draws import draw
-from jaxsearch.run.early_stopping import is_stopped, read_evaluations
+from jaxsearch.run.early_stopping import is_stopped
 from jaxsearch.run.fingerprint import fingerprint
 from jaxsearch.run.folder import (
     check_frozen,

@@ -18,12 +18,16 @@ ALLOWED = {
     "user_code": set(),
     "folder_files": set(),
     "json_files": set(),
-    "json_lines": set(),
+    "json_lines": {"json_files"},
+    "json_types": set(),
+    "bounded_files": set(),
+    "parquet_files": set(),
     "bad_rows": {"visible"},
     "id_ranges": set(),
     "key_addresses": set(),
     "surrogates": set(),
-    "hub_files": set(),
+    "hub_files": {"local_paths"},
+    "local_paths": set(),
     "visible": set(),
     "try_again": set(),
     "disk_errors": set(),
@@ -32,20 +36,21 @@ ALLOWED = {
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
-    "models": {"folder_files", "json_files"},
+    "models": {"folder_files", "json_files", "local_paths"},
     "search": {
-        *("bad_rows", "folder_files", "hub_files", "json_files", "json_lines"),
-        *("models", "surrogates"),
+        *("bad_rows", "bounded_files", "folder_files", "hub_files", "json_files"),
+        *("json_lines", "local_paths", "models", "parquet_files", "surrogates"),
     },
-    "remote": {"key_addresses", "search"},
-    "protocol": {"search", "surrogates", "trajectory"},
+    "remote": {"json_files", "key_addresses", "search"},
+    "protocol": {"json_files", "search", "surrogates", "trajectory"},
     "data": {
-        *("bad_rows", "hub_files", "id_ranges", "json_files", "models", "protocol"),
-        *("search", "surrogates"),
+        *("bad_rows", "bounded_files", "hub_files", "id_ranges", "json_files"),
+        *("models", "parquet_files", "protocol", "search", "surrogates"),
     },
     "env": {"data", "protocol", "search", "surrogates", "trajectory"},
     "rewards": {
-        *("bad_rows", "metrics", "processes", "protocol", "trajectory", "user_code"),
+        *("bad_rows", "bounded_files", "json_files", "local_paths", "metrics"),
+        *("processes", "protocol", "trajectory", "user_code"),
     },
     "rl": {"announce", "id_ranges", "metrics", "rewards", "trajectory"},
     "mesh": {"models", "rl"},
@@ -53,22 +58,26 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
-    "web": {"chat", "env", "key_addresses", "search"},
+    "web": {"chat", "env", "json_files", "key_addresses", "search"},
     "verdicts": {
-        *("bad_rows", "chat", "env", "json_lines", "key_addresses", "remote"),
-        *("search", "try_again", "web"),
+        *("bad_rows", "chat", "env", "json_files", "json_lines", "key_addresses"),
+        *("remote", "search", "try_again", "web"),
     },
-    "monitor": {"json_lines", "metrics", "protocol", "trajectory", "visible"},
+    "monitor": {
+        *("bounded_files", "json_lines", "json_types", "metrics", "protocol"),
+        *("trajectory", "visible"),
+    },
     # The config names the parts, and the modules below combine them.
     "config": {
-        *("data", "env", "mesh", "models", "monitor", "remote", "rewards", "rl"),
-        *("search", "web"),
+        *("data", "env", "local_paths", "mesh", "models", "monitor", "remote"),
+        *("rewards", "rl", "search", "web"),
     },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
         *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
-        *("json_files", "json_lines", "key_addresses", "mesh", "metrics", "models"),
-        *("monitor", "processes", "protocol", "remote", "rewards", "rl", "rollouts"),
+        *("json_files", "json_lines", "json_types", "key_addresses", "local_paths"),
+        *("mesh", "metrics", "models", "monitor", "processes", "protocol", "remote"),
+        *("rewards", "rl", "rollouts"),
         *("search", "try_again", "user_code", "trajectory", "visible", "web"),
     },
     "served": {
@@ -76,13 +85,13 @@ ALLOWED = {
         *("remote", "rewards", "rollouts", "run", "search", "trajectory", "try_again"),
     },
     "evaluation": {
-        *("config", "data", "env", "hub_files", "json_lines", "metrics", "models"),
-        *("monitor", "processes", "protocol", "rewards", "rollouts", "run", "search"),
-        *("served", "trajectory"),
+        *("config", "data", "env", "hub_files", "json_files", "json_lines"),
+        *("json_types", "local_paths", "metrics", "models", "monitor", "processes"),
+        *("protocol", "rewards", "rollouts", "run", "search", "served", "trajectory"),
     },
     "report": {
-        *("json_files", "json_lines", "metrics", "monitor", "protocol", "rewards"),
-        *("run", "trajectory", "visible"),
+        *("json_files", "json_lines", "json_types", "local_paths", "metrics"),
+        *("monitor", "protocol", "rewards", "run", "trajectory", "visible"),
     },
     "train": {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
@@ -104,8 +113,9 @@ ALLOWED = {
         "trajectory",
     },
     "bench": {
-        *("data", "env", "key_addresses", "mesh", "models", "protocol", "remote"),
-        *("rl", "rollouts", "run", "search", "trajectory"),
+        *("data", "env", "json_files", "json_types", "key_addresses", "mesh"),
+        *("models", "protocol", "remote", "rl", "rollouts", "run", "search"),
+        "trajectory",
     },
     "serve": {"search", "surrogates"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
@@ -156,6 +166,34 @@ IMPORTS = {
     for name, path in MODULES.items()
     if name != "jaxsearch"
 }
+
+
+# Reads JSON of other programs; what a process wrote for itself needs no bounds.
+MAY_PARSE_JSON = {
+    "jaxsearch.json_files": "the bounded reader",
+    "jaxsearch.bench.peer": "of a process that it started",
+    "jaxsearch.data.question_store": "of a store that it wrote",
+    "jaxsearch.data.saved_tokenizer": "of a tokenizer in memory",
+    "jaxsearch.data.tokenizer": "of a tokenizer in memory",
+    "jaxsearch.evaluation.selection": "a round trip",
+    "jaxsearch.evaluation.sets": "a round trip",
+    "jaxsearch.run.config_record": "a round trip",
+    "jaxsearch.search.build_folder": "a round trip",
+    "jaxsearch.search.shared_index": "of a process with the same key",
+    "jaxsearch.web.page_text": "of a process that it started",
+}
+
+
+def test_json_of_others_is_read_with_bounds():
+    found = set()
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "loads"):
+                if isinstance(node.value, ast.Name) and node.value.id == "json":
+                    found.add(name)
+    # Programs of their own, which do not import the package.
+    found -= {name for name in found if name.startswith("jaxsearch.bench.peers.")}
+    assert found == MAY_PARSE_JSON.keys()
 
 
 def part_of(name: str) -> str:

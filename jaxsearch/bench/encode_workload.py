@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsearch.json_files import read_json_object
+from jaxsearch.json_types import typed
 from jaxsearch.models.bert import POOLINGS, Bert
 from jaxsearch.models.bert_architecture import BertArchitecture, bert_from_hf_config
 from jaxsearch.models.bert_files import write_bert
@@ -38,7 +40,7 @@ class EncodeWorkload:
         for name, known in (("pooling", tuple(POOLINGS)), ("dtype", DTYPES)):
             value = dataclasses.asdict(self)[name]
             if value not in known:
-                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+                raise ValueError(f"{name} must be one of {known}, got {value!r:.80}")
         if min(self.num_texts, self.batch_size) < 1:
             raise ValueError("num_texts and batch_size must be at least 1")
         if not _NUM_ADDED < self.shortest <= self.longest:
@@ -123,13 +125,10 @@ def read_encode_workload(name: str) -> EncodeWorkload:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in _PACKAGED.glob("*.json")))
         raise ValueError(f"workload {name} is neither a file nor one of: {known}")
+    fields = read_json_object(path)
+    # A comment says what the workload is for.
+    fields.pop("comment", None)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-        wanted = {field.name for field in dataclasses.fields(EncodeWorkload)}
-        return EncodeWorkload(**{name: fields[name] for name in wanted})
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    except KeyError as missing:
-        raise ValueError(f"{path}: no {missing}") from None
-    except (ValueError, TypeError) as error:
+        return typed(fields, EncodeWorkload, "the workload")
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.json_files import read_json_object
+from jaxsearch.json_types import typed
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.hf_config import from_hf_config
 
@@ -110,29 +111,12 @@ def read_workload(name: str) -> Workload:
         names the file.
     """
     path = workload_path(name)
+    fields = read_json_object(path)
+    # A comment says what the workload is for.
+    fields.pop("comment", None)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path}: expected an object, got {type(fields).__name__}")
-    wanted = {field.name for field in dataclasses.fields(Workload)}
-    if missing := sorted(wanted - set(fields)):
-        raise ValueError(f"{path}: no {', '.join(missing)}")
-    if not isinstance(fields["turn_lens"], list) or not all(
-        isinstance(turns, list) and all(isinstance(n, int) for n in turns)
-        for turns in fields["turn_lens"]
-    ):
-        raise ValueError(
-            f"{path}: turn_lens must be a list of one list of numbers per rollout"
-        )
-    turn_lens = tuple(tuple(turns) for turns in fields["turn_lens"])
-    kept = {name: fields[name] for name in wanted} | {"turn_lens": turn_lens}
-    try:
-        for name in ("temperature", "top_p", "retrieval_latency_s"):
-            kept[name] = float(kept[name])
-        workload = Workload(**kept)
+        workload = typed(fields, Workload, "the workload")
         _ = workload.architecture
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return workload

@@ -1,12 +1,12 @@
 """Golden answers of a record, in the layouts of several datasets."""
 
 import dataclasses
-import json
 import reprlib
 from collections.abc import Callable, Iterable
 
 from jaxsearch.bad_rows import BadRowError
 from jaxsearch.data.fields import Record
+from jaxsearch.json_files import json_value
 
 # TriviaQA's answer to the questions of its test set.
 _UNKNOWN = "<unk>"
@@ -82,8 +82,8 @@ def _of_popqa(record: Record) -> list[str]:
     value = record.fields["possible_answers"]
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
+            value = json_value(value)
+        except ValueError:
             raise record.wrong(
                 "possible_answers", "a list of texts, or one as JSON text", value
             ) from None

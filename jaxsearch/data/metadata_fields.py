@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from jaxsearch.data.fields import Record
+from jaxsearch.json_files import json_value
 
 # Columns that readers use under other names, and those of published datasets that are
 # large or say nothing about the question; any other column is metadata.
@@ -130,8 +131,8 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError:
+        return json_value(value)
+    except ValueError:
         return None
 
 

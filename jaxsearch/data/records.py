@@ -1,16 +1,16 @@
 """Reads objects from JSONL, JSON, CSV, TSV and parquet files, with their locations."""
 
 import codecs
-import gzip
-import json
 import pathlib
 import reprlib
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from jaxsearch.bad_rows import BadRowError, BadRows
+from jaxsearch.bounded_files import read_bytes
 from jaxsearch.data.table_rows import table_rows
+from jaxsearch.json_files import json_value
+from jaxsearch.parquet_files import parquet_rows
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SUFFIXES = (
@@ -71,7 +71,7 @@ def read_records(path: pathlib.Path, bad_rows: BadRows) -> Iterator[FileRow]:
 
 
 def _json_rows(path: pathlib.Path) -> Iterator[FileRow]:
-    raw = _read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    raw = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     if raw.lstrip().startswith(b"["):
         yield from _array_items(path, raw)
         return
@@ -86,30 +86,27 @@ def _json_rows(path: pathlib.Path) -> Iterator[FileRow]:
 def _json_value(line: bytes, where: str) -> object:
     """The value on a line, or why it cannot be read."""
     try:
-        return json.loads(line.decode())
+        return json_value(line.decode())
     except UnicodeDecodeError as error:
         return BadRowError(f"{where}: not UTF-8 ({error.reason}); convert the file")
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         return BadRowError(
-            f"{where}: malformed JSON: {error.msg} (column {error.colno}); "
-            "expected one object per line"
+            f"{where}: malformed JSON: {error}; expected one object per line"
         )
 
 
 def _array_items(path: pathlib.Path, raw: bytes) -> Iterator[FileRow]:
     text = _decoded(path, raw)
     try:
-        array = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}:{error.lineno}: malformed JSON array: {error.msg}"
-        ) from error
+        array = json_value(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: malformed JSON array: {error}") from None
     for number, value in enumerate(array, start=1):
         yield FileRow(number, f"{path}, item {number}", value)
 
 
 def _table_rows(path: pathlib.Path) -> Iterator[FileRow]:
-    raw = _read_bytes(path)
+    raw = read_bytes(path)
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError(f"{path}:1: UTF-16, expected UTF-8; save it as `CSV UTF-8`")
     text = _decoded(path, raw.removeprefix(codecs.BOM_UTF8))
@@ -128,31 +125,8 @@ def _decoded(path: pathlib.Path, raw: bytes) -> str:
         ) from error
 
 
-def _read_bytes(path: pathlib.Path) -> bytes:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            return file.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path}: damaged or truncated gzip file ({error}); fetch it again"
-        ) from error
-
-
 def _parquet_rows(path: pathlib.Path) -> Iterator[FileRow]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: reading parquet needs pyarrow; run `pip install pyarrow`"
-        ) from error
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: not a readable parquet file ({reason})") from error
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(parquet_rows(path), start=1):
         # None means that this row does not have the column.
         present = {name: value for name, value in row.items() if value is not None}
         yield FileRow(number, f"{path}, row {number}", present)

@@ -8,11 +8,11 @@ a JSON object. A column without a value is one that the row does not have.
 import contextlib
 import csv
 import io
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from jaxsearch.bad_rows import BadRowError
+from jaxsearch.json_files import json_value
 
 _QUESTION = "question"
 _ANSWERS = ("golden_answers", "answer", "possible_answers")
@@ -97,13 +97,13 @@ def _row(where: str, cells: dict[str, str]) -> dict[str, Any] | BadRowError:
         if not (text.startswith("[") and text.endswith("]")):
             continue
         try:
-            fields[name] = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+            fields[name] = json_value(text)
+        except ValueError:
             return BadRowError(
                 f"{where}: `{name}` must be one answer, or a JSON list such as "
                 f'["Ann", "Anne"], got {text!r:.80}'
             )
-    with contextlib.suppress(json.JSONDecodeError, RecursionError):
+    with contextlib.suppress(ValueError):
         # What is no object is reported as a malformed field by the reader.
-        fields |= {"metadata": json.loads(fields.get("metadata", ""))}
+        fields |= {"metadata": json_value(fields.get("metadata", ""))}
     return fields

@@ -21,6 +21,8 @@ from jaxsearch.models.hub import TOKENIZER, local_folder
 
 # Any text, to see what a tokenizer puts before texts.
 _PROBE = "a"
+# Far above every vocabulary; tables of all ids are kept in memory.
+_MAX_IDS = 2**24
 _IN_BRACKETS = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 
 
@@ -88,7 +90,12 @@ class Tokenizer:
         has_pad = backend.pad_token_id is not None
         self.pad_id: int = backend.pad_token_id if has_pad else self.end_id
         self.unknown_id: int | None = backend.unk_token_id
-        self.num_ids = max(backend.get_vocab().values()) + 1
+        self.num_ids = max(backend.get_vocab().values(), default=0) + 1
+        if self.num_ids > _MAX_IDS:
+            raise ValueError(
+                f"tokenizer {folder} has the id {self.num_ids - 1:,}; expected ids "
+                f"below {_MAX_IDS:,}"
+            )
 
     @classmethod
     def load(

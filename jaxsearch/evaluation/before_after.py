@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.monitor.writers import read_evaluations
 
 _ROW = "{:<14} {:>5}  {:>9}  {:>8}  {:>8}"
 
 
 def before_and_after(run_folder: Path) -> list[str]:
     """The lines of a table of the run's evaluations; [] if it has none after RL."""
-    path = run_folder / "eval.jsonl"
-    found = {e["name"]: e for e in (read_metrics(path) if path.exists() else [])}
+    found = {line["name"]: line for line in read_evaluations(run_folder)}
     if "after_rl" not in found:
         return []
     before, after = found.get("before_rl", {}), found["after_rl"]
@@ -20,20 +19,22 @@ def before_and_after(run_folder: Path) -> list[str]:
     for hops, group in after.get("by_hops", {}).items():
         earlier = before.get("by_hops", {}).get(hops, {})
         title = {"1": "1 hop"}.get(hops, f"{hops} hops" if hops.isdigit() else hops)
-        lines.append(_line(title, earlier, group, group["searches"]))
-    lines.append(_line("all", before, after, after["searches_per_question"]))
+        lines.append(_line(title, earlier, group, group.get("searches")))
+    lines.append(_line("all", before, after, after.get("searches_per_question")))
     others = {"sampled": "after_rl_sampled", "empty index": "empty_index"}
     for title, name in others.items():
         if name in found:
             other = found[name]
-            lines.append(_line(title, {}, other, other["searches_per_question"]))
+            lines.append(_line(title, {}, other, other.get("searches_per_question")))
     return lines
 
 
 def _line(
-    title: str, before: Mapping[str, Any], after: Mapping[str, Any], searches: float
+    title: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    searches: float | None,
 ) -> str:
     em_before = f"{before['em']:.3f}" if before else ""
-    return _ROW.format(
-        title, after["n"], em_before, f"{after['em']:.3f}", f"{searches:.2f}"
-    )
+    shown = "" if searches is None else f"{searches:.2f}"
+    return _ROW.format(title, after["n"], em_before, f"{after['em']:.3f}", shown)

@@ -13,13 +13,12 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
 from jaxsearch.monitor.rollout_log import heldout_rollouts_path, write_rollouts
 from jaxsearch.monitor.trajectory_printer import print_trajectory
-from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.monitor.writers import read_evaluations
 from jaxsearch.run.build import Run
 from jaxsearch.run.checkpoint_choice import RANKED
 from jaxsearch.run.early_stopping import (
     is_stopped,
     plateau,
-    read_evaluations,
     stopping_line,
 )
 
@@ -152,8 +151,7 @@ def _line(name: str, results: Mapping[str, Any]) -> str:
 
 def summary(run_folder: Path) -> dict[str, float | str]:
     """The main figures of a run's evaluations, under stable names for scripts."""
-    path = run_folder / "eval.jsonl"
-    by_name = {e["name"]: e for e in (read_metrics(path) if path.exists() else [])}
+    by_name = {line["name"]: line for line in read_evaluations(run_folder)}
     wanted = {
         "em_before_rl": ("before_rl", "em"),
         "em": ("after_rl", "em"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsearch.json_lines import replace_file, replace_lines
+from jaxsearch.local_paths import check_local
 from jaxsearch.monitor.rollout_log import opened_field
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
@@ -19,7 +20,12 @@ _KEPT_METADATA = ("hops", "type", "supporting_titles")
 
 
 def is_new(folder: Path) -> bool:
-    """Whether nothing would be overwritten in a folder."""
+    """Whether nothing would be overwritten in a folder.
+
+    Raises:
+      ValueError: if it is not on this machine.
+    """
+    check_local(folder, "the folder of an evaluation")
     return not folder.exists() or folder.is_dir() and not any(folder.iterdir())
 
 

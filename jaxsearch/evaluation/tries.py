@@ -11,6 +11,7 @@ from jaxsearch.config import RLStage
 from jaxsearch.data.question import Question
 from jaxsearch.data.selection import Call, Try, next_calls
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
+from jaxsearch.json_types import typed
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.bars import count_bar
 from jaxsearch.rewards.judge import judge
@@ -199,7 +200,7 @@ def _try(fields: dict[str, Any]) -> Try:
     if "position" in fields:
         fields = {**fields, "prompt_index": fields["position"]}
         del fields["position"]
-    return Try(**fields)
+    return typed(fields, Try, "a try")
 
 
 def _recorded(path: Path) -> list[list[Try]]:
@@ -213,6 +214,9 @@ def _recorded(path: Path) -> list[list[Try]]:
     if processes.is_primary():
         json_lines.replace_lines(path, lines)
     try:
-        return [[_try(fields) for fields in line["tries"]] for line in lines]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the calls of a selection ({error!r})") from None
+        return [
+            [_try(fields) for fields in typed(line.get("tries"), list[dict], "tries")]
+            for line in lines
+        ]
+    except ValueError as error:
+        raise ValueError(f"{path}: not the calls of a selection: {error}") from None

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from jaxsearch.models.hf_config import check_count
+
 # Our name -> Hugging Face's.
 _FIELDS = {
     "vocab_size": "vocab_size",
@@ -73,17 +75,19 @@ def bert_from_hf_config(config: dict[str, Any]) -> BertArchitecture:
         found = config.get(name, None if name == "model_type" else expected)
         if found != expected:
             raise ValueError(
-                f"{name} {found!r} is not supported for an encoder; expected "
+                f"{name} {found!r:.80} is not supported for an encoder; expected "
                 f"{expected!r}"
             )
     for name in _FIELDS.values():
-        if not isinstance(config.get(name), int):
-            raise ValueError(
-                f"{name} must be a whole number, got {config.get(name, 'nothing')!r}"
-            )
+        if name not in config:
+            raise ValueError(f"{name} must be a positive integer, got nothing")
+        check_count(name, config[name])
+    norm_eps = config.get("layer_norm_eps", 1e-12)
+    if type(norm_eps) not in (int, float):
+        raise ValueError(f"layer_norm_eps must be a number, got {norm_eps!r:.80}")
     return BertArchitecture(
         **{ours: config[name] for ours, name in _FIELDS.items()},
-        norm_eps=float(config.get("layer_norm_eps", 1e-12)),
+        norm_eps=float(norm_eps),
     )
 
 

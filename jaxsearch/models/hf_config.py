@@ -10,6 +10,7 @@ _COUNTS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "head_dim", "sliding_window"),
     *("max_position_embeddings", "original_max_position_embeddings"),
+    "sliding_window_pattern",
 )
 # Far above every model; larger ones would take hours to refuse.
 _MAX_COUNT, _MAX_LAYERS = 2**31, 10_000
@@ -50,11 +51,8 @@ def _check_types(config: dict[str, Any]) -> None:
     for name, value in config.items():
         if value is None:
             continue
-        if name in _COUNTS and not (type(value) is int and value > 0):
-            raise ValueError(f"{name} must be a positive integer, got {value!r:.80}")
-        limit = _MAX_LAYERS if name == "num_hidden_layers" else _MAX_COUNT
-        if name in _COUNTS and value > limit:
-            raise ValueError(f"{name} must be at most {limit:,}, got {value!r:.80}")
+        if name in _COUNTS:
+            check_count(name, value)
         if name in _NUMBERS and type(value) not in (int, float):
             raise ValueError(f"{name} must be a number, got {value!r:.80}")
         if name in _LISTS and not isinstance(value, list):
@@ -63,6 +61,19 @@ def _check_types(config: dict[str, Any]) -> None:
             if not isinstance(value, dict):
                 raise ValueError(f"{name} must be an object, got {value!r:.80}")
             _check_types(value)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Checks a size of a model.
+
+    Raises:
+      ValueError: if it is no positive integer, or larger than that of any model.
+    """
+    if not (type(value) is int and value > 0):
+        raise ValueError(f"{name} must be a positive integer, got {value!r:.80}")
+    limit = _MAX_LAYERS if name == "num_hidden_layers" else _MAX_COUNT
+    if value > limit:
+        raise ValueError(f"{name} must be at most {limit:,}, got {value!r:.80}")
 
 
 def to_hf_config(

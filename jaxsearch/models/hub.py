@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxsearch.folder_files import check_links
+from jaxsearch.local_paths import check_local
 
 WEIGHTS = ("*.json", "*.safetensors")
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -26,6 +27,7 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
     """
     if name in PACKAGED:
         return PACKAGED[name]
+    check_local(name, f"the {kind}")
     folder = Path(name)
     if folder.is_dir():
         # The files of an encoder are one folder deeper.

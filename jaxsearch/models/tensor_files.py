@@ -127,7 +127,7 @@ def _indexed(index: Path) -> dict[str, Tensor]:
     ) as error:
         raise ValueError(
             f"{index}: expected a JSON object whose weight_map names the file of each "
-            f"tensor ({error!r})"
+            f"tensor ({error!r:.200})"
         ) from None
     # All names are checked before any file is opened.
     files = {file_inside(index.parent, name, str(index)) for name in names}
@@ -136,15 +136,15 @@ def _indexed(index: Path) -> dict[str, Tensor]:
         if not file.is_file():
             name = next(n for n, f in weight_map.items() if f == file.name)
             raise ValueError(
-                f"{file} does not exist; {index.name} says that it holds {name} (and "
-                f"{sum(f == file.name for f in weight_map.values()) - 1} more)"
+                f"{file} does not exist; {index.name} says that it holds {name:.200} "
+                f"(and {sum(f == file.name for f in weight_map.values()) - 1} more)"
             )
         headers[file.name] = _header(file)
     tensors = {}
     for name, file in weight_map.items():
         if name not in headers[file]:
             raise ValueError(
-                f"{index.parent / file} has no tensor {name}; {index.name} says so"
+                f"{index.parent / file} has no tensor {name:.200}; {index.name} says so"
             )
         tensors[name] = headers[file][name]
     return tensors
@@ -176,22 +176,23 @@ def _header(path: Path) -> dict[str, Tensor]:
             begin, end = map(int, fields["data_offsets"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"{path}: damaged header of tensor {name} ({error!r})"
+                f"{path}: damaged header of tensor {name:.200} ({error!r:.200})"
             ) from None
         if dtype not in _DTYPES:
             raise ValueError(
-                f"{path}: tensor {name} has dtype {dtype}; supported: {list(_DTYPES)}"
+                f"{path}: tensor {name:.200} has dtype {dtype:.40}; supported: "
+                f"{list(_DTYPES)}"
             )
         tensor = Tensor(path, shape, _DTYPES[dtype], start + begin)
         if end - begin != tensor.nbytes or begin < 0:
             raise ValueError(
-                f"{path}: damaged header of tensor {name}: {shape} of {dtype} are "
-                f"{tensor.nbytes} bytes, not {end - begin}"
+                f"{path}: damaged header of tensor {name:.200}: {shape!s:.80} of "
+                f"{dtype} are {tensor.nbytes} bytes, not {end - begin}"
             )
         if start + end > size:
             raise ValueError(
-                f"{path} is truncated: tensor {name} ends at byte {start + end}, the "
-                f"file has {size}"
+                f"{path} is truncated: tensor {name:.200} ends at byte "
+                f"{start + end}, the file has {size}"
             )
         expected_size = max(expected_size, start + end)
         tensors[name] = tensor

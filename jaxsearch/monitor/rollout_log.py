@@ -7,12 +7,13 @@ and `after_rl.jsonl.gz` those of two evaluations on held-out questions.
 import dataclasses
 import gzip
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsearch import json_lines
+from jaxsearch.bounded_files import read_bytes
+from jaxsearch.json_types import typed
 from jaxsearch.metrics import OutcomeLike
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
@@ -113,9 +114,9 @@ def read_rollouts(path: Path) -> list[LoggedRollout]:
         file and the line.
     """
     try:
-        text = gzip.decompress(path.read_bytes()).decode()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole gzip file ({error})") from error
+        text = read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason})") from None
     rollouts = []
     # splitlines would also split at other line separators, which texts may contain.
     lines = text.removesuffix("\n").split("\n") if text else []
@@ -123,10 +124,8 @@ def read_rollouts(path: Path) -> list[LoggedRollout]:
         record = json_lines.parse_line(line, path, number)
         try:
             rollouts.append(_logged(record))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}, line {number}: not a rollout ({error!r})"
-            ) from error
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: not a rollout: {error}") from None
     return rollouts
 
 
@@ -153,31 +152,28 @@ def _record(
     }
 
 
+# Fields of a line by the names of the rollout's, or by their names in earlier versions.
+_NAMES = {
+    "id": "question_id",
+    "parts": "terms",
+    "searches": "tool_calls",
+    "position": "prompt_index",
+    "member": "sample_index",
+}
+# Only numbers are restored, because a prediction may be the text "NaN".
+_NUMBERS = ("reward", "terms", "advantage")
+
+
 def _logged(record: dict[str, Any]) -> LoggedRollout:
-    tool_calls = [
-        ToolCall(**{**call, "passage_ids": tuple(call["passage_ids"])})
-        for call in _either(record, "tool_calls", "searches")
-    ]
-    return LoggedRollout(
-        question_id=record["id"],
-        question=record["question"],
-        golden_answers=tuple(record["golden_answers"]),
-        prompt_index=_either(record, "prompt_index", "position"),
-        sample_index=_either(record, "sample_index", "member"),
-        segments=tuple(Segment(**segment) for segment in record["segments"]),
-        tool_calls=tuple(tool_calls),
-        status=Status(record["status"]),
-        total_len=record["total_len"],
-        policy_len=record["policy_len"],
-        # Only numbers are restored, because a prediction may be the text "NaN".
-        reward=json_lines.restored(record["reward"]),
-        terms=json_lines.restored(record["parts"]),
-        reason=record["reason"],
-        prediction=record["prediction"],
-        advantage=json_lines.restored(record["advantage"]),
-    )
+    """The rollout of a line.
 
-
-def _either(record: dict[str, Any], name: str, old_name: str) -> Any:
-    """Returns a value by its name, or by its name in earlier versions."""
-    return record[old_name if old_name in record else name]
+    Raises:
+      ValueError: if a field is missing or of another type.
+    """
+    known = {field.name for field in dataclasses.fields(LoggedRollout)}
+    fields = {_NAMES.get(k, k): v for k, v in record.items()}
+    fields = {name: value for name, value in fields.items() if name in known}
+    for name in _NUMBERS:
+        if name in fields:
+            fields[name] = json_lines.restored(fields[name])
+    return typed(fields, LoggedRollout, "the line")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxsearch import json_lines
+from jaxsearch.json_types import typed
 
 
 @runtime_checkable
@@ -58,9 +59,62 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     lines = [json_lines.restored(line) for line in json_lines.read_lines(path)]
     for number, line in enumerate(lines, start=1):
-        if not isinstance(line.get("step"), int):
-            raise ValueError(f"{path}, object {number}: expected an integer 'step'")
+        try:
+            _check_line(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, object {number}: {error}") from None
     return lines
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; [] if there is no file.
+
+    Raises:
+      ValueError: as `read_metrics`, and for the line of an evaluation.
+    """
+    lines = read_metrics(path) if path.exists() else []
+    if any("name" in line for line in lines):
+        raise ValueError(f"{path}: expected metrics of steps, got an evaluation")
+    return lines
+
+
+def read_evaluations(run_folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `eval.jsonl`; [] if it has none.
+
+    Raises:
+      ValueError: as `read_metrics`, and for a line that is no evaluation.
+    """
+    path = run_folder / "eval.jsonl"
+    lines = read_metrics(path) if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        if "name" not in line:
+            raise ValueError(f"{path}, object {number}: expected a 'name'")
+    return lines
+
+
+def _check_line(line: Any) -> None:
+    """Checks the types of a line: a name makes it an evaluation, else all are numbers.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    fields = {"step": int, "stage": str}
+    if "name" in line:
+        fields |= {"name": str, "by_hops": dict[str, dict[str, float]]}
+        fields |= {"calls_per_question": dict[str, float]}
+    for name in ("step", "stage"):
+        if name not in line:
+            raise ValueError(f"expected a '{name}'")
+    for name, value in line.items():
+        typed(value, fields.get(name, float), f"{name:.60}")
+    for scores in (line, *line.get("by_hops", {}).values()) if "name" in line else ():
+        _check_scores(scores)
+
+
+def _check_scores(fields: dict[str, Any]) -> None:
+    n, em = (typed(fields.get(name), float, name) for name in ("n", "em"))
+    if not (n >= 1 and 0 <= em <= 1):
+        raise ValueError(f"expected n of at least 1 and em in [0, 1], got {n}, {em}")
 
 
 def cut_back(path: Path, step: int) -> None:

@@ -1,10 +1,10 @@
 """Prompt templates, read from files to replace a protocol's default prompt."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
+from jaxsearch.json_files import parse_json
 from jaxsearch.surrogates import check_text
 
 PLACEHOLDER = "{question}"
@@ -76,10 +76,7 @@ def read_template(path: str) -> PromptTemplate:
 
 
 def _messages(text: str, path: str) -> tuple[dict[str, str], ...]:
-    try:
-        messages = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"prompt template {path}: not JSON ({error})") from None
+    messages = parse_json(text, f"prompt template {path}")
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise ValueError(
             f"prompt template {path}: expected a list of "

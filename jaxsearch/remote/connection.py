@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from jaxsearch.json_files import json_value
 from jaxsearch.remote.bearer import VARIABLE, missing_token, without_token
 from jaxsearch.search.index import (
     BusySearchError,
@@ -144,8 +145,8 @@ class Connection:
         if not is_good:
             raise self._error(where, response, data)
         try:
-            return json.loads(data, parse_constant=_no_number)
-        except (ValueError, RecursionError):
+            return json_value(data, allow_nan=False)
+        except ValueError:
             kind = response.headers.get("Content-Type", "no type")
             raise SearchError(
                 f"{where}: expected JSON, got {self._line(kind)}: "
@@ -206,16 +207,12 @@ def _body(
     return b"".join(parts)
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _detail(data: bytes) -> str:
     """The reason that a server gives for an error."""
     text = data.decode(errors="replace")
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = json_value(text)
+    except ValueError:
         return text
     for name in ("detail", "error", "message"):
         if isinstance(found, dict) and name in found:

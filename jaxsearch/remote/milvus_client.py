@@ -7,6 +7,7 @@ import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+from jaxsearch.json_files import json_value
 from jaxsearch.remote.bearer import bearer_token
 from jaxsearch.search.index import SearchError
 
@@ -145,7 +146,7 @@ def read_about(client: "MilvusClient", name: str) -> CollectionAbout | None:
         return None
     fields = {field.name for field in dataclasses.fields(CollectionAbout)}
     try:
-        found = json.loads(rows[0]["about"])
+        found = json_value(rows[0]["about"])
     except ValueError:
         found = None
     if not isinstance(found, dict) or found.keys() != fields:

@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,7 +85,7 @@ def _alarms(watched: Sequence[str], metrics: Sequence[Mapping[str, Any]]) -> str
 def _row(episode: Episode, metrics: Sequence[Mapping[str, Any]]) -> str:
     first = episode.lines[0]
     key, title = SIGNALS[episode.alarm]
-    seen = f"{title}: {number_text(first[key])}"
+    seen = f"{title}: {number_text(first.get(key, math.nan))}"
     before = [
         line[key]
         for line in metrics
@@ -95,7 +96,7 @@ def _row(episode: Episode, metrics: Sequence[Mapping[str, Any]]) -> str:
         seen = f"{title}; likely cause: {likely_cause(first)}"
     elif before:
         seen += f" (highest in earlier steps: {number_text(max(before))})"
-    seen += f"; reward {number_text(first['reward/mean'])}"
+    seen += f"; reward {number_text(first.get('reward/mean', math.nan))}"
     return (
         f'<tr><th scope="row">{episode.alarm}</th>'
         f"<td>{html.escape(first['stage'])}</td><td>{first['step']}</td>"

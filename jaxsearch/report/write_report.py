@@ -8,13 +8,15 @@ import numpy as np
 
 from jaxsearch import json_lines
 from jaxsearch.json_files import read_json_object
+from jaxsearch.json_types import typed
+from jaxsearch.local_paths import check_local
 from jaxsearch.monitor.rollout_log import (
     LoggedRollout,
     heldout_rollouts_path,
     read_rollouts,
     rollout_files,
 )
-from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.monitor.writers import read_evaluations, read_steps
 from jaxsearch.protocol import Protocol
 from jaxsearch.report import page as report_page
 from jaxsearch.report import trajectories
@@ -25,6 +27,7 @@ from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.config_values import restored
 from jaxsearch.visible import visible
 
+_PROMPT = {"form": str, "num_tokens": int, "prompt": str}
 MAX_FILES = 9  # step files of rollouts on the page
 MAX_ROLLOUTS = 48  # trajectories per file
 MAX_BYTES = 3_000_000  # size of all trajectories on the page, as HTML
@@ -47,16 +50,15 @@ def write_report(run_folder: Path) -> Path:
       ValueError: if the folder is not a run folder, or one of its files is malformed.
     """
     config = _read_config(run_folder)
-    metrics = _read_lines(run_folder / "metrics.jsonl")
+    metrics = read_steps(run_folder / "metrics.jsonl")
     protocol = _protocol(config)
     sample = _sample(run_folder, protocol, stages_of(metrics))
-    prompt = run_folder / "prompt.json"
     text = report_page.page(
         name=run_folder.resolve().name,
         config=config,
         metrics=metrics,
-        evaluations=_read_lines(run_folder / "eval.jsonl"),
-        prompt=read_json_object(prompt) if prompt.exists() else {},
+        evaluations=read_evaluations(run_folder),
+        prompt=_read_prompt(run_folder / "prompt.json"),
         heldout=heldout_section(
             *(_read_heldout(run_folder, name) for name in ("before_rl", "after_rl")),
             protocol if isinstance(protocol, Protocol) else None,
@@ -71,6 +73,7 @@ def write_report(run_folder: Path) -> Path:
 
 
 def _read_config(run_folder: Path) -> dict[str, Any]:
+    check_local(run_folder, "the run's folder")
     if not run_folder.is_dir():
         raise ValueError(f"{run_folder}: no such run folder")
     path = run_folder / "config.json"
@@ -87,8 +90,11 @@ def _read_heldout(run_folder: Path, name: str) -> list[LoggedRollout]:
     return read_rollouts(path) if path.exists() else []
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return read_metrics(path) if path.exists() else []
+def _read_prompt(path: Path) -> dict[str, Any]:
+    prompt = read_json_object(path) if path.exists() else {}
+    for name, kind in _PROMPT.items() if prompt else ():
+        typed(prompt.get(name), kind, f"{path}: {name}")
+    return prompt
 
 
 def _protocol(config: dict[str, Any]) -> Protocol | str:
@@ -97,7 +103,11 @@ def _protocol(config: dict[str, Any]) -> Protocol | str:
     The stages of a run share one protocol. Records of earlier versions call the task
     "recipe".
     """
-    stages = [s for s in config.get("stages", []) if s.get("kind") == "RLStage"]
+    stages = config.get("stages")
+    stages = stages if isinstance(stages, list) else []
+    stages = [
+        one for one in stages if isinstance(one, dict) and one.get("kind") == "RLStage"
+    ]
     if not stages:
         return "config.json has no stage with a task"
     record = stages[-1].get("task", stages[-1].get("recipe"))

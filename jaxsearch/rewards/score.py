@@ -3,16 +3,17 @@
 import array
 import contextlib
 import gzip
-import io
 import json
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsearch.bad_rows import NUM_NAMED, Note, print_note
+from jaxsearch.bounded_files import read_lines
+from jaxsearch.json_files import json_value
+from jaxsearch.local_paths import check_local
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task, task_named
 from jaxsearch.trajectory import Segment
@@ -66,6 +67,8 @@ def score_file(
     """
     if task_name != "auto":
         task_named(task_name)
+    check_local(path, "the file")
+    check_local(out or "", "--out")
     if out is not None and Path(out).exists():
         raise ValueError(
             f"{out} already exists; delete it or choose another output file"
@@ -119,26 +122,18 @@ def _written(out: Path) -> Iterator[Callable[[bytes], Any]]:
         part.unlink(missing_ok=True)
 
 
-def _open(path: str | Path) -> io.BufferedIOBase:
-    return gzip.open(path) if str(path).endswith(".gz") else open(path, "rb")
-
-
 def _lines(path: str | Path) -> Iterator[tuple[str, Line]]:
     """Yields (location, object) for each line of the file."""
-    try:
-        with _open(path) as file:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip():
-                    where = f"{path}, line {number}"
-                    yield where, _parsed(raw, where)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} cannot be unpacked: {error}") from error
+    for number, raw in read_lines(Path(path)):
+        if raw.strip():
+            where = f"{path}, line {number}"
+            yield where, _parsed(raw, where)
 
 
 def _parsed(raw: bytes, where: str) -> Line:
     try:
-        line = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        line = json_value(raw)
+    except ValueError as error:
         raise ValueError(f"{where}: not a line of JSON: {error}") from error
     if not isinstance(line, dict):
         raise ValueError(f"{where}: expected an object, got {raw[:40]!r}")

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from jaxsearch.config import RunConfig
-from jaxsearch.monitor.writers import read_metrics
+from jaxsearch.monitor.writers import read_evaluations
 from jaxsearch.run.best_checkpoint import BEST_FOLDER
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, saved_steps
 from jaxsearch.run.checkpoint_damage import damage
@@ -119,8 +119,7 @@ def _description(
     config: RunConfig, step: int, whole: list[int], best: list[int]
 ) -> str:
     """For example "step 120 of 150, held-out EM 0.965, the best of 15; ..."."""
-    path = Path(config.out) / "eval.jsonl"
-    lines = read_metrics(path) if path.exists() else []
+    lines = read_evaluations(Path(config.out))
     em = {line["step"]: line["em"] for line in lines if line["name"] in RANKED}
     num_steps = sum(config.num_steps(stage) for stage in config.stages)
     text = f"step {step} of {num_steps}"

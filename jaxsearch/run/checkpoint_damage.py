@@ -1,13 +1,13 @@
 """Checkpoints whose files are not whole or not as they were written."""
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from jaxsearch.json_files import read_json
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER, Progress, saved_steps
 from jaxsearch.run.checkpoint_hashes import changed_file
 
@@ -89,7 +89,7 @@ def described(damaged: dict[int, str]) -> str:
 
 def _read_object(checkpoint: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads((checkpoint / name).read_text())
+        value = read_json(checkpoint / name)
     except FileNotFoundError:
         raise ValueError(f"{name} is missing") from None
     except ValueError:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from jaxsearch.json_files import read_json_object
 from jaxsearch.json_lines import replace_file
 
 # File in a checkpoint's folder: relative path -> [bytes, SHA-256].
@@ -38,9 +39,9 @@ def changed_file(checkpoint: Path) -> str:
     try:
         recorded = {
             str(name): (int(size), str(digest))
-            for name, (size, digest) in json.loads(path.read_bytes()).items()
+            for name, (size, digest) in read_json_object(path).items()
         }
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError):
         return f"{HASHES} is damaged"
     root = checkpoint.resolve()
     for name, (size, _) in recorded.items():

@@ -4,11 +4,9 @@ The evaluations in `eval.jsonl` decide it, so that a resumed run decides the sam
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxsearch.config import RLStage, RunConfig
-from jaxsearch.monitor.writers import read_metrics
 
 # Greedy evaluations before and during RL.
 _COMPARED = ("before_rl", "heldout")
@@ -26,12 +24,6 @@ class Plateau(NamedTuple):
     best: float
     best_step: int
     num_since: int
-
-
-def read_evaluations(run_folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `eval.jsonl`; [] if it has none."""
-    path = run_folder / "eval.jsonl"
-    return read_metrics(path) if path.exists() else []
 
 
 def plateau(config: RunConfig, evaluations: Sequence[Mapping[str, Any]]) -> Plateau:

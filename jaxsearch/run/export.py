@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.local_paths import check_local
 from jaxsearch.models.hf_config import to_hf_config
 from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.run.adapter_folder import export_adapter
@@ -51,6 +52,8 @@ def export_run(
       >>> sorted(jaxsearch.export_run(run, out, dtype="bfloat16")["files"])
       ['config.json', ..., 'model.safetensors', 'tokenizer.json', ...]
     """
+    check_local(folder, "the run's folder")
+    check_local(out, "the folder to write")
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
     if push_to_hub:

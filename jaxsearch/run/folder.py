@@ -14,6 +14,8 @@ from jaxsearch import processes
 from jaxsearch.config import RunConfig
 from jaxsearch.json_files import read_json
 from jaxsearch.json_lines import replace_file
+from jaxsearch.json_types import typed
+from jaxsearch.local_paths import check_local
 from jaxsearch.run.config_record import (
     code_folders,
     difference,
@@ -29,6 +31,13 @@ from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.trust import UntrustedError, named_in_folder
 from jaxsearch.user_code import is_importable
 
+# Types of fields of the record that are read one by one.
+_RECORDED: dict[str, Any] = {
+    "model": dict,
+    "frozen": str,
+    "searched": dict,
+    "origin": dict[str, str | int],
+}
 _PACKAGES = ("jaxsearch", "jax", "flax", "optax", "orbax-checkpoint", "transformers")
 
 
@@ -119,12 +128,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
       ValueError: if it is missing or damaged.
     """
+    check_local(folder, "the run's folder")
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not a run's folder: it has no config.json")
     record = read_json(path)
     if not isinstance(record, dict) or "identity" not in record:
         raise ValueError(f"{path}: expected the record of a run, with an 'identity'")
+    for name, kind in _RECORDED.items():
+        if name in record:
+            typed(record[name], kind, f"{path}: {name}")
     return record
 
 

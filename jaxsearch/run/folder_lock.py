@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.json_files import read_json
 from jaxsearch.try_again import STATUS, TryAgainError
 from jaxsearch.visible import visible
 
@@ -133,10 +134,10 @@ def _created(path: Path, own: dict[str, Any]) -> bool:
 def _holder(path: Path) -> dict[str, Any] | None:
     """The content of the lock; None without a lock, {} while it is being written."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -43,10 +43,11 @@ def origin_record(config: RunConfig, initial: Params) -> dict[str, Any]:
         "checkpoint": choice.description,
         "fingerprint": fingerprint(initial),
     }
-    if recorded and recorded["fingerprint"] != here["fingerprint"]:
+    if recorded and recorded.get("fingerprint") != here["fingerprint"]:
         raise ValueError(
-            f"{folder} began from step {recorded['step']} of {recorded['run']}, which "
-            f"has other parameters now (step {here['step']}); name the step, as in "
+            f"{folder} began from step {recorded.get('step')} of "
+            f"{recorded.get('run')}, which has other parameters now (step "
+            f"{here['step']}); name the step, as in "
             f"{origin.config.out}/checkpoints/{here['step']}, and another --out"
         )
     return here

@@ -20,7 +20,7 @@ from jaxsearch.monitor.writers import (
     WandbWriter,
     Writers,
     cut_back,
-    read_metrics,
+    read_steps,
 )
 from jaxsearch.rewards.judge import Judged
 from jaxsearch.rl.credit import Advantage
@@ -102,8 +102,8 @@ class Recorder:
         path = self._folder / "metrics.jsonl"
         lines = []
         # The primary process has removed later lines; others may still see them.
-        if processes.is_primary() and path.exists():
-            lines = [ln for ln in read_metrics(path) if ln["stage"] == stage.name]
+        if processes.is_primary():
+            lines = [line for line in read_steps(path) if line["stage"] == stage.name]
         return StageGuards(
             config=self._config.guards, lines=processes.broadcast_from_primary(lines)
         )

@@ -6,12 +6,12 @@ architecture, the tokenizer and the parameters in full precision, not the optimi
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxsearch.config import ModelConfig, RunConfig
 from jaxsearch.data.tokenizer import Tokenizer
+from jaxsearch.json_files import read_json_object
 from jaxsearch.run.best_checkpoint import BEST_FOLDER
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER
 from jaxsearch.run.checkpoint_choice import CheckpointChoice, choose_checkpoint
@@ -100,6 +100,6 @@ def _is_run(folder: Path) -> bool:
     """Whether a folder was written by `jaxsearch train`, perhaps without checkpoint."""
     path = folder / "config.json"
     try:
-        return path.is_file() and "identity" in json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+        return path.is_file() and "identity" in read_json_object(path)
+    except ValueError:
         return False

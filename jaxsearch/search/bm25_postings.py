@@ -262,11 +262,8 @@ class Postings:
             if number < len(self._terms) and self._terms[number] == term:
                 start, end = int(self._starts[number]), int(self._starts[number + 1])
                 positions = self._positions[start:end]
-                if len(positions) and positions[-1] >= self.num_passages:
-                    raise ValueError(
-                        f"BM25's postings are of another corpus: passage "
-                        f"{positions[-1]} of {self.num_passages}; rebuild the index"
-                    )
+                if len(positions):
+                    self._check(positions)
                 # A passage occurs once per term, so that no sum is lost.
                 scores[positions] += np.float32(count) * self._weights[start:end]
         found = np.flatnonzero(scores)
@@ -274,6 +271,14 @@ class Postings:
             of_found = scores[found]
             found = found[of_found >= np.partition(of_found, -k)[-k]]
         return found, scores[found]
+
+    def _check(self, positions: np.ndarray) -> None:
+        first, last = int(positions.min()), int(positions.max())
+        if first < 0 or last >= self.num_passages:
+            raise ValueError(
+                "BM25's postings are damaged, or of another corpus: passages "
+                f"{first} to {last} of {self.num_passages}; rebuild the index"
+            )
 
 
 def _mapped(path: Path, name: str) -> np.ndarray:

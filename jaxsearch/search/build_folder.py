@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from jaxsearch.json_files import read_json_object
 from jaxsearch.json_lines import replace_file
+from jaxsearch.local_paths import check_local
 from jaxsearch.search.encoder import Encoder, save_encoder
 from jaxsearch.search.index_folder import ENCODER, PASSAGES, VECTORS, check_is_free
 from jaxsearch.search.manifest import (
@@ -50,6 +51,7 @@ class BuildFolder:
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any]):
+        check_local(folder, "an index")
         self.path = folder
         self._was_there = folder.is_dir()
         there = {path.name for path in folder.iterdir()} if self._was_there else set()

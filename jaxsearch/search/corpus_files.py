@@ -1,21 +1,20 @@
 """Rows of corpus files: JSONL, tab-separated text (both may be gzipped) and parquet."""
 
 import codecs
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxsearch.bad_rows import BadRowError, BadRows
+from jaxsearch.bounded_files import read_lines
+from jaxsearch.json_files import json_value
+from jaxsearch.parquet_files import parquet_rows
 from jaxsearch.search.tsv_corpus import tsv_rows
 from jaxsearch.surrogates import check_text
 
 CORPUS_SUFFIXES = (".jsonl", ".jsonl.gz", ".tsv", ".tsv.gz", ".parquet")
 _COLUMNS = ("id", "contents", "title", "text")
-_PARQUET_ROWS = 1024  # held in memory at once
 
 
 class CorpusRow(NamedTuple):
@@ -97,19 +96,8 @@ def titled_contents(title: str, text: str) -> str:
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    try:
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as stream:
-            for number, raw in enumerate(stream, start=1):
-                yield number, raw.removeprefix(codecs.BOM_UTF8)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path}, after line {number}: the gzip data is truncated or damaged "
-            f"({error}); fetch the file again"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    for number, raw in read_lines(path):
+        yield number, raw.removeprefix(codecs.BOM_UTF8)
 
 
 def _decoded(raw: bytes, where: str) -> str:
@@ -161,38 +149,22 @@ def _json_rows(path: Path) -> Iterator[CorpusRow | BadRowError]:
 
 
 def _parquet_rows(path: Path) -> Iterator[CorpusRow | BadRowError]:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: reading parquet needs pyarrow; run `pip install pyarrow`"
-        ) from error
-    number = 0
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-        for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
-            for fields in batch.to_pylist():
-                number += 1
-                try:
-                    row = _fields_row(number, fields, f"{path}, row {number}")
-                except BadRowError as error:
-                    yield error
-                else:
-                    yield row
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}, after row {number}: {reason:.200}") from error
+    for number, fields in enumerate(parquet_rows(path, _COLUMNS), start=1):
+        try:
+            row = _fields_row(number, fields, f"{path}, row {number}")
+        except BadRowError as error:
+            yield error
+        else:
+            yield row
 
 
 def _json_row(number: int, raw: bytes, where: str) -> CorpusRow:
     line = _decoded(raw, where)
     try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
+        fields = json_value(line)
+    except ValueError as error:
         raise BadRowError(
-            f"{where}: expected one JSON object, got {line[:60]!r} "
-            f"({error.msg} at column {error.colno})"
+            f"{where}: expected one JSON object, got {line[:60]!r} ({error})"
         ) from error
     if not isinstance(fields, dict):
         raise BadRowError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.folder_files import check_links
+from jaxsearch.local_paths import check_local
 from jaxsearch.search.chunks import ChunkSize, chunks
 from jaxsearch.search.corpus_files import titled_contents
 from jaxsearch.search.document_text import (
@@ -59,6 +60,8 @@ def chunk_folder(
         exists or is not named *.jsonl.
     """
     folder, out = Path(folder), Path(out)
+    check_local(folder, "the folder of documents")
+    check_local(out, "--out")
     if not out.name.endswith(".jsonl"):
         raise ValueError(f"{out}: passages are written to a file named *.jsonl")
     if out.exists():

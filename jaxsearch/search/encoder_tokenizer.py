@@ -27,8 +27,8 @@ def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
         )
     try:
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # tokenizers raises Exception for a malformed file
+        reason = f"{' '.join(str(error).split()):.200}" or type(error).__name__
         raise ValueError(f"cannot read a tokenizer from {folder}: {reason}") from None
     if not fast.is_fast:
         raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")

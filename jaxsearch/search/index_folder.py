@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.bad_rows import BadRows
+from jaxsearch.local_paths import check_local
 from jaxsearch.search.corpus_files import read_corpus_rows
 from jaxsearch.search.encoder import Encoder, EncoderFactory, save_encoder
 from jaxsearch.search.encoder_options import QueryDevice
@@ -107,7 +108,11 @@ class Corpora:
 
 
 def check_is_free(folder: Path) -> None:
-    """Raises ValueError if the path is a file or a folder that is not empty."""
+    """Raises ValueError if the path is a file or a folder that is not empty.
+
+    Also if it is not on this machine.
+    """
+    check_local(folder, "an index")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(
             f"{folder} exists and is not an empty folder; remove it or give the index "

@@ -11,6 +11,7 @@ import jaxsearch
 from jaxsearch.folder_files import check_links, file_inside
 from jaxsearch.json_files import read_json
 from jaxsearch.json_lines import replace_file
+from jaxsearch.local_paths import check_local
 
 FORMAT_VERSION = 2
 MANIFEST = "index.json"
@@ -75,6 +76,7 @@ class Manifest:
           ValueError: if the folder is no index, is damaged or has another format; or
             a file is outside of the folder, or not listed.
         """
+        check_local(folder, "an index")
         path = folder / MANIFEST
         if not path.is_file():
             if (folder / BUILDING).is_file():

@@ -3,13 +3,13 @@
 import dataclasses
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsearch.bad_rows import Note
+from jaxsearch.json_files import json_value
 from jaxsearch.verdicts.verdict import Verdict, verdict_of
 
 
@@ -45,8 +45,8 @@ def read_predictions(path: Path, note: Note) -> list[Prediction]:
     for number, text, is_last in _numbered(path, note):
         where = f"{path}, line {number}"
         try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            fields = json_value(text)
+        except ValueError as error:
             if is_last and not text.endswith(b"\n"):
                 note(f"{where}: cut in the middle; it was left out")
                 break

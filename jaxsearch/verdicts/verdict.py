@@ -1,8 +1,9 @@
 """Verdicts, and how they are read from what a model wrote."""
 
-import json
 import re
 from typing import Any, Literal, NamedTuple, get_args
+
+from jaxsearch.json_files import json_value
 
 Verdict = Literal["correct", "wrong", "unclear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -37,8 +38,8 @@ def opinion(text: str) -> Opinion:
     text = text.strip()
     fenced = _FENCE.fullmatch(text)
     try:
-        found: Any = json.loads(fenced[1] if fenced else text)
-    except (ValueError, RecursionError):
+        found: Any = json_value(fenced[1] if fenced else text)
+    except ValueError:
         found = None
     verdict = found.get("verdict") if isinstance(found, dict) else None
     if verdict not in VERDICTS:

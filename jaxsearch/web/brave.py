@@ -5,10 +5,10 @@ queries that are answered are counted and billed.
 """
 
 import dataclasses
-import json
 import os
 from typing import Any
 
+from jaxsearch.json_files import json_value
 from jaxsearch.web.provider import WebQuery, WebResult
 from jaxsearch.web.service import RegionalService, ServiceRequest, results_of
 
@@ -56,7 +56,7 @@ def _is_used_up(said: str) -> bool:
     Both have the same status, and a reply about the second has the quota in it too.
     """
     try:
-        error = json.loads(said)["error"]
+        error = json_value(said)["error"]
         meta = error.get("meta", {})
         limit = meta.get("quota_limit") or float("inf")
         is_reached = meta.get("quota_current", 0) >= limit

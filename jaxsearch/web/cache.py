@@ -3,10 +3,11 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxsearch.json_files import json_value
 from jaxsearch.search.index import SearchError
 
 Kind = Literal["results", "page", "summary"]
@@ -14,6 +15,20 @@ _TABLE = """CREATE TABLE IF NOT EXISTS kept (
     kind TEXT, key TEXT, value TEXT, stored TEXT DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID"""
+_FIELDS = ({"title", "text"}, {"reason", "message"})  # of a page, read or not
+_HAS_FORM: dict[Kind, Callable[[Any], bool]] = {
+    "results": lambda value: (
+        isinstance(value, list)
+        and all(isinstance(row, list) and len(row) == 3 for row in value)
+        and all(isinstance(text, str) for row in value for text in row)
+    ),
+    "page": lambda value: (
+        isinstance(value, dict)
+        and value.keys() in _FIELDS
+        and all(isinstance(text, str) for text in value.values())
+    ),
+    "summary": lambda value: isinstance(value, str),
+}
 _WAIT_S = 30.0  # for another process that writes
 
 
@@ -46,13 +61,25 @@ class WebCache:
         """The value of a key; None if there is none.
 
         Raises:
-          SearchError: if the file cannot be read.
+          SearchError: if the file cannot be read, or the value is damaged.
         """
         with connected(self.path) as connection:
             row = connection.execute(
                 "SELECT value FROM kept WHERE kind = ? AND key = ?", (kind, key)
             ).fetchone()
-        return None if row is None else json.loads(row[0])
+        return None if row is None else self._value(kind, key, row[0])
+
+    def _value(self, kind: Kind, key: str, text: Any) -> Any:
+        """A stored value, of the form that its kind has."""
+        try:
+            value = json_value(text)
+        except (ValueError, TypeError):
+            value = None
+        if not _HAS_FORM[kind](value):
+            raise SearchError(
+                f"{self.path}: the {kind} of {key!r:.80} is damaged; move the file away"
+            )
+        return value
 
     def put(self, kind: Kind, key: str, value: Any) -> None:
         """Stores a value, in place of an earlier one.

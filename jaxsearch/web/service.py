@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxsearch.json_files import json_value
 from jaxsearch.key_addresses import may_have_keys
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.web.provider import (
@@ -140,8 +141,8 @@ class SearchService(abc.ABC):
         if reply.status != 200:
             raise self._failure(reply.status, text, reply.headers.get("retry-after"))
         try:
-            return self.results(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return self.results(json_value(text))
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise SearchError(
                 f"{type(self).__name__} answered with status 200, but not in its "
                 f"format: {self._said(text)!r}"

@@ -8,6 +8,7 @@ import json
 import os
 
 from jaxsearch.chat import PATH, chat_request, completion
+from jaxsearch.json_files import json_value
 from jaxsearch.key_addresses import may_have_keys
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.web.exchange import ExchangeError, exchange
@@ -104,8 +105,8 @@ def _summary(said: str, shown: str) -> str:
       PageError: if there is none.
     """
     try:
-        text = cleaned(completion(json.loads(said)).text)
-    except (ValueError, RecursionError):
+        text = cleaned(completion(json_value(said)).text)
+    except ValueError:
         raise PageError(
             "summary", f"the endpoint sent no completion: {shown}"
         ) from None

@@ -104,7 +104,7 @@ def test_malformed_files_are_named(tmp_path):
     rollout_log.write_rollouts(path, [TRAJECTORY], [Outcome()])
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(ValueError, match="step_000001.*not a whole gzip file"):
+    with pytest.raises(ValueError, match="step_000001.*the gzip data is truncated"):
         rollout_log.read_rollouts(path)
     path.write_bytes(gzip.compress(gzip.decompress(whole) + b'{"id": "q8"}\n'))
     with pytest.raises(ValueError, match="line 2: not a rollout"):

@@ -134,7 +134,7 @@ def test_damaged_files_are_refused(tmp_path, name):
 
 def test_positions_of_another_corpus_are_refused(tmp_path):
     write_postings(TEXTS, tmp_path, Bm25Settings())
-    with pytest.raises(ValueError, match="passage 4 of 2"):
+    with pytest.raises(ValueError, match="passages 1 to 4 of 2"):
         Postings(tmp_path, 2).best(*Terms().counted("city"), 3)
 
 

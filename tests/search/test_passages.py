@@ -66,7 +66,7 @@ BAD_FILES = {
     "TSV without id": ("c.tsv", b"\ta\n", "line 1: expected id<TAB>text"),
     "not gzip": ("c.jsonl.gz", GOOD, "after line 0: the gzip data is"),
     "other suffix": ("c.csv", GOOD, "expected a corpus named"),
-    "no parquet": ("c.parquet", GOOD, "after row 0: Parquet magic bytes not found"),
+    "no parquet": ("c.parquet", GOOD, "after row 0: not a readable parquet file"),
     "blank": ("c.jsonl", GOOD + b'{"id": "b", "contents": " "}', "2: .* has no text"),
     "blank title and text": (
         "c.jsonl",

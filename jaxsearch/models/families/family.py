@@ -78,17 +78,17 @@ def refuse_options(config: HFConfig, supported: Mapping[str, Any]) -> None:
     for name, value in supported.items():
         if config.get(name) not in (None, value):
             raise ValueError(
-                f"{name} = {config[name]!r} is not supported for "
+                f"{name} = {config[name]!r:.80} is not supported for "
                 f"{config['model_type']}; only {value!r} is"
             )
 
 
 def refuse_local_layers(config: HFConfig) -> None:
     """Raises ValueError if any layer has attention other than full attention."""
-    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
+    kinds = {*map(str, config.get("layer_types") or ())} - {"full_attention"}
     if kinds:
         raise ValueError(
-            f"layer_types {sorted(kinds)} are not supported for "
+            f"layer_types {sorted(kinds)!s:.200} are not supported for "
             f"{config['model_type']}; only full attention is, no sliding-window "
             "attention"
         )
@@ -113,12 +113,25 @@ def read_sizes(config: HFConfig) -> dict[str, Any]:
         "num_heads": num_heads,
         "num_kv_heads": config.get("num_key_value_heads") or num_heads,
         "head_width": config.get("head_dim") or width // num_heads,
-        "rope_theta": float(rope.get("rope_theta", config.get("rope_theta", 10_000.0))),
+        "rope_theta": _rope_theta(rope, config),
         "rope_scaling": read_rope_scaling(rope),
-        "norm_eps": float(config.get("rms_norm_eps", 1e-6)),
-        "has_tied_head": config.get("tie_word_embeddings", False),
+        "norm_eps": float(config.get("rms_norm_eps") or 1e-6),
+        "has_tied_head": _flag(config, "tie_word_embeddings"),
         "max_positions": config.get("max_position_embeddings"),
     }
+
+
+def _rope_theta(*places: HFConfig) -> float:
+    """The first base of rotary embeddings that is not null, or transformers' own."""
+    found = (place.get("rope_theta") for place in places)
+    return float(next((theta for theta in found if theta is not None), 10_000.0))
+
+
+def _flag(config: HFConfig, name: str) -> bool:
+    value = config.get(name) or False
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r:.80}")
+    return value
 
 
 def write_sizes(architecture: Architecture) -> HFConfig:
@@ -174,7 +187,7 @@ def read_rope_scaling(rope: HFConfig) -> RopeScaling | None:
         return None
     if kind != "llama3":
         raise ValueError(
-            f"rope scaling {kind!r} is not supported; only 'llama3' and none are"
+            f"rope scaling {kind!r:.80} is not supported; only 'llama3' and none are"
         )
     return RopeScaling(
         factor=float(required(rope, "factor")),

@@ -79,7 +79,7 @@ def _layer_kinds(config: HFConfig) -> list[str]:
     """The kind of each layer; older files give only the period of global layers."""
     if kinds := config.get("layer_types"):
         return kinds
-    period = config.get("sliding_window_pattern", 6)
+    period = config.get("sliding_window_pattern") or 6
     num_layers = required(config, "num_hidden_layers")
     return [_LOCAL if (i + 1) % period else _GLOBAL for i in range(num_layers)]
 

@@ -29,7 +29,7 @@ def family_named(model_type: object) -> Family:
         if family.model_type == model_type:
             return family
     known = [family.model_type for family in FAMILIES]
-    raise ValueError(f"model_type {model_type!r} is not supported; known: {known}")
+    raise ValueError(f"model_type {model_type!r:.100} is not supported; known: {known}")
 
 
 @functools.cache

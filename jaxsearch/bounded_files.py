@@ -1,0 +1,73 @@
+"""Text files of other people, plain or gzipped: bounded, and every fault is named."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+# Of a file that is held in memory, unpacked: a gzip file of a megabyte may unpack to a
+# gigabyte. HotpotQA's training file has 0.6 GB.
+MAX_BYTES = 2**33
+_CHUNK = 2**20
+# Of a line in a file that is read line by line.
+MAX_LINE_BYTES = 2**27
+
+_FAULTS = (OSError, EOFError, zlib.error)  # BadGzipFile is an OSError
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole content of a file, unpacked if its name ends in .gz.
+
+    Raises:
+      ValueError: if it cannot be read, is damaged, or has more than `MAX_BYTES`.
+    """
+    content = bytearray()
+    try:
+        with _opened(path) as file:
+            # Python reserves the memory of all bytes that a read may have.
+            while chunk := file.read(_CHUNK):
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    raise ValueError(
+                        f"{path}: expected at most {MAX_BYTES:,} bytes, unpacked; "
+                        "divide the file"
+                    )
+    except _FAULTS as error:
+        raise _named(error, path, str(path)) from error
+    return bytes(content)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a file with their numbers, from 1; one is held at a time.
+
+    Raises:
+      ValueError: if the file cannot be read, is damaged, or has a longer line than
+        `MAX_LINE_BYTES`.
+    """
+    number = 0
+    try:
+        with _opened(path) as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise ValueError(
+                        f"{path}, line {number}: expected at most "
+                        f"{MAX_LINE_BYTES:,} bytes in a line"
+                    )
+                yield number, line
+    except _FAULTS as error:
+        raise _named(error, path, f"{path}, after line {number}") from error
+
+
+def _opened(path: Path) -> io.BufferedIOBase:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _named(error: Exception, path: Path, where: str) -> ValueError:
+    if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+        return ValueError(f"{path}: cannot be read: {error.strerror}")
+    return ValueError(
+        f"{where}: the gzip data is truncated or damaged ({error}); fetch the file "
+        "again"
+    )
