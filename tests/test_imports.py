@@ -61,7 +61,7 @@ ALLOWED = {
     "web": {"chat", "env", "json_files", "key_addresses", "search"},
     "verdicts": {
         *("bad_rows", "chat", "env", "json_files", "json_lines", "key_addresses"),
-        *("remote", "search", "try_again", "web"),
+        *("local_paths", "remote", "search", "try_again", "web"),
     },
     "monitor": {
         *("bounded_files", "json_lines", "json_types", "metrics", "protocol"),

@@ -22,6 +22,7 @@ from jaxsearch.evaluation.question_sets import (
 from jaxsearch.evaluation.sets import KIND, Subject, evaluate_sets
 from jaxsearch.evaluation.settings import read_settings
 from jaxsearch.hub_files import pinned
+from jaxsearch.local_paths import check_local
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.run.build import Run
@@ -109,6 +110,7 @@ def evaluate_to(
       >>> results["n"], sorted(path.name for path in Path("evaluation").iterdir())
       (2, ['predictions.jsonl', 'results.json', 'settings.json'])
     """
+    check_local(out, "--out")
     temperature = _temperature(temperature, num_samples)
     if limit < 0 or sample < 0 or (limit and sample):
         raise ValueError(

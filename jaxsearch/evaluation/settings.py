@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch import json_lines
+from jaxsearch.json_files import read_json_object
 from jaxsearch.run.config_record import difference
 from jaxsearch.run.old_names import with_new_names
 
@@ -27,7 +28,7 @@ def read_settings(out: Path, kind: str) -> dict[str, Any] | None:
     """
     path = out / FILE_NAME
     if path.is_file():
-        return with_new_names(json_lines.parse_line(path.read_text(), path, 1))
+        return with_new_names(read_json_object(path))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(
             f"{out} is not empty and holds no {kind} (no {FILE_NAME}); set --out to a "

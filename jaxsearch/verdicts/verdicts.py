@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.chat import Completion
+from jaxsearch.local_paths import check_local
 from jaxsearch.remote.connection import UnauthorizedError
 from jaxsearch.search.index import RefusedSearchError
 from jaxsearch.verdicts.agreement import agreement, cohens_kappa
@@ -71,6 +72,8 @@ def verdicts_to(
       NoReplyError: if it gives no reply for now; what it gave is kept.
       VerdictsError: if it refuses some requests, or no reply is a verdict.
     """
+    check_local(predictions, "the file")
+    check_local(out, "--out")
     asked = read_predictions(predictions, note)
     theirs = verdicts_in(asked, agree_with, predictions) if agree_with else None
     prompt = read_prompt(settings.prompt)
