@@ -148,7 +148,7 @@ def test_bad_usage_is_one_line_and_exit_2(write, capsys, tmp_path):
         assert message in capsys.readouterr().err
     (tmp_path / "cut.json").write_text('{"num_texts": 4}')
     assert main(["bench", "encode", "--workload", str(tmp_path / "cut.json")]) == 2
-    assert "cut.json: no '" in capsys.readouterr().err
+    assert "cut.json: the workload has no 'model'" in capsys.readouterr().err
 
 
 def test_packaged_workloads_are_sound():

@@ -162,7 +162,7 @@ def test_a_peer_runs_in_its_own_process(write, tmp_path, monkeypatch):
         ({"turn_lens": [[1, 2]] * 5}, "turn_lens has 5 rollouts, expected"),
         ({"turn_lens": [[1, 2]] * 5 + [[1]]}, "same number of turns"),
         ({"turn_lens": [[1, 0]] * 6}, "at least one token"),
-        ({"turn_lens": "many"}, "list of one list of numbers"),
+        ({"turn_lens": "many"}, "turn_lens must be a list, got 'many'"),
         ({"slots": 0}, "slots must be a positive number, got 0"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"retrieval_latency_s": -1}, "must not be negative"),

@@ -232,9 +232,15 @@ def hf_config(width, mlp_width, num_layers, num_heads):
         ({"is_decoder": True}, "is_decoder True"),
         ({"quantization_config": {"bits": 8}}, "quantization_config"),
         ({"num_attention_heads": 5}, "multiple of num_heads, got 24 and 5"),
-        ({"hidden_size": "24"}, "hidden_size must be a whole number, got '24'"),
-        ({"type_vocab_size": None}, "type_vocab_size must be a whole number, got None"),
-        ({"num_hidden_layers": 0}, "num_layers must be at least 1, got 0"),
+        ({"hidden_size": "24"}, "hidden_size must be a positive integer, got '24'"),
+        (
+            {"type_vocab_size": None},
+            "type_vocab_size must be a positive integer, got None",
+        ),
+        (
+            {"num_hidden_layers": 0},
+            "num_hidden_layers must be a positive integer, got 0",
+        ),
         ({"layer_norm_eps": 0}, "norm_eps must be positive, got 0"),
     ],
 )
@@ -242,7 +248,7 @@ def test_an_unsupported_config_names_the_option(changes, message):
     config = bert_to_hf_config(SMALL)
     with pytest.raises(ValueError, match=message):
         bert_from_hf_config(config | changes)
-    with pytest.raises(ValueError, match="hidden_size must be .* got 'nothing'"):
+    with pytest.raises(ValueError, match="hidden_size must be .* got nothing"):
         bert_from_hf_config({k: v for k, v in config.items() if k != "hidden_size"})
 
 

@@ -61,7 +61,7 @@ def local(choices, tmp_path_factory):
         questions=run.inputs.heldout,
         num_all=NUM_QUESTIONS,
     )
-    subject = run_subject(run, params, POLICY)
+    subject = run_subject(run, params, POLICY, "", num_rollouts=NUM_QUESTIONS)
     evaluate_sets(out, subject, [asked], keeps_tokens=True)
     return out
 
