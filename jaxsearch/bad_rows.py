@@ -55,7 +55,7 @@ class BadRows:
         """Notes the bad rows if they are to be skipped, else refuses the file.
 
         Args:
-          skip: whether to go on without the bad rows.
+          skip: whether to continue without the bad rows.
           note: receives their number and the first of them.
 
         Raises:

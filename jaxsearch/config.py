@@ -285,7 +285,7 @@ class RetrievalConfig:
     the step is not learned from but repeated after a pause; 0 learns from any rest."""
     max_outage_s: float = 3600.0
     """Seconds for which a step is repeated; then the run saves and ends with status 75,
-    and the same command goes on."""
+    and the same command continues."""
 
     def __post_init__(self):
         _at_least(self, 1, "num_passages", "dims", "attempts")

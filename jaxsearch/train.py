@@ -91,7 +91,7 @@ def train(
     """
     check_agreement(config)
     folder = Path(config.out)
-    goes_on = "the same command goes on after the last checkpoint"
+    goes_on = "the same command continues after the last checkpoint"
     with explain_disk(folder, goes_on), contextlib.ExitStack() as held:
         lock = locked(folder, processes.say_once)
         processes.on_primary(lambda: held.enter_context(lock))

@@ -26,7 +26,7 @@ install() {
   local stamp="$venv/.jaxsearch-$extras"
   if [ -e "$stamp" ] && [ ! "$here/pyproject.toml" -nt "$stamp" ]; then return; fi
   # pip and venv make an ordinary failure of Ctrl-C.
-  trap 'echo "interrupted; the same command goes on" >&2; exit 130' INT
+  trap 'echo "interrupted; the same command continues" >&2; exit 130' INT
   # A creation that was interrupted may have left an environment without pip.
   if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     python="$(find_python)" || exit 1

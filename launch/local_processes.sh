@@ -168,7 +168,7 @@ case "$first_status" in
   0) exit 0 ;;
   2) exit 2 ;;
   75)
-    say "ended early; the same command goes on"
+    say "ended early; the same command continues"
     exit 75
     ;;
   *)

@@ -234,7 +234,7 @@ while :; do
   # The state of a preempted slice changes with a delay.
   sleep 60
   if [ "$status" = 75 ]; then
-    echo "ended early with nothing lost; goes on from the last checkpoint" >&2
+    echo "ended early with nothing lost; continues from the last checkpoint" >&2
   elif is_healthy; then
     failures=$((failures + 1))
     echo "failed with status $status on a healthy slice ($failures)" >&2

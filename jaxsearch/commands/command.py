@@ -157,7 +157,7 @@ def with_late_options(
 
 
 def add_config_argument(parser: argparse.ArgumentParser, more: str = "") -> None:
-    """Adds the config; `more` goes on with its help."""
+    """Adds the config; `more` continues with its help."""
     parser.add_argument(
         "config",
         metavar="CONFIG",

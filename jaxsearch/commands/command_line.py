@@ -79,7 +79,7 @@ first steps:
 
 `jaxsearch COMMAND --help` explains a command. Exit status: 0 done; 1 failed; 2 bad
 usage or input, with one line that explains what to change; 75 ended early with nothing
-lost, so that the same command goes on; 130 interrupted.
+lost, so that the same command continues; 130 interrupted.
 """
 
 
@@ -88,7 +88,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
 
     Args:
       argv: the words after `jaxsearch`; None for those of this process.
-      interrupt: receives what to type to go on.
+      interrupt: receives what to type to continue.
 
     Returns:
       The exit status: 0 done, 1 failed, 2 bad usage or bad input, 75 to be tried again,
@@ -115,7 +115,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
     args.parser = parser
     interrupt.resumes = COMMANDS[args.command].resumes
     if interrupt.resumes:
-        interrupt.advice = lambda: "the same command goes on where it stopped"
+        interrupt.advice = lambda: "the same command continues where it stopped"
     try:
         status = _status(args)
     finally:

@@ -52,7 +52,7 @@ examples:
     chunk.add_argument(
         "--skip-bad-files",
         action="store_true",
-        help="go on without files that are not UTF-8; otherwise nothing is written",
+        help="continue without files that are not UTF-8; otherwise nothing is written",
     )
 
 

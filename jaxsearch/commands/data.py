@@ -133,7 +133,7 @@ def _add_prepare(actions: Any) -> None:
     prepare.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="go on without malformed rows; otherwise the file is refused",
+        help="continue without malformed rows; otherwise the file is refused",
     )
     add_json_argument(prepare)
 

@@ -20,7 +20,7 @@ _DESCRIPTION = """\
 Rolls out answers to questions and judges them with the task's reward and normaliser.
 Writes results.json (n, em, f1, cover_em, searches per question, ...) and
 predictions.jsonl, which `jaxsearch score` reads. Predictions are appended as answers
-finish: if the command is stopped, the same command goes on.
+finish: if the command is stopped, the same command continues.
 jaxsearch/evaluation/README.md explains each number. With --judge-url, a language model
 also says of each prediction whether it is right, as `jaxsearch judge` asks it.
 """
@@ -83,7 +83,7 @@ examples:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="folder to write: new, empty, or of the same evaluation, which goes on",
+        help="folder to write: new, empty, or of the same evaluation, which continues",
     )
     parser.add_argument(
         "--limit",
@@ -130,12 +130,12 @@ examples:
     parser.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="go on without the malformed rows of the file; otherwise it is refused",
+        help="continue without the malformed rows of the file; otherwise it is refused",
     )
     parser.add_argument(
         "--drop-long-prompts",
         action="store_true",
-        help="go on without questions whose prompts exceed the budget",
+        help="continue without questions whose prompts exceed the budget",
     )
     parser.add_argument(
         "--temperature",

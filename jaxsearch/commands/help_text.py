@@ -63,7 +63,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def _continues(block: str, line: str) -> bool:
-    """Whether a line goes on with the paragraph, or the row of a table, before it."""
+    """Whether a line continues with the paragraph, or the row of a table, before it."""
     depth, before = (len(text) - len(text.lstrip()) for text in (line, block))
     if depth and before:
         return depth > before

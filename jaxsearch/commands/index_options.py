@@ -64,7 +64,7 @@ def add_push_arguments(push: argparse.ArgumentParser) -> None:
         "url",
         metavar="URL",
         help="milvus://HOST:PORT/COLLECTION, or milvus:///PATH/FILE.db/COLLECTION for "
-        "Milvus Lite; a push that was cut goes on where it ended",
+        "Milvus Lite; a push that was cut continues where it ended",
     )
     push.add_argument(
         "--index-type",
@@ -127,13 +127,13 @@ def add_build_arguments(build: argparse.ArgumentParser) -> None:
         "--shard-rows",
         type=int,
         metavar="N",
-        help="passages of a shard of vectors, at which a stopped build goes on",
+        help="passages of a shard of vectors, at which a stopped build continues",
     )
     _add_search_settings(build)
     build.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="go on without malformed rows; otherwise the corpus is refused",
+        help="continue without malformed rows; otherwise the corpus is refused",
     )
     add_lexical_arguments(build)
     add_fusion_arguments(build)

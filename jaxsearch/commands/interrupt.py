@@ -28,8 +28,8 @@ class Interrupt:
 
     Attributes:
       advice: returns what the line says after "interrupted", such as what to type to
-        go on. It is called in another thread.
-      resumes: whether the same command goes on where it stopped. SIGTERM then ends it
+        continue. It is called in another thread.
+      resumes: whether the same command continues where it stopped. SIGTERM then ends it
         with the status of `try_again`.
     """
 

@@ -18,7 +18,8 @@ A reply that is no JSON object with one of the three verdicts is counted as no_v
 accuracy is the share of correct among the others.
 
 Each verdict is appended to --out as it comes, and kept in a cache by model, prompt,
-question, golden answers and prediction. The same command goes on where it was stopped.
+question, golden answers and prediction. The same command continues after
+a stop.
 """
 
 

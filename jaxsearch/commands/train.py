@@ -28,7 +28,7 @@ N stops early, after N evaluations without a better held-out exact match.
 
 --rewind STEP goes back to a checkpoint that is kept, and removes the metrics after it.
 Only one process, or one group of connected processes, trains in a folder at a time. At
-SIGTERM the last step is saved, and the exit status is 75: the same command goes on.
+SIGTERM the last step is saved, and the exit status is 75: the same command continues.
 
 --model.path RUN begins a new run with the policy of another one: its weights in full
 precision and its tokenizer, but not its optimizer. RUN/checkpoints/STEP and RUN/best
@@ -66,7 +66,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the newest checkpoint, and refuse to start a new run",
+        help="continue from the newest checkpoint, and refuse to start a new run",
     )
     start.add_argument(
         "--fresh",
@@ -77,7 +77,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--rewind",
         type=int,
         metavar="STEP",
-        help="go on from the checkpoint of this step; later ones are kept as later-N",
+        help="continue from this step's checkpoint; later ones are kept as later-N",
     )
 
 
@@ -117,7 +117,7 @@ def _how_to_go_on(run_folder: Path) -> str:
     step = newest_step(run_folder)
     if step is None:
         return "nothing saved: the same command starts again"
-    return f"the same command goes on after step {step}"
+    return f"the same command continues after step {step}"
 
 
 COMMAND = Command(

@@ -54,7 +54,7 @@ def read_questions(
         prepare` has prepared.
       normalise: the normaliser that predictions are compared with; golden
         answers that are then empty are left out, and a row without another is bad.
-      skip_bad_rows: whether to go on without rows that are malformed.
+      skip_bad_rows: whether to continue without rows that are malformed.
       splits: the splits to take for NAME, the first that is prepared.
       note: receives lines for the user about what was left out or skipped.
 

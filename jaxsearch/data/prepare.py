@@ -43,7 +43,7 @@ def prepare_set(
       revision: commit, branch or tag of FlashRAG's repository; "" for the one that the
         split was prepared from, else the newest.
       replace: whether a split that was prepared from another file is replaced.
-      skip_bad_rows: whether to go on without malformed rows.
+      skip_bad_rows: whether to continue without malformed rows.
       note: receives lines for the user.
 
     Raises:

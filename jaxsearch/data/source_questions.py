@@ -22,7 +22,7 @@ def check_answers(
     Args:
       questions: the questions.
       normalise: the normaliser that predictions are compared with.
-      skip_bad_rows: whether to go on without questions that have no other answer.
+      skip_bad_rows: whether to continue without questions that have no other answer.
       note: receives lines for the user about what was left out.
       origin: where the questions come from, for these lines.
 

@@ -10,7 +10,7 @@ from jaxsearch.trajectory import Trajectory
 
 
 class Recorder:
-    """Hands finished rollouts to a function in another thread; decoding goes on.
+    """Hands finished rollouts to a function in another thread; decoding continues.
 
     Leaving the context waits until all rollouts are recorded, also after an error.
 

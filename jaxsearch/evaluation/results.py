@@ -67,7 +67,7 @@ def evaluate_to(
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
     Predictions are appended as answers finish. If the call is stopped, the same call
-    goes on where it was.
+    continues where it was.
 
     Args:
       out: folder to write: new, empty, or of the same evaluation.
@@ -81,8 +81,8 @@ def evaluate_to(
       sample: questions per set, chosen at random; 0 for all.
       seed: seed of the choice.
       num_samples: answers per question.
-      skip_bad_rows: whether to go on without malformed rows of the file.
-      drop_long_prompts: whether to go on without questions with too long prompts.
+      skip_bad_rows: whether to continue without malformed rows of the file.
+      drop_long_prompts: whether to continue without questions with too long prompts.
       temperature: sampling temperature; 0 is greedy. None for 0, or for 1 with more
         than one answer per question.
       prompt_template: file with a prompt that replaces the task's; "" for none.

@@ -47,7 +47,7 @@ class Subject:
       environment: the tools that answer the policy.
       task: judges the rollouts.
       labels: name of the model and other lines for `results.json`, as JSON values.
-      identity: all that decides the rollouts, as JSON values; an evaluation goes on
+      identity: all that decides the rollouts, as JSON values; an evaluation continues
         only in a folder with the same ones.
     """
 
@@ -72,7 +72,7 @@ def evaluate_sets(
     """Evaluates sets of questions; writes `predictions.jsonl` and `results.json`.
 
     All sets go through one queue, so that slots never wait between them. Predictions
-    are appended to the file as rollouts finish. The same call goes on where it was
+    are appended to the file as rollouts finish. The same call continues where it was
     stopped: it rolls out only what has no line yet. The processes of a run share the
     questions, and all of them return the results.
 

@@ -1,6 +1,6 @@
 """The settings of an evaluation or a selection, recorded in its folder.
 
-A command that goes on in a folder must have the same settings.
+A command that continues in a folder must have the same settings.
 """
 
 import json

@@ -90,7 +90,7 @@ class Console:
     def _be_silent(self) -> None:
         """Prints nothing more, because the output cannot be written.
 
-        The pipe has no reader any more, or a log's disk is full. The run goes on: its
+        The pipe has no reader any more, or a log's disk is full. The run continues: its
         results are in its folder.
         """
         self._is_silent = True

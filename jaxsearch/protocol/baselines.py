@@ -79,7 +79,7 @@ class Iterative(RetrieveThenRead):
 
     Source: IRCoT (Trivedi et al. 2023, arXiv:2212.10509), which retrieves with the
     question and then with every new sentence of the chain of thought. There a second
-    prompt reads all passages at the end; here the same context goes on to the answer.
+    prompt reads all passages at the end; here the same context continues to the answer.
     """
 
     name: str = "iterative"

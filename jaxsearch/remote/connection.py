@@ -167,7 +167,7 @@ class Connection:
         if status == 402:
             return SearchStoppedError(
                 f"{reason}; as soon as the server answers again, the same command "
-                "goes on"
+                "continues"
             )
         if status in (401, 403):
             why = missing_token(self.url, self._token, self._token_variable)

@@ -76,7 +76,7 @@ class MilvusRetriever:
         if not about.is_complete or count != about.num_passages:
             raise ValueError(
                 f"{url} has {count:,} of {about.num_passages:,} passages; {push}, "
-                "which goes on where it ended"
+                "which continues where it ended"
             )
         self._about = about
         self._encoder = _encoder(encoder, query_device)

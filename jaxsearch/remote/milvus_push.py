@@ -53,7 +53,7 @@ def push_index(
 ) -> dict[str, Any]:
     """Loads the passages of an index, and their vectors, into a collection.
 
-    A push that was cut goes on where it ended: rows are written in order, under their
+    A push that was cut continues where it ended: rows are written in order, under their
     numbers in the corpus.
 
     Args:
@@ -99,7 +99,7 @@ def push_index(
         write_about(client, address.collection, complete)
     except MilvusException as error:
         raise ValueError(
-            f"{url}: {one_line(error)}; the same command goes on where it ended"
+            f"{url}: {one_line(error)}; the same command continues where it ended"
         ) from None
     num = len(index.passages)
     return {"url": url, "num_passages": num, "num_written": num - num_before}

@@ -79,7 +79,7 @@ class PolicyUpdate:
         small: from random weights, at a learning rate of 1e-3, weight decay moved
         parameters off the reference by 1e-5; there KL had a gradient of 1e-7, of which
         Adam made a step of 4e-4, and after three steps KL was 0.0135. After a step with
-        advantages, Adam's momentum goes on without a gradient, to 4.5 times its step.
+        advantages, Adam's momentum continues without a gradient, to 4.5 times its step.
         ReSearch's and R1-Searcher's code applies these updates.
 
         The metric `without_advantage` is 1 for such a step, else 0.

@@ -44,7 +44,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
     Raises:
       ValueError: if the folder's name is that of a file.
-      TryAgainError: if another process goes on training in the folder.
+      TryAgainError: if another process continues to train in the folder.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose another folder with --out")

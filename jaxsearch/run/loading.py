@@ -59,8 +59,8 @@ def load_run(
       questions: file of questions; "" for the run's held-out questions.
       index: folder of an index, or address of a search server; "" for the run's index.
       limit: number of questions, from the first; 0 for all.
-      skip_bad_rows: whether to go on without malformed rows of the file.
-      drop_long_prompts: whether to go on without questions with too long prompts.
+      skip_bad_rows: whether to continue without malformed rows of the file.
+      drop_long_prompts: whether to continue without questions with too long prompts.
       prompt_template: file with a prompt that replaces the task's; "" for none.
       num_passages: passages per search; 0 for the run's number.
       max_searches: calls of search and other tools per rollout; None for the run's

@@ -48,7 +48,7 @@ class LongPrompts:
         """Notes the questions if they are to be dropped, else refuses them.
 
         Args:
-          drop: whether to go on without these questions.
+          drop: whether to continue without these questions.
           note: receives their number and the first `NUM_NAMED`.
 
         Raises:

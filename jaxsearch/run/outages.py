@@ -68,7 +68,7 @@ class Outages:
             )
             if left_s <= 0.0:
                 raise TryAgainError(
-                    f"{failed}, for {waited_s:.0f} s; the same command goes on when "
+                    f"{failed}, for {waited_s:.0f} s; the same command continues when "
                     "they succeed again"
                 )
             pause_s = min(pause_s, left_s)

@@ -94,7 +94,7 @@ class Saver:
             # None ends before all have written their parts.
             processes.wait_for_all("saved before the end")
             raise TryAgainError(
-                f"asked to end; the same command goes on after step {progress.step}"
+                f"asked to end; the same command continues after step {progress.step}"
             )
 
     def save(self) -> None:
@@ -116,7 +116,7 @@ class Saver:
         if not is_finite:
             raise TrainingFailedError(
                 f"step {progress.step}: parameters are not finite, so it is not saved; "
-                "lower the learning rate, and the same command goes on after the last "
+                "lower the learning rate; the same command continues after the last "
                 "checkpoint"
             )
 

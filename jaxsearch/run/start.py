@@ -48,7 +48,7 @@ def start_line(
         limit = "--steps" if is_limited else f"--stages.{last}.steps"
         more = f"{limit} than {steps[-1]}"
     return (
-        f"{config.out} is complete, after {after}; a larger {more} goes on; --fresh "
+        f"{config.out} is complete, after {after}; a larger {more} continues; --fresh "
         "starts it again from its first step"
     )
 

@@ -47,7 +47,7 @@ def _line(run: Run, number: int, asked: int | None) -> str:
         f"microbatches of up to {num_rows} x {row_len} tokens (max_tokens "
         f"{stage.max_tokens}) in addition to {state} per device of parameters, "
         f"gradients and optimizer, on a mesh {mesh}; {', or '.join(advice)}; the same "
-        "command with that goes on after the last checkpoint"
+        "command with that continues after the last checkpoint"
     )
 
 

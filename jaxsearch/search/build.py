@@ -1,4 +1,4 @@
-"""Builds the index of corpora in a folder, step by step, so that it can go on."""
+"""Builds the index of corpora in a folder, step by step, so that it can continue."""
 
 import os
 import time
@@ -60,7 +60,7 @@ def build_index_folder(
 ) -> dict[str, Any]:
     """Builds the index of corpora in a folder, and returns its description.
 
-    A build that was stopped goes on at its last whole shard of vectors when it is
+    A build that was stopped continues at its last whole shard of vectors when it is
     called again in the same way.
 
     Args:
@@ -240,7 +240,7 @@ class _Build:
         left = [number for number in ranges if number not in set(begun)]
         if begun and left:
             self._progress.note(
-                f"{folder.path}: goes on at shard {len(begun) + 1} of {len(ranges)}"
+                f"{folder.path}: continues at shard {len(begun) + 1} of {len(ranges)}"
             )
         for number in left:
             own = ranges[number]

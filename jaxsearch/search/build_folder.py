@@ -1,4 +1,4 @@
-"""An index folder that is being built, which goes on where a stopped build ended."""
+"""An index folder that is being built, which continues where a stopped build ended."""
 
 import errno
 import fcntl
@@ -42,7 +42,7 @@ class BuildFolder:
 
     Args:
       folder: a new or empty folder, or that of a build that was stopped.
-      request: what decides the content, as JSON values; a build goes on only with the
+      request: what decides the content, as JSON values; a build continues only with the
         request that began it.
 
     Raises:
@@ -84,7 +84,7 @@ class BuildFolder:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise ValueError(
                 f"{self.path}: {error.strerror or error}; what is complete is kept: "
-                "make room, then the same command goes on"
+                "make room, then the same command continues"
             ) from error
 
     @property

@@ -29,7 +29,7 @@ class BuildSettings:
       options: settings of a BERT encoder.
       dims: width of TF-IDF vectors.
       seed: seed of the TF-IDF projection.
-      skip_bad_rows: whether to go on without malformed rows of a corpus.
+      skip_bad_rows: whether to continue without malformed rows of a corpus.
       vectors: vectors of the passages, which are not encoded then.
       part: the part of the passages to encode.
       shard_rows: passages of a shard of vectors; None chooses by the size.

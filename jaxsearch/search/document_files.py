@@ -49,7 +49,7 @@ def chunk_folder(
       folder: with .txt, .md and .html files in UTF-8.
       out: the file to write, whole or not at all; it must not exist.
       size: of the passages.
-      skip_bad_files: whether to go on without files that cannot be read as text.
+      skip_bad_files: whether to continue without files that cannot be read as text.
       note: receives one line for the user about files that were skipped.
 
     Returns:

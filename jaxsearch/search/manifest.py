@@ -82,7 +82,7 @@ class Manifest:
             if (folder / BUILDING).is_file():
                 raise ValueError(
                     f"{folder} is an index whose build was stopped; the command that "
-                    "began it goes on with it"
+                    "began it continues with it"
                 )
             raise ValueError(f"{folder} is no index: {path} is missing; {REBUILD}")
         check_links(folder, [path])

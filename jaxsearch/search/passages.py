@@ -48,7 +48,7 @@ def read_passages(
     Args:
       path: the file or folder, or `hf://OWNER/NAME[/FILE][@REVISION]` for a file of a
         data set on the Hugging Face Hub.
-      skip_bad_rows: whether to go on without rows that are malformed.
+      skip_bad_rows: whether to continue without rows that are malformed.
       note: receives one line for the user about rows that were changed or skipped.
 
     Raises:

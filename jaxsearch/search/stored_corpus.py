@@ -39,7 +39,7 @@ def store_corpora(
     Args:
       paths: the corpora, each a file or a folder as `read_passages` takes them.
       path: the file to write.
-      skip_bad_rows: whether to go on without malformed rows.
+      skip_bad_rows: whether to continue without malformed rows.
       note: receives lines for the user about rows that were changed or skipped.
       report: receives the number of passages so far.
 

@@ -38,7 +38,7 @@ class Batcher:
     """A queue of requests for one retriever, and the threads that answer them.
 
     A batch takes queries of the same depth from as many requests as fit, the oldest
-    first. A request with more queries than a batch goes on behind the others, so that
+    first. A request with more queries than a batch continues after the others, so that
     small requests do not wait for the whole of a large one.
 
     Args:

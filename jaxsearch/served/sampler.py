@@ -160,7 +160,7 @@ class ServedSampler:
                     raise TryAgainError(
                         f"the model server failed for {failures_in_a_row} questions in "
                         f"a row, at last: {trajectory.failure}; as soon as it answers, "
-                        "the same command goes on"
+                        "the same command continues"
                     )
         return done
 

@@ -70,7 +70,7 @@ class VerdictModel:
                 break
         raise NoReplyError(
             f"no reply in {number + 1} attempts: {reason}; the verdicts so far are "
-            "kept, and the same command goes on"
+            "kept, and the same command continues"
         )
 
     def _asked(self, body: dict[str, Any]) -> Completion:

@@ -11,7 +11,7 @@ from jaxsearch.verdicts.verdict import VERDICTS, Opinion, Verdict
 
 
 class VerdictFile:
-    """A file that verdicts are appended to; it goes on where it ended.
+    """A file that verdicts are appended to; it continues where it ended.
 
     An incomplete last line, left by a killed command, is removed.
 

@@ -52,7 +52,7 @@ def verdicts_to(
 ) -> dict[str, Any]:
     """Asks a model whether predictions are right, and appends its verdicts to a file.
 
-    The same call goes on where an earlier one ended. Equal requests are sent once, and
+    The same call continues from there. Equal requests are sent once, and
     those in the cache not at all.
 
     Args:

@@ -155,7 +155,7 @@ class SearchService(abc.ABC):
         if self.is_quota(status, text.lower()):
             return SearchStoppedError(
                 f"the quota of the search provider is used up; {said}; raise it, or "
-                "wait until it is renewed, and repeat the command, which goes on"
+                "wait until it is renewed, and repeat the command, which continues"
             )
         if status in (401, 403):
             return SearchStoppedError(f"{self.refusal}; {said}")

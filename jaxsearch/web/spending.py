@@ -12,7 +12,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS spent (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spending:
-    """Counts queries, so that a run that resumes goes on with its count.
+    """Counts queries, so that a run that resumes continues with its count.
 
     Attributes:
       path: the file, in the run's folder.
@@ -82,4 +82,4 @@ class Spending:
         )
 
 
-_GO_ON = "the same command with a larger {} goes on"
+_GO_ON = "the same command with a larger {} continues"

@@ -184,7 +184,7 @@ def test_a_run_is_told_from_where_it_goes_on(tmp_path, environment):
         assert step == steps_of(run)[-1] > wanted
         assert (status, err) == (
             130,
-            f"interrupted; the same command goes on after step {step}\n",
+            f"interrupted; the same command continues after step {step}\n",
         )
     steps = steps_of(run)
     assert steps == list(range(1, len(steps) + 1))
@@ -201,7 +201,7 @@ def test_a_run_without_a_checkpoint_starts_again(tmp_path, environment):
     config, *lines = shown.splitlines()
     assert lines in (
         # The signal may come before the folder of the run is known.
-        ["interrupted; the same command goes on where it stopped"],
+        ["interrupted; the same command continues where it stopped"],
         [f"interrupted; {UNSAVED}"],
     )
 

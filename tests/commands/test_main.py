@@ -81,7 +81,7 @@ def test_options_may_stand_after_the_config(capsys):
             "train",
             KeyboardInterrupt(),
             130,
-            "interrupted; the same command goes on where it stopped",
+            "interrupted; the same command continues where it stopped",
         ),
     ],
 )

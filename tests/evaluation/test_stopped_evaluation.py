@@ -1,4 +1,4 @@
-"""An evaluation that is killed and goes on equals one that never was."""
+"""An evaluation that is killed and continues equals one that never was."""
 
 import json
 import os

@@ -324,7 +324,7 @@ def fuzz(
     Args:
       read: reads the files.
       paths: the files; each is written again at the end.
-      num: number of variants; None to go on for `seconds`.
+      num: number of variants; None to continue for `seconds`.
       seed: of the variants.
       refusals: errors that `read` may raise.
     """

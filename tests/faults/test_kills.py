@@ -1,4 +1,4 @@
-"""A run that is killed anywhere and goes on equals one that never was."""
+"""A run that is killed anywhere and continues equals one that never was."""
 
 import os
 import random

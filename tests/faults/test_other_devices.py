@@ -1,4 +1,4 @@
-"""A run goes on with another number of devices, and learns the same."""
+"""A run continues with another number of devices, and learns the same."""
 
 import dataclasses
 import json

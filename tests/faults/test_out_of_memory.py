@@ -56,7 +56,7 @@ config = dataclasses.replace(
                 "microbatches of up to 83333 x 120 tokens (max_tokens 10000000)",
                 "on a mesh data=1 x fsdp=1 x tensor=1",
                 "lower --stages.0.max-tokens, for example to 4999920, or set --model.",
-                "goes on after the last checkpoint",
+                "continues after the last checkpoint",
             ),
         ),
     ],

@@ -1,4 +1,4 @@
-"""SIGTERM: the last step is saved, status 75, and the same command goes on."""
+"""SIGTERM: the last step is saved, status 75, and the same command continues."""
 
 import random
 import signal
@@ -70,7 +70,7 @@ def test_processes_save_their_last_step_and_go_on(tmp_path, command, count):
         assert time.monotonic() - asked < 60
         step = num_lines(run)
         assert newest_step(run) == step >= steps
-        assert f"the same command goes on after step {step}" in outputs[0]
+        assert f"the same command continues after step {step}" in outputs[0]
         assert not (run / "run.lock").exists()
     statuses, outputs = ended(start_all(*command, count=count, num_devices=count))
     assert statuses == [0] * count, outputs

@@ -1,4 +1,4 @@
-"""Searches fail in every way that a program can; the run goes on and counts them."""
+"""Searches fail in every way that a program can; the run continues and counts them."""
 
 import dataclasses
 import http.client

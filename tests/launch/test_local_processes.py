@@ -24,7 +24,7 @@ while seen["PROCESS_ID"] == "0" and not (folder / "seen_1.json").exists():
 time.sleep(2 if seen["PROCESS_ID"] == "0" else 0)
 raise SystemExit(0)
 """
-# One process is killed when both are there; the other one would go on for long.
+# One process is killed when both are there; the other one would run for long.
 DIES = """
 import os, pathlib, signal, time
 number = os.environ["JAXSEARCH_PROCESS_ID"]
@@ -124,5 +124,5 @@ def test_a_launcher_that_is_ended_ends_its_processes(machine):
         launcher.send_signal(signal.SIGTERM)
         _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 75, said
-    assert b"ended early; the same command goes on" in said
+    assert b"ended early; the same command continues" in said
     assert not is_alive(machine, 0) and not is_alive(machine, 1)

@@ -79,7 +79,7 @@ def top_k_of(logits, k):
 def test_the_mass_that_is_kept_is_that_of_a_float64_reference(cut, temperature):
     """The two log-probs differ by the log of the kept mass, which names the set.
 
-    A row is drawn alone, as the search goes on for all rows until the last is done.
+    A row is drawn alone, as the search continues for all rows until the last is done.
     """
     rng = np.random.default_rng(7)
     logits = np.concatenate([example_rows(rng) for _ in range(2)])
@@ -204,7 +204,7 @@ def test_devices_that_share_the_vocabulary_draw_the_same_and_send_no_logits(
     rng = np.random.default_rng(3)
     uniforms = np.float32([0.0, 0.31, 0.77, np.nextafter(np.float32(1), np.float32(0))])
     B = len(uniforms)
-    # One kind at a time, as the search goes on for all rows until the last is done.
+    # One kind at a time, as the search continues for all rows until the last is done.
     for logits in example_rows(rng):
         logits = np.tile(logits, (B, 1))
         shared = jax.device_put(logits, by_vocabulary(mesh))

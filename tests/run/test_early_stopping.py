@@ -69,7 +69,7 @@ def test_a_run_that_stopped_early_is_complete():
     lines = lines_of(0.5, 0.4, 0.4)
     assert start_line(config_with(2), progress, lines) == (
         "run is complete, after step 6 of 7, where it stopped early; a larger "
-        "--eval.patience than 2 goes on; --fresh starts it again from its first step"
+        "--eval.patience than 2 continues; --fresh starts it again from its first step"
     )
     assert start_line(config_with(3), progress, lines).startswith("resuming run")
 

@@ -47,7 +47,7 @@ def test_the_record_names_the_commit_that_a_resumed_run_reads(hub, tmp_path):
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["identity"]["data"]["questions"] == f"{QUESTIONS}@{first}"
     second = hub.publish(**{"train.jsonl": ONE + ONE.replace(b"1", b"2")})
-    # Without a revision the run goes on with its own.
+    # Without a revision the run continues with its own.
     for address in (QUESTIONS, f"{QUESTIONS}@{first}"):
         resumed = with_commits(config_with(tmp_path / "run", address))
         assert resumed.data.questions == pinned.data.questions

@@ -29,8 +29,8 @@ def at(stage: int, stage_step: int, step: int) -> Progress:
         (at(1, 3, 6), "resuming run after step 6 of 7"),
         (
             at(1, 4, 7),
-            "run is complete, after step 7; a larger --stages.1.steps than 4 goes on; "
-            "--fresh starts it again from its first step",
+            "run is complete, after step 7; a larger --stages.1.steps than 4 continues"
+            "; --fresh starts it again from its first step",
         ),
     ],
 )
@@ -42,7 +42,7 @@ def test_a_run_says_from_which_step_it_goes_on(restored, line):
 def test_a_run_that_steps_ended_says_how_it_goes_on(stage_step):
     config = tiny_config(Path("run"), steps=2)
     line = start_line(config, at(1, stage_step, 3 + stage_step))
-    assert "complete" in line and "a larger --steps than 2 goes on" in line
+    assert "complete" in line and "a larger --steps than 2 continues" in line
 
 
 def test_fresh_keeps_earlier_runs_under_other_names(tmp_path):

@@ -71,7 +71,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(
         settings=SETTINGS,
         progress=Progress(note=notes.append),
     )
-    assert notes == [f"{out}: goes on at shard 7 of 10"]
+    assert notes == [f"{out}: continues at shard 7 of 10"]
     assert contents(out) == contents(undisturbed)
     assert (out / "vectors" / "00005.npy").stat().st_mtime_ns == before
     index = load_index(out, encoder=KILLING, verify=True)

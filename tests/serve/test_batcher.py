@@ -97,7 +97,7 @@ def test_requests_with_the_same_k_share_a_batch_of_bounded_size(pool):
             until(lambda num=num: batcher.num_waiting == num)
         index.gate.set()
         results = [reply.result().json["result"] for reply in replies]
-    # A request whose queries do not fit goes on behind the others.
+    # A request whose queries do not fit is continued after the others.
     assert index.batches == [["first"], ["a", "b", "c", "d"], ["other k"], ["e"]]
     for (queries, k), result in zip(asked, results, strict=True):
         assert [len(hits) for hits in result] == [k] * len(queries)

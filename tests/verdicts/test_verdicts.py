@@ -198,7 +198,7 @@ def test_an_outage_loses_nothing(predictions, tmp_path, capsys):
     words = ("--judge-attempts", "2", "--judge-concurrency", "1")
     with chat_server(fails_at_7) as server:
         assert judge(server, predictions, *words) == 75
-        assert "the same command goes on" in refused(capsys)
+        assert "the same command continues" in refused(capsys)
         there = len(read_lines(tmp_path / "verdicts.jsonl"))
         assert 7 <= there < 20
         server.answer = by_number
@@ -360,7 +360,7 @@ def test_requests_are_under_way_at_once(predictions, capsys):
 
 @pytest.mark.slow
 def test_an_evaluation_with_verdicts(tmp_path, capsys):
-    """One command evaluates and asks; the same command goes on where it was."""
+    """One command evaluates and asks; the same command continues where it was."""
     out = tmp_path / "out"
     train(tiny_config(tmp_path / "run", warmup_steps=1, steps=1))
     words = ["eval", "--model", str(tmp_path / "run"), "--limit", "3", "--json"]

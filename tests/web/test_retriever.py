@@ -259,7 +259,7 @@ def test_the_budget_of_queries(opened):
         web.search([f"q{i}" for i in range(20)], 1)
     assert str(stopped.value) == (
         "the budget of web searches is used up: 3 queries (web.max_queries); the same "
-        "command with a larger --web.max-queries goes on"
+        "command with a larger --web.max-queries continues"
     )
     assert web.search_counts()["web/queries"] == 3
     # What was asked is in the cache, and another process counts on.

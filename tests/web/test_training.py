@@ -120,7 +120,7 @@ def test_a_run_ends_at_its_budget_and_goes_on_with_a_larger_one(tmp_path, capfd)
     assert train_to(2, "--web.max-queries", str(budget)) == 2
     assert capfd.readouterr().err.splitlines()[-1] == (
         f"jaxsearch train: the budget of web searches is used up: {budget} queries "
-        "(web.max_queries); the same command with a larger --web.max-queries goes on"
+        "(web.max_queries); the same command with a larger --web.max-queries continues"
     )
     assert spending.spent()[0] == budget
     assert read_metrics(out / "metrics.jsonl") == [first]
