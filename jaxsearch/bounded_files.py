@@ -1,4 +1,4 @@
-"""Text files of other people, plain or gzipped: bounded, and every fault is named."""
+"""Reads untrusted text files, plain or gzipped, with size limits and clear errors."""
 
 import gzip
 import io
@@ -6,18 +6,18 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of a file that is held in memory, unpacked: a gzip file of a megabyte may unpack to a
-# gigabyte. HotpotQA's training file has 0.6 GB.
+# Limit for a file read into memory, after decompression: a gzip file of a megabyte may
+# decompress to a gigabyte. HotpotQA's training file has 0.6 GB.
 MAX_BYTES = 2**33
 _CHUNK = 2**20
-# Of a line in a file that is read line by line.
+# Limit for one line of a file that is read line by line.
 MAX_LINE_BYTES = 2**27
 
 _FAULTS = (OSError, EOFError, zlib.error)  # BadGzipFile is an OSError
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole content of a file, unpacked if its name ends in .gz.
+    """The whole content of a file, decompressed if its name ends in .gz.
 
     Raises:
       ValueError: if it cannot be read, is damaged, or has more than `MAX_BYTES`.
@@ -25,13 +25,13 @@ def read_bytes(path: Path) -> bytes:
     content = bytearray()
     try:
         with _opened(path) as file:
-            # Python reserves the memory of all bytes that a read may have.
+            # Python allocates memory for the largest size that a read may return.
             while chunk := file.read(_CHUNK):
                 content += chunk
                 if len(content) > MAX_BYTES:
                     raise ValueError(
-                        f"{path}: expected at most {MAX_BYTES:,} bytes, unpacked; "
-                        "divide the file"
+                        f"{path}: expected at most {MAX_BYTES:,} bytes when "
+                        "decompressed; split the file"
                     )
     except _FAULTS as error:
         raise _named(error, path, str(path)) from error
@@ -39,7 +39,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a file with their numbers, from 1; one is held at a time.
+    """Yields the lines of a file with their numbers, from 1, without reading it whole.
 
     Raises:
       ValueError: if the file cannot be read, is damaged, or has a longer line than

@@ -1,4 +1,4 @@
-"""Requests to OpenAI-compatible chat endpoints, and what is read of their replies."""
+"""Requests to OpenAI-compatible chat endpoints, and parsing of their replies."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ PATH = "/chat/completions"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a model wrote, and how many tokens that took.
+    """A model's answer and its token counts.
 
     Attributes:
-      text: its answer, without what it thought aloud before.
-      prompt_tokens, completion_tokens: as the endpoint counts them; 0 if it does not.
+      text: the answer, without the reasoning before it.
+      prompt_tokens, completion_tokens: the endpoint's counts; 0 if it reports none.
     """
 
     text: str
@@ -29,7 +29,7 @@ def chat_request(
     Args:
       model: name of the model at the endpoint.
       messages: pairs of a role and a text.
-      max_tokens: limit of what the model writes.
+      max_tokens: token limit of the completion.
     """
     return {
         "model": model,
@@ -54,7 +54,7 @@ def completion(reply: Any) -> Completion:
     usage = reply.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     return Completion(
-        # Models that think aloud write their answer after it.
+        # Reasoning models write their answer after this tag.
         text=text.rpartition("</think>")[2],
         prompt_tokens=_count(counts.get("prompt_tokens")),
         completion_tokens=_count(counts.get("completion_tokens")),

@@ -1,9 +1,9 @@
-"""JAX's cache of compiled programs: where it is, and how broken entries are replaced.
+"""JAX's cache of compiled programs: its folder, and replacement of broken entries.
 
-A process that is killed, or a full disk, can leave half an entry. JAX warns about one
-that it cannot read, compiles the program, and does not write it again, because there is
-a file of that name: the program is compiled at every start. So the file is removed as
-soon as JAX warns.
+A killed process or a full disk can leave an incomplete entry. JAX warns about an entry
+that it cannot read, and compiles the program. It does not write the entry again,
+because a file with that name exists, so the program is compiled at every start. This
+module removes the file as soon as JAX warns.
 """
 
 import glob
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jaxsearch.visible import visible
 
-# The texts of JAX's warnings, and what they tell: the program, and why.
+# JAX's warnings; the groups are the program and the reason.
 _WARNINGS = "Error (?:reading|writing) persistent compilation cache"
 _READING = re.compile(r"Error reading .* cache entry for '([^']+)': (.*)", re.S)
 _WRITING = re.compile(r"Error writing .* cache entry for '[^']+': (.*)", re.S)
@@ -25,14 +25,14 @@ _WRITING = re.compile(r"Error writing .* cache entry for '[^']+': (.*)", re.S)
 def machine_folder() -> str:
     """Name of the folder for programs of this kind of processor.
 
-    Programs for a CPU use the instructions that it has; another machine that mounts the
-    same home may lack some.
+    CPU programs use the instructions of this processor; another machine with the same
+    home folder may lack some of them.
     """
     return f"{platform.machine()}-{hashlib.sha256(_features()).hexdigest()[:8]}"
 
 
 def _features() -> bytes:
-    """What `/proc/cpuinfo` says that the processor can do, or its name elsewhere."""
+    """The processor's features in `/proc/cpuinfo`, or its name on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_bytes().splitlines()
     except OSError:
@@ -42,10 +42,10 @@ def _features() -> bytes:
 
 
 def mend_entries(folder: str) -> None:
-    """Removes broken entries from now on, and says so in one line each.
+    """Removes broken entries from now on, and prints one line for each.
 
     Args:
-      folder: JAX's cache; entries of one in a bucket (gs://...) are only named.
+      folder: JAX's cache; if it is in a bucket (gs://...), entries are only reported.
     """
     shown = warnings.showwarning
     said: set[str] = set()
@@ -70,13 +70,13 @@ def mend_entries(folder: str) -> None:
         else:
             shown(message, category, filename, lineno, file, line)
 
-    # Each time: after one warning of a line of JAX's, Python would drop the others.
+    # By default, Python shows a warning only once per line of code.
     warnings.filterwarnings("always", message=_WARNINGS)
     warnings.showwarning = show
 
 
 def _remove(folder: str, name: str) -> str:
-    """Removes the entries of a program's name; says so, or why it is impossible."""
+    """Removes the entries of a program; returns what was done, for the message."""
     if "://" in folder:
         return "; remove it there, so that it is replaced"
     try:

@@ -83,10 +83,10 @@ def _check_functions(owner: Any, *names: str) -> None:
 
 
 def _check_questions(owner: Any, *names: str) -> None:
-    """Checks that texts that stand for a mixture have weights that are numbers.
+    """Checks that the weights in mixtures given as text are numbers.
 
     Raises:
-      ValueError: naming the first field of which one is none.
+      ValueError: naming the first field with an invalid weight.
     """
     for name in names:
         value = vars(owner)[name]
@@ -191,19 +191,19 @@ class ModelConfig:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Questions. Each field is a file, a prepared set, or a mixture. Files may have any
-    of the formats in `data.formats`, and may be of a data set on the Hugging Face Hub:
-    hf://OWNER/NAME[/FILE][@REVISION]. The run's record names the commit that was read,
-    which a resumed run reads again. A prepared set (`jaxsearch data --help`) has a
-    name, such as hotpotqa or hotpotqa/dev."""
+    of the formats in `data.formats`, and may be in a data set on the Hugging Face Hub:
+    hf://OWNER/NAME[/FILE][@REVISION]. The run records the commit, and a resumed run
+    reads that commit. A prepared set (`jaxsearch data --help`) has a name, such as
+    hotpotqa or hotpotqa/dev."""
 
     source: Callable[..., Any]
     """(run folder, seed) -> Dataset, the source of everything not read from a file."""
     questions: QuestionsFrom = ""
     """Training questions for all RL stages: a file, a set, or a Mixture, on the command
-    line hotpotqa=2,2wiki=1 (two of three questions are of HotpotQA). Empty for those of
-    `source`."""
+    line hotpotqa=2,2wiki=1 (two of every three questions from HotpotQA). Empty for
+    those of `source`."""
     heldout: QuestionsFrom = ""
-    """Questions to evaluate on: a file, a set, or several with commas between them.
+    """Questions to evaluate on: a file, a set, or several separated by commas.
     Empty for those of `source`, or, if the last RL stage trains on a file, for a share
     of that file."""
     heldout_share: float = 0.1
@@ -213,11 +213,11 @@ class DataConfig:
     max_heldout: int = 200
     """Largest number of questions to hold out of a file."""
     skip_bad_rows: bool = False
-    """Go on without the malformed rows of these files, of the files of stages and of
-    retrieval.corpus; otherwise such a file is refused."""
+    """Skip malformed rows of these files, of the files of stages and of
+    retrieval.corpus; otherwise they are an error."""
     drop_long_prompts: bool = True
-    """Go on without the questions whose prompts exceed rollout.max_prompt_len, and say
-    how many there are; False refuses the run."""
+    """Drop questions whose prompts exceed rollout.max_prompt_len, and print their
+    number; False makes them an error."""
 
     def __post_init__(self):
         _check_functions(self, "source")
@@ -678,8 +678,8 @@ class CheckpointConfig:
     """Also saves when so many minutes have passed since the last checkpoint; 0 for
     never. For runs whose steps take minutes, on machines that may be taken away."""
     keep_non_finite: int = 2
-    """Updates whose gradient was not finite to keep, each with its batch and the
-    parameters that it had, for `jaxsearch replay`; 0 for none."""
+    """Number of updates with a gradient that is not finite to keep, with batch and
+    parameters, for `jaxsearch replay`; 0 for none."""
 
     def __post_init__(self):
         _at_least(self, 1, "every", "keep")

@@ -1,4 +1,4 @@
-"""Disks that are full, over a quota or read-only: one line, and the user must act."""
+"""One-line errors for disks that are full, over a quota or read-only."""
 
 import contextlib
 import errno
@@ -9,16 +9,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-# What a write fails with when a disk, a quota or the size of a file is at its limit, or
-# nothing can be written there at all.
+# Errors of a write when a disk, a quota or a file size is at its limit, or when the
+# place is not writable.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-# How TensorStore states the number of an error of the system.
+# TensorStore's text for a system error number.
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
 class DiskError(ValueError):
-    """A write that failed, and would fail again until the user acts."""
+    """A failed write that would fail again until the user frees or changes the disk."""
 
 
 @contextlib.contextmanager
@@ -26,14 +26,14 @@ def explain_disk(folder: Path, advice: str) -> Iterator[None]:
     """Context in which a failed write to a folder raises a readable error.
 
     Args:
-      folder: where the context writes.
-      advice: what to do when the cause is mended.
+      folder: the folder that the context writes to.
+      advice: what to do once the cause is fixed.
 
     Raises:
-      DiskError: instead of the error of the system or of TensorStore; other errors
+      DiskError: instead of the system's or TensorStore's error; other errors
         propagate.
     """
-    # Orbax logs each error in each of its threads, with a page of its calls.
+    # Orbax logs each error in each of its threads, with a long traceback.
     logger = logging.getLogger("absl")
     logger.addFilter(_is_news)
     try:
@@ -57,13 +57,13 @@ def explain_disk(folder: Path, advice: str) -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of a log tells something else than that a disk is full."""
+    """Whether a log line reports something other than a full disk."""
     error = record.exc_info[1] if record.exc_info else None
     return error is None or not is_full(error)
 
 
 def os_error(error: BaseException | None) -> int | None:
-    """The number of the system's error that is behind an error; None if there is none.
+    """The system error number behind an error; None if there is none.
 
     TensorStore, which writes checkpoints, raises a ValueError with the number in it.
     """
@@ -77,7 +77,7 @@ def os_error(error: BaseException | None) -> int | None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error is that of a full disk, quota or file."""
+    """Whether an error means a full disk, quota or file."""
     return os_error(error) in _FULL
 
 
@@ -87,7 +87,7 @@ def _free(folder: Path) -> str:
 
 
 def _is_in(folder: Path, error: BaseException) -> bool:
-    """Whether the file of an error is in a folder, or is one of its parents."""
+    """Whether an error's file is in a folder, or is one of its parents."""
     name = error.filename if isinstance(error, OSError) else None
     if not isinstance(name, str):
         return str(folder) in str(error)

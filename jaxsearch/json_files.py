@@ -1,4 +1,4 @@
-"""JSON of other people: bounded, and every fault is one ValueError."""
+"""Parses untrusted JSON, with size limits; every fault is a ValueError."""
 
 import json
 import math
@@ -9,8 +9,8 @@ from typing import Any
 # config.json, manifests and settings have some kilobytes; the tokenizer.json of a large
 # vocabulary has 30 MB, and a header of safetensors is limited to 100 MB.
 MAX_BYTES = 100_000_000
-# No file of ours has 20 levels. Deeper values are parsed, but then exhaust the stack of
-# whatever walks them.
+# Our files have fewer than 20 levels. Deeper values can be parsed, but recursive code
+# that reads them would overflow the stack.
 MAX_DEPTH = 100
 # Longer integers would not fit into a float.
 MAX_DIGITS = 40
@@ -21,12 +21,12 @@ def json_value(text: bytes | str, *, allow_nan: bool = True) -> Any:
 
     Args:
       text: the text; bytes are UTF-8, with or without a byte order mark.
-      allow_nan: whether it may have NaN and infinities, which JSON has not.
+      allow_nan: whether NaN and infinities are allowed, which are not JSON.
 
     Raises:
-      ValueError: if it is no JSON in UTF-8, is nested more than `MAX_DEPTH` levels, or
-        has an integer of more than `MAX_DIGITS` digits. The message is the reason
-        alone, for callers that say where the text was.
+      ValueError: if it is not JSON in UTF-8, is nested more than `MAX_DEPTH` levels,
+        or has an integer of more than `MAX_DIGITS` digits. The message is only the
+        reason; callers add the source.
     """
     try:
         if isinstance(text, bytes):
@@ -43,21 +43,21 @@ def json_value(text: bytes | str, *, allow_nan: bool = True) -> Any:
         raise ValueError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
         raise ValueError(str(error)) from None
-    # Most texts have fewer brackets than levels are allowed.
+    # Fast path: most texts have fewer brackets than the allowed depth.
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
         raise ValueError(_TOO_DEEP)
     return value
 
 
 def parse_json(content: bytes | str, source: str) -> Any:
-    """`json_value`, with the errors of one source.
+    """`json_value`, with the source in its errors.
 
     Args:
       content: the text.
-      source: what it was read from, which begins the error.
+      source: what the text was read from; the error begins with it.
 
     Raises:
-      ValueError: as `json_value`.
+      ValueError: see `json_value`.
     """
     try:
         return json_value(content)
@@ -95,7 +95,7 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _not_json(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _bounded_int(digits: str) -> int:
@@ -105,7 +105,7 @@ def _bounded_int(digits: str) -> int:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether a value has more than `MAX_DEPTH` levels; its levels are walked."""
+    """Whether a value has more than `MAX_DEPTH` levels, counted level by level."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         level = [item for one in level for item in _items(one)]

@@ -1,4 +1,4 @@
-"""Values of JSON checked against types; the schema is the class made of them."""
+"""Checks JSON values against Python types and dataclasses."""
 
 import dataclasses
 import enum
@@ -8,23 +8,23 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-# Of integers, which arrays of 64 bits can hold.
+# Range of integers that 64-bit arrays can hold.
 _MAX_INT = 2**63 - 1
 _NAMES = {
-    **{bool: "true or false", int: "an integer of 64 bits", float: "a number"},
+    **{bool: "true or false", int: "a 64-bit integer", float: "a number"},
     **{str: "a text", list: "a list", tuple: "a list", dict: "an object"},
     **{Mapping: "an object", types.NoneType: "null"},
 }
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:
-    """A value of JSON as its type says: lists become tuples, objects dataclasses.
+    """Converts a JSON value to its type: lists to tuples, objects to dataclasses.
 
     Args:
       value: the value.
       hint: `Any`, `None`, `bool`, `int`, `float`, `str`, a list, tuple (of any length),
         dict or `Mapping` of such, an enum of texts, a dataclass of such, or a union.
-      where: what the value is, which begins the error.
+      where: what the value is; the error begins with it.
 
     Raises:
       ValueError: if the value is of another type, or an object lacks a field or has one
@@ -57,7 +57,7 @@ def _is_enum(kind: Any) -> bool:
 
 def _is_of(value: Any, kind: Any) -> bool:
     if kind is int:
-        # A boolean is an int in Python.
+        # In Python, a bool is an int.
         return type(value) is int and -_MAX_INT <= value <= _MAX_INT
     if kind is float:
         return type(value) is float or _is_of(value, int)

@@ -149,7 +149,7 @@ def trajectory_metrics(
         **{
             f"status/{status}": Mean.of([one.status == status for one in trajectories])
             for status in Status
-            # A policy on the run's own devices does not fail.
+            # Only a served policy can fail.
             if status is not Status.MODEL_FAILED
         },
     }

@@ -1,4 +1,4 @@
-"""Rows of parquet files of other people, read in batches; every fault is named."""
+"""Reads untrusted parquet files in batches, with clear errors."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ def parquet_rows(
 
     Args:
       path: the file.
-      columns: the columns to read, of which the file may lack some; None for all.
+      columns: columns to read; missing ones are ignored. None for all.
 
     Raises:
-      ValueError: if pyarrow is missing; or if the file is damaged or has values that
-        Python has not, which the error locates.
+      ValueError: if pyarrow is missing, or if the file is damaged or has values that
+        Python cannot represent; the error has the row.
     """
     try:
         import pyarrow
@@ -36,7 +36,7 @@ def parquet_rows(
             for row in batch.to_pylist():
                 number += 1
                 yield row
-    # Dates beyond the year 9999 overflow; ns of a timestamp are a ValueError.
+    # Dates after the year 9999 overflow; nanosecond timestamps raise ValueError.
     except (pyarrow.ArrowException, OSError, OverflowError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -135,8 +135,8 @@ def local_devices(environ: Mapping[str, str]) -> list[int] | None:
 def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
     """Enables JAX's compilation cache, in the user's cache folder.
 
-    Entries that are broken are replaced. JAX_COMPILATION_CACHE_DIR selects another
-    folder or a bucket (gs://...), and JAX_ENABLE_COMPILATION_CACHE=false disables the
+    Broken entries are replaced. JAX_COMPILATION_CACHE_DIR selects another folder or a
+    bucket (gs://...), and JAX_ENABLE_COMPILATION_CACHE=false disables the
     cache.
     """
     if "JAX_COMPILATION_CACHE_DIR" in environ:

@@ -23,7 +23,7 @@ examples:
   jaxsearch ask --model runs/quickstart               questions to choose from
   jaxsearch ask --model runs/quickstart "QUESTION"    the answer to one of them
   jaxsearch ask --model-url http://127.0.0.1:8000/v1 --tokenizer Qwen/Qwen2.5-7B \
-    --index wiki_index "QUESTION"                     by a model behind a server
+    --index wiki_index "QUESTION"                     ask a served model
 
 A run answers from its own index. The quickstart's world is invented, so only questions
 about its entities have an answer there.

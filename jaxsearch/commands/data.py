@@ -1,4 +1,4 @@
-"""`jaxsearch data`: prepares, describes and shows sets of questions."""
+"""`jaxsearch data`: prepares, describes and samples sets of questions."""
 
 import argparse
 import os
@@ -9,9 +9,9 @@ from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
-Prepares sets of questions once, so that they can be named in any folder: as
---data.questions of `jaxsearch train`, --questions of `jaxsearch eval`, and wherever
-else a file of questions is taken. Known sets:
+Prepares sets of questions once, so that they can be used by name in any folder: in
+`jaxsearch train --data.questions`, `jaxsearch eval --questions`, and wherever else a
+file of questions is accepted. Known sets:
 
   hotpotqa   train, dev        HotpotQA
   2wiki      train, dev        2WikiMultiHopQA
@@ -21,15 +21,16 @@ else a file of questions is taken. Known sets:
   triviaqa   train, dev, test  TriviaQA
   popqa      test              PopQA
 
-A name without a split is train in training, and in an evaluation the split of the
-papers' tables: test, or dev without one. hotpotqa/dev names a split. A mixture draws
-from several sets in proportion to weights: --data.questions hotpotqa=2,2wiki=1.
+Without a split, a name means train in training, and the split of the papers' tables in
+an evaluation: test, or dev if there is no test split. hotpotqa/dev selects a split. A
+mixture draws from several sets in proportion to weights: --data.questions
+hotpotqa=2,2wiki=1.
 """
 _PREPARE = """\
-Reads the questions of a set and stores them (ArrayRecord, as TensorFlow Datasets does)
-with citation, licence, and the SHA-256 of the file that they come from. Without --from,
-a known set is fetched from FlashRAG's data repository on the Hugging Face Hub, and the
-commit is recorded. The same command later checks that nothing has changed.
+Reads the questions of a set and stores them in TensorFlow Datasets' ArrayRecord format,
+with the citation, the licence, and the SHA-256 of the source file. Without --from, a
+known set is downloaded from FlashRAG's data repository on the Hugging Face Hub, and the
+commit is recorded. Running the command again checks that nothing has changed.
 
 HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE work as usual. Sets are kept in JAXSEARCH_DATA,
 or ~/.cache/jaxsearch/data.
@@ -43,12 +44,12 @@ examples:
 """
 _DESCRIBE = """\
 Shows the splits of a set with their number of questions, origin, licence and citation.
-A set may be a file or a mixture too. Without NAME, lists the known and the prepared
+NAME may also be a file or a mixture. Without NAME, lists the known and the prepared
 sets.
 """
 _SAMPLE = """\
-Shows questions of a prepared set or a file, drawn at random, with their golden answers
-and metadata. The same seed draws the same ones.
+Shows random questions of a prepared set or a file, with their golden answers and
+metadata. The same seed gives the same questions.
 """
 
 
@@ -64,7 +65,7 @@ examples:
     _add_prepare(actions)
     describe = actions.add_parser(
         "describe",
-        help="show what is in a set, and where it comes from",
+        help="show the contents and origin of a set",
         description=_DESCRIBE,
         formatter_class=HelpFormatter,
     )
@@ -108,38 +109,38 @@ def _add_prepare(actions: Any) -> None:
         dest="file",
         default="",
         metavar="FILE",
-        help="file of questions in any format that is read, or "
+        help="file of questions in any supported format, or "
         "hf://OWNER/NAME/FILE[@REVISION] (default: FlashRAG's file of a known set)",
     )
     prepare.add_argument(
         "--split",
         default="",
         metavar="S",
-        help="the split (default: with --from the one in the name of FILE, or train "
-        "without one; else all splits)",
+        help="the split (default: with --from, the split in the name of FILE, or "
+        "train if it has none; otherwise all splits)",
     )
     prepare.add_argument(
         "--revision",
         default="",
         metavar="REV",
         help="commit, branch or tag of FlashRAG's repository (default: the recorded "
-        "commit of a set that is prepared, else the newest)",
+        "commit of a prepared set, otherwise the newest)",
     )
     prepare.add_argument(
         "--replace",
         action="store_true",
-        help="replace a split that was prepared from another file, or that is damaged",
+        help="replace a split that was prepared from another file or is damaged",
     )
     prepare.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="continue without malformed rows; otherwise the file is refused",
+        help="skip malformed rows; otherwise they are an error",
     )
     add_json_argument(prepare)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    # No accelerator is needed, and it may be in use.
+    # No accelerator is needed, and another process may be using it.
     os.environ["JAX_PLATFORMS"] = "cpu"
     action = {"prepare": _prepare, "describe": _describe, "sample": _sample}
     found = action[args.action](args)

@@ -20,15 +20,15 @@ _DESCRIPTION = """\
 Rolls out answers to questions and judges them with the task's reward and normaliser.
 Writes results.json (n, em, f1, cover_em, searches per question, ...) and
 predictions.jsonl, which `jaxsearch score` reads. Predictions are appended as answers
-finish: if the command is stopped, the same command continues.
+finish; if the command is stopped, the same command continues.
 jaxsearch/evaluation/README.md explains each number. With --judge-url, a language model
-also says of each prediction whether it is right, as `jaxsearch judge` asks it.
+also gives a verdict on each prediction, as in `jaxsearch judge`.
 """
 _COMPARE = """\
-Compares two evaluations question by question, by set and id: both values of each
-figure, the difference (second minus first) with its 95% bootstrap interval, and for
-exact match and cover-EM the questions won and lost with the p-value of an exact McNemar
-test.
+Compares two evaluations question by question, paired by set and id. Shows both values
+of each metric and the difference (second minus first) with its 95% bootstrap interval.
+For exact match and cover-EM, also shows the questions won and lost and the p-value of
+an exact McNemar test.
 """
 _COMPARE_EXAMPLES = """\
 examples:
@@ -59,8 +59,8 @@ examples:
         type=int,
         default=0,
         metavar="N",
-        help="answers that a model server may fail to give; with more, the exit status "
-        "is 1 (default: 0)",
+        help="number of answers that a model server may fail to give; with more, the "
+        "exit status is 1 (default: 0)",
     )
     parser.add_argument(
         "--logprobs",
@@ -83,7 +83,7 @@ examples:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="folder to write: new, empty, or of the same evaluation, which continues",
+        help="output folder: new, empty, or of the same evaluation, which continues",
     )
     parser.add_argument(
         "--limit",
@@ -124,18 +124,18 @@ examples:
         "--max-searches",
         type=int,
         metavar="N",
-        help="searches per answer; one more ends it (default: the run's; 16 for a "
+        help="searches per answer; a further one ends it (default: the run's; 16 for a "
         "Hugging Face model)",
     )
     parser.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="continue without the malformed rows of the file; otherwise it is refused",
+        help="skip malformed rows of the file; otherwise they are an error",
     )
     parser.add_argument(
         "--drop-long-prompts",
         action="store_true",
-        help="continue without questions whose prompts exceed the budget",
+        help="skip questions whose prompts exceed the budget",
     )
     parser.add_argument(
         "--temperature",
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _with_verdicts(
     out: Path, results: dict[str, Any], settings: VerdictSettings
 ) -> dict[str, Any]:
-    """The results with a language model's verdicts, which are in out/verdicts.jsonl."""
+    """The results with the counts of a language model's verdicts (verdicts.jsonl)."""
     from jaxsearch import processes
     from jaxsearch.evaluation.predictions import write_results
     from jaxsearch.monitor.bars import count_bar

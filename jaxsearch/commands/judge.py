@@ -12,14 +12,14 @@ Asks a language model whether each prediction of a file is right, and prints how
 calls correct, wrong or unclear. (`jaxsearch score` computes a task's reward and exact
 match instead, without a model.)
 
-A line of the file has question, golden_answers and prediction, as predictions.jsonl of
-`jaxsearch eval` has. A prediction that is null or blank is wrong, and not asked about.
-A reply that is no JSON object with one of the three verdicts is counted as no_verdict;
-accuracy is the share of correct among the others.
+Each line of the file has question, golden_answers and prediction, as in
+predictions.jsonl of `jaxsearch eval`. A null or blank prediction is wrong, without a
+request. A reply that is not a JSON object with one of the three verdicts is counted as
+no_verdict; accuracy is the share of correct among the others.
 
-Each verdict is appended to --out as it comes, and kept in a cache by model, prompt,
-question, golden answers and prediction. The same command continues after
-a stop.
+Each verdict is appended to --out when it arrives, and cached by model, prompt,
+question, golden answers and prediction. If the command is stopped, the same command
+continues.
 """
 
 

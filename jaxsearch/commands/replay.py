@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from jaxsearch.run.replay import Replay
 
 _DESCRIPTION = """\
-Runs an update again whose gradient was not finite (NaN or infinite), with the
-parameters and the batch that it had, and shows which quantities are not finite, in the
-order in which they are computed: parameters, inputs of the batch, log-probs, ratios,
-loss per token, terms of the loss, and the gradient of each parameter. Nothing is
-written.
+Runs an update again whose gradient was not finite (NaN or infinite), with the same
+parameters and batch. Shows which quantities are not finite, in the order of their
+computation: parameters, inputs of the batch, log-probs, ratios, loss per token, terms
+of the loss, and the gradient of each parameter. Writes nothing.
 
-A run skips such an update, says so, and keeps it in RUN/non_finite/step_N, at most
---checkpoint.keep-non-finite of them. After --stages.N.max-skipped in a row it stops.
+A run skips such an update, prints a line, and keeps it in RUN/non_finite/step_N, up to
+--checkpoint.keep-non-finite updates. After --stages.N.max-skipped in a row it stops.
 """
 
 
@@ -27,15 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 example:
   jaxsearch replay runs/mine/non_finite/step_000012
 
-Read the table from its top: the first line with NaN or infinite values is where it
-began, and those below follow from it. If the loss is finite and only gradients are not,
-a function of the loss has an infinite derivative.
+Read the table from the top: the first line with NaN or infinite values is the cause,
+and those below follow from it. If the loss is finite and only gradients are not, a
+function in the loss has an infinite derivative.
 """
     parser.add_argument(
         "batch", metavar="BATCH", help="folder of the update: RUN/non_finite/step_N"
     )
     parser.add_argument(
-        "--all", action="store_true", help="show the finite quantities, too"
+        "--all", action="store_true", help="also show the finite quantities"
     )
 
 

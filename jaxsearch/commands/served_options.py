@@ -1,4 +1,4 @@
-"""Options of commands that roll out a model behind a server."""
+"""Options of commands that roll out a served model."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 
 def add_served_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --model-url and what belongs to it."""
+    """Adds --model-url and its related options."""
     group = parser.add_argument_group(
-        "a model behind a server",
+        "a served model",
         "vLLM, SGLang or any other server with POST /v1/completions, instead of "
         "--model. No parameters are loaded here. A bearer token comes from "
         "JAXSEARCH_MODEL_TOKEN.",
@@ -25,7 +25,7 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
         "--model-name",
         default="",
         metavar="NAME",
-        help="name of the model on the server (default: the only one that it has)",
+        help="name of the model on the server (default: its only model)",
     )
     group.add_argument(
         "--tokenizer",
@@ -40,24 +40,24 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=64,
         metavar="N",
-        help="questions that are answered at once (default: 64)",
+        help="number of questions in progress at once (default: 64)",
     )
     group.add_argument(
         "--model-timeout",
         type=float,
         default=600.0,
         metavar="SECONDS",
-        help="timeout of one turn (default: 600); it is tried eight times in all",
+        help="timeout of one attempt at a turn (default: 600); eight attempts are made",
     )
 
 
 def served_model(
     args: argparse.Namespace, *, logprobs: bool = False
 ) -> "ServedModel | None":
-    """The served model of these arguments; None for a local one, in --model.
+    """The served model of these arguments; None for a local one (--model).
 
     Raises:
-      ValueError: if neither is given, both are, or an option is missing or impossible.
+      ValueError: if neither or both are given, or an option is missing or invalid.
     """
     others = [name for name in ("model_name", "tokenizer") if vars(args)[name]]
     if not args.model_url:

@@ -17,14 +17,14 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
         required=required,
         metavar="URL",
         help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1; its key is "
-        f"taken from the environment variable {KEY_VARIABLE}, if there is one",
+        f"read from the environment variable {KEY_VARIABLE}, if set",
     )
     parser.add_argument(
         "--judge-model",
         default="",
         required=required,
         metavar="NAME",
-        help="name of the model there",
+        help="name of the model at the endpoint",
     )
     parser.add_argument(
         "--judge-prompt",
@@ -39,14 +39,14 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
         type=int,
         default=32,
         metavar="N",
-        help="requests that are under way at once (default: 32)",
+        help="number of requests in progress at once (default: 32)",
     )
     parser.add_argument(
         "--judge-attempts",
         type=int,
         default=5,
         metavar="N",
-        help="attempts at a request after 408, 429, 5xx and failed connections "
+        help="attempts per request, after 408, 429, 5xx and failed connections "
         "(default: 5)",
     )
     parser.add_argument(
@@ -54,13 +54,12 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
         type=float,
         default=60.0,
         metavar="S",
-        help="seconds for one attempt (default: 60)",
+        help="timeout of one attempt, in seconds (default: 60)",
     )
     parser.add_argument(
         "--judge-cache",
         metavar="DIR",
-        help="folder of verdicts that need not be asked for again (default: in the "
-        "user's cache folder)",
+        help="folder of the verdict cache (default: in the user's cache folder)",
     )
     parser.add_argument(
         "--judge-price",
@@ -73,7 +72,7 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
 
 
 def asks_for_verdicts(args: argparse.Namespace) -> bool:
-    """Whether --judge-url is given, where that may be left out.
+    """Whether --judge-url is given, for commands where it is optional.
 
     Raises:
       ValueError: if --judge-model is missing, or options are given without it.

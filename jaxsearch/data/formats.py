@@ -55,13 +55,13 @@ def read_questions(
       normalise: the normaliser that predictions are compared with; golden
         answers that are then empty are left out, and a row without another is bad.
       skip_bad_rows: whether to continue without rows that are malformed.
-      splits: the splits to take for NAME, the first that is prepared.
+      splits: splits to look for if only NAME is given; the first prepared one is read.
       note: receives lines for the user about what was left out or skipped.
 
     Raises:
       ValueError: if the file is missing, unreadable or empty, rows are malformed and
-        not skipped (the message names the locations), or a set is not prepared or
-        damaged.
+        not skipped (the message names the locations), or a set is damaged or not
+        prepared.
 
     Example:
       >>> from jaxsearch.data.sample import sample_questions_path

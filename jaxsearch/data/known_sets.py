@@ -1,8 +1,8 @@
-"""The question sets of the papers: where they are, and what is known about them.
+"""The papers' question sets: their locations, licences and citations.
 
 Files and splits are those of FlashRAG's data repository on the Hugging Face Hub, which
-has every set in one layout, as FOLDER/SPLIT.jsonl. It is published under CC BY-SA 4.0;
-`licence` is what the authors of a set say themselves.
+stores every set as FOLDER/SPLIT.jsonl. The repository is published under CC BY-SA 4.0;
+`licence` is the licence that the authors of a set state.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ class KnownSet:
     Attributes:
       name: its name in this package.
       title: its name in the papers.
-      folder: its folder in FlashRAG's repository, which is accepted as a name too.
-      splits: the splits there.
-      licence: the licence of its authors.
+      folder: its folder in FlashRAG's repository, also accepted as a name.
+      splits: its splits in the repository.
+      licence: the licence stated by its authors.
       citation: the paper to cite.
-      homepage: the page of its authors.
+      homepage: the authors' page.
     """
 
     name: str

@@ -23,7 +23,7 @@ _OTHERS = frozenset(
     }
 )
 
-# What a question's metadata says about its passages.
+# Metadata fields that describe a question's passages.
 _PASSAGES = frozenset({"context", "paragraphs", "supporting_facts"})
 
 
@@ -70,8 +70,8 @@ def _of_layout(record: Record) -> dict[str, Any]:
 def _of_flashrag(record: Record) -> dict[str, Any]:
     """FlashRAG's metadata, with titles in place of the passages of a question.
 
-    Its files of HotpotQA and 2WikiMultihopQA have ten passages per question, which are
-    nine tenths of the file.
+    FlashRAG's HotpotQA and 2WikiMultihopQA files have ten passages per question, which
+    are nine tenths of the file.
     """
     found = {name: v for name, v in record.fields.items() if name not in _PASSAGES}
     if len(found) < len(record.fields) and "supporting_titles" not in found:

@@ -1,7 +1,7 @@
 """Mixtures of question sets: several files or prepared sets, with weights.
 
-On the command line a mixture is one word, such as `hotpotqa=2,2wiki=1`: two of three
-questions come from HotpotQA. A source without a weight has weight 1.
+On the command line a mixture is one word, such as `hotpotqa=2,2wiki=1`: two of every
+three questions come from HotpotQA. The default weight is 1.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class Mixture:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A short name of each source: that of its set or file, else its whole path."""
+        """A short label for each source: its set or file name, or its whole path."""
         short = [_short_name(source.path) for source in self.sources]
         return tuple(
             name if short.count(name) == 1 else source.path
@@ -68,7 +68,7 @@ class Mixture:
 
 
 def _short_name(path: str) -> str:
-    """The name of a set, or that of a file without its folder and its suffixes."""
+    """The name of a set, or a file's name without folder and suffixes."""
     file = path.rpartition("@")[0] or path
     if not file.endswith(SUFFIXES):
         return path
@@ -80,10 +80,10 @@ QuestionsFrom: TypeAlias = str | Mixture
 
 
 def parse_questions(text: str) -> QuestionsFrom:
-    """The path or the mixture that a word of the command line stands for.
+    """Parses a path or a mixture given on the command line.
 
     Raises:
-      ValueError: if a weight is not one.
+      ValueError: if a weight is not a number.
     """
     if Path(text).is_file():
         return text
@@ -104,9 +104,9 @@ def _weighted(part: str) -> WeightedSource:
 
 
 def _split_weight(part: str) -> tuple[str, str | None]:
-    """A path and the text of its weight, None if it has none.
+    """Splits a path from the text of its weight; None without a weight.
 
-    A path may have `=` in the names of its folders and its file.
+    Folder and file names in a path may contain `=`.
     """
     path, equals, weight = part.rpartition("=")
     if not equals or "/" in weight or weight.endswith(SUFFIXES):
@@ -119,8 +119,8 @@ def read_mixture(
 ) -> list[Question]:
     """The questions of all sources, in order.
 
-    Published sets number their questions alike, so ids get the label of their source
-    in front, as in `hotpotqa/train_0`; `metadata["set"]` is the label too.
+    Published sets use the same ids, so the label of the source is added in front, as in
+    `hotpotqa/train_0`. `metadata["set"]` is the label, too.
 
     Args:
       mixture: the sources.
@@ -143,7 +143,7 @@ def questions_by_source(
     """The questions of each source.
 
     Raises:
-      ValueError: if a source has none, because they were held out or dropped.
+      ValueError: if a source has no questions, because they were held out or dropped.
     """
     by_label: dict[str, list[Question]] = {label: [] for label in mixture.labels}
     for question in questions:
@@ -151,8 +151,7 @@ def questions_by_source(
     for label, those in by_label.items():
         if not those:
             raise ValueError(
-                f"no question of {label} is left to train on, so that it cannot be "
-                f"mixed; leave it out of {mixture}"
+                f"no question of {label} is left to train on; leave it out of {mixture}"
             )
     return list(by_label.values())
 
@@ -163,7 +162,7 @@ def read_from(
     """The questions of a path or name, or of all sources of a mixture.
 
     Args:
-      questions: where they are; a text may be a mixture too.
+      questions: their location; a text may also be a mixture.
       read: reads the questions of a path or name.
     """
     if isinstance(questions, str):
@@ -186,6 +185,6 @@ def check_unweighted(questions: QuestionsFrom) -> None:
     if len({source.weight for source in questions.sources}) > 1:
         names = ",".join(source.path for source in questions.sources)
         raise ValueError(
-            f"{questions}: an evaluation asks every question once, so that weights "
-            f"have no effect; leave them out: {names}"
+            f"{questions}: an evaluation asks every question once, so weights have "
+            f"no effect; leave them out: {names}"
         )

@@ -32,31 +32,31 @@ def prepare_set(
     skip_bad_rows: bool = False,
     note: Note = print_note,
 ) -> list[PreparedSet]:
-    """Prepares a set, or leaves it as it is if it is prepared from the same file.
+    """Prepares a set, unless it is already prepared from the same file.
 
     Args:
-      name: name of a known set, or of your own.
+      name: name of a known set, or a new name.
       file: the file to read, local or on the Hub; "" for FlashRAG's file of a known
         set.
-      split: the split; "" for the one that the name of `file` has, else train, or
-        without `file` for all splits of the set.
+      split: the split. "" for all splits of the set or, with `file`, the split in its
+        name, otherwise train.
       revision: commit, branch or tag of FlashRAG's repository; "" for the one that the
-        split was prepared from, else the newest.
-      replace: whether a split that was prepared from another file is replaced.
+        split was prepared from, otherwise the newest.
+      replace: whether to replace a split that was prepared from another file.
       skip_bad_rows: whether to continue without malformed rows.
       note: receives lines for the user.
 
     Raises:
-      ValueError: for an unknown name or split, a file that cannot be read, or a split
-        that was prepared from another file and is not to be replaced.
+      ValueError: for an unknown name or split, a file that cannot be read, or, without
+        `replace`, a split that was prepared from another file.
     """
     name = _checked_name(name)
-    # TFDS gives `all` a meaning of its own.
+    # `all` has a special meaning in TFDS.
     if split and (split == "all" or not re.fullmatch(r"\w+", split, re.ASCII)):
         raise ValueError(f"a split has a name such as dev, got {split!r}")
     if file and revision:
         raise ValueError(
-            "--revision is of FlashRAG's repository: give it without --from, or write "
+            "--revision is for FlashRAG's repository: omit --from, or write "
             "the file as hf://OWNER/NAME/FILE@REVISION"
         )
     if file:
@@ -75,13 +75,13 @@ def _checked_name(name: str) -> str:
     """The name of a set, without a split.
 
     Raises:
-      ValueError: if it cannot be one.
+      ValueError: if it is not a valid name.
     """
     found = parse_name(name)
     if found is None or found[1]:
         raise ValueError(
-            f"expected the name of a set (letters, digits, - and _), got {name!r}; a "
-            "split is given with --split, a file with --from"
+            f"expected the name of a set (letters, digits, - and _), got {name!r}; "
+            "give a split with --split, a file with --from"
         )
     return found[0]
 
@@ -102,14 +102,14 @@ def _prepare(
         found = open_split(name, split)
         before = found.metadata["origin"]
         if before["sha256"] == origin.sha256:
-            note(f"{found} is prepared already, from the same content")
+            note(f"{found} is already prepared from the same content")
             return found
         raise ValueError(
             f"{found} was prepared from {before['address']} (SHA-256 "
             f"{before['sha256'][:12]}...), but {origin.address} is another file "
             f"({origin.sha256[:12]}...); give --replace to replace it, or another name"
         )
-    # Read before anything is deleted, because the file may be bad.
+    # Read before deleting anything, because the file may be malformed.
     questions = read_questions(path, skip_bad_rows=skip_bad_rows, note=note)
     from jaxsearch.data.question_builder import SetInfo, store_questions
     from jaxsearch.data.question_store import fingerprint
@@ -135,7 +135,7 @@ def _prepare(
 
 @contextlib.contextmanager
 def _set_aside(folder: Path) -> Iterator[None]:
-    """Makes room for a new folder; the old one comes back if none is made."""
+    """Moves an old folder away; restores it if no new one is made."""
     old = folder.with_name(f".replaced-{os.getpid()}")
     if folder.exists():
         folder.rename(old)

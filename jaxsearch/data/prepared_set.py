@@ -1,9 +1,9 @@
 """Prepared sets of questions: folders that `jaxsearch data prepare` makes.
 
-A set is found by its name in any working folder: `hotpotqa`, or `hotpotqa/dev` for one
-of its splits. Its folder is DATA/NAME/SPLIT/VERSION, as TensorFlow Datasets lays it
-out, and `checksums.json` there has the SHA-256 of every file. DATA is the value of
-JAXSEARCH_DATA, or else ~/.cache/jaxsearch/data.
+A set is found by its name from any working folder: `hotpotqa`, or `hotpotqa/dev` for
+one of its splits. Its folder is DATA/NAME/SPLIT/VERSION, the layout of TensorFlow
+Datasets, and its `checksums.json` has the SHA-256 of every file. DATA is JAXSEARCH_DATA
+or, if that is not set, ~/.cache/jaxsearch/data.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 VERSION = "1.0.0"
 TRAINING_SPLITS = ("train",)
-# So every known set is evaluated on the split of the papers' tables.
+# With this order, every known set is evaluated on the split of the papers' tables.
 EVALUATION_SPLITS = ("test", "dev")
 
 _NAME = re.compile(r"(?P<name>\w[\w-]*)(?:/(?P<split>\w+))?", re.ASCII)
@@ -48,8 +48,8 @@ def split_folder(name: str, split: str) -> Path:
 def parse_name(text: str) -> tuple[str, str] | None:
     """The set and the split ("" if there is none) that a text names.
 
-    None for a path: what exists as a file, ends like a file of questions, or has
-    characters that no name has.
+    None for a path: an existing file, a text with the suffix of a question file, or one
+    with characters that are not allowed in names.
     """
     found = _NAME.fullmatch(text)
     if found is None or is_hub_file(text) or text.endswith(SUFFIXES):
@@ -74,7 +74,7 @@ def prepared_names() -> list[str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedSet:
-    """One split of a prepared set, whose files are as they were written.
+    """One split of a prepared set, with verified files.
 
     Attributes:
       name: name of the set.
@@ -97,7 +97,7 @@ class PreparedSet:
 
     def source(self) -> "QuestionSource":
         """Random access to the questions."""
-        # TFDS takes a second to import, and is not installed everywhere.
+        # Importing TFDS takes a second, and it is not installed everywhere.
         from jaxsearch.data.question_store import QuestionSource
 
         return QuestionSource(self.folder, self.metadata["fingerprint"], self.split)
@@ -120,13 +120,13 @@ def find_set(
     Args:
       name: name of the set.
       split: name of the split; "" to take one of `splits`.
-      splits: the first of these that is prepared is taken. If none is, the only
-        prepared split is taken, and a line says so.
-      note: receives that line.
+      splits: the first prepared one of these is opened. If there is none, the only
+        prepared split is opened, with a note.
+      note: receives the note.
 
     Raises:
-      ValueError: if it is not prepared, was damaged, or has several splits of which
-        none is meant.
+      ValueError: if it is not prepared, is damaged, or has several splits and none of
+        `splits`.
     """
     there = prepared_splits(name)
     if not there:

@@ -12,7 +12,7 @@ class Question:
       id: unique within a set of questions.
       question: the text.
       golden_answers: at least one; the first is the preferred spelling.
-      metadata: JSON values; `supporting_titles` lists the pages that answer it.
+      metadata: JSON values; `supporting_titles` lists the pages with the answer.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Builder of TensorFlow Datasets for questions, which writes ArrayRecord.
+"""TensorFlow Datasets builder for questions, which writes ArrayRecord.
 
 TensorFlow Datasets writes and reads ArrayRecord without importing TensorFlow.
 """
@@ -20,14 +20,14 @@ from jaxsearch.data.question import Question
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetInfo:
-    """What `dataset_info.json` says about a set of questions.
+    """Contents of `dataset_info.json` for a set of questions.
 
     Attributes:
       name: name of the set.
       split: name of its only split.
-      description: what it is.
+      description: one sentence about the set.
       citation: the paper to cite.
-      homepage: address of its authors' page.
+      homepage: address of the authors' page.
       licence: licence of its texts.
       metadata: JSON values that are written to `metadata.json`.
     """
@@ -43,7 +43,7 @@ class SetInfo:
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Does nothing; TFDS would look up the data's name in a public bucket."""
+        """Does nothing, because TFDS would look up the name in a public bucket."""
 
 
 class QuestionBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -104,11 +104,11 @@ def store_questions(
     Args:
       questions: the questions.
       directory: the folder to make; nothing happens if another process makes it first.
-      about: what is recorded about them.
+      about: recorded in `dataset_info.json` and `metadata.json`.
       finish: adds files to the temporary folder before it is renamed.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    # TFDS prints to standard output, which is for the output of the command.
+    # TFDS prints to standard output, which is reserved for the command's output.
     tfds.disable_progress_bar()
     with (
         tempfile.TemporaryDirectory(prefix=".storing-", dir=directory.parent) as folder,

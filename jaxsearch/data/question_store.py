@@ -27,7 +27,7 @@ class QuestionSource:
 
     def __init__(self, directory: pathlib.Path, fingerprint: str, split: str = "train"):
         self.fingerprint = fingerprint
-        # `_question` decodes a row many times as fast as TFDS does.
+        # `_question` decodes a row many times faster than TFDS.
         self._rows = tfds.builder_from_directory(directory).as_data_source(
             split, deserialize_method=DeserializeMethod.RAW_BYTES
         )
@@ -39,7 +39,7 @@ class QuestionSource:
         return _question(self._rows[row])
 
     def rows(self, rows: Iterable[int]) -> list[Question]:
-        """Returns these questions, which is faster than one by one."""
+        """Returns these questions; faster than reading them one by one."""
         return [_question(raw) for raw in self._rows.__getitems__(list(rows))]
 
 
@@ -63,8 +63,8 @@ def open_questions(
 ) -> QuestionSource:
     """Opens questions that are stored once in a cache folder.
 
-    The stored copy is identified by a fingerprint of its content, so that equal
-    questions share one.
+    The copy is identified by a fingerprint of its content, so equal questions share one
+    copy.
 
     Raises:
       ValueError: if there are no questions, or two with the same id.

@@ -12,10 +12,10 @@ from jaxsearch.data.question_store import QuestionSource
 class QuestionStream:
     """Yields every question once per epoch, in a new order each time.
 
-    Of several sources, each is drawn from in proportion to its weight, evenly: with
-    weights 2 and 1, every three questions are two of the first and one of the second.
-    Each source has epochs and orders of its own. What is drawn depends on the sources,
-    their weights, the seed and the position alone.
+    Several sources are drawn from evenly, in proportion to their weights: with weights
+    2 and 1, every three questions are two of the first and one of the second. Each
+    source has its own epochs and orders. The stream depends only on the sources, their
+    weights, the seed and the position.
 
     Each process draws every `process_count`-th element of one global order. Together
     the processes draw every question once per epoch, even if the number of questions is

@@ -9,7 +9,7 @@ CHECKSUMS = "checksums.json"
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file in a folder but `checksums.json`, by name."""
+    """The SHA-256 of every file in a folder except `checksums.json`, by name."""
     files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
     return {path.name: file_sha256(path) for path in files}
 
@@ -21,11 +21,11 @@ def file_sha256(path: Path) -> str:
 
 
 def check_files(folder: Path) -> None:
-    """Checks that a folder has the files that were written, and no others.
+    """Checks that a folder has exactly the files that were written, unchanged.
 
     Raises:
       ValueError: naming the first file that is missing, new or changed.
-      OSError: if there are no checksums.
+      OSError: if `checksums.json` cannot be read.
     """
     expected = read_json_object(folder / CHECKSUMS)
     found = checksums(folder)

@@ -1,4 +1,4 @@
-"""Where a prepared set comes from: FlashRAG's files, and the record of a file."""
+"""The source file of a prepared set: FlashRAG's files, and the record of a file."""
 
 import dataclasses
 import re
@@ -22,7 +22,7 @@ _SPLIT_WORDS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The file that a split was made of.
+    """The file that a split was made from.
 
     Attributes:
       address: its absolute path, or its address on the Hub with the commit.
@@ -36,7 +36,7 @@ class Origin:
 
 
 def split_in(file: str) -> str:
-    """The split that the name of a file has; train if it has none."""
+    """The split in the name of a file; train if there is none."""
     words = re.split(r"[^a-z]+", Path(file).name.lower())
     return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), "train")
 
@@ -47,7 +47,7 @@ def hub_addresses(
     """The addresses of FlashRAG's files of a set, by split.
 
     Raises:
-      ValueError: if the set or the split is not there.
+      ValueError: if the set or the split does not exist.
     """
     known = known_set(name)
     if known is None:
@@ -77,7 +77,7 @@ def hub_addresses(
 
 
 def origin_of(file: str) -> tuple[Origin, Path]:
-    """The origin that a file is recorded as, and its local copy.
+    """The origin of a file, and its local copy.
 
     Raises:
       ValueError: if it is missing or cannot be fetched.

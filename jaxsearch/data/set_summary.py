@@ -19,7 +19,7 @@ from jaxsearch.data.prepared_set import (
 )
 from jaxsearch.data.question import Question
 
-# Values of a column of the metadata that are counted one by one.
+# Number of the most frequent values of a metadata column that are shown.
 _MAX_VALUES = 8
 
 
@@ -38,10 +38,10 @@ def list_sets() -> dict[str, Any]:
 
 
 def describe(text: str, *, note: Note = print_note) -> dict[str, Any]:
-    """What is known about a set, a split, a file or the sources of a mixture.
+    """Summarizes a set, a split, a file or the sources of a mixture.
 
     Raises:
-      ValueError: if it is neither, or is damaged.
+      ValueError: if it is none of these, or is damaged.
     """
     questions = parse_questions(text)
     if isinstance(questions, Mixture):
@@ -62,7 +62,7 @@ def describe(text: str, *, note: Note = print_note) -> dict[str, Any]:
     if known and not splits:
         return _about(known) | {"prepared": []}
     if split or not splits:
-        # Says which splits or which sets there are.
+        # Its error lists the splits or the sets.
         found = [find_set(name, split)]
     else:
         found = [open_split(name, one) for one in splits]
@@ -83,7 +83,7 @@ def describe_split(prepared: PreparedSet) -> dict[str, Any]:
 
 
 def summary(questions: Sequence[Question]) -> dict[str, Any]:
-    """Numbers of questions, answers and words, and of values of small columns."""
+    """Numbers of questions, answers and words, and counts of metadata values."""
     num_answers = [len(question.golden_answers) for question in questions]
     num_words = [len(question.question.split()) for question in questions]
     found: dict[str, Any] = {
@@ -110,12 +110,12 @@ def summary(questions: Sequence[Question]) -> dict[str, Any]:
 def sample(
     text: str, num_questions: int, *, seed: int, note: Note = print_note
 ) -> list[Question]:
-    """Different questions of a set or a file, drawn at random.
+    """Random distinct questions of a set or a file.
 
     Args:
       text: a prepared set or a file.
       num_questions: number of questions; a smaller set is returned whole.
-      seed: decides which.
+      seed: seed of the random choice.
       note: receives lines for the user.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Golden answers of a data source or a prepared set, checked as those of a file are."""
+"""Checks golden answers of a data source or a prepared set like those of a file."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ def check_answers(
     note: Note,
     origin: str = "data.source",
 ) -> list[Question]:
-    """The questions without the answers that nothing can equal.
+    """The questions without golden answers that no answer can equal.
 
     Args:
       questions: the questions.

@@ -21,7 +21,7 @@ from jaxsearch.models.hub import TOKENIZER, local_folder
 
 # Any text, to see what a tokenizer puts before texts.
 _PROBE = "a"
-# Far above every vocabulary; tables of all ids are kept in memory.
+# Far above any vocabulary; limits the tables of all ids that are kept in memory.
 _MAX_IDS = 2**24
 _IN_BRACKETS = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 

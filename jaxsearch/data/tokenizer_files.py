@@ -49,7 +49,7 @@ def read_backend(folder: Path) -> Any:
     """
     read_json(folder / TOKENIZER_CONFIG_FILE)
     has_file = (folder / TOKENIZER_FILE).exists()
-    # AutoTokenizer imports PyTorch where that is installed, which takes seconds.
+    # AutoTokenizer imports PyTorch if it is installed, which takes seconds.
     if has_file:
         from transformers import PreTrainedTokenizerFast as loader
     else:

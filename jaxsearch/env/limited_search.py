@@ -1,4 +1,4 @@
-"""A search that answers only the first queries of a rollout."""
+"""A search with a limit of queries per rollout."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from jaxsearch.trajectory import ToolCall
 
 
 class LimitedSearch(Environment):
-    """Answers the first queries of a rollout; after that, asks for the answer.
+    """Answers the first queries of a rollout, then asks for the answer.
 
-    The first query beyond the limit is answered with a text that asks for the answer,
-    which counts as a search without a query. A further one ends the rollout.
+    The first query over the limit receives a text that asks for the answer, which
+    counts as a search without a query. A further query ends the rollout.
 
     Args:
       search: answers the queries.
-      max_searches: queries per rollout that it answers.
+      max_searches: number of queries per rollout that are answered.
       enough: the text that asks for the answer.
     """
 
@@ -58,7 +58,7 @@ class LimitedSearch(Environment):
         ]
 
     def shortest_observations(self) -> list[Observation]:
-        """Those of the search, and the text that asks for the answer."""
+        """The observations of the search, and the text that asks for the answer."""
         return [*self._search.shortest_observations(), self._enough]
 
     def _refused(self, num_asked: int) -> Observation | Done:

@@ -138,8 +138,8 @@ class EnvironmentInputs:
     Attributes:
       protocol: the protocol of the run's task.
       search: a function that opens the run's search, a `SearchEnvironment` unless the
-        protocol limits searches. A run whose environment does not call it needs no
-        passages.
+        protocol limits searches. If the environment does not call it, the run needs
+        no passages.
     """
 
     protocol: Protocol

@@ -92,8 +92,8 @@ def step(
 ) -> tuple[Float[Array, "R D"], kv.Cache]:
     """Final hidden states of one token per row; tokens that are fed are cached.
 
-    Only the first `num_pages` pages of the cache are read; every page that the rows own
-    must be one of them.
+    Only the first `num_pages` pages of the cache are read; they must include every page
+    of the rows.
     """
     page_len = cache[0][0].page_len
     num_segments = kv.num_segments(cache[0], num_pages)

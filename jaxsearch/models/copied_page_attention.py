@@ -1,4 +1,4 @@
-"""Decode attention of a single row, whose pages are copied together at each step."""
+"""Decode attention of a single row, which copies the row's pages at each step."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,10 +14,10 @@ def attend_copied(
     reads: PageReads,
     window: int | None = None,
 ) -> Float[Array, "R N H"]:
-    """Attention of one token per row to a copy of the row's pages.
+    """Attention of one token per row to a contiguous copy of the row's pages.
 
-    It takes half as many operations as `attend_pages`, and so half as long to compile
-    and load. That counts for one question; the copy costs more in a long batch.
+    It has half as many operations as `attend_pages`, so it compiles and loads in half
+    the time. This matters for a single question; in a long batch the copy costs more.
     """
     keys, values = gather(segments, reads.pages)
     keys, values = keys.astype(query.dtype), values.astype(query.dtype)

@@ -67,7 +67,7 @@ def check_count(name: str, value: Any) -> None:
     """Checks a size of a model.
 
     Raises:
-      ValueError: if it is no positive integer, or larger than that of any model.
+      ValueError: if it is not a positive integer, or larger than in any model.
     """
     if not (type(value) is int and value > 0):
         raise ValueError(f"{name} must be a positive integer, got {value!r:.80}")

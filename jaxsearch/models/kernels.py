@@ -84,8 +84,8 @@ class DecodeKernel:
       missing: what it needs that a target lacks; checked before anything is compiled.
       reads_owned_pages: whether a step reads only pages that rows own. If so, the cache
         is one segment; other kernels read all pages of the first few segments.
-      copies_pages: whether a step copies the pages of each row, as many as the longest
-        row may have at that step. If so, the cache is one segment.
+      copies_pages: whether a step copies the pages of each row, up to the number of
+        pages of the longest row. If so, the cache is one segment.
       is_xla: written in XLA operations, which XLA partitions by itself. Other kernels
         are run by each device on its own heads.
     """

@@ -190,9 +190,9 @@ class Transformer:
         }
 
     def rollout_layer(self, params: Params, number: Int[Array, ""]) -> Params:
-        """What `for_rollouts` makes of one layer: its block, and its adapters if any.
+        """The parameters of one layer from `for_rollouts`: block and adapters, if any.
 
-        With a traced number it is one small program for all layers.
+        With a traced layer number, one small program serves all layers.
         """
         stacked = {name: params[name] for name in (BLOCKS, ADAPTERS) if name in params}
         one = jax.tree.map(
@@ -207,15 +207,15 @@ class Transformer:
         return one | {BLOCKS: block}
 
     def rollout_rest(self, params: Params) -> Params:
-        """What `for_rollouts` makes of the parameters that belong to no layer."""
+        """The parameters from `for_rollouts` that belong to no layer."""
         rest = {k: v for k, v in params.items() if k not in (BLOCKS, ADAPTERS)}
         return jax.tree.map_with_path(self._copied, rest)
 
     def _copied(self, path: tuple, leaf: Array) -> Array:
         """A copy in the dtype of activations; norm scales keep theirs.
 
-        Also if nothing changes: jit may return its argument, and an update may donate
-        that array later.
+        Copies even if nothing changes: jit may return its argument, and an update may
+        donate that array later.
         """
         dtype = leaf.dtype if path[-1].key == "scale" else self.dtype
         return jnp.array(leaf, dtype, copy=True)
@@ -265,14 +265,14 @@ class Transformer:
     ) -> tuple[Float[Array, "R T D"], list[Any]]:
         """Final hidden states, computed with a given attention function.
 
-        Layers of one kind are traced once, however many there are: tracing a deep
-        network took longer than many a question that it was asked.
+        Layers of one kind are traced once, because tracing every layer of a deep
+        network can take longer than answering a question.
 
         Args:
           params: those of `for_rollouts`.
           attention: called once for each kind of layer; it must depend on the layer
             only through its arguments.
-          states: of each layer what `attention` reads and replaces, such as its cache.
+          states: per layer, what `attention` reads and replaces, such as its cache.
           shared: arrays that `attention` reads in all layers.
 
         Returns:

@@ -152,7 +152,7 @@ def _record(
     }
 
 
-# Fields of a line by the names of the rollout's, or by their names in earlier versions.
+# Field of a line by field of the rollout, with the names of earlier versions.
 _NAMES = {
     "id": "question_id",
     "parts": "terms",
@@ -165,7 +165,7 @@ _NUMBERS = ("reward", "terms", "advantage")
 
 
 def _logged(record: dict[str, Any]) -> LoggedRollout:
-    """The rollout of a line.
+    """Parses the rollout in a line.
 
     Raises:
       ValueError: if a field is missing or of another type.

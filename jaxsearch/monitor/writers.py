@@ -70,7 +70,7 @@ def read_steps(path: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; [] if there is no file.
 
     Raises:
-      ValueError: as `read_metrics`, and for the line of an evaluation.
+      ValueError: see `read_metrics`; also for a line of an evaluation.
     """
     lines = read_metrics(path) if path.exists() else []
     if any("name" in line for line in lines):
@@ -82,7 +82,7 @@ def read_evaluations(run_folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `eval.jsonl`; [] if it has none.
 
     Raises:
-      ValueError: as `read_metrics`, and for a line that is no evaluation.
+      ValueError: see `read_metrics`; also for a line that is not an evaluation.
     """
     path = run_folder / "eval.jsonl"
     lines = read_metrics(path) if path.exists() else []
@@ -93,7 +93,7 @@ def read_evaluations(run_folder: Path) -> list[dict[str, Any]]:
 
 
 def _check_line(line: Any) -> None:
-    """Checks the types of a line: a name makes it an evaluation, else all are numbers.
+    """Checks the types of a line: an evaluation has a name, else all are numbers.
 
     Raises:
       ValueError: naming the field.

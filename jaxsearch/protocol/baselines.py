@@ -1,9 +1,9 @@
 """Baselines: direct answer, retrieve-then-read, and iterative retrieval.
 
-The papers compare their policies with these. Ours answer in Search-R1's tags, so that
-they are judged as its policies are, and with the same budgets. The prompts are in
-`prompts/`, in our own wording; `{think}`, `{search}`, `{result}` and `{answer}` in them
-stand for the tags of the protocol.
+The papers compare their policies with baselines like these. They answer in Search-R1's
+tags, so they are judged like its policies, with the same budgets. The prompts in
+`prompts/` are our own; `{think}`, `{search}`, `{result}` and `{answer}` in them stand
+for the tags of the protocol.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Baseline(SearchR1):
     """A fixed scheme of searches, with a prompt from a file of the package.
 
     Attributes:
-      limit: searches per rollout that are answered; see `max_searches`.
+      limit: number of searches per rollout; see `max_searches`.
     """
 
     limit: int
@@ -50,7 +50,7 @@ class Baseline(SearchR1):
         text = _prompt_file(self.name)
         for kind, pair in self.pairs[:4]:
             text = text.replace(f"{{{kind}}}", f"{pair.open} and {pair.close}")
-        # Last, so that nothing in the question is replaced.
+        # Last, so that placeholders in the question are not replaced.
         return text.replace("{question}", question)
 
 
@@ -75,11 +75,11 @@ class RetrieveThenRead(Baseline):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Iterative(RetrieveThenRead):
-    """A search with the question, then one with each sentence that the model adds.
+    """Searches with the question, then with each sentence that the model adds.
 
     Source: IRCoT (Trivedi et al. 2023, arXiv:2212.10509), which retrieves with the
     question and then with every new sentence of the chain of thought. There a second
-    prompt reads all passages at the end; here the same context continues to the answer.
+    prompt reads all passages at the end; here the model answers in the same context.
     """
 
     name: str = "iterative"

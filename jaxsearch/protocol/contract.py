@@ -200,21 +200,21 @@ class Protocol(abc.ABC):
         return ""
 
     def first_turn(self, question: str) -> str:
-        """A turn that begins every rollout and is answered before the policy writes.
+        """A turn that starts every rollout, and is answered before the policy writes.
 
-        It ends with a stop tag. The prompt should end with it too, because only its
-        observation is added to the context. The default is "", for none.
+        It ends with a stop tag. The prompt should also end with it, because only its
+        observation is added to the context. The default "" means none.
         """
         return ""
 
     @property
     def max_searches(self) -> int | None:
-        """Searches per rollout that are answered with passages; None for no limit."""
+        """Limit of searches with results per rollout; None for no limit."""
         return None
 
     @property
     def enough(self) -> str:
-        """Text instead of a result after a search beyond `max_searches`."""
+        """Text in place of a result for a search over `max_searches`."""
         return ""
 
     # ----------------------------------------------------------------- observations

@@ -136,7 +136,7 @@ def test_a_known_set_is_fetched_once_and_compared_ever_after(tmp_path, folder):
         )
         assert statuses == [0, 2, 0, 2]
         # Without a revision the recorded one is compared.
-        assert "bamboogle/test is prepared already, from the same content" in said[0]
+        assert "bamboogle/test is already prepared from the same content" in said[0]
         assert f"was prepared from {address}{first}" in said[1]
         assert f"but {address}{second} is another file" in said[1]
         assert "has no file 'nq/train.jsonl' there" in said[3]

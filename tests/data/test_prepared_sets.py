@@ -67,7 +67,7 @@ def test_the_same_content_is_left_and_another_is_refused(
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes((tmp_path / "mine_dev.jsonl").read_bytes())
     prepare_set("mine", str(copy), split="dev", note=notes.append)
-    assert notes == ["mine/dev is prepared already, from the same content"]
+    assert notes == ["mine/dev is already prepared from the same content"]
     assert first.folder.stat().st_ino == inode
     copy.write_text(json.dumps(flashrag_line(questions[0])))
     with pytest.raises(ValueError, match=r"mine/dev was prepared from .*--replace"):
@@ -164,12 +164,12 @@ def test_every_known_set_is_evaluated_on_the_split_of_the_papers():
         ("popqa", {"split": "dev"}, r"PopQA has no split 'dev' .*; it has test"),
         ("mine", {"file": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
         ("mine.v2", {"file": "q.jsonl"}, "expected the name of a set .* got 'mine.v2'"),
-        ("mine/dev", {"file": "q.jsonl"}, "a split is given with --split"),
+        ("mine/dev", {"file": "q.jsonl"}, "give a split with --split"),
         ("../mine", {"file": "q.jsonl"}, "expected the name of a set"),
         ("mine", {"file": "q.jsonl", "split": "../x"}, "a name such as dev, got"),
         ("mine", {"file": "q.jsonl", "split": "all"}, "a name such as dev, got 'all'"),
         ("-mine", {"file": "q.jsonl"}, "expected the name of a set"),
-        ("mine", {"file": "q.jsonl", "revision": "v1"}, "--revision is of FlashRAG's"),
+        ("mine", {"file": "q.jsonl", "revision": "v1"}, "--revision is for FlashRAG's"),
     ],
 )
 def test_what_cannot_be_prepared(name, options, said):

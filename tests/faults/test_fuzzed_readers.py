@@ -115,7 +115,7 @@ def test_json_of_every_kind_of_fault_is_refused(tmp_path):
     assert json_value(deep[1:-1]) is not None
     assert json_value(b"1" * 40) == int("1" * 40)
     assert json_value(b"[" + b"[]," * 500 + b"[]]") == [[]] * 501
-    with pytest.raises(ValueError, match="NaN is no number of JSON"):
+    with pytest.raises(ValueError, match="NaN is not a JSON number"):
         json_value("[NaN]", allow_nan=False)
     large = tmp_path / "large.json"
     with large.open("wb") as file:
@@ -154,8 +154,8 @@ def test_values_have_the_types_of_a_class():
         (call | {"passage_ids": [1]}, ToolCall, r"passage_ids\[0\] must be a text"),
         (call | {"b": 1, "a": 1}, ToolCall, "has the unknown field 'a'"),
         ({}, ToolCall, "the value has no 'query'"),
-        (True, int, "must be an integer of 64 bits, got True"),
-        (2**63, int | None, "must be an integer of 64 bits or null"),
+        (True, int, "must be a 64-bit integer, got True"),
+        (2**63, int | None, "must be a 64-bit integer or null"),
         ("x", Status, "must be one of answered, "),
         ("1", float, "must be a number, got '1'"),
         ([1, "x"], dict[str, int], "must be an object"),

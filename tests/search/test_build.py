@@ -214,7 +214,9 @@ def test_a_file_that_cannot_grow_keeps_whole_shards(corpus, tmp_path, undisturbe
     )
     assert full.returncode == 2, full.stderr
     [line] = [one for one in full.stderr.splitlines() if "kept" in one]
-    assert "what is complete is kept: make room, then the same command goes" in line
+    assert (
+        "what is complete is kept: make room, then the same command continues" in line
+    )
     assert main(words) == 0
     assert contents(out) == contents(undisturbed)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 3000

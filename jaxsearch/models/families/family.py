@@ -122,7 +122,7 @@ def read_sizes(config: HFConfig) -> dict[str, Any]:
 
 
 def _rope_theta(*places: HFConfig) -> float:
-    """The first base of rotary embeddings that is not null, or transformers' own."""
+    """The first rotary base that is not null, or the default of transformers."""
     found = (place.get("rope_theta") for place in places)
     return float(next((theta for theta in found if theta is not None), 10_000.0))
 
