@@ -44,7 +44,7 @@ def ask(
         trajectory.
 
     Raises:
-      ModelFailedError: if the server of the model does not answer.
+      ModelFailedError: if the model server does not answer.
 
     Example:
       >>> run, params = jaxsearch.load_run("runs/quickstart")

@@ -1,4 +1,4 @@
-"""Means of columns, and their bootstrap intervals by question."""
+"""Means of columns, and their bootstrap intervals over questions."""
 
 import zlib
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from jaxtyping import Float
 NUM_RESAMPLES = 10_000
 # Percentiles of a 95% interval.
 _BOUNDS = (0.025, 0.975)
-# Counts that are in memory at once.
+# Number of counts that are in memory at once.
 _CHUNK = 2**21
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """Random numbers of one set of questions, which depend on its name."""
+    """Random numbers for one set of questions, which depend on its name."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
@@ -31,15 +31,15 @@ def resampled_means(
     rng: np.random.Generator,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Float[np.ndarray, "R M"]:
-    """`means` of resamples, in each of which Q questions are drawn with replacement.
+    """`means` of resamples, each with Q questions drawn with replacement.
 
-    A column without weight in a resample is NaN there. How often each question was
-    drawn is a row of a matrix, so that all sums of many resamples are one product.
+    A column without weight in a resample is NaN there. The number of draws of each
+    question is a row of a matrix, so the sums of many resamples are one product.
 
     Args:
       totals: sum of a figure over the answers to each question.
       weights: number of these answers that have the figure.
-      rng: the random numbers; equal ones give equal resamples.
+      rng: random number generator; the same state gives the same resamples.
       num_resamples: R.
     """
     columns = np.concatenate([totals, weights], axis=1)
@@ -52,7 +52,7 @@ def resampled_means(
 def _counts(
     num_questions: int, rng: np.random.Generator, num_resamples: int
 ) -> Iterator[Float[np.ndarray, "r Q"]]:
-    """How often each question is in each resample, some resamples at a time."""
+    """Yields the number of draws of each question, for blocks of resamples."""
     chunk = max(1, _CHUNK // num_questions)
     for begin in range(0, num_resamples, chunk):
         num = min(chunk, num_resamples - begin)
@@ -63,7 +63,7 @@ def _counts(
 
 
 def intervals(resampled: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "2 M"]:
-    """The 2.5th and 97.5th percentile of each column, without its NaNs."""
+    """The 2.5th and 97.5th percentiles of each column, ignoring NaN."""
     found = np.quantile(resampled, _BOUNDS, axis=0)
     for column in np.flatnonzero(np.isnan(found[0])):
         values = resampled[:, column]

@@ -16,7 +16,7 @@ from jaxsearch.evaluation.bootstrap import (
 )
 from jaxsearch.evaluation.figures import Table, read_answers
 
-# Figures of two evaluations that are compared.
+# Metrics that are compared.
 _SYSTEMS = ("", "research/", "r1_searcher/")
 COMPARED = (
     *(f"{system}{name}" for system in _SYSTEMS for name in ("em", "f1", "cover_em")),
@@ -40,12 +40,12 @@ def compare(
       seed: seed of the resamples.
 
     Returns:
-      For each set, and for the mean over sets if there are several: by figure the value
-      of both, the difference (second minus first) with its 95% interval, and the
+      For each set, and for the mean over sets if there are several, by metric: both
+      values, the difference (second minus first) with its 95% interval, and the
       questions won, lost and equal with the p-value of an exact McNemar test.
 
     Raises:
-      ValueError: if they have no question in common, or one id has two questions.
+      ValueError: if they have no common question, or an id has different questions.
     """
     tables = [_tables(_file(path)) for path in (first, second)]
     names = _shared_names(*tables, first, second)
@@ -96,10 +96,10 @@ def _shared_names(
     first_path: str | Path,
     second_path: str | Path,
 ) -> list[tuple[str, str]]:
-    """Pairs of names of sets. Where both have only one set, its name does not matter.
+    """Pairs the names of sets; if both have only one set, their names may differ.
 
     Raises:
-      ValueError: if they have no set in common.
+      ValueError: if they have no common set.
     """
     if len(first) == len(second) == 1:
         return [(next(iter(first)), next(iter(second)))]
@@ -114,7 +114,7 @@ def _shared_names(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Side:
-    """The figures of one evaluation, for the questions that both have."""
+    """The metrics of one evaluation, for the questions that both have."""
 
     totals: np.ndarray
     weights: np.ndarray
@@ -125,10 +125,10 @@ class _Side:
 def _aligned(
     first: Table, second: Table, first_path: str | Path, second_path: str | Path
 ) -> tuple[_Side, _Side]:
-    """Both tables with the questions in common and the figures in common, in order.
+    """Both tables, limited to their common questions and metrics, in the same order.
 
     Raises:
-      ValueError: if there is no such question, or one id has two questions.
+      ValueError: if there is no such question, or an id has different questions.
     """
     shared = [id_ for id_ in first.questions if id_ in second.questions]
     if not shared:
@@ -192,7 +192,7 @@ def _compared(
 
 
 def _won_and_lost(first: _Side, second: _Side, column: int) -> dict[str, Any]:
-    """Questions that the second evaluation answers better, worse and equally well."""
+    """Counts of questions won, lost and equal for the second evaluation."""
     rates = [
         side.totals[:, column] / np.maximum(side.weights[:, column], 1.0)
         for side in (first, second)
@@ -209,8 +209,8 @@ def _won_and_lost(first: _Side, second: _Side, column: int) -> dict[str, Any]:
 def mcnemar(won: int, lost: int) -> float:
     """Two-sided p-value of the exact McNemar test.
 
-    The probability that fair coins for the questions whose result differs fall at
-    least as unevenly. With several answers per question it is a sign test.
+    The probability that fair coin flips, one for each question whose result differs,
+    are at least as uneven. With several answers per question it is a sign test.
     """
     number, smaller = won + lost, min(won, lost)
     term = total = 1
@@ -224,7 +224,7 @@ def mcnemar(won: int, lost: int) -> float:
 def _mean_over_sets(
     sets: Mapping[str, Any], differences: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """The mean of each figure over sets, in which each set counts once."""
+    """The mean of each metric over sets, with equal weights."""
     columns = [list(one["figures"]) for one in sets.values()]
     shared = [c for c in columns[0] if all(c in others for others in columns)]
     resampled = [

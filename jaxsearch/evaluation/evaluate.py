@@ -26,7 +26,7 @@ EVALUATION_STAGE = 1_000_000
 
 @runtime_checkable
 class RolloutSampler(Protocol):
-    """An object that answers questions: `rollouts.episode.Sampler`, or any like it."""
+    """An object that answers questions, such as `rollouts.episode.Sampler`."""
 
     def run(
         self,
@@ -43,13 +43,13 @@ class RolloutSampler(Protocol):
 
         Args:
           params: parameters of the policy; {} for a sampler that has none.
-          questions: pairs of a prompt_index and a question; the indices are distinct.
+          questions: pairs of a prompt_index and a question, with distinct indices.
           environment: the tools that answer turns.
           group_size: G, rollouts per question; their sample_index counts from 0.
-          stage: number of the stage, for the random keys.
+          stage: index of the stage, for the random keys.
           temperature: sampling temperature; 0 is greedy.
-          on_finished: receives each trajectory once, as soon as it is finished; it may
-            be called from several threads, and what it raises ends the run.
+          on_finished: receives each trajectory once, when it finishes. It may be called
+            from several threads, and an error that it raises ends the call.
 
         Returns:
           All trajectories, sorted by question and sample, and the timing.
@@ -148,7 +148,7 @@ def evaluate(
     trajectories, outcomes, scores = gather_judged(judge(trajectories, task))
     for one in trajectories:
         if one.status is Status.MODEL_FAILED:
-            # It would count as a wrong answer.
+            # Otherwise it would count as a wrong answer.
             raise ModelFailedError(f"question {one.question_id!r}: {one.failure}")
     results = _results(trajectories, outcomes, scores)
     results["temperature"] = temperature

@@ -1,4 +1,4 @@
-"""Figures of answers, computed from lines of predictions, as columns of a table."""
+"""Metrics of answers, computed from lines of predictions, as columns of a table."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ from jaxsearch.trajectory import SEARCH, Status
 Line = Mapping[str, Any]
 
 METRICS = ("em", "f1", "cover_em")
-# Both systems' normalisers, beside that of the task.
+# Normalisers of both systems, in addition to the task's.
 NORMALISERS: dict[str, Normalise] = {
     "research": normalise_research,
     "r1_searcher": normalise_r1_searcher,
@@ -43,7 +43,7 @@ def read_predictions(path: Path) -> Iterator[Line]:
     """The lines of a file of predictions, one at a time.
 
     Raises:
-      ValueError: for a line that is not one of predictions; the error names it.
+      ValueError: for a line that is not a prediction; the error has its number.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, start=1):
@@ -60,9 +60,9 @@ def read_predictions(path: Path) -> Iterator[Line]:
 
 
 def answer_figures(line: Line) -> dict[str, float]:
-    """The figures of one answer; NaN for those that the line does not tell.
+    """The metrics of one answer; NaN for those that the line does not have.
 
-    `em`, `f1` and `cover_em` are those of the task that judged it.
+    `em`, `f1` and `cover_em` use the normaliser of the task that judged the answer.
     """
     prediction, golds = line.get("prediction"), line["golden_answers"]
     found = {name: _number(line.get(name)) for name in METRICS}
@@ -101,7 +101,7 @@ def _number(value: float | int | bool | None) -> float:
 
 
 def groups_of(line: Line) -> dict[str, str]:
-    """The groups of an answer by kind: hops, type, searches; "" for none."""
+    """The group of an answer by kind (hops, type, searches); "" for none."""
     metadata = line.get("metadata", {})
     kind = metadata.get("type")
     kind = kind if isinstance(kind, str) else ""
@@ -116,14 +116,14 @@ def groups_of(line: Line) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """Figures by question, as sums over answers and the numbers of answers.
+    """Metrics by question, as sums over answers and numbers of answers.
 
     Attributes:
       questions: texts of the questions by id, in the order of the rows.
-      num_answers: answers in all.
-      columns: names of the figures.
-      totals: sum of each figure over the answers to a question, [Q, M].
-      weights: number of these answers that have the figure, [Q, M].
+      num_answers: total number of answers.
+      columns: names of the metrics.
+      totals: sum of each metric over the answers to a question, [Q, M].
+      weights: number of these answers that have the metric, [Q, M].
     """
 
     questions: dict[str, str]
@@ -137,8 +137,8 @@ class Answers:
     """The answers to one set of questions.
 
     Args:
-      normalise: the task's normaliser, for the majority of several answers; None leaves
-        the majority out.
+      normalise: the task's normaliser, for the majority of several answers; None for
+        no majority.
     """
 
     def __init__(self, normalise: Normalise | None = None):
@@ -168,7 +168,7 @@ class Answers:
         self._votes[row].append((normalised, found["em"]))
 
     def table(self) -> Table:
-        """The table of all figures that at least one answer has."""
+        """The table of all metrics that at least one answer has."""
         figures = {name: np.array(values) for name, values in self._figures.items()}
         for tool in sorted({tool for calls in self._calls for tool in calls}):
             counts = [float(calls[tool]) for calls in self._calls]
@@ -218,13 +218,13 @@ class Answers:
 
 
 def _majority_em(votes: Sequence[tuple[str, float]]) -> float:
-    """The exact match of the most frequent answer; 0 if there is no answer."""
+    """Exact match of the most frequent answer; 0 if there is no answer."""
     chosen = majority([answer for answer, _ in votes])
     return 0.0 if chosen is None else votes[chosen][1]
 
 
 def _ordered(groups: set[str]) -> list[str]:
-    """Numbers in their order, then names."""
+    """Sort key: numbers in numeric order, then names."""
     return sorted(
         groups, key=lambda g: (not g.isdigit(), int(g) if g.isdigit() else 0, g)
     )

@@ -1,4 +1,4 @@
-"""Answers that a model server failed to give, which count in no figure."""
+"""Answers that a model server failed to give; they are excluded from all metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ FILE_NAME = "failures.jsonl"
 
 
 class ModelFailedError(RuntimeError):
-    """The server of a model did not answer."""
+    """A model server did not answer."""
 
 
 class Failure(NamedTuple):
-    """An answer that is missing, and why."""
+    """A missing answer and the reason."""
 
     key: Key
     reason: str
@@ -42,7 +42,7 @@ def write_failures(folder: Path, failures: Sequence[Failure]) -> None:
 
 
 def check_some_answers(failures: Sequence[Failure], num_answers: int) -> None:
-    """Checks that there is an answer at all.
+    """Checks that there is at least one answer.
 
     Raises:
       ModelFailedError: if there is none.
@@ -62,9 +62,9 @@ def check_failures(
     if len(failures) > num_allowed:
         raise ModelFailedError(
             f"the model server failed to give {len(failures)} of {num_answers} "
-            f"answers: {_first(failures)}. They count in no figure, and {FILE_NAME} "
-            "has the reasons; the same command asks for them again, and "
-            f"--allow-failures {len(failures)} goes without them"
+            f"answers: {_first(failures)}. They are excluded from all metrics, and "
+            f"{FILE_NAME} has the reasons; the same command retries them, and "
+            f"--allow-failures {len(failures)} accepts them as missing"
         )
 
 

@@ -1,4 +1,4 @@
-"""The file of predictions while rollouts finish, and its recovery after a stop.
+"""The file of predictions during an evaluation, and its recovery after a stop.
 
 Process 0 appends to `predictions.jsonl`, process k to `predictions.k.jsonl`. At the end
 the first process joins them in the order of the questions.
@@ -16,7 +16,7 @@ import jax
 from jaxsearch import json_lines, processes
 
 FILE_NAME = "predictions.jsonl"
-# Lines are with the operating system at once, and on the disk after this time.
+# Lines are passed to the operating system at once, and synced to disk after this time.
 _SYNC_S = 5.0
 
 
@@ -35,12 +35,12 @@ class _Place(NamedTuple):
 
 
 def key_of(line: Mapping[str, Any]) -> Key:
-    """The key of a line; lines of earlier versions have neither set nor sample."""
+    """The key of a line; lines of earlier versions lack the set and the sample."""
     return Key(str(line.get("set", "")), str(line["id"]), int(line.get("sample", 0)))
 
 
 class PredictionLog:
-    """Predictions of an evaluation, in files that only grow until they are joined.
+    """Predictions of an evaluation, in files that are appended to and finally joined.
 
     All processes must call `read` and `join` together.
 
@@ -57,12 +57,12 @@ class PredictionLog:
         self._synced_at = time.monotonic()
 
     def read(self, keys: Iterable[Key]) -> set[Key]:
-        """Reads what an earlier command has left; returns the keys that are done.
+        """Reads the lines of an earlier command; returns the keys that are done.
 
         An incomplete last line is removed from the file of this process.
 
         Args:
-          keys: those of the evaluation.
+          keys: all keys of the evaluation.
 
         Raises:
           ValueError: for a malformed line, or one of another evaluation.
@@ -81,7 +81,7 @@ class PredictionLog:
                 self._places.setdefault(key, place)
 
     def append(self, lines: Sequence[tuple[Key, Mapping[str, Any]]]) -> None:
-        """Appends lines; a killed process loses none of them."""
+        """Appends lines; they survive if the process is killed."""
         with self._path.open("ab") as file:
             for key, line in lines:
                 data = (json_lines.encode(dict(line)) + "\n").encode()
@@ -97,7 +97,7 @@ class PredictionLog:
         """Writes all lines to `predictions.jsonl`, in the order of the keys.
 
         Returns:
-          The path of the file, which only the first process writes.
+          The path of the file; only the first process writes it.
         """
         processes.wait_for_all("predictions written")
         sent = self._received(keys)
@@ -121,7 +121,7 @@ class PredictionLog:
         return whole
 
     def _received(self, keys: Sequence[Key]) -> dict[Key, bytes]:
-        """Lines that the first process cannot see, because storage is not shared."""
+        """Lines that the first process cannot read, because storage is not shared."""
         if jax.process_count() == 1:
             return {}
         lacking: set[Key] = set()
@@ -140,14 +140,14 @@ class PredictionLog:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of predictions in a folder, that of the first process first."""
+    """The files of predictions in a folder; the first process's comes first."""
     others = folder.glob("predictions.*.jsonl")
     found = [path for path in others if path.name.split(".")[1].isdigit()]
     return [folder / FILE_NAME, *sorted(found)]
 
 
 def _lines(path: Path) -> Iterator[tuple[_Place, bytes]]:
-    """The complete lines of a file; none if there is no file."""
+    """The complete lines of a file; empty if there is no file."""
     if not path.exists():
         return
     offset = 0
@@ -159,7 +159,7 @@ def _lines(path: Path) -> Iterator[tuple[_Place, bytes]]:
 
 
 def _cut_incomplete_line(path: Path) -> None:
-    """Removes what follows the last line feed of a file, if there is a file."""
+    """Removes an incomplete last line, if the file exists."""
     whole = 0
     for place, _ in _lines(path):
         whole = place.offset + place.length

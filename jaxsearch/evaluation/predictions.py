@@ -15,7 +15,7 @@ from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.trajectory import Trajectory
 
-# Columns of a question's row that results are grouped by, or computed with.
+# Columns of a question's row that results use.
 _KEPT_METADATA = ("hops", "type", "supporting_titles")
 
 
@@ -64,12 +64,12 @@ def prediction_line(
 ) -> dict[str, Any]:
     """One line of `predictions.jsonl`, which `jaxsearch score` can read.
 
-    All figures of an evaluation can be computed from its lines.
+    All metrics of an evaluation can be computed from these lines.
 
     Args:
       trajectory: the rollout.
       outcome: its reward and prediction.
-      scores: its em, f1 and cover_em by the task's normaliser.
+      scores: its em, f1 and cover_em with the task's normaliser.
       set_name: name of the set of questions; "" for the only one.
     """
     line: dict[str, Any] = {"set": set_name} if set_name else {}
@@ -96,11 +96,11 @@ def prediction_line(
 
 
 def token_fields(trajectory: Trajectory) -> dict[str, Any]:
-    """The tokens of a rollout, as further fields of its line.
+    """The tokens of a rollout, as additional fields of its line.
 
-    `ids` has all token ids from the first of the prompt, `policy_spans` the pairs of
-    start and end between which the policy wrote them, and `logprobs` one number per
-    token of the policy, in nats; null where a model server reported none.
+    `ids` has all token ids, including the prompt. `policy_spans` has pairs of start and
+    end of the policy's tokens. `logprobs` has one number per policy token, in nats, or
+    null where a model server reported none.
     """
     is_policy = np.concatenate([[False], trajectory.is_policy, [False]])
     bounds = np.flatnonzero(np.diff(is_policy.astype(np.int8)))

@@ -1,4 +1,4 @@
-"""The progress of an evaluation on standard error, with the remaining time."""
+"""Progress of an evaluation on standard error, with the remaining time."""
 
 import contextlib
 import sys
@@ -10,22 +10,22 @@ from jaxsearch.monitor.bars import count_bar
 from jaxsearch.monitor.console import is_live
 from jaxsearch.monitor.progress_bar import clock
 
-# Where there is no terminal, a line is printed after this time.
+# Without a terminal, a line is printed after this time.
 _LINE_S = 60.0
 
 
 @contextlib.contextmanager
 def progress(num_new: int, num_done: int) -> Iterator[Callable[[int], None]]:
-    """Shows how many answers are finished, on the first process.
+    """Shows the number of finished answers, on the first process.
 
-    A terminal has a bar, a file gets a line per minute.
+    Shows a bar on a terminal, and a line per minute elsewhere.
 
     Args:
-      num_new: answers that this process makes.
-      num_done: answers that an earlier command made, of all processes.
+      num_new: number of answers that this process makes.
+      num_done: number of answers from an earlier command, over all processes.
 
     Yields:
-      A function to be called with the number of new answers.
+      A function that takes the number of new answers.
     """
     before = f" ({num_done} made before)" if num_done else ""
     if not processes.is_primary():

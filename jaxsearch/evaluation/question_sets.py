@@ -1,4 +1,4 @@
-"""Named sets of questions, and which of their questions are asked."""
+"""Named sets of questions, and samples of them."""
 
 import dataclasses
 import hashlib
@@ -24,11 +24,11 @@ class QuestionSet:
     """Questions that are evaluated together, under a name.
 
     Attributes:
-      name: the name in results and in `predictions.jsonl`.
-      source: file or address that the user gave; "" for the run's own questions.
-      questions: those that are asked, in the order of the file.
-      num_all: number of questions of the source.
-      seed: seed of a random sample; None if the first questions or all were taken.
+      name: its name in results and in `predictions.jsonl`.
+      source: file or address from the user; "" for the run's own questions.
+      questions: the questions to ask, in the order of the file.
+      num_all: number of questions in the source.
+      seed: seed of a random sample; None if it is not a sample.
     """
 
     name: str
@@ -56,8 +56,8 @@ class QuestionSet:
 def named_sources(texts: Sequence[str]) -> dict[str, str]:
     """Files by the names of their sets.
 
-    `NAME=FILE` names a set. Otherwise the name is that of the file without its endings,
-    with as many of its folders as make it unique: `nq/test.jsonl nq_open/dev.jsonl` are
+    `NAME=FILE` names a set. Otherwise the name is the file name without suffixes, with
+    as many of its folders as make it unique: `nq/test.jsonl nq_open/dev.jsonl` are
     `test` and `dev`, `nq/test.jsonl popqa/test.jsonl` are `nq/test` and `popqa/test`.
 
     Raises:
@@ -81,13 +81,13 @@ def named_sources(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The name before "=", or "", and the file."""
+    """The name before "=" ("" if there is none), and the file."""
     match = _NAMED.fullmatch(text)
     return ("", text) if match is None or Path(text).exists() else match.groups()
 
 
 def _parts(source: str) -> tuple[str, ...]:
-    """Folders and name of a source, without the endings of question files.
+    """Folders and name of a source, without the suffixes of question files.
 
     The name of a prepared set is one part, with its split.
     """
@@ -110,16 +110,16 @@ def _is_shared(tail: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> bool:
 def sample_of(
     questions: Sequence[Question], num_questions: int, seed: int
 ) -> list[Question]:
-    """A random sample in the order of the questions; all if there are not more.
+    """A random sample in the order of the questions; all if there are too few.
 
-    A sample of a smaller number with the same seed is a part of a larger one.
+    With the same seed, a smaller sample is a subset of a larger one.
 
     Raises:
       ValueError: if the number is not positive.
     """
     if num_questions < 1:
         raise ValueError(f"--sample must be at least 1, got {num_questions}")
-    # Only `random.random` gives the same numbers in every version of Python.
+    # Only `random.random` gives the same numbers in all versions of Python.
     rng = random.Random(seed)
     ranks = [rng.random() for _ in questions]
     chosen = sorted(range(len(questions)), key=ranks.__getitem__)[:num_questions]

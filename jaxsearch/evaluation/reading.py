@@ -1,4 +1,4 @@
-"""What a policy has read: golden answers and supporting pages in its observations."""
+"""Whether the observations contain golden answers and supporting pages."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 from jaxsearch.rewards.answers import normalise_research
 
-# Answers that any text may contain, so that reading them says nothing.
+# Any text may contain these answers, so finding them has no meaning.
 _SAYS_NOTHING = frozenset({"", "yes", "no", "noanswer"})
-# What may stand between the beginning of a passage's line and its title, and what must
-# follow: a new line (ReSearch), ")" (Search-R1), spaces or "Text:" (R1-Searcher).
+# Text that may precede a title in a passage's line, and text that must follow it: a
+# new line (ReSearch), ")" (Search-R1), spaces or "Text:" (R1-Searcher).
 _BEFORE = re.compile(r'[\n>]\s*(?:\(\d+\)|doc \d+\()?\s*(?:title:\s*)?"?$')
 _AFTER = re.compile(r'"?(?=\s*(?:$|[\n)])|\s{2}|\s+text:)')
 _MAX_BEFORE = 32  # characters
@@ -18,7 +18,7 @@ _MAX_BEFORE = 32  # characters
 def has_read_answer(line: Mapping[str, Any]) -> bool | None:
     """Whether an observation contains a golden answer, as whole words.
 
-    Texts are compared as `normalise_research` leaves them.
+    Texts are compared after `normalise_research`.
 
     Args:
       line: a line of predictions.
@@ -35,7 +35,7 @@ def has_read_answer(line: Mapping[str, Any]) -> bool | None:
 
 
 def has_read_titles(line: Mapping[str, Any]) -> bool | None:
-    """Whether passages of all supporting titles were read.
+    """Whether passages of all supporting titles were retrieved.
 
     Args:
       line: a line of predictions.
@@ -51,7 +51,7 @@ def has_read_titles(line: Mapping[str, Any]) -> bool | None:
 
 
 def _has_title(text: str, title: str) -> bool:
-    """Whether a passage of the text has the title; both are in lower case."""
+    """Whether a passage in the text has the title; both are in lower case."""
     start = text.find(title)
     while start >= 0:
         end = start + len(title)
@@ -65,12 +65,12 @@ def _has_title(text: str, title: str) -> bool:
 
 
 def observations(line: Mapping[str, Any]) -> list[str]:
-    """The texts of a line that the policy did not write."""
+    """The texts of a line's segments that the policy did not write."""
     return [one["text"] for one in line["segments"] if not one["is_policy"]]
 
 
 def supporting_titles(metadata: Mapping[str, Any]) -> Sequence[str]:
-    """The titles of the pages that answer a question; none if they are not known."""
+    """The titles of the pages that answer a question; empty if unknown."""
     titles = metadata.get("supporting_titles")
     found = titles if isinstance(titles, list) else []
     return [title for title in found if isinstance(title, str) and title]

@@ -1,4 +1,4 @@
-"""A thread that takes finished rollouts from the sampler's threads."""
+"""A thread that records finished rollouts, so that decoding does not wait."""
 
 import queue
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from jaxsearch.trajectory import Trajectory
 
 
 class Recorder:
-    """Hands finished rollouts to a function in another thread; decoding continues.
+    """Passes finished rollouts to a function in another thread.
 
-    Leaving the context waits until all rollouts are recorded, also after an error.
+    Leaving the context waits until all rollouts are recorded, even after an error.
 
     Args:
       record: receives the rollouts that have finished since its last call. An error

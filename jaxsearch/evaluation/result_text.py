@@ -76,7 +76,7 @@ def _interval(value: float | None, bounds: Sequence[float] | None) -> str:
 
 
 def _details(name: str, one: Results) -> list[str]:
-    """Other normalisers, samples, failures and retrieval of a set."""
+    """Lines on other normalisers, samples, failures and retrieval of a set."""
     bounds = one["intervals"]
     lines = [name]
     if one.get("sample_seed") is not None:

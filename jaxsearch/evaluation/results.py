@@ -35,11 +35,11 @@ from jaxsearch.run.loading import is_run, load_run
 from jaxsearch.served.model import ServedModel
 from jaxsearch.served.run import ServedRun, load_served
 
-# Fields of a config that decide the rollouts, apart from those that are fingerprinted.
+# Config fields that affect the rollouts, apart from those that are fingerprinted.
 _FIELDS = ("seed", "retrieval", "rollout", "environment")
-# Fields of `rollout` that decide only how fast it is.
+# Fields of `rollout` that affect only speed.
 _NOT_DECIDING = ("num_slots", "cache_len", "search_calls", "replicas", "tensor")
-# A question whose prompt stands for those of all.
+# The prompt of this question represents all prompts.
 _ANY_QUESTION = "Who wrote it?"
 
 
@@ -67,22 +67,21 @@ def evaluate_to(
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
     Predictions are appended as answers finish. If the call is stopped, the same call
-    continues where it was.
+    continues.
 
     Args:
       out: folder to write: new, empty, or of the same evaluation.
-      model: a run's folder, a Hugging Face folder, a Hugging Face id, or a model
-        behind a server.
+      model: a run's folder, a Hugging Face folder or id, or a served model.
       questions: file of questions, local or `hf://OWNER/NAME[/FILE][@REVISION]`, or
         several; `NAME=FILE` names its set. "" for the run's held-out questions.
       index: folder of an index, or address of a search server; "" for the run's index.
       task: name of the task that judges; "" for the run's task.
       limit: questions per set, from the first; 0 for all.
       sample: questions per set, chosen at random; 0 for all.
-      seed: seed of the choice.
+      seed: seed of the sample.
       num_samples: answers per question.
-      skip_bad_rows: whether to continue without malformed rows of the file.
-      drop_long_prompts: whether to continue without questions with too long prompts.
+      skip_bad_rows: whether to skip malformed rows of the file.
+      drop_long_prompts: whether to drop questions whose prompts are too long.
       temperature: sampling temperature; 0 is greedy. None for 0, or for 1 with more
         than one answer per question.
       prompt_template: file with a prompt that replaces the task's; "" for none.
@@ -100,7 +99,7 @@ def evaluate_to(
         cannot be loaded.
       ModelFailedError: if a model server failed to give more answers than allowed;
         the same call asks for them again.
-      TryAgainError: if it is gone.
+      TryAgainError: if the model server is down.
 
     Example:
       >>> from pathlib import Path
@@ -160,7 +159,7 @@ def evaluate_to(
 def _loaded(
     model: str | ServedModel, checkpoint: str, choices: Mapping[str, Any]
 ) -> tuple[Run | ServedRun, Callable[[int], Subject]]:
-    """The run of a policy with the user's choices, and what is evaluated.
+    """Loads the run of a policy with the user's options.
 
     Returns:
       The run, and a function from the number of rollouts to what is evaluated.
@@ -173,7 +172,7 @@ def _loaded(
         subject = served_subject(run)
 
         def subject_of(num_rollouts: int) -> Subject:
-            return subject  # a server has no slots of ours
+            return subject  # a server has no local slots
 
     else:
         name = model
@@ -196,7 +195,7 @@ def run_subject(
       params: parameters in the layout of rollouts.
       model: what the user called the policy.
       checkpoint: best, last or a step, as in `load_run`.
-      num_rollouts: rollouts of the evaluation, for no more slots than these.
+      num_rollouts: number of rollouts; limits the number of slots.
     """
     labels = {"model": model}
     if is_run(model):
@@ -212,7 +211,7 @@ def run_subject(
 
 
 def served_subject(run: ServedRun) -> Subject:
-    """A model behind a server, with the tools and the task of its run."""
+    """A served model, with the tools and the task of its run."""
     tokenizer = run.inputs.tokenizer.fingerprint
     return Subject(
         sampler=run.sampler,
@@ -233,7 +232,7 @@ def served_subject(run: ServedRun) -> Subject:
 
 
 def _identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
-    """All that decides the rollouts of a policy, as JSON values."""
+    """Everything that determines the rollouts of a policy, as JSON values."""
     fields = identity(config)
     fields["rollout"] = {
         name: value
@@ -252,7 +251,7 @@ def _temperature(temperature: float | None, num_samples: int) -> float:
     """The temperature of the answers.
 
     Raises:
-      ValueError: if it is impossible, or all answers to a question would be equal.
+      ValueError: if it is invalid, or all answers to a question would be equal.
     """
     if num_samples < 1:
         raise ValueError(f"--samples must be at least 1, got {num_samples}")
@@ -285,6 +284,6 @@ def _question_set(
 
 
 def _prompt_digest(tokenizer: Tokenizer, protocol: Protocol) -> str:
-    """16 hex digits that depend on the prompt and on how it is tokenized."""
+    """A digest of the prompt and its tokenization, as 16 hex digits."""
     ids = prompt_ids(tokenizer, protocol, _ANY_QUESTION)
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Figures of several answers to a question: pass@k and the majority's answer."""
+"""Metrics of several answers to a question: pass@k and the majority answer."""
 
 import math
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def pass_at(num_samples: int, num_right: int, k: int) -> float:
-    """The probability that k of the samples include a right one.
+    """The probability that k of the samples include a right answer.
 
     The k samples are drawn without replacement. The mean over questions is unbiased
     for k independent samples.
@@ -23,10 +23,10 @@ def powers(num_samples: int) -> list[int]:
 
 
 def majority(answers: Sequence[str]) -> int | None:
-    """Index of the first of the most frequent answers, which are normalised.
+    """Index of the most frequent answer; the answers are normalised.
 
-    Empty answers, and samples without an answer, have no vote. Of answers that are
-    equally frequent the earliest wins. None if there is no answer at all.
+    Empty and missing answers do not count. Ties go to the earliest answer. None if
+    there is no answer.
     """
     votes = Counter(answer for answer in answers if answer)
     if not votes:

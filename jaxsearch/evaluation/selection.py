@@ -53,8 +53,8 @@ def select_to(
     Args:
       out: folder to write; it must be new, empty, or of the same selection.
       config: config with the training questions; rollouts use its last RL stage.
-      model: the policy: a run's folder, a Hugging Face folder or id, or a model
-        behind a server.
+      model: the policy: a run's folder, a Hugging Face folder or id, or a served
+        model.
       bounds: number of tries, and bounds of the questions to keep.
       criterion: the criterion for a right answer.
       limit: number of questions, from the first; 0 for all.

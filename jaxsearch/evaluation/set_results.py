@@ -20,7 +20,7 @@ from jaxsearch.evaluation.figures import (
     Table,
 )
 
-# Names in results, of columns whose names say less.
+# Clearer names in results for some columns.
 _NAMES = {
     "em": "em",
     "f1": "f1",
@@ -70,10 +70,10 @@ def grouped_results(table: Table, kind: str) -> dict[str, dict[str, Any]]:
 def set_results(
     name: str, answers: Answers, seed: int = _SEED
 ) -> tuple[dict[str, Any], np.ndarray, tuple[str, ...]]:
-    """All results of one set, and what its intervals were computed from.
+    """All results of one set, and the resampled means behind its intervals.
 
     Args:
-      name: name of the set, on which the resamples depend.
+      name: name of the set; the resamples depend on it.
       answers: its answers.
       seed: seed of the resamples.
 
@@ -106,9 +106,9 @@ def set_results(
 
 
 def _retrieval(table: Table, value: Mapping[str, float]) -> dict[str, Any]:
-    """The shares of what was read; {} if the lines do not tell.
+    """Retrieval metrics; {} if the lines do not have the data.
 
-    Questions answered by yes or no have no text that could be read.
+    Yes/no questions are excluded.
     """
     names = ("answer_read", "titles_read", *CELLS)
     shares = {name: value[name] for name in names if name in value}
@@ -127,9 +127,9 @@ def _retrieval(table: Table, value: Mapping[str, float]) -> dict[str, Any]:
 
 
 def results_of_sets(sets: Mapping[str, Answers], seed: int = _SEED) -> dict[str, Any]:
-    """The results of all sets, and their mean over sets, in which each set counts once.
+    """The results of all sets, and their mean over sets with equal weights.
 
-    Intervals of the mean come from resamples of each set on its own.
+    Each set is resampled separately for the intervals of the mean.
     """
     found = {name: set_results(name, answers, seed) for name, answers in sets.items()}
     by_set = {name: results for name, (results, _, _) in found.items()}

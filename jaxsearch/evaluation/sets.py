@@ -34,21 +34,21 @@ from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.process_agreement import check_same
 from jaxsearch.trajectory import Status, Trajectory
 
-KIND = "evaluation"  # what a folder holds, in messages
+KIND = "evaluation"  # kind of folder, in messages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is evaluated: a policy with its tools and its task.
+    """A policy to evaluate, with its tools and its task.
 
     Attributes:
-      sampler: makes the rollouts.
-      params: parameters of the policy, as the sampler takes them.
+      sampler: samples the rollouts.
+      params: parameters of the policy, in the sampler's layout.
       environment: the tools that answer the policy.
       task: judges the rollouts.
       labels: name of the model and other lines for `results.json`, as JSON values.
-      identity: all that decides the rollouts, as JSON values; an evaluation continues
-        only in a folder with the same ones.
+      identity: everything that determines the rollouts, as JSON values; an evaluation
+        continues only in a folder with the same values.
     """
 
     sampler: RolloutSampler
@@ -71,17 +71,17 @@ def evaluate_sets(
 ) -> dict[str, Any]:
     """Evaluates sets of questions; writes `predictions.jsonl` and `results.json`.
 
-    All sets go through one queue, so that slots never wait between them. Predictions
-    are appended to the file as rollouts finish. The same call continues where it was
-    stopped: it rolls out only what has no line yet. The processes of a run share the
-    questions, and all of them return the results.
+    All sets share one queue, so slots never wait between sets. Predictions are appended
+    to the file as rollouts finish. After a stop, the same call continues: it rolls out
+    only the answers that have no line yet. The processes of a run share the questions,
+    and all of them return the results.
 
-    An answer that a model server failed to give has no prediction and counts in no
-    figure. `failures.jsonl` has the reasons, and the same call asks for it again.
+    An answer that a model server failed to give has no prediction and is excluded from
+    all metrics. `failures.jsonl` has the reasons, and the same call retries it.
 
     Args:
-      out: folder to write; new, empty, or of the same evaluation.
-      subject: what is evaluated.
+      out: output folder: new, empty, or of the same evaluation.
+      subject: the policy to evaluate.
       sets: the sets, with different names.
       num_samples: answers per question.
       temperature: sampling temperature; 0 is greedy.
@@ -93,7 +93,7 @@ def evaluate_sets(
 
     Raises:
       ValueError: if there are no questions, or the folder holds something else.
-      ModelFailedError: if more answers failed, after the rest is written.
+      ModelFailedError: if more answers failed; the rest is written first.
     """
     if not sets or not all(one.questions for one in sets):
         raise ValueError("expected at least one question in each set to evaluate on")
@@ -149,7 +149,7 @@ class _Rollouts:
         self._failures: list[Failure] = []
         self._num_samples = num_samples
         self._temperature = temperature
-        # The index in this list is the prompt_index, which decides the random keys.
+        # The index in this list is the prompt_index, which determines the random keys.
         self._asked = [(one.name, q) for one in sets for q in one.questions]
         self._log = PredictionLog(out)
         self._opened = opened_field(subject.task.protocol.opened)
@@ -160,10 +160,10 @@ class _Rollouts:
         return len(self._asked) * self._num_samples
 
     def finish(self) -> list[Failure]:
-        """Rolls out and records what is missing, and joins the files.
+        """Rolls out and records the missing answers, and joins the files.
 
         Returns:
-          The answers of all processes that a model server failed to give.
+          The answers that a model server failed to give, of all processes.
         """
         keys = [key for i in range(len(self._asked)) for key in self._keys(i)]
         self._done = self._log.read(keys)
@@ -202,8 +202,8 @@ class _Rollouts:
     def _record(self, finished: list[Trajectory]) -> None:
         """Judges rollouts and appends their lines.
 
-        A group of which some samples have lines is rolled out again as a whole; these
-        samples are the same again and are left out.
+        If only some samples of a group have lines, the whole group is rolled out again;
+        the samples that have lines are the same as before and are left out.
         """
         found = {
             Key(self._asked[t.prompt_index][0], t.question_id, t.sample_index): t
@@ -236,7 +236,7 @@ def _claim(out: Path, settings: dict[str, Any], labels: Mapping[str, Any]) -> No
     """Checks that the folder is new or of this evaluation, and records the settings.
 
     Raises:
-      ValueError: if it is not; the error names both evaluations.
+      ValueError: if it is not; the error shows both evaluations.
     """
     there = read_settings(out, KIND)
     if there is None:
@@ -255,7 +255,7 @@ def _claim(out: Path, settings: dict[str, Any], labels: Mapping[str, Any]) -> No
             f"{out} holds another {KIND}: of {sets[0]} there and of {sets[1]} here; "
             "choose another folder with --out"
         )
-    # The same questions may have been moved.
+    # The question files may have been moved.
     there["questions"] = here["questions"]
     check_settings(out, there, here, KIND)
 

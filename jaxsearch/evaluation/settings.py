@@ -1,6 +1,6 @@
 """The settings of an evaluation or a selection, recorded in its folder.
 
-A command that continues in a folder must have the same settings.
+A command that continues in the folder must have the same settings.
 """
 
 import json
@@ -21,10 +21,10 @@ def read_settings(out: Path, kind: str) -> dict[str, Any] | None:
 
     Args:
       out: the folder.
-      kind: what the folder should hold, such as "evaluation".
+      kind: the expected content, such as "evaluation".
 
     Raises:
-      ValueError: if it holds something else.
+      ValueError: if it contains something else.
     """
     path = out / FILE_NAME
     if path.is_file():
@@ -52,7 +52,7 @@ def check_settings(
 
 
 def write_settings(out: Path, settings: Mapping[str, Any]) -> None:
-    """Records the settings; makes the folder if it does not exist."""
+    """Records the settings; creates the folder if needed."""
     out.mkdir(parents=True, exist_ok=True)
     json_lines.replace_file(
         out / FILE_NAME, json.dumps(dict(settings), indent=2).encode()

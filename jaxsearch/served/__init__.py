@@ -1,1 +1,1 @@
-"""Policies behind an OpenAI-compatible server: rollouts without local parameters."""
+"""Policies on an OpenAI-compatible server: rollouts without local parameters."""

@@ -11,19 +11,19 @@ from jaxsearch.served.client import ModelClient
 from jaxsearch.served.completions import Answer, ModelError, RequestFields
 from jaxsearch.served.server_errors import refused, unusable
 
-# Tokens of the answer that shows what a server returns.
+# Length of the answer to the first request, in tokens.
 _NUM_TOKENS = 16
-# Texts are compared without what servers write differently: white space, and the parts
-# of characters.
+# Texts are compared without white space and incomplete characters, which servers write
+# differently.
 _IGNORED = str.maketrans("", "", "\ufffd")
 
 
 class Found(NamedTuple):
-    """What the check of a server found out.
+    """The result of checking a server.
 
     Attributes:
-      fields: the request fields, without the extras if the server refuses them.
-      has_ids: whether the server returns the ids that it sampled.
+      fields: the request fields, without extensions that the server refuses.
+      has_ids: whether the server returns the sampled ids.
     """
 
     fields: RequestFields
@@ -37,23 +37,23 @@ def check_server(
     prompt: Sequence[int],
     note: Callable[[str], None],
 ) -> Found:
-    """Asks a server once, and checks its answer and the tokenizer.
+    """Sends one request to a server, and checks its answer and the tokenizer.
 
     Args:
       client: the client of the server.
       fields: the request fields of the run.
-      tokenizer: the tokenizer that is to be the model's.
+      tokenizer: the tokenizer that should be the model's.
       prompt: token ids of a prompt.
-      note: receives what is notable.
+      note: receives lines for the user.
 
     Raises:
-      ValueError: if the server cannot be used, or the tokenizer is another one.
+      ValueError: if the server cannot be used, or the tokenizer is not the model's.
     """
     fields, answer = _first_answer(client, fields, prompt, note)
     if answer.prompt_ids is not None and answer.prompt_ids != list(prompt):
         raise ValueError(
             f"{client.url} reads a prompt of {len(prompt)} token ids as "
-            f"{len(answer.prompt_ids)} others; it must take ids as they are"
+            f"{len(answer.prompt_ids)} others; it must use the ids unchanged"
         )
     if answer.ids is None:
         _check_echo(client, fields, tokenizer, prompt)
@@ -72,7 +72,7 @@ def _first_answer(
     prompt: Sequence[int],
     note: Callable[[str], None],
 ) -> tuple[RequestFields, Answer]:
-    """The fields that the server takes, and its answer to a first request."""
+    """The fields that the server accepts, and its answer to a first request."""
 
     def ask(fields: RequestFields) -> Answer:
         return client.ask_once(fields.body(prompt, max_tokens=_NUM_TOKENS))
@@ -94,7 +94,7 @@ def _first_answer(
         raise unusable(client.url, error) from None
     note(
         f"{client.url} refuses fields that OpenAI's API does not have ({first_error}); "
-        "it is asked without them"
+        "they are omitted"
     )
     return fields, answer
 
@@ -111,7 +111,7 @@ def _check_ids(url: str, tokenizer: Tokenizer, answer: Answer) -> None:
         )
     sampled = tokenizer.decode(ids)
     ours, theirs = _plain(tokenizer, sampled), _plain(tokenizer, answer.text)
-    # A server may have left out the stop tag, of the text or of the ids.
+    # A server may have removed the stop tag, from the text or from the ids.
     if not (ours.startswith(theirs) or theirs.startswith(ours)):
         raise _another_tokenizer(url, sampled, answer.text)
 
@@ -122,12 +122,12 @@ def _check_echo(
     tokenizer: Tokenizer,
     prompt: Sequence[int],
 ) -> None:
-    """Checks that a server reads a prompt as the tokenizer does, if it repeats it."""
+    """Checks that a server reads a prompt like the tokenizer, if it can echo it."""
     body = fields.body(prompt, max_tokens=1) | {"echo": True}
     try:
         found = client.ask_once(body).text
     except (SearchError, ModelError):
-        return  # it repeats no prompts
+        return  # it does not echo prompts
     sent = tokenizer.decode(prompt)
     ours, theirs = _plain(tokenizer, sent), _plain(tokenizer, found)
     is_echo = 2 * len(theirs) > len(ours)
@@ -136,7 +136,7 @@ def _check_echo(
 
 
 def _plain(tokenizer: Tokenizer, text: str) -> str:
-    """A text without white space and special tokens, which servers may leave out."""
+    """A text without white space and special tokens, which servers may omit."""
     for special in tokenizer.special_strings:
         text = text.replace(special, "")
     return "".join(text.translate(_IGNORED).split())

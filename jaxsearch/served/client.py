@@ -1,4 +1,4 @@
-"""A client of one model server, which repeats requests that fail."""
+"""A client of one model server, which retries failed requests."""
 
 import dataclasses
 import math
@@ -21,13 +21,13 @@ _LIST_TIMEOUT_S = 30.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How a model server is asked.
+    """Settings for requests to a model server.
 
     Attributes:
-      concurrency: rollouts that are under way at once.
+      concurrency: number of rollouts in progress at once.
       timeout_s: timeout of one turn, in seconds.
-      attempts: attempts per turn. Pauses between them grow from a quarter of a second,
-        to half a minute before the last of eight.
+      attempts: attempts per turn. The pauses between them grow from a quarter of a
+        second to half a minute (before the eighth).
     """
 
     concurrency: int = 64
@@ -48,7 +48,7 @@ class ServerSettings:
 
 
 def model_url(text: str) -> str:
-    """The address of a model server without a slash at its end.
+    """The address of a model server without a trailing slash.
 
     Raises:
       ValueError: if it is not of the form http://HOST:PORT/v1.
@@ -86,7 +86,7 @@ class ModelClient:
       settings: timeouts and attempts.
 
     Attributes:
-      num_retries: attempts so far, not counting first ones.
+      num_retries: attempts so far, without first attempts.
     """
 
     def __init__(self, url: str, settings: ServerSettings):
@@ -103,7 +103,7 @@ class ModelClient:
         )
 
     def models(self) -> Any:
-        """The JSON of `GET /models`; raises SearchError as `Connection.get` does."""
+        """The JSON of `GET /models`; raises SearchError, see `Connection.get`."""
         timeout_s = min(_LIST_TIMEOUT_S, self.settings.timeout_s)
         return self._connection.get("/models", timeout_s=timeout_s)
 
@@ -111,8 +111,8 @@ class ModelClient:
         """The answer to a request.
 
         Raises:
-          SearchError: as `Connection.post` raises it.
-          ModelError: if the answer cannot be used, or a quota is used up.
+          SearchError: see `Connection.post`.
+          ModelError: if the answer is not usable, or a quota is used up.
         """
         try:
             data = self._connection.post(
@@ -126,14 +126,13 @@ class ModelClient:
         return parse_answer(data)
 
     def ask(self, body: dict[str, Any], stop: threading.Event) -> Answer:
-        """The answer to a request, after several attempts if it fails.
+        """The answer to a request, with several attempts.
 
-        Statuses 408, 429 and those from 500 on, broken connections and timeouts are
-        tried again.
+        Statuses 408, 429 and 5xx, broken connections and timeouts are retried.
 
         Args:
           body: the JSON of the request.
-          stop: ends the pauses between attempts, and the attempts.
+          stop: once set, no further attempt is made.
 
         Raises:
           ModelError: if no attempt succeeded; the message has the last reason.

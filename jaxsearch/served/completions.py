@@ -1,10 +1,10 @@
-"""Requests and answers of `POST /v1/completions`, as vLLM and SGLang have them.
+"""Requests and answers of `POST /v1/completions` in vLLM and SGLang.
 
 A turn continues the assistant's text, so the chat endpoint cannot be used.
 
 Source: vLLM, vllm/entrypoints/openai/completion/protocol.py (`return_token_ids` since
 0.10.2); SGLang, python/sglang/srt/entrypoints/openai/protocol.py (`return_token_ids`
-since July 2026). Both ignore fields that only the other one knows.
+since July 2026). Each ignores fields that only the other has.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from jaxsearch.rollouts.sampling import TopKTopP
 
 
 class ModelError(Exception):
-    """The server of a model gave no usable answer; the message says why."""
+    """The model server gave no usable answer; the message has the reason."""
 
 
 class ChatOnlyError(ModelError):
-    """A server has no completions, only chat."""
+    """A server has a chat endpoint but no completions."""
 
 
 class Answer(NamedTuple):
@@ -28,13 +28,12 @@ class Answer(NamedTuple):
     Attributes:
       text: the new text.
       ids: the sampled ids; None if the server returned only text.
-      logprobs: of the sampled ids, in nats, as the server reports them; empty if they
-        were not asked for or not returned.
+      logprobs: of the sampled ids, in nats, as the server reports them; empty if not
+        requested or not returned.
       finish: why the server stopped: "stop" at a stop string or an end token, "length".
-      matched: the stop string or the id of the token that it stopped at; None if the
-        server does not say. vLLM says nothing at the model's own end token.
-      prompt_ids: the ids of the prompt as the server read them; None if it does not
-        say.
+      matched: the stop string or token id that it stopped at; None if not reported.
+        vLLM does not report the model's own end token.
+      prompt_ids: the ids of the prompt as the server read them; None if not reported.
     """
 
     text: str
@@ -53,8 +52,8 @@ class RequestFields:
       model: name of the model on the server.
       stop: strings that end a turn.
       truncation: top-k and top-p.
-      has_extras: send fields that OpenAI's API does not have.
-      logprobs: ask for the log-probs of the sampled tokens.
+      has_extras: whether to send fields that OpenAI's API does not have.
+      logprobs: whether to request the log-probs of the sampled tokens.
     """
 
     model: str
@@ -77,7 +76,7 @@ class RequestFields:
           prompt: the whole context as token ids.
           max_tokens: the longest turn, in tokens.
           temperature: sampling temperature; 0 is greedy.
-          seed: for the server's random numbers, if it has such a seed; None for none.
+          seed: seed for servers that accept one; None for none.
         """
         top_p = self.truncation.top_p
         body = {
@@ -85,7 +84,7 @@ class RequestFields:
             "prompt": list(prompt),
             "max_tokens": max_tokens,
             "temperature": temperature,
-            # Servers would take what is missing from the model's generation_config.
+            # Servers take missing fields from the model's generation_config.
             "top_p": 1.0 if top_p is None else top_p,
             "stop": list(self.stop),
         }
@@ -113,8 +112,8 @@ def parse_answer(data: Any) -> Answer:
     """The answer in the JSON of a server.
 
     Raises:
-      ChatOnlyError: if it is a message of a chat.
-      ModelError: if it is not an answer, or the server did not finish it.
+      ChatOnlyError: if it is a chat message.
+      ModelError: if it is not an answer, or not a finished one.
     """
     choices = data.get("choices") if isinstance(data, dict) else None
     if not isinstance(choices, list) or len(choices) != 1:
@@ -122,7 +121,7 @@ def parse_answer(data: Any) -> Answer:
     choice = choices[0]
     if not isinstance(choice, dict) or not isinstance(choice.get("text"), str):
         if isinstance(choice, dict) and "message" in choice:
-            raise ChatOnlyError("the answer is a message of a chat")
+            raise ChatOnlyError("the answer is a chat message")
         raise ModelError(f"expected a choice with a text, got {choice!r:.120}")
     finish = choice.get("finish_reason")
     if finish not in ("stop", "length"):

@@ -1,4 +1,4 @@
-"""A served model as the user names it, and the config of its rollouts."""
+"""A served model, and the config of its rollouts."""
 
 import dataclasses
 from pathlib import Path
@@ -26,16 +26,16 @@ from jaxsearch.served.client import ServerSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A model behind a server, as the user names it.
+    """A served model, as given by the user.
 
     Attributes:
       url: address of the server, http://HOST:PORT/v1.
-      name: name of the model there; "" for the only one.
+      name: name of the model on the server; "" for its only model.
       tokenizer: a Hugging Face folder or id with the model's tokenizer; or the folder
         of a run whose policy is served, which also has task, index, questions and
         budgets.
-      settings: how the server is asked.
-      logprobs: whether to ask for the log-probs of the sampled tokens.
+      settings: timeouts and attempts of requests.
+      logprobs: whether to request the log-probs of the sampled tokens.
     """
 
     url: str
@@ -46,7 +46,7 @@ class ServedModel:
 
 
 def served_config(model: ServedModel, task: str = "") -> RunConfig:
-    """The config for rollouts of a served model: a run's, or ReSearch's budgets.
+    """The config for rollouts of a served model: the run's, or ReSearch's budgets.
 
     Args:
       model: the model.
@@ -86,7 +86,7 @@ def with_served_policy(config: RunConfig, model: ServedModel) -> RunConfig:
 
 
 def within(rollout: RolloutConfig, max_len: int, is_of_run: bool) -> RolloutConfig:
-    """The budgets for a model that holds fewer tokens.
+    """The budgets, reduced for a model with a shorter context.
 
     Raises:
       ValueError: if the prompts of a run do not fit.
@@ -98,5 +98,5 @@ def within(rollout: RolloutConfig, max_len: int, is_of_run: bool) -> RolloutConf
         return dataclasses.replace(rollout, max_len=max_len)
     except ValueError as error:
         raise ValueError(
-            f"the server's model holds too few tokens for this run: {error}"
+            f"the context of the server's model is too short for this run: {error}"
         ) from None

@@ -13,7 +13,7 @@ class Card(NamedTuple):
 
     Attributes:
       name: its name.
-      max_len: positions for prompt and answer together; None if unknown.
+      max_len: limit of tokens of prompt and answer together; None if unknown.
     """
 
     name: str
@@ -25,7 +25,7 @@ def find_model(client: ModelClient, name: str) -> Card:
 
     Args:
       client: the client of the server.
-      name: name of the model; "" for the only one that the server has.
+      name: name of the model; "" for the server's only model.
 
     Raises:
       ValueError: if the server cannot be reached, or does not have this model.
@@ -43,7 +43,7 @@ def find_model(client: ModelClient, name: str) -> Card:
         raise unusable(client.url, error) from None
     cards = found.get("data") if isinstance(found, dict) else None
     cards = [card for card in cards or () if isinstance(card, dict) and "id" in card]
-    # SGLang's name of an adapter is that of its model, a colon, and its own.
+    # In SGLang, an adapter is named MODEL:ADAPTER.
     names = {name, name.partition(":")[0]}
     mine = [card for card in cards if card["id"] in names]
     if not name and len(cards) == 1:
@@ -55,6 +55,6 @@ def find_model(client: ModelClient, name: str) -> Card:
             f"{client.url} has {asked} {served}; give one with --model-name"
         )
     max_len = mine[0].get("max_model_len") if mine else None
-    # A boolean is an int too.
+    # In Python, a bool is an int.
     is_known = isinstance(max_len, int) and max_len > 1
     return Card(name or str(mine[0]["id"]), max_len if is_known else None)

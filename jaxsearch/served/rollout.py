@@ -1,4 +1,4 @@
-"""One rollout against a model server: turns, tool calls, and budgets."""
+"""One rollout with a model server: turns, tool calls, and budgets."""
 
 import dataclasses
 import hashlib
@@ -25,7 +25,7 @@ _MAX_SEED = 2**31
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedPolicy:
-    """What the rollouts of a run share.
+    """State shared by the rollouts of a run.
 
     Attributes:
       client: the client of the server.
@@ -50,11 +50,11 @@ class ServedRollout:
     """A rollout in progress.
 
     Attributes:
-      num_turns: requests so far.
-      num_observed: tokens of observations so far.
-      num_cut: tokens behind the ends of turns so far, which were left out.
-      tool_wait_s: seconds in which the rollout waited for tools.
-      has_ids: whether all answers so far had ids.
+      num_turns: number of requests so far.
+      num_observed: number of observation tokens so far.
+      num_cut: number of tokens so far that were dropped after the ends of turns.
+      tool_wait_s: time that the rollout waited for tools, in seconds.
+      has_ids: whether all answers so far included ids.
     """
 
     def __init__(self, policy: ServedPolicy, rollout: Rollout):
@@ -71,10 +71,10 @@ class ServedRollout:
         self._logprobs = [float("nan")] * prompt_len
 
     def finish(self, stop: threading.Event) -> Trajectory:
-        """Rolls out until an end, a budget or a failure of the server.
+        """Rolls out until the policy ends, a budget is used up or the server fails.
 
         Args:
-          stop: ends the attempts at a turn.
+          stop: once set, failed turns are not retried.
         """
         policy, rollout = self._policy, self._rollout
         policy.tools.start(rollout.id, rollout.prompt.question)
@@ -93,10 +93,10 @@ class ServedRollout:
         return dataclasses.replace(done, failure=failure)
 
     def _turn(self, stop: threading.Event) -> ServedTurn:
-        """The next turn of the policy, which is appended.
+        """Requests and appends the next turn of the policy.
 
         Raises:
-          ModelError: if the server gives none.
+          ModelError: if the server fails to give one.
         """
         policy = self._policy
         budgets = policy.budgets
@@ -166,7 +166,7 @@ class ServedRollout:
         )
 
     def _seed(self) -> int:
-        """A number for this turn of this rollout alone, as the keys of our sampler."""
+        """A number unique to this turn of this rollout, like our sampler's keys."""
         identity = (self._policy.seed, *self._rollout.id, self.num_turns)
         digest = hashlib.blake2b(repr(identity).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") % _MAX_SEED

@@ -21,7 +21,7 @@ from jaxsearch.served.model import ServedModel, served_config, within
 from jaxsearch.served.model_list import find_model
 from jaxsearch.served.sampler import ServedSampler
 
-# A prompt for the check of a server if there is no question yet.
+# Prompt for checking a server without questions.
 _ANY_QUESTION = "Who wrote it?"
 
 
@@ -29,16 +29,16 @@ _ANY_QUESTION = "Who wrote it?"
 class ServedRun:
     """A config with its inputs and tools, and a served model instead of a network.
 
-    For rollouts it takes the place of `run.build.Run`.
+    Replaces `run.build.Run` for rollouts.
 
     Attributes:
-      config: the config; its budgets fit the model.
+      config: the config, with budgets that fit the model.
       inputs: questions, passages and tokenizer.
-      model: the model, as the user names it.
+      model: the model, as given by the user.
       name: name of the model on its server.
       client: the client of the server.
-      fields: the request fields that the server takes.
-      has_ids: whether it returns the ids that it sampled.
+      fields: the request fields that the server accepts.
+      has_ids: whether the server returns the sampled ids.
       environments: the tools that answer the model.
     """
 
@@ -71,11 +71,11 @@ class ServedRun:
 
     @property
     def single_sampler(self) -> ServedSampler:
-        """The same; nothing is compiled for a number of rollouts."""
+        """Returns itself: nothing is compiled for a number of rollouts."""
         return self.sampler
 
     def rollout_params(self, params: Any) -> Any:
-        """What a sampler takes as parameters: the server has its own."""
+        """The parameters for the sampler: none, the server has them."""
         return params
 
 
@@ -97,11 +97,11 @@ def load_served(
     Args:
       model: the model.
       task, questions, index, limit, skip_bad_rows, drop_long_prompts, prompt_template,
-        num_passages, max_searches: as in `run.loading.load_run`; what is left out is
-        the run's, if the tokenizer is a run's folder.
+        num_passages, max_searches: as in `run.loading.load_run`; the default is the
+        run's value if the tokenizer is a run's folder.
 
     Raises:
-      ValueError: as `open_served` raises it.
+      ValueError: see `open_served`.
     """
     config = with_choices(
         served_config(model, task),
@@ -123,11 +123,11 @@ def open_served(model: ServedModel, config: RunConfig) -> ServedRun:
 
     Args:
       model: the model.
-      config: from `served_config`, with the user's choices.
+      config: from `served_config`, with the user's options.
 
     Raises:
       ValueError: for the first invalid input, or if the server cannot be used: it has
-        only chat, does not have the model, or has one with another tokenizer.
+        only chat, lacks the model, or its model has another tokenizer.
     """
     client = ModelClient(model_url(model.url), model.settings)
     card = find_model(client, model.name)

@@ -1,4 +1,4 @@
-"""A sampler whose policy is behind a model server."""
+"""A sampler for a policy on a model server."""
 
 import contextlib
 import math
@@ -23,28 +23,28 @@ from jaxsearch.served.workers import finished_rollouts
 from jaxsearch.trajectory import Status, Trajectory
 from jaxsearch.try_again import TryAgainError
 
-# So many failed rollouts in a row, and no good one, mean that the server is gone.
+# After this many failed rollouts in a row, the server is considered down.
 _MIN_FAILURES_IN_A_ROW = 16
 
 
 class ServedSampler:
-    """Rolls out answers through a model server; takes the place of `Sampler`.
+    """Rolls out answers with a model server, in place of `Sampler`.
 
-    Turns, budgets and tools are those of our own sampler, so that a policy gets the
-    same trajectories here and there. A rollout whose turn the server did not answer
-    ends with `Status.MODEL_FAILED`, and `failure` says why.
+    Turns, budgets and tools are those of our own sampler, so a policy gets the same
+    trajectories from both. If the server does not answer a turn, the rollout ends with
+    `Status.MODEL_FAILED`, and `failure` has the reason.
 
     Args:
       client: the client of the server.
-      fields: the request fields; `stop` is every stop tag of protocol and tools.
-      budgets: token budgets; slots and cache have no meaning here.
+      fields: the request fields; `stop` has all stop tags of the protocol and tools.
+      budgets: token budgets; slots and cache are not used.
       protocol: the protocol for prompts and answers.
       tokenizer: the tokenizer of the model.
       seed: seed of the run, for temperatures above 0.
-      note: receives what is notable, once.
+      note: receives lines for the user, each once.
 
     Attributes:
-      has_ids: whether every answer so far had the ids that the server sampled.
+      has_ids: whether every answer so far included the sampled ids.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class ServedSampler:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
         Args:
-          params: not used; the server has its own.
+          params: not used; the server has the parameters.
           questions: pairs of an index in the question stream and a question.
           environment: the tools that answer turns.
           group_size: G, rollouts per question.
-          stage: number of the stage, for the random numbers.
+          stage: index of the stage, for the random numbers.
           temperature: sampling temperature; 0 is greedy.
           first_sample: sample_index of the first rollout of each group.
-          on_finished: receives each trajectory as it finishes, in this thread.
+          on_finished: receives each trajectory when it finishes, in this thread.
 
         Returns:
           The trajectories, sorted by question and sample, and the timing. Log-probs are
@@ -100,7 +100,7 @@ class ServedSampler:
         Raises:
           ValueError: for a prompt that exceeds its budget, a repeated prompt_index or
             an impossible group size or temperature.
-          TryAgainError: if the server is gone: many rollouts failed in a row.
+          TryAgainError: if many rollouts failed in a row, so the server seems down.
         """
         started = time.perf_counter()
         order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
@@ -144,7 +144,7 @@ class ServedSampler:
         timing: Timing,
         on_finished: Callable[[Trajectory], None],
     ) -> list[Trajectory]:
-        """Finishes the rollouts, as many at once as the settings say."""
+        """Finishes the rollouts, with the concurrency of the settings."""
         num_threads = min(len(jobs), self._client.settings.concurrency)
         done: list[Trajectory] = []
         failures_in_a_row = 0
@@ -165,7 +165,7 @@ class ServedSampler:
         return done
 
     def _count(self, rollout: ServedRollout, timing: Timing, num_threads: int) -> None:
-        """Adds what a finished rollout took."""
+        """Adds the counts and times of a finished rollout."""
         timing.num_decode_calls += rollout.num_turns
         timing.num_observed += rollout.num_observed
         timing.environment_wait += rollout.tool_wait_s / num_threads
@@ -173,8 +173,8 @@ class ServedSampler:
         if rollout.num_cut and not self._has_noted_cut:
             self._has_noted_cut = True
             self._note(
-                f"{self._client.url} samples on behind stop tags, as if it ignored "
-                "`stop`; what stands behind the first tag of a turn is left out"
+                f"{self._client.url} does not stop at stop tags, as if it ignored "
+                "`stop`; text after the first tag of a turn is left out"
             )
 
     def _prompt(self, prompt_index: int, question: Question) -> Prompt:
@@ -193,7 +193,7 @@ def _check_call(
     """Checks the arguments of `ServedSampler.run`.
 
     Raises:
-      ValueError: if one is impossible.
+      ValueError: if one is invalid.
     """
     if num_indices < num_questions:
         raise ValueError("the prompt indices of a call must be distinct")

@@ -1,14 +1,14 @@
-"""Errors of the first requests to a model server, as one line each."""
+"""One-line errors for the first requests to a model server."""
 
 from jaxsearch.remote.connection import RefusedRequestError, UnauthorizedError
 from jaxsearch.served.completions import ChatOnlyError
 
 
 def refused(url: str, model: str, error: RefusedRequestError) -> ValueError:
-    """The error of a server that refuses the first request."""
+    """The error for a server that refuses the first request."""
     if error.status in (404, 405) and model not in str(error):
         return chat_only(url, str(error))
-    # OpenAI's own server says so for its chat models.
+    # OpenAI's server says this for its chat models.
     if "chat" in str(error).replace(url, "").lower():
         return chat_only(url, str(error))
     return ValueError(
@@ -18,7 +18,7 @@ def refused(url: str, model: str, error: RefusedRequestError) -> ValueError:
 
 
 def unusable(url: str, error: Exception) -> ValueError:
-    """The error of a server that does not answer as expected."""
+    """The error for a server that does not answer as expected."""
     if isinstance(error, ChatOnlyError):
         return chat_only(url, str(error))
     if isinstance(error, UnauthorizedError):
@@ -29,8 +29,8 @@ def unusable(url: str, error: Exception) -> ValueError:
 
 
 def chat_only(url: str, reason: str) -> ValueError:
-    """The error of a server that has chat alone."""
+    """The error for a server that has only chat."""
     return ValueError(
-        f"{url} has no completions, only chat ({reason}); a turn is continued inside "
-        "the assistant's text, which needs POST /v1/completions, as of vLLM or SGLang"
+        f"{url} has no completions, only chat ({reason}); a turn continues the "
+        "assistant's text, which needs POST /v1/completions, as in vLLM or SGLang"
     )

@@ -1,4 +1,4 @@
-"""The thread that answers the turns of many rollouts, those that wait in one call."""
+"""A thread that answers the waiting turns of many rollouts in one call."""
 
 import threading
 from concurrent.futures import Future
@@ -10,10 +10,10 @@ from jaxsearch.env.token_environment import ObservedTokens, TokenEnvironment
 
 
 class ToolThread:
-    """Calls an environment from one thread, for callers in many.
+    """Calls an environment in one thread, for callers in many threads.
 
-    While a call runs, turns wait; they are the next call. So a search has few batches
-    of many queries, not many of one.
+    Turns that arrive during a call wait for the next call. So a search has a few large
+    batches of queries instead of many batches of one.
 
     Args:
       environment: the environment.
@@ -37,7 +37,7 @@ class ToolThread:
         self._executor.submit(close, [rollout_id]).result()
 
     def step(self, rollout_id: RolloutId, turn: str) -> ObservedTokens | Done:
-        """The environment's answer to a turn; raises what the environment raises."""
+        """The environment's answer to a turn; errors of the environment propagate."""
         answer: Future = Future()
         with self._lock:
             self._waiting.append((rollout_id, turn, answer))
@@ -45,11 +45,11 @@ class ToolThread:
         return answer.result()
 
     def shutdown(self) -> None:
-        """Ends the thread, after the call that it is in."""
+        """Ends the thread after its current call."""
         self._executor.shutdown()
 
     def _answer_waiting(self) -> None:
-        """Answers all turns that wait; none may, if an earlier call took them."""
+        """Answers all waiting turns; an earlier call may have taken them already."""
         with self._lock:
             taken, self._waiting = self._waiting, []
         if not taken:
@@ -57,7 +57,7 @@ class ToolThread:
         try:
             answers = self._environment.step([(one, turn) for one, turn, _ in taken])
         except BaseException as error:
-            # Not swallowed: each of the callers raises it.
+            # Each of the callers raises it.
             for _, _, future in taken:
                 future.set_exception(error)
             return

@@ -1,4 +1,4 @@
-"""A turn read from a server's answer, as our own sampler would have written it."""
+"""Reads turns from a server's answers, in the form of our own sampler's turns."""
 
 import enum
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ class ServedTurn(NamedTuple):
     """A turn.
 
     Attributes:
-      ids: its tokens, with those that complete a tag or end the row.
-      logprobs: in nats, NaN where the server reported none; as many as ids.
+      ids: its tokens, including those that complete a tag or end the row.
+      logprobs: one per id, in nats; NaN where the server reported none.
       ending: how it ended.
-      num_cut: tokens behind the end of the turn that the server sampled as well; they
-        are not in `ids`.
+      num_cut: number of sampled tokens after the end of the turn; they are not in
+        `ids`.
     """
 
     ids: list[int]
@@ -40,15 +40,15 @@ class ServedTurn(NamedTuple):
 class TurnReader:
     """Reads turns from answers.
 
-    The ids of an answer are the truth, also where the last token has characters behind
-    the tag. If a server returns text alone, the new text is encoded. A tag or an end
-    token that a server cut off is put back.
+    The ids of an answer are used unchanged, even if the last token has characters after
+    the tag. If a server returns only text, the text is encoded. A stop tag or end token
+    that a server removed is added again.
 
     Args:
       tokenizer: the tokenizer of the served model.
       stop_tags: strings that end a turn.
-      protocol: the protocol, whose opening tags are looked for in a text that a server
-        cut without saying where.
+      protocol: the protocol; if a server does not report the stop tag, its opening
+        tags determine it.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class TurnReader:
         return None
 
     def _cut_tag(self, answer: Answer, ids: Sequence[int]) -> str | None:
-        """The tag that a server stopped at and cut off; None for an end token.
+        """The tag that a server stopped at and removed; None for an end token.
 
-        Without a word of the server, it is the closing tag of the last span that the
-        turn has left open.
+        If the server does not report it, it is the closing tag of the turn's last open
+        span.
         """
         if answer.matched is not None:
             return answer.matched if answer.matched in self._stop_tags else None
@@ -119,9 +119,9 @@ class TurnReader:
         return max(still, key=lambda close: still[close], default=None)
 
     def _with_tag(self, answer: Answer, ids: list[int], tag: str) -> list[int]:
-        """The ids of the turn with the tag that was cut off.
+        """The ids of the turn with the removed tag.
 
-        A vocabulary may know the tag only behind a space.
+        A vocabulary may have the tag only after a space.
         """
         tokenizer = self._tokenizer
         text = answer.text if answer.ids is None else tokenizer.decode(ids)
@@ -139,7 +139,7 @@ class TurnReader:
         """The ids with the end token that the server stopped at."""
         end = self._tokenizer.end_id
         if isinstance(matched, int) and matched < self._tokenizer.num_ids:
-            # It may be an end token of the server's alone.
+            # Only the server may know this end token.
             end = matched
         return ids if ids and ids[-1] == end else [*ids, end]
 
@@ -152,6 +152,6 @@ def _turn(ids: list[int], logprobs: Sequence[float], ending: Ending) -> ServedTu
 
 
 def _rest(text: str, tag: str) -> str:
-    """What is missing of a tag at the end of a text."""
+    """The rest of a tag that begins at the end of a text."""
     begun = next(n for n in range(len(tag), -1, -1) if text.endswith(tag[:n]))
     return tag[begun:]

@@ -1,4 +1,4 @@
-"""Threads that finish rollouts against a model server, many at once."""
+"""Threads that finish many rollouts at once with a model server."""
 
 import queue
 import threading
@@ -8,8 +8,8 @@ from jaxsearch.rollouts.records import Rollout
 from jaxsearch.served.rollout import ServedPolicy, ServedRollout
 from jaxsearch.trajectory import Trajectory
 
-# A signal that arrives just before the main thread begins to wait does not end the
-# wait, so it waits again after this time.
+# A signal just before the main thread begins to wait does not end the wait, so the wait
+# is repeated after this time.
 _LOOK_S = 1.0
 
 
@@ -18,13 +18,13 @@ def finished_rollouts(
 ) -> Iterator[tuple[ServedRollout, Trajectory]]:
     """Finishes rollouts in threads; yields each one as it finishes.
 
-    Closing the iterator ends the threads after their requests. They do not keep the
-    process alive while a request hangs.
+    Closing the iterator ends the threads after their current requests. They do not keep
+    the process alive if a request hangs.
 
     Args:
-      policy: what the rollouts share.
-      jobs: the rollouts to begin.
-      num_threads: rollouts that are under way at once.
+      policy: state shared by the rollouts.
+      jobs: the rollouts to start.
+      num_threads: number of rollouts in progress at once.
     """
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     for job in jobs:
@@ -56,7 +56,7 @@ def _work(
         try:
             finished.put((rollout, rollout.finish(stop)))
         except BaseException as error:
-            # Not swallowed: the thread that waits for rollouts raises it.
+            # The thread that waits for rollouts raises it.
             finished.put(error)
             return
 
