@@ -19,7 +19,7 @@ class Status(enum.StrEnum):
     OUT_OF_CALLS = "out_of_searches"  # a call beyond the budget
     OUT_OF_LENGTH = "out_of_length"  # a token budget was used up
     TOOL_FAILED = "search_failed"  # a tool gave no answer
-    MODEL_FAILED = "model_failed"  # the server of the policy gave no answer
+    MODEL_FAILED = "model_failed"  # the model server gave no answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Trajectory:
       prompt_len: tokens before the first sampled one.
       segments: the text after the prompt, by author.
       status: how the rollout ended.
-      failure: why the server of the policy gave no answer; "" if it did.
+      failure: why the model server gave no answer; "" if it did.
       is_excluded: whether a guard excludes the rollout from the update.
       metadata: the other columns of the question's row, for rewards.
     """
@@ -114,7 +114,7 @@ class Trajectory:
 
     @property
     def is_kept(self) -> bool:
-        """Whether an update may use it: it is judged, and no guard excludes it."""
+        """Whether an update may use it: it can be judged, and no guard excludes it."""
         return self.is_judged and not self.is_excluded
 
 

@@ -28,7 +28,7 @@ def missing_token(url: str, sent: str, variable: str = VARIABLE) -> str:
     Args:
       url: address of the server.
       sent: the token that it got.
-      variable: the environment variable of the token.
+      variable: name of the token's environment variable.
     """
     if sent:
         return f"{variable} is another one"

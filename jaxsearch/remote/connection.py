@@ -57,7 +57,7 @@ class Connection:
     Args:
       url: address of the server.
       token: bearer token; "" for none.
-      token_variable: the environment variable that it comes from, for errors.
+      token_variable: name of the token's environment variable, for errors.
       connect_timeout_s: timeout of a connection.
 
     Raises:

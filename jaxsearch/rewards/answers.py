@@ -16,7 +16,7 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _BRACE = re.compile(r"[{}]")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _SPACED_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation, " "))
-# For texts outside ASCII, of which str.translate looks up every character.
+# For non-ASCII texts, where str.translate looks up every character.
 _PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]+")
 _PUNCTUATION_AND_QUOTES = re.compile(f"[{re.escape(string.punctuation)}‘’´]+")
 _TRUTHS = {"True": "yes", "False": "no"}

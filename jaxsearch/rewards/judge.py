@@ -94,7 +94,7 @@ def judged_metrics(judged: Judged, task: Task) -> dict[str, Mean | float]:
 
 def _not_judged(trajectory: Trajectory) -> Outcome:
     """The outcome of a rollout that a failed tool or server ended."""
-    # A question whose search failed counts as wrong: the policy could not answer it.
+    # A failed search counts as wrong, because the policy could not answer.
     reason = "its search failed"
     if trajectory.status is Status.MODEL_FAILED:
         reason = trajectory.failure

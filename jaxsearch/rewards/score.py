@@ -113,7 +113,7 @@ def _written(out: Path) -> Iterator[Callable[[bytes], Any]]:
         with part.open("xb") as file, contextlib.ExitStack() as stack:
             whole = file
             if out.name.endswith(".gz"):
-                # The header of the file names it.
+                # The gzip header contains a name, and that of `part` is temporary.
                 packed = gzip.GzipFile(out.name, "wb", fileobj=file)
                 whole = stack.enter_context(packed)
             yield whole.write
@@ -170,14 +170,14 @@ def _task_for(line: Line, task_name: str) -> Task:
 
 
 class _EmptyAnswers:
-    """Golden answers that a right answer cannot equal: their number, and the first."""
+    """Golden answers that no answer can equal: their number, and the first ones."""
 
     def __init__(self):
         self.number = 0
         self._named: list[str] = []
 
     def add(self, line: Line, task: Task, where: str) -> None:
-        """Adds those of a line."""
+        """Adds the golden answers of a line."""
         for gold in line["golden_answers"]:
             if not task.normalise(gold).strip():
                 self.number += 1
@@ -252,7 +252,7 @@ def _field(line: Line, name: str, kind: type) -> Any:
 
 
 class _Totals:
-    """What the summary of all lines needs, without the lines."""
+    """Running totals for the summary of all lines."""
 
     def __init__(self):
         self.num_lines = 0
@@ -264,7 +264,7 @@ class _Totals:
         self._unequal_ids: list[Any] = []
 
     def add(self, line: Line, found: Line) -> None:
-        """Adds a line and what was computed for it."""
+        """Adds a line and its results."""
         self.num_lines += 1
         if line["golden_answers"]:
             for name, values in self._metrics.items():

@@ -206,7 +206,7 @@ def _empty(num_rows: int, row_len: int) -> TrainBatch:
 
 
 def padded(batch: TrainBatch, row_multiple: int) -> TrainBatch:
-    """A batch on the host with empty rows added, for devices that share its rows."""
+    """Adds empty rows to a batch on the host, so that devices can share its rows."""
     num_rows, row_len = batch.tokens.shape
     added = _empty(-num_rows % row_multiple, row_len)
     return TrainBatch(*map(np.concatenate, zip(batch, added, strict=True)))

@@ -1,4 +1,4 @@
-"""Which quantities of an update are not finite, from its parameters to its gradient."""
+"""Finds the quantities of an update that are not finite."""
 
 import functools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jaxsearch.rl.gradient import Gradient
 from jaxsearch.rl.objectives import ImitationObjective
 from jaxsearch.rl.update import Params, TrainState, Updater
 
-# Inputs of a batch that its objective reads where a token counts.
+# Inputs of a batch that the objective reads for tokens that count in the loss.
 _INPUTS = (
     *("behavior_logprobs", "sampling_logprobs", "old_logprobs", "advantages"),
     "weights",
@@ -23,16 +23,16 @@ _INPUTS = (
 
 
 class Quantity(NamedTuple):
-    """How many values of a quantity are not finite.
+    """Counts of values of a quantity that are not finite.
 
     Attributes:
       name: for example "gradient of embedding".
-      num_values: values that are read; of tokens, only those that count in the loss.
-      num_nan: of them, not a number.
-      num_infinite: of them, infinite.
-      largest: largest magnitude of the finite ones; 0 without any.
+      num_values: number of values; for tokens, only those that count in the loss.
+      num_nan: number of NaN values.
+      num_infinite: number of infinite values.
+      largest: largest magnitude of the finite values; 0 without any.
       first: microbatch, row and position of the first token that is not finite; None
-        if all are finite, or if it is no quantity of tokens.
+        if all are finite, or for a quantity without tokens.
     """
 
     name: str
@@ -58,10 +58,10 @@ def update_quantities(
 
     Args:
       updater: the update of the stage.
-      params: the trained parameters that the update starts from.
-      reference: those of the reference; {} if KL is not computed.
+      params: the trained parameters before the update.
+      reference: parameters of the reference; {} if KL is not computed.
       batches: the microbatches of the update.
-      divisor: of the summed loss; None for the sum of the weights.
+      divisor: divisor of the summed loss; None for the sum of the weights.
     """
     inputs = [name for name in _INPUTS if _is_read(updater.gradient, name)]
     found = _of_parameters("parameters", params)
@@ -95,7 +95,7 @@ def _computed(
     reference_params: Params,
     batch: TrainBatch,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What the forward pass computes for each token, and the terms of its loss."""
+    """The forward pass: quantities of each token, and the terms of the loss."""
     rows = (batch.tokens, batch.segments, batch.loss_mask)
     logprobs, entropy = gradient.logprobs(frozen, params, *rows)
     tokens = {"log-probs": logprobs, "entropy": entropy}

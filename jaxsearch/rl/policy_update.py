@@ -28,7 +28,7 @@ AfterUpdate = Callable[[TrainState, Minibatch, Metrics], None]
 
 
 def do_nothing(state: TrainState, minibatch: Minibatch, metrics: Metrics) -> None:
-    """The `AfterUpdate` of whoever does not look at single updates."""
+    """An `AfterUpdate` that does nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class PolicyUpdate:
       masks_observations: if False, retrieved tokens count in the loss too.
       skips_without_advantage: whether a step without any advantage leaves the
         parameters and the optimizer as they are.
-      after_update: is called after each update.
+      after_update: called after each update.
     """
 
     updater: Updater

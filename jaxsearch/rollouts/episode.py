@@ -154,8 +154,8 @@ class Sampler:
           is_profiled: wait for the device after each program, to time programs
             separately. Host and device then do not overlap.
           timeline: receives what slots, tools and cache pages do.
-          on_finished: receives each trajectory as it finishes, in the thread of its
-            replica, which decodes nothing until it returns.
+          on_finished: receives each trajectory when it finishes, in the thread of its
+            replica, which does not decode until the call returns.
 
         Returns:
           The trajectories, sorted by question and sample, and the timing.

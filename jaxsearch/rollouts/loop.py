@@ -41,7 +41,7 @@ class Rollouts:
       replica: number of this replica in the queue.
       order: rank of each prompt, by prompt_index; lower ranks get cache pages first.
       timeline: receives what slots, tools and pages do; None: nothing is recorded.
-      on_finished: receives each trajectory as it finishes.
+      on_finished: receives each trajectory when it finishes.
     """
 
     def __init__(
@@ -245,14 +245,14 @@ class Rollouts:
         self._finish(finished, rows)
 
     def _call_first(self, slots: Sequence[int]) -> None:
-        """Sends the turns with which the protocol begins rollouts, if it has any."""
+        """Sends the first turns of the protocol, if it has any."""
         turns = {}
         for slot in slots:
             rollout = self._by_slot[slot]
             text = self._protocol.first_turn(rollout.prompt.question.question)
             if text:
                 turns[slot] = (rollout.id, text)
-        # They decode once their observations are in the cache.
+        # They start decoding when their observations are in the cache.
         self._decoding.difference_update(turns)
         self._submit(turns)
 

@@ -14,15 +14,15 @@ from jaxsearch.models.architecture import Architecture
 
 # Bytes per token of a row: its id, whether the policy sampled it, two log-probs.
 _TOKEN_BYTES = 4 + 1 + 4 + 4
-# XLA's status; and its words on a CPU, where a program that was dispatched before its
-# memory was allocated has another status.
+# XLA's status, and its text on a CPU, where a program that was dispatched before its
+# memory was allocated has a different status.
 _OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory")
 
 
 class OutOfMemoryError(ValueError):
-    """A setting needs more memory than there is; the message states which, and by what.
+    """A setting needs too much memory; the message has the setting and the sizes.
 
-    The same command would fail again, so that the user must act.
+    The same command would fail again, so the user must change something.
     """
 
 
@@ -125,11 +125,10 @@ def explain_out_of_memory(line: Callable[[int | None], str]) -> Iterator[None]:
     """Context in which running out of memory raises a readable error.
 
     Args:
-      line: the message, from the bytes that were asked for last; None if unknown.
+      line: makes the message from the number of requested bytes; None if unknown.
 
     Raises:
-      OutOfMemoryError: instead of XLA's error, or of NumPy's on the host; other errors
-        propagate.
+      OutOfMemoryError: instead of XLA's or NumPy's error; other errors propagate.
     """
     try:
         yield

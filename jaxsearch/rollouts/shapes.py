@@ -30,8 +30,8 @@ _PAGE_LEN_ON_CPU = 64
 _PAGE_LEN = 128
 # Shares of the cache's pages that may be read if all slots decode.
 _SEGMENT_SHARES = (0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-# Fewer of them for a few slots, where a step takes little longer with more pages and
-# each segment adds two arrays per layer to every program.
+# Fewer for a few slots: more pages add little time to a step, and each segment adds two
+# arrays per layer to every program.
 _FEW_SLOTS = 8
 _SEGMENT_SHARES_OF_FEW = (0.25, 0.5, 1.0)
 # Decoding is compiled for all slots and for these shares of them, with fewer read
@@ -86,8 +86,8 @@ class Shapes:
     def segment_sizes(self) -> tuple[int, ...]:
         """Pages in each cache segment.
 
-        A kernel that copies the pages of a row can read them from one segment: programs
-        with fewer arrays are compiled and loaded sooner.
+        A kernel that copies a row's pages reads one segment, because programs with
+        fewer arrays compile and load faster.
         """
         if self.kernel.copies_pages:
             return (self.num_pages,)

@@ -17,8 +17,8 @@ from jaxsearch.run.folder import read_record, read_run_config
 def changes(config: RunConfig) -> dict[str, list[Any]]:
     """The fields that differ from the run's record: [there, here], by path.
 
-    Only those that may change: `folder.check_identity` has refused others. The number
-    of devices is one of them, as "devices". {} for a new run.
+    Only fields that may change, because `folder.check_identity` rejects others.
+    Includes the number of devices, as "devices". {} for a new run.
 
     Raises:
       ValueError: if one is the number of steps of a stage that has ended.

@@ -65,7 +65,7 @@ def value_text(value: Any) -> str:
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yields the leaves of nested objects and lists of objects, with their paths."""
     if isinstance(value, dict) and value.get("kind") == Mixture.__name__:
-        # One word of a command, as the whole field is.
+        # A mixture is one word on the command line.
         sources = tuple(WeightedSource(**source) for source in value["sources"])
         yield path, str(Mixture(sources=sources))
         return

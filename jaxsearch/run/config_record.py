@@ -15,11 +15,10 @@ from jaxsearch.web.service import key_of
 # Guards that affect training; the others only raise alarms.
 _DECIDING_GUARDS = ("drops_non_finite", "drops_overlong")
 
-# Fields that may change when a run resumes, by section. They affect how long, how fast,
-# how often and on which devices, not what is learned from what. A learning rate that
-# falls does so over the steps of its stage, and counts those that were made with
-# another one. Another mesh, and other microbatches, round the sums of a gradient
-# differently.
+# Fields that may change when a run resumes, by section. They affect duration, speed,
+# frequencies and devices, not the data or the objective. A learning rate schedule spans
+# the steps of its stage, including those made with an earlier rate. A different mesh or
+# different microbatches change the rounding of gradient sums.
 CHANGEABLE = {
     "model": ("remat",),
     "mesh": ("data", "fsdp", "tensor"),

@@ -139,7 +139,7 @@ def make_environment(
     def search() -> Environment:
         limit = protocol.max_searches
         found = SearchEnvironment(
-            # Without a search there is nothing to open.
+            # Without a search there is no index to open.
             retriever=EmptyIndex() if limit == 0 else retriever(),
             protocol=protocol,
             num_passages=config.retrieval.num_passages,

@@ -31,7 +31,7 @@ from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.trust import UntrustedError, named_in_folder
 from jaxsearch.user_code import is_importable
 
-# Types of fields of the record that are read one by one.
+# Types of the record's fields that are read individually.
 _RECORDED: dict[str, Any] = {
     "model": dict,
     "frozen": str,

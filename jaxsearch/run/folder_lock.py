@@ -3,8 +3,8 @@
 A requeued job may start while its predecessor is still saving, on this host or another.
 The lock is a file that names its holder, which touches it every few seconds. If it has
 not been touched for a while, or the holder has ended, another process takes the lock.
-Clocks may be set in between, so the age of a file alone proves nothing: a lock that
-looks old must stay untouched while another process watches.
+Clocks may be changed, so the age of a file is not enough: a lock that looks old must
+stay unchanged while another process watches it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _HEARTBEAT_S = 5.0
 # Without a heartbeat for this long, the holder is gone. Longer than a pause of a shared
 # file system or of a busy host.
 _STALE_S = 45.0
-# For this many heartbeats a lock that looks old is watched: a living holder touches it.
+# Number of heartbeats to watch a lock that looks old: a live holder updates it.
 _WATCHED_BEATS = 3
 
 
@@ -98,7 +98,7 @@ def _take(path: Path, own: dict[str, Any], say: Callable[[str], None]) -> None:
     touched, give_up = _touched(path), began + _STALE_S + _HEARTBEAT_S
     while not _created(path, own):
         holder = _holder(path)
-        # Also if the clock was set back, so that it looks new.
+        # Also if the lock looks new because the clock was set back.
         is_silent = time.monotonic() - began > _STALE_S and _touched(path) == touched
         if not (holder is None or is_silent or _is_gone(path, holder)):
             if time.monotonic() > give_up:
@@ -125,7 +125,7 @@ def _created(path: Path, own: dict[str, Any]) -> bool:
     except (FileExistsError, FileNotFoundError):
         return False
     except OSError:
-        # On a full disk the file is empty; others would wait for it.
+        # On a full disk the file is empty, and others would wait for it.
         path.unlink(missing_ok=True)
         raise
     return True

@@ -1,4 +1,4 @@
-"""Further sets of held-out questions of a run, read and checked as the first one."""
+"""Reads and checks additional sets of held-out questions of a run."""
 
 import dataclasses
 import functools
@@ -13,16 +13,15 @@ from jaxsearch.run.inputs import Inputs, check_prompts
 
 
 def read_heldout(config: RunConfig, inputs: Inputs, source: str) -> list[Question]:
-    """Reads questions for the run's policy, with the options of its config.
+    """Reads questions for a run's policy, with the options of its config.
 
     Args:
       config: the run's config; its `eval.limit` limits the questions.
       inputs: the inputs of the run, with its tokenizer and its protocol.
-      source: file, address or name of the questions, or several with commas.
+      source: file, address or name of the questions, or several separated by commas.
 
     Raises:
-      ValueError: for a file that is missing or malformed, or prompts that exceed their
-        budget.
+      ValueError: if a file is missing or malformed, or prompts exceed their budget.
     """
     check_unweighted(source)
     read = functools.partial(

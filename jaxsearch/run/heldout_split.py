@@ -20,7 +20,7 @@ MIN_HELDOUT = 10
 
 
 def question_files(config: RunConfig) -> dict[str, QuestionsFrom]:
-    """Where the questions of each RL stage are, by its name; "" for data.source."""
+    """The location of each RL stage's questions, by stage name; "" for data.source."""
     stages = [stage for stage in config.stages if isinstance(stage, RLStage)]
     return {stage.name: config.data.questions or stage.questions for stage in stages}
 

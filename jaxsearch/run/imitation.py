@@ -38,7 +38,7 @@ class Imitation:
       number: index of the stage, part of the random keys.
       updater: updates the parameters of the stage.
       demonstrations: what is imitated.
-      after_update: is called after each update.
+      after_update: called after each update.
     """
 
     def __init__(

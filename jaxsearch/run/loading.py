@@ -59,8 +59,8 @@ def load_run(
       questions: file of questions; "" for the run's held-out questions.
       index: folder of an index, or address of a search server; "" for the run's index.
       limit: number of questions, from the first; 0 for all.
-      skip_bad_rows: whether to continue without malformed rows of the file.
-      drop_long_prompts: whether to continue without questions with too long prompts.
+      skip_bad_rows: whether to skip malformed rows of the file.
+      drop_long_prompts: whether to drop questions whose prompts are too long.
       prompt_template: file with a prompt that replaces the task's; "" for none.
       num_passages: passages per search; 0 for the run's number.
       max_searches: calls of search and other tools per rollout; None for the run's
@@ -117,7 +117,7 @@ def with_choices(
     num_passages: int = 0,
     max_searches: int | None = None,
 ) -> RunConfig:
-    """The config with what a user chose for an evaluation; arguments as in `load_run`.
+    """The config with the user's options for an evaluation; see `load_run`.
 
     Raises:
       ValueError: for an unknown task.
@@ -126,7 +126,7 @@ def with_choices(
         config.data,
         heldout=questions or config.data.heldout,
         skip_bad_rows=skip_bad_rows or config.data.skip_bad_rows,
-        # Questions of the user are dropped only if asked for: fewer are evaluated.
+        # Dropping questions changes the evaluation, so it is only done on request.
         drop_long_prompts=drop_long_prompts
         or (not questions and config.data.drop_long_prompts),
     )
@@ -162,7 +162,7 @@ def with_choices(
 
 @contextlib.contextmanager
 def explained_long_prompts(config: RunConfig) -> Iterator[None]:
-    """Context in which too long prompts are an error that names options of `eval`."""
+    """Context in which the error for long prompts names options of `eval`."""
     try:
         yield
     except LongPromptsError as error:
@@ -263,7 +263,7 @@ def policy_params(run: Run, model: str, checkpoint: str = "") -> Params:
 def _without_training_files(config: RunConfig) -> RunConfig:
     """The config without the questions that a run was trained on.
 
-    An evaluation on other questions does not need them: they may be many, have long
+    An evaluation on other questions does not need them. They may be many, have long
     prompts, or be on another machine.
     """
     stages = tuple(

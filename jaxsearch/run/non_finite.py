@@ -1,9 +1,9 @@
 """Updates whose gradient was not finite, kept for `jaxsearch replay`.
 
-Such an update is skipped, so its parameters are still there when it is found out. They
-and its microbatches are written to `non_finite/step_000012` in the run's folder,
-without pickles: update.json, batch_0.npy and so on, and parameters/ (Orbax). Of several
-consecutive ones the first is kept.
+Such an update is skipped, so its parameters still exist when it is detected. They and
+the microbatches are written to `non_finite/step_000012` in the run's folder, without
+pickles: update.json, batch_0.npy and so on, and parameters/ (Orbax). Of several
+consecutive updates, only the first is kept.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from jaxsearch.run.checkpoint_damage import damage
 from jaxsearch.run.checkpoint_hashes import write_hashes
 from jaxsearch.search.array_files import read_array
 
-# Folder in a run's folder.
+# Name of the folder in a run's folder.
 NON_FINITE_FOLDER = "non_finite"
-# In the folder of an update.
+# Names in the folder of an update.
 PARAMETERS = "parameters"
 _RECORD = "update.json"
 _TOKEN = np.dtype(list(BATCH_DTYPES._asdict().items()))
@@ -40,10 +40,10 @@ class NonFiniteUpdate:
     Attributes:
       step: its step, counted from 1 over all stages.
       stage: index of its stage.
-      divisor: of the summed loss; None for the sum of the weights.
-      has_reference: whether the parameters of the reference were kept, too.
-      metrics: those of the update, in the run.
-      batches: its microbatches, on the host.
+      divisor: divisor of the summed loss; None for the sum of the weights.
+      has_reference: whether the reference's parameters were also kept.
+      metrics: metrics of the update in the run.
+      batches: microbatches of the update, on the host.
     """
 
     step: int
@@ -55,18 +55,18 @@ class NonFiniteUpdate:
 
 
 class KeptUpdates:
-    """Keeps updates of a stage whose gradient is not finite.
+    """Saves updates of a stage whose gradient is not finite.
 
-    All processes of a run call it together.
+    All processes of a run must call it together.
 
     Args:
       run_folder: the run's folder.
-      keep: number of updates that are kept.
+      keep: maximum number of updates to keep.
       stage: index of the stage.
-      step: returns the step that is being trained.
-      wait: waits until no checkpoint is being written, because Orbax confuses two
-        saves at a time.
-      say: receives a line for each that is kept.
+      step: returns the current step.
+      wait: waits until no checkpoint is being written, because Orbax does not support
+        two saves at once.
+      say: receives a line for each kept update.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class KeptUpdates:
     def __call__(
         self, state: TrainState, minibatch: Minibatch, metrics: Mapping[str, Any]
     ) -> None:
-        """Keeps an update if it is the first that was skipped.
+        """Keeps an update if it is the first of consecutive skipped ones.
 
-        An update without any token to learn from is not kept: 0 / 0 is its gradient.
+        An update without tokens in the loss is not kept; its gradient is 0 / 0.
 
         Args:
-          state: the state after the update; if that was skipped, also before it.
-          minibatch: its microbatches and divisor.
-          metrics: those of the update.
+          state: the state after the update; unchanged if the update was skipped.
+          minibatch: microbatches and divisor of the update.
+          metrics: metrics of the update.
         """
         if not self._keep or int(state.num_skipped) != 1:
             return
@@ -108,7 +108,7 @@ class KeptUpdates:
         step = self._step()
         target = self._folder / f"step_{step:06d}"
         unfinished = self._folder / f".step_{step:06d}"
-        # At a resumed step, the same update is kept again.
+        # A resumed run repeats the step, and keeps the same update again.
         for old in (target, unfinished):
             processes.on_primary(lambda old=old: shutil.rmtree(old, ignore_errors=True))
         self._save(state, unfinished / PARAMETERS)
@@ -148,23 +148,23 @@ class KeptUpdates:
         }
 
     def _make_room(self, step: int) -> None:
-        """Deletes the oldest ones, so that one more can be kept."""
+        """Deletes the oldest updates to make room for one more."""
         others = kept_steps(self._folder.parent)
-        # Later steps are of a run that was rewound since.
+        # Later steps are from before a rewind.
         others.sort(key=lambda other: (other < step, other))
         for other in others[: len(others) + 1 - self._keep]:
             shutil.rmtree(self._folder / f"step_{other:06d}")
 
 
 def kept_steps(run_folder: Path) -> list[int]:
-    """Steps of the updates that are kept in a run's folder, in order."""
+    """Steps of the kept updates in a run's folder, in order."""
     names = [one.name for one in (run_folder / NON_FINITE_FOLDER).glob("step_*")]
     numbers = [name.removeprefix("step_") for name in names]
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def replay_hint(run_folder: Path, step: int) -> str:
-    """The end of a message about a step: how to replay its update, if it is kept."""
+    """End of a message about a step: how to replay its update, if it was kept."""
     if step not in kept_steps(run_folder):
         return ""
     folder = run_folder / NON_FINITE_FOLDER / f"step_{step:06d}"
@@ -190,10 +190,10 @@ def _read_batch(path: Path) -> TrainBatch:
 
 
 def read_update(folder: Path) -> NonFiniteUpdate:
-    """Reads an update that a run has kept, without its parameters.
+    """Reads a kept update, without its parameters.
 
     Raises:
-      ValueError: if the folder is none of an update, or damaged.
+      ValueError: if the folder is not that of an update, or is damaged.
     """
     if not (folder / _RECORD).is_file():
         raise ValueError(

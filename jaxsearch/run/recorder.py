@@ -109,7 +109,7 @@ class Recorder:
         )
 
     def kept_updates(self, number: int) -> KeptUpdates:
-        """Keeps the updates of a stage that are not finite; receives each update."""
+        """Receives each update of a stage; keeps those that are not finite."""
         return KeptUpdates(
             self._folder,
             self._config.checkpoint.keep_non_finite,

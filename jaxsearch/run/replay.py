@@ -1,4 +1,4 @@
-"""Replays an update that was not finite, and finds where that began."""
+"""Replays an update that was not finite, and finds the cause."""
 
 import dataclasses
 from pathlib import Path
@@ -26,11 +26,11 @@ class Replay:
     """An update that was run again.
 
     Attributes:
-      update: as it was kept.
+      update: the kept update.
       stage_name: name of its stage.
-      quantities: in the order in which they are computed.
-      token: text of the token at which the first quantity of tokens is not finite; None
-        if there is none.
+      quantities: its quantities, in the order of computation.
+      token: text of the first token with a quantity that is not finite; None if there
+        is none.
     """
 
     update: NonFiniteUpdate
@@ -45,13 +45,13 @@ class Replay:
 
 
 def replay(folder: Path) -> Replay:
-    """Runs a kept update again, with the parameters that it had.
+    """Runs a kept update again, with its original parameters.
 
     Args:
-      folder: of the update, in its run's folder.
+      folder: folder of the update, in its run's folder.
 
     Raises:
-      ValueError: if the folder is none of an update, or it or its run is damaged.
+      ValueError: if the folder is not that of an update, or it or its run is damaged.
     """
     update = read_update(folder)
     run_folder = folder.resolve().parents[1]
@@ -113,7 +113,7 @@ def _token(
 
 
 def conclusion(found: Replay) -> str:
-    """What the quantities say: where it begins, and what to look at."""
+    """A diagnosis: the first quantity that is not finite, and what to check."""
     bad = found.non_finite
     if not bad:
         return (

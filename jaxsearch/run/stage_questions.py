@@ -16,11 +16,11 @@ from jaxsearch.run.heldout_split import question_files
 def stage_stream(
     config: RunConfig, number: int, questions: Sequence[Question]
 ) -> QuestionStream:
-    """The stream of this process, from the beginning.
+    """The stream of this process, from the start.
 
     Args:
       config: the config of the run, in whose folder the questions are stored.
-      number: number of the stage, from 0; stages have orders of their own.
+      number: index of the stage; each stage has its own order.
       questions: the questions of the stage.
 
     Raises:

@@ -16,7 +16,7 @@ from jaxsearch.run.updates import max_batch_tokens
 
 
 def explain_update(run: Run, number: int) -> contextlib.AbstractContextManager[None]:
-    """Context in which running out of memory says which setting of a stage helps.
+    """Context in which an out-of-memory error names settings that help.
 
     Args:
       run: the run.

@@ -30,7 +30,7 @@ def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
 def max_batch_tokens(run: Run, stage: SupervisedStage | RLStage) -> int:
     """Padded tokens per microbatch of a stage."""
     if isinstance(stage, SupervisedStage):
-        # An update has no more rows; a larger microbatch would be padding.
+        # An update has no more rows; a larger microbatch would only add padding.
         return min(stage.max_tokens, stage.batch_size * run.row_lens[-1])
     return stage.max_tokens
 
@@ -41,7 +41,7 @@ def make_policy_update(
     """The policy update of an RL step, with the settings of the stage.
 
     Args:
-      after_update: is called after each update.
+      after_update: called after each update.
     """
     uses_importance = stage.max_importance is not None
     return PolicyUpdate(

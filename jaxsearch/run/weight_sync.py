@@ -42,13 +42,13 @@ class WeightSync:
             made_with = meshes.shardings(mesh, transformer.rollout_axes, shapes)
         of_layer = {n: made_with[n][0] for n in (BLOCKS, ADAPTERS) if n in made_with}
         rest = {n: s for n, s in made_with.items() if n not in of_layer}
-        # One program for all layers: one of all of them took six seconds to compile for
-        # 30 layers.
+        # One program serves all layers: a program for 30 layers took six seconds to
+        # compile.
         self._make_layer = jax.jit(transformer.rollout_layer, out_shardings=of_layer)
         self._make_rest = jax.jit(transformer.rollout_rest, out_shardings=rest)
 
     def lower(self, params: Params) -> tuple[jax.stages.Lowered, jax.stages.Lowered]:
-        """The programs for each layer and for the rest of these parameters."""
+        """The programs for each layer and for the other parameters."""
         of_layer = self._make_layer.lower(params, np.int32(0))
         return of_layer, self._make_rest.lower(params)
 

@@ -1,4 +1,4 @@
-"""What the indexes of vectors have in common: parts, search of texts, saving."""
+"""Common parts of vector indexes: contents, search by text, saving."""
 
 import abc
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from jaxsearch.search.vector_shards import VectorShards
 
 
 class DenseIndex(abc.ABC):
-    """An index of vectors, which finds the nearest ones in its own way.
+    """Base class of vector indexes; subclasses find the nearest vectors.
 
     Args:
       passages: the corpus.
-      encoder: encodes queries; None if queries are given as vectors.
+      encoder: encodes queries; None if all queries are vectors.
       vectors: vectors of the passages.
-      corpus_fingerprint: of the passages.
+      corpus_fingerprint: fingerprint of the passages.
       corpora: names of the corpora, if there are several.
-      reason: why this kind of index was built.
+      reason: the reason for this kind of index.
     """
 
     kind: ClassVar[str]
@@ -62,7 +62,7 @@ class DenseIndex(abc.ABC):
     def search_vectors(
         self, vectors: Float32[np.ndarray, "Q dims"], k: int
     ) -> list[list[Hit]]:
-        """As `search`, of queries that are encoded already."""
+        """Like `search`, for queries that are already encoded."""
         return hits_of(self.nearest(vectors, k), self.passages, self.corpora)
 
     @abc.abstractmethod
@@ -89,7 +89,7 @@ class DenseIndex(abc.ABC):
 
     @abc.abstractmethod
     def save_more(self, folder: Path) -> None:
-        """Writes what this kind of index has besides passages and vectors."""
+        """Writes the files of this kind of index, besides passages and vectors."""
 
 
 def check_count(passages: Sequence[Passage], num_vectors: int) -> None:

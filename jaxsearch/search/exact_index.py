@@ -86,7 +86,7 @@ class ExactIndex(DenseIndex):
         return {"name": "exact"}
 
     def save_more(self, folder: Path) -> None:
-        """Writes nothing: passages and vectors are all that it has."""
+        """Writes nothing, because the index has only passages and vectors."""
 
 
 class EmptyIndex:

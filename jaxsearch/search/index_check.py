@@ -35,7 +35,7 @@ class Check:
       fusion: settings of a hybrid that are to be other ones.
       tune: recall at k for which ScaNN's settings are chosen and written to the folder;
         None changes nothing.
-      num_threads: of searches with ScaNN; None means half of the host's cores.
+      num_threads: threads of ScaNN searches; None means half of the host's cores.
     """
 
     num_queries: int = 200
@@ -138,7 +138,7 @@ def _query_vectors(
 def _recalls(
     index: Index, vectors: Mapping[str, Float32[np.ndarray, "Q dims"]], k: int
 ) -> dict[str, Any]:
-    """Recall at k: that of all queries, as `--tune` has it, and of each kind."""
+    """Recall at k of all queries, as in `--tune`, and of each kind of query."""
     if isinstance(index, Bm25Index):
         return {"recall": 1.0}
     dense = index.dense if isinstance(index, HybridIndex) else index

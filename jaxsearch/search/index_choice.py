@@ -21,11 +21,11 @@ from jaxsearch.search.scann_scorer import MAX_EXACT, TreeAh, tree_for_size
 from jaxsearch.search.scann_searcher import default_num_threads, train_searcher
 from jaxsearch.search.vector_shards import VectorShards
 
-# The batch of a rollout on which the two are compared.
+# Size of the batch of queries for the comparison, as in a rollout.
 _NUM_TIMED = 32
 _NUM_RUNS = 5
 _K = 10
-# Exact search in a larger corpus is timed in a part of it.
+# In a larger corpus, exact search is timed on a part.
 _NUM_EXACT = 200_000
 
 
@@ -52,15 +52,15 @@ def choose_index(
     """Builds the faster of an exact index and a ScaNN index.
 
     ScaNN's training has no seed, so two trees of the same corpus miss different
-    passages. A saved index always gives the same answers; use the same saved index for
-    runs that are to be compared.
+    passages. A saved index always gives the same results; use one saved index for runs
+    that you compare.
 
     Args:
       parts: passages, encoder and vectors.
-      scorer: settings of a tree, which is then built without comparing; None compares,
-        with the number of leaves that recall needs.
-      num_threads: for training and search; None means all of the host's cores for
-        training, and half of them for search, because decoding needs the others.
+      scorer: settings of a tree, which is built without a comparison; None compares,
+        with the number of leaves that the recall target needs.
+      num_threads: threads for training and search; None means all of the host's cores
+        for training, and half for search, because decoding needs the others.
       num_leaves: leaves of a tree whose other settings are chosen; None chooses them.
       num_sampled: vectors that a tree is trained on; None chooses.
       platform: the operating system; ScaNN exists for Linux.

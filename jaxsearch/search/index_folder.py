@@ -110,7 +110,7 @@ class Corpora:
 def check_is_free(folder: Path) -> None:
     """Raises ValueError if the path is a file or a folder that is not empty.
 
-    Also if it is not on this machine.
+    Also raises it if the path is not on this machine.
     """
     check_local(folder, "an index")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -65,8 +65,8 @@ def recall(
     """Share of the k best scores that were found; NaN stands for no passage.
 
     Scores are compared instead of ids, so that finding one of two equal passages
-    instead of the other is not a miss. It is a quotient of two counts, so that nine
-    of ten is 0.9 and not one rounding below.
+    instead of the other is not a miss. It is a quotient of two counts, so nine
+    of ten is exactly 0.9.
     """
     is_good = found >= exact.min(axis=1, keepdims=True) - SCORE_TOLERANCE
     return int(np.minimum(is_good.sum(axis=1), exact.shape[1]).sum()) / exact.size

@@ -157,7 +157,7 @@ def load_searcher(folder: Path) -> Searcher:
         file_inside(folder, name, str(assets))
     try:
         return ops.ScannSearcher(ops.scann_pybind.ScannNumpy(str(folder), text))
-    # An IndexError for a number in an array that is none of a passage.
+    # IndexError: an array has a number that is not the number of a passage.
     except (RuntimeError, IndexError) as error:
         raise ValueError(f"ScaNN cannot read {folder} ({error}); {_REBUILD}") from error
 

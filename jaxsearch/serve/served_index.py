@@ -57,7 +57,7 @@ class ServedIndex:
         """
         manifest = Manifest.read(Path(folder))
         return cls(
-            # Nothing is decoded beside a server.
+            # A server does not decode, so searches can use all cores.
             retriever=load_index(folder, encoder=encoder, num_threads=os.cpu_count()),
             num_passages=manifest.num_passages,
             fingerprints={

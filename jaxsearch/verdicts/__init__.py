@@ -1,5 +1,5 @@
 """Verdicts of a language model on saved predictions: correct, wrong or unclear.
 
-The command is `jaxsearch judge`. In the code, `judge` is what a task does to a rollout
-(`rewards.judge`), and a model behind an address gives verdicts.
+The command is `jaxsearch judge`. In the code, a task judges a rollout
+(`rewards.judge`), and a language model gives verdicts.
 """

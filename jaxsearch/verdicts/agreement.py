@@ -1,4 +1,4 @@
-"""How far two judges agree: the share of equal verdicts, and Cohen's kappa."""
+"""Agreement of two judges: the share of equal verdicts, and Cohen's kappa."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from jaxsearch.verdicts.verdict import Verdict
 
 
 def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> float | None:
-    """The share of equal verdicts; None without any."""
+    """The share of equal verdicts; None without verdicts."""
     if not first:
         return None
     return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
@@ -16,9 +16,9 @@ def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> float | No
 def cohens_kappa(first: Sequence[Verdict], second: Sequence[Verdict]) -> float | None:
     """(observed - expected) / (1 - expected) agreement of two judges.
 
-    The expected agreement is that of independent judges who give each verdict as often
-    as these do. 1 is full agreement, 0 that of chance. None if both give one and the
-    same verdict throughout, or there are none: then chance agrees too.
+    The expected agreement is that of independent judges with the same frequencies of
+    verdicts. Kappa is 1 for full agreement and 0 for agreement at chance level. None if
+    it is undefined: both judges always give the same one verdict, or there are none.
 
     Source: Cohen 1960, A coefficient of agreement for nominal scales.
     """

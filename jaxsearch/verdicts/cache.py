@@ -1,4 +1,4 @@
-"""Verdicts on disk, for any number of processes."""
+"""A cache of verdicts on disk, shared by processes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS verdicts (
     key TEXT PRIMARY KEY, verdict TEXT, reason TEXT,
     stored TEXT DEFAULT CURRENT_TIMESTAMP
 ) WITHOUT ROWID"""
-_NUM_KEYS = 500  # per query, which takes a bounded number of values
+_NUM_KEYS = 500  # per query; SQLite limits the number of values
 
 
 def verdict_key(
@@ -32,7 +32,7 @@ class VerdictCache:
     """A SQLite file of verdicts, by `verdict_key`.
 
     Args:
-      folder: the folder of the file, which is made.
+      folder: the folder of the file; created if needed.
 
     Raises:
       ValueError: if the file there is not a cache, or cannot be written.
@@ -51,7 +51,7 @@ class VerdictCache:
             ) from None
 
     def get(self, keys: Iterable[str]) -> dict[str, Opinion]:
-        """The verdicts of those keys that have one."""
+        """The verdicts of the keys that are in the cache."""
         wanted, found = list(keys), {}
         with connected(self.path) as connection:
             for start in range(0, len(wanted), _NUM_KEYS):

@@ -1,4 +1,4 @@
-"""A model that gives verdicts, behind an OpenAI-compatible chat endpoint."""
+"""A model that gives verdicts, at an OpenAI-compatible chat endpoint."""
 
 import dataclasses
 import threading
@@ -13,21 +13,21 @@ from jaxsearch.search.index import RefusedSearchError, SearchError
 from jaxsearch.try_again import TryAgainError
 from jaxsearch.verdicts.settings import KEY_VARIABLE, VerdictSettings
 
-# Enough for a model that thinks before it writes its few words of JSON.
+# Enough for a model that reasons before it writes its short JSON.
 _MAX_TOKENS = 2048
 _MAX_REPLY_BYTES = 1_000_000
 _CONNECT_TIMEOUT_S = 10.0
 
 
 class NoReplyError(TryAgainError):
-    """The endpoint gives no reply at the moment."""
+    """The endpoint gives no reply for now."""
 
 
 class VerdictModel:
-    """Asks the model; several threads may do so at once.
+    """Sends requests to the model; several threads may use it at once.
 
     Attributes:
-      stop: once it is set, failed requests are not repeated.
+      stop: once it is set, failed requests are not retried.
 
     Raises:
       ValueError: if the key cannot be sent in a header.
@@ -46,14 +46,14 @@ class VerdictModel:
         )
 
     def ask(self, message: str) -> Completion:
-        """What the model writes in reply to a message.
+        """The model's reply to a message.
 
-        After 408, 429, 5xx and failed connections the request is repeated, with pauses
-        that grow, or as long as the server asks.
+        After 408, 429, 5xx and failed connections the request is retried, with growing
+        pauses or after the time that the server asks for.
 
         Raises:
           RefusedSearchError: if the endpoint would refuse the request again.
-          NoReplyError: if it gives no reply in all attempts.
+          NoReplyError: if all attempts fail.
         """
         settings = self._settings
         body = chat_request(settings.model, [("user", message)], max_tokens=_MAX_TOKENS)
@@ -90,5 +90,5 @@ class VerdictModel:
         except ValueError as error:
             url = self._settings.url
             raise SearchError(f"{url}: not a completion: {error}") from None
-        # In case the endpoint repeats it.
+        # The endpoint may repeat the key in its reply.
         return dataclasses.replace(found, text=without_token(found.text, self._key))

@@ -1,4 +1,4 @@
-"""Predictions to ask about: lines of a file that `jaxsearch eval` or others wrote."""
+"""Reads predictions from a file of `jaxsearch eval` or another program."""
 
 import dataclasses
 import gzip
@@ -18,10 +18,10 @@ class Prediction:
     """One line of a file.
 
     Attributes:
-      line: its number, from 1 on.
-      id: the question's id, of whatever type; None if the line has none.
+      line: its number, counted from 1.
+      id: the question's id, of any type; None if the line has none.
       prediction: the answer; "" if the policy gave none.
-      fields: everything that the line has.
+      fields: all fields of the line.
     """
 
     line: int
@@ -33,10 +33,10 @@ class Prediction:
 
 
 def read_predictions(path: Path, note: Note) -> list[Prediction]:
-    """The predictions in a JSONL file (gz too).
+    """The predictions in a JSONL file, which may be gzipped.
 
-    A last line that is cut in the middle, left by a killed command or an incomplete
-    download, is left out and noted.
+    An incomplete last line, from a killed command or an incomplete download, is left
+    out with a note.
 
     Raises:
       ValueError: for any other malformed line, or a file without predictions.
@@ -63,14 +63,14 @@ def verdicts_in(
     """The verdicts in a field of the file, by line.
 
     Raises:
-      ValueError: if a line lacks the field, or has something else there.
+      ValueError: if a line lacks the field, or its value is not a verdict.
     """
     found = {}
     for one in predictions:
         where = f"{path}, line {one.line}"
         if field not in one.fields:
             raise ValueError(
-                f"{where}: there is no field {field!r} to agree with; its fields are "
+                f"{where}: there is no field {field!r} to compare with; its fields are "
                 f"{', '.join(one.fields)}"
             )
         try:

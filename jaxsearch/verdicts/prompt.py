@@ -33,7 +33,7 @@ class VerdictPrompt:
     def filled(
         self, question: str, golden_answers: Sequence[str], prediction: str
     ) -> str:
-        """The message that asks about one prediction."""
+        """The message that asks for a verdict on one prediction."""
         values = (question, list(golden_answers), prediction)
         texts = [json.dumps(value, ensure_ascii=False) for value in values]
         by_name = dict(zip(_PLACEHOLDERS, texts, strict=True))
@@ -43,7 +43,7 @@ class VerdictPrompt:
 
 
 def read_prompt(path: str = "") -> VerdictPrompt:
-    """The prompt of a file; "" for the package's.
+    """Reads a prompt from a file; "" for the packaged prompt.
 
     Raises:
       ValueError: if it is not UTF-8, or lacks a placeholder.

@@ -1,4 +1,4 @@
-"""The file of verdicts: a line for each prediction, appended as they come."""
+"""The file of verdicts: one line per prediction, appended as verdicts arrive."""
 
 import os
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ class VerdictFile:
     An incomplete last line, left by a killed command, is removed.
 
     Args:
-      path: the file, which is made.
+      path: the file; created if needed.
       model: name of the model that gives the verdicts.
-      keys: the key of each prediction, by its line.
+      keys: the key of each prediction, by line number.
 
     Attributes:
-      verdicts: the verdict of each prediction that has a line here, by its line; None
-        for a reply that was none.
+      verdicts: the recorded verdicts, by line number of the prediction; None for a
+        reply without a verdict.
 
     Raises:
       ValueError: if the file has lines of other predictions, another model or prompt.
@@ -46,7 +46,7 @@ class VerdictFile:
         self._file = path.open("a", encoding="utf-8")
 
     def add(self, prediction: Prediction, opinion: Opinion) -> None:
-        """Appends a verdict; a process that is killed afterwards does not lose it."""
+        """Appends a verdict; it survives if the process is killed."""
         line: dict[str, Any] = {
             "line": prediction.line,
             "id": prediction.id,
@@ -63,6 +63,6 @@ class VerdictFile:
         self.verdicts[prediction.line] = opinion.verdict
 
     def close(self) -> None:
-        """Writes everything to the disk."""
+        """Syncs the file to disk."""
         os.fsync(self._file.fileno())
         self._file.close()

@@ -1,4 +1,4 @@
-"""How the model that gives verdicts is asked."""
+"""Settings for requests to the model that gives verdicts."""
 
 import dataclasses
 import math
@@ -7,21 +7,21 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-# Holds the key of the endpoint.
+# Environment variable with the endpoint's key.
 KEY_VARIABLE = "JUDGE_API_KEY"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VerdictSettings:
-    """Settings of `jaxsearch judge`; only model and prompt change its verdicts.
+    """Settings of `jaxsearch judge`; only `model` and `prompt` affect the verdicts.
 
     Attributes:
       url: OpenAI-compatible endpoint, without chat/completions.
-      model: name of the model there.
-      prompt: file of the prompt; "" for the package's.
-      concurrency: requests that are under way at once.
-      attempts: attempts at each request.
-      timeout_s: seconds for one attempt.
+      model: name of the model at the endpoint.
+      prompt: file of the prompt; "" for the packaged prompt.
+      concurrency: number of requests in progress at once.
+      attempts: attempts per request.
+      timeout_s: timeout of one attempt, in seconds.
       cache: folder of the cache; None for one in the user's cache folder.
       price: US dollars per million prompt tokens and per million completion tokens;
         None if unknown.
@@ -42,9 +42,9 @@ class VerdictSettings:
     def __post_init__(self):
         parts = urllib.parse.urlsplit(self.url)
         if parts.username or parts.password or parts.query:
-            # Not shown: it may be a key.
+            # The value is not shown, because it may be a key.
             raise ValueError(
-                "--judge-url must hold no key or password; give the key in the "
+                "--judge-url must not contain a key or password; give the key in the "
                 f"environment variable {KEY_VARIABLE}"
             )
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -79,6 +79,6 @@ class VerdictSettings:
 
 
 def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of verdicts in the user's cache folder."""
+    """The default folder of the cache of verdicts."""
     caches = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "jaxsearch" / "verdicts"

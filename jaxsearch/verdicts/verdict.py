@@ -1,4 +1,4 @@
-"""Verdicts, and how they are read from what a model wrote."""
+"""Verdicts, and parsing them from a model's reply."""
 
 import re
 from typing import Any, Literal, NamedTuple, get_args
@@ -9,7 +9,7 @@ Verdict = Literal["correct", "wrong", "unclear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 _MAX_REASON_LEN = 300  # characters
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
-# Verdicts that other programs have left in a file, in lower case.
+# Verdicts in files of other programs, in lower case.
 _SPELLINGS: dict[str, Verdict] = {
     **{name: name for name in VERDICTS},
     **{"true": "correct", "1": "correct", "1.0": "correct", "yes": "correct"},
@@ -19,11 +19,11 @@ _SPELLINGS: dict[str, Verdict] = {
 
 
 class Opinion(NamedTuple):
-    """What a model wrote about a prediction.
+    """A model's reply about a prediction.
 
     Attributes:
-      verdict: None if it wrote none.
-      reason: why; without a verdict, the beginning of what it wrote.
+      verdict: the verdict; None if there is none.
+      reason: the reason; without a verdict, the beginning of the reply.
     """
 
     verdict: Verdict | None
@@ -31,9 +31,9 @@ class Opinion(NamedTuple):
 
 
 def opinion(text: str) -> Opinion:
-    """The opinion in a text: one JSON object, which may stand in a code fence.
+    """Parses an opinion: one JSON object, which may be in a code fence.
 
-    A verdict in any other form is none: it is never guessed from prose.
+    Other forms do not count as a verdict; it is never guessed from prose.
     """
     text = text.strip()
     fenced = _FENCE.fullmatch(text)
@@ -50,10 +50,10 @@ def opinion(text: str) -> Opinion:
 
 
 def verdict_of(value: Any) -> Verdict:
-    """The verdict that a value of a file means, such as true, "False" or "correct".
+    """Parses a verdict in a file, such as true, "False" or "correct".
 
     Raises:
-      ValueError: if it means none.
+      ValueError: if it is not a verdict.
     """
     is_plain = isinstance(value, str | bool | int | float)
     found = _SPELLINGS.get(str(value).strip().lower()) if is_plain else None

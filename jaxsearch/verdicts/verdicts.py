@@ -1,4 +1,4 @@
-"""Verdicts on a file of predictions: from its record, the cache, or the model."""
+"""Verdicts on a file of predictions: from the record, the cache, or the model."""
 
 import collections
 import concurrent.futures
@@ -26,9 +26,9 @@ from jaxsearch.verdicts.record import VerdictFile
 from jaxsearch.verdicts.settings import VerdictSettings, default_cache
 from jaxsearch.verdicts.verdict import VERDICTS, Opinion, Verdict, opinion
 
-# A policy that did not answer is wrong, whatever a model would write about it.
+# A missing answer is wrong, whatever a model would say.
 _NO_PREDICTION = Opinion("wrong", "no prediction")
-# An endpoint that refuses so many requests before it gives a reply refuses all.
+# After this many refusals without a reply, the endpoint seems to refuse all requests.
 _MAX_REFUSED = 5
 
 Progress = Callable[
@@ -38,7 +38,7 @@ Progress = Callable[
 
 
 class VerdictsError(RuntimeError):
-    """Some predictions have no verdict; the message says how many and why."""
+    """Some predictions have no verdict; the message has their number and the reason."""
 
 
 def verdicts_to(
@@ -50,27 +50,27 @@ def verdicts_to(
     progress: Progress,
     note: Note = print_note,
 ) -> dict[str, Any]:
-    """Asks a model whether predictions are right, and appends its verdicts to a file.
+    """Asks a model for verdicts on predictions, and appends them to a file.
 
     The same call continues from there. Equal requests are sent once, and
-    those in the cache not at all.
+    cached verdicts are not requested.
 
     Args:
       out: file of verdicts, as `VerdictFile` writes it.
       predictions: file of predictions, as `read_predictions` reads it.
-      settings: the model, and how it is asked.
+      settings: the model, and settings of requests.
       agree_with: field of the file with verdicts to compare with; "" for none.
-      progress: shows how many predictions have a verdict.
+      progress: shows the number of predictions with a verdict.
       note: receives lines for the user.
 
     Returns:
-      The counts of `_summary`; of this call also `requests`, their tokens and `usd`
-      (None without a price), and `cached`, the verdicts from the cache.
+      The counts of `_summary`. For this call also `requests`, their tokens, `usd` (None
+      without a price), and `cached`, the number of verdicts from the cache.
 
     Raises:
       ValueError: for bad input, or if the endpoint refuses the key or every request.
-      NoReplyError: if it gives no reply for now; what it gave is kept.
-      VerdictsError: if it refuses some requests, or no reply is a verdict.
+      NoReplyError: if it gives no reply for now; earlier verdicts are kept.
+      VerdictsError: if it refuses some requests, or no reply has a verdict.
     """
     check_local(predictions, "the file")
     check_local(out, "--out")
@@ -113,15 +113,15 @@ def verdicts_to(
             add(waiting[key], found)
     if not any(record.verdicts.values()):
         raise VerdictsError(
-            f"none of {len(asked):,} replies is a verdict; {out} has what the model "
-            "wrote; try another model or prompt"
+            f"none of {len(asked):,} replies has a verdict; {out} has the replies; try "
+            "another model or prompt"
         )
     return _summary(asked, record.verdicts, theirs) | usage.counts(settings)
 
 
 @dataclasses.dataclass
 class _Usage:
-    """What a call has cost so far."""
+    """The usage of a call so far."""
 
     cached: int = 0
     requests: int = 0
@@ -147,12 +147,12 @@ def _key(one: Prediction, model: str, prompt: VerdictPrompt) -> str:
 def _replies(
     model: VerdictModel, messages: Mapping[str, str], concurrency: int
 ) -> Iterator[tuple[str, Completion]]:
-    """The model's reply to each message, as they come.
+    """Yields the model's reply to each message, as they arrive.
 
     Raises:
       ValueError: if the endpoint refuses the key, or every request.
       NoReplyError: if it gives no reply for now.
-      VerdictsError: after all others, if it refuses some requests.
+      VerdictsError: after all other replies, if it refuses some requests.
     """
     refused: list[str] = []
     num_replies = 0
@@ -179,7 +179,7 @@ def _replies(
     if refused:
         raise VerdictsError(
             f"{len(refused):,} of {len(messages):,} requests were refused: {refused[0]}"
-            "; the other verdicts are kept, and the same command asks for these again"
+            "; the other verdicts are kept, and the same command retries these"
         )
 
 
@@ -188,14 +188,14 @@ def _summary(
     verdicts: Mapping[int, Verdict | None],
     theirs: Mapping[int, Verdict] | None,
 ) -> dict[str, Any]:
-    """Counts of verdicts, and how far they agree with those of the file.
+    """Counts of verdicts, and their agreement with those in the file.
 
     Returns:
-      `n`, the number of predictions; of these `correct`, `wrong`, `unclear` and
-      `no_verdict` (the reply was none); `without_prediction`, which are wrong and not
-      asked about; `accuracy`, the share of `correct` among those with a verdict. If the
-      file has verdicts: `agreement` and `kappa` with them, and the number of pairs
-      that these are of, `compared`.
+      `n`, the number of predictions; `correct`, `wrong`, `unclear` and `no_verdict`,
+      their numbers; `without_prediction`, the number of missing predictions, which are
+      wrong without a request; `accuracy`, the share of `correct` among those with a
+      verdict. If the file has verdicts: `agreement` and `kappa` with them, and the
+      number of pairs, `compared`.
     """
     counts = collections.Counter(verdicts.values())
     num_given = len(verdicts) - counts[None]

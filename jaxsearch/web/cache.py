@@ -70,7 +70,7 @@ class WebCache:
         return None if row is None else self._value(kind, key, row[0])
 
     def _value(self, kind: Kind, key: str, text: Any) -> Any:
-        """A stored value, of the form that its kind has."""
+        """Parses a stored value, and checks that it has the form of its kind."""
         try:
             value = json_value(text)
         except (ValueError, TypeError):

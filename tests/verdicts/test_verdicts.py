@@ -171,7 +171,7 @@ def test_what_is_no_verdict_is_not_guessed(
 def test_a_judge_that_answers_only_nonsense(predictions, capsys):
     with chat_server(lambda message: Answer("\x1b[2J42")) as server:
         assert judge(server, predictions) == 1
-    assert "none of 20 replies is a verdict" in refused(capsys)
+    assert "none of 20 replies has a verdict" in refused(capsys)
 
 
 def test_busy_servers_are_asked_again(predictions, capsys):
