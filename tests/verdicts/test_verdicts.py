@@ -264,7 +264,7 @@ def test_files_that_are_cut_in_the_middle_of_a_line(predictions, tmp_path, capsy
         ({}, (), "'question' is missing"),
         ({"question": "?", "golden_answers": "x", "prediction": ""}, (), "texts in"),
         ({"question": 1, "golden_answers": ["x"], "prediction": ""}, (), "a text as"),
-        (None, ("--agree-with", "judge"), "no field 'judge' to agree with"),
+        (None, ("--agree-with", "judge"), "no field 'judge' to compare with"),
         (None, ("--agree-with", "id"), "expected a verdict (true or false"),
         (None, ("--judge-url", "http://u:sk-secret-1234@h/v1"), "no key or password"),
         (None, ("--judge-url", "h"), "must be an address"),
