@@ -29,7 +29,7 @@ def may_have_keys(url: str) -> bool:
 
 
 def _server(url: str) -> str:
-    """Scheme, host and port of an address; "" if it is none."""
+    """Scheme, host and port of an address; "" if it is not an address."""
     try:
         parts = urllib.parse.urlsplit(url.strip())
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -45,7 +45,7 @@ class Breaker:
         """Counts a failure of a request or a probe, and may open the breaker."""
         self._failed_at = time.monotonic()
         self._num_failures += 1
-        # Requests that were under way when the breaker opened are no further failures.
+        # Requests in progress when the breaker opened do not count as further failures.
         if self._num_failures < _NUM_FAILURES and not took_long or self.seconds_left:
             return
         self.is_open = True

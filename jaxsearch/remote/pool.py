@@ -69,7 +69,7 @@ class ServerPool:
 
     Args:
       servers: the servers.
-      max_requests: largest number of requests that are under way at once.
+      max_requests: maximum number of requests in progress at once.
       probe: checks a server that has rested; raises SearchError if it is not to be used
         again yet.
     """
