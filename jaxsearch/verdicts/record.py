@@ -1,7 +1,7 @@
 """The file of verdicts: one line per prediction, appended as verdicts arrive."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from jaxsearch.verdicts.verdict import VERDICTS, Opinion, Verdict
 class VerdictFile:
     """A file that verdicts are appended to; it continues where it ended.
 
-    An incomplete last line, left by a killed command, is removed.
+    An incomplete last line, left by a killed command, is removed. Verdicts follow their
+    predictions, if these have other line numbers than before: an evaluation that asks
+    again for missing answers writes them in between.
 
     Args:
       path: the file; created if needed.
       model: name of the model that gives the verdicts.
+      predictions: the predictions.
       keys: the key of each prediction, by line number.
 
     Attributes:
@@ -28,26 +31,38 @@ class VerdictFile:
       ValueError: if the file has lines of other predictions, another model or prompt.
     """
 
-    def __init__(self, path: Path, model: str, keys: Mapping[int, str]):
-        self.verdicts: dict[int, Verdict | None] = {}
+    def __init__(
+        self,
+        path: Path,
+        model: str,
+        predictions: Sequence[Prediction],
+        keys: Mapping[int, str],
+    ):
         self._model = model
         self._keys = keys
         lines = json_lines.read_lines(path) if path.exists() else []
-        for number, line in enumerate(lines, start=1):
-            asked, verdict = line.get("line"), line.get("verdict")
-            if verdict not in (*VERDICTS, None) or keys.get(asked) != line.get("key"):
-                raise ValueError(
-                    f"{path}, line {number}: not the verdict of this model with this "
-                    "prompt on a prediction of this file; choose another file with "
-                    "--out"
-                )
-            self.verdicts[asked] = verdict
+        found = _opinions(lines, path, frozenset(keys.values()))
+        if any(keys.get(line["line"]) != line["key"] for line in lines):
+            lines = [
+                self._line(one, found[keys[one.line]])
+                for one in predictions
+                if keys[one.line] in found
+            ]
+        self.verdicts: dict[int, Verdict | None] = {
+            line["line"]: line["verdict"] for line in lines
+        }
         json_lines.replace_lines(path, lines)
         self._file = path.open("a", encoding="utf-8")
 
     def add(self, prediction: Prediction, opinion: Opinion) -> None:
         """Appends a verdict; it survives if the process is killed."""
-        line: dict[str, Any] = {
+        line = self._line(prediction, opinion)
+        self._file.write(json_lines.encode(line) + "\n")
+        self._file.flush()
+        self.verdicts[prediction.line] = opinion.verdict
+
+    def _line(self, prediction: Prediction, opinion: Opinion) -> dict[str, Any]:
+        return {
             "line": prediction.line,
             "id": prediction.id,
             "question": prediction.question,
@@ -58,11 +73,30 @@ class VerdictFile:
             "model": self._model,
             "key": self._keys[prediction.line],
         }
-        self._file.write(json_lines.encode(line) + "\n")
-        self._file.flush()
-        self.verdicts[prediction.line] = opinion.verdict
 
     def close(self) -> None:
         """Syncs the file to disk."""
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _opinions(
+    lines: Sequence[Mapping[str, Any]], path: Path, keys: Set[str]
+) -> dict[str, Opinion]:
+    """What the lines say, by their keys.
+
+    Raises:
+      ValueError: if a line has another key, or is not a verdict.
+    """
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        key, verdict, asked = line.get("key"), line.get("verdict"), line.get("line")
+        is_verdict = verdict in (*VERDICTS, None) and isinstance(asked, int)
+        if not (is_verdict and isinstance(key, str) and key in keys):
+            raise ValueError(
+                f"{path}, line {number}: not the verdict of this model with this "
+                "prompt on a prediction of this file; move it away (the cache keeps "
+                "its verdicts), or choose another file with --out"
+            )
+        found[key] = Opinion(verdict, str(line.get("reason", "")))
+    return found

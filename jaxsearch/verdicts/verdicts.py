@@ -80,7 +80,7 @@ def verdicts_to(
     keys = {one.line: _key(one, settings.model, prompt) for one in asked}
     cache = VerdictCache(settings.cache or default_cache())
     model = VerdictModel(settings)
-    record = VerdictFile(out, settings.model, keys)
+    record = VerdictFile(out, settings.model, asked, keys)
     usage = _Usage()
     with contextlib.closing(record), progress("verdicts", len(asked)) as advance:
         advance(len(record.verdicts))

@@ -285,6 +285,26 @@ def test_bad_input_is_refused_before_anything_is_asked(
     assert not server.requests
 
 
+def test_verdicts_follow_predictions_to_other_lines(predictions, tmp_path, capsys):
+    """As in an evaluation that has asked again for answers that were missing."""
+    whole = read_lines(predictions)
+    replace_lines(predictions, [line for i, line in enumerate(whole) if i % 5 != 2])
+    out = tmp_path / "verdicts.jsonl"
+    with chat_server(by_number) as server:
+        assert judge(server, predictions) == 0
+        assert printed(capsys)["n"] == 16
+        replace_lines(predictions, whole)
+        assert judge(server, predictions) == 0
+        found = printed(capsys)
+        assert (found["n"], found["correct"], found["requests"]) == (20, 13, 4)
+        lines = read_lines(out)
+        assert {(line["line"], line["id"]) for line in lines} == {
+            (i + 1, f"q{i}") for i in range(20)
+        }
+        assert judge(server, predictions) == 0
+    assert read_lines(out) == lines and len(server.requests) == 20
+
+
 def test_verdicts_of_another_prompt_are_not_mixed(predictions, tmp_path, capsys):
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("{prediction} for {question}\n")
