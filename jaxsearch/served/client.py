@@ -27,7 +27,7 @@ class ServerSettings:
       concurrency: number of rollouts in progress at once.
       timeout_s: timeout of one turn, in seconds.
       attempts: attempts per turn. The pauses between them grow from a quarter of a
-        second to half a minute (before the eighth).
+        second to 16 seconds or more (before the eighth).
     """
 
     concurrency: int = 64
@@ -147,7 +147,8 @@ class ModelClient:
             except SearchError as error:
                 failure = " ".join(str(error).split())
                 pause = pause_after(error, number)
-            if pause > LONGEST_PAUSE_S or stop.wait(pause):
+            is_last = number + 1 == self.settings.attempts or pause > LONGEST_PAUSE_S
+            if is_last or stop.wait(pause):
                 break
         attempts = f"{number + 1} attempt{'s' if number else ''}"
         raise ModelError(f"no answer in {attempts}: {failure}")

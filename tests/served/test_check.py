@@ -155,6 +155,22 @@ def test_a_server_that_hangs_is_tried_again(known_model):
     assert client.num_retries == 1 and len(ways.bodies) == 2
 
 
+def test_nothing_waits_behind_the_last_attempt(known_model):
+    waits = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return False
+
+    settings = ServerSettings(attempts=3)
+    with model_server(known_model, failures=[503] * 3) as (url, ways):
+        client = ModelClient(url, settings)
+        with pytest.raises(ModelError, match="no answer in 3 attempts"):
+            client.ask(FIELDS.body(PROMPT, max_tokens=1), Stop())
+    assert len(ways.bodies) == 3 and len(waits) == 2
+
+
 def test_a_failure_has_its_reason_and_the_others_go_on(
     kit, questions, random_model, served
 ):
