@@ -87,6 +87,9 @@ class TurnReader:
             ending = Ending.END if len(ids) <= room else Ending.LENGTH
             return _turn(ids[:room], logprobs, ending)
         whole = self._with_tag(answer, ids, tag)
+        # The tag may change the last tokens of a text that is encoded again.
+        same = [one == other for one, other in zip(whole, ids, strict=False)]
+        logprobs = logprobs[: [*same, False].index(False)]
         found = self._ended(whole, logprobs, room)
         return found or _turn(whole[:room], logprobs, Ending.LENGTH)
 

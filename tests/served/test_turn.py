@@ -69,6 +69,16 @@ def test_a_tag_is_put_back_behind_ids(reader, tokenizer):
     assert math.isnan(turn.logprobs[-1])
 
 
+def test_logprobs_are_of_the_tokens_that_stay_the_same(reader, tokenizer):
+    """The tag that is put back replaces the pieces of its beginning."""
+    left = cut(TURN) + "</sea"
+    logprobs = [-0.5] * len(tokenizer.encode(left))
+    turn = reader.read(answer(left, matched=TAG, logprobs=logprobs), 99)
+    assert tokenizer.decode(turn.ids) == TURN
+    same = len(turn.ids) - 1
+    assert turn.logprobs[:same] == [-0.5] * same and math.isnan(turn.logprobs[-1])
+
+
 @pytest.mark.parametrize("matched", [None, 0, "<|im_end|>"])
 def test_an_end_token_that_was_cut_off_is_put_back(reader, tokenizer, matched):
     ids = [*tokenizer.encode(ANSWER), tokenizer.end_id]
