@@ -144,16 +144,25 @@ def _aligned(
                 f"{texts[1]!r:.80} in {second_path}; compare evaluations of the same "
                 "questions"
             )
-    columns = tuple(c for c in COMPARED if c in first.columns and c in second.columns)
+    tables = (first, second)
+    orders = [{id_: row for row, id_ in enumerate(t.questions)} for t in tables]
+    rows = [[order[id_] for id_ in shared] for order in orders]
+    # A figure may be of other questions alone.
+    columns = tuple(
+        c
+        for c in COMPARED
+        if all(
+            c in table.columns and table.weights[some, table.columns.index(c)].any()
+            for table, some in zip(tables, rows, strict=True)
+        )
+    )
     sides = []
-    for table in (first, second):
-        order = {id_: row for row, id_ in enumerate(table.questions)}
-        rows = [order[id_] for id_ in shared]
+    for table, some in zip(tables, rows, strict=True):
         chosen = [table.columns.index(name) for name in columns]
         sides.append(
             _Side(
-                totals=table.totals[rows][:, chosen],
-                weights=table.weights[rows][:, chosen],
+                totals=table.totals[some][:, chosen],
+                weights=table.weights[some][:, chosen],
                 columns=columns,
                 num_others=len(table.questions) - len(shared),
             )
@@ -193,10 +202,9 @@ def _compared(
 
 def _won_and_lost(first: _Side, second: _Side, column: int) -> dict[str, Any]:
     """Counts of questions won, lost and equal for the second evaluation."""
-    rates = [
-        side.totals[:, column] / np.maximum(side.weights[:, column], 1.0)
-        for side in (first, second)
-    ]
+    both = (first, second)
+    have = np.all([side.weights[:, column] > 0 for side in both], axis=0)
+    rates = [s.totals[have, column] / s.weights[have, column] for s in both]
     won, lost = int((rates[1] > rates[0]).sum()), int((rates[1] < rates[0]).sum())
     return {
         "won": won,

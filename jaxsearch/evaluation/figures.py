@@ -36,7 +36,9 @@ NORMALISERS: dict[str, Normalise] = {
 CELLS = ("right_read", "right_not_read", "wrong_read", "wrong_not_read")
 GROUP_KINDS = ("hops", "type", "searches")
 _GROUPED = (*METRICS, "searches")
-_HOPS = re.compile(r"(\d)hop")  # in the types and ids of MuSiQue
+_MAX_GROUPS = 100  # of a kind; a column of the user's may be of as many as questions
+# In the types and ids of MuSiQue; a mixture writes the name of a set in front.
+_HOPS = re.compile(r"(?:.*/)?(\d)hop")
 
 
 def read_predictions(path: Path) -> Iterator[Line]:
@@ -48,15 +50,38 @@ def read_predictions(path: Path) -> Iterator[Line]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, start=1):
             line = parse_line(text, path, number)
-            is_line = isinstance(line.get("id"), str) and isinstance(
-                line.get("golden_answers"), list
-            )
-            if not is_line or not isinstance(line.get("prediction", ""), str | None):
+            if wrong := _wrong_field(line):
                 raise ValueError(
                     f"{path}, line {number}: expected a line of predictions.jsonl, "
-                    f"with id, golden_answers and prediction, got {text.strip()[:60]!r}"
+                    f"with id, golden_answers and prediction; its {wrong!r} is "
+                    f"{line.get(wrong)!r:.60}"
                 )
             yield line
+
+
+def _wrong_field(line: Line) -> str:
+    """The first field that no line of predictions has like this; "" for none."""
+    searches, segments = line.get("searches"), line.get("segments", [])
+    is_right = {
+        "id": isinstance(line.get("id"), str),
+        "golden_answers": _all_are(line.get("golden_answers"), str),
+        "prediction": isinstance(line.get("prediction"), str | None),
+        "metadata": isinstance(line.get("metadata", {}), dict),
+        "calls": _all_are(line.get("calls", []), str),
+        "searches": searches is None or _all_are(searches, dict),
+        "segments": _all_are(segments, dict)
+        and all(isinstance(one.get("text"), str) for one in segments)
+        and all("is_policy" in one for one in segments),
+        **{
+            name: isinstance(line.get(name), int | float | None)
+            for name in (*METRICS, "reward", "policy_len")
+        },
+    }
+    return next((name for name, right in is_right.items() if not right), "")
+
+
+def _all_are(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(one, kind) for one in values)
 
 
 def answer_figures(line: Line) -> dict[str, float]:
@@ -174,8 +199,11 @@ class Answers:
             counts = [float(calls[tool]) for calls in self._calls]
             figures[f"calls/{tool}"] = np.array(counts)
         for kind, groups in self._groups.items():
+            found = set(groups) - {""}
+            if len(found) > _MAX_GROUPS:
+                continue
             of_group = np.array(groups)
-            for group in _ordered(set(groups) - {""}):
+            for group in _ordered(found):
                 for name in _GROUPED:
                     inside = np.where(of_group == group, figures[name], np.nan)
                     figures[f"{kind}/{group}/{name}"] = inside

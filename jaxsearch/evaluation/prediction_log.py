@@ -36,7 +36,7 @@ class _Place(NamedTuple):
 
 def key_of(line: Mapping[str, Any]) -> Key:
     """The key of a line; lines of earlier versions lack the set and the sample."""
-    return Key(str(line.get("set", "")), str(line["id"]), int(line.get("sample", 0)))
+    return Key(str(line.get("set", "")), str(line["id"]), line.get("sample", 0))
 
 
 class PredictionLog:
@@ -174,10 +174,10 @@ def _checked_key(text: bytes, path: Path, number: int, known: Set[Key]) -> Key:
       ValueError: if the line is malformed or of another evaluation.
     """
     line = json_lines.parse_line(text.decode(errors="replace"), path, number)
-    if not isinstance(line.get("id"), str):
+    if not isinstance(line.get("id"), str) or type(line.get("sample", 0)) is not int:
         raise ValueError(
-            f"{path}, line {number}: 'id' must be a string, so the file was changed; "
-            "choose another folder with --out"
+            f"{path}, line {number}: 'id' must be a string and 'sample' an integer, so "
+            "the file was changed; choose another folder with --out"
         )
     key = key_of(line)
     if key not in known:

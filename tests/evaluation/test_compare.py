@@ -96,6 +96,37 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         compare(a, bad)
 
 
+def test_figures_of_other_questions_alone_are_left_out(tmp_path):
+    """As NaN they would be no JSON; without a verdict no question is won or lost."""
+    long = line("q3", 1.0) | {"policy_len": 9}
+    a = written(tmp_path / "a", line("q1", 1.0), line("q2", 0.0), long)
+    unknown = line("q2", 1.0)
+    del unknown["em"]
+    short = line("q4", 1.0) | {"policy_len": 4}
+    b = written(tmp_path / "b", line("q1", 1.0), unknown, short)
+    found = compare(a, b, num_resamples=100)["sets"]["a"]["figures"]
+    assert "tokens" not in found
+    em = found["em"]
+    assert (em["won"], em["lost"], em["equal"]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"metadata": None}, "metadata"),
+        ({"searches": [1]}, "searches"),
+        ({"calls": [[1]]}, "calls"),
+        ({"em": "a"}, "em"),
+        ({"golden_answers": [1]}, "golden_answers"),
+        ({"segments": [{"is_policy": False}]}, "segments"),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(tmp_path, fields, name):
+    a = written(tmp_path / "a", line("q1", 1.0), line("q2", 1.0) | fields)
+    with pytest.raises(ValueError, match=f"line 2: expected a line .* its '{name}' is"):
+        compare(a, a)
+
+
 def test_the_command_prints_a_table_or_json(tmp_path, capsys):
     a = written(tmp_path / "a", line("q1", 0.0), line("q2", 1.0))
     b = written(tmp_path / "b", line("q1", 1.0), line("q2", 1.0))

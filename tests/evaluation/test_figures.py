@@ -192,3 +192,18 @@ def test_the_table_sums_what_answers_have():
     tokens = table.columns.index("tokens")
     np.testing.assert_array_equal(table.totals[:, tokens], [20.0, 0.0])
     np.testing.assert_array_equal(table.weights[:, tokens], [2.0, 0.0])
+
+
+def test_hops_of_musique_are_found_in_a_mixture():
+    assert groups_of(line("musique/3hop1__5"))["hops"] == "3"
+    assert groups_of(line("2hop__5"))["hops"] == "2"
+    assert groups_of(line("some 2hop__5"))["hops"] == ""
+
+
+def test_a_type_of_its_own_for_each_question_makes_no_groups():
+    """Each group is four columns of ten thousand resamples."""
+    answers = Answers()
+    for i in range(101):
+        answers.add(line(f"q{i}", metadata={"type": f"t{i}", "hops": i % 3}))
+    columns = answers.table().columns
+    assert "hops/2/em" in columns and not any("type/" in name for name in columns)

@@ -63,6 +63,7 @@ def test_files_of_other_processes_are_joined_too(tmp_path):
     [
         ("nothing\n", "line 2: not JSON"),
         ('{"id": 3}\n', "line 2: 'id' must be a string"),
+        ('{"id": "q0", "sample": [1]}\n', "line 2: .* 'sample' an integer"),
         (
             '{"set": "b", "id": "q0"}\n',
             "line 2: question 'q0' of set 'b', sample 0, is",
