@@ -1,6 +1,6 @@
 """The models that a server lists."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxsearch.remote.connection import RefusedRequestError
 from jaxsearch.search.index import SearchError
@@ -42,14 +42,18 @@ def find_model(client: ModelClient, name: str) -> Card:
     except SearchError as error:
         raise unusable(client.url, error) from None
     cards = found.get("data") if isinstance(found, dict) else None
-    cards = [card for card in cards or () if isinstance(card, dict) and "id" in card]
+    cards = (
+        [card for card in cards if _is_card(card)] if isinstance(cards, list) else []
+    )
     # In SGLang, an adapter is named MODEL:ADAPTER.
     names = {name, name.partition(":")[0]}
     mine = [card for card in cards if card["id"] in names]
     if not name and len(cards) == 1:
         mine = cards
-    if not mine and (cards or not name):
-        served = ", ".join(repr(str(card["id"])) for card in cards[:5]) or "no model"
+    if not cards and not name:
+        raise ValueError(f"{client.url} lists no model; give a name with --model-name")
+    if not mine and cards:
+        served = ", ".join(repr(card["id"]) for card in cards[:5])
         asked = f"no model {name!r}: it serves" if name else "several models:"
         raise ValueError(
             f"{client.url} has {asked} {served}; give one with --model-name"
@@ -57,4 +61,8 @@ def find_model(client: ModelClient, name: str) -> Card:
     max_len = mine[0].get("max_model_len") if mine else None
     # In Python, a bool is an int.
     is_known = isinstance(max_len, int) and max_len > 1
-    return Card(name or str(mine[0]["id"]), max_len if is_known else None)
+    return Card(name or mine[0]["id"], max_len if is_known else None)
+
+
+def _is_card(card: Any) -> bool:
+    return isinstance(card, dict) and isinstance(card.get("id"), str)

@@ -72,6 +72,15 @@ def test_a_chat_server_is_one_line(kit, known_model):
         assert "no completions, only chat" in refusal(kit, url)
 
 
+@pytest.mark.parametrize("name", [["policy"], None, 3])
+def test_a_list_of_models_without_names_is_one_line(known_model, name):
+    with model_server(known_model, name=name) as (url, _):
+        client = ModelClient(url, ServerSettings())
+        assert find_model(client, "policy") == Card("policy", None)
+        with pytest.raises(ValueError, match="lists no model; give a name"):
+            find_model(client, "")
+
+
 def test_a_wrong_model_name_is_one_line(kit, known_model):
     with model_server(known_model, name="other") as (url, _):
         assert "has no model 'policy': it serves 'other'" in refusal(kit, url)
