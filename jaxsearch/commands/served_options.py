@@ -7,6 +7,15 @@ if TYPE_CHECKING:
     from jaxsearch.served.model import ServedModel
 
 
+# Options that belong to --model-url.
+_DEFAULTS = {
+    "model_name": "",
+    "tokenizer": "",
+    "concurrency": 64,
+    "model_timeout": 600.0,
+}
+
+
 def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --model-url and its related options."""
     group = parser.add_argument_group(
@@ -38,14 +47,14 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--concurrency",
         type=int,
-        default=64,
+        default=_DEFAULTS["concurrency"],
         metavar="N",
         help="number of questions in progress at once (default: 64)",
     )
     group.add_argument(
         "--model-timeout",
         type=float,
-        default=600.0,
+        default=_DEFAULTS["model_timeout"],
         metavar="SECONDS",
         help="timeout of one attempt at a turn (default: 600); eight attempts are made",
     )
@@ -59,8 +68,10 @@ def served_model(
     Raises:
       ValueError: if neither or both are given, or an option is missing or invalid.
     """
-    others = [name for name in ("model_name", "tokenizer") if vars(args)[name]]
     if not args.model_url:
+        others = [
+            name for name, default in _DEFAULTS.items() if vars(args)[name] != default
+        ]
         if others:
             option = others[0].replace("_", "-")
             raise ValueError(f"--{option} belongs to --model-url, which is missing")

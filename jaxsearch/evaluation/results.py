@@ -116,6 +116,10 @@ def evaluate_to(
             "--limit takes the first questions and --sample random ones: give one of "
             f"them, not negative; got {limit} and {sample}"
         )
+    if seed and not sample:
+        raise ValueError(
+            f"--seed {seed} chooses the random questions of --sample, which is missing"
+        )
     read_settings(out, KIND)  # early, because loading a policy takes long
     given = [questions] if isinstance(questions, str) else list(questions)
     sources = {

@@ -189,6 +189,8 @@ def test_a_run_gives_questions_tools_and_budgets(model, tmp_path, capsys):
         (["--model-url", "h:1", "--tokenizer", POLICY], "http://HOST:PORT/v1"),
         (["--model-url", "http://h/v1", "--model", POLICY], "leave out --model"),
         (["--model", POLICY, "--model-name", "a"], "belongs to --model-url"),
+        (["--model", POLICY, "--concurrency", "8"], "belongs to --model-url"),
+        (["--model", POLICY, "--seed", "8"], "of --sample, which is missing"),
         (
             ["--model-url", "http://h/v1", "--tokenizer", "x", "--concurrency", "0"],
             "at least 1",
