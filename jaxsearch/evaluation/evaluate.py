@@ -16,7 +16,6 @@ from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.judge import gather_judged, judge
 from jaxsearch.rewards.outcome import Outcome
 from jaxsearch.rewards.tasks import Task
-from jaxsearch.rollouts.loop import ignore
 from jaxsearch.rollouts.records import Timing
 from jaxsearch.trajectory import Status, Trajectory
 
@@ -37,7 +36,7 @@ class RolloutSampler(Protocol):
         group_size: int,
         stage: int,
         temperature: float,
-        on_finished: Callable[[Trajectory], None],
+        on_finished: Callable[[Trajectory], None] | None = None,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
@@ -48,11 +47,13 @@ class RolloutSampler(Protocol):
           group_size: G, rollouts per question; their sample_index counts from 0.
           stage: index of the stage, for the random keys.
           temperature: sampling temperature; 0 is greedy.
-          on_finished: receives each trajectory once, when it finishes. It may be called
-            from several threads, and an error that it raises ends the call.
+          on_finished: receives each trajectory once, when it finishes. It may
+            be called from several threads; an error that it raises ends the call. None:
+            all trajectories are returned.
 
         Returns:
-          All trajectories, sorted by question and sample, and the timing.
+          The trajectories that `on_finished` does not receive, sorted by question and
+          sample, and the timing.
         """
         ...
 
@@ -115,7 +116,6 @@ def evaluate(
     task: Task,
     *,
     temperature: float = 0.0,
-    on_finished: Callable[[Trajectory], None] = ignore,
 ) -> Evaluation:
     """Rolls out one answer per question and judges it.
 
@@ -128,7 +128,6 @@ def evaluate(
       environment: the tools that answer the policy.
       task: the task that judges the rollouts.
       temperature: sampling temperature; 0 is greedy.
-      on_finished: receives each trajectory of this process as it finishes.
 
     Raises:
       ValueError: if there are no questions.
@@ -143,7 +142,6 @@ def evaluate(
         group_size=1,
         stage=EVALUATION_STAGE,
         temperature=temperature,
-        on_finished=on_finished,
     )
     trajectories, outcomes, scores = gather_judged(judge(trajectories, task))
     for one in trajectories:

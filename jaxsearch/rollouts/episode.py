@@ -22,7 +22,7 @@ from jaxsearch.rollouts import memory
 from jaxsearch.rollouts.budgets import Budgets
 from jaxsearch.rollouts.decode import Programs
 from jaxsearch.rollouts.layout import replica_meshes
-from jaxsearch.rollouts.loop import Rollouts, ignore
+from jaxsearch.rollouts.loop import Rollouts
 from jaxsearch.rollouts.pool import SlotPool
 from jaxsearch.rollouts.prompt_queue import PromptQueue
 from jaxsearch.rollouts.records import (
@@ -138,7 +138,7 @@ class Sampler:
         first_sample: int = 0,
         is_profiled: bool = False,
         timeline: Timeline | None = None,
-        on_finished: Callable[[Trajectory], None] = ignore,
+        on_finished: Callable[[Trajectory], None] | None = None,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
@@ -155,10 +155,12 @@ class Sampler:
             separately. Host and device then do not overlap.
           timeline: receives what slots, tools and cache pages do.
           on_finished: receives each trajectory when it finishes, in the thread of its
-            replica, which does not decode until the call returns.
+            replica, which does not decode until the call returns. None: they are
+            returned.
 
         Returns:
-          The trajectories, sorted by question and sample, and the timing.
+          The trajectories, sorted by question and sample, and the timing. With
+          `on_finished` there are none: those of many questions would fill the memory.
 
         Raises:
           ValueError: for a prompt that exceeds its budget, a repeated prompt_index

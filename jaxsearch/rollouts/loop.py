@@ -29,10 +29,6 @@ from jaxsearch.trajectory import Status, Trajectory
 _STEPS_PER_LOOK = 4
 
 
-def ignore(trajectory: Trajectory) -> None:
-    """Does nothing with a finished rollout."""
-
-
 class Rollouts:
     """One replica's rollouts of a batch: its slots and its pending tool calls.
 
@@ -41,7 +37,8 @@ class Rollouts:
       replica: number of this replica in the queue.
       order: rank of each prompt, by prompt_index; lower ranks get cache pages first.
       timeline: receives what slots, tools and pages do; None: nothing is recorded.
-      on_finished: receives each trajectory when it finishes.
+      on_finished: receives each trajectory when it finishes; None: `finish`
+        returns them.
     """
 
     def __init__(
@@ -63,7 +60,7 @@ class Rollouts:
         turn_state: TurnState,
         is_profiled: bool,
         timeline: Timeline | None = None,
-        on_finished: Callable[[Trajectory], None] = ignore,
+        on_finished: Callable[[Trajectory], None] | None = None,
     ):
         self.timing = Timing()
         self._queue = queue
@@ -82,7 +79,6 @@ class Rollouts:
         self._turn_state = turn_state
         self._is_profiled = is_profiled
         self._timeline = timeline
-        self._on_finished = on_finished
         self._prefilled: Prompts | None = None
         # Rollouts of `_prefilled` that have not started: source row, prompt, sample.
         self._waiting: collections.deque[tuple[int, Prompt, int]] = collections.deque()
@@ -96,6 +92,7 @@ class Rollouts:
         # Observations that have arrived but are not in the cache yet.
         self._observed: dict[int, list[int]] = {}
         self._done: list[Trajectory] = []
+        self._take = self._done.append if on_finished is None else on_finished
 
     def finish(self) -> list[Trajectory]:
         """Rolls out prompts from the queue; returns rollouts in the order they finish.
@@ -375,5 +372,4 @@ class Rollouts:
             trajectory = rollout.trajectory(
                 rows[slot], status, self._protocol, self._tokenizer.decode
             )
-            self._done.append(trajectory)
-            self._on_finished(trajectory)
+            self._take(trajectory)

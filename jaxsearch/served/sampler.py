@@ -12,7 +12,6 @@ from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollouts.budgets import Budgets
-from jaxsearch.rollouts.loop import ignore
 from jaxsearch.rollouts.records import Prompt, Rollout, Timing
 from jaxsearch.served.client import ModelClient
 from jaxsearch.served.completions import RequestFields
@@ -79,7 +78,7 @@ class ServedSampler:
         stage: int,
         temperature: float,
         first_sample: int = 0,
-        on_finished: Callable[[Trajectory], None] = ignore,
+        on_finished: Callable[[Trajectory], None] | None = None,
     ) -> tuple[list[Trajectory], Timing]:
         """Rolls out `group_size` answers to each (prompt_index, question).
 
@@ -91,11 +90,13 @@ class ServedSampler:
           stage: index of the stage, for the random numbers.
           temperature: sampling temperature; 0 is greedy.
           first_sample: sample_index of the first rollout of each group.
-          on_finished: receives each trajectory when it finishes, in this thread.
+          on_finished: receives each trajectory when it finishes, in this thread; None:
+            they are returned.
 
         Returns:
-          The trajectories, sorted by question and sample, and the timing. Log-probs are
-          NaN where the server reported none.
+          The trajectories, sorted by question and sample, and the timing. With
+          `on_finished` there are none: those of many questions would fill the memory.
+          Log-probs are NaN where the server reported none.
 
         Raises:
           ValueError: for a prompt that exceeds its budget, a repeated prompt_index or
@@ -142,18 +143,22 @@ class ServedSampler:
         policy: ServedPolicy,
         jobs: Sequence[Rollout],
         timing: Timing,
-        on_finished: Callable[[Trajectory], None],
+        on_finished: Callable[[Trajectory], None] | None,
     ) -> list[Trajectory]:
-        """Finishes the rollouts, with the concurrency of the settings."""
+        """Finishes the rollouts, with the concurrency of the settings.
+
+        Returns:
+          The trajectories that `on_finished` does not receive.
+        """
         num_threads = min(len(jobs), self._client.settings.concurrency)
         done: list[Trajectory] = []
+        take = done.append if on_finished is None else on_finished
         failures_in_a_row = 0
         finished = finished_rollouts(policy, jobs, num_threads)
         with contextlib.closing(finished):
             for rollout, trajectory in finished:
                 self._count(rollout, timing, num_threads)
-                done.append(trajectory)
-                on_finished(trajectory)
+                take(trajectory)
                 has_failed = trajectory.status is Status.MODEL_FAILED
                 failures_in_a_row = failures_in_a_row + 1 if has_failed else 0
                 if failures_in_a_row >= max(_MIN_FAILURES_IN_A_ROW, num_threads):

@@ -71,15 +71,15 @@ class ScriptedSampler:
         self.num_left = num_before_kill
 
     def run(self, params, questions, environment, *, group_size, on_finished, **_):
-        done = []
+        num_done = 0
         for prompt_index, question in reversed(questions):
             for sample in range(group_size):
-                if self.num_left == len(done):
+                if self.num_left == num_done:
                     time.sleep(0.2)  # the other thread writes
                     os.kill(os.getpid(), signal.SIGKILL)
-                done.append(trajectory(prompt_index, question, sample))
-                on_finished(done[-1])
-        return done[::-1], Timing()
+                on_finished(trajectory(prompt_index, question, sample))
+                num_done += 1
+        return [], Timing()
 
 
 def main(out: str, killed: str = "-1", num_before_kill: str = "0") -> None:

@@ -44,6 +44,18 @@ def test_ids_are_those_of_our_sampler(
     assert all(isinstance(one, int) for one in turn["prompt"])
 
 
+def test_nothing_is_kept_of_what_is_handed_over(
+    kit, questions, random_model, served, sampler, params, expected
+):
+    """Trajectories of tens of thousands of questions are gigabytes."""
+    with model_server(random_model) as (url, _):
+        for one in (sampler, served(url)):
+            found = []
+            options = {"params": params, "on_finished": found.append}
+            assert rolled_out(one, kit, questions, **options) == []
+            same(sorted(found, key=lambda t: t.prompt_index), expected)
+
+
 def test_budgets_are_those_of_our_sampler(
     kit, questions, random_model, served, tight_sampler, params
 ):
