@@ -137,7 +137,7 @@ def test_files_and_lines_are_bounded(tmp_path, monkeypatch):
     path.write_bytes(b"x" * 49 + b"\n" + b"y" * 50)
     assert [number for number, _ in read_lines(path)] == [1, 2]
     path.write_bytes(b"x" * 101)
-    with pytest.raises(ValueError, match="at most 100 bytes, unpacked"):
+    with pytest.raises(ValueError, match="at most 100 bytes when decompressed"):
         read_bytes(path)
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         read_bytes(tmp_path)

@@ -266,7 +266,7 @@ def test_files_that_are_cut_in_the_middle_of_a_line(predictions, tmp_path, capsy
         ({"question": 1, "golden_answers": ["x"], "prediction": ""}, (), "a text as"),
         (None, ("--agree-with", "judge"), "no field 'judge' to compare with"),
         (None, ("--agree-with", "id"), "expected a verdict (true or false"),
-        (None, ("--judge-url", "http://u:sk-secret-1234@h/v1"), "no key or password"),
+        (None, ("--judge-url", "http://u:sk-secret-1234@h/v1"), "must not contain"),
         (None, ("--judge-url", "h"), "must be an address"),
         (None, ("--judge-model", ""), "--judge-model is empty"),
         (None, ("--judge-concurrency", "0"), "at least 1"),
