@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,19 +13,18 @@ from jax.sharding import Mesh
 from jaxsearch.announce import Announce, silently
 from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.models.transformer import Params
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollouts import memory
 from jaxsearch.rollouts.budgets import Budgets
+from jaxsearch.rollouts.call import checked_order, prompts_of
 from jaxsearch.rollouts.decode import Programs
 from jaxsearch.rollouts.layout import replica_meshes
 from jaxsearch.rollouts.loop import Rollouts
 from jaxsearch.rollouts.pool import SlotPool
 from jaxsearch.rollouts.prompt_queue import PromptQueue
 from jaxsearch.rollouts.records import (
-    Prompt,
     Timing,
     TurnState,
     from_the_start,
@@ -168,21 +166,14 @@ class Sampler:
             may exceed the sampler's budget.
         """
         started = time.perf_counter()
-        order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
-        if len(order) < len(questions):
-            raise ValueError("the prompt indices of a call must be distinct")
-        if group_size < 1 or not 0 <= temperature < math.inf:
-            raise ValueError(
-                f"expected group_size >= 1 and temperature >= 0, got {group_size} "
-                f"and {temperature}"
-            )
+        order = checked_order(questions, group_size, temperature)
         if environment.max_observation_len > self._budgets.max_observation_len:
             raise ValueError(
                 "the environment gives observations of up to "
                 f"{environment.max_observation_len} tokens, but the sampler takes only "
                 f"{self._budgets.max_observation_len}"
             )
-        prompts = [self._prompt(*question) for question in questions]
+        prompts = prompts_of(questions, self.tokenizer, self._protocol, self._budgets)
         queue = PromptQueue(
             prompts,
             group_size,
@@ -250,12 +241,3 @@ class Sampler:
             // tensor_parallel_size,
             device_bytes=memory.device_bytes(self._device),
         )
-
-    def _prompt(self, prompt_index: int, question: Question) -> Prompt:
-        ids = prompt_ids(self.tokenizer, self._protocol, question.question)
-        if not 0 < len(ids) <= self._budgets.max_prompt_len:
-            raise ValueError(
-                f"the prompt of question {question.id!r} has {len(ids)} tokens; "
-                f"expected 1 to {self._budgets.max_prompt_len} (max_prompt_len)"
-            )
-        return Prompt(question=question, index=prompt_index, ids=ids)

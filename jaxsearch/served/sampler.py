@@ -1,18 +1,17 @@
 """A sampler for a policy on a model server."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
-from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollouts.budgets import Budgets
-from jaxsearch.rollouts.records import Prompt, Rollout, Timing
+from jaxsearch.rollouts.call import checked_order, prompts_of
+from jaxsearch.rollouts.records import Rollout, Timing
 from jaxsearch.served.client import ModelClient
 from jaxsearch.served.completions import RequestFields
 from jaxsearch.served.rollout import ServedPolicy, ServedRollout
@@ -104,9 +103,8 @@ class ServedSampler:
           TryAgainError: if many rollouts failed in a row, so the server seems down.
         """
         started = time.perf_counter()
-        order = {prompt_index: i for i, (prompt_index, _) in enumerate(questions)}
-        _check_call(len(questions), len(order), group_size, temperature)
-        prompts = [self._prompt(*question) for question in questions]
+        order = checked_order(questions, group_size, temperature)
+        prompts = prompts_of(questions, self.tokenizer, self._protocol, self._budgets)
         jobs = [
             Rollout(
                 stage=stage,
@@ -181,29 +179,3 @@ class ServedSampler:
                 f"{self._client.url} does not stop at stop tags, as if it ignored "
                 "`stop`; text after the first tag of a turn is left out"
             )
-
-    def _prompt(self, prompt_index: int, question: Question) -> Prompt:
-        ids = prompt_ids(self.tokenizer, self._protocol, question.question)
-        if not 0 < len(ids) <= self._budgets.max_prompt_len:
-            raise ValueError(
-                f"the prompt of question {question.id!r} has {len(ids)} tokens; "
-                f"expected 1 to {self._budgets.max_prompt_len} (max_prompt_len)"
-            )
-        return Prompt(question=question, index=prompt_index, ids=ids)
-
-
-def _check_call(
-    num_questions: int, num_indices: int, group_size: int, temperature: float
-) -> None:
-    """Checks the arguments of `ServedSampler.run`.
-
-    Raises:
-      ValueError: if one is invalid.
-    """
-    if num_indices < num_questions:
-        raise ValueError("the prompt indices of a call must be distinct")
-    if group_size < 1 or not 0 <= temperature < math.inf:
-        raise ValueError(
-            f"expected group_size >= 1 and temperature >= 0, got {group_size} "
-            f"and {temperature}"
-        )

@@ -5,9 +5,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from jaxsearch.search.index import SearchError
 from jaxsearch.verdicts.verdict import VERDICTS, Opinion
-from jaxsearch.web.cache import connected
+from jaxsearch.web.cache import connected, create_table
 
 _TABLE = """CREATE TABLE IF NOT EXISTS verdicts (
     key TEXT PRIMARY KEY, verdict TEXT, reason TEXT,
@@ -23,7 +22,7 @@ def verdict_key(
     golden_answers: Sequence[str],
     prediction: str,
 ) -> str:
-    """What identifies a request for a verdict."""
+    """The key of a request for a verdict: a digest of everything that it depends on."""
     asked = [model, prompt, question, list(golden_answers), prediction]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
@@ -39,16 +38,8 @@ class VerdictCache:
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "verdicts.sqlite"
-        try:
-            with connected(self.path) as connection:
-                connection.execute(_TABLE)
-        except SearchError as error:
-            raise ValueError(
-                f"expected a cache of verdicts, got {error}; move it away, or choose "
-                "another folder with --judge-cache"
-            ) from None
+        create_table(self.path, _TABLE, "a cache of verdicts", option="--judge-cache")
 
     def get(self, keys: Iterable[str]) -> dict[str, Opinion]:
         """The verdicts of the keys that are in the cache."""

@@ -83,7 +83,7 @@ class VerdictFile:
 def _opinions(
     lines: Sequence[Mapping[str, Any]], path: Path, keys: Set[str]
 ) -> dict[str, Opinion]:
-    """What the lines say, by their keys.
+    """The verdicts of the lines, by their keys.
 
     Raises:
       ValueError: if a line has another key, or is not a verdict.

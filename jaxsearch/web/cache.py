@@ -46,16 +46,8 @@ class WebCache:
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "cache.sqlite"
-        try:
-            with connected(self.path) as connection:
-                connection.execute(_TABLE)
-        except SearchError as error:
-            raise ValueError(
-                f"expected a web cache, got {error}; move it away, or choose another "
-                "folder with --web.cache"
-            ) from None
+        create_table(self.path, _TABLE, "a web cache", option="--web.cache")
 
     def get(self, kind: Kind, key: str) -> Any:
         """The value of a key; None if there is none.
@@ -92,6 +84,29 @@ class WebCache:
                 "INSERT OR REPLACE INTO kept (kind, key, value) VALUES (?, ?, ?)",
                 (kind, key, json.dumps(value)),
             )
+
+
+def create_table(path: Path, statement: str, content: str, *, option: str) -> None:
+    """Makes a SQLite file with a table, and its folder, where they do not exist.
+
+    Args:
+      path: the file.
+      statement: SQL that creates the table if it does not exist.
+      content: what the file holds, for the error.
+      option: the option that names the folder, for the error.
+
+    Raises:
+      ValueError: if the file there is something else, or cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with connected(path) as connection:
+            connection.execute(statement)
+    except SearchError as error:
+        raise ValueError(
+            f"expected {content}, got {error}; move it away, or choose another folder "
+            f"with {option}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def test_a_killed_evaluation_goes_on(undisturbed, tmp_path):
     with (out / "predictions.jsonl").open("a") as file:
         file.write(lines[0][:50])  # a line that was being written
     assert ran(out, 0, 20) == -signal.SIGKILL
-    # Of the group in the middle, the sample that has a line is not written again.
+    # One group is half written: only its missing sample is added.
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 33 + 19
     assert ran(out) == 0
     assert files(out) == undisturbed

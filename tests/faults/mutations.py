@@ -275,7 +275,7 @@ sys.addaudithook(_watch)
 
 
 class Finds:
-    """What a fuzzing found.
+    """The results of fuzzing one reader.
 
     Attributes:
       num: number of contents that were read.

@@ -1,4 +1,4 @@
-"""What a run holds does not grow with its steps."""
+"""A long run does not use more and more memory, files or threads."""
 
 import json
 import os
