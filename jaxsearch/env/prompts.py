@@ -6,6 +6,8 @@ from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.spelled import strip_spelled
 from jaxsearch.protocol import Protocol
 
+# The prompt of this question represents all prompts of a run.
+ANY_QUESTION = "Who wrote it?"
 # A question in digits, which no prompt contains and no template changes.
 _PROBE = "161803398874989"
 
@@ -51,9 +53,12 @@ def opened_tags(tokenizer: Tokenizer, protocol: Protocol) -> tuple[str, ...]:
     start of the reply. Tags before the question and tags with text after them are
     instructions.
     """
-    _, _, end = prompt_text(tokenizer, protocol, _PROBE).rpartition(_PROBE)
+    first_turn = protocol.first_turn(_PROBE)
+    text = prompt_text(tokenizer, protocol, _PROBE).removesuffix(first_turn)
+    _, _, end = text.rpartition(_PROBE)
     opening = {pair.open: pair.close for _, pair in protocol.pairs}
     begun = _begun(protocol) if tokenizer.has_chat_prompt else ""
+    begun = begun.removesuffix(first_turn)
     if not begun or not end.endswith(begun):
         return _at_the_end(end, opening)
     written = _at_the_end(end.removesuffix(begun), opening)

@@ -38,13 +38,10 @@ class Baseline(SearchR1):
         )
 
     def default_prompt(self, question: str) -> str:
-        return self._instructions(question) + self.first_turn(question)
+        return self._instructions(question)
 
     def default_messages(self, question: str) -> list[dict[str, str]]:
-        messages = [{"role": "user", "content": self._instructions(question)}]
-        if begun := self.first_turn(question):
-            messages.append({"role": "assistant", "content": begun})
-        return messages
+        return [{"role": "user", "content": self._instructions(question)}]
 
     def _instructions(self, question: str) -> str:
         text = _prompt_file(self.name)

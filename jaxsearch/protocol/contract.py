@@ -131,16 +131,32 @@ class Protocol(abc.ABC):
     # ---------------------------------------------------------------------- prompts
 
     def prompt(self, question: str) -> str:
-        """The prompt as text, for tokenizers without a chat template."""
-        if self.template is not None:
-            return self.template.fill_text(question)
-        return self.default_prompt(question)
+        """The prompt as text, for tokenizers without a chat template.
+
+        It ends with the first turn, if there is one.
+        """
+        if self.template is None:
+            text = self.default_prompt(question)
+        else:
+            text = self.template.fill_text(question)
+        return text + self.first_turn(question)
 
     def messages(self, question: str) -> list[dict[str, str]]:
-        """The prompt as chat messages, for tokenizers with a chat template."""
-        if self.template is not None:
-            return self.template.fill_messages(question)
-        return self.default_messages(question)
+        """The prompt as chat messages, for tokenizers with a chat template.
+
+        The first turn, if there is one, is the end of the assistant's last message.
+        """
+        if self.template is None:
+            messages = self.default_messages(question)
+        else:
+            messages = self.template.fill_messages(question)
+        first = self.first_turn(question)
+        if not (first and messages):
+            return messages
+        *others, last = messages
+        if last["role"] != "assistant":
+            return [*messages, {"role": "assistant", "content": first}]
+        return [*others, {**last, "content": last["content"] + first}]
 
     def with_opened(self, tags: Sequence[str]) -> "Protocol":
         """The protocol for prompts that open these tags of the reply.
@@ -166,11 +182,11 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def default_prompt(self, question: str) -> str:
-        """The text prompt if there is no template."""
+        """The text prompt if there is no template, without the first turn."""
 
     @abc.abstractmethod
     def default_messages(self, question: str) -> list[dict[str, str]]:
-        """The chat messages if there is no template."""
+        """The chat messages if there is no template, without the first turn."""
 
     # ------------------------------------------------------------------------ turns
 
@@ -202,8 +218,8 @@ class Protocol(abc.ABC):
     def first_turn(self, question: str) -> str:
         """A turn that starts every rollout, and is answered before the policy writes.
 
-        It ends with a stop tag. The prompt should also end with it, because only its
-        observation is added to the context. The default "" means none.
+        It ends with a stop tag. Prompts end with it, and its observation follows. The
+        default "" means none.
         """
         return ""
 

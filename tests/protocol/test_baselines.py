@@ -1,10 +1,13 @@
 """Baselines: what their prompts say, and what they let a policy do."""
 
+import dataclasses
+
 import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import opened_tags, prompt_ids
 from jaxsearch.protocol import DIRECT, ITERATIVE, RETRIEVE_THEN_READ, SEARCH_R1
+from jaxsearch.protocol.template import PromptTemplate
 from jaxsearch.rewards.tasks import TASKS, task_named
 from jaxsearch.trajectory import Segment
 
@@ -13,12 +16,12 @@ QUESTION = "Who built the {answer} tower?"
 
 @pytest.mark.parametrize("protocol", [DIRECT, RETRIEVE_THEN_READ, ITERATIVE])
 def test_prompts_name_the_tags_and_end_with_the_first_search(protocol):
-    text = protocol.default_prompt(QUESTION)
+    text = protocol.prompt(QUESTION)
     for tag in protocol.answer:
         assert tag in text
     assert "{think}" not in text and f"Question: {QUESTION}\n" in text
     assert text.endswith(protocol.first_turn(QUESTION) or "\n")
-    user, *begun = protocol.default_messages(QUESTION)
+    user, *begun = protocol.messages(QUESTION)
     assert user["content"] + "".join(m["content"] for m in begun) == text
     assert [m["role"] for m in begun] == ["assistant"] * bool(
         protocol.first_turn(QUESTION)
@@ -26,6 +29,25 @@ def test_prompts_name_the_tags_and_end_with_the_first_search(protocol):
     tokenizer = Tokenizer.load("jaxsearch:quickstart")
     assert opened_tags(tokenizer, protocol) == ()
     assert prompt_ids(tokenizer, protocol, QUESTION)
+
+
+@pytest.mark.parametrize("protocol", [RETRIEVE_THEN_READ, ITERATIVE])
+def test_a_prompt_template_ends_with_the_first_search_too(protocol):
+    first = protocol.first_turn(QUESTION)
+    text = PromptTemplate(text="Read, then answer {question}: <think>", messages=())
+    own = dataclasses.replace(protocol, template=text)
+    assert own.prompt(QUESTION) == f"Read, then answer {QUESTION}: <think>{first}"
+    tokenizer = Tokenizer.load("jaxsearch:quickstart")
+    assert opened_tags(tokenizer, own) == ("<think>",)
+    user = {"role": "user", "content": "{question}"}
+    begun = {"role": "assistant", "content": "<think>"}
+    for messages, end in (((user,), ""), ((user, begun), "<think>")):
+        template = PromptTemplate(text="", messages=messages)
+        own = dataclasses.replace(protocol, template=template)
+        assert own.messages(QUESTION) == [
+            {"role": "user", "content": QUESTION},
+            {"role": "assistant", "content": end + first},
+        ]
 
 
 def test_only_what_is_retrieved_is_promised():
