@@ -1,4 +1,4 @@
-"""An executor whose thread does not keep the process alive."""
+"""An executor whose threads do not keep the process alive."""
 
 import concurrent.futures
 import contextlib
@@ -11,15 +11,20 @@ from typing import Any
 
 
 class DaemonExecutor(concurrent.futures.Executor):
-    """Runs calls in order, in one daemon thread.
+    """Starts calls in order, in daemon threads.
 
     The process can exit while a call hangs. The threads of a ThreadPoolExecutor would
     be joined by `shutdown` and at exit, however long a call takes.
+
+    Args:
+      num_threads: number of calls that run at once.
     """
 
-    def __init__(self):
+    def __init__(self, num_threads: int = 1):
         self._calls: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=_work, args=(self._calls,), daemon=True).start()
+        self._num_threads = num_threads
+        for _ in range(num_threads):
+            threading.Thread(target=_work, args=(self._calls,), daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Queues a call; the returned future gets its result or exception."""
@@ -28,12 +33,13 @@ class DaemonExecutor(concurrent.futures.Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-        """Cancels the queued calls, without waiting for the running one."""
+        """Cancels the queued calls, without waiting for those that run."""
         with contextlib.suppress(queue.Empty):
             while True:
                 future, _ = self._calls.get_nowait()
                 future.cancel()
-        self._calls.put(None)
+        for _ in range(self._num_threads):
+            self._calls.put(None)
 
 
 def _work(calls: queue.SimpleQueue) -> None:

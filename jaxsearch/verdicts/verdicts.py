@@ -1,18 +1,15 @@
 """Verdicts on a file of predictions: from the record, the cache, or the model."""
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.chat import Completion
 from jaxsearch.local_paths import check_local
-from jaxsearch.remote.connection import UnauthorizedError
-from jaxsearch.search.index import RefusedSearchError
 from jaxsearch.verdicts.agreement import agreement, cohens_kappa
 from jaxsearch.verdicts.cache import VerdictCache, verdict_key
 from jaxsearch.verdicts.model import VerdictModel
@@ -21,24 +18,19 @@ from jaxsearch.verdicts.predictions import (
     read_predictions,
     verdicts_in,
 )
-from jaxsearch.verdicts.prompt import VerdictPrompt, read_prompt
+from jaxsearch.verdicts.prompt import read_prompt
 from jaxsearch.verdicts.record import VerdictFile
+from jaxsearch.verdicts.replies import VerdictsError, replies
 from jaxsearch.verdicts.settings import VerdictSettings, default_cache
 from jaxsearch.verdicts.verdict import VERDICTS, Opinion, Verdict, opinion
 
 # A missing answer is wrong, whatever a model would say.
 _NO_PREDICTION = Opinion("wrong", "no prediction")
-# After this many refusals without a reply, the endpoint seems to refuse all requests.
-_MAX_REFUSED = 5
 
 Progress = Callable[
     [str, int], contextlib.AbstractContextManager[Callable[[int], None]]
 ]
 """(title, total) -> context of a progress bar, which yields a function that counts."""
-
-
-class VerdictsError(RuntimeError):
-    """Some predictions have no verdict; the message has their number and the reason."""
 
 
 def verdicts_to(
@@ -76,47 +68,84 @@ def verdicts_to(
     check_local(out, "--out")
     asked = read_predictions(predictions, note)
     theirs = verdicts_in(asked, agree_with, predictions) if agree_with else None
-    prompt = read_prompt(settings.prompt)
-    keys = {one.line: _key(one, settings.model, prompt) for one in asked}
-    cache = VerdictCache(settings.cache or default_cache())
-    model = VerdictModel(settings)
-    record = VerdictFile(out, settings.model, asked, keys)
-    usage = _Usage()
-    with contextlib.closing(record), progress("verdicts", len(asked)) as advance:
+    requests = _Requests(asked, settings)
+    record = VerdictFile(out, settings.model, asked, requests.keys)
+    opinions = requests.opinions(frozenset(record.verdicts))
+    with (
+        contextlib.closing(record),
+        contextlib.closing(opinions),
+        progress("verdicts", len(asked)) as advance,
+    ):
         advance(len(record.verdicts))
-
-        def add(them: Sequence[Prediction], found: Opinion) -> None:
+        for them, found in opinions:
             for one in them:
                 record.add(one, found)
             advance(len(them))
-
-        waiting = collections.defaultdict(list)
-        for one in asked:
-            if one.line in record.verdicts:
-                continue
-            if one.prediction:
-                waiting[keys[one.line]].append(one)
-            else:
-                add([one], _NO_PREDICTION)
-        for key, found in cache.get(waiting).items():
-            usage.cached += len(waiting[key])
-            add(waiting.pop(key), found)
-        messages = {
-            key: prompt.filled(one.question, one.golden_answers, one.prediction)
-            for key, (one, *_) in waiting.items()
-        }
-        for key, reply in _replies(model, messages, settings.concurrency):
-            usage.add(reply)
-            found = opinion(reply.text)
-            if found.verdict is not None:
-                cache.put({key: found})
-            add(waiting[key], found)
     if not any(record.verdicts.values()):
         raise VerdictsError(
             f"none of {len(asked):,} replies has a verdict; {out} has the replies; try "
             "another model or prompt"
         )
-    return _summary(asked, record.verdicts, theirs) | usage.counts(settings)
+    return _summary(asked, record.verdicts, theirs) | requests.usage.counts(settings)
+
+
+class _Requests:
+    """The requests for verdicts on predictions.
+
+    Args:
+      asked: the predictions.
+      settings: the model, and settings of requests.
+
+    Attributes:
+      keys: the key of each prediction, by line number.
+      usage: the usage so far.
+    """
+
+    def __init__(self, asked: Sequence[Prediction], settings: VerdictSettings):
+        self._asked = asked
+        self._settings = settings
+        self._prompt = read_prompt(settings.prompt)
+        self._cache = VerdictCache(settings.cache or default_cache())
+        self._model = VerdictModel(settings)
+        self.usage = _Usage()
+        self.keys = {
+            one.line: verdict_key(
+                settings.model,
+                self._prompt.text,
+                one.question,
+                one.golden_answers,
+                one.prediction,
+            )
+            for one in asked
+        }
+
+    def opinions(
+        self, done: Set[int]
+    ) -> Generator[tuple[Sequence[Prediction], Opinion], None, None]:
+        """Yields predictions with equal requests and the opinion on them.
+
+        Args:
+          done: line numbers that need no opinion.
+        """
+        waiting = collections.defaultdict(list)
+        for one in [one for one in self._asked if one.line not in done]:
+            if one.prediction:
+                waiting[self.keys[one.line]].append(one)
+            else:
+                yield [one], _NO_PREDICTION
+        for key, found in self._cache.get(waiting).items():
+            self.usage.cached += len(waiting[key])
+            yield waiting.pop(key), found
+        messages = {
+            key: self._prompt.filled(one.question, one.golden_answers, one.prediction)
+            for key, (one, *_) in waiting.items()
+        }
+        for key, reply in replies(self._model, messages, self._settings.concurrency):
+            self.usage.add(reply)
+            found = opinion(reply.text)
+            if found.verdict is not None:
+                self._cache.put({key: found})
+            yield waiting[key], found
 
 
 @dataclasses.dataclass
@@ -136,51 +165,6 @@ class _Usage:
     def counts(self, settings: VerdictSettings) -> dict[str, Any]:
         usd = settings.usd(self.prompt_tokens, self.completion_tokens)
         return dataclasses.asdict(self) | {"usd": usd}
-
-
-def _key(one: Prediction, model: str, prompt: VerdictPrompt) -> str:
-    return verdict_key(
-        model, prompt.text, one.question, one.golden_answers, one.prediction
-    )
-
-
-def _replies(
-    model: VerdictModel, messages: Mapping[str, str], concurrency: int
-) -> Iterator[tuple[str, Completion]]:
-    """Yields the model's reply to each message, as they arrive.
-
-    Raises:
-      ValueError: if the endpoint refuses the key, or every request.
-      NoReplyError: if it gives no reply for now.
-      VerdictsError: after all other replies, if it refuses some requests.
-    """
-    refused: list[str] = []
-    num_replies = 0
-    with concurrent.futures.ThreadPoolExecutor(concurrency) as threads:
-        futures = {
-            threads.submit(model.ask, text): key for key, text in messages.items()
-        }
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                try:
-                    reply = future.result()
-                except UnauthorizedError as error:
-                    raise ValueError(str(error)) from None
-                except RefusedSearchError as error:
-                    refused.append(str(error))
-                    if not num_replies and len(refused) == _MAX_REFUSED:
-                        raise ValueError(refused[0]) from None
-                    continue
-                num_replies += 1
-                yield futures[future], reply
-        finally:
-            model.stop.set()
-            threads.shutdown(wait=False, cancel_futures=True)
-    if refused:
-        raise VerdictsError(
-            f"{len(refused):,} of {len(messages):,} requests were refused: {refused[0]}"
-            "; the other verdicts are kept, and the same command retries these"
-        )
 
 
 def _summary(

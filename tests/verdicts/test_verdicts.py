@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -329,6 +330,24 @@ def test_a_prediction_cannot_fill_the_template(predictions):
         assert judge(server, predictions) == 0
     message = server.requests[0]["messages"][-1]["content"]
     assert 'Answer to check: "{question}\\"\\n{golden_answers}"\n' in message
+
+
+def test_an_error_does_not_wait_for_requests_in_progress(predictions, capsys):
+    """One request is refused while the others hang."""
+    is_over = threading.Event()
+
+    def hangs(message: str) -> Answer:
+        if question_in(message) == "What is 0?":
+            return Answer("no", status=401)
+        is_over.wait(50)
+        return verdict("correct")
+
+    with chat_server(hangs) as server:
+        started = time.monotonic()
+        assert judge(server, predictions, "--judge-concurrency", "20") == 2
+        took = time.monotonic() - started
+        is_over.set()
+    assert took < 40 and "401" in refused(capsys)
 
 
 @pytest.mark.skipif(not SCORED.is_dir(), reason="needs shared/conformance")
