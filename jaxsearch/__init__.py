@@ -37,7 +37,7 @@ Functions, and the class that trains:
 
 A run in a folder, with checkpoints and a report, has a config. `read_config` reads one
 (or write a `RunConfig`), `jaxsearch.train.train` runs it, and `load_run`, `ask`,
-`evaluate_to` and `export_run` use the run.
+`evaluate_to` and `export_run` use the run, with `RunOptions` and `AnswerOptions`.
 
 What you may replace, and what it does:
 
@@ -105,6 +105,7 @@ if TYPE_CHECKING:
     from jaxsearch.env.function_tool import FunctionTool
     from jaxsearch.env.tools import Tools
     from jaxsearch.evaluation.ask import ask
+    from jaxsearch.evaluation.options import AnswerOptions
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.mesh import MeshShape
     from jaxsearch.models.architecture import Architecture
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from jaxsearch.run.config_file import read_config
     from jaxsearch.run.export import export_run
     from jaxsearch.run.loading import load_run
+    from jaxsearch.run.options import RunOptions
     from jaxsearch.run.trust import trust
     from jaxsearch.search.index import Hit, Retriever
     from jaxsearch.search.passages import Passage
@@ -131,6 +133,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 _MODULES = {
+    "AnswerOptions": "jaxsearch.evaluation.options",
     "Architecture": "jaxsearch.models.architecture",
     "CheckpointConfig": "jaxsearch.config",
     "DataConfig": "jaxsearch.config",
@@ -159,6 +162,7 @@ _MODULES = {
     "Retriever": "jaxsearch.search.index",
     "RolloutConfig": "jaxsearch.config",
     "RunConfig": "jaxsearch.config",
+    "RunOptions": "jaxsearch.run.options",
     "Segment": "jaxsearch.trajectory",
     "SupervisedStage": "jaxsearch.config",
     "Task": "jaxsearch.rewards.tasks",

@@ -69,6 +69,8 @@ class Trajectory:
       segments: the text after the prompt, by author.
       status: how the rollout ended.
       failure: why the model server gave no answer; "" if it did.
+      is_encoded_again: whether a model server returned text without ids, so that some
+        tokens of the policy were encoded from it.
       is_excluded: whether a guard excludes the rollout from the update.
       metadata: the other columns of the question's row, for rewards.
     """
@@ -87,6 +89,7 @@ class Trajectory:
     tool_calls: tuple[ToolCall, ...]
     status: Status
     failure: str = ""
+    is_encoded_again: bool = False
     is_excluded: bool = False
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

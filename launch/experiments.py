@@ -153,6 +153,7 @@ def transfer(run: Path, seed: int) -> None:
     from jaxsearch.data.quickstart_worlds import large_world
     from jaxsearch.evaluation.results import evaluate_to
     from jaxsearch.json_lines import replace_lines
+    from jaxsearch.run.options import RunOptions
     from jaxsearch.search.build import build_index_folder
     from jaxsearch.search.build_settings import BuildSettings
 
@@ -173,12 +174,10 @@ def transfer(run: Path, seed: int) -> None:
         evaluate_to(
             folder / "eval",
             model=str(run),
-            questions=str(questions),
-            index=str(folder / "index"),
-            task="",
-            limit=0,
-            temperature=0.0,
             checkpoint="last",
+            options=RunOptions(
+                questions=(str(questions),), index=str(folder / "index")
+            ),
         )
 
 

@@ -29,6 +29,7 @@ from jaxsearch.rl.rows import rollout_row
 from jaxsearch.rl.update import Updater, begin_stage
 from jaxsearch.run import environments as run_module
 from jaxsearch.run.config_record import identity
+from jaxsearch.run.options import RunOptions
 from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.search.index import SearchError
 from jaxsearch.train import TrainingFailedError, train
@@ -268,7 +269,7 @@ def test_a_run_leaves_out_what_its_retriever_failed(unsteady, tmp_path):
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        limit=3,
+        options=RunOptions(limit=3),
     )
     assert (results["n"], results["num_search_failed"]) == (3, 3)
 

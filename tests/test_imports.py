@@ -176,7 +176,7 @@ MAY_PARSE_JSON = {
     "jaxsearch.data.saved_tokenizer": "of a tokenizer in memory",
     "jaxsearch.data.tokenizer": "of a tokenizer in memory",
     "jaxsearch.evaluation.selection": "a round trip",
-    "jaxsearch.evaluation.sets": "a round trip",
+    "jaxsearch.evaluation.settings": "a round trip",
     "jaxsearch.run.config_record": "a round trip",
     "jaxsearch.search.build_folder": "a round trip",
     "jaxsearch.search.shared_index": "of a process with the same key",

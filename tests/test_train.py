@@ -18,6 +18,7 @@ import pytest
 from jaxsearch.config import DataConfig, LoggingConfig, RLStage
 from jaxsearch.data.dataset import no_dataset
 from jaxsearch.env.search import SearchEnvironment
+from jaxsearch.evaluation.options import AnswerOptions
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.monitor.rollout_log import (
@@ -33,6 +34,7 @@ from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.checkpoint_hashes import HASHES
 from jaxsearch.run.export import export_run
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.options import RunOptions
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.train import TrainingFailedError, train
 from tests.hf_folders import read_here
@@ -283,7 +285,7 @@ def test_evaluation_and_export_of_a_run(whole, tmp_path):
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        limit=6,
+        options=RunOptions(limit=6),
     )
     assert results["em"] == summary["em"] and results["n"] == 6
     lines = (tmp_path / "eval" / "predictions.jsonl").read_text().splitlines()
@@ -320,7 +322,11 @@ def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
         )
     for change in ({"num_samples": 3}, {}):
         out = tmp_path / f"out{len(change)}"
-        settings = {"questions": files, "sample": 10, "max_searches": 1, **change}
+        settings = {
+            "options": RunOptions(questions=tuple(files), max_searches=1),
+            "sample": 10,
+            "answers": AnswerOptions(**change),
+        }
         results = evaluate_to(out, model=config.out, **settings)
         assert (results["n"], set(results["sets"])) == (20, {"a", "b"})
         assert results["searches_per_question"] <= 1.0
@@ -334,7 +340,8 @@ def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
     with pytest.raises(ValueError, match="of a .10 of 12 questions.* there and of a"):
         evaluate_to(out, model=config.out, **{**settings, "seed": 1})
     with pytest.raises(ValueError, match="samples is 1 there and 2 here"):
-        evaluate_to(out, model=config.out, **settings, num_samples=2, temperature=0.5)
+        sampled = AnswerOptions(num_samples=2, temperature=0.5)
+        evaluate_to(out, model=config.out, **{**settings, "answers": sampled})
     with pytest.raises(ValueError, match="checkpoint step 7.* there and .*step 5"):
         evaluate_to(out, model=config.out, checkpoint="5", **settings)
 
@@ -342,15 +349,35 @@ def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"limit": 1, "sample": 1}, "--limit takes the first questions and --sample"),
-        ({"num_samples": 2, "temperature": 0.0}, "--samples 2 at --temperature 0"),
-        ({"num_samples": 0}, "--samples must be at least 1"),
-        ({"questions": ["x.jsonl", "x.jsonl"]}, "two sets of questions have the name"),
+        ({"limit": 1}, "--limit takes the first questions and --sample"),
+        ({"questions": ("x.jsonl", "x.jsonl")}, "two sets of questions have the name"),
+        ({"questions": "x.jsonl"}, "must be a tuple of files, such as .'x.jsonl',."),
     ],
 )
 def test_impossible_evaluations_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_to(tmp_path / "out", model=str(tmp_path / "nowhere"), **change)
+        evaluate_to(
+            tmp_path / "out",
+            model=str(tmp_path / "nowhere"),
+            options=RunOptions(**change),
+            sample=1,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_samples": 2, "temperature": 0.0}, "--samples 2 at --temperature 0"),
+        ({"num_samples": 0}, "--samples must be at least 1"),
+        ({"temperature": float("nan")}, "--temperature must be finite and not neg"),
+        ({"temperature": float("inf")}, "--temperature must be finite and not neg"),
+        ({"temperature": -1.0}, "--temperature must be finite and not neg"),
+        ({"allowed_failures": -1}, "--allow-failures must not be negative"),
+    ],
+)
+def test_impossible_answers_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        AnswerOptions(**change)
 
 
 def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path):
@@ -361,19 +388,20 @@ def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path
         for id_, text in (("bad", " "), ("long", "What " * 60), ("good", question))
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    asked = {"model": whole[0].out, "questions": str(path)}
+    questions = (str(path),)
     with pytest.raises(ValueError, match="q.jsonl:1: .*[(]--skip-bad-rows in .*eval"):
-        load_run(**asked)
+        load_run(whole[0].out, RunOptions(questions=questions))
     long = (
         "'long' has 120; give a shorter .* --prompt-template, or drop .* `eval --drop"
     )
     with pytest.raises(ValueError, match=f"{long}-long-prompts`$"):
-        load_run(**asked, skip_bad_rows=True)
+        load_run(whole[0].out, RunOptions(questions=questions, skip_bad_rows=True))
     path.write_text(json.dumps(lines[1]))
     with pytest.raises(ValueError, match="is left; give .* with --prompt-template$"):
-        load_run(**asked, drop_long_prompts=True)
+        load_run(whole[0].out, RunOptions(questions=questions, drop_long_prompts=True))
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run, _ = load_run(**asked, skip_bad_rows=True, drop_long_prompts=True)
+    good = RunOptions(questions=questions, skip_bad_rows=True, drop_long_prompts=True)
+    run, _ = load_run(whole[0].out, good)
     assert [question.id for question in run.inputs.heldout] == ["good"]
 
 
@@ -433,14 +461,3 @@ def test_checkpoints_survive_donation(tmp_path):
     checkpoints.close()
     assert not rollout_files(tmp_path / "run")
     assert isinstance(config.stages[1], RLStage)
-
-
-@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -1.0])
-def test_an_evaluation_at_an_impossible_temperature_is_refused(tmp_path, temperature):
-    with pytest.raises(ValueError, match="--temperature must be finite and not neg"):
-        evaluate_to(
-            tmp_path / "results",
-            model=str(tmp_path / "nowhere"),
-            limit=0,
-            temperature=temperature,
-        )

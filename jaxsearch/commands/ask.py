@@ -29,7 +29,7 @@ A run answers from its own index. The quickstart's world is invented, so only qu
 about its entities have an answer there.
 """
     add_policy_arguments(parser, need_model=False)
-    add_served_arguments(parser)
+    add_served_arguments(parser, has_many=False)
     parser.add_argument(
         "question", metavar="QUESTION", nargs="?", help="the question, in quotes"
     )
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     processes.use_compilation_cache()
     served = served_model(args)
     if args.question is None:
+        _check_no_options(args)
         return _suggest(args)
     check_text(args.question, "the question")
     from jaxsearch.data.question import Question
@@ -49,23 +50,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch.run.folder import read_run_config
     from jaxsearch.run.inputs import unknown_words
     from jaxsearch.run.loading import is_run, load_run
+    from jaxsearch.run.options import RunOptions
     from jaxsearch.run.prompting import report_special_tokens
     from jaxsearch.served.run import load_served
 
     if args.model and is_run(args.model):
         # Read here too, so that a run that is refused is one line.
         read_run_config(Path(args.model))
-    choices = {
-        "task": args.task,
-        "index": args.index,
-        "prompt_template": args.prompt_template,
-    }
+    options = RunOptions(
+        task=args.task, index=args.index, prompt_template=args.prompt_template
+    )
     if served is None:
         _say("loading the policy and its index")
-        policy_run, params = load_run(args.model, checkpoint=args.checkpoint, **choices)
+        policy_run, params = load_run(args.model, options, checkpoint=args.checkpoint)
     else:
         _say("loading the index")
-        policy_run, params = load_served(served, **choices), {}
+        policy_run, params = load_served(served, options), {}
     asked = Question(id="asked", question=args.question, golden_answers=())
     report_special_tokens(policy_run.inputs.tokenizer, [asked])
     if unknown := unknown_words(policy_run.inputs, args.question):
@@ -83,6 +83,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "searches": [call.query for call in trajectory.searches],
         "status": str(trajectory.status),
     }
+
+
+def _check_no_options(args: argparse.Namespace) -> None:
+    """Checks that no option of an answer is given without a question.
+
+    Raises:
+      ValueError: if one is; it would have no effect.
+    """
+    options = ("task", "index", "prompt_template", "checkpoint", "model_timeout")
+    if given := [name for name in options if vars(args)[name]]:
+        option = given[0].replace("_", "-")
+        raise ValueError(f'--{option} needs a question, as in `ask ... "QUESTION"`')
 
 
 def _suggest(args: argparse.Namespace) -> dict[str, Any]:

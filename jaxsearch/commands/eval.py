@@ -5,6 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch.commands.command import Command, add_policy_arguments
+from jaxsearch.commands.eval_options import (
+    add_answer_arguments,
+    add_question_arguments,
+    answer_options,
+    run_options,
+)
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.served_options import add_served_arguments, served_model
 from jaxsearch.commands.verdict_options import (
@@ -55,93 +61,12 @@ examples:
     add_policy_arguments(parser, need_model=False)
     add_served_arguments(parser)
     parser.add_argument(
-        "--allow-failures",
-        type=int,
-        default=0,
-        metavar="N",
-        help="number of answers that a model server may fail to give; with more, the "
-        "exit status is 1 (default: 0)",
-    )
-    parser.add_argument(
-        "--logprobs",
-        action="store_true",
-        help="keep the token ids and their log-probs in predictions.jsonl",
-    )
-    parser.add_argument(
-        "--questions",
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        help="prepared sets (`jaxsearch data --help`) or files of questions, each a "
-        "set that is named after its file, or by NAME=FILE; all share one queue. "
-        "FlashRAG's JSONL (may be .gz), "
-        "ReSearch's or Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, "
-        "MuSiQue, NQ-open, TriviaQA or PopQA; also of a data set on the Hugging Face "
-        "Hub, hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out "
-        "questions)",
-    )
-    parser.add_argument(
         "--out",
         metavar="DIR",
         help="output folder: new, empty, or of the same evaluation, which continues",
     )
-    parser.add_argument(
-        "--limit",
-        type=int,
-        default=0,
-        metavar="N",
-        help="evaluate only the first N questions of each set (default: 0, all)",
-    )
-    parser.add_argument(
-        "--sample",
-        type=int,
-        default=0,
-        metavar="N",
-        help="evaluate N random questions of each set (default: 0, all)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="S",
-        help="seed of the random questions (default: 0)",
-    )
-    parser.add_argument(
-        "--samples",
-        type=int,
-        default=1,
-        metavar="K",
-        help="answers per question (default: 1)",
-    )
-    parser.add_argument(
-        "--num-passages",
-        type=int,
-        default=0,
-        metavar="K",
-        help="passages per search (default: the run's; 5 for a Hugging Face model)",
-    )
-    parser.add_argument(
-        "--max-searches",
-        type=int,
-        metavar="N",
-        help="searches per answer; a further one ends it (default: the run's; 16 for a "
-        "Hugging Face model)",
-    )
-    parser.add_argument(
-        "--skip-bad-rows",
-        action="store_true",
-        help="skip malformed rows of the file; otherwise they are an error",
-    )
-    parser.add_argument(
-        "--drop-long-prompts",
-        action="store_true",
-        help="skip questions whose prompts exceed the budget",
-    )
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        help="sampling temperature (default: 0, greedy; 1 with --samples)",
-    )
+    add_question_arguments(parser)
+    add_answer_arguments(parser)
     add_verdict_arguments(parser, required=False)
 
 
@@ -210,7 +135,9 @@ def _with_verdicts(
 
 
 def _compare(args: argparse.Namespace) -> dict[str, Any]:
-    from jaxsearch.evaluation.compare import compare, comparison_lines
+    _check_only_compare(args)
+    from jaxsearch.evaluation.compare import compare
+    from jaxsearch.evaluation.comparison_text import comparison_lines
 
     found = compare(args.one, args.other)
     if args.json:
@@ -219,36 +146,41 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     return {}
 
 
+def _check_only_compare(args: argparse.Namespace) -> None:
+    """Checks that no option of an evaluation stands before `compare`.
+
+    Raises:
+      ValueError: if one does; it would have no effect.
+    """
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    defaults = vars(parser.parse_args([]))
+    given = [name for name in defaults if vars(args)[name] != defaults[name]]
+    given.remove("action")
+    if given:
+        option = given[0].replace("_", "-")
+        raise ValueError(
+            f"--{option} is an option of an evaluation; `eval compare A B` takes none "
+            "but --json"
+        )
+
+
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from jaxsearch import processes
 
     processes.use_compilation_cache()
     served = served_model(args, logprobs=args.logprobs)
-    if args.allow_failures < 0:
-        raise ValueError(
-            f"--allow-failures must not be negative, got {args.allow_failures}"
-        )
+    answers = answer_options(args)
     from jaxsearch.evaluation.results import evaluate_to
 
     return evaluate_to(
         Path(args.out),
         model=args.model if served is None else served,
-        questions=args.questions or "",
-        index=args.index,
-        task=args.task,
-        limit=args.limit,
+        checkpoint=args.checkpoint,
+        options=run_options(args),
         sample=args.sample,
         seed=args.seed,
-        num_samples=args.samples,
-        skip_bad_rows=args.skip_bad_rows,
-        drop_long_prompts=args.drop_long_prompts,
-        temperature=args.temperature,
-        prompt_template=args.prompt_template,
-        num_passages=args.num_passages,
-        max_searches=args.max_searches,
-        checkpoint=args.checkpoint,
-        keeps_tokens=args.logprobs,
-        allowed_failures=args.allow_failures,
+        answers=answers,
     )
 
 

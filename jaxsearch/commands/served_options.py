@@ -7,17 +7,24 @@ if TYPE_CHECKING:
     from jaxsearch.served.model import ServedModel
 
 
-# Options that belong to --model-url.
-_DEFAULTS = {
-    "model_name": "",
-    "tokenizer": "",
-    "concurrency": 64,
-    "model_timeout": 600.0,
+# Options that belong to --model-url, by their names in the arguments.
+_OPTIONS = {
+    "model_name": "--model-name",
+    "tokenizer": "--tokenizer",
+    "concurrency": "--concurrency",
+    "model_timeout": "--model-timeout",
 }
 
 
-def add_served_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --model-url and its related options."""
+def add_served_arguments(
+    parser: argparse.ArgumentParser, *, has_many: bool = True
+) -> None:
+    """Adds --model-url and its related options.
+
+    Args:
+      parser: the parser of a command.
+      has_many: whether the command has many questions, so that --concurrency matters.
+    """
     group = parser.add_argument_group(
         "a served model",
         "vLLM, SGLang or any other server with POST /v1/completions, instead of "
@@ -32,32 +39,29 @@ def add_served_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--model-name",
-        default="",
         metavar="NAME",
         help="name of the model on the server (default: its only model)",
     )
     group.add_argument(
         "--tokenizer",
-        default="",
         metavar="DIR",
         help="Hugging Face folder or id with the model's tokenizer; or the folder of "
         "the run whose policy is served, which also has task, index, questions and "
         "budgets",
     )
     group.add_argument(
-        "--concurrency",
-        type=int,
-        default=_DEFAULTS["concurrency"],
-        metavar="N",
-        help="number of questions in progress at once (default: 64)",
-    )
-    group.add_argument(
         "--model-timeout",
         type=float,
-        default=_DEFAULTS["model_timeout"],
         metavar="SECONDS",
         help="timeout of one attempt at a turn (default: 600); eight attempts are made",
     )
+    if has_many:
+        group.add_argument(
+            "--concurrency",
+            type=int,
+            metavar="N",
+            help="number of questions in progress at once (default: 64)",
+        )
 
 
 def served_model(
@@ -68,13 +72,12 @@ def served_model(
     Raises:
       ValueError: if neither or both are given, or an option is missing or invalid.
     """
+    given = {name: vars(args).get(name) for name in _OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
     if not args.model_url:
-        others = [
-            name for name, default in _DEFAULTS.items() if vars(args)[name] != default
-        ]
-        if others:
-            option = others[0].replace("_", "-")
-            raise ValueError(f"--{option} belongs to --model-url, which is missing")
+        if given:
+            option = _OPTIONS[next(iter(given))]
+            raise ValueError(f"{option} belongs to --model-url, which is missing")
         if not args.model:
             raise ValueError(
                 "give a policy with --model, or a model server with --model-url"
@@ -93,12 +96,13 @@ def served_model(
     from jaxsearch.served.client import ServerSettings, model_url
     from jaxsearch.served.model import ServedModel
 
+    settings = {"concurrency": "concurrency", "model_timeout": "timeout_s"}
     return ServedModel(
         url=model_url(args.model_url),
-        name=args.model_name,
+        name=args.model_name or "",
         tokenizer=args.tokenizer,
         settings=ServerSettings(
-            concurrency=args.concurrency, timeout_s=args.model_timeout
+            **{field: given[name] for name, field in settings.items() if name in given}
         ),
         logprobs=logprobs,
     )

@@ -8,6 +8,17 @@ from typing import Any
 from jaxsearch.verdicts.settings import KEY_VARIABLE, VerdictSettings
 from jaxsearch.verdicts.verdict import VERDICTS
 
+# Fields of VerdictSettings with an option --judge-..., apart from the address.
+_SETTINGS = (
+    "model",
+    "prompt",
+    "concurrency",
+    "attempts",
+    "timeout_s",
+    "cache",
+    "price",
+)
+
 
 def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Adds the options --judge-url, --judge-model and their settings."""
@@ -21,14 +32,12 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
     )
     parser.add_argument(
         "--judge-model",
-        default="",
         required=required,
         metavar="NAME",
         help="name of the model at the endpoint",
     )
     parser.add_argument(
         "--judge-prompt",
-        default="",
         metavar="FILE",
         help="text with {question}, {golden_answers} and {prediction}, which are "
         "replaced by JSON; it asks for a JSON object with a verdict (default: the "
@@ -37,14 +46,12 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
     parser.add_argument(
         "--judge-concurrency",
         type=int,
-        default=32,
         metavar="N",
         help="number of requests in progress at once (default: 32)",
     )
     parser.add_argument(
         "--judge-attempts",
         type=int,
-        default=5,
         metavar="N",
         help="attempts per request, after 408, 429, 5xx and failed connections "
         "(default: 5)",
@@ -52,7 +59,6 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
     parser.add_argument(
         "--judge-timeout-s",
         type=float,
-        default=60.0,
         metavar="S",
         help="timeout of one attempt, in seconds (default: 60)",
     )
@@ -77,18 +83,19 @@ def asks_for_verdicts(args: argparse.Namespace) -> bool:
     Raises:
       ValueError: if --judge-model is missing, or options are given without it.
     """
-    others = {
-        "--judge-model": args.judge_model,
-        "--judge-prompt": args.judge_prompt,
-        "--judge-cache": args.judge_cache,
-        "--judge-price": args.judge_price,
-    }
-    given = [name for name, value in others.items() if value]
+    given = _given(args)
     if not args.judge_url and given:
-        raise ValueError(f"{given[0]} needs --judge-url, the endpoint of the model")
+        option = f"--judge-{next(iter(given))}".replace("_", "-")
+        raise ValueError(f"{option} needs --judge-url, the endpoint of the model")
     if args.judge_url and not args.judge_model:
         raise ValueError("--judge-url needs --judge-model, a model of that endpoint")
     return bool(args.judge_url)
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that are given, apart from the address."""
+    values = {name: vars(args)[f"judge_{name}"] for name in _SETTINGS}
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def verdict_line(model: str, found: Mapping[str, Any]) -> str:
@@ -104,13 +111,9 @@ def verdict_settings(args: argparse.Namespace) -> VerdictSettings:
     Raises:
       ValueError: if one is malformed.
     """
-    return VerdictSettings(
-        url=args.judge_url,
-        model=args.judge_model,
-        prompt=args.judge_prompt,
-        concurrency=args.judge_concurrency,
-        attempts=args.judge_attempts,
-        timeout_s=args.judge_timeout_s,
-        cache=Path(args.judge_cache) if args.judge_cache else None,
-        price=None if args.judge_price is None else tuple(args.judge_price),
-    )
+    given = {"model": ""} | _given(args)
+    if "cache" in given:
+        given["cache"] = Path(given["cache"])
+    if "price" in given:
+        given["price"] = tuple(given["price"])
+    return VerdictSettings(url=args.judge_url, **given)

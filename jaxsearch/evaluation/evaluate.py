@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxsearch import processes
 from jaxsearch.data.question import Question
 from jaxsearch.env.token_environment import TokenEnvironment
-from jaxsearch.evaluation.figures import Answers
+from jaxsearch.evaluation.answer_table import Answers
 from jaxsearch.evaluation.model_failures import ModelFailedError
 from jaxsearch.evaluation.predictions import is_new, prediction_line, write_evaluation
 from jaxsearch.evaluation.set_results import brief_results, grouped_results

@@ -72,9 +72,9 @@ def prediction_line(
       scores: its em, f1 and cover_em with the task's normaliser.
       set_name: name of the set of questions; "" for the only one.
     """
-    line: dict[str, Any] = {"set": set_name} if set_name else {}
     metadata = trajectory.metadata
-    return line | {
+    return {
+        **({"set": set_name} if set_name else {}),
         "id": trajectory.question_id,
         "sample": trajectory.sample_index,
         "question": trajectory.question,
@@ -92,6 +92,7 @@ def prediction_line(
         "reward": outcome.reward,
         "reason": outcome.reason,
         **scores,
+        **({"is_encoded_again": True} if trajectory.is_encoded_again else {}),
     }
 
 

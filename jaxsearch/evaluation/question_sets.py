@@ -53,6 +53,20 @@ class QuestionSet:
         }
 
 
+def question_set(
+    name: str, source: str, questions: Sequence[Question], num_sampled: int, seed: int
+) -> QuestionSet:
+    """A set of questions, or a random sample of them; `num_sampled` is 0 for all."""
+    asked = sample_of(questions, num_sampled, seed) if num_sampled else questions
+    return QuestionSet(
+        name=name,
+        source=source,
+        questions=asked,
+        num_all=len(questions),
+        seed=seed if num_sampled else None,
+    )
+
+
 def named_sources(texts: Sequence[str]) -> dict[str, str]:
     """Files by the names of their sets.
 

@@ -96,6 +96,11 @@ def _details(name: str, one: Results) -> list[str]:
         title = "majority, EM" if key == "majority_em" else f"{key}, EM"
         cell = _interval(value, bounds[key])
         lines.append(_ROW.format(f"  {title}", "", cell, *("",) * 4).rstrip())
+    if "num_with_fewer_samples" in one:
+        lines.append(
+            f"  fewer answers than others: {one['num_with_fewer_samples']} questions "
+            "(pass@k is of those with k or more)"
+        )
     if one.get("num_search_failed"):
         lines.append(f"  a search failed for {one['num_search_failed']}")
     if one.get("out_of_length"):

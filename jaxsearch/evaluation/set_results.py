@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsearch.evaluation.answer_table import Answers, Table
 from jaxsearch.evaluation.bootstrap import (
     generator,
     intervals,
@@ -16,8 +17,6 @@ from jaxsearch.evaluation.figures import (
     GROUP_KINDS,
     METRICS,
     NORMALISERS,
-    Answers,
-    Table,
 )
 
 # Clearer names in results for some columns.
@@ -87,8 +86,11 @@ def set_results(
         zip(table.columns, means(table.totals, table.weights).tolist(), strict=True)
     )
     found = brief_results(table)
-    if table.num_answers > len(table.questions):
-        found["samples_per_question"] = table.num_answers / len(table.questions)
+    num_samples = table.num_samples
+    if num_samples.max() > 1:
+        found["samples_per_question"] = float(num_samples.mean())
+        if num_fewer := int((num_samples < num_samples.max()).sum()):
+            found["num_with_fewer_samples"] = num_fewer
         found |= {k: v for k, v in value.items() if k.startswith("pass@")}
         found |= {k: v for k, v in value.items() if k == "majority_em"}
     found["normalisers"] = {

@@ -14,6 +14,7 @@ from jaxsearch.run.config_record import difference
 from jaxsearch.run.old_names import with_new_names
 
 FILE_NAME = "settings.json"
+EVALUATION = "evaluation"  # kind of folder, in messages
 
 
 def read_settings(out: Path, kind: str) -> dict[str, Any] | None:
@@ -57,3 +58,56 @@ def write_settings(out: Path, settings: Mapping[str, Any]) -> None:
     json_lines.replace_file(
         out / FILE_NAME, json.dumps(dict(settings), indent=2).encode()
     )
+
+
+def claim_evaluation(
+    out: Path, settings: Mapping[str, Any], labels: Mapping[str, Any]
+) -> None:
+    """Checks that the folder is new or of this evaluation, and records the settings.
+
+    Args:
+      out: the folder.
+      settings: everything that determines the evaluation, as JSON values.
+      labels: name of the model and others that errors show.
+
+    Raises:
+      ValueError: if it is not; the error shows both evaluations.
+    """
+    there = read_settings(out, EVALUATION)
+    if there is None:
+        write_settings(out, {"labels": dict(labels), **settings})
+        return
+    theirs = there.pop("labels", {})
+    if there.get("policy") != settings.get("policy"):
+        raise ValueError(
+            f"{out} holds another {EVALUATION}: of {_shown(theirs)} there and of "
+            f"{_shown(labels)} here; choose another folder with --out"
+        )
+    here = json.loads(json.dumps(settings))
+    if _digests(there) != _digests(here):
+        sets = [", ".join(map(_set_text, one["questions"])) for one in (there, here)]
+        raise ValueError(
+            f"{out} holds another {EVALUATION}: of {sets[0]} there and of {sets[1]} "
+            "here; choose another folder with --out"
+        )
+    # The question files may have been moved.
+    there["questions"] = here["questions"]
+    check_settings(out, there, here, EVALUATION)
+
+
+def _shown(labels: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in labels.items())
+
+
+def _set_text(record: Mapping[str, Any]) -> str:
+    """A set of questions in words, from its record."""
+    source, seed = record["source"] or "the run's own", record["sample_seed"]
+    chosen = "" if seed is None else f", sampled with seed {seed}"
+    return (
+        f"{record['name']} ({record['n']} of {record['of']} questions, {source}"
+        f"{chosen}, digest {record['digest']})"
+    )
+
+
+def _digests(settings: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    return [(one["name"], one["digest"]) for one in settings["questions"]]

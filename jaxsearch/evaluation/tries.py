@@ -48,6 +48,10 @@ class Criterion:
             )
         if not 0 < self.at_least <= 1:
             raise ValueError(f"--at-least must be in (0, 1], got {self.at_least}")
+        if self.right != "f1" and self.at_least < 1:
+            raise ValueError(
+                f"--at-least {self.at_least} is for --right f1; {self.right} is 0 or 1"
+            )
 
 
 class Tries:

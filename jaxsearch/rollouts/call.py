@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxsearch.data.question import Question
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import prompt_ids
@@ -50,5 +52,6 @@ def prompts_of(
                 f"the prompt of question {question.id!r} has {len(ids)} tokens; "
                 f"expected 1 to {budgets.max_prompt_len} (max_prompt_len)"
             )
-        prompts.append(Prompt(question=question, index=prompt_index, ids=ids))
+        array = np.asarray(ids, np.int32)
+        prompts.append(Prompt(question=question, index=prompt_index, ids=array))
     return prompts

@@ -167,7 +167,7 @@ class Rollouts:
         batch = self._queue.take(self._replica)
         if not batch:
             return
-        ids = [prompt.ids for prompt, _ in batch]
+        ids = [prompt.ids.tolist() for prompt, _ in batch]
         with self._timed("prefill"):
             self._prefilled = self._pool.prefill(self._params, ids, self._group_size)
         self.timing.num_prefilled += sum(map(len, ids))

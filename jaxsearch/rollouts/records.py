@@ -67,11 +67,15 @@ def joined_timing(timings: Sequence[Timing], seconds: float) -> Timing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A question as ids, and its index in the question stream."""
+    """A question as ids, and its index in the question stream.
+
+    An evaluation has the ids of many questions at once: an array of them takes a ninth
+    of a list.
+    """
 
     question: Question
     index: int
-    ids: list[int]
+    ids: np.ndarray
 
 
 class Asked(NamedTuple):

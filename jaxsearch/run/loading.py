@@ -9,13 +9,11 @@ from typing import Any
 
 import jax
 
-from jaxsearch.config import RetrievalConfig, RLStage, RunConfig
-from jaxsearch.key_addresses import allow_keys
+from jaxsearch.config import RunConfig
 from jaxsearch.mesh import MeshShape
 from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.models.transformer import Params
 from jaxsearch.processes import say_once
-from jaxsearch.remote.address import is_url
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import Run, open_run
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER
@@ -25,7 +23,7 @@ from jaxsearch.run.config_values import recorded, value_text
 from jaxsearch.run.folder import read_run_config
 from jaxsearch.run.long_prompts import LongPromptsError
 from jaxsearch.run.model_config import model_config
-from jaxsearch.search.encoder import needs_given
+from jaxsearch.run.options import NO_CHANGES, RunOptions, with_options
 
 
 def is_run(folder: str) -> bool:
@@ -34,18 +32,7 @@ def is_run(folder: str) -> bool:
 
 
 def load_run(
-    model: str,
-    *,
-    task: str = "",
-    questions: str = "",
-    index: str = "",
-    limit: int = 0,
-    skip_bad_rows: bool = False,
-    drop_long_prompts: bool = False,
-    prompt_template: str = "",
-    num_passages: int = 0,
-    max_searches: int | None = None,
-    checkpoint: str = "",
+    model: str, options: RunOptions = NO_CHANGES, *, checkpoint: str = ""
 ) -> tuple[Run, Params]:
     """Loads a policy on the devices of this machine, with the inputs it needs.
 
@@ -55,16 +42,7 @@ def load_run(
 
     Args:
       model: a run's folder, a Hugging Face folder, or a Hugging Face id.
-      task: name of a task; "" for the run's task, or research.
-      questions: file of questions; "" for the run's held-out questions.
-      index: folder of an index, or address of a search server; "" for the run's index.
-      limit: number of questions, from the first; 0 for all.
-      skip_bad_rows: whether to skip malformed rows of the file.
-      drop_long_prompts: whether to drop questions whose prompts are too long.
-      prompt_template: file with a prompt that replaces the task's; "" for none.
-      num_passages: passages per search; 0 for the run's number.
-      max_searches: calls of search and other tools per rollout; None for the run's
-        number.
+      options: changes to the run, with at most one file of questions.
       checkpoint: checkpoint of a run: best (exact match on its held-out questions),
         last, or a step; "" for the best if the run has one, else the last.
 
@@ -85,79 +63,12 @@ def load_run(
         choice = choose_checkpoint(config, checkpoint)
     else:
         _check_model_folder(model, checkpoint)
-        config = model_config(model, task_named(task or "research"))
-    config = with_choices(
-        config,
-        task=task,
-        questions=questions,
-        index=index,
-        limit=limit,
-        skip_bad_rows=skip_bad_rows,
-        drop_long_prompts=drop_long_prompts,
-        prompt_template=prompt_template,
-        num_passages=num_passages,
-        max_searches=max_searches,
-    )
+        config = model_config(model, task_named(options.task or "research"))
+    config = with_options(config, options)
     with explained_long_prompts(config):
         run = open_anywhere(config)
     params = run.initial_params() if choice is None else loaded_params(run, choice)
     return run, run.rollout_params(params)
-
-
-def with_choices(
-    config: RunConfig,
-    *,
-    task: str,
-    questions: str,
-    index: str,
-    limit: int,
-    skip_bad_rows: bool,
-    drop_long_prompts: bool,
-    prompt_template: str,
-    num_passages: int = 0,
-    max_searches: int | None = None,
-) -> RunConfig:
-    """The config with the user's options for an evaluation; see `load_run`.
-
-    Raises:
-      ValueError: for an unknown task.
-    """
-    data = dataclasses.replace(
-        config.data,
-        heldout=questions or config.data.heldout,
-        skip_bad_rows=skip_bad_rows or config.data.skip_bad_rows,
-        # Dropping questions changes the evaluation, so it is only done on request.
-        drop_long_prompts=drop_long_prompts
-        or (not questions and config.data.drop_long_prompts),
-    )
-    config = dataclasses.replace(config, data=data)
-    if questions:
-        config = _without_training_files(config)
-    if index:
-        config = dataclasses.replace(
-            config, retrieval=with_index(config.retrieval, index)
-        )
-    if task:
-        chosen = task_named(task)
-        stages = tuple(
-            dataclasses.replace(s, task=chosen, reward=None)
-            if isinstance(s, RLStage)
-            else s
-            for s in config.stages
-        )
-        config = dataclasses.replace(config, stages=stages)
-    if prompt_template:
-        policy = dataclasses.replace(config.model, prompt_template=prompt_template)
-        config = dataclasses.replace(config, model=policy)
-    if num_passages:
-        retrieval = dataclasses.replace(config.retrieval, num_passages=num_passages)
-        config = dataclasses.replace(config, retrieval=retrieval)
-    if max_searches is not None:
-        rollout = dataclasses.replace(config.rollout, max_searches=max_searches)
-        config = dataclasses.replace(config, rollout=rollout)
-    return dataclasses.replace(
-        config, eval=dataclasses.replace(config.eval, limit=limit)
-    )
 
 
 @contextlib.contextmanager
@@ -171,45 +82,6 @@ def explained_long_prompts(config: RunConfig) -> Iterator[None]:
             # `jaxsearch ask` has no such option.
             advice += ", or drop these questions with `eval --drop-long-prompts`"
         raise ValueError(f"{error.found}; {advice}") from None
-
-
-def with_index(retrieval: RetrievalConfig, index: str) -> RetrievalConfig:
-    """The retrieval config with another index, or with the server of one.
-
-    Held-out questions are answered from it too, also if they have passages of their
-    own. An index includes its encoder, unless it was built with a custom one; then the
-    encoder of the config is used. A server may have the user's keys.
-
-    Args:
-      retrieval: the config, which may come from a run's folder.
-      index: folder of an index or address of a server, given by the user.
-    """
-    if is_url(index):
-        allow_keys(index)
-        return dataclasses.replace(
-            retrieval,
-            url=index,
-            heldout_url=index,
-            dialect="auto",
-            index="",
-            heldout_index="",
-            corpus="",
-            retriever=None,
-            web=None,
-        )
-    folder = Path(index) / "encoder"
-    keeps_value = not isinstance(retrieval.encoder, str) and needs_given(folder)
-    return dataclasses.replace(
-        retrieval,
-        index=index,
-        heldout_index=index,
-        corpus="",
-        retriever=None,
-        url="",
-        heldout_url="",
-        web=None,
-        encoder=retrieval.encoder if keeps_value else "tfidf",
-    )
 
 
 def with_policy(config: RunConfig, model: str) -> RunConfig:
@@ -258,22 +130,6 @@ def policy_params(run: Run, model: str, checkpoint: str = "") -> Params:
     config = dataclasses.replace(run.config, out=model, seed=theirs.seed)
     choice = choose_checkpoint(theirs, checkpoint)
     return loaded_params(dataclasses.replace(run, config=config), choice)
-
-
-def _without_training_files(config: RunConfig) -> RunConfig:
-    """The config without the questions that a run was trained on.
-
-    An evaluation on other questions does not need them. They may be many, have long
-    prompts, or be on another machine.
-    """
-    stages = tuple(
-        dataclasses.replace(stage, questions="")
-        if isinstance(stage, RLStage)
-        else stage
-        for stage in config.stages
-    )
-    data = dataclasses.replace(config.data, questions="")
-    return dataclasses.replace(config, data=data, stages=stages)
 
 
 def open_anywhere(config: RunConfig) -> Run:

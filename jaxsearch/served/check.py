@@ -94,7 +94,7 @@ def _first_answer(
         raise unusable(client.url, error) from None
     note(
         f"{client.url} refuses fields that OpenAI's API does not have ({first_error}); "
-        "they are omitted"
+        "they are omitted, so its own min_p and repetition penalty apply"
     )
     return fields, answer
 

@@ -54,7 +54,6 @@ class ServedRollout:
       num_observed: number of observation tokens so far.
       num_cut: number of tokens so far that were dropped after the ends of turns.
       tool_wait_s: time that the rollout waited for tools, in seconds.
-      has_ids: whether all answers so far included ids.
     """
 
     def __init__(self, policy: ServedPolicy, rollout: Rollout):
@@ -62,11 +61,11 @@ class ServedRollout:
         self.num_observed = 0
         self.num_cut = 0
         self.tool_wait_s = 0.0
-        self.has_ids = True
+        self._is_encoded_again = False
         self._policy = policy
         self._rollout = rollout
         prompt_len = len(rollout.prompt.ids)
-        self._tokens = list(rollout.prompt.ids)
+        self._tokens = rollout.prompt.ids.tolist()
         self._is_policy = [False] * prompt_len
         self._logprobs = [float("nan")] * prompt_len
 
@@ -90,7 +89,9 @@ class ServedRollout:
         policy.tools.close(rollout.id)
         decode = policy.environment.tokenizer.decode
         done = rollout.trajectory(self._row(), status, policy.protocol, decode)
-        return dataclasses.replace(done, failure=failure)
+        return dataclasses.replace(
+            done, failure=failure, is_encoded_again=self._is_encoded_again
+        )
 
     def _turn(self, stop: threading.Event) -> ServedTurn:
         """Requests and appends the next turn of the policy.
@@ -111,7 +112,7 @@ class ServedRollout:
         turn = policy.reader.read(answer, room)
         self.num_turns += 1
         self.num_cut += turn.num_cut
-        self.has_ids &= answer.ids is not None
+        self._is_encoded_again |= answer.ids is None
         if not turn.ids:
             raise ModelError("the server sampled no token")
         self._append(turn.ids, turn.logprobs, is_policy=True)

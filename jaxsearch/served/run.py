@@ -5,13 +5,14 @@ import functools
 from typing import Any
 
 from jaxsearch.config import RunConfig
-from jaxsearch.env.prompts import prompt_ids
+from jaxsearch.env.prompts import ANY_QUESTION, prompt_ids
 from jaxsearch.processes import say_once
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.rollouts.sampling import TopKTopP
 from jaxsearch.run.environments import Environments
 from jaxsearch.run.inputs import Inputs, load_inputs
-from jaxsearch.run.loading import explained_long_prompts, is_run, with_choices
+from jaxsearch.run.loading import explained_long_prompts, is_run
+from jaxsearch.run.options import NO_CHANGES, RunOptions, with_options
 from jaxsearch.run.prompting import with_opened
 from jaxsearch.run.sampler import rollout_budgets
 from jaxsearch.served.check import check_server
@@ -20,9 +21,6 @@ from jaxsearch.served.completions import RequestFields
 from jaxsearch.served.model import ServedModel, served_config, within
 from jaxsearch.served.model_list import find_model
 from jaxsearch.served.sampler import ServedSampler
-
-# Prompt for checking a server without questions.
-_ANY_QUESTION = "Who wrote it?"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +36,7 @@ class ServedRun:
       name: name of the model on its server.
       client: the client of the server.
       fields: the request fields that the server accepts.
-      has_ids: whether the server returns the sampled ids.
+      has_ids: whether the answer to the check had the sampled ids.
       environments: the tools that answer the model.
     """
 
@@ -79,42 +77,18 @@ class ServedRun:
         return params
 
 
-def load_served(
-    model: ServedModel,
-    *,
-    task: str = "",
-    questions: str = "",
-    index: str = "",
-    limit: int = 0,
-    skip_bad_rows: bool = False,
-    drop_long_prompts: bool = False,
-    prompt_template: str = "",
-    num_passages: int = 0,
-    max_searches: int | None = None,
-) -> ServedRun:
+def load_served(model: ServedModel, options: RunOptions = NO_CHANGES) -> ServedRun:
     """Opens a served model with the inputs that an evaluation of it needs.
 
     Args:
       model: the model.
-      task, questions, index, limit, skip_bad_rows, drop_long_prompts, prompt_template,
-        num_passages, max_searches: as in `run.loading.load_run`; the default is the
-        run's value if the tokenizer is a run's folder.
+      options: as in `run.loading.load_run`; the default is the run's value if the
+        tokenizer is a run's folder.
 
     Raises:
       ValueError: see `open_served`.
     """
-    config = with_choices(
-        served_config(model, task),
-        task=task,
-        questions=questions,
-        index=index,
-        limit=limit,
-        skip_bad_rows=skip_bad_rows,
-        drop_long_prompts=drop_long_prompts,
-        prompt_template=prompt_template,
-        num_passages=num_passages,
-        max_searches=max_searches,
-    )
+    config = with_options(served_config(model, options.task), options)
     return open_served(model, config)
 
 
@@ -151,7 +125,7 @@ def open_served(model: ServedModel, config: RunConfig) -> ServedRun:
     )
     asked = [q for questions in inputs.questions.values() for q in questions[:1]]
     asked += inputs.heldout[:1]
-    text = asked[0].question if asked else _ANY_QUESTION
+    text = asked[0].question if asked else ANY_QUESTION
     prompt = prompt_ids(inputs.tokenizer, inputs.protocol, text)
     found = check_server(client, fields, inputs.tokenizer, prompt, say_once)
     return ServedRun(

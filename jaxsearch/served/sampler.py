@@ -40,9 +40,6 @@ class ServedSampler:
       tokenizer: the tokenizer of the model.
       seed: seed of the run, for temperatures above 0.
       note: receives lines for the user, each once.
-
-    Attributes:
-      has_ids: whether every answer so far included the sampled ids.
     """
 
     def __init__(
@@ -57,7 +54,6 @@ class ServedSampler:
         note: Callable[[str], None],
     ):
         self.tokenizer = tokenizer
-        self.has_ids = True
         self._client = client
         self._fields = fields
         self._budgets = budgets
@@ -98,12 +94,14 @@ class ServedSampler:
           Log-probs are NaN where the server reported none.
 
         Raises:
-          ValueError: for a prompt that exceeds its budget, a repeated prompt_index or
-            an impossible group size or temperature.
+          ValueError: for a prompt that exceeds its budget, a repeated prompt_index, an
+            impossible group size or temperature, or a top_k that the server refuses.
           TryAgainError: if many rollouts failed in a row, so the server seems down.
         """
         started = time.perf_counter()
         order = checked_order(questions, group_size, temperature)
+        if temperature:
+            self._check_top_k()
         prompts = prompts_of(questions, self.tokenizer, self._protocol, self._budgets)
         jobs = [
             Rollout(
@@ -135,6 +133,20 @@ class ServedSampler:
         done.sort(key=lambda t: (order[t.prompt_index], t.sample_index))
         timing.seconds = time.perf_counter() - started
         return done, timing
+
+    def _check_top_k(self) -> None:
+        """Checks that answers are sampled as the run says; greedy ones need no top-k.
+
+        Raises:
+          ValueError: if requests would lack the top_k of the run.
+        """
+        top_k = self._fields.truncation.top_k
+        if top_k is not None and not self._fields.has_extras:
+            raise ValueError(
+                f"{self._client.url} refuses the field top_k, but this run samples "
+                f"with rollout.top_k {top_k}; sample greedily or without it, or use a "
+                "server that takes it, as vLLM and SGLang do"
+            )
 
     def _all(
         self,
@@ -172,7 +184,6 @@ class ServedSampler:
         timing.num_decode_calls += rollout.num_turns
         timing.num_observed += rollout.num_observed
         timing.environment_wait += rollout.tool_wait_s / num_threads
-        self.has_ids &= rollout.has_ids
         if rollout.num_cut and not self._has_noted_cut:
             self._has_noted_cut = True
             self._note(

@@ -12,6 +12,7 @@ from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.options import RunOptions
 from jaxsearch.train import train
 from tests.env.calculator_tool import Calculator
 from tests.env.sums import sums_config
@@ -82,7 +83,7 @@ def test_the_finished_run_is_evaluated_and_asked_with_its_tool(run, tmp_path):
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        limit=4,
+        options=RunOptions(limit=4),
     )
     assert results["calls_per_question"]["calculator"] > 0.0
     assert (results["searches_per_question"] > 0.0) == has_search
@@ -99,8 +100,7 @@ def test_a_task_whose_tags_the_policy_cannot_write_is_not_evaluated(run, tmp_pat
         evaluate_to(
             tmp_path / "eval",
             model=config.out,
-            task="quickstart_r1_searcher_stage1",
-            limit=4,
+            options=RunOptions(task="quickstart_r1_searcher_stage1", limit=4),
         )
     assert not (tmp_path / "eval").exists()
 

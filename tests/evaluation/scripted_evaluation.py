@@ -15,8 +15,10 @@ import numpy as np
 
 from jaxsearch import processes
 from jaxsearch.data.question import Question
+from jaxsearch.evaluation.options import AnswerOptions
 from jaxsearch.evaluation.question_sets import QuestionSet
-from jaxsearch.evaluation.sets import Subject, evaluate_sets
+from jaxsearch.evaluation.sets import evaluate_sets
+from jaxsearch.evaluation.subject import Subject
 from jaxsearch.rewards.tasks import RESEARCH
 from jaxsearch.rollouts.records import Timing
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
@@ -93,7 +95,7 @@ def main(out: str, killed: str = "-1", num_before_kill: str = "0") -> None:
         labels={"model": "script"},
         identity={"policy": "script"},
     )
-    results = evaluate_sets(Path(out), subject, SETS, num_samples=2, temperature=1.0)
+    results = evaluate_sets(Path(out), subject, SETS, AnswerOptions(num_samples=2))
     assert results["n"] == 40 and len(results["sets"]) == 2
     processes.end(0)
 

@@ -17,8 +17,8 @@ from jaxsearch.run.build import open_run
 from jaxsearch.run.export import export
 from jaxsearch.run.folder import write_record
 from jaxsearch.run.inputs import load_inputs, unknown_words
-from jaxsearch.run.loading import with_index
 from jaxsearch.run.model_config import model_config
+from jaxsearch.run.options import with_index
 from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.passages import Passage

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from jaxsearch.commands.main import main
-from jaxsearch.evaluation.compare import compare, comparison_lines, mcnemar
+from jaxsearch.evaluation.compare import compare, mcnemar
+from jaxsearch.evaluation.comparison_text import comparison_lines
 
 
 def line(id_: str, em: float, set_name: str = "a", question: str = "") -> dict:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from jaxsearch.evaluation.figures import Answers, answer_figures, groups_of
+from jaxsearch.evaluation.answer_table import Answers
+from jaxsearch.evaluation.figures import answer_figures, groups_of
 from jaxsearch.evaluation.reading import has_read_answer, has_read_titles
 from jaxsearch.evaluation.result_text import result_lines
 from jaxsearch.evaluation.samples import majority, pass_at, powers
@@ -146,6 +147,16 @@ def test_samples_count_by_question():
     assert one["pass@2"] == pytest.approx((2 / 3 + 0) / 2) and one["pass@3"] == 0.5
     assert one["majority_em"] == 0.5
     assert one["normalisers"]["research"]["em"] == pytest.approx(2 / 6)
+
+
+def test_questions_that_lack_answers_are_told():
+    """pass@2 is that of q1 alone, and pass@1 that of both."""
+    rows = [line("q1", "Ann"), line("q1", "Bob"), line("q2", "Ann")]
+    found = results_of_sets({"a": answers_of(*rows)})
+    assert (found["pass@1"], found["pass@2"]) == (0.75, 1.0)
+    assert found["num_with_fewer_samples"] == 1
+    assert "than others: 1 questions" in "\n".join(result_lines(found))
+    assert "pass@1" not in results_of_sets({"a": answers_of(line())})
 
 
 def test_groups_and_cells_have_intervals_and_a_row():

@@ -17,7 +17,7 @@ from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.remote.settings import ClientSettings
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.folder import read_record
-from jaxsearch.run.loading import with_index
+from jaxsearch.run.options import with_index
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from jaxsearch.train import train

@@ -14,7 +14,7 @@ from jaxsearch.remote.retriever import open_remote
 from jaxsearch.rewards.answers import normalise_research
 from jaxsearch.run.config_record import identity, resolved, trust_config
 from jaxsearch.run.folder import read_run_config
-from jaxsearch.run.loading import with_index
+from jaxsearch.run.options import with_index
 from jaxsearch.run.remote_retrievers import open_remote_retrievers
 from jaxsearch.run.trust import trust
 from tests.remote import servers

@@ -207,7 +207,7 @@ def queue_of(num_prompts, group_size, **settings):
         Prompt(
             question=Question(id=str(i), question="", golden_answers=()),
             index=i,
-            ids=[1],
+            ids=np.array([1], np.int32),
         )
         for i in range(num_prompts)
     ]

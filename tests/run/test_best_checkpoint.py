@@ -23,6 +23,7 @@ from jaxsearch.run.best_checkpoint import BestCheckpoints
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.export import export_run
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.options import RunOptions
 from jaxsearch.train import train
 from tests.tiny import dataset, tiny_config
 
@@ -138,9 +139,11 @@ def test_loading_evaluation_and_export_use_the_best(whole, tmp_path, capsys):
     follow((6,))
     exported = export_run(Path(config.out), tmp_path / "hf", dtype="float32")
     assert exported["checkpoint"].startswith("step 9 of 15")
-    results = evaluate_to(tmp_path / "eval", model=config.out, limit=1)
+    results = evaluate_to(
+        tmp_path / "eval", model=config.out, options=RunOptions(limit=1)
+    )
     assert results["checkpoint"] == exported["checkpoint"]
-    _, again = load_run(str(tmp_path / "hf"), task="quickstart")
+    _, again = load_run(str(tmp_path / "hf"), RunOptions(task="quickstart"))
     same = jax.tree.leaves(again)
     assert all(np.array_equal(a, b) for a, b in zip(best, same, strict=True))
     with pytest.raises(ValueError, match="--checkpoint best is for a run's folder"):

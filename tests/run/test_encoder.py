@@ -9,7 +9,7 @@ from jaxsearch.config import RetrievalConfig
 from jaxsearch.run import config_values
 from jaxsearch.run.config_record import resolved
 from jaxsearch.run.inputs import load_inputs
-from jaxsearch.run.loading import with_index
+from jaxsearch.run.options import with_index
 from jaxsearch.run.overrides import overridden
 from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.search import encoder_forward

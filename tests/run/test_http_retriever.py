@@ -11,12 +11,14 @@ import pytest
 
 from jaxsearch.config import RetrievalConfig
 from jaxsearch.env.search import search_only
+from jaxsearch.evaluation.options import AnswerOptions
 from jaxsearch.evaluation.results import evaluate_to
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run.config_record import resolved, restored
 from jaxsearch.run.inputs import load_inputs
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.options import RunOptions
 from jaxsearch.run.overrides import overridden
 from jaxsearch.run.retrievers import open_retrievers
 from jaxsearch.train import train
@@ -94,8 +96,8 @@ def test_a_run_searches_over_http_and_finds_it_again(server, tmp_path, is_object
     evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        limit=2,
-        temperature=1.0,
+        options=RunOptions(limit=2),
+        answers=AnswerOptions(temperature=1.0),
     )
     assert server["queries"]
 

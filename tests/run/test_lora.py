@@ -24,6 +24,7 @@ from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.export import export, export_run
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.options import RunOptions
 from jaxsearch.train import train
 from tests.hf_folders import read_here
 from tests.test_train import untimed
@@ -112,7 +113,7 @@ def test_a_policy_is_evaluated_and_exported_with_its_adapters_merged(whole, tmp_
     results = evaluate_to(
         tmp_path / "eval",
         model=config.out,
-        limit=6,
+        options=RunOptions(limit=6),
     )
     assert results["em"] == summary["em"]
     export_run(Path(config.out), tmp_path / "hf", dtype="float32")

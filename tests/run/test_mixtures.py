@@ -12,7 +12,7 @@ from jaxsearch.run.config_fields import config_fields
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable, identity
 from jaxsearch.run.inputs import load_inputs
-from jaxsearch.run.loading import with_choices
+from jaxsearch.run.options import RunOptions, with_options
 from jaxsearch.run.overrides import overridden
 from jaxsearch.run.stage_questions import stage_stream
 from tests.tiny import dataset, tiny_config
@@ -84,12 +84,10 @@ def test_a_weight_that_is_none_is_refused_by_the_config(capsys):
 
 def test_an_evaluation_on_other_questions_reads_no_training_file(sets, tmp_path):
     config = with_questions(tiny_config(tmp_path / "run"), "nowhere.jsonl")
-    choices = {"task": "", "index": "", "limit": 0, "prompt_template": ""}
-    choices |= {"skip_bad_rows": False, "drop_long_prompts": False}
-    found = with_choices(config, questions="one", **choices)
+    found = with_options(config, RunOptions(questions=("one",)))
     assert len(load_inputs(found).heldout) == 90
     with pytest.raises(ValueError, match="nowhere.jsonl: no such file"):
-        load_inputs(with_choices(config, questions="", **choices))
+        load_inputs(with_options(config, RunOptions()))
 
 
 def test_several_sets_are_evaluated_without_weights(sets, tmp_path):

@@ -19,6 +19,7 @@ from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import check_restorable, code_folders, resolved
 from jaxsearch.run.folder import read_run_config
 from jaxsearch.run.loading import load_run
+from jaxsearch.run.options import RunOptions
 from jaxsearch.run.overrides import overridden
 from jaxsearch.train import train
 from tests.tiny import tiny_config
@@ -186,13 +187,13 @@ def test_a_run_with_an_own_reward_is_resumed_evaluated_and_found_again(
     with pytest.raises(ValueError, match=message):
         read_run_config(Path("../run"))
     monkeypatch.setattr(sys, "path", [*sys.path, str(project)])
-    results = evaluate_to(Path("results"), model="../run", limit=2)
+    results = evaluate_to(Path("results"), model="../run", options=RunOptions(limit=2))
     assert results["mean_reward"] >= 1.0
     own = sys.modules["own_rewards"].SEVERAL
     assert read_run_config(Path("../run")).stages[1].reward == tuple(
         tuple(item) if isinstance(item, tuple) else item for item in own
     )
-    run, _ = load_run("../run", task="quickstart", limit=1)
+    run, _ = load_run("../run", RunOptions(task="quickstart", limit=1))
     assert run.task.own_reward is None
 
     # A project may be moved: its code is no longer there, but beside the config.

@@ -47,13 +47,11 @@ def model_of(kit, params, num_ids):
 def served(kit):
     """Makes a sampler over a server of the policy with random weights."""
 
-    def make(
-        url, *, notes=None, settings=None, logprobs=False, protocol=None, **budgets
-    ):
+    def make(url, *, notes=None, settings=None, protocol=None, fields=None, **budgets):
         return ServedSampler(
             ModelClient(url, settings or ServerSettings(concurrency=8)),
             RequestFields(
-                model="policy", stop=kit.protocol.stop_tags, logprobs=logprobs
+                model="policy", stop=kit.protocol.stop_tags, **(fields or {})
             ),
             Budgets(num_slots=1, **(LIMITS | budgets)),
             protocol or kit.protocol,

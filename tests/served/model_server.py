@@ -91,6 +91,7 @@ class Ways:
 
     Attributes:
       keeps_ids: returns the sampled ids.
+      num_with_ids: only so many answers have them, the first ones; None for all.
       keeps_stop: the stop tag and the end token stay in the text.
       reason: the field that says what the server stopped at; "" for none.
       heeds_stop: samples end at stop tags.
@@ -102,6 +103,7 @@ class Ways:
     """
 
     keeps_ids: bool = True
+    num_with_ids: int | None = None
     keeps_stop: bool = True
     reason: str = "stop_reason"
     heeds_stop: bool = True
@@ -186,7 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
             choice["stop_reason"] = tag
         elif ways.reason and has_ended:
             choice[ways.reason] = ids[-1] if tag is None else tag
-        if ways.keeps_ids and body.get("return_token_ids"):
+        has_ids = ways.keeps_ids and body.get("return_token_ids")
+        if ways.num_with_ids is not None and len(ways.bodies) > ways.num_with_ids:
+            has_ids = False
+        if has_ids:
             choice |= {"token_ids": ids, "prompt_token_ids": body["prompt"]}
         if "logprobs" in body:
             choice["logprobs"] = {"token_logprobs": logprobs}

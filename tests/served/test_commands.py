@@ -7,9 +7,10 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.config import ModelConfig
 from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
+from jaxsearch.evaluation.options import AnswerOptions
 from jaxsearch.evaluation.question_sets import QuestionSet
-from jaxsearch.evaluation.results import run_subject
 from jaxsearch.evaluation.sets import evaluate_sets
+from jaxsearch.evaluation.subject import run_subject
 from jaxsearch.rewards.tasks import task_named
 from jaxsearch.run.build import open_run
 from jaxsearch.run.folder import write_record
@@ -30,6 +31,9 @@ from tests.tiny import tiny_config
 __all__ = ["choices", "model"]
 
 
+PREDICTIONS = "predictions.jsonl"
+
+
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -44,8 +48,12 @@ def evaluated(choices, out, *words):
     return main(["eval", *words, *chosen, "--out", str(out), "--logprobs"])
 
 
-def served(url):
-    return ["--model-url", url, "--tokenizer", POLICY, "--concurrency", "8"]
+def served(url, *words):
+    return ["--model-url", url, "--tokenizer", POLICY, *words]
+
+
+def eight(url):
+    return served(url, "--concurrency", "8")
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +70,13 @@ def local(choices, tmp_path_factory):
         num_all=NUM_QUESTIONS,
     )
     subject = run_subject(run, params, POLICY, "", num_rollouts=NUM_QUESTIONS)
-    evaluate_sets(out, subject, [asked], keeps_tokens=True)
+    evaluate_sets(out, subject, [asked], AnswerOptions(keeps_tokens=True))
     return out
 
 
 def test_the_same_ids_and_the_same_table(choices, model, local, tmp_path, capsys):
     with model_server(model, max_model_len=MAX_LEN) as (url, _):
-        assert evaluated(choices, tmp_path / "served", *served(url)) == 0
+        assert evaluated(choices, tmp_path / "served", *eight(url)) == 0
     table = capsys.readouterr().out
     here, there = (lines(p / "predictions.jsonl") for p in (local, tmp_path / "served"))
     assert len(there) == NUM_QUESTIONS
@@ -116,11 +124,24 @@ def test_failed_questions_have_reasons_and_are_asked_again(
     assert asked == [line["ids"] for line in lines(local / "predictions.jsonl")[:4]]
 
 
+def test_ids_are_those_of_every_answer(choices, model, tmp_path, capsys):
+    """The check has them, and the first answer of another command."""
+    out = tmp_path / "out"
+    with model_server(model, max_model_len=MAX_LEN, num_with_ids=4) as (url, ways):
+        words = [*served(url), "--concurrency", "1", "--limit", "4"]
+        assert evaluated(choices, out, *words) == 0
+        ways.num_with_ids = None
+        assert evaluated(choices, out, *words) == 0
+    again = [line.get("is_encoded_again", False) for line in lines(out / PREDICTIONS)]
+    assert not again[0] and again[-1]
+    assert json.loads((out / "results.json").read_text())["ids"] is False
+
+
 def test_a_server_that_is_gone_loses_nothing(choices, model, tmp_path, capsys):
     out = tmp_path / "out"
     with model_server(model, max_model_len=MAX_LEN) as (url, ways):
         ways.failures[:] = [0.0] * 30 + [400] * 99
-        words = [*served(url), "--samples", "3", "--temperature", "0.5"]
+        words = [*eight(url), "--samples", "3", "--temperature", "0.5"]
         assert evaluated(choices, out, *words) == 75
     assert "questions in a row" in capsys.readouterr().err
     assert lines(out / "predictions.jsonl")
@@ -191,6 +212,9 @@ def test_a_run_gives_questions_tools_and_budgets(model, tmp_path, capsys):
         (["--model", POLICY, "--model-name", "a"], "belongs to --model-url"),
         (["--model", POLICY, "--concurrency", "8"], "belongs to --model-url"),
         (["--model", POLICY, "--seed", "8"], "of --sample, which is missing"),
+        (["--model", POLICY, "--allow-failures", "0"], "belongs to --model-url"),
+        (["--model", POLICY, "--judge-attempts", "5"], "needs --judge-url"),
+        (["--model", POLICY, "compare", "a", "b"], "--model is an option of an eval"),
         (
             ["--model-url", "http://h/v1", "--tokenizer", "x", "--concurrency", "0"],
             "at least 1",
@@ -198,6 +222,24 @@ def test_a_run_gives_questions_tools_and_budgets(model, tmp_path, capsys):
     ],
 )
 def test_options_that_do_not_fit_are_one_line(words, message, tmp_path, capsys):
-    assert main(["eval", *words, "--out", str(tmp_path / "out")]) == 2
+    assert main(["eval", "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ask", "--model", POLICY, "--index", "x"], "--index needs a question"),
+        (["ask", "--model", POLICY, "--concurrency", "8", "Q"], "unknown: --conc"),
+        (
+            ["select", "quickstart", "--model", POLICY, "--tries", "2"]
+            + ["--at-least", "0.5"],
+            "--at-least 0.5 is for --right f1",
+        ),
+    ],
+)
+def test_options_without_effect_are_one_line(words, message, capsys):
+    assert main(words) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and "\n" not in error

@@ -10,8 +10,9 @@ from jaxsearch.evaluation.evaluate import EVALUATION_STAGE
 from jaxsearch.json_lines import replace_lines
 from jaxsearch.rewards.judge import judge
 from jaxsearch.rewards.tasks import task_named
-from jaxsearch.run.loading import open_anywhere, with_choices
+from jaxsearch.run.loading import open_anywhere
 from jaxsearch.run.model_config import model_config
+from jaxsearch.run.options import RunOptions, with_options
 from jaxsearch.search.indexes import build_index
 from jaxsearch.search.tfidf_encoder import TfidfEncoder
 from jaxsearch.served.model import ServedModel, served_config
@@ -68,8 +69,8 @@ def model():
 
 def chosen_config(config, choices):
     """The config with the choices."""
-    rest = dict.fromkeys(("skip_bad_rows", "drop_long_prompts"), False)
-    return with_choices(config, prompt_template="", **rest, **choices)
+    asked = (choices["questions"],)
+    return with_options(config, RunOptions(**choices | {"questions": asked}))
 
 
 def on_one_device(config):
@@ -127,7 +128,8 @@ def test_the_same_rollouts_and_the_same_table(choices, model, expected, capfd):
         run = served(url, choices)
         done = rolled_out(run)
     same(done, expected)
-    assert run.name == "policy" and run.has_ids and run.sampler.has_ids
+    assert run.name == "policy" and run.has_ids
+    assert not any(one.is_encoded_again for one in done)
     assert np.mean(em(done, run.task)) > 0
 
 
@@ -142,7 +144,8 @@ def test_texts_alone_give_the_same_answers(choices, model, expected, capfd, ways
     ):
         run = served(url, choices)
         done = rolled_out(run)
-    assert not run.has_ids and not run.sampler.has_ids
+    assert not run.has_ids
+    assert all(one.is_encoded_again for one in done)
     assert em(done, run.task) == em(expected, run.task)
     assert [one.status for one in done] == [one.status for one in expected]
 

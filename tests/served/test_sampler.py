@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxsearch.rollouts.sampling import TopKTopP
+from jaxsearch.served.client import ServerSettings
 from jaxsearch.trajectory import Status
 from tests.served.conftest import same
 from tests.served.model_server import model_server
@@ -35,9 +37,9 @@ def test_ids_are_those_of_our_sampler(
     surplus = [kit.tokenizer.decode([i]) for i in range(16)].index(" gone")
     assert any(surplus in t.tokens[t.is_policy] for t in expected)
     with model_server(random_model, reason=reason) as (url, ways):
-        found = served(url)
-        same(rolled_out(found, kit, questions), expected)
-    assert found.has_ids
+        done = rolled_out(served(url), kit, questions)
+    same(done, expected)
+    assert not any(one.is_encoded_again for one in done)
     [turn, *_] = ways.bodies
     assert turn["stop"] == ["go"] and turn["skip_special_tokens"] is False
     assert turn["include_stop_str_in_output"] and turn["no_stop_trim"]
@@ -92,7 +94,7 @@ def test_logprobs_are_those_of_the_server(
     kit, questions, random_model, served, expected
 ):
     with model_server(random_model) as (url, _):
-        asked = rolled_out(served(url, logprobs=True), kit, questions)
+        asked = rolled_out(served(url, fields={"logprobs": True}), kit, questions)
         unasked = rolled_out(served(url), kit, questions[:1])
     for one, other in zip(asked, expected, strict=True):
         own = one.is_policy
@@ -136,3 +138,15 @@ def test_an_environment_that_fails_ends_the_run(kit, questions, random_model, se
 SEARCH_FIELDS = (
     *("retriever", "protocol", "num_passages", "on_search_failure", "has_reminder"),
 )
+
+
+def test_top_k_is_refused_where_the_server_does_not_take_it(kit, questions, served):
+    """It has no effect on greedy answers, which are asked for."""
+    fields = {"truncation": TopKTopP(top_k=5), "has_extras": False}
+    sampler = served("http://127.0.0.1:9/v1", fields=fields)
+    with pytest.raises(ValueError, match="the field top_k, .* rollout.top_k 5;"):
+        rolled_out(sampler, kit, questions[:1], temperature=1.0)
+    settings = ServerSettings(attempts=1)
+    sampler = served("http://127.0.0.1:9/v1", fields=fields, settings=settings)
+    [one] = rolled_out(sampler, kit, questions[:1])
+    assert one.status is Status.MODEL_FAILED

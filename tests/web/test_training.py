@@ -11,7 +11,7 @@ from jaxsearch.config import RetrievalConfig
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run import trust
 from jaxsearch.run.config_record import identity, resolved, restored
-from jaxsearch.run.loading import with_index
+from jaxsearch.run.options import with_index
 from jaxsearch.run.overrides import overridden
 from jaxsearch.run.trust import UntrustedError
 from jaxsearch.train import train
