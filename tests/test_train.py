@@ -351,7 +351,6 @@ def test_an_evaluation_goes_on_where_it_was_stopped(whole, tmp_path):
     [
         ({"limit": 1}, "--limit takes the first questions and --sample"),
         ({"questions": ("x.jsonl", "x.jsonl")}, "two sets of questions have the name"),
-        ({"questions": "x.jsonl"}, "must be a tuple of files, such as .'x.jsonl',."),
     ],
 )
 def test_impossible_evaluations_are_refused(tmp_path, change, message):
@@ -362,6 +361,14 @@ def test_impossible_evaluations_are_refused(tmp_path, change, message):
             options=RunOptions(**change),
             sample=1,
         )
+
+
+def test_one_text_is_no_tuple_of_files():
+    options = RunOptions()
+    # Not through __init__, whose types are checked in tests alone.
+    vars(options)["questions"] = "x.jsonl"
+    with pytest.raises(ValueError, match="a tuple of files, such as .'x.jsonl',."):
+        options.__post_init__()
 
 
 @pytest.mark.parametrize(

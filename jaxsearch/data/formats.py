@@ -78,7 +78,22 @@ def read_questions(
             note=note,
             origin=str(prepared),
         )
-    path = fetched(path, SUFFIXES)
+    return _questions_of_file(
+        fetched(path, SUFFIXES),
+        normalise=normalise,
+        skip_bad_rows=skip_bad_rows,
+        note=note,
+    )
+
+
+def _questions_of_file(
+    path: pathlib.Path,
+    *,
+    normalise: Callable[[str], str],
+    skip_bad_rows: bool,
+    note: Note,
+) -> list[Question]:
+    """The questions of a local file; see `read_questions`."""
     bad_rows = BadRows(path)
     left_out: Counter[str] = Counter()
     empty_answers: list[tuple[str, str]] = []

@@ -72,10 +72,7 @@ def evaluate_to(
     check_local(out, "--out")
     _check_choice(options.limit, sample, seed)
     read_settings(out, EVALUATION)  # early, because loading a policy takes long
-    sources = {
-        name: pinned(source, SUFFIXES)
-        for name, source in named_sources(options.questions).items()
-    } or {OWN_QUESTIONS: ""}
+    sources = _sources(options)
     first, *others = sources.values()
     options = dataclasses.replace(options, questions=(first,) if first else ())
     run, subject_of = _loaded(model, checkpoint, options)
@@ -88,6 +85,13 @@ def evaluate_to(
     ]
     num_rollouts = answers.num_samples * sum(len(one.questions) for one in sets)
     return evaluate_sets(out, subject_of(num_rollouts), sets, answers)
+
+
+def _sources(options: RunOptions) -> dict[str, str]:
+    """The files of questions by the names of their sets; "" for the run's own."""
+    named = named_sources(options.questions)
+    pinned_sources = {name: pinned(one, SUFFIXES) for name, one in named.items()}
+    return pinned_sources or {OWN_QUESTIONS: ""}
 
 
 def _check_choice(limit: int, sample: int, seed: int) -> None:

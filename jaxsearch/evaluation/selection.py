@@ -21,6 +21,7 @@ from jaxsearch.data.selection import (
 from jaxsearch.env.search import search_only
 from jaxsearch.evaluation.settings import check_settings, read_settings, write_settings
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
+from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.build import Run
 from jaxsearch.run.config_record import identity
@@ -68,11 +69,7 @@ def select_to(
     if limit < 0:
         raise ValueError(f"--limit must not be negative, got {limit}")
     stage = _rl_stage(config)
-    # All questions are tried, also those that a run would hold out.
-    data = dataclasses.replace(config.data, heldout_share=0.0)
-    config = dataclasses.replace(config, out=str(out), data=data)
-    run = _open(config, model)
-    config = run.config
+    run = _open(dataclasses.replace(config, out=str(out)), model)
     questions = run.inputs.questions[stage.name][: limit or None]
     if not questions:
         raise ValueError(
@@ -83,16 +80,11 @@ def select_to(
         "tries": bounds.tries,
         **dataclasses.asdict(criterion),
         "from": run.name if isinstance(run, ServedRun) else model,
-        **_settings(config, stage, questions),
+        **_settings(run.config, stage, questions),
     }
     check_same(settings, "settings")
-    _check_folder(out, settings)
-    params = {}
-    if isinstance(run, ServedRun):
-        settings["policy"] = f"{run.name} on a server"
-    else:
-        params = policy_params(run, str(model), checkpoint)
-        settings["policy"] = fingerprint(params)
+    _check_folder(out, settings)  # early, because loading a policy takes long
+    params, settings["policy"] = _policy(run, model, checkpoint)
     _check_folder(out, settings)
     # No process writes to the folder before every process has checked it.
     processes.wait_for_all("checked")
@@ -105,21 +97,29 @@ def select_to(
     if processes.is_primary():
         _write(out, found, bounds, settings)
     processes.wait_for_all("selected")
-    counted = counts(found, bounds)
-    if not counted["kept"]:
-        raise SelectionFailedError(
-            f"no question is within these bounds, so {out}/selected.jsonl is empty; "
-            f"choose other bounds from the numbers of tries in {out}/counts.json "
-            "(no rollout is repeated)"
-        )
-    return {"out": str(out), **counted}
+    return {"out": str(out), **_counted(out, found, bounds)}
 
 
 def _open(config: RunConfig, model: str | ServedModel) -> Run | ServedRun:
-    """Opens a config with another policy."""
+    """Opens a config with another policy, for all of its training questions.
+
+    Also those are tried that a run would hold out.
+    """
+    data = dataclasses.replace(config.data, heldout_share=0.0)
+    config = dataclasses.replace(config, data=data)
     if isinstance(model, ServedModel):
         return open_served(model, with_served_policy(config, model))
     return open_anywhere(with_policy(config, model))
+
+
+def _policy(
+    run: Run | ServedRun, model: str | ServedModel, checkpoint: str
+) -> tuple[Params, str]:
+    """The parameters of the policy, none for a served one, and what identifies it."""
+    if isinstance(run, ServedRun):
+        return {}, f"{run.name} on a server"
+    params = policy_params(run, str(model), checkpoint)
+    return params, fingerprint(params)
 
 
 def _write(
@@ -135,6 +135,22 @@ def _write(
         "settings": settings,
     }
     json_lines.replace_file(out / "counts.json", json.dumps(whole, indent=2).encode())
+
+
+def _counted(out: Path, found: list[Difficulty], bounds: Bounds) -> dict[str, Any]:
+    """The counts of a finished selection.
+
+    Raises:
+      SelectionFailedError: if no question is kept.
+    """
+    counted = counts(found, bounds)
+    if not counted["kept"]:
+        raise SelectionFailedError(
+            f"no question is within these bounds, so {out}/selected.jsonl is empty; "
+            f"choose other bounds from the numbers of tries in {out}/counts.json "
+            "(no rollout is repeated)"
+        )
+    return counted
 
 
 def _rl_stage(config: RunConfig) -> RLStage:

@@ -1,8 +1,9 @@
 """A sampler for a policy on a model server."""
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jaxsearch.data.question import Question
@@ -11,7 +12,7 @@ from jaxsearch.env.token_environment import TokenEnvironment
 from jaxsearch.protocol import Protocol
 from jaxsearch.rollouts.budgets import Budgets
 from jaxsearch.rollouts.call import checked_order, prompts_of
-from jaxsearch.rollouts.records import Rollout, Timing
+from jaxsearch.rollouts.records import Prompt, Rollout, Timing
 from jaxsearch.served.client import ModelClient
 from jaxsearch.served.completions import RequestFields
 from jaxsearch.served.rollout import ServedPolicy, ServedRollout
@@ -103,16 +104,8 @@ class ServedSampler:
         if temperature:
             self._check_top_k()
         prompts = prompts_of(questions, self.tokenizer, self._protocol, self._budgets)
-        jobs = [
-            Rollout(
-                stage=stage,
-                prompt=prompt,
-                sample_index=first_sample + i,
-                turn_start=len(prompt.ids),
-            )
-            for prompt in prompts
-            for i in range(group_size)
-        ]
+        samples = range(first_sample, first_sample + group_size)
+        jobs = _jobs(prompts, samples, stage)
         tools = ToolThread(environment)
         policy = ServedPolicy(
             client=self._client,
@@ -190,3 +183,18 @@ class ServedSampler:
                 f"{self._client.url} does not stop at stop tags, as if it ignored "
                 "`stop`; text after the first tag of a turn is left out"
             )
+
+
+def _jobs(
+    prompts: Sequence[Prompt], sample_indices: Iterable[int], stage: int
+) -> list[Rollout]:
+    """The rollouts to start: those of each prompt, one after another."""
+    return [
+        Rollout(
+            stage=stage,
+            prompt=prompt,
+            sample_index=sample_index,
+            turn_start=len(prompt.ids),
+        )
+        for prompt, sample_index in itertools.product(prompts, sample_indices)
+    ]
