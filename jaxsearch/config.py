@@ -545,6 +545,11 @@ class RLStage:
     """Leave parameters and optimizer as they are in a step in which no rollout has an
     advantage, such as one whose groups all have equal rewards. False updates by KL,
     entropy bonus, weight decay and momentum alone, which Adam scales to full steps."""
+    drops_zero_advantages: bool = False
+    """Leave rollouts with advantage 0, such as those of a group with equal rewards, out
+    of the update, which then takes less time. The gradient is the same: without KL,
+    entropy bonus and whitening, which must be 0 or off, they add nothing to it. The
+    update's metrics, such as entropy and drift, are means over the other rollouts."""
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384
     """Padded tokens per microbatch."""
@@ -578,6 +583,8 @@ class RLStage:
                 f"{self.reward_kl_weight} and objective.kl_weight is "
                 f"{self.objective.kl_weight}; set one of them to 0"
             )
+        if self.drops_zero_advantages:
+            _check_only_advantages(self)
         _check_task(self.task)
         _check_questions(self, "questions")
         if self.reward is not None:
@@ -599,6 +606,26 @@ class RLStage:
     def needs_reference(self) -> bool:
         """Whether KL to the policy at the start of the stage is measured."""
         return self.objective.needs_reference or self.reward_kl_weight > 0
+
+
+def _check_only_advantages(stage: RLStage) -> None:
+    """Checks that a rollout with advantage 0 has no gradient.
+
+    Raises:
+      ValueError: naming the first setting that gives it one.
+    """
+    settings = {
+        "objective.kl_weight": stage.objective.kl_weight,
+        "objective.entropy_weight": stage.objective.entropy_weight,
+        "reward_kl_weight": stage.reward_kl_weight,
+        "whiten_advantages": stage.whiten_advantages,
+    }
+    for name, value in settings.items():
+        if value:
+            raise ValueError(
+                f"drops_zero_advantages leaves out rollouts that {name} ({value}) "
+                "trains on; set one of the two to 0 or False"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,10 @@ the same warmed-up policy, so they differ only in the choice that is compared. A
 interruption the same command continues where it stopped, also within a run. Writes
 results.json and prints the tables: medians over seeds.
 
+`smollm2` runs only if named in --only, and needs --model, --questions, --heldout and
+--index (configs/README.md, "A real language model"): configs/smollm2_hotpotqa.py with
+retrieved tokens masked and not masked, by default with seeds 0 and 1.
+
 `robustness` and `robustness_r1_searcher` run only if named in --only: one config with
 several seeds and roundings (launch/robustness.py), the worst result first.
 """
@@ -26,11 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import robustness
+import smollm2_experiment
 from experiment_tables import TRANSFERRED, results, tables
 
 from jaxsearch.data.quickstart import two_hop_dataset
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+INPUTS = [field.name for field in dataclasses.fields(smollm2_experiment.Inputs)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,12 +208,15 @@ def main() -> None:
     )
     parser.add_argument("--out", default="runs/experiments", help="folder of all runs")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", help="0 1 2; 0 to 7 or 3 for robustness"
+        "--seeds",
+        type=int,
+        nargs="+",
+        help="0 1 2; 0 to 7 or 3 for robustness; 0 1 for smollm2",
     )
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=[*VARIANTS, *robustness.ROBUSTNESS],
+        choices=[*VARIANTS, *robustness.ROBUSTNESS, smollm2_experiment.NAME],
         default=list(VARIANTS),
     )
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs")
@@ -218,7 +227,9 @@ def main() -> None:
         default=["default", "avx"],
         help="roundings of the robustness runs",
     )
-    for internal in ("--warm-up", "--variant", "--robust"):
+    for name in INPUTS:
+        parser.add_argument(f"--{name}", default="", help="for smollm2")
+    for internal in ("--warm-up", "--variant", "--robust", "--smollm2"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     args = parser.parse_args()
     out = Path(args.out)
@@ -231,12 +242,36 @@ def main() -> None:
         return reinforce(args.variant, seed, out / f"{args.variant}-{seed}", policy)
     if args.robust:
         return robustness.run(out, args.robust, args.seeds[0], args.perturbations[0])
+    inputs = smollm2_experiment.Inputs(*(vars(args)[name] for name in INPUTS))
+    if args.smollm2:
+        return smollm2_experiment.run(out, args.seeds[0], args.smollm2, inputs)
+    if smollm2_experiment.NAME in args.only:
+        compare_masks(args, out, inputs)
     for name in args.only:
         if name in robustness.ROBUSTNESS:
             compare_roundings(name, args, out)
     names = [name for name in args.only if name in VARIANTS]
     if names:
         compare_variants(names, args, out)
+
+
+def compare_masks(
+    args: argparse.Namespace, out: Path, inputs: smollm2_experiment.Inputs
+) -> None:
+    """Runs the experiment `smollm2`, or the rest of it, and prints its table."""
+    seeds = args.seeds or [0, 1]
+    _ = inputs.arguments  # checks them before anything runs
+    given = [word for n in INPUTS for word in (f"--{n}", vars(args)[n])]
+    missing = [
+        ["--out", str(out), "--smollm2", variant, "--seeds", str(seed), *given]
+        for seed in seeds
+        for variant in smollm2_experiment.VARIANTS
+        if not (smollm2_experiment.run_folder(out, seed, variant) / "done").exists()
+    ]
+    subprocesses(missing, args.jobs)
+    found = smollm2_experiment.rows(out, seeds, args.heldout)
+    (out / "smollm2.json").write_text(json.dumps(found, indent=1))
+    print(smollm2_experiment.table(found))
 
 
 def compare_roundings(name: str, args: argparse.Namespace, out: Path) -> None:

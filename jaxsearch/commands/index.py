@@ -21,6 +21,7 @@ from jaxsearch.commands.index_options import (
     add_push_arguments,
 )
 from jaxsearch.commands.index_progress import shown_progress
+from jaxsearch.commands.index_select import add_select_arguments, select
 from jaxsearch.commands.search_options import (
     add_check_arguments,
     add_fusion_arguments,
@@ -45,6 +46,7 @@ _ACTIONS = {
     "join": "make one index of the parts that were built with --part",
     "search": "print the passages that an index finds for a query",
     "check": "measure recall compared with exact search, and latency",
+    "select": "keep training questions whose answer a search finds",
     "push": "load an index into a collection of Milvus, a vector database",
 }
 
@@ -59,6 +61,7 @@ examples:
   jaxsearch index search wiki "Who directed Alien?" -k 3
   jaxsearch index build --corpus wiki.jsonl.gz --encoder bm25 --out words
   jaxsearch index check wiki --questions hotpotqa_dev.jsonl.gz
+  jaxsearch index select wiki --questions train.jsonl -k 2 --out readable.jsonl
   jaxsearch index push wiki milvus://127.0.0.1:19530/wiki
 """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -89,6 +92,8 @@ examples:
         )
         if action == "check":
             add_check_arguments(sub)
+        if action == "select":
+            add_select_arguments(sub)
         if action == "search":
             sub.add_argument("query", metavar="QUERY", help="the query, in quotes")
             sub.add_argument(
@@ -120,6 +125,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lines = _hit_lines(found, shutil.get_terminal_size().columns)
         print(visible("\n".join(lines)))
         return {}
+    if args.action == "select":
+        return select(args, encoder)
     return check(args, encoder)
 
 

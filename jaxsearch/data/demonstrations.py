@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jaxsearch.data.formats import Question
 from jaxsearch.protocol import RESEARCH, Protocol
+from jaxsearch.protocol.research import ReSearch
 from jaxsearch.search.passages import Passage
 
 _FIRST = (
@@ -24,6 +25,17 @@ _LAST = (
     "Put together, these passages say {answer}.",
     "I have read enough: it is {answer}.",
     "So the answer is {answer}.",
+)
+# Short thoughts, which do not repeat what is searched for.
+_LOOK_UP = (
+    "I have to look this up.",
+    "Let me search for this.",
+    "A search will tell.",
+)
+_READ = (
+    "So it is {answer}.",
+    "The passages say {answer}.",
+    "I have read {answer}.",
 )
 
 
@@ -84,4 +96,33 @@ def demonstrate(
         question=question,
         turns=tuple(turns),
         observations=tuple(passages for _, passages in searches),
+    )
+
+
+def demonstrate_reading(
+    question: Question,
+    query: str,
+    passages: tuple[Passage, ...],
+    *,
+    rng: random.Random,
+    protocol: ReSearch = RESEARCH,
+) -> Demonstration:
+    """Makes a short demonstration: one search, then the first golden answer.
+
+    Args:
+      question: the question.
+      query: what is searched for.
+      passages: the passages found.
+      rng: chooses the wording of the thoughts.
+      protocol: writes the turns.
+    """
+    answer = question.golden_answers[0]
+    thought = rng.choice(_READ).format(answer=answer)
+    return Demonstration(
+        question=question,
+        turns=(
+            protocol.search_turn(rng.choice(_LOOK_UP), query),
+            " " + protocol.brief_answer_turn(thought, answer),
+        ),
+        observations=(passages,),
     )

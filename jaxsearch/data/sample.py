@@ -12,9 +12,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from jaxsearch.data.dataset import Dataset
-from jaxsearch.data.demonstrations import Demonstration, demonstrate
+from jaxsearch.data.demonstrations import (
+    Demonstration,
+    demonstrate,
+    demonstrate_reading,
+)
 from jaxsearch.data.formats import Question, read_questions
+from jaxsearch.search.indexes import build_index
 from jaxsearch.search.passages import Passage, read_passages
+from jaxsearch.search.readable import is_readable
+from jaxsearch.search.tfidf_encoder import TfidfEncoder
 
 
 def sample_questions_path() -> pathlib.Path:
@@ -80,7 +87,12 @@ def _reading_order(
 
 def _is_named(title: str, text: str) -> bool:
     """Whether the text names a page, with or without a qualifier like "(band)"."""
-    return title.partition(" (")[0].casefold() in text.casefold()
+    return _name(title).casefold() in text.casefold()
+
+
+def _name(title: str) -> str:
+    """The title without its qualifier."""
+    return title.partition(" (")[0]
 
 
 def _packaged(name: str) -> pathlib.Path:
@@ -115,3 +127,42 @@ def short_demonstrations(seed: int) -> list[Demonstration]:
     found = dataset(None, seed)
     made = demonstrations(found.questions, found.passages, seed=seed)
     return [one for one in made if len(one.observations) <= 2]
+
+
+def reading_demonstrations(
+    seed: int, num_passages: int = 2, num_words: int = 80
+) -> list[Demonstration]:
+    """Demonstrations of one search that finds the answer, and of the answer.
+
+    They show the packaged questions that `dataset_with_heldout` trains on. A question
+    is searched for itself, and for each supporting title that it names: one
+    demonstration for each of these queries that finds a passage in which the first
+    golden answer can be read (`search.readable`). Questions without such a query, and
+    those answered by yes or no, are not demonstrated.
+
+    Args:
+      seed: chooses the wording.
+      num_passages: passages per search.
+      num_words: words of the passages that count as read, because observations are
+        truncated.
+    """
+    found = dataset_with_heldout(None, seed)
+    index = build_index(found.passages, TfidfEncoder.fit(found.passages))
+    asked = [(q, query) for q in found.questions for query in _queries(q)]
+    hits = index.search([query for _, query in asked], num_passages)
+    demonstrated = []
+    for (question, query), of_query in zip(asked, hits, strict=True):
+        passages = tuple(hit.passage for hit in of_query)
+        answers = question.golden_answers[:1]
+        if is_readable(answers, passages, num_words=num_words):
+            rng = random.Random(f"{seed}/{question.id}/{query}")
+            made = demonstrate_reading(question, query, passages, rng=rng)
+            demonstrated.append(made)
+    return demonstrated
+
+
+def _queries(question: Question) -> list[str]:
+    """The question, and the supporting titles that it names."""
+    titles = question.metadata["supporting_titles"]
+    named = [_name(title) for title in titles if _is_named(title, question.question)]
+    return list(dict.fromkeys([question.question, *named]))

@@ -96,6 +96,10 @@ class ReSearch(Protocol):
         boxed = rf"\[ \boxed{{{answer}}} \]"
         return self._after_thought(thought, f"The final answer is {boxed}")
 
+    def brief_answer_turn(self, thought: str, answer: str) -> str:
+        """`answer_turn` with the box alone between the tags."""
+        return self._after_thought(thought, rf"\boxed{{{answer}}}")
+
     def _after_thought(self, thought: str, answer: str) -> str:
         thoughts = f"{self.think.open} {thought} {self.think.close} " if thought else ""
         return f"{thoughts}{self.answer.open} {answer} {self.answer.close}"

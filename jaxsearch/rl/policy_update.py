@@ -45,6 +45,8 @@ class PolicyUpdate:
       masks_observations: if False, retrieved tokens count in the loss too.
       skips_without_advantage: whether a step without any advantage leaves the
         parameters and the optimizer as they are.
+      drops_zero_advantages: whether rollouts with advantage 0 are left out of an update
+        that has others. The divisor still counts them.
       after_update: called after each update.
     """
 
@@ -56,6 +58,7 @@ class PolicyUpdate:
     minibatches_per_step: int
     masks_observations: bool = True
     skips_without_advantage: bool = True
+    drops_zero_advantages: bool = False
     after_update: AfterUpdate = do_nothing
 
     def __call__(
@@ -123,6 +126,9 @@ class PolicyUpdate:
             row._replace(weight=weight)
             for row, weight in zip(rows, weights.tolist(), strict=True)
         ]
+        if self.drops_zero_advantages:
+            # All of them if none is left, so that the update is measured.
+            weighted = [row for row in weighted if np.any(row.advantages)] or weighted
         return Minibatch(self.batching(weighted), divisor)
 
     def _shaped(

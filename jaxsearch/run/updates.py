@@ -60,6 +60,7 @@ def make_policy_update(
         minibatches_per_step=stage.minibatches_per_step,
         masks_observations=stage.has_masked_observations,
         skips_without_advantage=stage.skips_without_advantage,
+        drops_zero_advantages=stage.drops_zero_advantages,
         after_update=after_update,
     )
 

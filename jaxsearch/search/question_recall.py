@@ -94,7 +94,7 @@ def _plain_title(title: str) -> str:
 
 def _answer_found(answers: Sequence[str], hits: Sequence[Hit]) -> list[float]:
     """For each k, 1 if an answer is in one of the first k hits, else 0."""
-    wanted = [words for answer in answers if (words := _words(answer)).strip()]
+    wanted = [words for answer in answers if (words := plain_words(answer)).strip()]
     first = next(
         (rank for rank, hit in enumerate(hits) if _has_any(hit.passage, wanted)),
         len(hits) + RANKS[-1],
@@ -103,11 +103,11 @@ def _answer_found(answers: Sequence[str], hits: Sequence[Hit]) -> list[float]:
 
 
 def _has_any(passage: Passage, answers: Sequence[str]) -> bool:
-    text = _words(passage.contents)
+    text = plain_words(passage.contents)
     return any(answer in text for answer in answers)
 
 
-def _words(text: str) -> str:
+def plain_words(text: str) -> str:
     """The words of a text, without case and accents, with a space around each."""
     decomposed = unicodedata.normalize("NFD", text.lower())
     plain = "".join(char for char in decomposed if not unicodedata.combining(char))

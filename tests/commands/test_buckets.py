@@ -26,6 +26,9 @@ COMMANDS = {
     "index build": ["index", "build", "--corpus", "c.jsonl", "--out", RUN],
     "index build from": ["index", "build", "--corpus", f"{RUN}.jsonl", "--out", "here"],
     "index check": ["index", "check", RUN],
+    "index select": [
+        *("index", "select", "here", "--questions", "q.jsonl", "--out", f"{RUN}.jsonl"),
+    ],
     "corpus chunk": ["corpus", "chunk", ".", "--out", f"{RUN}.jsonl"],
     "a warm start": ["train", "quickstart", "--model.path", RUN, "--out", "here"],
     "the cache of the web": ["train", "quickstart", "--web.cache", RUN],

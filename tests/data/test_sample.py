@@ -13,6 +13,7 @@ from jaxsearch.data.question import Question
 from jaxsearch.data.sample import (
     dataset_with_heldout,
     demonstrations,
+    reading_demonstrations,
     sample_passages_path,
     sample_questions_path,
 )
@@ -67,13 +68,18 @@ def test_answers_can_be_read_in_the_supporting_passages(questions, passages):
         assert any(a in ("yes", "no") or a in read for a in answers), question
 
 
-def test_no_development_question_is_in_the_sample(questions):
+def development_questions():
     names = ("hotpotqa_dev", "musique_dev", "bamboogle")
     paths = [SHARED_QUESTIONS / f"{name}.jsonl.gz" for name in names]
     if not all(path.exists() for path in paths):
         pytest.skip(f"needs the development questions in {SHARED_QUESTIONS}")
-    development = [question for path in paths for question in read_questions(path)]
-    assert len(development) > 800
+    found = [question for path in paths for question in read_questions(path)]
+    assert len(found) > 800
+    return found
+
+
+def test_no_development_question_is_in_the_sample(questions):
+    development = development_questions()
     ids = {question.id for question in questions}
     texts = {plain(question.question) for question in questions}
     assert not ids & {question.id for question in development}
@@ -187,3 +193,49 @@ def test_a_sixth_is_held_out_and_shares_no_question(questions, tmp_path):
     # Both kinds of questions, and the same passages for them.
     assert len({q.id.split("_")[0] for q in found.heldout}) > 1
     assert found.passages and not found.heldout_passages
+
+
+@pytest.fixture(scope="module")
+def read_ones():
+    return reading_demonstrations(seed=0)
+
+
+def test_a_reading_demonstration_searches_once_and_answers(read_ones):
+    turn = re.compile(r"<think> ([^<>]+) </think> <search> ([^<>]+) </search>")
+    answer = re.compile(
+        r" <think> ([^<>]+) </think> <answer> \\boxed\{([^<>]+)\} </answer>"
+    )
+    queries = set()
+    for one in read_ones:
+        search, last = one.turns
+        thought, query = turn.fullmatch(search).groups()
+        conclusion, boxed = answer.fullmatch(last).groups()
+        text, titles = one.question.question, one.question.metadata["supporting_titles"]
+        # The policy can know the query, and no thought repeats it.
+        assert query == text or any(title.startswith(query) for title in titles)
+        assert query.casefold() in text.casefold()
+        assert len(thought.split()) < 8 and query not in thought
+        assert boxed == one.question.golden_answers[0] and boxed in conclusion
+        assert len(one.observations[0]) == 2
+        read = plain(" ".join(passage.contents for passage in one.observations[0]))
+        assert plain(boxed) in read
+        queries.add(query == text)
+    assert queries == {True, False}
+    assert len({(one.question.id, one.turns) for one in read_ones}) == len(read_ones)
+
+
+def test_no_held_out_question_is_demonstrated(read_ones, tmp_path):
+    heldout = {question.id for question in dataset_with_heldout(tmp_path, 0).heldout}
+    shown = {one.question.id for one in read_ones}
+    assert len(shown) > 100 and len(read_ones) > 150
+    assert not shown & heldout
+    assert not shown & {question.id for question in development_questions()}
+
+
+def test_fewer_words_leave_fewer_demonstrations_and_a_seed_their_wording(read_ones):
+    short = reading_demonstrations(seed=1, num_words=30)
+    assert 20 < len(short) < len(read_ones) / 1.5
+    assert {one.observations for one in short} <= {
+        one.observations for one in read_ones
+    }
+    assert not {one.turns for one in short} <= {one.turns for one in read_ones}

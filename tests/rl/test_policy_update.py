@@ -16,7 +16,7 @@ from jaxsearch.rewards import tasks
 from jaxsearch.rewards.judge import Judged
 from jaxsearch.rewards.shaping import apply_overlong_penalty
 from jaxsearch.rl.advantages import group_centred, leave_one_out, plain_reward
-from jaxsearch.rl.aggregation import fixed_length, sequence_mean
+from jaxsearch.rl.aggregation import fixed_length, sequence_mean, token_mean
 from jaxsearch.rl.batching import microbatches
 from jaxsearch.rl.credit import lacks_signal
 from jaxsearch.rl.objectives import PolicyObjective
@@ -29,6 +29,8 @@ from jaxsearch.trajectory import Status
 from tests.test_dropped_rollouts import estimate, make_trajectory, outcome
 from tests.tiny import tiny_config
 
+DROPPING = dict(drops_zero_advantages=True)
+BALANCED = dict(objective=PolicyObjective(kl_weight=0.01, entropy_weight=0.01))
 REWARDS = (1.0, 0.0, 0.5, 0.0, 0.2, 0.8, 0.1, 0.1, 0.0, 1.0, 1.0, 0.7)
 
 
@@ -307,6 +309,8 @@ def test_what_a_stage_refuses():
         ({"reward_kl_weight": math.nan}, "reward_kl_weight must be at least 0"),
         ({"max_importance": math.nan}, "max_importance must be at least 1, got nan"),
         ({"temperature": math.nan}, "temperature must be positive"),
+        (DROPPING | BALANCED, r"leaves out rollouts that objective.kl_weight \(0.01\)"),
+        (DROPPING | {"whiten_advantages": True}, r"that whiten_advantages \(True\)"),
         (
             {"reward_kl_weight": 0.1, "objective": PolicyObjective(kl_weight=0.01)},
             r"KL would be counted twice: reward_kl_weight is 0.1 and objective.kl_weig",
@@ -326,11 +330,64 @@ def test_plain_rewards_keep_equal_groups():
     assert (group_centred(rewards) == 0.0).all()
 
 
+# ---------------------------------------------------- rollouts without an advantage
+
+
+def rows_and_state(run, rollouts, **changes):
+    """The rollouts of each update, the parameters after them, and the metrics."""
+    stage = stage_of(minibatches_per_step=2, **changes)
+    updater, state = begun(run, stage)
+    sizes = []
+    update = make_policy_update(
+        run,
+        stage,
+        updater,
+        lambda state, minibatch, metrics: sizes.append(
+            sum(
+                int((batch.segments == segment).any(axis=1).sum())
+                for batch in minibatch.batches
+                for segment in range(1, 4)
+            )
+        ),
+    )
+    trajectories, outcomes = rollouts
+    advantages = estimate(trajectories, outcomes, stage.advantage, stage.group_size)
+    state, metrics = update(state, trajectories, advantages)
+    return sizes, jax.device_get(state.params), summarise(metrics)
+
+
+@pytest.mark.parametrize("aggregation", [token_mean, sequence_mean])
+def test_rollouts_with_advantage_0_can_be_left_out(run, rollouts, aggregation):
+    trajectories, outcomes = rollouts
+    # The first group of each of the two updates has equal rewards.
+    outcomes = [
+        outcome(0.5) if i // 3 in (0, 2) else one for i, one in enumerate(outcomes)
+    ]
+    rollouts = trajectories, outcomes
+    whole, wanted, all_metrics = rows_and_state(run, rollouts, aggregation=aggregation)
+    fewer, found, metrics = rows_and_state(
+        run, rollouts, aggregation=aggregation, **DROPPING
+    )
+    # The fifth rollout's search has failed.
+    assert (whole, fewer) == ([5, 6], [2, 3])
+    start = jax.device_get(run.initial_params())
+    assert_moved_alike(found, wanted, start)
+    assert metrics["loss"] == pytest.approx(all_metrics["loss"], rel=1e-4, abs=1e-7)
+
+
+def test_an_update_without_any_advantage_is_measured_on_all(run, rollouts):
+    trajectories, outcomes = rollouts
+    equal = trajectories, [outcome(0.5) for _ in outcomes]
+    sizes, params, metrics = rows_and_state(run, equal, **DROPPING)
+    assert sizes == [5, 6] and metrics["entropy"] > 0.0
+    start = jax.device_get(run.initial_params())
+    jax.tree.map(np.testing.assert_array_equal, params, start)
+
+
 # ------------------------------------------------------- steps without any advantage
 
 
 REINFORCE = dict(advantage=plain_reward, whiten_advantages=True, reward_kl_weight=0.01)
-BALANCED = dict(objective=PolicyObjective(kl_weight=0.01, entropy_weight=0.01))
 
 
 @pytest.mark.parametrize("changes", [BALANCED, REINFORCE], ids=["GRPO", "REINFORCE++"])
