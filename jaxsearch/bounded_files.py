@@ -13,6 +13,11 @@ _CHUNK = 2**20
 # Limit for one line of a file that is read line by line.
 MAX_LINE_BYTES = 2**27
 
+
+class CutOffError(ValueError):
+    """A gzip file ends in the middle of its data."""
+
+
 _FAULTS = (OSError, EOFError, zlib.error)  # BadGzipFile is an OSError
 
 
@@ -38,14 +43,22 @@ def read_bytes(path: Path) -> bytes:
     return bytes(content)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: Path, *, max_bytes: int | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Yields the lines of a file with their numbers, from 1, without reading it whole.
 
+    Args:
+      path: the file.
+      max_bytes: limit of all lines together, for a caller that keeps them; None for no
+        limit.
+
     Raises:
-      ValueError: if the file cannot be read, is damaged, or has a longer line than
-        `MAX_LINE_BYTES`.
+      CutOffError: after the last line of a gzip file that is incomplete.
+      ValueError: if the file cannot be read, is damaged, has a longer line than
+        `MAX_LINE_BYTES`, or exceeds `max_bytes`.
     """
-    number = 0
+    number = num_bytes = 0
     try:
         with _opened(path) as file:
             while line := file.readline(MAX_LINE_BYTES + 1):
@@ -54,6 +67,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     raise ValueError(
                         f"{path}, line {number}: expected at most "
                         f"{MAX_LINE_BYTES:,} bytes in a line"
+                    )
+                num_bytes += len(line)
+                if max_bytes is not None and num_bytes > max_bytes:
+                    raise ValueError(
+                        f"{path}: expected at most {max_bytes:,} bytes when "
+                        "decompressed; split the file"
                     )
                 yield number, line
     except _FAULTS as error:
@@ -67,7 +86,8 @@ def _opened(path: Path) -> io.BufferedIOBase:
 def _named(error: Exception, path: Path, where: str) -> ValueError:
     if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
         return ValueError(f"{path}: cannot be read: {error.strerror}")
-    return ValueError(
+    kind = CutOffError if isinstance(error, EOFError) else ValueError
+    return kind(
         f"{where}: the gzip data is truncated or damaged ({error}); fetch the file "
         "again"
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxsearch import bounded_files
 from jaxsearch.json_files import json_value
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -35,7 +36,7 @@ def restored(value: Any) -> Any:
     return value
 
 
-def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
+def parse_line(line: bytes | str, path: Path, number: int) -> dict[str, Any]:
     """The object on one line.
 
     Raises:
@@ -47,7 +48,7 @@ def parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
         raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ValueError(
-            f"{path}, line {number}: expected a JSON object, got {line.strip()[:60]!r}"
+            f"{path}, line {number}: expected a JSON object, got {value!r:.60}"
         )
     return value
 
@@ -59,14 +60,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     is appending to it now.
 
     Raises:
-      ValueError: for any other malformed line.
+      ValueError: for any other malformed line, or a file that cannot be read or is too
+        large.
     """
-    objects = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith("\n") or _is_whole(line):
-                objects.append(parse_line(line, path, number))
-    return objects
+    lines = bounded_files.read_lines(path, max_bytes=bounded_files.MAX_BYTES)
+    return [
+        parse_line(line, path, number)
+        for number, line in lines
+        if line.endswith(b"\n") or _is_whole(line)
+    ]
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
@@ -93,7 +95,7 @@ def replace_file(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _is_whole(line: str) -> bool:
+def _is_whole(line: bytes) -> bool:
     try:
         json_value(line)
     except ValueError:

@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
 ALLOWED = {
     # Interfaces and shared modules.
     "announce": set(),
+    "array_records": set(),
     "chat": set(),
     "user_code": set(),
     "folder_files": set(),
     "json_files": set(),
-    "json_lines": {"json_files"},
+    "json_lines": {"bounded_files", "json_files"},
     "json_types": set(),
     "bounded_files": set(),
     "parquet_files": set(),
@@ -38,14 +39,16 @@ ALLOWED = {
     # Parts that work alone.
     "models": {"folder_files", "json_files", "local_paths"},
     "search": {
-        *("bad_rows", "bounded_files", "folder_files", "hub_files", "json_files"),
-        *("json_lines", "local_paths", "models", "parquet_files", "surrogates"),
+        *("array_records", "bad_rows", "bounded_files", "folder_files", "hub_files"),
+        *("json_files", "json_lines", "local_paths", "models", "parquet_files"),
+        "surrogates",
     },
-    "remote": {"json_files", "key_addresses", "search"},
+    "remote": {"json_files", "json_types", "key_addresses", "search"},
     "protocol": {"json_files", "search", "surrogates", "trajectory"},
     "data": {
-        *("bad_rows", "bounded_files", "hub_files", "id_ranges", "json_files"),
-        *("models", "parquet_files", "protocol", "search", "surrogates"),
+        *("array_records", "bad_rows", "bounded_files", "hub_files", "id_ranges"),
+        *("json_files", "json_types", "models", "parquet_files", "protocol"),
+        *("search", "surrogates"),
     },
     "env": {"data", "protocol", "search", "surrogates", "trajectory"},
     "rewards": {
@@ -60,8 +63,8 @@ ALLOWED = {
     },
     "web": {"chat", "env", "json_files", "key_addresses", "search"},
     "verdicts": {
-        *("bad_rows", "chat", "env", "json_files", "json_lines", "key_addresses"),
-        *("local_paths", "remote", "search", "try_again", "web"),
+        *("bad_rows", "bounded_files", "chat", "env", "json_files", "json_lines"),
+        *("key_addresses", "local_paths", "remote", "search", "try_again", "web"),
     },
     "monitor": {
         *("bounded_files", "json_lines", "json_types", "metrics", "protocol"),
@@ -85,9 +88,18 @@ ALLOWED = {
         *("remote", "rewards", "rollouts", "run", "search", "trajectory", "try_again"),
     },
     "evaluation": {
-        *("config", "data", "env", "hub_files", "json_files", "json_lines"),
-        *("json_types", "local_paths", "metrics", "models", "monitor", "processes"),
-        *("protocol", "rewards", "rollouts", "run", "search", "served", "trajectory"),
+        *("bounded_files", "config", "data", "env", "hub_files", "json_files"),
+        *("json_lines", "json_types", "local_paths", "metrics", "models", "monitor"),
+        *(
+            "processes",
+            "protocol",
+            "rewards",
+            "rollouts",
+            "run",
+            "search",
+            "served",
+            "trajectory",
+        ),
     },
     "report": {
         *("json_files", "json_lines", "json_types", "local_paths", "metrics"),
@@ -172,7 +184,6 @@ IMPORTS = {
 MAY_PARSE_JSON = {
     "jaxsearch.json_files": "the bounded reader",
     "jaxsearch.bench.peer": "of a process that it started",
-    "jaxsearch.data.question_store": "of a store that it wrote",
     "jaxsearch.data.saved_tokenizer": "of a tokenizer in memory",
     "jaxsearch.data.tokenizer": "of a tokenizer in memory",
     "jaxsearch.evaluation.selection": "a round trip",

@@ -160,9 +160,9 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     )
     splits = {
         str(one): {
-            "questions": one.metadata["num_questions"],
-            "from": one.metadata["origin"]["address"],
-            "sha256": one.metadata["origin"]["sha256"],
+            "questions": one.record.num_questions,
+            "from": one.record.origin.address,
+            "sha256": one.record.origin.sha256,
             "folder": str(one.folder),
         }
         for one in found

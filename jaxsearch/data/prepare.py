@@ -14,6 +14,7 @@ from jaxsearch.data.formats import read_questions
 from jaxsearch.data.known_sets import known_set
 from jaxsearch.data.prepared_set import (
     PreparedSet,
+    SetRecord,
     open_split,
     parse_name,
     split_folder,
@@ -100,13 +101,13 @@ def _prepare(
     folder = split_folder(name, split)
     if folder.exists() and not replace:
         found = open_split(name, split)
-        before = found.metadata["origin"]
-        if before["sha256"] == origin.sha256:
+        before = found.record.origin
+        if before.sha256 == origin.sha256:
             note(f"{found} is already prepared from the same content")
             return found
         raise ValueError(
-            f"{found} was prepared from {before['address']} (SHA-256 "
-            f"{before['sha256'][:12]}...), but {origin.address} is another file "
+            f"{found} was prepared from {before.address} (SHA-256 "
+            f"{before.sha256[:12]}...), but {origin.address} is another file "
             f"({origin.sha256[:12]}...); give --replace to replace it, or another name"
         )
     # Read before deleting anything, because the file may be malformed.
@@ -115,6 +116,11 @@ def _prepare(
     from jaxsearch.data.question_store import fingerprint
 
     known = known_set(name)
+    record = SetRecord(
+        origin=origin,
+        fingerprint=fingerprint(questions),
+        num_questions=len(questions),
+    )
     about = SetInfo(
         name=name,
         split=split,
@@ -122,11 +128,7 @@ def _prepare(
         citation=known.citation if known else "",
         homepage=known.homepage if known else "",
         licence=known.licence if known else "",
-        metadata={
-            "origin": dataclasses.asdict(origin),
-            "fingerprint": fingerprint(questions),
-            "num_questions": len(questions),
-        },
+        metadata=dataclasses.asdict(record),
     )
     with _set_aside(folder):
         store_questions(questions, folder, about, _write_checksums)

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxsearch.bad_rows import Note, print_note
 from jaxsearch.data.known_sets import KNOWN_SETS, known_set, near_names
@@ -20,6 +20,7 @@ from jaxsearch.data.records import SUFFIXES
 from jaxsearch.data.set_checksums import check_files
 from jaxsearch.hub_files import is_hub_file
 from jaxsearch.json_files import read_json_object
+from jaxsearch.json_types import typed
 
 if TYPE_CHECKING:
     from jaxsearch.data.question_store import QuestionSource
@@ -73,20 +74,50 @@ def prepared_names() -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The file that a split was made from.
+
+    Attributes:
+      address: its absolute path, or its address on the Hub with the commit.
+      sha256: SHA-256 of its bytes, in hexadecimal.
+      num_bytes: its size.
+    """
+
+    address: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetRecord:
+    """The record of a split.
+
+    Attributes:
+      origin: the file that it was made from.
+      fingerprint: hash of the questions and their order.
+      num_questions: number of questions.
+    """
+
+    origin: Origin
+    fingerprint: str
+    num_questions: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedSet:
     """One split of a prepared set, with verified files.
 
     Attributes:
       name: name of the set.
       split: name of the split.
-      info: contents of `dataset_info.json`.
-      metadata: contents of `metadata.json`.
+      version: version of its layout.
+      record: contents of `metadata.json`.
     """
 
     name: str
     split: str
-    info: dict[str, Any]
-    metadata: dict[str, Any]
+    version: str
+    record: SetRecord
 
     def __str__(self) -> str:
         return f"{self.name}/{self.split}"
@@ -100,7 +131,7 @@ class PreparedSet:
         # Importing TFDS takes a second, and it is not installed everywhere.
         from jaxsearch.data.question_store import QuestionSource
 
-        return QuestionSource(self.folder, self.metadata["fingerprint"], self.split)
+        return QuestionSource(self.folder, self.record.fingerprint, self.split)
 
     def questions(self) -> list[Question]:
         """All questions, in the order of their file."""
@@ -161,12 +192,14 @@ def open_split(name: str, split: str) -> PreparedSet:
         check_files(folder)
         info = read_json_object(folder / "dataset_info.json")
         metadata = read_json_object(folder / "metadata.json")
+        version = typed(info.get("version"), str, "dataset_info.json: version")
+        record = typed(metadata, SetRecord, "metadata.json: the record")
     except (ValueError, OSError) as error:
         raise ValueError(
             f"the prepared set {name}/{split} in {folder} is damaged: {error}; prepare "
             f"it again with `jaxsearch data prepare {name} --split {split} --replace`"
         ) from None
-    return PreparedSet(name=name, split=split, info=info, metadata=metadata)
+    return PreparedSet(name=name, split=split, version=version, record=record)
 
 
 def _unknown(name: str) -> str:

@@ -1,11 +1,10 @@
 """The source file of a prepared set: FlashRAG's files, and the record of a file."""
 
-import dataclasses
 import re
 from pathlib import Path
 
 from jaxsearch.data.known_sets import FLASHRAG, KNOWN_SETS, known_set, near_names
-from jaxsearch.data.prepared_set import open_split, prepared_splits
+from jaxsearch.data.prepared_set import Origin, open_split, prepared_splits
 from jaxsearch.data.records import SUFFIXES
 from jaxsearch.data.set_checksums import file_sha256
 from jaxsearch.hub_files import fetched, hub_file, is_hub_file, pinned
@@ -18,21 +17,6 @@ _SPLIT_WORDS = {
     "valid": "dev",
     "test": "test",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The file that a split was made from.
-
-    Attributes:
-      address: its absolute path, or its address on the Hub with the commit.
-      sha256: SHA-256 of its bytes, in hexadecimal.
-      num_bytes: its size.
-    """
-
-    address: str
-    sha256: str
-    num_bytes: int
 
 
 def split_in(file: str) -> str:
@@ -69,7 +53,7 @@ def hub_addresses(
         if revision:
             address = f"{address}@{revision}"
         elif one in there and not replace:
-            before = open_split(known.name, one).metadata["origin"]["address"]
+            before = open_split(known.name, one).record.origin.address
             is_same = is_hub_file(before) and hub_file(address).may_be(hub_file(before))
             address = before if is_same else address
         addresses[one] = address

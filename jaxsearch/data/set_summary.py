@@ -72,11 +72,11 @@ def describe(text: str, *, note: Note = print_note) -> dict[str, Any]:
 
 def describe_split(prepared: PreparedSet) -> dict[str, Any]:
     """The origin of a prepared split, and a summary of its questions."""
-    origin = prepared.metadata["origin"]
+    origin = prepared.record.origin
     return {
-        "from": origin["address"],
-        "sha256": origin["sha256"],
-        "version": prepared.info["version"],
+        "from": origin.address,
+        "sha256": origin.sha256,
+        "version": prepared.version,
         "folder": str(prepared.folder),
         **summary(prepared.questions()),
     }

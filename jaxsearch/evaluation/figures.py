@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.bounded_files import read_lines
 from jaxsearch.evaluation.reading import has_read_answer, has_read_titles
 from jaxsearch.json_lines import parse_line
 from jaxsearch.rewards.answers import (
@@ -39,16 +40,15 @@ def read_predictions(path: Path) -> Iterator[Line]:
     Raises:
       ValueError: for a line that is not a prediction; the error has its number.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file, start=1):
-            line = parse_line(text, path, number)
-            if wrong := _wrong_field(line):
-                raise ValueError(
-                    f"{path}, line {number}: expected a line of predictions.jsonl, "
-                    f"with id, golden_answers and prediction; its {wrong!r} is "
-                    f"{line.get(wrong)!r:.60}"
-                )
-            yield line
+    for number, text in read_lines(path):
+        line = parse_line(text, path, number)
+        if wrong := _wrong_field(line):
+            raise ValueError(
+                f"{path}, line {number}: expected a line of predictions.jsonl, "
+                f"with id, golden_answers and prediction; its {wrong!r} is "
+                f"{line.get(wrong)!r:.60}"
+            )
+        yield line
 
 
 def _wrong_field(line: Line) -> str:

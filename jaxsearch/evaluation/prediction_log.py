@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 
 from jaxsearch import json_lines, processes
+from jaxsearch.bounded_files import read_lines
 
 FILE_NAME = "predictions.jsonl"
 # Lines are passed to the operating system at once, and synced to disk after this time.
@@ -151,11 +152,10 @@ def _lines(path: Path) -> Iterator[tuple[_Place, bytes]]:
     if not path.exists():
         return
     offset = 0
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield _Place(path, offset, len(line)), line
-            offset += len(line)
+    for _, line in read_lines(path):
+        if line.endswith(b"\n"):
+            yield _Place(path, offset, len(line)), line
+        offset += len(line)
 
 
 def _cut_incomplete_line(path: Path) -> None:
@@ -173,7 +173,7 @@ def _checked_key(text: bytes, path: Path, number: int, known: Set[Key]) -> Key:
     Raises:
       ValueError: if the line is malformed or of another evaluation.
     """
-    line = json_lines.parse_line(text.decode(errors="replace"), path, number)
+    line = json_lines.parse_line(text, path, number)
     if not isinstance(line.get("id"), str) or type(line.get("sample", 0)) is not int:
         raise ValueError(
             f"{path}, line {number}: 'id' must be a string and 'sample' an integer, so "

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from jaxsearch.data.prepared_set import parse_name
 from jaxsearch.data.question import Question
@@ -17,6 +16,26 @@ from jaxsearch.data.records import SUFFIXES
 # NAME=FILE on the command line.
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*)=(.+)", re.DOTALL)
 OWN_QUESTIONS = "heldout"  # name of a run's own held-out questions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetRecord:
+    """A set in the settings of an evaluation.
+
+    Attributes:
+      name, source: see `QuestionSet`.
+      n: number of questions to ask.
+      of: number of questions in the source.
+      sample_seed: seed of a random sample; None if it is not a sample.
+      digest: of the questions.
+    """
+
+    name: str
+    source: str
+    n: int
+    of: int
+    sample_seed: int | None
+    digest: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,20 +56,20 @@ class QuestionSet:
     num_all: int
     seed: int | None = None
 
-    def record(self) -> dict[str, Any]:
-        """The set as JSON values, with a digest of its questions."""
+    def record(self) -> SetRecord:
+        """The set without its questions, of which it has a digest."""
         digest = hashlib.sha256()
         for question in self.questions:
             line = json.dumps(dataclasses.asdict(question), sort_keys=True)
             digest.update(f"{line}\n".encode())
-        return {
-            "name": self.name,
-            "source": self.source,
-            "n": len(self.questions),
-            "of": self.num_all,
-            "sample_seed": self.seed,
-            "digest": digest.hexdigest()[:16],
-        }
+        return SetRecord(
+            name=self.name,
+            source=self.source,
+            n=len(self.questions),
+            of=self.num_all,
+            sample_seed=self.seed,
+            digest=digest.hexdigest()[:16],
+        )
 
 
 def question_set(

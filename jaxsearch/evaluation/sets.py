@@ -1,5 +1,6 @@
 """Evaluation of several sets of questions in one queue, written to a folder."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def evaluate_sets(
     settings = {
         **subject.identity,
         "recipe": subject.task.name,
-        "questions": [one.record() for one in sets],
+        "questions": [dataclasses.asdict(one.record()) for one in sets],
         "samples": answers.num_samples,
         "temperature": answers.sampling_temperature,
         **({"keeps_tokens": True} if answers.keeps_tokens else {}),

@@ -4,12 +4,14 @@ A command that continues in the folder must have the same settings.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsearch import json_lines
+from jaxsearch.evaluation.question_sets import SetRecord
 from jaxsearch.json_files import read_json_object
+from jaxsearch.json_types import typed
 from jaxsearch.run.config_record import difference
 from jaxsearch.run.old_names import with_new_names
 
@@ -77,18 +79,25 @@ def claim_evaluation(
     if there is None:
         write_settings(out, {"labels": dict(labels), **settings})
         return
-    theirs = there.pop("labels", {})
+    where = out / FILE_NAME
+    theirs = typed(there.pop("labels", {}), dict[str, Any], f"{where}: labels")
+    theirs_sets = typed(
+        there.get("questions"), list[SetRecord], f"{where}: the sets of questions"
+    )
     if there.get("policy") != settings.get("policy"):
         raise ValueError(
             f"{out} holds another {EVALUATION}: of {_shown(theirs)} there and of "
             f"{_shown(labels)} here; choose another folder with --out"
         )
     here = json.loads(json.dumps(settings))
-    if _digests(there) != _digests(here):
-        sets = [", ".join(map(_set_text, one["questions"])) for one in (there, here)]
+    here_sets = typed(here["questions"], list[SetRecord], "the sets of questions")
+    if _digests(theirs_sets) != _digests(here_sets):
+        there_text, here_text = (
+            ", ".join(map(_set_text, sets)) for sets in (theirs_sets, here_sets)
+        )
         raise ValueError(
-            f"{out} holds another {EVALUATION}: of {sets[0]} there and of {sets[1]} "
-            "here; choose another folder with --out"
+            f"{out} holds another {EVALUATION}: of {there_text:.2000} there and of "
+            f"{here_text:.2000} here; choose another folder with --out"
         )
     # The question files may have been moved.
     there["questions"] = here["questions"]
@@ -96,18 +105,19 @@ def claim_evaluation(
 
 
 def _shown(labels: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in labels.items())
+    text = ", ".join(f"{name} {value}" for name, value in labels.items())
+    return f"{text:.1000}"
 
 
-def _set_text(record: Mapping[str, Any]) -> str:
+def _set_text(record: SetRecord) -> str:
     """A set of questions in words, from its record."""
-    source, seed = record["source"] or "the run's own", record["sample_seed"]
+    source, seed = record.source or "the run's own", record.sample_seed
     chosen = "" if seed is None else f", sampled with seed {seed}"
     return (
-        f"{record['name']} ({record['n']} of {record['of']} questions, {source}"
-        f"{chosen}, digest {record['digest']})"
+        f"{record.name} ({record.n} of {record.of} questions, {source}"
+        f"{chosen}, digest {record.digest})"
     )
 
 
-def _digests(settings: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    return [(one["name"], one["digest"]) for one in settings["questions"]]
+def _digests(sets: Sequence[SetRecord]) -> list[tuple[str, str]]:
+    return [(one.name, one.digest) for one in sets]

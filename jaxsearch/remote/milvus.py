@@ -1,10 +1,12 @@
 """A retriever whose passages and vectors are in Milvus, a cluster or a file."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxsearch.remote.answers import hits_of, one_per_query, shown
 from jaxsearch.remote.milvus_client import (
     CONTENTS,
     ID,
@@ -21,8 +23,7 @@ from jaxsearch.search.encoder import Encoder
 from jaxsearch.search.encoder_options import QueryDevice
 from jaxsearch.search.encoders import encoder_named
 from jaxsearch.search.exact_index import SCORE_DECIMALS
-from jaxsearch.search.index import Hit
-from jaxsearch.search.passages import Passage
+from jaxsearch.search.index import Hit, SearchError
 
 # Candidates beyond k: among passages that tie, the first ones of the corpus win.
 _NUM_SPARE = 16
@@ -128,8 +129,10 @@ class MilvusRetriever:
             )
         except MilvusException as error:
             raise search_error(name, error) from None
-        for row, candidates in zip(known, found, strict=True):
-            hits[row] = _best(candidates, k)
+        for row, candidates in zip(
+            known, one_per_query([*found], len(known)), strict=True
+        ):
+            hits[row] = best_hits(candidates, k)
         return hits
 
     def _params(self, limit: int) -> dict[str, int]:
@@ -142,20 +145,26 @@ class MilvusRetriever:
         }[self._about.index_type]
 
 
-def _best(candidates: Sequence[Any], k: int) -> list[Hit]:
-    """The k best candidates; ties go to the passage that comes first in the corpus."""
-    rows = [
-        (-round(float(one["distance"]), SCORE_DECIMALS), one["entity"])
-        for one in candidates
-    ]
-    rows.sort(key=lambda row: (row[0], row[1][NUMBER]))
-    return [
-        Hit(
-            passage=Passage(id=entity[ID], contents=entity[CONTENTS]),
-            score=-score,
-        )
-        for score, entity in rows[:k]
-    ]
+def best_hits(candidates: Any, k: int) -> list[Hit]:
+    """The k best candidates; ties go to the passage that comes first in the corpus.
+
+    Raises:
+      SearchError: if a candidate is malformed.
+    """
+    rows = []
+    if not isinstance(candidates, Sequence):
+        raise SearchError(f"expected a list of passages, got {shown(candidates)}")
+    for one in candidates:
+        try:
+            entity, distance = one["entity"], float(one["distance"])
+            number = int(entity[NUMBER])
+            document = {"id": entity[ID], "contents": entity[CONTENTS]}
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError):
+            raise SearchError(f"expected a passage, got {shown(one)}") from None
+        [hit] = hits_of([document], [distance], 1)
+        rows.append((-round(distance, SCORE_DECIMALS), number, hit))
+    rows.sort(key=lambda row: row[:2])
+    return [dataclasses.replace(hit, score=-score) for score, _, hit in rows[:k]]
 
 
 def _encoder(encoder: Encoder | str, query_device: QueryDevice) -> Encoder:

@@ -8,6 +8,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from jaxsearch.json_files import json_value
+from jaxsearch.json_types import typed
 from jaxsearch.remote.bearer import bearer_token
 from jaxsearch.search.index import SearchError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _DEFAULT_COLLECTION = "passages"
 _ABOUT = "_about"  # end of the name of the collection with the description
 _MAX_ABOUT_LEN = 4096
+INDEX_TYPES = ("HNSW", "SCANN")
 # Fields of the collection of passages.
 NUMBER, ID, CONTENTS, VECTOR = "number", "id", "contents", "vector"
 
@@ -144,17 +146,26 @@ def read_about(client: "MilvusClient", name: str) -> CollectionAbout | None:
     )
     if not rows:
         return None
-    fields = {field.name for field in dataclasses.fields(CollectionAbout)}
+    return parse_about(rows[0].get("about"), name)
+
+
+def parse_about(text: Any, name: str) -> CollectionAbout:
+    """The description of a collection, from its row.
+
+    Raises:
+      ValueError: if it is malformed.
+    """
     try:
-        found = json_value(rows[0]["about"])
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.keys() != fields:
+        found = json_value(typed(text, str, "it"))
+        about = typed(found, CollectionAbout, "it")
+        if about.index_type not in INDEX_TYPES:
+            raise ValueError(f"it has the unknown index {about.index_type!r:.40}")
+    except ValueError as error:
         raise ValueError(
-            f"collection {name!r} was pushed by another version of jaxsearch; push "
-            "the index again to a collection of another name"
-        )
-    return CollectionAbout(**found)
+            f"collection {name!r} has no description of this version of jaxsearch "
+            f"({error!s:.160}); push the index again to a collection of another name"
+        ) from None
+    return about
 
 
 def num_rows(client: "MilvusClient", name: str) -> int:

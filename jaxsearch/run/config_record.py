@@ -200,4 +200,6 @@ def difference(first: Any, second: Any, path: str = "") -> str:
                 for i, (a, b) in enumerate(zip(first, second, strict=True))
             )
             return next((part for part in parts if part), "")
-    return "" if first == second else f"{path} is {first!r} there and {second!r} here"
+    if first == second:
+        return ""
+    return f"{path:.200} is {first!r:.500} there and {second!r:.500} here"

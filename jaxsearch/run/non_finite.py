@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsearch import json_files, json_lines, processes
+from jaxsearch.json_types import typed
 from jaxsearch.metrics import summarise
 from jaxsearch.rl.batching import BATCH_DTYPES, TrainBatch
 from jaxsearch.rl.policy_update import Minibatch
@@ -52,6 +53,18 @@ class NonFiniteUpdate:
     has_reference: bool
     metrics: Mapping[str, float]
     batches: list[TrainBatch]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Record:
+    """The fields of `update.json`: those of `NonFiniteUpdate`, and the batches."""
+
+    step: int
+    stage: int
+    divisor: float | None
+    has_reference: bool
+    num_batches: int
+    metrics: dict[str, float]
 
 
 class KeptUpdates:
@@ -184,7 +197,7 @@ def _write(folder: Path, batches: list[TrainBatch], record: dict[str, Any]) -> N
 
 def _read_batch(path: Path) -> TrainBatch:
     tokens = read_array(path)
-    if tokens.dtype != _TOKEN or tokens.ndim != 2:
+    if tokens.dtype != _TOKEN or tokens.ndim != 2 or not tokens.size:
         raise ValueError(f"{path} is damaged: expected rows of the tokens of a batch")
     return TrainBatch(*(np.ascontiguousarray(tokens[name]) for name in _TOKEN.names))
 
@@ -203,19 +216,20 @@ def read_update(folder: Path) -> NonFiniteUpdate:
         )
     if reason := damage(folder / PARAMETERS, has_progress=False):
         raise ValueError(f"{folder / PARAMETERS} is damaged: {reason}")
-    try:
-        record = json_lines.restored(json_files.read_json(folder / _RECORD))
-        divisor = record["divisor"]
-        return NonFiniteUpdate(
-            step=int(record["step"]),
-            stage=int(record["stage"]),
-            divisor=None if divisor is None else float(divisor),
-            has_reference=bool(record["has_reference"]),
-            metrics={str(k): float(v) for k, v in record["metrics"].items()},
-            batches=[
-                _read_batch(folder / f"batch_{number}.npy")
-                for number in range(int(record["num_batches"]))
-            ],
+    fields = json_lines.restored(json_files.read_json(folder / _RECORD))
+    record = typed(fields, _Record, f"{folder / _RECORD}: the update")
+    if record.num_batches < 1 or not {"loss", "grad_norm"} <= record.metrics.keys():
+        raise ValueError(
+            f"{folder / _RECORD} is damaged: expected a batch, loss and grad_norm"
         )
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{folder / _RECORD} is damaged: {error!r:.150}") from None
+    return NonFiniteUpdate(
+        step=record.step,
+        stage=record.stage,
+        divisor=record.divisor,
+        has_reference=record.has_reference,
+        metrics=record.metrics,
+        batches=[
+            _read_batch(folder / f"batch_{number}.npy")
+            for number in range(record.num_batches)
+        ],
+    )

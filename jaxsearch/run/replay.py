@@ -65,6 +65,11 @@ def replay(folder: Path) -> Replay:
         frozen, _ = split(run.transformer.lora, run.initial_params())
         check_frozen(run_folder, fingerprint(frozen))
     is_rl = isinstance(stage, RLStage)
+    if update.has_reference != (is_rl and stage.needs_reference):
+        raise ValueError(
+            f"{folder} is damaged: its stage {stage.name} "
+            + ("has no reference" if update.has_reference else "needs a reference")
+        )
     updater = run.updater(
         stage,
         stage.objective if is_rl else ImitationObjective(),

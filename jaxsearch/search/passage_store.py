@@ -6,11 +6,11 @@ length of the id, the id and the contents.
 """
 
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
+from jaxsearch.array_records import ArrayRecords, array_record_module
 from jaxsearch.search.passages import Passage
 
 # Records that are compressed together. One alone takes a third more space; in larger
@@ -18,12 +18,11 @@ from jaxsearch.search.passages import Passage
 _GROUP = 8
 _LENGTH_BYTES = 4
 _BLOCK = 1024  # passages that iteration holds in memory
-_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for reads in any order
 
 
 def write_store(passages: Iterable[Passage], path: Path) -> None:
     """Writes passages to a new file; equal passages give equal bytes."""
-    module = _array_record()
+    module = array_record_module()
     try:
         writer = module.ArrayRecordWriter(str(path), f"group_size:{_GROUP},zstd:3")
         for passage in passages:
@@ -41,19 +40,10 @@ class StoredPassages(Sequence[Passage]):
     """
 
     def __init__(self, path: Path):
-        self._path = path
-        try:
-            self._reader = _array_record().ArrayRecordReader(str(path), _OPTIONS)
-            is_read = self._reader.ok()
-            self._num = self._reader.num_records() if is_read else 0
-        except (RuntimeError, ValueError) as error:
-            raise self._damaged(_one_line(error)) from error
-        if not is_read:
-            raise self._damaged("no ArrayRecord, or cut off")
-        self._reading = threading.Lock()
+        self._records = ArrayRecords(path, "get the index again, or build it")
 
     def __len__(self) -> int:
-        return self._num
+        return len(self._records)
 
     @overload
     def __getitem__(self, position: int) -> Passage: ...
@@ -61,33 +51,23 @@ class StoredPassages(Sequence[Passage]):
     def __getitem__(self, position: slice) -> list[Passage]: ...
     def __getitem__(self, position: int | slice) -> Passage | list[Passage]:
         if isinstance(position, slice):
-            return self.read(range(self._num)[position])
-        return self.read([range(self._num)[position]])[0]
+            return self.read(range(len(self))[position])
+        return self.read([range(len(self))[position]])[0]
 
     def __iter__(self) -> Iterator[Passage]:
-        for start in range(0, self._num, _BLOCK):
-            yield from self.read(range(start, min(start + _BLOCK, self._num)))
+        for start in range(0, len(self), _BLOCK):
+            yield from self.read(range(start, min(start + _BLOCK, len(self))))
 
     def read(self, positions: Sequence[int]) -> list[Passage]:
         """Passages at these positions, in this order; far faster than one by one."""
         wanted = sorted({int(position) for position in positions})
-        if not wanted:
-            return []
+        records = self._records.read(wanted)
         try:
-            with self._reading:
-                records = self._reader.read(wanted)
-            found = {
-                position: _passage(record)
-                for position, record in zip(wanted, records, strict=True)
-            }
-        except (RuntimeError, ValueError) as error:
-            raise self._damaged(_one_line(error)) from error
+            read = [_passage(record) for record in records]
+        except ValueError as error:
+            raise self._records.damaged(error) from error
+        found = dict(zip(wanted, read, strict=True))
         return [found[int(position)] for position in positions]
-
-    def _damaged(self, reason: str) -> ValueError:
-        return ValueError(
-            f"{self._path} is damaged ({reason:.200}); get the index again, or build it"
-        )
 
 
 def passages_at(passages: Sequence[Passage], positions: Sequence[int]) -> list[Passage]:
@@ -121,18 +101,3 @@ def _passage(record: bytes) -> Passage:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _array_record() -> Any:
-    """The module of ArrayRecord.
-
-    Raises:
-      ImportError: if it is not installed.
-    """
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise ImportError(
-            "passages on disk need array_record: `pip install array_record`"
-        ) from error
-    return array_record_module

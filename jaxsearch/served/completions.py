@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from jaxsearch.rollouts.sampling import TopKTopP
 
+_MAX_ID = 2**31 - 1  # trajectories have 32-bit ids
+
 
 class ModelError(Exception):
     """The model server gave no usable answer; the message has the reason."""
@@ -152,7 +154,7 @@ def _ids(choice: dict[str, Any], name: str) -> list[int] | None:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and 0 <= value <= _MAX_ID
 
 
 def _logprobs(choice: dict[str, Any]) -> list[float]:

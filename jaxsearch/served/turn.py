@@ -62,6 +62,7 @@ class TurnReader:
             if pair.close in self._stop_tags
         }
         self._table = stop_table(tokenizer.id_bytes, stop_tags, tokenizer.num_ids)
+        self._max_token_len = max(map(len, tokenizer.id_bytes))
         self._end_ids = frozenset(tokenizer.end_ids)
 
     def read(self, answer: Answer, room: int) -> ServedTurn:
@@ -71,8 +72,12 @@ class TurnReader:
           answer: the server's answer.
           room: the longest turn, in tokens.
         """
-        encode = self._tokenizer.encode
-        ids = encode(answer.text) if answer.ids is None else list(answer.ids)
+        if answer.ids is None:
+            # Encoding megabytes, of which a turn has no room, would take minutes.
+            text = answer.text[: (room + 1) * self._max_token_len]
+            ids = self._tokenizer.encode(text)
+        else:
+            ids = list(answer.ids)
         # A text that is encoded again may have other tokens.
         is_aligned = len(answer.logprobs) == len(ids)
         logprobs = answer.logprobs if is_aligned else []

@@ -1,14 +1,12 @@
 """Reads predictions from a file of `jaxsearch eval` or another program."""
 
 import dataclasses
-import gzip
-import io
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsearch.bad_rows import Note
+from jaxsearch.bounded_files import MAX_BYTES, CutOffError, read_lines
 from jaxsearch.json_files import json_value
 from jaxsearch.verdicts.verdict import Verdict, verdict_of
 
@@ -83,19 +81,15 @@ def verdicts_in(
 def _numbered(path: Path, note: Note) -> Iterator[tuple[int, bytes, bool]]:
     """Number and text of each line that is not blank, and whether it is the last."""
     before: tuple[int, bytes] | None = None
-    opened = gzip.open if path.name.endswith(".gz") else io.open
     try:
-        with opened(path, "rb") as file:
-            for number, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                if before is not None:
-                    yield *before, False
-                before = number, text
-    except EOFError:
+        for number, text in read_lines(path, max_bytes=MAX_BYTES):
+            if not text.strip():
+                continue
+            if before is not None:
+                yield *before, False
+            before = number, text
+    except CutOffError:
         note(f"{path}: the compressed file is cut off")
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} cannot be unpacked: {error}") from None
     if before is not None:
         yield *before, True
 

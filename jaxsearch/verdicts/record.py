@@ -49,7 +49,7 @@ class VerdictFile:
                 if keys[one.line] in found
             ]
         self.verdicts: dict[int, Verdict | None] = {
-            line["line"]: line["verdict"] for line in lines
+            line["line"]: line.get("verdict") for line in lines
         }
         json_lines.replace_lines(path, lines)
         self._file = path.open("a", encoding="utf-8")

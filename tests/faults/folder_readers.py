@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from orbax.checkpoint import v1 as ocp
 from safetensors.numpy import save_file
 
 from jaxsearch import json_lines
@@ -20,9 +21,10 @@ from jaxsearch.models.tensor_files import open_tensors, read_part
 from jaxsearch.monitor.rollout_log import rollout_path, write_rollouts
 from jaxsearch.monitor.writers import cut_back, read_evaluations
 from jaxsearch.report.write_report import write_report
+from jaxsearch.rl.batching import BATCH_DTYPES, TrainBatch, padded
 from jaxsearch.run.checkpoint_choice import choose_checkpoint
 from jaxsearch.run.checkpoint_damage import damage
-from jaxsearch.run.checkpoint_hashes import write_hashes
+from jaxsearch.run.checkpoint_hashes import HASHES, write_hashes
 from jaxsearch.run.config_file import read_config
 from jaxsearch.run.config_record import resolved
 from jaxsearch.run.early_stopping import plateau
@@ -33,6 +35,7 @@ from jaxsearch.run.folder import (
     with_prompt_date,
 )
 from jaxsearch.run.folder_lock import LOCK, check_unlocked
+from jaxsearch.run.non_finite import PARAMETERS, _write, read_update
 from jaxsearch.run.policy import read_architecture
 from jaxsearch.run.warm_start import origin_of
 from jaxsearch.search.bert_encoder_folder import read_bert_encoder
@@ -296,6 +299,45 @@ def run_readers(root: Path) -> dict[str, Reader]:
         "run metrics": Reader(metrics, [folder / "metrics.jsonl"]),
         "run evaluations": Reader(evaluations, [folder / "eval.jsonl"]),
         "run report": Reader(report, reported),
+    }
+
+
+def replay_readers(root: Path) -> dict[str, Reader]:
+    """An update that was kept, with hashes that fit what was changed."""
+    folder = root / "step_000004"
+    parameters = folder / PARAMETERS
+    ocp.save_checkpointables(parameters, {"state": {"params": {"a": np.ones(3)}}})
+    write_hashes(parameters)
+    batch = TrainBatch(*(np.ones((2, 3), dtype) for dtype in BATCH_DTYPES))
+    record = {
+        "step": 4,
+        "stage": 1,
+        "divisor": 12.0,
+        "has_reference": True,
+        "num_batches": 1,
+        "metrics": {"loss": 0.5, "grad_norm": "NaN"},
+    }
+    _write(folder, [batch], record)
+
+    def read():
+        update = read_update(folder)
+        for one in update.batches:
+            padded(one, 4)
+        f"{update.metrics['loss']:.4g} {update.metrics['grad_norm']:.4g}".encode()
+
+    def hashed():
+        write_hashes(parameters)
+        try:
+            damage(parameters, has_progress=False)
+        finally:
+            write_hashes(parameters)
+
+    small = [path for path in parameters.rglob("*") if path.is_file()]
+    others = [path for path in small if path.name != HASHES]
+    return {
+        "replay": Reader(read, [path for path in folder.iterdir() if path.is_file()]),
+        "replay hashes": Reader(read, small),
+        "replay parameters": Reader(hashed, others),
     }
 
 

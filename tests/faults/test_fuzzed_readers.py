@@ -4,6 +4,7 @@ The sample of CI is short and always the same; `-m long` reads each for five min
 """
 
 import contextlib
+import gzip
 import json
 import os
 import pickle
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaxsearch import bounded_files
-from jaxsearch.bounded_files import read_bytes, read_lines
+from jaxsearch.bounded_files import CutOffError, read_bytes, read_lines
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.json_files import (
     MAX_BYTES,
@@ -23,7 +24,13 @@ from jaxsearch.json_files import (
 from jaxsearch.json_types import typed
 from jaxsearch.models.hf_config import from_hf_config
 from jaxsearch.trajectory import Status, ToolCall
-from tests.faults import folder_readers, reader_files, server_readers
+from tests.faults import (
+    answer_readers,
+    evaluation_readers,
+    folder_readers,
+    reader_files,
+    server_readers,
+)
 from tests.faults.folder_readers import CONFIG
 from tests.faults.mutations import PLANTED, fuzz
 from tests.tokenizer_folders import END, write_json, write_tokenizer
@@ -41,6 +48,13 @@ GROUPS = {
     "selections": folder_readers.selection_readers,
     "search servers": server_readers.search_readers,
     "web services": server_readers.web_readers,
+    "evaluations": evaluation_readers.evaluation_readers,
+    "verdicts": evaluation_readers.verdict_readers,
+    "prepared sets": evaluation_readers.set_readers,
+    "replay": folder_readers.replay_readers,
+    "models and judges": answer_readers.model_answer_readers,
+    "milvus": answer_readers.milvus_readers,
+    "pages": answer_readers.page_readers,
 }
 # Variants of each reader in the sample; those that take long have fewer.
 NUM, NUM_SLOW = 40, 8
@@ -141,6 +155,14 @@ def test_files_and_lines_are_bounded(tmp_path, monkeypatch):
         read_bytes(path)
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         read_bytes(tmp_path)
+    path.write_bytes(b"x\n" * 51)
+    assert len([*read_lines(path)]) == 51
+    with pytest.raises(ValueError, match="at most 100 bytes when decompressed"):
+        [*read_lines(path, max_bytes=100)]
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"x\n" * 20)[:-4])
+    with pytest.raises(CutOffError, match="truncated or damaged"):
+        [*read_lines(packed)]
 
 
 def test_values_have_the_types_of_a_class():

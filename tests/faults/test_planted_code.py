@@ -14,6 +14,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxsearch.commands.main import main
+from jaxsearch.data.formats import read_questions
+from jaxsearch.data.prepare import prepare_set
+from jaxsearch.data.set_checksums import CHECKSUMS, checksums
 from jaxsearch.models.tensor_files import open_tensors
 from jaxsearch.rewards.tasks import RESEARCH, Task
 from jaxsearch.run import trust
@@ -262,6 +265,23 @@ def test_no_pickle_in_an_index_folder_is_opened(folder, capsys):
     manifest["files"]["vectors/00000.npy"]["bytes"] = vectors.stat().st_size
     (index / "index.json").write_text(json.dumps(manifest))
     assert main(["index", "search", str(index), "passage"]) == 2
+    assert not marker().exists()
+
+
+def test_the_features_of_a_prepared_set_import_nothing(folder, monkeypatch):
+    """TensorFlow Datasets imports the classes that they name."""
+    monkeypatch.setenv("JAXSEARCH_DATA", str(folder / "sets"))
+    monkeypatch.syspath_prepend(folder)
+    lines = folder / "mine.jsonl"
+    lines.write_text('{"id": "a", "question": "Who?", "golden_answers": ["Ann"]}')
+    [prepared] = prepare_set("mine", str(lines))
+    features = prepared.folder / "features.json"
+    text = features.read_text()
+    planted = text.replace("tensorflow_datasets.core.features.text_feature", "planted")
+    assert planted != text
+    features.write_text(planted)
+    (prepared.folder / CHECKSUMS).write_text(json.dumps(checksums(prepared.folder)))
+    assert [question.id for question in read_questions("mine")] == ["a"]
     assert not marker().exists()
 
 

@@ -81,6 +81,18 @@ def test_replay_refuses_what_is_no_update(failed, tmp_path, capsys):
     assert main(["replay", str(batch)]) == 2
     assert "parameters is damaged" in capsys.readouterr().err
     changed.write_bytes(before)
+    record = batch / "update.json"
+    whole = record.read_text()
+    for name, value, said in (
+        ("has_reference", False, "its stage search needs a reference"),
+        ("stage", 2, "is of stage 2, which its run lacks"),
+        ("num_batches", 0, "expected a batch, loss and grad_norm"),
+        ("divisor", "x", "divisor must be a number or null, got 'x'"),
+    ):
+        record.write_text(json.dumps({**json.loads(whole), name: value}))
+        assert main(["replay", str(batch)]) == 2
+        assert said in capsys.readouterr().err
+    record.write_text(whole)
 
 
 @pytest.mark.slow

@@ -48,6 +48,21 @@ def test_a_text_alone_is_encoded_up_to_its_tag(reader, tokenizer):
     assert all(map(math.isnan, turn.logprobs)) and len(turn.logprobs) == len(ids)
 
 
+def test_a_text_is_encoded_no_further_than_there_is_room(
+    reader, tokenizer, monkeypatch
+):
+    encode, lengths = Tokenizer.encode, []
+
+    def counting(self, text):
+        lengths.append(len(text))
+        return encode(self, text)
+
+    monkeypatch.setattr(Tokenizer, "encode", counting)
+    turn = reader.read(answer(" Parruk" * 100_000, finish="length"), 9)
+    assert turn.ids == encode(tokenizer, " Parruk" * 9)[:9]
+    assert 0 < max(lengths) < 10_000
+
+
 @pytest.mark.parametrize("matched", [TAG, None])
 @pytest.mark.parametrize("left", ["", "</", "</sea"])
 def test_a_tag_that_was_cut_off_is_put_back(reader, tokenizer, matched, left):
