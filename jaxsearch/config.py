@@ -740,10 +740,10 @@ class RunConfig:
     warmup_steps: int | None = None
     """The same limit for each supervised stage."""
     out: str = ""
-    """The run's folder; empty for runs/<name of the config file>."""
+    """The run's folder, or its address in a bucket, such as gs://BUCKET/runs/NAME;
+    empty for runs/<name of the config file>."""
 
     def __post_init__(self):
-        check_local(self.out, "the run's folder (out)")
         check_local(self.web.cache, "the cache of the web (web.cache)")
         _check_functions(self, "environment")
         names = [stage.name for stage in self.stages]

@@ -1,8 +1,9 @@
 """Checks that paths are on this machine: bucket addresses are errors.
 
 `Path` would read gs://bucket/run as a local folder `gs:`, which is lost with the
-machine. A run's folder also needs operations that buckets lack: a lock, appending to
-files, and atomic replacement of files and folders.
+machine. Folders also need operations that buckets lack: a lock, appending to files, and
+atomic replacement of files and folders. `jaxsearch train` keeps a local copy of a run's
+folder in a bucket; see `run.bucket_folder`.
 """
 
 import re
@@ -10,6 +11,11 @@ from pathlib import Path
 
 # With // or with / as in `Path`; a single letter is a Windows drive.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):(/+)(?=.)", re.I)
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path is an address such as gs://BUCKET/NAME."""
+    return bool(_ADDRESS.match(str(path)))
 
 
 def check_local(path: str | Path, what: str) -> None:
@@ -27,6 +33,6 @@ def check_local(path: str | Path, what: str) -> None:
         raise ValueError(
             f"{what} must be on a file system of this machine, got {given!r:.120}; "
             "give a local or shared folder, and mount the bucket there (gcsfuse, "
-            "mountpoint-s3 or launch/skypilot.yaml), or copy the finished folder "
-            "to the bucket"
+            "mountpoint-s3 or launch/skypilot.yaml), or copy the folder to or from "
+            "the bucket (only `jaxsearch train --out` takes its address)"
         )

@@ -17,6 +17,7 @@ from jaxsearch.config import RLStage, RunConfig, SupervisedStage
 from jaxsearch.data.question import Question
 from jaxsearch.disk_errors import explain_disk
 from jaxsearch.evaluation.heldout import HeldOut, summary
+from jaxsearch.local_paths import check_local
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
@@ -89,6 +90,7 @@ def train(
       TryAgainError: if another process trains in the folder, if searches fail for too
         long, or if several processes were asked to end; the last step is saved.
     """
+    check_local(config.out, "the run's folder (out)")
     check_agreement(config)
     folder = Path(config.out)
     goes_on = "the same command continues after the last checkpoint"

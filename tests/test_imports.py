@@ -109,7 +109,7 @@ ALLOWED = {
         *("config", "data", "env", "evaluation", "json_lines", "mesh", "metrics"),
         *("models", "monitor", "processes", "protocol", "report"),
         *("rewards", "rl", "rollouts", "run", "search", "trajectory"),
-        *("disk_errors", "try_again"),
+        *("disk_errors", "local_paths", "try_again"),
     },
     "api": {
         *("config", "data", "env", "evaluation", "hub_files", "key_addresses", "mesh"),
@@ -143,8 +143,8 @@ ALLOWED = {
             "monitor",
         ),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
-        *("disk_errors", "served", "surrogates", "train", "try_again", "verdicts"),
-        *("visible", "web"),
+        *("disk_errors", "local_paths", "served", "surrogates", "train", "try_again"),
+        *("verdicts", "visible", "web"),
     },
     "__main__": {"commands"},
 }

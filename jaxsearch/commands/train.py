@@ -2,9 +2,10 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxsearch.commands.command import (
     Command,
@@ -12,6 +13,10 @@ from jaxsearch.commands.command import (
     overridden_config,
     with_late_options,
 )
+from jaxsearch.local_paths import is_address
+
+if TYPE_CHECKING:
+    from jaxsearch.config import RunConfig
 
 _DESCRIPTION = """\
 Runs all stages of a config. Metrics, checkpoints, rollouts and a report are written to
@@ -29,6 +34,10 @@ N stops early, after N evaluations without a better held-out exact match.
 --rewind STEP goes back to a checkpoint that is kept, and removes the metrics after it.
 Only one process, or one group of connected processes, trains in a folder at a time. At
 SIGTERM the last step is saved, and the exit status is 75: the same command continues.
+
+With --out gs://BUCKET/runs/NAME (or s3://...) the run is in a bucket: it trains in a
+local copy, whose changes are written there every few seconds. The same command on
+another machine continues. This is for runs of one process.
 
 --model.path RUN begins a new run with the policy of another one: its weights in full
 precision and its tokenizer, but not its optimizer. RUN/checkpoints/STEP and RUN/best
@@ -86,13 +95,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     processes.use_compilation_cache()
     processes.start()
+    args = with_late_options(args, _add_options)
+    config = overridden_config("train", args)
+    with contextlib.ExitStack() as copied:
+        if is_address(config.out):
+            if args.fresh:
+                raise ValueError(
+                    "--fresh is not for a run in a bucket; choose another folder with "
+                    "--out"
+                )
+            from jaxsearch.run.bucket_folder import bucket_folder
+
+            address = config.out
+            folder = copied.enter_context(
+                bucket_folder(address, processes.say_once, args.interrupt.finishing)
+            )
+            config = dataclasses.replace(config, out=str(folder))
+        return _train(config, args)
+
+
+def _train(config: "RunConfig", args: argparse.Namespace) -> dict[str, Any]:
+    """Trains in a local folder."""
+    from jaxsearch import processes
     from jaxsearch.commands.next_steps import closing_lines
     from jaxsearch.monitor.console import Console
     from jaxsearch.run.start import check_resumable, fresh_folder, rewind
     from jaxsearch.train import train
 
-    args = with_late_options(args, _add_options)
-    config = overridden_config("train", args)
     interrupt = args.interrupt
     interrupt.advice = functools.partial(_how_to_go_on, Path(config.out))
     if args.resume:

@@ -21,6 +21,7 @@ from jaxsearch.data.selection import (
 from jaxsearch.env.search import search_only
 from jaxsearch.evaluation.settings import check_settings, read_settings, write_settings
 from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, Tries, call_size
+from jaxsearch.local_paths import check_local
 from jaxsearch.models.transformer import Params
 from jaxsearch.rewards.tasks import Task
 from jaxsearch.run.build import Run
@@ -66,6 +67,7 @@ def select_to(
       SelectionFailedError: if a search or the model's server failed, or no question
         is kept.
     """
+    check_local(out, "the folder of a selection (--out)")
     if limit < 0:
         raise ValueError(f"--limit must not be negative, got {limit}")
     stage = _rl_stage(config)

@@ -1,4 +1,6 @@
-"""Addresses of buckets are refused at the start by every command."""
+"""Addresses of buckets are refused at the start by every command but train."""
+
+import importlib.util
 
 import pytest
 
@@ -7,10 +9,7 @@ from jaxsearch.data.sample import sample_questions_path
 from jaxsearch.local_paths import check_local
 
 RUN = "gs://bucket/runs/one"
-QUICKSTART = ["quickstart", "--out"]
 COMMANDS = {
-    "train": ["train", *QUICKSTART, RUN],
-    "train, after an override": ["train", "quickstart", "--seed", "3", f"--out={RUN}"],
     "eval": ["eval", "--model", "jaxsearch:quickstart", "--out", RUN],
     "eval of a run": ["eval", "--model", RUN, "--out", "here"],
     "ask": ["ask", "--model", RUN, "Who?"],
@@ -45,6 +44,16 @@ def test_a_bucket_is_refused_at_the_start(words, tmp_path, monkeypatch, capsys):
     line = capsys.readouterr().err.splitlines()[-1]
     assert "must be on a file system of this machine, got 'gs://bucket/" in line
     assert "mount the bucket" in line
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="has gcsfs")
+@pytest.mark.parametrize("words", [["--out", RUN], ["--seed", "3", f"--out={RUN}"]])
+def test_a_run_in_a_bucket_needs_its_package(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "quickstart", *words]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("pip install 'jaxsearch[gcs]'") and RUN in line
     assert not any(tmp_path.iterdir())
 
 

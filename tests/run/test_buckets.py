@@ -1,0 +1,281 @@
+"""Runs in a bucket: order of writing, copies, and the lock; fsspec's memory store."""
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import fsspec
+import jax
+import pytest
+
+from jaxsearch.commands.main import main
+from jaxsearch.run import bucket_folder as folders
+from jaxsearch.run import bucket_lock as locks
+from jaxsearch.run.bucket import Bucket, BucketError
+from jaxsearch.run.bucket_download import download
+from jaxsearch.run.bucket_folder import bucket_folder, copy_home
+from jaxsearch.run.bucket_lock import BucketLock, Holder
+from jaxsearch.run.bucket_upload import Uploads
+from jaxsearch.run.checkpoint import saved_steps
+from jaxsearch.run.checkpoint_hashes import changed_file, write_hashes
+from jaxsearch.try_again import TryAgainError
+
+ADDRESS = "memory://bucket/runs/one"
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = fsspec.filesystem("memory")
+    found.store.clear()
+    yield found
+    found.store.clear()
+
+
+class FailingBucket(Bucket):
+    """A bucket that fails after some writes and deletions, like a killed process."""
+
+    num_left = 10**9
+
+    def _count(self):
+        if self.num_left == 0:
+            raise BucketError("no more")
+        self.num_left -= 1
+
+    def write(self, name, data):
+        self._count()
+        super().write(name, data)
+
+    def upload(self, file, name):
+        self._count()
+        super().upload(file, name)
+
+    def delete(self, names):
+        for name in names:
+            self._count()
+            super().delete([name])
+
+
+def add_checkpoint(folder: Path, step: int) -> None:
+    state = folder / "checkpoints" / str(step) / "state"
+    state.mkdir(parents=True)
+    for name in ("a", "b"):
+        (state / name).write_text(f"{name} of {step}")
+    write_hashes(state.parent)
+
+
+def step_of_run(folder: Path, step: int) -> None:
+    """A step's files, in the order in which a run writes them; one is kept."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text('{"identity": {}}')
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step}) + "\n")
+    add_checkpoint(folder, step)
+    if step > 1:
+        shutil.rmtree(folder / "checkpoints" / str(step - 1))
+
+
+def resumable(bucket: Bucket, folder: Path) -> int:
+    """The step that a machine without any file would continue from."""
+    download(bucket, folder, bucket.sizes())
+    steps = saved_steps(folder / "checkpoints")
+    for step in steps:
+        checkpoint = folder / "checkpoints" / str(step)
+        assert (checkpoint / "hashes.json").is_file() and not changed_file(checkpoint)
+    last = max(steps, default=0)
+    lines = (folder / "metrics.jsonl").read_text().splitlines() if last else []
+    assert [json.loads(line)["step"] for line in lines][:last] == [*range(1, last + 1)]
+    return last
+
+
+def test_a_run_continues_from_whatever_was_written(tmp_path):
+    """Killed after every write and deletion: lines and a whole checkpoint are there."""
+    found = []
+    for num_writes in range(40):
+        address = f"{ADDRESS}{num_writes}"
+        bucket, folder = FailingBucket(address), tmp_path / f"run{num_writes}"
+        bucket.num_left = num_writes
+        uploads, before = Uploads(bucket, folder, (), ()), 0
+        try:
+            for step in range(1, 5):
+                step_of_run(folder, step)
+                while uploads.run():
+                    pass
+                before = step
+        except BucketError:
+            pass
+        last = resumable(Bucket(address), tmp_path / "other")
+        assert last >= before
+        found.append(last)
+    assert found == sorted(found) and set(found) == {0, 1, 2, 3, 4}
+
+
+def test_what_is_not_whole_stays_here(tmp_path):
+    """Temporary files, half a line, a checkpoint without hashes, and the one before."""
+    bucket, folder = Bucket(ADDRESS), tmp_path / "run"
+    step_of_run(folder, 1)
+    uploads = Uploads(bucket, folder, (), ())
+    assert uploads.run() == 5 and uploads.run() == 0
+    step_of_run(folder, 2)
+    (folder / "checkpoints/2/hashes.json").unlink()
+    (folder / ".config.json.7").write_text("")
+    (folder / "run.lock").write_text("")
+    (folder / "checkpoints/3.orbax-checkpoint-tmp").mkdir()
+    (folder / "checkpoints/3.orbax-checkpoint-tmp/x").write_text("")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"st')
+    assert uploads.run() == 2  # the lines, and config.json again
+    assert bucket.read("metrics.jsonl") == b'{"step": 1}\n{"step": 2}\n'
+    assert resumable(bucket, tmp_path / "other") == 1
+    write_hashes(folder / "checkpoints/2")
+    while uploads.run():
+        pass
+    there = bucket.sizes()
+    assert {name.split("/")[1] for name in there if name.startswith("check")} == {"2"}
+    assert not [name for name in there if "tmp" in name or name.startswith(".")]
+    # A checkpoint of the same step that differs replaces it.
+    shutil.rmtree(folder / "checkpoints/2")
+    add_checkpoint(folder, 2)
+    (folder / "checkpoints/2/state/a").write_text("another")
+    write_hashes(folder / "checkpoints/2")
+    uploads.run()
+    assert resumable(bucket, tmp_path / "other") == 2
+    assert (tmp_path / "other/checkpoints/2/state/a").read_text() == "another"
+
+
+def opened(said=None, address=ADDRESS):
+    say = (lambda line: None) if said is None else said.append
+    return bucket_folder(address, say, lambda call: nullcontext())
+
+
+def test_a_copy_is_used_again_unless_another_machine_has_trained(tmp_path, monkeypatch):
+    said = []
+    with opened(said) as folder:
+        step_of_run(folder, 1)
+    assert said == [f"the run is in {ADDRESS}"]
+    assert (folder, "run.lock") == (copy_home(ADDRESS) / "run", locks.LOCK)
+    # This machine has more than the bucket.
+    (folder / "notes.txt").write_text("x")
+    with opened() as folder:
+        assert (folder / "notes.txt").exists()
+    assert Bucket(ADDRESS).read("notes.txt") == b"x"
+    here = folder / "checkpoints/1/state/a"
+    before = here.stat().st_ino
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    with opened(said) as other:
+        assert other != folder and (other / "notes.txt").read_text() == "x"
+        step_of_run(other, 2)
+    assert said[-2].startswith(f"{ADDRESS}: copying 6 files to {other}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (folder / "only here.txt").write_text("x")
+    with opened() as folder:
+        assert saved_steps(folder / "checkpoints") == [2]
+        assert not (folder / "only here.txt").exists()
+    # A checkpoint that both have is not copied again.
+    shutil.copytree(other / "checkpoints/2", tmp_path / "kept")
+    inode = (folder / "checkpoints/2/state/a").stat().st_ino
+    (copy_home(ADDRESS) / "bucket_key").unlink()
+    with opened() as folder:
+        assert (folder / "checkpoints/2/state/a").stat().st_ino == inode != before
+
+
+def test_a_bucket_that_fails_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(folders, "_LONGEST_PAUSE_S", 0.01)
+    said, fails = [], []
+    write = Bucket.write
+
+    def failing(bucket, name, data):
+        if fails and name != locks.LOCK:
+            raise BucketError("status 503")
+        write(bucket, name, data)
+
+    monkeypatch.setattr(Bucket, "write", failing)
+    with opened(said) as folder:
+        fails.append(True)
+        step_of_run(folder, 1)
+        while not said:
+            time.sleep(0.01)
+        fails.clear()
+        while len(said) < 2:
+            time.sleep(0.01)
+    assert said == [
+        "status 503; the run goes on, and it is tried again",
+        f"{ADDRESS} has all changes again",
+        f"the run is in {ADDRESS}",
+    ]
+    monkeypatch.setattr(folders, "_END_S", 0.1)
+    with pytest.raises(TryAgainError, match="the same command writes it to memory"):
+        with opened(said) as folder:
+            fails.append(True)
+            step_of_run(folder, 2)
+    fails.clear()
+    with opened() as folder:
+        pass
+    assert resumable(Bucket(ADDRESS), tmp_path / "other") == 2
+
+
+def test_one_process_trains_in_a_bucket(monkeypatch):
+    monkeypatch.setattr(locks, "_BEAT_S", 0.05)
+    bucket, said = Bucket(ADDRESS), []
+    first = BucketLock(bucket, said.append)
+    assert first.before is None
+    other = dataclasses.replace(first.holder, host="elsewhere", key="k")
+
+    def hold(beat):
+        holder = dataclasses.replace(other, beat=beat)
+        bucket.write(locks.LOCK, json.dumps(dataclasses.asdict(holder)).encode())
+
+    first.release()
+    hold(beat=-1)
+    BucketLock(bucket, said.append).release()
+    # One that does not beat has ended; one on this host is looked for.
+    hold(beat=3)
+    lock = BucketLock(bucket, said.append)
+    assert lock.before == dataclasses.replace(other, beat=3)
+    assert said == [
+        f"process {os.getpid()} on elsewhere trains in {ADDRESS} since "
+        f"{other.started}; stop it, or choose another folder with --out; waiting for "
+        "it to end"
+    ]
+    lock.release()
+    ended = Holder(key="k", host=other.host, process=2**22 + 1, started="x")
+    assert locks._is_gone(dataclasses.replace(ended, host=os.uname().nodename))
+    assert not locks._is_gone(ended)
+
+    # One that beats keeps the lock, and is refused.
+    beats = iter(range(10**6))
+    monkeypatch.setattr(time, "sleep", lambda seconds: hold(next(beats)))
+    hold(beat=0)
+    with pytest.raises(TryAgainError, match="on elsewhere trains in"):
+        BucketLock(bucket, said.append)
+
+
+def test_what_cannot_be_used_is_one_line(store, tmp_path, monkeypatch, capsys):
+    for address, said in (
+        ("memory://bucket", "expected a bucket and a folder, as memory://BUCKET/runs"),
+        ("unheard://bucket/x", "Protocol not known: unheard"),
+    ):
+        with pytest.raises(ValueError, match=said), opened(address=address):
+            pass
+    store.pipe_file("/bucket/other/data.csv", b"x")
+    with pytest.raises(ValueError, match=r"is not a run's folder \(no config.json\)"):
+        with opened(address="memory://bucket/other"):
+            pass
+    assert [*store.find("/bucket/other")] == ["/bucket/other/data.csv"]
+    for name in ("../x", "a/../../x", "/x"):
+        with pytest.raises(ValueError, match="is no file of a run"):
+            download(Bucket(ADDRESS), tmp_path / "run", {name: 1})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="a run of 2 processes needs a folder that"):
+        with opened():
+            pass
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["train", "quickstart", "--out", ADDRESS, "--fresh"]
+    assert main(words) == 2
+    assert "--fresh is not for a run in a bucket" in capsys.readouterr().err
