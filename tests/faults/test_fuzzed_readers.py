@@ -58,7 +58,10 @@ GROUPS = {
 }
 # Variants of each reader in the sample; those that take long have fewer.
 NUM, NUM_SLOW = 40, 8
-SLOW = ("index scann files", "tokenizer", "encoder", "run identity", "run report")
+SLOW = (
+    *("index scann files", "tokenizer", "encoder", "run identity", "run report"),
+    *("replay", "replay hashes", "replay parameters", "set fields", "set records"),
+)
 LONG_S = 300.0
 
 
