@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.monitor.writers import read_metrics
-from jaxsearch.run.checkpoint import newest_step, saved_steps
+from jaxsearch.run.checkpoint import newest_step
 from tests.faults.test_kills import check_equal, ran
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,5 +68,9 @@ def test_an_ended_run_continues_on_an_empty_machine(tmp_path, number):
     assert ran(undisturbed) == 0
     (bucket / "run.lock").unlink()
     check_equal(bucket, undisturbed)
-    steps = [saved_steps(run / "checkpoints") for run in (bucket, undisturbed)]
-    assert steps[0] == steps[1]
+    # What the run deleted has gone from the bucket too.
+    kept = [
+        sorted(path.parent.relative_to(run) for path in run.glob("*/*/hashes.json"))
+        for run in (bucket, undisturbed)
+    ]
+    assert kept[0] == kept[1]
