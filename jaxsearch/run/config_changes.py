@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxsearch import json_lines
-from jaxsearch.config import RunConfig
+from jaxsearch.config import RunConfig, SupervisedStage
 from jaxsearch.run.checkpoint import newest_step
 from jaxsearch.run.config_fields import differing_fields
 from jaxsearch.run.config_record import CHANGEABLE
@@ -31,12 +31,15 @@ def changes(config: RunConfig) -> dict[str, list[Any]]:
     found = {path: pair for path, pair in different.items() if _may_change(path)}
     ends = itertools.accumulate(there.num_steps(stage) for stage in there.stages)
     for number, (stage, end) in enumerate(zip(there.stages, ends, strict=True)):
-        if f"stages.{number}.steps" in found and (newest_step(folder) or 0) > end:
-            raise ValueError(
-                f"stages.{number}.steps cannot change: stage {stage.name!r} of "
-                f"{folder} has ended, at step {end} of the run; leave it at "
-                f"{stage.steps}"
-            )
+        names = [f"stages.{number}.steps"]
+        if isinstance(stage, SupervisedStage):
+            names.append("warmup_steps")
+        for name in found.keys() & set(names):
+            if (newest_step(folder) or 0) > end:
+                raise ValueError(
+                    f"{name} cannot change: stage {stage.name!r} of {folder} has "
+                    f"ended, at step {end} of the run; leave it at {found[name][0]}"
+                )
     num_devices = [len(read_record(folder).get("devices", ())), jax.device_count()]
     if num_devices[0] != num_devices[1]:
         found["devices"] = num_devices
@@ -67,4 +70,5 @@ def record_changes(config: RunConfig, found: dict[str, list[Any]]) -> str:
 def _may_change(path: str) -> bool:
     section, _, field = path.partition(".")
     names = CHANGEABLE.get(section, ())
-    return path == "steps" or any(f".{field}".endswith(f".{name}") for name in names)
+    is_limit = path in ("steps", "warmup_steps")
+    return is_limit or any(f".{field}".endswith(f".{name}") for name in names)

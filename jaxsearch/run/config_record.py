@@ -97,12 +97,15 @@ def check_restorable(config: RunConfig) -> None:
 
 
 def lasting(config: RunConfig) -> dict[str, Any]:
-    """The identity without `CHANGEABLE`: what a resumed run must not change."""
+    """The fields of the identity that a resumed run must not change."""
     return lasting_fields(identity(config))
 
 
 def lasting_fields(fields: Any) -> Any:
-    """A recorded identity without `CHANGEABLE`, which it may lack or have malformed."""
+    """A recorded identity without `CHANGEABLE` and without `warmup_steps`.
+
+    It may lack them or have them malformed.
+    """
     for section, names in CHANGEABLE.items():
         parts = fields.get(section) if isinstance(fields, dict) else None
         for part in parts if isinstance(parts, list) else [parts]:
@@ -113,6 +116,8 @@ def lasting_fields(fields: Any) -> Any:
                     holder = holder.get(word) if isinstance(holder, dict) else None
                 if isinstance(holder, dict):
                     holder.pop(last, None)
+    if isinstance(fields, dict):
+        fields.pop("warmup_steps", None)
     return fields
 
 

@@ -35,6 +35,9 @@ def start_line(
     steps = [config.num_steps(stage) for stage in config.stages]
     if restored is None:
         count = f"{sum(steps)} step" + "s" * (sum(steps) > 1)
+        if len(steps) > 1:
+            named = zip(steps, config.stages, strict=True)
+            count += f" ({', '.join(f'{n} of {stage.name}' for n, stage in named)})"
         return f"a new run of {count} in {config.out}"
     last = len(steps) - 1
     if restored.stage < last or restored.stage_step < steps[-1]:

@@ -15,8 +15,8 @@ from tests.tiny import tiny_config
 def with_fields(config, **sections):
     """The config with other fields, by section; a stage is its number after `stage`."""
     for section, fields in sections.items():
-        if section == "steps":
-            config = dataclasses.replace(config, steps=fields)
+        if section in ("steps", "warmup_steps"):
+            config = dataclasses.replace(config, **{section: fields})
             continue
         if section.startswith("stage"):
             stages = list(config.stages)
@@ -106,6 +106,16 @@ def test_the_steps_of_a_stage_that_has_ended_may_not_change(recorded):
     config = with_fields(recorded, stage0={"steps": 5})
     with pytest.raises(ValueError, match=r"stages\.0\.steps .* 'read' .* at step 3 of"):
         changes(config)
+
+
+def test_the_limit_of_a_warm_up_may_change_until_it_has_ended(recorded):
+    config = with_fields(recorded, warmup_steps=2)
+    check_identity(config)
+    with pytest.raises(ValueError, match=r"warmup_steps .* 'read' .* at step 3 of"):
+        changes(config)
+    for step in (4, 5):
+        (Path(config.out) / "checkpoints" / str(step)).rmdir()
+    assert changes(config) == {"warmup_steps": [None, 2]}
 
 
 def test_a_new_run_has_no_changes(tmp_path):

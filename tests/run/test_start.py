@@ -22,7 +22,7 @@ def at(stage: int, stage_step: int, step: int) -> Progress:
 @pytest.mark.parametrize(
     ("restored", "line"),
     [
-        (None, "a new run of 7 steps in run"),
+        (None, "a new run of 7 steps (3 of read, 4 of search) in run"),
         (at(0, 2, 2), "resuming run after step 2 of 7"),
         # The first stage is complete, the run is not.
         (at(0, 3, 3), "resuming run after step 3 of 7"),
