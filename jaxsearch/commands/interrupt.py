@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from jaxsearch import try_again
@@ -14,6 +15,8 @@ from jaxsearch.visible import visible
 STATUS = 130
 # Exit status that shells show for a process ended by SIGTERM.
 _TERMINATED = 128 + signal.SIGTERM
+# A SIGTERM within so many seconds of the first signal belongs to it.
+_SAME_S = 1.0
 
 
 class Interrupt:
@@ -24,7 +27,8 @@ class Interrupt:
     inside a library's callback, which prints and loses it. So a thread of its own waits
     for the signal. It finishes what must not be lost, prints one line and ends the
     process; files are always written so that a process may end at any moment. A second
-    signal ends the process without finishing anything.
+    signal ends the process without finishing anything, unless it is a SIGTERM soon
+    after the first: `timeout` and schedulers send it to a process and to its group.
 
     Attributes:
       advice: returns what the line says after "interrupted", such as what to type to
@@ -95,6 +99,7 @@ class Interrupt:
 
     def _watch(self, reader: int) -> None:
         """Reads the numbers of signals until the other end is closed."""
+        began = 0.0
         while read := os.read(reader, 1):
             number = read[0]
             # A command may handle SIGTERM itself, as `serve` does.
@@ -104,7 +109,10 @@ class Interrupt:
             if number == signal.SIGTERM:
                 status = try_again.STATUS if self.resumes else _TERMINATED
             if self._is_ending.is_set():
+                if number == signal.SIGTERM and time.monotonic() < began + _SAME_S:
+                    continue
                 _exit(status)
+            began = time.monotonic()
             self._is_ending.set()
             threading.Thread(target=self._end, args=(status,), daemon=True).start()
 

@@ -97,6 +97,16 @@ def test_the_second_signal_does_not_wait():
     assert (process.returncode, out, err) == (130, "", "")
 
 
+def test_a_signal_to_a_process_and_to_its_group_is_one():
+    """`timeout` sends both."""
+    process = started(f"interrupt.resumes = True; {BLOCKED}", seconds=1)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "finishing\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (75, "interrupted; type it again\n")
+
+
 def test_an_error_while_finishing_still_ends_the_process():
     process = started(f"\n    with interrupt.finishing(None): {BLOCKED}")
     time.sleep(0.2)
