@@ -37,7 +37,7 @@ def load_dataset(name: str, *, seed: int = 0) -> Dataset:
         near = difflib.get_close_matches(name, _SOURCES)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(
-            f"unknown dataset {name!r:.80}; {hint}Expected one of "
+            f"unknown dataset {name!r:.80}; {hint}expected one of "
             f"{', '.join(_SOURCES)}; read your own with read_questions and "
             "load_retriever"
         )

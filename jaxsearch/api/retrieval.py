@@ -1,7 +1,7 @@
 """Loading a retriever from passages, a file, a folder, an address or an object."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jaxsearch.hub_files import is_hub_file
@@ -60,8 +60,13 @@ def load_retriever(source: Source, *, encoder: str | Encoder = "tfidf") -> Retri
                 "folder; give a single text as a list, [text]"
             )
         passages = read_passages(source)
-    else:
+    elif isinstance(source, Iterable):
         passages = _as_passages(source)
+    else:
+        raise ValueError(
+            "expected texts, a path, an address or an object with search(queries, k) "
+            f"as retriever, got {source!r:.80}"
+        )
     if isinstance(encoder, str):
         return build_index(passages, encoder_named(encoder, passages))
     return build_index(passages, encoder_given(encoder, passages))
@@ -83,7 +88,7 @@ def _check_is_index(folder: Path) -> None:
         raise ValueError(f"{folder} is the folder of a run, not of an index; {have}")
 
 
-def _as_passages(source: Sequence[object]) -> list[Passage]:
+def _as_passages(source: Iterable[object]) -> list[Passage]:
     """Passages of a list; texts get their positions as ids.
 
     Raises:

@@ -68,6 +68,10 @@ def open_session(
     Raises:
       ValueError: if a setting is invalid, or there is nothing to search.
     """
+    if not isinstance(policy, Policy):
+        raise ValueError(
+            f"expected a policy, as `jaxsearch.load_policy` returns it, got {policy!r}"
+        )
     config = policy.config
     task = config.task if task is None else as_task(task)
     if tools:

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 examples:
   jaxsearch ask --model runs/quickstart               questions to choose from
   jaxsearch ask --model runs/quickstart "QUESTION"    the answer to one of them
-  jaxsearch ask --model-url http://127.0.0.1:8000/v1 --tokenizer Qwen/Qwen2.5-7B \
+  jaxsearch ask --model-url http://127.0.0.1:8000/v1 --tokenizer Qwen/Qwen2.5-7B \\
     --index wiki_index "QUESTION"                     ask a served model
 
 A run answers from its own index. The quickstart's world is invented, so only questions

@@ -1,11 +1,12 @@
 """The command line: runs a subcommand and turns errors into exit statuses."""
 
 import argparse
+import difflib
 import json
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
     """
     sys.excepthook = _print_traceback
     parser = _parser()
+    words = sys.argv[1:] if argv is None else argv
+    if wrong := _unknown_command(words):
+        print(visible(f"jaxsearch: {wrong}"), file=sys.stderr)
+        return 2
     args, rest = parser.parse_known_args(argv)
     if args.version:
         from jaxsearch import __version__
@@ -107,7 +112,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
         return 2
     if COMMANDS[args.command].takes_overrides:
         args.overrides = rest
-    if wrong := _misplaced(args, rest, sys.argv[1:] if argv is None else argv):
+    if wrong := _misplaced(args, rest, words):
         _complain(args.command, wrong)
         return 2
     status = None
@@ -159,6 +164,16 @@ def _parser() -> argparse.ArgumentParser:
         if name in _OPENS_RUNS:
             add_trust_argument(sub)
     return parser
+
+
+def _unknown_command(words: Sequence[str]) -> str:
+    """Why the first word is neither a command nor an option; "" if it is one."""
+    known = ("-h", "--help", "--version", *COMMANDS)
+    if not words or words[0] in known:
+        return ""
+    near = difflib.get_close_matches(words[0], known)
+    hint = f"near it: {', '.join(near)}; " if near else ""
+    return f"unknown command {words[0]!r}; {hint}`jaxsearch --help` lists them"
 
 
 def _misplaced(
@@ -223,9 +238,28 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(visible_json(json.dumps(result, ensure_ascii=False)), flush=True)
         return
+    for key, value in _rows(result):
+        print(visible(f"{key:>24}  {value}"))
+
+
+def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The values of a result as text, by name.
+
+    A mapping is one row. If it has mappings in it, it is a row for each of them, whose
+    name has a dot.
+    """
     for key, value in result.items():
-        text = f"{value:.4g}" if isinstance(value, float) else value
-        print(visible(f"{key:>24}  {text}"))
+        if not isinstance(value, Mapping):
+            yield key, _value_text(value)
+        elif any(isinstance(one, Mapping) for one in value.values()):
+            yield from _rows({f"{key}.{name}": one for name, one in value.items()})
+        else:
+            texts = (f"{name}: {_value_text(one)}" for name, one in value.items())
+            yield key, ", ".join(texts) or "none"
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -19,8 +19,8 @@ Checks, in a few seconds: packages, memory, disk and the cache of compiled progr
 tiny program on every device; whether the sampler's log-probs equal the trainer's, with
 a policy of random weights; ScaNN; and whether tokens of Hugging Face and Weights &
 Biases are present (never their values). Each finding that is not ok comes with the
-command that mends it. The exit status is 1 if there is a problem; a note is no problem:
-only some uses need what it names.
+command that fixes it. The exit status is 1 if there is a problem. A note is not a
+problem: only some uses need what it names.
 """
 
 
@@ -72,7 +72,7 @@ def examine() -> "Iterator[Check]":
 
 
 def _lines(check: "Check") -> list[str]:
-    """A finding, and below it the command that mends it."""
+    """A finding, and below it the command that fixes it."""
     width = shutil.get_terminal_size().columns
     head = f"{check.status:9}{check.name:14} "
     lines = textwrap.wrap(

@@ -17,8 +17,8 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="prepared sets (`jaxsearch data --help`) or files of questions, each a "
         "set that is named after its file, or by NAME=FILE; all share one queue. "
-        "FlashRAG's JSONL (may be .gz), "
-        "ReSearch's or Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, "
+        "JSONL or CSV with question and golden_answers (may be .gz), ReSearch's or "
+        "Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, "
         "MuSiQue, NQ-open, TriviaQA or PopQA; also of a data set on the Hugging Face "
         "Hub, hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out "
         "questions)",

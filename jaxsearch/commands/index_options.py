@@ -90,6 +90,33 @@ def add_build_arguments(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"
     )
+    _add_encoder(build)
+    build.add_argument(
+        "--part",
+        type=Part.parse,
+        default=WHOLE,
+        metavar="I/N",
+        help="encode only one part, such as 3/8, to be joined by `index join`",
+    )
+    build.add_argument(
+        "--shard-rows",
+        type=int,
+        metavar="N",
+        help="passages of a shard of vectors, at which a stopped build continues",
+    )
+    _add_search_settings(build)
+    build.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="continue without malformed rows; otherwise the corpus is refused",
+    )
+    add_lexical_arguments(build)
+    add_fusion_arguments(build)
+    _add_bert_settings(build)
+
+
+def _add_encoder(build: argparse.ArgumentParser) -> None:
+    """Adds where the vectors of passages come from."""
     build.add_argument(
         "--encoder",
         default="tfidf",
@@ -116,27 +143,10 @@ def add_build_arguments(build: argparse.ArgumentParser) -> None:
         metavar="DTYPE",
         help="type of raw numbers in --vectors: float16 or float32",
     )
-    build.add_argument(
-        "--part",
-        type=Part.parse,
-        default=WHOLE,
-        metavar="I/N",
-        help="encode only one part, such as 3/8, to be joined by `index join`",
-    )
-    build.add_argument(
-        "--shard-rows",
-        type=int,
-        metavar="N",
-        help="passages of a shard of vectors, at which a stopped build continues",
-    )
-    _add_search_settings(build)
-    build.add_argument(
-        "--skip-bad-rows",
-        action="store_true",
-        help="continue without malformed rows; otherwise the corpus is refused",
-    )
-    add_lexical_arguments(build)
-    add_fusion_arguments(build)
+
+
+def _add_bert_settings(build: argparse.ArgumentParser) -> None:
+    """Adds what the files of a BERT encoder may leave open."""
     neural = build.add_argument_group(
         "settings of a BERT encoder",
         "They override the settings in the model's sentence-transformers files.",

@@ -32,6 +32,8 @@ def closing_lines(
     if "question" in result:
         words = ("ask", "--model", str(run), result["question"])
         lines += ["", "ask it a question:", *command(*words, width=width)]
+    if config.data.questions:
+        return lines
     own = _own_data(config, config_file)
     lines += ["", "train on your own data:", *command(*own, width=width)]
     lines += [

@@ -1,1 +1,1 @@
-"""Checks of an installation and its machine, each with the command that mends it."""
+"""Checks of an installation and its machine, each with the command that fixes it."""

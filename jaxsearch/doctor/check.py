@@ -12,7 +12,7 @@ class Check:
       name: what was checked, in a word or two.
       status: ok; note for what only some uses need; problem for what every use needs.
       found: what was found.
-      mend: the command that mends it, or else what to do; "" if nothing is to be done.
+      mend: the command that fixes it, or else what to do; "" if nothing is to be done.
     """
 
     name: str

@@ -64,5 +64,6 @@ def local_folder(name: str, kind: str, patterns: tuple[str, ...]) -> Path:
         reason = str(error).strip().partition("\n")[0] or repr(error)
         raise ValueError(
             f"{kind} folder {name} does not exist, and as an id of the Hub it cannot "
-            f"be fetched: {reason}"
+            f"be fetched: {reason}; without a connection, give the path of a folder "
+            "that was downloaded elsewhere"
         ) from None

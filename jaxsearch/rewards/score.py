@@ -92,9 +92,10 @@ def score_file(
             if write is not None:
                 write(json.dumps(line | found).encode() + b"\n")
         if not totals.num_lines:
+            found = f"{num_skipped} lines name another task: use that one, or 'auto'"
             raise ValueError(
-                f"{path}: no line to judge with task {task_name!r}; {num_skipped} "
-                "lines name another task: use that one, or 'auto'"
+                f"{path}: no line to judge with task {task_name!r}; "
+                f"{found if num_skipped else 'the file is empty'}"
             )
         if empty.number:
             note(f"{path}: golden answers that are empty once normalised: {empty}")

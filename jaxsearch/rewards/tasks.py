@@ -125,7 +125,7 @@ def task_named(name: str) -> Task:
     near = difflib.get_close_matches(name, TASKS)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(
-        f"unknown task {name!r:.100}; {hint}Expected one of {', '.join(TASKS)}, or "
+        f"unknown task {name!r:.100}; {hint}expected one of {', '.join(TASKS)}, or "
         "package.module:NAME or path/to/file.py:NAME of a custom task"
     )
 

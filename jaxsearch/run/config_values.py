@@ -167,12 +167,22 @@ def imported(name: str, *folders: Path) -> Any:
         return operator.attrgetter(qualname)(import_named(module, *folders))
     except Exception as error:  # a user's module may raise anything
         raise ValueError(
-            f"{name} of a config cannot be imported ({type(error).__name__}: {error}); "
-            "functions and objects of a config must be defined in an importable "
-            "module, so that they can be recorded by name in the run's folder; one "
-            "of your own must be beside the config, in the current folder or on "
-            "PYTHONPATH, or named as path/to/file.py:NAME"
+            f"{name} of a config cannot be imported ({type(error).__name__}: {error}"
+            f"{_near_names(error)}); functions and objects of a config must be defined "
+            "in an importable module, so that they can be recorded by name in the "
+            "run's folder; one of your own must be beside the config, in the current "
+            "folder or on PYTHONPATH, or named as path/to/file.py:NAME"
         ) from error
+
+
+def _near_names(error: Exception) -> str:
+    """A hint such as "; near it: frugal" after a name that a module lacks, or ""."""
+    if not isinstance(error, AttributeError) or not isinstance(
+        error.obj, types.ModuleType
+    ):
+        return ""
+    near = difflib.get_close_matches(error.name, vars(error.obj))
+    return f"; near it: {', '.join(near)}" if near else ""
 
 
 def short_name(value: Any, kind: Any) -> str:

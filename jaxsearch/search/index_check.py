@@ -185,6 +185,14 @@ def _fingerprint(index: Index) -> str:
     return "" if index.encoder is None else index.encoder.fingerprint
 
 
+def _encoder_settings(encoder: Encoder | None) -> dict[str, Any]:
+    """What an encoder says of itself, without counts of what it has encoded so far."""
+    if not isinstance(encoder, SavableEncoder):
+        return {}
+    found = encoder.describe()
+    return {name: found[name] for name in found if name != "truncated_passages"}
+
+
 def describe_index(index: Index) -> dict[str, Any]:
     """Kind, sizes, encoder and fingerprints of an index, as JSON values."""
     encoder = index.encoder
@@ -196,9 +204,7 @@ def describe_index(index: Index) -> dict[str, Any]:
         "encoder": (BM25 if is_lexical else "none")
         if encoder is None
         else encoder.name,
-        "encoder_settings": encoder.describe()
-        if isinstance(encoder, SavableEncoder)
-        else {},
+        "encoder_settings": _encoder_settings(encoder),
         "encoder_fingerprint": _fingerprint(index),
         "corpus_fingerprint": index.corpus_fingerprint,
         "scorer": index.scorer_json(),

@@ -112,6 +112,31 @@ def test_the_package_runs_as_a_module():
     assert done.returncode == 2 and "unknown task 'x'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"), [("tran", "near it: train"), ("--stepz", "--help` lists them")]
+)
+def test_an_unknown_command_is_one_line(word, hint, capsys):
+    assert main([word]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert f"unknown command {word!r}" in said.err and hint in said.err
+
+
+def test_nested_results_are_rows(monkeypatch, capsys):
+    latency = {"median": 0.66708500000343, "p95": 8.1}
+    nested = {"ms": {"1": {"total": latency}}, "settings": {}, "k": 5}
+    doctor = dataclasses.replace(COMMANDS["doctor"], run=lambda args: nested)
+    monkeypatch.setitem(COMMANDS, "doctor", doctor)
+    assert main(["doctor"]) == 0
+    assert [
+        line.strip().split("  ") for line in capsys.readouterr().out.splitlines()
+    ] == [
+        ["ms.1.total", "median: 0.6671, p95: 8.1"],
+        ["settings", "none"],
+        ["k", "5"],
+    ]
+
+
 def test_no_command_shows_the_help(capsys):
     assert main([]) == 2
     assert "COMMAND" in capsys.readouterr().out

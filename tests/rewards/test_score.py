@@ -214,6 +214,8 @@ def test_lines_of_other_tasks_are_skipped_and_auto_takes_each_its_own(write, key
     with pytest.raises(ValueError, match="2 lines name another task"):
         score_file(path, "quickstart")
     assert score_file(write(LINE), "quickstart")["n"] == 1  # names no task
+    with pytest.raises(ValueError, match="'research'; the file is empty"):
+        score_file(write(), "research")
 
 
 def test_the_end_is_optional_where_it_changes_nothing(write):

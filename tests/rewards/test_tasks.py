@@ -37,7 +37,7 @@ def test_every_task_is_found_under_its_own_name():
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(ValueError, match="did you mean research_paper"):
         task_named("reserch_paper")
-    with pytest.raises(ValueError, match="Expected one of research, "):
+    with pytest.raises(ValueError, match="expected one of research, "):
         task_named("zzz")
 
 
