@@ -50,13 +50,14 @@ if [ -z "$nfs$setup" ]; then
   echo "give --nfs or --setup: all workers, and the next slice, need one folder" >&2
   exit 2
 fi
+case "$type" in v5e-*) type="v5litepod-${type#v5e-}" ;; esac # as `plan` names it
 case "$type" in
   v6e-*) runtime=v2-alpha-tpuv6e ;;
   v5p-*) runtime=v2-alpha-tpuv5 ;;
   v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
   v4-* | v3-* | v2-*) runtime=tpu-ubuntu2204-base ;;
   *)
-    echo "--type must be like v6e-16, v5p-32, v5litepod-16 or v4-32, got '$type'" >&2
+    echo "--type must be like v6e-16, v5p-32, v5e-16 or v4-32, got '$type'" >&2
     exit 2
     ;;
 esac

@@ -6,7 +6,7 @@ from jaxsearch.config import RunConfig
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.models.architecture import Architecture
 from jaxsearch.models.families.table import PUBLISHED_SIZES
-from jaxsearch.models.hub import local_folder
+from jaxsearch.models.hub import PACKAGED, local_folder
 from jaxsearch.run.network import sized_architecture
 from jaxsearch.run.policy import padded_vocab, read_architecture
 
@@ -17,8 +17,8 @@ _USUAL_VOCAB = 151_936
 def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
     """The architecture of the config's model, and a description of its source.
 
-    For a local folder, its config.json is read. The sizes of known models are in a
-    table; for other models, config.json is fetched from the Hub. Random weights have
+    For a folder, its config.json is read. The sizes of known models are in a table; for
+    other models, config.json is fetched from the Hub. Random weights have
     the sizes given in the config and the vocabulary of its tokenizer.
 
     Raises:
@@ -37,7 +37,9 @@ def planned_architecture(config: RunConfig) -> tuple[Architecture, str]:
         raise ValueError(
             f"{error}; pass --model.path FOLDER: its config.json is enough"
         ) from None
-    return read_architecture(str(folder)), "the Hub"
+    return read_architecture(
+        str(folder)
+    ), "the package" if name in PACKAGED else "the Hub"
 
 
 def _random_architecture(config: RunConfig) -> tuple[Architecture, str]:

@@ -49,6 +49,11 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {reason}"
     if plan["suggestion"]:
         yield f"  would fit, by arithmetic: {plan['suggestion']}"
+    elif plan["reasons"]:
+        yield (
+            "  no mesh of these devices fits, by arithmetic: choose more or larger "
+            "ones (--topology), or adapters (--model.lora.rank 32)"
+        )
 
 
 def _programs(programs: Mapping[str, Any]) -> Iterator[str]:

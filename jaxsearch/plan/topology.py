@@ -7,6 +7,9 @@ import re
 from jaxsearch.plan.chips import CHIPS, Chip
 
 _TORUS_AXES = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
+# Google Cloud rents eight chips of these as one machine; of larger slices, each machine
+# has four.
+_EIGHT_ON_A_HOST = ("v5e", "v6e")
 # Other names of a generation.
 _ALIASES = {"v5litepod": "v5e", "a100": "a100-80gb"}
 
@@ -30,11 +33,13 @@ class Topology:
     @property
     def host_devices(self) -> int:
         """Devices per process."""
+        if self.generation in _EIGHT_ON_A_HOST and self.num_devices == 8:
+            return 8
         return min(self.num_devices, self.chip.host_devices)
 
     @property
     def host(self) -> "Topology":
-        """The TPU machine of a single host, with four chips."""
+        """The TPU machine of a host of a larger slice, with four chips."""
         size = "x".join(["2", "2", "1"][: _TORUS_AXES[self.generation]])
         return topology(f"{self.generation}:{size}")
 

@@ -66,6 +66,12 @@ def test_a_slice_without_a_shared_folder_or_of_no_known_type_is_refused(machine)
     assert done.returncode == 2 and "got 'h100'" in done.stderr
 
 
+def test_a_slice_has_the_name_that_plan_gives_it(machine):
+    words = ("--name", "n", "--zone", "z", "--type", "v5e-8", "--nfs", "10.0.0.2:/s")
+    [create, *_] = machine.dry_run("tpu_vm.sh", *words, CONFIG)
+    assert "--accelerator-type=v5litepod-8" in create
+
+
 @pytest.mark.parametrize(
     ("script", "words", "tool"),
     [

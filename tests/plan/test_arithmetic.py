@@ -120,6 +120,9 @@ def test_machines_have_names():
     gpus = topology("h200:8")
     assert (gpus.num_devices, gpus.host_devices, gpus.is_tpu) == (8, 8, False)
     assert topology("h200:1").host_devices == 1
+    # Eight chips of v5e are one machine, larger slices have four on each.
+    assert topology("v5e-8").host_devices == 8
+    assert topology("v5e-16").host_devices == topology("v5p-16").host_devices == 4
     assert (pod.host.name, topology("v5e:4x4").host.name) == ("v5p:2x2x1", "v5e:2x2")
     assert chip_of("TPU v5 lite") == topology("v5e:4x4").chip
     assert chip_of("TPU v5p") == chip_of("TPU v5") == pod.chip
