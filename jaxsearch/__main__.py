@@ -1,4 +1,8 @@
-"""`python -m jaxsearch`: the command, where its script is not on the path."""
+"""`python -P -m jaxsearch`: the command, where its script is not on the path.
+
+Without -P, Python looks for modules in the current folder first, and a file there that
+is named like one of Python's (`random.py`, `select.py`) takes its place.
+"""
 
 import sys
 

@@ -51,7 +51,8 @@ def run(out: Path, name: str, seed: int, perturbation: str) -> None:
     if perturbation == "nudged":
         arguments += ["--model.path", str(nudged(out, name, seed))]
     config = str(CONFIGS / f"{ROBUSTNESS[name].config}.py")
-    command = [sys.executable, "-m", "jaxsearch", "train", config, *arguments, "--json"]
+    program = [sys.executable, "-P", "-m", "jaxsearch"]
+    command = [*program, "train", config, *arguments, "--json"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     (folder / "done").touch()
 

@@ -51,7 +51,7 @@ class Setup:
 @contextlib.contextmanager
 def server(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """(process, address) of `jaxsearch serve` on a free port."""
-    command = [sys.executable, "-m", "jaxsearch", "serve", "--port", "0"]
+    command = [sys.executable, "-P", "-m", "jaxsearch", "serve", "--port", "0"]
     with subprocess.Popen(
         [*command, "--index", f"wiki={folder}", *options],
         stdout=subprocess.PIPE,
