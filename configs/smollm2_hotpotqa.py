@@ -7,7 +7,7 @@ Paper      ReSearch (arXiv:2503.19470): its tags and reward, GRPO, temperature 1
            0.2. HotpotQA, because of R1-Searcher's own questions (its stage 2) the
            answer of only one in twenty stands in a passage of this corpus that is
            found.
-Differs    instructions of one sentence (theirs: about 150 tokens); a short supervised
+Differs    instructions of one sentence (133 tokens by default); a short supervised
            stage on templated demonstrations, because a model of this size does not
            follow the format unasked; adapters of rank 16 at 1e-4 (theirs: all weights
            at 1e-6); 4 questions x 5 answers per step (theirs: 256 x 5); 2 passages per
@@ -21,7 +21,7 @@ Data       questions, held-out questions and an index are given on the command l
            of HotpotQA's 898. It looks at no other questions. The demonstrations are of
            112 packaged training questions, none of which is held out or in HotpotQA's
            development set.
-Machine    two CPU cores, 4 GB.
+Machine    two CPU cores, 6 GB.
 Command    python launch/smollm2.py models/smollm2
            jaxsearch train configs/smollm2_hotpotqa.py
            The whole run: configs/README.md, "A real language model".
@@ -49,7 +49,9 @@ Count      counted before tuning, at 100 GFLOP/s, and at 45 in decoding (measure
            passage per search would take 35 tokens less, but answers 33% of HotpotQA's
            training questions, not 42%; two whole ones 51%, for 75 tokens more.
            Measured so far: a supervised step took 36 s of CPU time (18 s of both cores,
-           74 GFLOP/s) beside a load of 12; at that rate the run takes 130 minutes.
+           74 GFLOP/s) beside a load of 12; at that rate the run takes 130 minutes. The
+           22 programs of the rollout took 215 s of CPU time to compile, once. At most
+           5.5 GB were in use, with 24 slots.
 Result     not yet measured
 """
 
@@ -71,7 +73,7 @@ from jaxsearch.models.lora import LoRAConfig
 from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
-# A prompt of 55 tokens on average, where ReSearch's instructions alone take 150.
+# A prompt of 55 tokens on average, where ReSearch's instructions alone take 133.
 INSTRUCTIONS = "Search for what you need to know, read the passages, then answer."
 
 config = RunConfig(
