@@ -60,7 +60,7 @@ def run_folder(out: Path, seed: int, variant: str) -> Path:
 def run(out: Path, seed: int, variant: str, inputs: Inputs) -> None:
     """Runs one variant, or the rest of it, in a process of its own."""
     folder = run_folder(out, seed, variant)
-    words = [sys.executable, "-m", "jaxsearch", "train", str(CONFIG), "--json"]
+    words = [sys.executable, "-P", "-m", "jaxsearch", "train", str(CONFIG), "--json"]
     words += [*inputs.arguments, *VARIANTS[variant]]
     words += ["--seed", str(seed), "--out", str(folder)]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
