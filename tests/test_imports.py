@@ -64,7 +64,8 @@ ALLOWED = {
     "web": {"chat", "env", "json_files", "key_addresses", "search"},
     "verdicts": {
         *("bad_rows", "bounded_files", "chat", "env", "json_files", "json_lines"),
-        *("key_addresses", "local_paths", "remote", "search", "try_again", "web"),
+        *("key_addresses", "local_paths", "remote", "search", "surrogates"),
+        *("try_again", "web"),
     },
     "monitor": {
         *("bounded_files", "json_lines", "json_types", "metrics", "protocol"),
@@ -85,7 +86,8 @@ ALLOWED = {
     },
     "served": {
         *("config", "data", "env", "key_addresses", "models", "processes", "protocol"),
-        *("remote", "rewards", "rollouts", "run", "search", "trajectory", "try_again"),
+        *("remote", "rewards", "rollouts", "run", "search", "surrogates"),
+        *("trajectory", "try_again"),
     },
     "evaluation": {
         *("bounded_files", "config", "data", "env", "hub_files", "json_files"),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxsearch.rollouts.sampling import TopKTopP
+from jaxsearch.surrogates import check_text
 
 _MAX_ID = 2**31 - 1  # trajectories have 32-bit ids
 
@@ -125,6 +126,10 @@ def parse_answer(data: Any) -> Answer:
         if isinstance(choice, dict) and "message" in choice:
             raise ChatOnlyError("the answer is a chat message")
         raise ModelError(f"expected a choice with a text, got {choice!r:.120}")
+    try:
+        check_text(choice["text"], "the answer")
+    except ValueError as error:
+        raise ModelError(str(error)) from None
     finish = choice.get("finish_reason")
     if finish not in ("stop", "length"):
         raise ModelError(f"the server stopped for the reason {finish!r:.40}")

@@ -10,6 +10,7 @@ from jaxsearch.key_addresses import allow_keys
 from jaxsearch.remote.bearer import bearer_token, without_token
 from jaxsearch.remote.connection import Connection
 from jaxsearch.search.index import RefusedSearchError, SearchError
+from jaxsearch.surrogates import check_text
 from jaxsearch.try_again import TryAgainError
 from jaxsearch.verdicts.settings import KEY_VARIABLE, VerdictSettings
 
@@ -87,6 +88,7 @@ class VerdictModel:
         )
         try:
             found = completion(reply)
+            check_text(found.text, "the answer")
         except ValueError as error:
             url = self._settings.url
             raise SearchError(f"{url}: not a completion: {error}") from None

@@ -114,7 +114,7 @@ def model_answer_readers(root: Path) -> Iterator[dict[str, Reader]]:
         def verdict():
             served["/chat/completions"] = judged, 200
             found = opinion(judge.ask("Is it right?").text)
-            json.dumps(found)
+            found.reason.encode()
 
         yield {
             "model ids": reader(ids),

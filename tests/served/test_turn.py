@@ -163,6 +163,8 @@ def test_the_fields_of_both_servers_are_read():
         (choice(finish_reason="abort"), "'abort'"),
         (choice(token_ids=[1, -2]), "token_ids"),
         (choice(token_ids=[True]), "token_ids"),
+        (choice(token_ids=[2**31]), "token_ids"),
+        (choice(text="\ud800"), "half of a surrogate pair"),
     ],
 )
 def test_what_is_no_answer_is_refused(data, message):
