@@ -53,7 +53,7 @@ def find_model(client: ModelClient, name: str) -> Card:
     if not cards and not name:
         raise ValueError(f"{client.url} lists no model; give a name with --model-name")
     if not mine and cards:
-        served = ", ".join(repr(card["id"]) for card in cards[:5])
+        served = ", ".join(f"{card['id']!r:.100}" for card in cards[:5])
         asked = f"no model {name!r}: it serves" if name else "several models:"
         raise ValueError(
             f"{client.url} has {asked} {served}; give one with --model-name"
