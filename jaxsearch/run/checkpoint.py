@@ -1,7 +1,11 @@
 """Checkpoints: the state that a run needs to resume."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +175,41 @@ def _load(checkpoint: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        return ocp.load_checkpointables(checkpoint, {"state": wanted})["state"]
+        with _without_late_reads():
+            return ocp.load_checkpointables(checkpoint, {"state": wanted})["state"]
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"checkpoint {checkpoint} cannot be read: {reason}; remove it to use the "
             "previous one"
         ) from error
+
+
+@contextlib.contextmanager
+def _without_late_reads() -> Iterator[None]:
+    """Prints nothing of the reads that end after a load has failed.
+
+    Orbax closes its event loop at the first array that cannot be read. The reads in
+    progress then fail one by one, and Python prints a traceback for each of hundreds.
+    They end at any later time, so the hook stays after an error.
+    """
+    shown = sys.unraisablehook
+
+    def show(unraisable: Any) -> None:
+        if not _is_late_read(unraisable):
+            shown(unraisable)
+
+    sys.unraisablehook = show
+    yield
+    sys.unraisablehook = shown
+
+
+def _is_late_read(unraisable: Any) -> bool:
+    """Whether a read could not report to a closed loop, or is discarded with it."""
+    if inspect.iscoroutine(unraisable.object):
+        return "orbax" in Path(unraisable.object.cr_code.co_filename).parts
+    error = unraisable.exc_value
+    return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
 
 
 def saved_steps(folder: Path) -> list[int]:
