@@ -14,6 +14,7 @@ from jaxsearch import try_again
 from jaxsearch.commands import (
     ask,
     bench,
+    closed_pipe,
     completion,
     config,
     corpus,
@@ -210,11 +211,30 @@ def _misplaced(
 
 
 def _status(args: argparse.Namespace) -> int:
-    """Runs the command, prints its results, and returns its exit status."""
+    """Runs the command, prints its results, and returns its exit status.
+
+    If the reader of standard output is gone, as in `| head`, the command ends without a
+    word, as others do.
+    """
+    try:
+        status = _status_of_result(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not closed_pipe.reader_is_gone():
+            raise
+        # Otherwise Python complains when it writes the rest at its end.
+        closed_pipe.discard_output()
+        return closed_pipe.STATUS
+    return status
+
+
+def _status_of_result(args: argparse.Namespace) -> int:
     command = COMMANDS[args.command]
     try:
         trust_packages(args)
         result = command.run(args)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, RuntimeError) as error:
         if not (_is_ours(error) or is_full(error)):
             raise

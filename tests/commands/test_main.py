@@ -106,6 +106,15 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         main(["doctor"])
 
 
+def test_a_reader_that_ends_first_is_no_error():
+    command = [sys.executable, "-P", "-m", "jaxsearch", "config", "list"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == 141 and said == b""
+
+
 def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "jaxsearch", "score", "--recipe", "x", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
