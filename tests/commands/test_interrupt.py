@@ -30,6 +30,7 @@ def slowly():
     time.sleep({seconds})
 
 interrupt = Interrupt(lambda: "type it again")
+interrupt.resumes = {resumes}
 with interrupt.watched(), interrupt.finishing(slowly):
     print("ready", flush=True)
     {block}
@@ -39,9 +40,11 @@ print("not ended")
 pytestmark = pytest.mark.usefixtures("interruptible")
 
 
-def started(block: str, seconds: float = 0.0) -> subprocess.Popen:
-    """A process inside `block`."""
-    program = PROGRAM.format(block=block, seconds=seconds)
+def started(
+    block: str, *, seconds: float = 0.0, resumes: bool = False
+) -> subprocess.Popen:
+    """A process inside `block`, or about to enter it."""
+    program = PROGRAM.format(block=block, seconds=seconds, resumes=resumes)
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -70,7 +73,7 @@ def test_one_line_wherever_the_main_thread_is(block):
 def test_a_scheduler_that_ends_the_process_is_told_whether_to_start_it_again(
     resumes, status
 ):
-    process = started(f"interrupt.resumes = {resumes}; {BLOCKED}")
+    process = started(BLOCKED, resumes=resumes)
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
@@ -99,7 +102,7 @@ def test_the_second_signal_does_not_wait():
 
 def test_a_signal_to_a_process_and_to_its_group_is_one():
     """`timeout` sends both."""
-    process = started(f"interrupt.resumes = True; {BLOCKED}", seconds=1)
+    process = started(BLOCKED, seconds=1, resumes=True)
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "finishing\n"
     process.send_signal(signal.SIGTERM)
