@@ -1,4 +1,4 @@
-"""Checks that paths are on this machine: bucket addresses are errors.
+"""Paths on this machine: the cache folder, and the check that no path is an address.
 
 `Path` would read gs://bucket/run as a local folder `gs:`, which is lost with the
 machine. Folders also need operations that buckets lack: a lock, appending to files, and
@@ -6,11 +6,19 @@ atomic replacement of files and folders. `jaxsearch train` keeps a local copy of
 folder in a bucket; see `run.bucket_folder`.
 """
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 # With // or with / as in `Path`; a single letter is a Windows drive.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):(/+)(?=.)", re.I)
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of what jaxsearch keeps for later runs of the user."""
+    caches = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "jaxsearch"
 
 
 def is_address(path: str | Path) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsearch.compile_cache import machine_folder, mend_entries
+from jaxsearch.local_paths import cache_folder
 from jaxsearch.try_again import TryAgainError
 from jaxsearch.visible import visible
 
@@ -142,8 +143,7 @@ def use_compilation_cache(environ: Mapping[str, str] = os.environ) -> None:
     if "JAX_COMPILATION_CACHE_DIR" in environ:
         mend_entries(environ["JAX_COMPILATION_CACHE_DIR"])
         return
-    caches = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = str(Path(caches) / "jaxsearch" / "xla" / machine_folder())
+    folder = str(cache_folder(environ) / "xla" / machine_folder())
     jax.config.update("jax_compilation_cache_dir", folder)
     mend_entries(folder)
     # Not JAX's second: a small policy has a hundred programs that take less each.

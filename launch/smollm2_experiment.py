@@ -26,7 +26,7 @@ BEFORE, AFTER = "before_rl", "after_rl"
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What the config takes from its command line; see configs/README.md."""
+    """Model, questions and index of a run, as configs/README.md makes them."""
 
     model: str
     questions: str

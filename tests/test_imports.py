@@ -33,7 +33,7 @@ ALLOWED = {
     "try_again": set(),
     "disk_errors": set(),
     "compile_cache": {"visible"},
-    "processes": {"compile_cache", "try_again", "visible"},
+    "processes": {"compile_cache", "local_paths", "try_again", "visible"},
     "trajectory": set(),
     "metrics": {"trajectory"},
     # Parts that work alone.
@@ -47,8 +47,8 @@ ALLOWED = {
     "protocol": {"json_files", "search", "surrogates", "trajectory"},
     "data": {
         *("array_records", "bad_rows", "bounded_files", "hub_files", "id_ranges"),
-        *("json_files", "json_types", "models", "parquet_files", "protocol"),
-        *("search", "surrogates"),
+        *("json_files", "json_types", "local_paths", "models", "parquet_files"),
+        *("protocol", "search", "surrogates"),
     },
     "env": {"data", "protocol", "search", "surrogates", "trajectory"},
     "rewards": {

@@ -10,7 +10,7 @@ STATUS = 128 + signal.SIGPIPE
 
 
 def reader_is_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads."""
+    """Whether standard output is a pipe without a reader."""
     output = select.poll()
     output.register(sys.stdout, 0)  # errors alone, which a closed pipe is
     return bool(output.poll(0))

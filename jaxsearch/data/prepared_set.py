@@ -21,6 +21,7 @@ from jaxsearch.data.set_checksums import check_files
 from jaxsearch.hub_files import is_hub_file
 from jaxsearch.json_files import read_json_object
 from jaxsearch.json_types import typed
+from jaxsearch.local_paths import cache_folder
 
 if TYPE_CHECKING:
     from jaxsearch.data.question_store import QuestionSource
@@ -37,8 +38,7 @@ def data_folder() -> Path:
     """The folder of all prepared sets."""
     if folder := os.environ.get("JAXSEARCH_DATA"):
         return Path(folder)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "jaxsearch" / "data"
+    return cache_folder() / "data"
 
 
 def split_folder(name: str, split: str) -> Path:

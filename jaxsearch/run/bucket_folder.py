@@ -7,7 +7,6 @@ bucket fails for a while, the run goes on and the thread tries again.
 
 import contextlib
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import jax
 
 from jaxsearch.json_lines import replace_file
+from jaxsearch.local_paths import cache_folder
 from jaxsearch.run.bucket import Bucket, BucketError
 from jaxsearch.run.bucket_download import download, equal_checkpoints
 from jaxsearch.run.bucket_lock import LOCK, BucketLock
@@ -93,10 +93,9 @@ def bucket_folder(
 
 def copy_home(address: str) -> Path:
     """The folder of the local copy of a run in a bucket."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     digest = hashlib.sha256(address.encode()).hexdigest()[:12]
     name = f"{address.rpartition('/')[2]}-{digest}"
-    return Path(cache) / "jaxsearch" / "buckets" / name
+    return cache_folder() / "buckets" / name
 
 
 def _opened(

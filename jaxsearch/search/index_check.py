@@ -186,7 +186,7 @@ def _fingerprint(index: Index) -> str:
 
 
 def _encoder_settings(encoder: Encoder | None) -> dict[str, Any]:
-    """What an encoder says of itself, without counts of what it has encoded so far."""
+    """The settings of an encoder, without its counts of encoded passages."""
     if not isinstance(encoder, SavableEncoder):
         return {}
     found = encoder.describe()

@@ -7,6 +7,8 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxsearch.local_paths import cache_folder
+
 # Environment variable with the endpoint's key.
 KEY_VARIABLE = "JUDGE_API_KEY"
 
@@ -80,5 +82,4 @@ class VerdictSettings:
 
 def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
     """The default folder of the cache of verdicts."""
-    caches = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "jaxsearch" / "verdicts"
+    return cache_folder(environ) / "verdicts"
