@@ -549,7 +549,8 @@ class RLStage:
     """Leave rollouts with advantage 0, such as those of a group with equal rewards, out
     of the update, which then takes less time. The gradient is the same: without KL,
     entropy bonus and whitening, which must be 0 or off, they add nothing to it. The
-    update's metrics, such as entropy and drift, are means over the other rollouts."""
+    update's metrics, such as entropy and drift, are means over the other rollouts, or
+    those of the first rollout if there are no others."""
     optimizer: OptimizerConfig = OptimizerConfig()
     max_tokens: int = 16_384
     """Padded tokens per microbatch."""

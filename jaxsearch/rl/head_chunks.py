@@ -11,7 +11,7 @@ from jaxsearch.rl.head_sharding import Axes, HeadSharding
 
 # Limits on the logits held at once, in positions and in elements (128 MB). Chunks must
 # be short if V is large, because the last chunk of a row is mostly padding.
-_CHUNK_POSITIONS = 384
+_CHUNK_POSITIONS = 256
 _CHUNK_LOGITS = 2**25
 
 

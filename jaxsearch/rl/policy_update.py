@@ -45,8 +45,9 @@ class PolicyUpdate:
       masks_observations: if False, retrieved tokens count in the loss too.
       skips_without_advantage: whether a step without any advantage leaves the
         parameters and the optimizer as they are.
-      drops_zero_advantages: whether rollouts with advantage 0 are left out of an update
-        that has others. The divisor still counts them.
+      drops_zero_advantages: whether rollouts with advantage 0 are left out of an
+        update, except the first one if there are no others. The divisor still counts
+        them.
       after_update: called after each update.
     """
 
@@ -127,8 +128,10 @@ class PolicyUpdate:
             for row, weight in zip(rows, weights.tolist(), strict=True)
         ]
         if self.drops_zero_advantages:
-            # All of them if none is left, so that the update is measured.
-            weighted = [row for row in weighted if np.any(row.advantages)] or weighted
+            # The first of them if none is left, so that the update can be measured.
+            weighted = [
+                row for row in weighted if np.any(row.advantages)
+            ] or weighted[:1]
         return Minibatch(self.batching(weighted), divisor)
 
     def _shaped(
