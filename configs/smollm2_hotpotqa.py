@@ -88,7 +88,7 @@ config = RunConfig(
         num_slots=20,
         max_len=768,  # three rollouts share a row in the update
         max_prompt_len=160,
-        max_turn_len=64,
+        max_turn_len=96,  # some questions, copied as a query, take 80
         max_observation_len=144,
         max_searches=2,
         # The same numbers on every run. An index on this machine keeps nothing waiting.
@@ -98,7 +98,7 @@ config = RunConfig(
         SupervisedStage(
             name="format",
             demonstrations=sample.reading_demonstrations,
-            steps=40,
+            steps=25,
             batch_size=8,
             max_tokens=768,
             optimizer=OptimizerConfig(
@@ -107,7 +107,7 @@ config = RunConfig(
         ),
         RLStage(
             name="search",
-            steps=100,
+            steps=150,
             task=load_task("research", instructions=INSTRUCTIONS),
             questions_per_step=4,
             group_size=5,
@@ -115,12 +115,12 @@ config = RunConfig(
             objective=PolicyObjective(kl_weight=0.0),
             drops_zero_advantages=True,
             optimizer=OptimizerConfig(
-                learning_rate=1e-4, warmup_steps=5, final_share=0.1, weight_decay=0.0
+                learning_rate=3e-4, warmup_steps=5, final_share=0.1, weight_decay=0.0
             ),
         ),
     ),
-    # The checkpoint at step 40 is the policy before RL.
+    # The checkpoint at step 25 is the policy before RL.
     eval=EvalConfig(limit=300, num_printed=3),
     logging=LoggingConfig(rollouts_every=10),
-    checkpoint=CheckpointConfig(every=10, keep_every=40, minutes=10.0),
+    checkpoint=CheckpointConfig(every=10, keep_every=25, minutes=10.0),
 )
