@@ -19,6 +19,10 @@ EXTRAS = {
     "pymilvus": ("milvus", "searches in Milvus, and `jaxsearch index push`"),
     "libtpu": ("plan", "compiling for TPUs in `jaxsearch plan`"),
     "tensorboardX": ("tensorboard", "--logging.tensorboard"),
+    "gcsfs": ("gcs", "--out gs://..."),
+    "s3fs": ("s3", "--out s3://..."),
+    "trafilatura": ("web", "the pages of a web search (--web.pages)"),
+    "gguf": ("smollm2", "launch/smollm2.py"),
     "torch": ("parity", "comparing models with transformers"),
 }
 
