@@ -116,15 +116,14 @@ class ModelConfig:
 
     path: str = ""
     """Hugging Face folder or Hub id; jaxsearch:quickstart for the quickstart's policy
-    after its warm-up, which ships with the package; or another run's folder (its best
-    checkpoint, else its last) or one of its checkpoints (RUN/best,
-    RUN/checkpoints/STEP), whose policy, with its tokenizer, this run begins from. Empty
-    for random weights."""
+    after its warm-up, which ships with the package; or, to begin from another run's
+    policy and tokenizer, that run's folder (its best checkpoint, else its last) or one
+    of its checkpoints (RUN/best, RUN/checkpoints/STEP). Empty for random weights."""
     tokenizer: str = ""
     """Tokenizer folder or Hub id; empty for that of `path`, else of data.source."""
     end_token: str = ""
     """Token that ends a row; empty for the tokenizer's end token and those in the model
-    folder's generation_config.json, or config.json without that file."""
+    folder's generation_config.json, or in config.json if there is no such file."""
     prompt: Literal["auto", "chat", "base"] = "auto"
     """chat uses the tokenizer's chat template; base uses plain text, for models that
     were not tuned for chat; auto uses chat if there is a template."""
@@ -133,9 +132,9 @@ class ModelConfig:
     messages if the file is named *.json, else plain text; empty for the task's
     prompt."""
     prompt_date: str = ""
-    """Day that a chat template reads as today's (YYYY-MM-DD); empty for the day on
-    which the run starts, which is kept in its record, so that a resumed run has the
-    same prompts."""
+    """Date that a chat template reads as today's (YYYY-MM-DD); empty for the day on
+    which the run starts. The run records that day, so that a resumed run has the same
+    prompts."""
     width: int = 128
     """D, model width. This and the following sizes are used only without `path`."""
     mlp_width: int = 256
@@ -247,22 +246,22 @@ class RetrievalConfig:
     `search(queries, k)`, or a function that makes one. Each process opens a separate
     one; it also serves held-out questions."""
     url: str = ""
-    """Search server, instead of a corpus or an index: http://HOST:PORT, or several of
-    one index with commas between them. A server that wants a bearer token gets that in
-    JAXSEARCH_SEARCH_TOKEN, if you give its address here or with --trust. Or a
-    collection of Milvus, milvus://HOST:PORT/COLLECTION, that `jaxsearch index push`
-    filled; it needs the index's `encoder`."""
+    """Search server, instead of a corpus or an index: http://HOST:PORT, or several
+    servers of the same index, separated by commas. A server that requires a bearer
+    token gets the one in JAXSEARCH_SEARCH_TOKEN, if you give its address here or with
+    --trust. Or a Milvus collection that `jaxsearch index push` filled,
+    milvus://HOST:PORT/COLLECTION; it needs the index's `encoder`."""
     heldout_url: str = ""
     """Search server for held-out questions; empty for the passages that the source of
     the data has for them, or `url` if it has none."""
     dialect: DialectName = "auto"
     """Dialect of the servers: research (POST /batch_search), search_r1 (/retrieve, also
-    that of verl and SkyRL), r1_searcher (/queries), or auto, which asks them."""
+    that of verl and SkyRL), r1_searcher (/queries), or auto, which asks the servers."""
     client: ClientSettings = ClientSettings()
     web: WebProvider | None = None
     """Search of the open web, instead of a corpus or an index: serper, serpapi, brave,
     searxng, google, or a function (WebQuery) -> list of WebResult. The fields under
-    `web` say how; it also serves held-out questions."""
+    `web` configure it; it also serves held-out questions."""
     num_passages: int = 5
     """Passages per search."""
     encoder: Encoder | Callable[..., Any] | str = "tfidf"
@@ -281,8 +280,9 @@ class RetrievalConfig:
     timeout_s: float = 60.0
     """Timeout of each attempt, in seconds."""
     min_kept: float = 0.5
-    """Smallest share of a step's rollouts without failed searches. If it is smaller,
-    the step is not learned from but repeated after a pause; 0 learns from any rest."""
+    """Smallest share of a step's rollouts without failed searches. Below this share,
+    the step is not learned from but repeated after a pause; 0 learns from whatever is
+    left."""
     max_outage_s: float = 3600.0
     """Seconds for which a step is repeated; then the run saves and ends with status 75,
     and the same command continues."""
@@ -401,9 +401,10 @@ class RolloutConfig:
     """0 reads the results of searches and other tools as they arrive, and assigns
     prompts to replicas as slots become free. Random numbers belong to a rollout, so the
     order of arrival changes a trajectory only as far as rounding does: rows that decode
-    together share a program. Another number is the decode calls after which a result
-    is read: decoding waits for a slower search, rollouts are assigned in advance, and
-    two runs, or one that was resumed, are identical bit for bit."""
+    together share a program. Any other number is the number of decode calls after which
+    a result is read: decoding waits for a slower search, rollouts are assigned in
+    advance, and two runs, one of which may have been resumed, are identical bit for
+    bit."""
     cache_len: int | None = None
     """Tokens that a replica's KV cache holds for all slots together; None for max_len
     per slot. Most rollouts are far shorter than max_len, so a smaller cache can serve
@@ -493,13 +494,14 @@ class RLStage:
     the command line, a name (see `jaxsearch score --help`), package.module:NAME or
     path/to/file.py:NAME."""
     reward: RewardFunction | Sequence[Any] | None = None
-    """Own reward in place of the task's: a function (question, answer, *, searches,
-    row) -> a number, or numbers by name; or several, as (function, weight) pairs. Each
-    is the metric reward/NAME. `rewards.own` describes it. On the command line,
-    package.module:NAME or path/to/file.py:NAME of one or of a sequence of them; task
-    for the reward of the task."""
+    """A reward of your own in place of the task's: a function (question, answer, *,
+    searches, row) -> a number, or numbers by name; or several, as (function, weight)
+    pairs. Each becomes the metric reward/NAME. `rewards.own` describes it. On the
+    command line, package.module:NAME or path/to/file.py:NAME of one or of a sequence of
+    them; task for the reward of the task."""
     questions: QuestionsFrom = ""
-    """Questions for this stage alone, as data.questions, which overrides it."""
+    """Questions for this stage alone, in the form of data.questions. If that is given,
+    it overrides this field."""
     questions_per_step: int = 256
     """Q, questions per step."""
     group_size: int = 5
@@ -523,8 +525,8 @@ class RLStage:
     """Weight of the KL (k1) to the policy at the start of the stage, subtracted from
     the reward of each token. Requires objective.kl_weight to be 0."""
     overlong_buffer: int = 0
-    """DAPO's overlong penalty: it grows from 0 to 1 over the last tokens, this many,
-    before the policy has written overlong_len; 0 for none."""
+    """DAPO's overlong penalty grows from 0 to 1 over this many tokens, the last ones
+    before overlong_len; 0 for no penalty."""
     overlong_len: int | None = None
     """Tokens of the policy, over all turns, at which the overlong penalty is 1. Prompt
     and retrieved tokens do not count. None for rollout.max_len, which a rollout cannot
@@ -643,7 +645,7 @@ class EvalConfig:
     patience: int = 0
     """Early stopping: the last RL stage ends after this many evaluations in a row
     without a new best exact match. 0 for none. The last evaluation before the stage
-    is the first to be exceeded."""
+    sets the first best."""
     min_improvement: float = 0.0
     """Exact match by which an evaluation must exceed the best one to count as a new
     best."""
@@ -664,26 +666,26 @@ class LoggingConfig:
     """Outputs in addition to metrics.jsonl, eval.jsonl and the console."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
-    """Weights & Biases mode; offline writes to the run's folder, online needs
+    """Weights & Biases (W&B) mode; offline writes to the run's folder, online needs
     WANDB_API_KEY or `wandb login`."""
     wandb_project: str = ""
-    """Project there; empty for WANDB_PROJECT, or jaxsearch without it."""
+    """W&B project; empty for WANDB_PROJECT, or jaxsearch if that is not set."""
     wandb_entity: str = ""
-    """User or team there; empty for WANDB_ENTITY, or the account's default."""
+    """W&B user or team; empty for WANDB_ENTITY, or the account's default."""
     wandb_name: str = ""
-    """Name of the run there; empty for WANDB_NAME, or the name of the run's folder."""
+    """Name of the run in W&B; empty for WANDB_NAME, or the name of the run's folder."""
     wandb_tags: tuple[str, ...] = ()
-    """Tags of the run there; empty for those in WANDB_TAGS."""
+    """Tags of the run in W&B; empty for those in WANDB_TAGS."""
     tensorboard: bool = False
     """Write TensorBoard events; needs the extra `tensorboard`."""
     rollouts_every: int = 10
-    """Steps between files of rollouts; 0 for none, also not of the held-out questions
+    """Steps between files of rollouts; 0 for none, not even for the held-out questions
     before and after RL."""
     samples_every: int = 0
     """Print rollouts on the console at the first step of an RL stage and every this
     many steps; 0 for none."""
     num_samples: int = 1
-    """Rollouts to print then: the first of as many questions of the step."""
+    """Rollouts to print then: the first one of each of this many questions."""
 
     def __post_init__(self):
         _at_least(self, 0, "rollouts_every", "samples_every")
@@ -703,11 +705,11 @@ class CheckpointConfig:
     """Checkpoints of steps that are multiples of this are kept too; 0 for none. They
     must be saved: choose a multiple of `every`."""
     minutes: float = 0.0
-    """Also saves when so many minutes have passed since the last checkpoint; 0 for
+    """Also save when this many minutes have passed since the last checkpoint; 0 for
     never. For runs whose steps take minutes, on machines that may be taken away."""
     keep_non_finite: int = 2
-    """Number of updates with a gradient that is not finite to keep, with batch and
-    parameters, for `jaxsearch replay`; 0 for none."""
+    """Number of updates with a non-finite gradient to keep, with batch and parameters,
+    for `jaxsearch replay`; 0 for none."""
 
     def __post_init__(self):
         _at_least(self, 1, "every", "keep")
