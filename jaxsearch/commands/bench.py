@@ -114,15 +114,17 @@ def _add_retrieval(parser: argparse.ArgumentParser) -> None:
         "--url",
         default="",
         metavar="URL",
-        help="server of yours, http://HOST:PORT, or several with commas between them "
-        "(default: none, which measures --index in this process beside its limit)",
+        help="server of yours, http://HOST:PORT, or several separated by commas "
+        "(default: none, which measures --index in this process, compared with its "
+        "limit)",
     )
     parser.add_argument(
         "--index",
         default="",
         metavar="DIR",
-        help="folder of an index: that of the server, for queries and for the rate in "
-        "this process; or without a server, to be measured",
+        help="folder of an index. With --url, that of the server: queries are drawn "
+        "from it, and its rate in this process is measured too. Without --url, the "
+        "index to measure",
     )
     for name, kind, default, text in (
         ("clients", int, 64, "clients that ask at the same time"),
@@ -141,7 +143,7 @@ def _add_retrieval(parser: argparse.ArgumentParser) -> None:
         "--dialect",
         choices=("auto", "research", "search_r1", "r1_searcher"),
         default="auto",
-        help="dialect of the server (default: auto, which asks it)",
+        help="dialect of the server (default: auto, which asks the server)",
     )
 
 

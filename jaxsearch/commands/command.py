@@ -62,9 +62,9 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
         "--trust",
         action="append",
         metavar="PACKAGE_OR_URL",
-        help="a package or module of functions that a run's folder may name, because "
-        "you trust its code; or the address of a server that it may name and that gets "
-        "your tokens and keys; can be repeated",
+        help="package or module whose functions a run's folder may name, because you "
+        "trust its code; or address of a server that the folder may name and that "
+        "receives your tokens and keys; may be repeated",
     )
 
 

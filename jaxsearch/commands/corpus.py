@@ -1,4 +1,4 @@
-"""`jaxsearch corpus`: makes passages of documents."""
+"""`jaxsearch corpus`: makes passages from documents."""
 
 import argparse
 from typing import Any
@@ -12,7 +12,7 @@ Makes a corpus of passages, from which `jaxsearch index build` builds an index.
 _CHUNK = """\
 Cuts the .txt, .md and .html files of a folder, and of the folders in it, into passages
 of whole sentences where they fit. Each begins with its document's title: that of the
-page, the first heading, or the name of the file. Nothing in a page runs.
+page, the first heading, or the name of the file. No script in a page runs.
 """
 
 
@@ -32,27 +32,30 @@ examples:
     add_json_argument(chunk)
     chunk.add_argument("folder", metavar="FOLDER", help="folder of documents in UTF-8")
     chunk.add_argument(
-        "--out", required=True, metavar="FILE.jsonl", help="file to write, a new one"
+        "--out",
+        required=True,
+        metavar="FILE.jsonl",
+        help="file to write; it must not exist",
     )
     chunk.add_argument(
         "--words",
         type=int,
         default=100,
         metavar="N",
-        help="words of a passage at most, without its title (default: 100)",
+        help="largest number of words per passage, without its title (default: 100)",
     )
     chunk.add_argument(
         "--overlap",
         type=int,
         default=0,
         metavar="N",
-        help="words that a passage may repeat of the one before, in whole sentences "
+        help="words that a passage may repeat from the one before, in whole sentences "
         "(default: 0)",
     )
     chunk.add_argument(
         "--skip-bad-files",
         action="store_true",
-        help="continue without files that are not UTF-8; otherwise nothing is written",
+        help="skip files that are not UTF-8; otherwise nothing is written",
     )
 
 
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    summary="make passages of a folder of documents",
+    summary="make passages from a folder of documents",
     description=_DESCRIPTION,
     add_arguments=add_arguments,
     run=run,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Checks, in a few seconds: packages, memory, disk and the cache of compiled programs; a
 tiny program on every device; whether the sampler's log-probs equal the trainer's, with
-a policy of random weights; ScaNN; and whether tokens of Hugging Face and Weights &
+a policy of random weights; ScaNN; and whether tokens for Hugging Face and Weights &
 Biases are present (never their values). Each finding that is not ok comes with the
 command that fixes it. The exit status is 1 if there is a problem. A note is not a
 problem: only some uses need what it names.

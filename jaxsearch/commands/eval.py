@@ -63,7 +63,7 @@ examples:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="output folder: new, empty, or of the same evaluation, which continues",
+        help="output folder: new, empty, or that of this evaluation, which continues",
     )
     add_question_arguments(parser)
     add_answer_arguments(parser)

@@ -15,12 +15,12 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="prepared sets (`jaxsearch data --help`) or files of questions, each a "
-        "set that is named after its file, or by NAME=FILE; all share one queue. "
-        "JSONL or CSV with question and golden_answers (may be .gz), ReSearch's or "
-        "Search-R1's parquet, or a file of HotpotQA, 2WikiMultihopQA, "
-        "MuSiQue, NQ-open, TriviaQA or PopQA; also of a data set on the Hugging Face "
-        "Hub, hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out "
+        help="prepared sets (`jaxsearch data --help`) or files of questions. Each file "
+        "is a set, named after the file or by NAME=FILE; all sets share one queue. A "
+        "file is JSONL or CSV with question and golden_answers (may be .gz), "
+        "ReSearch's or Search-R1's parquet, or a file of HotpotQA, 2WikiMultiHopQA, "
+        "MuSiQue, NQ-open, TriviaQA or PopQA; it may be in a data set on the Hugging "
+        "Face Hub, hf://OWNER/NAME[/FILE][@REVISION] (default: the run's held-out "
         "questions)",
     )
     parser.add_argument(
@@ -47,7 +47,7 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="skip malformed rows of the file; otherwise they are an error",
+        help="skip malformed rows of the files; otherwise they are an error",
     )
     parser.add_argument(
         "--drop-long-prompts",

@@ -12,8 +12,8 @@ tokenizer) that transformers, vLLM and SGLang can load. LoRA updates are merged 
 weights; with --adapter, only the adapter is written.
 
 With --push-to-hub the folder is then uploaded to the Hugging Face Hub, with a model
-card. The token is that of HF_TOKEN or `hf auth login`. If the upload fails, the folder
-stays, and the error shows the command that uploads it.
+card. The token is taken from HF_TOKEN or `hf auth login`. If the upload fails, the
+folder stays, and the error shows the command that uploads it.
 """
 
 
@@ -44,7 +44,7 @@ examples:
     parser.add_argument(
         "--private",
         action="store_true",
-        help="make a repository that is created private",
+        help="if the repository is created, make it private",
     )
     add_checkpoint_argument(parser)
 

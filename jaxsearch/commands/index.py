@@ -42,8 +42,8 @@ _DESCRIPTION = """\
 Builds an index from a corpus, searches it, and measures recall and latency.
 """
 _ACTIONS = {
-    "build": "build an index of one or several corpora; continues with a stopped build",
-    "join": "make one index of the parts that were built with --part",
+    "build": "build an index of one or several corpora, or continue a stopped build",
+    "join": "make one index from the parts that were built with --part",
     "search": "print the passages that an index finds for a query",
     "check": "measure recall compared with exact search, and latency",
     "select": "keep training questions whose answer a search finds",

@@ -33,15 +33,15 @@ def _add_search_settings(parser: argparse.ArgumentParser) -> None:
         "--rescore",
         default="mapped",
         metavar="WHERE",
-        help="where the vectors of candidates lie in a search: mapped (default) or "
+        help="where the vectors of candidates are during a search: mapped (default) or "
         "memory, which needs RAM for all vectors",
     )
     parser.add_argument(
         "--max-memory",
         type=_num_bytes,
         metavar="SIZE",
-        help="limit of the build, such as 12GB; it is refused before it begins if it "
-        "would not fit",
+        help="memory limit of the build, such as 12GB; a build that would not fit is "
+        "refused before it begins",
     )
 
 
@@ -64,13 +64,13 @@ def add_push_arguments(push: argparse.ArgumentParser) -> None:
         "url",
         metavar="URL",
         help="milvus://HOST:PORT/COLLECTION, or milvus:///PATH/FILE.db/COLLECTION for "
-        "Milvus Lite; a push that was cut continues where it ended",
+        "Milvus Lite; an interrupted push continues where it stopped",
     )
     push.add_argument(
         "--index-type",
         choices=("HNSW", "SCANN"),
         default="HNSW",
-        help="the database's kind of index (default: HNSW)",
+        help="kind of index in the database (default: HNSW)",
     )
 
 
@@ -84,8 +84,8 @@ def add_build_arguments(build: argparse.ArgumentParser) -> None:
         help='passages: JSONL of {"id", "contents"} or {"id", "title", "text"}, '
         "parquet with these columns, or TSV of id and text (R1-Searcher) or of id, "
         "text and title (DPR); a folder of such files; JSONL and TSV may be .gz; on "
-        "the Hugging Face Hub, hf://OWNER/NAME[/FILE][@REVISION]; of several corpora "
-        "each hit says which",
+        "the Hugging Face Hub, hf://OWNER/NAME[/FILE][@REVISION]; with several "
+        "corpora, each hit says which one it is from",
     )
     build.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, new or empty"
@@ -102,13 +102,14 @@ def add_build_arguments(build: argparse.ArgumentParser) -> None:
         "--shard-rows",
         type=int,
         metavar="N",
-        help="passages of a shard of vectors, at which a stopped build continues",
+        help="passages per shard of vectors; a stopped build continues after its last "
+        "whole shard",
     )
     _add_search_settings(build)
     build.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="continue without malformed rows; otherwise the corpus is refused",
+        help="skip malformed rows; otherwise the corpus is refused",
     )
     add_lexical_arguments(build)
     add_fusion_arguments(build)
@@ -123,7 +124,7 @@ def _add_encoder(build: argparse.ArgumentParser) -> None:
         help="tfidf, the folder or Hub id of a BERT encoder with safetensors (E5, BGE, "
         "GTE, MiniLM), the encoder/ folder of an index, package.module:NAME of a "
         "custom encoder, bm25 for words without vectors, or none for --vectors without "
-        "queries of text (default: tfidf)",
+        "text queries (default: tfidf)",
     )
     build.add_argument(
         "--dims",

@@ -21,17 +21,18 @@ def add_select_arguments(select: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="FILE.jsonl",
-        help="file to write, a new one, for --data.questions: the questions with an "
-        "answer that stands in one of the first k passages that a search with the "
-        "question finds (case, accents and punctuation aside), unless it is yes or no",
+        help="file to write, for --data.questions; it must not exist. It gets the "
+        "questions with an answer, other than yes or no, that is in one of the first k "
+        "passages found by a search with the question (ignoring case, accents and "
+        "punctuation)",
     )
     select.add_argument(
         "--words",
         type=int,
         default=0,
         metavar="N",
-        help="words of these passages that the policy reads, because observations are "
-        "truncated (default: 0, all of them)",
+        help="number of words of these passages that the policy reads, because its "
+        "observations are truncated (default: 0, all of them)",
     )
 
 

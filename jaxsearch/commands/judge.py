@@ -17,7 +17,7 @@ predictions.jsonl of `jaxsearch eval`. A null or blank prediction is wrong, with
 request. A reply that is not a JSON object with one of the three verdicts is counted as
 no_verdict; accuracy is the share of correct among the others.
 
-Each verdict is appended to --out when it arrives, and cached by model, prompt,
+Each verdict is appended to --out as it arrives, and cached by model, prompt,
 question, golden answers and prediction. If the command is stopped, the same command
 continues.
 """
@@ -37,14 +37,14 @@ examples:
         "--agree-with",
         default="",
         metavar="FIELD",
-        help="field of the file with verdicts to compare with, such as true, False or "
-        "correct: prints the agreement and Cohen's kappa",
+        help="field of the file that holds other verdicts, such as true, False or "
+        "correct; prints the agreement with them and Cohen's kappa",
     )
     parser.add_argument(
         "--out",
         default="",
         metavar="FILE.jsonl",
-        help="file of verdicts (default: verdicts.jsonl beside FILE)",
+        help="file of verdicts (default: verdicts.jsonl next to FILE)",
     )
     parser.add_argument(
         "file", metavar="FILE.jsonl", help="file of predictions; may be .gz"

@@ -15,7 +15,7 @@ from jaxsearch.visible import visible
 
 _DESCRIPTION = """\
 Prints the prompt that a run's policy would read, with its token ids, and refuses a
-prompt that contradicts the run's task. Special tokens stand between ⟦ and ⟧. Only the
+prompt that contradicts the run's task. Special tokens are shown in ⟦ and ⟧. Only the
 tokenizer of the model is needed, not its weights.
 """
 

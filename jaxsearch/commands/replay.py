@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxsearch.run.replay import Replay
 
 _DESCRIPTION = """\
-Runs an update again whose gradient was not finite (NaN or infinite), with the same
+Runs again an update whose gradient was not finite (NaN or infinite), with the same
 parameters and batch. Shows which quantities are not finite, in the order of their
 computation: parameters, inputs of the batch, log-probs, ratios, loss per token, terms
 of the loss, and the gradient of each parameter. Writes nothing.

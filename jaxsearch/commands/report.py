@@ -9,7 +9,7 @@ from jaxsearch.commands.command import Command
 _DESCRIPTION = """\
 Writes RUN/report.html: curves, evaluations, alarms and trajectories of a run, in one
 self-contained file. `jaxsearch train` writes it at the end of a run; this command
-writes it at any time, also during the run.
+writes it at any time, even during the run.
 """
 
 

@@ -31,7 +31,7 @@ def add_lexical_arguments(build: argparse.ArgumentParser) -> None:
         "--b",
         type=float,
         metavar="X",
-        help="how far long passages are penalized, 0 to 1 (default: 0.75)",
+        help="how much long passages are penalized, 0 to 1 (default: 0.75)",
     )
 
 
@@ -42,8 +42,8 @@ def add_fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--hybrid-constant",
         type=float,
         metavar="X",
-        help="a rank counts 1 / (X + rank); the smaller X, the more the first ones do "
-        "(an index is built with 2)",
+        help="a passage counts 1 / (X + its rank); the smaller X, the more the first "
+        "ranks count (an index is built with 2)",
     )
     fusion.add_argument(
         "--hybrid-depth",
@@ -71,7 +71,7 @@ def add_rerank_arguments(parser: argparse.ArgumentParser) -> None:
         "--candidates",
         type=int,
         metavar="N",
-        help="passages per query that it scores (default: 50)",
+        help="passages per query that the reranker scores (default: 50)",
     )
 
 
@@ -87,8 +87,8 @@ def add_check_arguments(check: argparse.ArgumentParser) -> None:
         "--tune",
         type=float,
         metavar="RECALL",
-        help="write the cheapest settings of ScaNN whose recall at k is at least this "
-        "to the index, such as 0.97",
+        help="write to the index the cheapest settings of ScaNN whose recall at k is "
+        "at least this, such as 0.97",
     )
     check.add_argument(
         "--threads",

@@ -19,7 +19,7 @@ _DESCRIPTION = """\
 Answers searches over HTTP, in the dialects of ReSearch (/search, /batch_search),
 Search-R1, verl and SkyRL (/retrieve) and R1-Searcher (/queries), until SIGTERM or
 Ctrl-C; requests under way are answered first. GET /index describes the index, /metrics
-has counters for Prometheus, /docs the page of the API.
+has counters for Prometheus, and /docs documents the API.
 """
 _DEFAULT_PORT = 8000
 _DEFAULT_NAME = "default"
@@ -50,8 +50,8 @@ examples:
         default=[],
         metavar="[NAME=]DIR",
         help="folder made by `jaxsearch index build`; may be repeated. The one without "
-        "a name, or the first, answers at the root, and each below its name: "
-        "/NAME/search",
+        "a name, or else the first, answers at the root, and each one also below its "
+        "name: /NAME/search",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
@@ -67,8 +67,8 @@ examples:
         default="",
         metavar="FILE",
         help="file with the token that clients send as `Authorization: Bearer TOKEN` "
-        "(default: the environment's JAXSEARCH_SERVE_TOKEN); needed unless the address "
-        "is loopback",
+        "(default: JAXSEARCH_SERVE_TOKEN in the environment); needed unless the "
+        "address is loopback",
     )
     parser.add_argument(
         "--no-auth",

@@ -16,8 +16,8 @@ _NUM_WORKERS = 32
 # Fields whose type cannot be read off their default.
 _KINDS = {"max_queries": int, "max_usd": float, "usd_per_query": float}
 _HELP = {
-    "cache": "folder of results, pages and summaries, and of the count of the budget; "
-    "needed with --web"
+    "cache": "folder for results, pages and summaries, and for the count of the budget "
+    "that is used; needed with --web"
 }
 
 

@@ -46,8 +46,8 @@ def add_served_arguments(
         "--tokenizer",
         metavar="DIR",
         help="Hugging Face folder or id with the model's tokenizer; or the folder of "
-        "the run whose policy is served, which also has task, index, questions and "
-        "budgets",
+        "the run whose policy is served, which also gives the task, index, questions "
+        "and budgets",
     )
     group.add_argument(
         "--model-timeout",

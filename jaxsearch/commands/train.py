@@ -28,16 +28,16 @@ run is kept under another name. A folder that holds another run is refused.
 
 When a run resumes, the number of steps, the learning rate, max-skipped, the mesh,
 max-tokens, model.remat, the rollout's num-slots, cache-len, tensor and replicas, and
-how often it evaluates and saves may change; changes.jsonl records it. --eval.patience
+how often it evaluates and saves may change; changes.jsonl records this. --eval.patience
 N stops early, after N evaluations without a better held-out exact match.
 
---rewind STEP goes back to a checkpoint that is kept, and removes the metrics after it.
+--rewind STEP goes back to a checkpoint that was kept, and removes the metrics after it.
 Only one process, or one group of connected processes, trains in a folder at a time. At
 SIGTERM the last step is saved, and the exit status is 75: the same command continues.
 
 With --out gs://BUCKET/runs/NAME (or s3://...) the run is in a bucket: it trains in a
-local copy, whose changes are written there every few seconds. The same command on
-another machine continues. This is for runs of one process.
+local copy, whose changes are written to the bucket every few seconds. The same command
+on another machine continues the run. This is for runs of one process.
 
 --model.path RUN begins a new run with the policy of another one: its weights in full
 precision and its tokenizer, but not its optimizer. RUN/checkpoints/STEP and RUN/best

@@ -73,7 +73,7 @@ def add_verdict_arguments(parser: argparse.ArgumentParser, *, required: bool) ->
         nargs=2,
         metavar=("IN", "OUT"),
         help="US dollars per million prompt tokens and per million completion tokens, "
-        "for the cost",
+        "to compute the cost",
     )
 
 
