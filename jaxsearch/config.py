@@ -576,6 +576,12 @@ class RLStage:
             )
         if self.max_importance is not None:
             _at_least(self, 1, "max_importance")
+            if not self.has_masked_observations:
+                raise ValueError(
+                    "max_importance weighs tokens by the sampler's probabilities, "
+                    "which retrieved tokens do not have; with has_masked_observations "
+                    "False it must be None"
+                )
         if not 0 < self.temperature < math.inf:
             raise ValueError(
                 f"temperature must be positive in training, got {self.temperature}"

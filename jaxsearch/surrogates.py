@@ -26,3 +26,11 @@ def check_text(text: str, what: str) -> None:
             f"{error.start + 1}, which is not valid text; write the whole character, "
             "or remove it"
         ) from None
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD in place of each half of a surrogate pair."""
+    if text.isascii():
+        return text
+    # Two halves that belong together become the character that they stand for.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

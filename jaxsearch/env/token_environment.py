@@ -23,10 +23,13 @@ from jaxsearch.env.sanitize import strip_all, strip_tags
 from jaxsearch.env.spelled import spelled, strip_spelled
 from jaxsearch.protocol import Protocol
 from jaxsearch.protocol.tags import closing_tag
+from jaxsearch.surrogates import whole_characters
 from jaxsearch.trajectory import ToolCall
 
 # No token has more characters, apart from a vocabulary's longest pieces.
 _MIN_CHARS_PER_TOKEN = 64
+# A truncated passage ends at white space if there is some among its last characters.
+_LONGEST_WORD = 40
 
 
 def all_stop_tags(protocol: Protocol, environment: Environment) -> tuple[str, ...]:
@@ -120,7 +123,9 @@ class TokenEnvironment:
         # more characters than the budget's tokens can have.
         whole = observation.parts
         cut = _cut(whole, self.max_observation_len * self._max_chars_per_token)
-        parts, num_deleted = strip_all(cut, self._banned_strings)
+        # A tool may answer with what JSON or a cut through a character has left.
+        parts = [whole_characters(part) for part in cut]
+        parts, num_deleted = strip_all(parts, self._banned_strings)
         ids, num_joined = self._ids(observation, parts)
         was_cut = sum(map(len, cut)) < sum(map(len, whole))
         is_truncated = was_cut or len(ids) > self.max_observation_len
@@ -237,8 +242,13 @@ def _shorter(parts: Sequence[str], share: float) -> list[str]:
 
 
 def _beginning(text: str, max_chars: int) -> str:
-    """The first `max_chars` characters, cut at a word boundary if possible."""
+    """The first `max_chars` characters, cut at a word boundary if one is near.
+
+    Chinese, Japanese and Thai have no white space between words.
+    """
     if len(text) <= max_chars:
         return text
     whole_words = re.match(r"(?s).*(?=\s)", text[: max_chars + 1])
-    return whole_words.group() if whole_words else text[:max_chars]
+    if whole_words and len(whole_words.group()) >= max_chars - _LONGEST_WORD:
+        return whole_words.group()
+    return text[:max_chars]

@@ -17,7 +17,7 @@ from jaxsearch.monitor.bars import count_bar
 from jaxsearch.rewards.judge import judge
 from jaxsearch.run.build import Run
 from jaxsearch.served.run import ServedRun
-from jaxsearch.trajectory import Status, Trajectory
+from jaxsearch.trajectory import SEARCH, Status, Trajectory
 
 # Stage number in the random keys, different from those of training and evaluation.
 SELECTION_STAGE = 2 * EVALUATION_STAGE
@@ -184,7 +184,12 @@ def _failure(trajectory: Trajectory) -> str:
     """Why a rollout cannot be judged, and what to fix."""
     if trajectory.status is Status.MODEL_FAILED:
         return f"the model server failed ({trajectory.failure})"
-    return f"a search failed ({trajectory.tool_calls[-1].failure}; fix the retriever)"
+    if not trajectory.tool_calls:
+        return "a tool failed (its environment names no call; fix the environment)"
+    call = trajectory.tool_calls[-1]
+    if call.tool != SEARCH:
+        return f"the tool {call.tool!r} failed ({call.failure}; fix the tool)"
+    return f"a search failed ({call.failure}; fix the retriever)"
 
 
 def call_size(stage: RLStage) -> int:

@@ -129,9 +129,9 @@ class PolicyUpdate:
         ]
         if self.drops_zero_advantages:
             # The first of them if none is left, so that the update can be measured.
-            weighted = [
-                row for row in weighted if np.any(row.advantages)
-            ] or weighted[:1]
+            weighted = [row for row in weighted if np.any(row.advantages)] or weighted[
+                :1
+            ]
         return Minibatch(self.batching(weighted), divisor)
 
     def _shaped(

@@ -225,14 +225,12 @@ class Sampler:
     def explain_shortage(self) -> contextlib.AbstractContextManager[None]:
         """Context in which out-of-memory errors report how many slots fit."""
         transformer, budgets = self._programs.transformer, self._budgets
-        num_tokens = budgets.cache_len or budgets.num_slots * budgets.max_len
         num_parameters = transformer.architecture.num_parameters
         tensor_parallel_size = transformer.tensor_parallel_size
         return memory.explain_shortage(
-            num_slots=budgets.num_slots,
-            bytes_per_slot=memory.slot_bytes(
+            memory.asked_for(
                 transformer.architecture,
-                num_tokens // budgets.num_slots,
+                budgets,
                 transformer.dtype,
                 tensor_parallel_size,
             ),

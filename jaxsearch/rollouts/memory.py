@@ -4,13 +4,14 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxsearch.models.architecture import Architecture
+from jaxsearch.rollouts.budgets import Budgets
 
 # Bytes per token of a row: its id, whether the policy sampled it, two log-probs.
 _TOKEN_BYTES = 4 + 1 + 4 + 4
@@ -52,57 +53,94 @@ def device_bytes(device: jax.Device) -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
-def slots_that_fit(device_bytes: int, reserved_bytes: int, bytes_per_slot: int) -> int:
-    """Number of slots that fit in addition to `reserved_bytes`; 0 if none does."""
-    return max(0, device_bytes - reserved_bytes) // bytes_per_slot
+def number_that_fits(device_bytes: int, reserved_bytes: int, bytes_each: int) -> int:
+    """How many slots or tokens fit in addition to `reserved_bytes`; 0 if none does."""
+    return max(0, device_bytes - reserved_bytes) // bytes_each
 
 
-def shortage(
-    *,
-    num_slots: int,
-    bytes_per_slot: int,
-    reserved_bytes: int,
-    device_bytes: int | None,
-) -> str:
+class Asked(NamedTuple):
+    """What rollouts keep in device memory besides the parameters.
+
+    Attributes:
+      number: how many slots, or tokens of a cache of a given size.
+      bytes_each: bytes of one of them.
+      smallest: the smallest number that can run a rollout.
+      unit: what they are.
+      setting: the option that changes their number.
+    """
+
+    number: int
+    bytes_each: int
+    smallest: int = 1
+    unit: str = "slots"
+    setting: str = "--rollout.num-slots"
+
+    def __str__(self) -> str:
+        total = bytes_text(self.number * self.bytes_each)
+        each = bytes_text(self.bytes_each)
+        return f"{self.number:,} {self.unit} of {each} take {total}"
+
+
+def asked_for(
+    architecture: Architecture,
+    budgets: Budgets,
+    dtype: DTypeLike,
+    tensor_parallel_size: int = 1,
+) -> Asked:
+    """The slots, or the cache that they share if its size is set."""
+    size_of = functools.partial(
+        slot_bytes,
+        architecture,
+        dtype=dtype,
+        tensor_parallel_size=tensor_parallel_size,
+    )
+    if budgets.cache_len is None:
+        return Asked(budgets.num_slots, size_of(max_len=budgets.max_len))
+    # Slots share the cache, so fewer of them do not make it smaller.
+    return Asked(
+        budgets.cache_len,
+        size_of(max_len=1),
+        smallest=budgets.max_len,
+        unit="tokens of cache",
+        setting="--rollout.cache-len",
+    )
+
+
+def shortage(asked: Asked, *, reserved_bytes: int, device_bytes: int | None) -> str:
     """The error message: the memory that was requested, and what to change.
 
     Programs need memory in addition to slots and parameters, but the amount is unknown
     before they are compiled. If slots and parameters alone would fit, the message
     suggests half the number of slots.
     """
-    asked = (
-        f"the device ran out of memory: {num_slots} slots of "
-        f"{bytes_text(bytes_per_slot)} take {bytes_text(num_slots * bytes_per_slot)} "
-        f"in addition to {bytes_text(reserved_bytes)} of parameters"
+    said = (
+        f"the device ran out of memory: {asked} in addition to "
+        f"{bytes_text(reserved_bytes)} of parameters"
     )
     if device_bytes is None:
         return (
-            f"{asked}; lower --rollout.num-slots, --rollout.cache-len or "
+            f"{said}; lower --rollout.num-slots, --rollout.cache-len or "
             "--rollout.max-len"
         )
-    has = f"{asked}, but the device has only {bytes_text(device_bytes)}"
-    num_fitting = slots_that_fit(device_bytes, reserved_bytes, bytes_per_slot)
-    if num_fitting == 0 or num_slots == 1:
+    has = f"{said}, but the device has only {bytes_text(device_bytes)}"
+    num_fitting = number_that_fits(device_bytes, reserved_bytes, asked.bytes_each)
+    if num_fitting < asked.smallest or asked.number == asked.smallest:
         return (
-            f"{has}: not even one slot fits; share the policy over more devices "
+            f"{has}: not even one rollout fits; share the policy over more devices "
             "(--rollout.tensor), or use a smaller model or a smaller --rollout.max-len"
         )
-    if num_fitting >= num_slots:
+    if num_fitting >= asked.number:
+        half = max(asked.smallest, asked.number // 2)
         return (
-            f"{asked}, which would fit in {bytes_text(device_bytes)}, but not together "
-            "with the memory that the programs need; try "
-            f"--rollout.num-slots {num_slots // 2}"
+            f"{said}, which would fit in {bytes_text(device_bytes)}, but not together "
+            f"with the memory that the programs need; try {asked.setting} {half}"
         )
-    return f"{has}: {num_fitting} slots fit; set --rollout.num-slots {num_fitting}"
+    return f"{has}: {num_fitting:,} fit; set {asked.setting} {num_fitting}"
 
 
 @contextlib.contextmanager
 def explain_shortage(
-    *,
-    num_slots: int,
-    bytes_per_slot: int,
-    reserved_bytes: int,
-    device_bytes: int | None,
+    asked: Asked, *, reserved_bytes: int, device_bytes: int | None
 ) -> Iterator[None]:
     """Context in which running out of device memory raises a readable error.
 
@@ -110,13 +148,9 @@ def explain_shortage(
       OutOfMemoryError: instead of XLA's error; other errors propagate.
     """
     line = functools.partial(
-        shortage,
-        num_slots=num_slots,
-        bytes_per_slot=bytes_per_slot,
-        reserved_bytes=reserved_bytes,
-        device_bytes=device_bytes,
+        shortage, asked, reserved_bytes=reserved_bytes, device_bytes=device_bytes
     )
-    with explain_out_of_memory(lambda asked: line()):
+    with explain_out_of_memory(lambda requested: line()):
         yield
 
 
@@ -142,7 +176,7 @@ def explain_out_of_memory(line: Callable[[int | None], str]) -> Iterator[None]:
 
 
 def bytes_text(num_bytes: int) -> str:
-    """A number of bytes as GB or MB."""
-    return (
-        f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
-    )
+    """A number of bytes as GB, MB or kB."""
+    units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+    size, unit = next((u for u in units if num_bytes >= u[0]), units[-1])
+    return f"{num_bytes / size:.1f} {unit}"

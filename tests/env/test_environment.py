@@ -109,6 +109,14 @@ def test_a_search_loses_the_tags_of_the_other_tools(qwen):
     assert qwen.decode(ids) == "a   6  b" and call.num_deleted_tags == 3
 
 
+def test_half_a_character_of_a_tool_becomes_the_replacement_character(qwen):
+    """No tokenizer accepts half a surrogate pair, which JSON can spell."""
+    environment = as_tokens(Echo("a\ud83d", "\ude00 b \ud83d\ude00"), qwen)
+    [observed] = environment.step(turns("<echo> </echo>"))
+    assert "a\ufffd" in qwen.decode(observed.ids)
+    assert "\ufffd b \N{GRINNING FACE}" in qwen.decode(observed.ids)
+
+
 def test_a_long_observation_of_any_tool_is_cut_inside_its_frame(qwen):
     words = [f"word{i}" for i in range(300)]
     environment = as_tokens(Echo(" ".join(words)), qwen, max_len=50)

@@ -118,8 +118,9 @@ def test_a_long_observation_loses_its_end_but_not_its_tag(qwen):
     assert not search.is_truncated
 
 
-def test_text_without_spaces_is_cut_anywhere(qwen):
-    ids, search = observe(qwen, "長" * 500, max_len=50)
+@pytest.mark.parametrize("before", ["", " ", "東京\n"])
+def test_text_without_spaces_is_cut_anywhere(qwen, before):
+    ids, search = observe(qwen, before + "長" * 500, max_len=50)
     assert search.is_truncated and 25 < len(ids) <= 50
     assert "�" not in qwen.decode(ids)
 

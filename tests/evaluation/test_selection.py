@@ -17,10 +17,12 @@ from jaxsearch.data.dataset import Dataset
 from jaxsearch.data.formats import read_questions
 from jaxsearch.data.selection import Bounds
 from jaxsearch.evaluation.selection import select_to
-from jaxsearch.evaluation.tries import Criterion, SelectionFailedError
+from jaxsearch.evaluation.tries import Criterion, SelectionFailedError, _failure
 from jaxsearch.run.export import export_run
 from jaxsearch.train import train
+from jaxsearch.trajectory import Status, ToolCall
 from tests import tiny
+from tests.evaluation.scripted_evaluation import SETS, trajectory
 from tests.test_several_processes import succeeded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +252,23 @@ def test_a_search_that_fails_is_no_try(whole, policy, tmp_path):
     assert not (out / "calls.jsonl").exists() and not (out / "tries.jsonl").exists()
     selected(policy, out)
     assert outcome(out) == outcome(whole[0])
+
+
+@pytest.mark.parametrize(
+    ("calls", "line"),
+    [
+        ((), "a tool failed (its environment names no call"),
+        ((ToolCall(tool="sum", query="1", failure="late"),), "tool 'sum' failed (late"),
+        ((ToolCall(query="x", failure="down"),), "a search failed (down; fix the retr"),
+    ],
+)
+def test_the_tool_that_failed_is_named(calls, line):
+    failed = dataclasses.replace(
+        trajectory(0, SETS[0].questions[0], 0),
+        status=Status.TOOL_FAILED,
+        tool_calls=calls,
+    )
+    assert line in _failure(failed)
 
 
 def test_bounds_that_keep_nothing_are_said_to(policy, tmp_path):

@@ -304,6 +304,10 @@ def test_what_a_stage_refuses():
     for changes, said in (
         ({"minibatches_per_step": 5}, r"minibatches_per_step \(5\) must divide.*4 x 3"),
         ({"max_importance": 0.5}, "max_importance must be at least 1, got 0.5"),
+        (
+            {"max_importance": 2.0, "has_masked_observations": False},
+            "which retrieved tokens do not have",
+        ),
         ({"group_size": 1}, "group_size must be at least 2, got 1"),
         ({"reward_kl_weight": -1.0}, "reward_kl_weight must be at least 0"),
         ({"reward_kl_weight": math.nan}, "reward_kl_weight must be at least 0"),
