@@ -4,6 +4,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
+from jaxsearch.data.evidence import quoted
 from jaxsearch.data.formats import Question
 from jaxsearch.protocol import RESEARCH, Protocol
 from jaxsearch.protocol.research import ReSearch
@@ -31,11 +32,6 @@ _LOOK_UP = (
     "I have to look this up.",
     "Let me search for this.",
     "A search will tell.",
-)
-_READ = (
-    "So it is {answer}.",
-    "The passages say {answer}.",
-    "I have read {answer}.",
 )
 
 
@@ -104,20 +100,26 @@ def demonstrate_reading(
     query: str,
     passages: tuple[Passage, ...],
     *,
+    num_words: int,
     rng: random.Random,
     protocol: ReSearch = RESEARCH,
 ) -> Demonstration:
     """Makes a short demonstration: one search, then the first golden answer.
 
+    The thought before the answer quotes the sentence in which the answer stands. To
+    copy a sentence that is like the question, and to answer with a part of it, are
+    steps that a small model can learn from a few examples.
+
     Args:
       question: the question.
       query: what is searched for.
-      passages: the passages found.
-      rng: chooses the wording of the thoughts.
+      passages: the passages found, in which the answer can be read.
+      num_words: words of them that are read.
+      rng: chooses the wording of the first thought.
       protocol: writes the turns.
     """
     answer = question.golden_answers[0]
-    thought = rng.choice(_READ).format(answer=answer)
+    thought = quoted(question.question, answer, passages, num_words=num_words)
     return Demonstration(
         question=question,
         turns=(

@@ -156,7 +156,9 @@ def reading_demonstrations(
         answers = question.golden_answers[:1]
         if is_readable(answers, passages, num_words=num_words):
             rng = random.Random(f"{seed}/{question.id}/{query}")
-            made = demonstrate_reading(question, query, passages, rng=rng)
+            made = demonstrate_reading(
+                question, query, passages, num_words=num_words, rng=rng
+            )
             demonstrated.append(made)
     return demonstrated
 
