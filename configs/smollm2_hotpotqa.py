@@ -9,8 +9,8 @@ Paper      ReSearch (arXiv:2503.19470): its tags and reward, GRPO, temperature 1
            found.
 Differs    instructions of one sentence (133 tokens by default); a short supervised
            stage on templated demonstrations, because a model of this size does not
-           follow the format unasked; adapters of rank 16 at 1e-4 (theirs: all weights
-           at 1e-6); 4 questions x 5 answers per step (theirs: 256 x 5); 2 passages per
+           follow the format unasked; adapters of rank 16 at 2e-4 (theirs: all weights
+           at 1e-6); 4 questions x 10 answers per step (theirs: 256 x 5); 2 passages per
            search, of which 144 tokens are read, and at most 2 searches (theirs: 5,
            whole, and no bound); KL weight 0 and no entropy bonus, so that rollouts
            without an advantage can be left out of the update.
@@ -25,34 +25,32 @@ Machine    two CPU cores, 6 GB.
 Command    python launch/smollm2.py models/smollm2
            jaxsearch train configs/smollm2_hotpotqa.py
            The whole run: configs/README.md, "A real language model".
-Count      counted before tuning, at 100 GFLOP/s, and at 45 in decoding (measured on
-           both cores: 93 to 124, and 41 to 60 for products that narrow):
+Count      at 200 GFLOP/s in large products and 95 in decoding (measured):
 
                                       tokens   TFLOP   GB held   seconds
-           a rollout                     257
+           a rollout                     280
              prompt                       55
-             written by the policy        63
-             observations                139
-           an RL step, 20 rollouts
-             prompts and observations  3,000     0.6       2.0         6
-             decoding                  1,250     0.3       2.0         7
-             update, all rollouts      5,150     3.0       2.9        30
-             update, 40% left out      3,100     1.8       2.9        18
-           a supervised step, 8 rows   2,100     1.3       2.9        13
-           300 held-out questions     76,000      17       2.0       230
+             written by the policy        85
+             observations                140
+           an RL step, 40 rollouts
+             prompts and observations  5,800     1.2       2.2         6
+             decoding                  3,400     0.9       2.2        10
+             update, all rollouts     11,200     6.3       2.9        52
+             update, 45% left out      6,200     3.5       2.9        29
+           a supervised step, 8 rows   2,400     1.5       2.9        13
+           300 held-out questions     84,000      19       2.2       220
 
-           100 RL steps of 31 to 43 s, 40 supervised steps and four evaluations take 76
-           to 96 minutes. Of an update's FLOPs, 2.3 T are the blocks (forward, and the
+           80 RL steps of 45 to 68 s, 40 supervised steps and four evaluations take 85
+           to 115 minutes. Of an update's FLOPs, 77% are the blocks (forward, and the
            gradient of the activations: adapters save the third that the gradients of
-           all weights would take), 0.4 attention within rows of 768 tokens, and 0.3 the
-           head, at the policy's tokens alone. Memory is that of jaxsearch plan. One
-           passage per search would take 35 tokens less, but answers 33% of HotpotQA's
-           training questions, not 42%; two whole ones 51%, for 75 tokens more.
-           Measured so far: a supervised step took 36 s of CPU time (18 s of both cores,
-           74 GFLOP/s) beside a load of 12; at that rate the run takes 130 minutes. The
-           22 programs of the rollout took 215 s of CPU time to compile, once. At most
-           5.5 GB were in use, with 24 slots.
-Result     not yet measured
+           all weights would take), 13% attention within rows of 768 tokens, and 10% the
+           head, at the policy's tokens alone. One row takes 3.6 s: its large products
+           run at the rate above, attention at a quarter of it. Memory is that of
+           jaxsearch plan. One passage per search would take 35 tokens less, but answers
+           33% of HotpotQA's training questions, not 42%; two whole ones 51%, for 75
+           tokens more. The 25 programs of the rollout take 158 s to compile, once.
+Result     of earlier settings (4 x 5 answers, 25 supervised steps): configs/README.md.
+           Those above are not measured yet.
 """
 
 from jaxsearch import load_task
@@ -85,7 +83,7 @@ config = RunConfig(
     data=DataConfig(source=sample.dataset_with_heldout),
     retrieval=RetrievalConfig(num_passages=2),
     rollout=RolloutConfig(
-        num_slots=20,
+        num_slots=40,
         max_len=768,  # three rollouts share a row in the update
         max_prompt_len=160,
         max_turn_len=96,  # some questions, copied as a query, take 80
@@ -98,7 +96,7 @@ config = RunConfig(
         SupervisedStage(
             name="format",
             demonstrations=sample.reading_demonstrations,
-            steps=25,
+            steps=40,
             batch_size=8,
             max_tokens=768,
             optimizer=OptimizerConfig(
@@ -107,20 +105,20 @@ config = RunConfig(
         ),
         RLStage(
             name="search",
-            steps=150,
+            steps=80,
             task=load_task("research", instructions=INSTRUCTIONS),
             questions_per_step=4,
-            group_size=5,
+            group_size=10,
             max_tokens=768,
             objective=PolicyObjective(kl_weight=0.0),
             drops_zero_advantages=True,
             optimizer=OptimizerConfig(
-                learning_rate=3e-4, warmup_steps=5, final_share=0.1, weight_decay=0.0
+                learning_rate=2e-4, warmup_steps=5, final_share=0.1, weight_decay=0.0
             ),
         ),
     ),
-    # The checkpoint at step 25 is the policy before RL.
+    # The checkpoint at step 40 is the policy before RL.
     eval=EvalConfig(limit=300, num_printed=3),
     logging=LoggingConfig(rollouts_every=10),
-    checkpoint=CheckpointConfig(every=10, keep_every=25, minutes=10.0),
+    checkpoint=CheckpointConfig(every=10, keep_every=40, minutes=10.0),
 )
