@@ -18,7 +18,7 @@ from jaxsearch.json_lines import replace_file
 from jaxsearch.local_paths import cache_folder
 from jaxsearch.run.bucket import Bucket, BucketError
 from jaxsearch.run.bucket_download import download, equal_checkpoints
-from jaxsearch.run.bucket_lock import LOCK, BucketLock
+from jaxsearch.run.bucket_lock import LOCK, BucketLock, Holder
 from jaxsearch.run.bucket_upload import Uploads
 from jaxsearch.run.folder_lock import locked, release
 from jaxsearch.try_again import TryAgainError
@@ -31,7 +31,10 @@ _LONGEST_PAUSE_S = 120.0
 # For the last changes: of a run that ends, and of one that is asked to end.
 _END_S = 900.0
 _SIGNAL_S = 20.0
-_KEY = "bucket_key"  # of the last holder of the bucket's lock that had this copy
+# Keys of holders of the bucket's lock, one per line. The copy is used again if the lock
+# is that of one of them. Before the lock is written there are two: whichever of the two
+# the bucket has after a kill, no other machine has trained there.
+_KEYS = "bucket_key"
 
 
 @contextlib.contextmanager
@@ -108,19 +111,27 @@ def _opened(
             f"{bucket.address} is not a run's folder (no config.json), and not empty; "
             "choose another with --out"
         )
-    lock = BucketLock(bucket, say)
-    folder, key = home / "run", home / _KEY
+    folder, keys, has_copy = home / "run", home / _KEYS, False
+
+    def prepare(before: Holder | None, holder: Holder) -> None:
+        nonlocal has_copy
+        recorded = keys.read_text().split() if keys.is_file() else []
+        has_copy = before is not None and before.key in recorded and folder.is_dir()
+        if before is not None and has_copy:
+            replace_file(keys, f"{before.key}\n{holder.key}\n".encode())
+        else:
+            keys.unlink(missing_ok=True)
+
+    lock = BucketLock(bucket, say, prepare)
     sizes = bucket.sizes()
-    had_last = lock.before is not None and key.is_file()
-    if had_last and key.read_text() == lock.before.key and folder.is_dir():
+    if has_copy:
         complete = equal_checkpoints(bucket, folder, sizes)
     else:
-        key.unlink(missing_ok=True)
         num = sum(name != LOCK for name in sizes)
         if num:
             say(f"{bucket.address}: copying {num} files to {folder}")
         complete = download(bucket, folder, sizes)
-    replace_file(key, lock.holder.key.encode())
+    replace_file(keys, f"{lock.holder.key}\n".encode())
     return lock, Uploads(bucket, folder, sizes, complete)
 
 

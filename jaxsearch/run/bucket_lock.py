@@ -49,6 +49,8 @@ class BucketLock:
     Args:
       bucket: the bucket.
       say: receives a line if another process holds the lock and this one waits.
+      prepare: receives the holder before this one and this one, just before the lock is
+        written; the process may be killed between the two.
 
     Attributes:
       before: the holder before this one; None for a new run.
@@ -59,7 +61,12 @@ class BucketLock:
       BucketError: if the bucket cannot be read or written.
     """
 
-    def __init__(self, bucket: Bucket, say: Callable[[str], None]):
+    def __init__(
+        self,
+        bucket: Bucket,
+        say: Callable[[str], None],
+        prepare: Callable[[Holder | None, Holder], None] = lambda before, holder: None,
+    ):
         self._bucket = bucket
         self.before = self._free(say)
         self.holder = Holder(
@@ -68,6 +75,7 @@ class BucketLock:
             process=os.getpid(),
             started=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         )
+        prepare(self.before, self.holder)
         self._write(self.holder)
         # Of two processes that have begun at the same time, the last one has it.
         self.check()

@@ -279,3 +279,113 @@ def test_what_cannot_be_used_is_one_line(store, tmp_path, monkeypatch, capsys):
     words = ["train", "quickstart", "--out", ADDRESS, "--fresh"]
     assert main(words) == 2
     assert "--fresh is not for a run in a bucket" in capsys.readouterr().err
+
+
+class Stopped(BaseException):
+    """Stands for the kill of a process."""
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Stops at the Nth call that reads or writes, before or after it."""
+    monkeypatch.setattr(locks, "_BEAT_S", 3600.0)  # beats go on after a stop here
+    calls = {"left": -1, "when": ""}
+
+    def wrap(owner, name):
+        real = getattr(owner, name)
+
+        def call(*args, **options):
+            calls["left"] -= 1
+            if calls["left"] == 0 and calls["when"] == "before":
+                raise Stopped
+            found = real(*args, **options)
+            if calls["left"] == 0 and calls["when"] == "after":
+                raise Stopped
+            return found
+
+        monkeypatch.setattr(owner, name, call)
+
+    for name in ("sizes", "read", "write", "upload", "download"):
+        wrap(Bucket, name)
+    for name in ("replace_file", "equal_checkpoints", "download"):
+        wrap(folders, name)
+
+    def stop_at(left, when):
+        calls["left"], calls["when"] = left, when
+
+    return stop_at
+
+
+def stopped_at(stop_at, number, when, address):
+    """Whether a command was stopped before its run could begin."""
+    stop_at(number, when)
+    try:
+        with opened(address=address):
+            stop_at(-1, "")
+    except Stopped:
+        return True
+    finally:
+        stop_at(-1, "")
+    return False
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_only_this_machine_has_survives_a_stop_anywhere(
+    stop_at, tmp_path, monkeypatch, when
+):
+    """Stopped once and twice at each call before the run begins, then started again."""
+    number, write = 1, Bucket.write
+    while True:
+        address = f"{ADDRESS}{number}{when}"
+        monkeypatch.setattr(folders, "_END_S", 0.0)
+
+        def failing(bucket, name, data):
+            if name != locks.LOCK:
+                raise BucketError("status 503")
+            write(bucket, name, data)
+
+        with opened(address=address) as folder:
+            step_of_run(folder, 1)
+        # The last changes do not reach the bucket.
+        with monkeypatch.context() as down, pytest.raises(TryAgainError):
+            with opened(address=address) as folder:
+                down.setattr(Bucket, "write", failing)
+                with (folder / "metrics.jsonl").open("a") as file:
+                    file.write('{"step": 2}\n')
+        monkeypatch.setattr(folders, "_END_S", 900.0)
+        was_stopped = stopped_at(stop_at, number, when, address)
+        stopped_at(stop_at, number, when, address)
+        with opened(address=address) as folder:
+            assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2, number
+        there = Bucket(address).read("metrics.jsonl")
+        assert there == b'{"step": 1}\n{"step": 2}\n'
+        if not was_stopped:
+            break
+        number += 1
+    assert number > 6
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_stop_anywhere_does_not_hide_that_another_machine_has_trained(
+    stop_at, tmp_path, monkeypatch, when
+):
+    """Before it and after it a command is stopped here, at each call."""
+    here, number = str(tmp_path / "cache"), 1
+    while True:
+        address = f"{ADDRESS}{number}{when}"
+        with opened(address=address) as folder:
+            step_of_run(folder, 1)
+        was_stopped = stopped_at(stop_at, number, when, address)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+        with opened(address=address) as other:
+            step_of_run(other, 2)
+        monkeypatch.setenv("XDG_CACHE_HOME", here)
+        (folder / "only here.txt").write_text("x")
+        stopped_at(stop_at, number, when, address)
+        with opened(address=address) as folder:
+            assert saved_steps(folder / "checkpoints") == [2], number
+            assert not (folder / "only here.txt").exists()
+        if not was_stopped:
+            break
+        number += 1
+    assert number > 6
