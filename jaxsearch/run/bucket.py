@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 # Packages of the protocols that users have.
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
@@ -48,12 +48,25 @@ class Bucket:
         self._root = root.rstrip("/")
 
     def sizes(self) -> dict[str, int]:
-        """Sizes of all objects, by their names below the address."""
+        """Sizes of all objects, by their names below the address.
+
+        Without the empty objects that stand for folders, which consoles make.
+        """
         with self._named("list"):
             self._files.invalidate_cache()
             found = self._files.find(self._root, detail=True)
         start = len(self._root) + 1
-        return {path[start:]: int(info["size"]) for path, info in found.items()}
+        sizes = {
+            path[start:]: int(info["size"] or 0)
+            for path, info in found.items()
+            if info.get("type") != "directory"
+        }
+        folders = {str(one) for name in sizes for one in PurePosixPath(name).parents}
+        return {
+            name: size
+            for name, size in sizes.items()
+            if size or not (name in folders or name.endswith("/") or not name)
+        }
 
     def read(self, name: str) -> bytes | None:
         """The content of a small object; None if there is none."""

@@ -31,6 +31,8 @@ _LONGEST_PAUSE_S = 120.0
 # For the last changes: of a run that ends, and of one that is asked to end.
 _END_S = 900.0
 _SIGNAL_S = 20.0
+# More than a run that has ended needs: to write, to delete, and to find nothing new.
+_LAST_LOOKS = 5
 # Keys of holders of the bucket's lock, one per line. The copy is used again if the lock
 # is that of one of them. Before the lock is written there are two: whichever of the two
 # the bucket has after a kill, no other machine has trained there.
@@ -160,17 +162,17 @@ class _Mirror:
         while not self._ended.wait(pause):
             began = time.monotonic()
             try:
-                is_done = self._upload()
+                num = self._upload()
             except TryAgainError:
                 return  # the lock's own thread ends the process
-            if is_done:
+            if num is None:
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
                 took = time.monotonic() - began
                 pause = min(max(_PAUSE_S, 2 * took), _LONGEST_PAUSE_S)
-            else:
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _upload(self) -> bool:
-        """Writes what has changed; whether the bucket did not fail.
+    def _upload(self) -> int | None:
+        """Looks once for changes and writes them; their number, None if that failed.
 
         Raises:
           TryAgainError: if another process has taken the lock.
@@ -178,33 +180,36 @@ class _Mirror:
         with self._uploading:
             try:
                 self._lock.check()
-                # Until nothing has changed meanwhile.
-                while self._uploads.run():
-                    pass
-            except (BucketError, ValueError) as error:
+                num = self._uploads.run()
+            except (BucketError, ValueError, OSError) as error:
+                # OSError: of a file here, such as on a shared file system.
                 if not self._has_failed:
                     self._say(f"{error}; the run goes on, and it is tried again")
                 self._has_failed = True
-                return False
+                return None
             if self._has_failed:
                 self._say(f"{self._address} has all changes again")
                 self._has_failed = False
-            return True
+            return num
 
     def finish(self, limit_s: float) -> bool:
         """Writes the last changes and releases the lock; whether it succeeded.
 
         Args:
-          limit_s: seconds after which a bucket that fails is not tried again.
+          limit_s: seconds after which a bucket that fails is not tried again, nor one
+            whose run changes its files meanwhile.
         """
         self._ended.set()
-        give_up, pause = time.monotonic() + limit_s, 0.5
-        while not (is_equal := self._upload()) and time.monotonic() < give_up:
-            time.sleep(pause)
-            pause = min(2 * pause, 30.0)
-        if not is_equal:
-            self._say(f"{self._address} lacks the last changes")
-            return False
+        give_up, pause, num_looks = time.monotonic() + limit_s, 0.5, 0
+        while (num := self._upload()) != 0:
+            num_looks += 1
+            is_late = time.monotonic() >= give_up
+            if is_late and (num is None or num_looks >= _LAST_LOOKS):
+                self._say(f"{self._address} lacks the last changes")
+                return False
+            if num is None:
+                time.sleep(pause)
+                pause = min(2 * pause, 30.0)
         with contextlib.suppress(
             BucketError, ValueError
         ):  # then others wait for a minute

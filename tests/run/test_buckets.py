@@ -389,3 +389,86 @@ def test_a_stop_anywhere_does_not_hide_that_another_machine_has_trained(
             break
         number += 1
     assert number > 6
+
+
+def mirror(folder, said, address=ADDRESS):
+    bucket = Bucket(address)
+    lock = BucketLock(bucket, said.append)
+    return folders._Mirror(address, lock, Uploads(bucket, folder, (), ()), said.append)
+
+
+def test_steps_that_end_faster_than_a_look_for_changes(tmp_path, monkeypatch):
+    """Between two looks there is a pause, and the lock is checked before each."""
+    folder, said, events = tmp_path / "run", [], []
+    step_of_run(folder, 1)
+    run, check = Uploads.run, BucketLock.check
+
+    def counted(uploads):
+        if len(events) > 60:
+            raise Stopped
+        events.append("look")
+        found = run(uploads)
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write("{}\n")
+        return found
+
+    def checked(lock):
+        events.append("check")
+        check(lock)
+
+    monkeypatch.setattr(Uploads, "run", counted)
+    monkeypatch.setattr(BucketLock, "check", checked)
+    monkeypatch.setattr(folders, "_PAUSE_S", 0.2)
+    mirrored = mirror(folder, said)
+    time.sleep(0.7)
+    assert events[1:][: 2 * 2] == ["check", "look"] * 2 and len(events) <= 1 + 2 * 3
+    # A process that is asked to end stops writing, even if the run does not.
+    assert not mirrored.finish(0.0)
+    assert said == [f"{ADDRESS} lacks the last changes"]
+    monkeypatch.setattr(Uploads, "run", run)
+    assert mirrored.finish(0.0)
+    content = (folder / "metrics.jsonl").read_bytes()
+    assert Bucket(ADDRESS).read("metrics.jsonl") == content
+
+
+def test_a_local_file_that_cannot_be_read_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(folders, "_LONGEST_PAUSE_S", 0.01)
+    folder, said, failed = tmp_path / "run", [], []
+    step_of_run(folder, 1)
+    run = Uploads.run
+
+    def failing(uploads):
+        if len(failed) < 3:
+            failed.append(True)
+            raise OSError(5, "Input/output error", "metrics.jsonl")
+        return run(uploads)
+
+    monkeypatch.setattr(Uploads, "run", failing)
+    mirrored, give_up = mirror(folder, said), time.monotonic() + 10.0
+    while len(said) < 2 and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert said == [
+        "[Errno 5] Input/output error: 'metrics.jsonl'; the run goes on, and it is "
+        "tried again",
+        f"{ADDRESS} has all changes again",
+    ]
+    assert Bucket(ADDRESS).read("metrics.jsonl") == b'{"step": 1}\n'
+    assert mirrored.finish(1.0)
+
+
+def test_placeholders_of_folders_are_no_files(tmp_path, monkeypatch):
+    """Objects of 0 bytes that consoles make; stores name them in several ways."""
+    bucket, found = Bucket(ADDRESS), {}
+    root = bucket._root
+
+    def placeholder(name, size=0, kind="file"):
+        found[f"{root}{name}"] = {"size": size, "type": kind}
+
+    for name in ("", "/", "/checkpoints/", "/rollouts", "/rollouts//"):
+        placeholder(name)
+    placeholder("/best", kind="directory")
+    for name in ("/config.json", "/rollouts/a", "/empty"):
+        placeholder(name, size=name != "/empty")
+    monkeypatch.setattr(bucket._files, "find", lambda *_, **__: found, raising=False)
+    assert bucket.sizes() == {"config.json": 1, "rollouts/a": 1, "empty": 0}
