@@ -4,9 +4,11 @@ JSON has no NaN or infinities, and most readers reject the way Python writes the
 they are written as the strings "NaN", "Infinity" and "-Infinity".
 """
 
+import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -88,11 +90,22 @@ def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Replaces a file atomically; on failure the old file is left unchanged."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        # A full disk gets its room back. A process that is killed leaves the file.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Whether a file's name is one that `replace_file` writes a file `of` under."""
+    return re.fullmatch(rf"\.{re.escape(of)}\.\d+", name) is not None
 
 
 def _is_whole(line: bytes) -> bool:

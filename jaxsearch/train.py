@@ -139,7 +139,8 @@ def _train(
     # No process writes to the folder before all have checked it.
     processes.wait_for_all("checked")
     if processes.is_primary():
-        record_heldout(config, run.inputs.own_heldout)
+        if line := record_heldout(config, run.inputs.own_heldout):
+            console.print(line)
         if damaged:
             console.print(set_aside(Path(config.out), damaged))
         if line := record_changes(config, changed):

@@ -13,7 +13,7 @@ from typing import Any
 from jaxsearch import processes
 from jaxsearch.config import RunConfig
 from jaxsearch.json_files import read_json
-from jaxsearch.json_lines import replace_file
+from jaxsearch.json_lines import is_temporary, replace_file
 from jaxsearch.json_types import typed
 from jaxsearch.local_paths import check_local
 from jaxsearch.run.config_record import (
@@ -26,7 +26,12 @@ from jaxsearch.run.config_record import (
     restored,
     trust_config,
 )
-from jaxsearch.run.folder_lock import LOCK
+from jaxsearch.run.folder_lock import is_lock_file
+from jaxsearch.run.heldout_split import (
+    heldout_path,
+    is_heldout_file,
+    reads_heldout_path,
+)
 from jaxsearch.run.old_names import with_new_names
 from jaxsearch.run.trust import UntrustedError, named_in_folder
 from jaxsearch.user_code import is_importable
@@ -54,7 +59,7 @@ def check_identity(config: RunConfig) -> None:
         return
     path = folder / "config.json"
     if not path.is_file():
-        if folder.is_dir() and {one.name for one in folder.iterdir()} <= {LOCK}:
+        if folder.is_dir() and _is_new(config):
             return
         raise ValueError(
             f"{folder} exists and is not a run's folder (no config.json); choose "
@@ -81,6 +86,21 @@ def check_identity(config: RunConfig) -> None:
             "folder with --out, or start a new run there with --fresh, which keeps "
             "that one under another name"
         )
+
+
+def _is_new(config: RunConfig) -> bool:
+    """Whether a folder has only what a run writes before `config.json`, or nothing.
+
+    A run may have been interrupted there, or its disk was full.
+    """
+    if heldout_path(config).exists() and reads_heldout_path(config):
+        return False  # the user's own
+    return all(
+        is_lock_file(path.name)
+        or is_heldout_file(path.name)
+        or is_temporary(path.name, "config.json")
+        for path in Path(config.out).iterdir()
+    )
 
 
 def with_prompt_date(config: RunConfig) -> RunConfig:

@@ -10,6 +10,7 @@ stay unchanged while another process watches it.
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -29,6 +30,8 @@ _HEARTBEAT_S = 5.0
 _STALE_S = 45.0
 # Number of heartbeats to watch a lock that looks old: a live holder updates it.
 _WATCHED_BEATS = 3
+# The lock, and the files that taking it leaves if the process is killed.
+_LOCK_FILE = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(LOCK)}\.[0-9a-f]+(\.probe)?")
 
 
 @contextlib.contextmanager
@@ -77,6 +80,11 @@ def release(folder: Path) -> None:
     holder = _holder(folder / LOCK)
     if holder and (holder.get("host"), holder.get("process")) == _here():
         (folder / LOCK).unlink(missing_ok=True)
+
+
+def is_lock_file(name: str) -> bool:
+    """Whether a file's name is that of the lock, or of a file that taking it makes."""
+    return _LOCK_FILE.fullmatch(name) is not None
 
 
 def check_unlocked(folder: Path) -> None:

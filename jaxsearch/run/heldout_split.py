@@ -6,17 +6,20 @@ later evaluation have the same ones.
 """
 
 import hashlib
+import itertools
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from jaxsearch import json_lines
 from jaxsearch.config import DataConfig, RLStage, RunConfig
-from jaxsearch.data.mixture import QuestionsFrom
+from jaxsearch.data.mixture import Mixture, QuestionsFrom, parse_questions
 from jaxsearch.data.question import Question, flashrag_line
 
 # The exact match of fewer questions says nothing: one of them is more than a tenth.
 MIN_HELDOUT = 10
+_FILE = "heldout.jsonl"
 
 
 def question_files(config: RunConfig) -> dict[str, QuestionsFrom]:
@@ -37,7 +40,23 @@ def own_file(config: RunConfig) -> QuestionsFrom:
 
 def heldout_path(config: RunConfig) -> Path:
     """The file in a run's folder that lists the questions it holds out."""
-    return Path(config.out) / "heldout.jsonl"
+    return Path(config.out) / _FILE
+
+
+def is_heldout_file(name: str) -> bool:
+    """Whether `record_heldout` writes, or keeps, a file of this name."""
+    is_kept = re.fullmatch(rf"{re.escape(_FILE)}\.\d+", name)
+    return name == _FILE or bool(is_kept) or json_lines.is_temporary(name, _FILE)
+
+
+def reads_heldout_path(config: RunConfig) -> bool:
+    """Whether the file at `heldout_path` is one of the config's question files."""
+    paths: list[str] = []
+    for given in (config.data.heldout, *question_files(config).values()):
+        one = parse_questions(given) if isinstance(given, str) else given
+        is_mixed = isinstance(one, Mixture)
+        paths += [source.path for source in one.sources] if is_mixed else [one]
+    return heldout_path(config).resolve() in [Path(path).resolve() for path in paths]
 
 
 def has_started(config: RunConfig) -> bool:
@@ -110,12 +129,29 @@ def without(
     return {name: rest[id(those)] for name, those in questions.items()}
 
 
-def record_heldout(config: RunConfig, heldout: Sequence[Question]) -> None:
-    """Writes the questions that a new run holds out to its folder."""
-    path = heldout_path(config)
+def record_heldout(config: RunConfig, heldout: Sequence[Question]) -> str:
+    """Writes the questions that a new run holds out to its folder.
+
+    A start that was interrupted may have left others there, if its settings or its
+    file of questions were others. They get another name.
+
+    Returns:
+      The line that tells the user; "" if there were no others.
+    """
+    if has_started(config):
+        return ""
+    path, said = heldout_path(config), ""
+    lines = [json_lines.encode(flashrag_line(question)) for question in heldout]
+    content = "".join(f"{line}\n" for line in lines).encode()
+    if path.is_file() and path.read_bytes() != content:
+        numbered = (path.with_name(f"{_FILE}.{n}") for n in itertools.count(1))
+        kept = next(one for one in numbered if not one.exists())
+        path.rename(kept)
+        said = f"the held-out questions of an interrupted start are kept in {kept}"
     if heldout and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        json_lines.replace_lines(path, map(flashrag_line, heldout))
+        json_lines.replace_file(path, content)
+    return said
 
 
 def _text_key(question: Question) -> str:
