@@ -1,10 +1,10 @@
 """Writes the changes of a run's folder to a bucket.
 
-A run may end at any moment and continues from what is on the disk: rollouts and the
-best parameters are there before the lines that tell of them, the lines of a step before
-its checkpoint, and the hashes of a checkpoint are its last file. Objects are written in
-this order, so that a bucket, too, always has a folder from which a run continues. Only
-checkpoints are ever deleted in it.
+A run may end at any moment and continues from what is on the disk: the questions that
+it holds out are there before its record, rollouts and the best parameters before the
+lines that tell of them, the lines of a step before its checkpoint, and the hashes of a
+checkpoint are its last file. Objects are written in this order, so that a bucket, too,
+always has a folder from which a run continues. Only checkpoints are ever deleted in it.
 """
 
 import concurrent.futures
@@ -18,6 +18,7 @@ from jaxsearch.run.bucket import Bucket
 from jaxsearch.run.bucket_lock import LOCK
 from jaxsearch.run.checkpoint import CHECKPOINT_FOLDER
 from jaxsearch.run.checkpoint_hashes import HASHES
+from jaxsearch.run.heldout_split import HELDOUT_FILE
 from jaxsearch.run.non_finite import NON_FINITE_FOLDER
 
 _CHECKPOINTS = (CHECKPOINT_FOLDER, BEST_FOLDER)
@@ -83,7 +84,9 @@ class Uploads:
         """
         try:
             listing = _listed(self._folder)
-            num = sum(self._send_folder(*one) for one in listing.others.items())
+            first = {n: one for n, one in listing.lines.items() if n == HELDOUT_FILE}
+            num = self._send_lines(first)
+            num += sum(self._send_folder(*one) for one in listing.others.items())
             num += self._send_lines(listing.lines)
             num += sum(self._send_folder(*one) for one in listing.checkpoints.items())
         except FileNotFoundError:

@@ -19,7 +19,7 @@ from jaxsearch.data.question import Question, flashrag_line
 
 # The exact match of fewer questions says nothing: one of them is more than a tenth.
 MIN_HELDOUT = 10
-_FILE = "heldout.jsonl"
+HELDOUT_FILE = "heldout.jsonl"
 
 
 def question_files(config: RunConfig) -> dict[str, QuestionsFrom]:
@@ -40,13 +40,17 @@ def own_file(config: RunConfig) -> QuestionsFrom:
 
 def heldout_path(config: RunConfig) -> Path:
     """The file in a run's folder that lists the questions it holds out."""
-    return Path(config.out) / _FILE
+    return Path(config.out) / HELDOUT_FILE
 
 
 def is_heldout_file(name: str) -> bool:
     """Whether `record_heldout` writes, or keeps, a file of this name."""
-    is_kept = re.fullmatch(rf"{re.escape(_FILE)}\.\d+", name)
-    return name == _FILE or bool(is_kept) or json_lines.is_temporary(name, _FILE)
+    is_kept = re.fullmatch(rf"{re.escape(HELDOUT_FILE)}\.\d+", name)
+    return (
+        name == HELDOUT_FILE
+        or bool(is_kept)
+        or json_lines.is_temporary(name, HELDOUT_FILE)
+    )
 
 
 def reads_heldout_path(config: RunConfig) -> bool:
@@ -144,7 +148,7 @@ def record_heldout(config: RunConfig, heldout: Sequence[Question]) -> str:
     lines = [json_lines.encode(flashrag_line(question)) for question in heldout]
     content = "".join(f"{line}\n" for line in lines).encode()
     if path.is_file() and path.read_bytes() != content:
-        numbered = (path.with_name(f"{_FILE}.{n}") for n in itertools.count(1))
+        numbered = (path.with_name(f"{HELDOUT_FILE}.{n}") for n in itertools.count(1))
         kept = next(one for one in numbered if not one.exists())
         path.rename(kept)
         said = f"the held-out questions of an interrupted start are kept in {kept}"

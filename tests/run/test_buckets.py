@@ -71,6 +71,8 @@ def add_checkpoint(folder: Path, step: int) -> None:
 def step_of_run(folder: Path, step: int) -> None:
     """A step's files, in the order in which a run writes them; one is kept."""
     folder.mkdir(exist_ok=True)
+    if step == 1:
+        (folder / "heldout.jsonl").write_text('{"id": "1"}\n')
     (folder / "config.json").write_text('{"identity": {}}')
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": step}) + "\n")
@@ -82,6 +84,8 @@ def step_of_run(folder: Path, step: int) -> None:
 def resumable(bucket: Bucket, folder: Path) -> int:
     """The step that a machine without any file would continue from."""
     download(bucket, folder, bucket.sizes())
+    # Otherwise it would train on the questions that were held out.
+    assert (folder / "heldout.jsonl").exists() or not (folder / "config.json").exists()
     steps = saved_steps(folder / "checkpoints")
     for step in steps:
         checkpoint = folder / "checkpoints" / str(step)
@@ -119,7 +123,7 @@ def test_what_is_not_whole_stays_here(tmp_path):
     bucket, folder = Bucket(ADDRESS), tmp_path / "run"
     step_of_run(folder, 1)
     uploads = Uploads(bucket, folder, (), ())
-    assert uploads.run() == 5 and uploads.run() == 0
+    assert uploads.run() == 6 and uploads.run() == 0
     step_of_run(folder, 2)
     (folder / "checkpoints/2/hashes.json").unlink()
     (folder / ".config.json.7").write_text("")
@@ -169,7 +173,7 @@ def test_a_copy_is_used_again_unless_another_machine_has_trained(tmp_path, monke
     with opened(said) as other:
         assert other != folder and (other / "notes.txt").read_text() == "x"
         step_of_run(other, 2)
-    assert said[-2].startswith(f"{ADDRESS}: copying 6 files to {other}")
+    assert said[-2].startswith(f"{ADDRESS}: copying 7 files to {other}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (folder / "only here.txt").write_text("x")
     with opened() as folder:
