@@ -282,10 +282,11 @@ class RetrievalConfig:
     min_kept: float = 0.5
     """Smallest share of a step's rollouts without failed searches. Below this share,
     the step is not learned from but repeated after a pause; 0 learns from whatever is
-    left."""
+    left. A held-out evaluation is repeated likewise; failed searches that remain count
+    as wrong."""
     max_outage_s: float = 3600.0
-    """Seconds for which a step is repeated; then the run saves and ends with status 75,
-    and the same command continues."""
+    """Seconds for which a step or a held-out evaluation is repeated; then the run saves
+    and ends with status 75, and the same command continues."""
 
     def __post_init__(self):
         _at_least(self, 1, "num_passages", "dims", "attempts")

@@ -21,6 +21,7 @@ from jaxsearch.run.early_stopping import (
     plateau,
     stopping_line,
 )
+from jaxsearch.run.outages import Outages
 
 # Titles of evaluations on the console, by their names in eval.jsonl.
 _TITLES = {
@@ -36,6 +37,10 @@ _WRITTEN = ("before_rl", "after_rl")
 
 class HeldOut:
     """Evaluates a run on its held-out questions; does nothing if it has none.
+
+    While searches fail, an evaluation waits and is repeated, as a step is (`Outages`).
+    If they fail for too long it raises TryAgainError and has no line, so that a resumed
+    run repeats it.
 
     Args:
       run: the run.
@@ -107,14 +112,19 @@ class HeldOut:
         if not self._is_warm:
             run.sampler.warm_up(rollout_params, 1, run.announce)
             self._is_warm = True
+        outages = Outages(
+            run.config.retrieval, self._console.print, "held-out evaluation"
+        )
         with self._console.activity(f"{len(run.inputs.heldout)} held-out questions"):
-            found = evaluate(
-                run.sampler,
-                rollout_params,
-                run.inputs.heldout,
-                environment or run.environments.heldout,
-                run.task,
-                temperature=temperature,
+            found = outages.wait_through(
+                lambda: evaluate(
+                    run.sampler,
+                    rollout_params,
+                    run.inputs.heldout,
+                    environment or run.environments.heldout,
+                    run.task,
+                    temperature=temperature,
+                )
             )
         # Before the line is written: an evaluation with a line is not repeated.
         if name in RANKED and found.results["em"] >= best:

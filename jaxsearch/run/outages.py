@@ -1,21 +1,31 @@
-"""Outages of search: a step whose searches failed is not learned from, but repeated.
+"""Outages of search: rollouts whose searches failed are not used, but repeated.
 
-What is left of it are the rollouts that did not search, and a policy that learns from
-those unlearns searching.
+What is left of a step are the rollouts that did not search, and a policy that learns
+from those unlearns searching. An evaluation would count the failures as wrong answers.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxsearch import processes
 from jaxsearch.config import RetrievalConfig
-from jaxsearch.rewards.judge import Judged
 from jaxsearch.trajectory import Trajectory
 from jaxsearch.try_again import TryAgainError
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+
+
+@runtime_checkable
+class _HasTrajectories(Protocol):
+    """A result of rollouts, such as `Judged` or `Evaluation`."""
+
+    @property
+    def trajectories(self) -> Sequence[Trajectory]: ...
+
+
+Rolled = TypeVar("Rolled", bound=_HasTrajectories)
 
 
 class Outages:
@@ -24,6 +34,7 @@ class Outages:
     Args:
       retrieval: has the share that must be kept, and how long to wait for it.
       say: receives a line at each pause, and one when searches succeed again.
+      what: what is repeated, for these lines.
 
     Attributes:
       num_repeats: how many times rollouts were repeated.
@@ -31,20 +42,23 @@ class Outages:
 
     num_repeats: int
 
-    def __init__(self, retrieval: RetrievalConfig, say: Callable[..., Any]):
+    def __init__(
+        self, retrieval: RetrievalConfig, say: Callable[..., Any], what: str = "step"
+    ):
         self._retrieval = retrieval
         self._say = say
+        self._what = what
         self.num_repeats = 0
 
-    def wait_through(self, roll_out: Callable[[], Judged]) -> Judged:
-        """The first judged rollouts of which enough are kept.
+    def wait_through(self, roll_out: Callable[[], Rolled]) -> Rolled:
+        """The first result of which enough rollouts are kept.
 
         The pauses between tries double up to a minute. All processes call this
         together.
 
         Args:
-          roll_out: returns the judged rollouts of all processes, always of the same
-            questions with the same random keys.
+          roll_out: returns the rollouts of all processes, always of the same questions
+            with the same random keys.
 
         Raises:
           TryAgainError: if searches fail for longer than `max_outage_s`.
@@ -52,19 +66,19 @@ class Outages:
         began, pause_s = time.monotonic(), _FIRST_PAUSE_S
         is_repeated = False
         while True:
-            judged = roll_out()
-            share = kept_share(judged.trajectories)
+            found = roll_out()
+            share = kept_share(found.trajectories)
             if share >= self._retrieval.min_kept:
                 if is_repeated:
                     self._say(f"searches succeed again: {share:.0%} of rollouts kept")
-                return judged
+                return found
             is_repeated = True
             # The clocks of processes differ, and all must decide alike.
             waited_s = processes.broadcast_from_primary(time.monotonic() - began)
             left_s = self._retrieval.max_outage_s - waited_s
             failed = (
-                f"searches failed in {1.0 - share:.0%} of a step's rollouts, and "
-                f"retrieval.min_kept is {self._retrieval.min_kept:g}"
+                f"searches failed in {1.0 - share:.0%} of a {self._what}'s rollouts, "
+                f"and retrieval.min_kept is {self._retrieval.min_kept:g}"
             )
             if left_s <= 0.0:
                 raise TryAgainError(
@@ -72,7 +86,7 @@ class Outages:
                     "they succeed again"
                 )
             pause_s = min(pause_s, left_s)
-            self._say(f"{failed}: the step is repeated in {pause_s:.0f} s")
+            self._say(f"{failed}: the {self._what} is repeated in {pause_s:.0f} s")
             time.sleep(pause_s)
             pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
             self.num_repeats += 1

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsearch.config import RetrievalConfig
+from jaxsearch.config import EvalConfig, RetrievalConfig
 from jaxsearch.env.search import search_only
+from jaxsearch.evaluation import heldout
+from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run import outages
 from jaxsearch.run.checkpoint import newest_step
@@ -16,7 +18,7 @@ from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from jaxsearch.train import train
 from jaxsearch.try_again import TryAgainError
-from tests.env.sums import sums_config
+from tests.env.sums import PASSAGES, age_demonstrations, sums_config
 from tests.test_train import final_params, untimed
 
 COUNTS = ("searches/steps_repeated", "searches/retries", "searches/failed_tries")
@@ -89,3 +91,90 @@ def test_a_run_waits_for_its_searches_and_loses_nothing(tmp_path, monkeypatch, c
     assert counted_apart(lines[0]) == counted_apart(lines[1])
     params = map(final_params, (steady, waiting))
     jax.tree.map(np.testing.assert_array_equal, *params)
+
+
+class Away:
+    """Is away for its next `num_failing` calls."""
+
+    num_failing = 0
+
+    def search(self, queries, k):
+        if self.num_failing:
+            self.num_failing -= 1
+            raise ConnectionResetError("away")
+        return [[Hit(passage=PASSAGES[0], score=1.0)] for _ in queries]
+
+
+AWAY = Away()
+
+
+def searching_demonstrations(seed):
+    """Demonstrations that begin with the same search, which is soon learned."""
+    return [
+        dataclasses.replace(
+            one,
+            turns=(" <search> Anna </search>", one.turns[-1]),
+            observations=((PASSAGES[0],),),
+        )
+        for one in age_demonstrations(seed)
+    ]
+
+
+def evaluated_config(out, **retrieval):
+    """A run that searches from its first step of RL, with an evaluation after it.
+
+    It stops early there, at a step that is not saved otherwise.
+    """
+    config = config_with(out, retriever=AWAY, **retrieval)
+    warm_up, search = sums_config(out, has_search=True).stages
+    return dataclasses.replace(
+        config,
+        stages=(
+            dataclasses.replace(
+                warm_up, demonstrations=searching_demonstrations, steps=30
+            ),
+            dataclasses.replace(search, steps=12),
+        ),
+        steps=None,
+        eval=EvalConfig(every=1, limit=4, patience=1),
+        checkpoint=dataclasses.replace(config.checkpoint, every=100),
+    )
+
+
+def evaluations(config):
+    return read_metrics(Path(config.out) / "eval.jsonl")
+
+
+@pytest.mark.slow
+def test_an_evaluation_waits_for_its_searches(tmp_path, monkeypatch, capfd):
+    """One during an outage is no evaluation: it has no line, and is repeated."""
+    monkeypatch.setattr(outages, "_FIRST_PAUSE_S", 0.01)
+    AWAY.num_failing = num_evaluations = 0
+
+    def evaluate_during_an_outage(*arguments, **options):
+        nonlocal num_evaluations
+        num_evaluations += 1
+        if num_evaluations == 2:  # the first during RL
+            AWAY.num_failing = 10**6
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(heldout, "evaluate", evaluate_during_an_outage)
+    config = evaluated_config(tmp_path / "run")
+    at_once = dataclasses.replace(config.retrieval, max_outage_s=0.0)
+    with pytest.raises(
+        TryAgainError, match=r"^searches failed in 100% of a held-out evaluation's .*on"
+    ):
+        train(dataclasses.replace(config, retrieval=at_once))
+    assert newest_step(Path(config.out)) == 31
+    assert [line["name"] for line in evaluations(config)] == ["before_rl"]
+    capfd.readouterr()
+    # More failures than one try has searches.
+    AWAY.num_failing = 6
+    train(config)
+    shown = capfd.readouterr().out
+    assert "min_kept is 0.9: the held-out evaluation is repeated in" in shown
+    assert "searches succeed again: 100% of rollouts kept" in shown
+    before, during, *after = evaluations(config)
+    assert (during["name"], during["step"]) == ("heldout", 31)
+    assert during["searches_per_question"] == before["searches_per_question"] == 1.0
+    assert [line["num_search_failed"] for line in (before, during, *after)] == [0] * 5
