@@ -56,6 +56,7 @@ def imitate(
     Raises:
       ValueError: if there are no demonstrations, one is longer than
         `budgets.max_len`, or a setting is invalid.
+      TryAgainError: if a tool that a demonstration calls fails.
 
     Example:
       >>> policy = jaxsearch.load_policy("jaxsearch:quickstart")

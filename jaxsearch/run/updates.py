@@ -2,11 +2,13 @@
 
 import functools
 
+from jaxsearch import processes
 from jaxsearch.config import RLStage, SupervisedStage
 from jaxsearch.data.demonstrations import Demonstration
 from jaxsearch.env.environment import Done, RolloutId
 from jaxsearch.env.prompts import prompt_ids
 from jaxsearch.env.search import observation_of
+from jaxsearch.env.token_environment import ObservedTokens
 from jaxsearch.mesh import put_batch, row_multiple
 from jaxsearch.rl.batching import Batching
 from jaxsearch.rl.policy_update import AfterUpdate, PolicyUpdate, do_nothing
@@ -14,6 +16,8 @@ from jaxsearch.rl.rows import TrainRow, imitation_row
 from jaxsearch.rl.shaping import TokenShaping
 from jaxsearch.rl.update import Updater
 from jaxsearch.run.build import Run
+from jaxsearch.trajectory import Status
+from jaxsearch.try_again import TryAgainError
 
 
 def make_batching(run: Run, stage: SupervisedStage | RLStage) -> Batching:
@@ -69,7 +73,9 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
     """The row of a demonstration, with observations encoded as in a rollout.
 
     Raises:
-      ValueError: if the row is longer than rollout.max_len.
+      ValueError: if the row is longer than rollout.max_len, or the environment ends the
+        rollout at a turn of the demonstration.
+      TryAgainError: if a tool fails, in any process.
     """
     tokenizer, protocol = run.inputs.tokenizer, run.inputs.protocol
     question = demonstration.question.question
@@ -91,8 +97,11 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
 def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
     """Token ids of a demonstration's observations, encoded as in a rollout.
 
+    All processes call this together.
+
     Raises:
       ValueError: if the environment ends the rollout at a turn of the demonstration.
+      TryAgainError: if a tool fails, in any process.
     """
     environment, protocol = run.environments.training, run.inputs.protocol
     # An id that no rollout has.
@@ -106,6 +115,7 @@ def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
             answer = environment.encode(observation_of(protocol, "", found))
         else:
             [answer] = environment.step([(rollout_id, turn)])
+            _check_answered(demonstration, answer)
         if isinstance(answer, Done):
             raise ValueError(
                 f"the demonstration of question {demonstration.question.id!r} "
@@ -114,3 +124,22 @@ def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
         ids.append(answer.ids)
     environment.environment.close([rollout_id])
     return ids
+
+
+def _check_answered(
+    demonstration: Demonstration, answer: ObservedTokens | Done
+) -> None:
+    """Checks that no process's tool failed, which is no fault of the demonstration.
+
+    Raises:
+      TryAgainError: on all processes, which then save together.
+    """
+    failure = None
+    if isinstance(answer, Done) and answer.status is Status.TOOL_FAILED:
+        failure = (answer.call.failure if answer.call else "") or "no reason is given"
+    failures = [one for one in processes.all_gather_objects(failure) if one is not None]
+    if failures:
+        raise TryAgainError(
+            f"a tool of the demonstration of question {demonstration.question.id!r} "
+            f"failed: {failures[0]}; the same command continues when it succeeds again"
+        )

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from jaxsearch.config import EvalConfig, RetrievalConfig
+from jaxsearch.env.environment import Done, Environment
 from jaxsearch.env.search import search_only
 from jaxsearch.evaluation import heldout
 from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.run import outages
+from jaxsearch.run.build import open_run
 from jaxsearch.run.checkpoint import newest_step
+from jaxsearch.run.updates import demonstration_row
 from jaxsearch.search.index import Hit
 from jaxsearch.search.passages import Passage
 from jaxsearch.train import train
@@ -178,3 +181,30 @@ def test_an_evaluation_waits_for_its_searches(tmp_path, monkeypatch, capfd):
     assert (during["name"], during["step"]) == ("heldout", 31)
     assert during["searches_per_question"] == before["searches_per_question"] == 1.0
     assert [line["num_search_failed"] for line in (before, during, *after)] == [0] * 5
+
+
+class Ending(Environment):
+    """Ends every rollout at its first turn."""
+
+    def step(self, turns):
+        return [Done() for _ in turns]
+
+
+def ending(inputs):
+    return Ending()
+
+
+def test_a_failed_search_is_no_mistake_of_a_demonstration(tmp_path):
+    config = config_with(tmp_path / "run", retriever=AWAY)
+    [one, *_] = searching_demonstrations(0)
+    one = dataclasses.replace(one, observations=(None,))
+    run = open_run(config)
+    AWAY.num_failing = 1
+    with pytest.raises(
+        TryAgainError, match="the demonstration of question 'add .* failed: .*away; the"
+    ):
+        demonstration_row(run, one)
+    assert "is 3" in run.inputs.tokenizer.decode(demonstration_row(run, one).tokens)
+    run = open_run(dataclasses.replace(config, environment=ending))
+    with pytest.raises(ValueError, match="continues after ' <search> Anna </search>'"):
+        demonstration_row(run, one)
