@@ -88,7 +88,8 @@ def train(
       SearchStoppedError: if a search needs the user to act first; the last step is
         saved.
       TryAgainError: if another process trains in the folder, if searches fail for too
-        long, or if several processes were asked to end; the last step is saved.
+        long, if a tool that a demonstration calls fails, or if several processes were
+        asked to end; the last step is saved.
     """
     check_local(config.out, "the run's folder (out)")
     check_agreement(config)
@@ -166,7 +167,9 @@ def _train(
     found = {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
     if config.eval.patience:
         evaluations = read_evaluations(Path(config.out))
-        found["stopped_early"] = is_stopped(config, evaluations)
+        num_steps = sum(config.num_steps(stage) for stage in config.stages)
+        is_short = recorder.step < num_steps
+        found["stopped_early"] = is_short and is_stopped(config, evaluations)
     if run.inputs.heldout:
         found["question"] = run.inputs.heldout[0].question
     return found
@@ -270,23 +273,20 @@ class Trainer:
         # A run that was killed during an evaluation repeats it when it resumes.
         self._evaluate_if_due(stage, step.progress, state.params)
         num_steps = run.config.num_steps(stage)
-        is_over = self._is_stopped(number)
-        while step.progress.stage_step < num_steps and not is_over:
+        # After the last step there is nothing left to stop.
+        while step.progress.stage_step < num_steps and not self._is_stopped(number):
             state = step(state)
-            is_due = self._evaluate_if_due(stage, step.progress, state.params)
-            is_over = is_due and self._is_stopped(number)
+            self._evaluate_if_due(stage, step.progress, state.params)
         recorder.end_stage()
         return state.params
 
     def _evaluate_if_due(
         self, stage: RLStage, progress: Progress, params: Params
-    ) -> bool:
+    ) -> None:
         """Evaluates after every `eval.every` steps of an RL stage, if it is one."""
         every, stage_step = self._run.config.eval.every, progress.stage_step
-        is_due = bool(every and stage_step and stage_step % every == 0)
-        if is_due:
+        if every and stage_step and stage_step % every == 0:
             self._heldout.on_the_way(progress.step, stage.name, self._frozen | params)
-        return is_due
 
     def _is_stopped(self, number: int) -> bool:
         """Whether a stage, if it is the last RL stage, stops early."""

@@ -129,6 +129,20 @@ def test_it_decides_the_same_after_a_kill(stopped, tmp_path, capsys):
     assert "where it stopped early" in said and "resuming" not in said
 
 
+def test_a_run_with_all_its_steps_has_not_stopped_early(stopped, tmp_path, capsys):
+    """The evaluation of its last step uses up the patience."""
+    config, _ = stopped
+    done = dataclasses.replace(config, out=str(tmp_path / "done"))
+    shutil.copytree(config.out, done.out)
+    last = read_metrics(Path(done.out) / "metrics.jsonl")[-1]["step"]
+    # One step of warm-up, and as many of RL as there were.
+    result = train(dataclasses.replace(done, steps=last - 1))
+    said = capsys.readouterr().out
+    assert f"is complete, after step {last}; a larger --steps" in said
+    assert "stopped early" not in said
+    assert result["stopped_early"] is False
+
+
 @pytest.mark.slow
 def test_it_goes_on_with_more_patience_and_other_slots(stopped, tmp_path, capsys):
     config, _ = stopped
