@@ -271,9 +271,22 @@ def test_a_checkpoint_with_other_bytes_is_named(whole, tmp_path):
 def test_gradients_that_stay_non_finite_stop_the_run(tmp_path):
     config = tiny_config(tmp_path / "run")
     read, search = config.stages
-    broken = dataclasses.replace(search, advantage=huge_advantages, max_skipped=2)
-    with pytest.raises(TrainingFailedError, match="steps 4 to 5 were not finite"):
-        train(dataclasses.replace(config, stages=(read, broken)))
+    broken = dataclasses.replace(
+        search, advantage=huge_advantages, max_skipped=2, steps=2
+    )
+    config = dataclasses.replace(config, stages=(read, broken))
+    failure = "steps 4 to 5 were not finite"
+    with pytest.raises(TrainingFailedError, match=failure):
+        train(config)
+    # All its steps are saved, but it is not complete.
+    with pytest.raises(TrainingFailedError, match=f"{failure}.* last step of its stag"):
+        train(config)
+    names = [line["name"] for line in read_metrics(tmp_path / "run" / "eval.jsonl")]
+    assert "after_rl" not in names
+    accepted = dataclasses.replace(broken, max_skipped=3)
+    train(dataclasses.replace(config, stages=(read, accepted)))
+    names = [line["name"] for line in read_metrics(tmp_path / "run" / "eval.jsonl")]
+    assert "after_rl" in names
 
 
 def huge_advantages(rewards, is_kept):

@@ -68,10 +68,12 @@ class StageGuards:
             ids = list(dict.fromkeys(ids))
             more = len(ids) - _NUM_SHOWN
             shown = ", ".join(ids[:_NUM_SHOWN]) + (f" and {more} more" * (more > 0))
+            # Those of steps before a run was resumed are not known.
+            shown = f" (questions {shown})" * bool(ids)
             return (
                 f"the sampler's log-probs in each of steps {steps[0]} to {steps[-1]} "
-                "were not finite, so whole groups were excluded from the updates "
-                f"(questions {shown}); lower the learning rate, set "
+                "were not finite, so whole groups were excluded from the updates"
+                f"{shown}; lower the learning rate, set "
                 "model.dtype to float32, or look at the rollouts of those steps"
             )
         if self.notices and self.config.stop_on_alarm:

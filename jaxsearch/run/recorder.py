@@ -88,14 +88,33 @@ class Recorder:
     def begin_stage(
         self, number: int, state: TrainState
     ) -> tuple[TrainState, Progress]:
-        """The restored state and progress of a stage, or `state` at its first step."""
+        """The restored state and progress of a stage, or `state` at its first step.
+
+        Raises:
+          TrainingFailedError: if the stage has had its last step, which failed. Without
+            a further step nothing else would tell so.
+        """
         progress = Progress(step=self.step, stage=number, stage_step=0, stream=None)
         if self.restored is not None and self.restored.stage == number:
             state = self._checkpoints.restore(self.step, state)
             progress = self.restored
-        name = self._config.stages[number].name
-        self._on_console.begin_stage(name, progress.stage_step)
+        stage = self._config.stages[number]
+        if progress.stage_step >= self._config.num_steps(stage):
+            self._check_last_step(stage, state)
+        self._on_console.begin_stage(stage.name, progress.stage_step)
         return state, progress
+
+    def _check_last_step(self, stage: Stage, state: TrainState) -> None:
+        """Raises again the failure of a stage's last step, unless it was an alarm's."""
+        try:
+            if isinstance(stage, RLStage):
+                _raise_on_alarm(self.stage_guards(stage), self._console)
+            _check_finite(stage, self.step, int(state.num_skipped), self._folder)
+        except TrainingFailedError as error:
+            raise TrainingFailedError(
+                f"{error}; that was the last step of its stage: go back with --rewind, "
+                "or raise max_skipped or guards.max_non_finite to continue without them"
+            ) from None
 
     def stage_guards(self, stage: RLStage) -> StageGuards:
         """The guards of a stage, with the metrics of its steps so far."""

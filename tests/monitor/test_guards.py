@@ -410,6 +410,8 @@ def test_groups_that_stay_non_finite_end_a_run():
 
     # What was before the run was stopped counts; whose it was is not known any more.
     lines = [json_lines.restored(one) for one in watch.lines[:5]]
+    resumed = StageGuards(config=GuardConfig(max_non_finite=2), lines=lines)
+    assert "steps 64 to 65 were" in resumed.failure and "(" not in resumed.failure
     resumed = StageGuards(config=GuardConfig(max_non_finite=3), lines=lines)
     resumed.close_step(66, line, Excluded({"groups_non_finite": 1.0}, ["q660"]))
     assert "steps 64 to 66" in resumed.failure and "(questions q660)" in resumed.failure
