@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsearch.models.expand import expand
 from jaxsearch.models.lora import MAPS, LinearMap, LoRAConfig, Maps
 
 Tree = dict[str, Any]  # nested dict
@@ -91,35 +92,7 @@ def low_rank(
     """(x A^T) B^T in the dtype of x, which is added to the output of a map."""
     inputs = tuple(range(1 - a.ndim, 0))
     narrow = jnp.tensordot(x, a.astype(x.dtype), (inputs, inputs))
-    return widen(narrow, b.astype(x.dtype))
-
-
-@jax.custom_vjp
-def widen(narrow: Float[Array, "B T R"], b: Float[Array, "*O R"]) -> Array:
-    """narrow B^T.
-
-    The backward pass computes the gradient of B as (narrow^T y')^T, for the reason that
-    `separate_weights.expand` gives: for y'^T narrow, XLA's CPU compiler would transpose
-    y', which is up to a hundred times as large.
-    """
-    return jnp.tensordot(narrow, b, (-1, -1))
-
-
-def _widen_forward(narrow, b):
-    return widen(narrow, b), (narrow, b)
-
-
-def _widen_backward(saved, grad_y):
-    narrow, b = saved
-    outputs = tuple(range(b.ndim - 1))
-    axes_of_y = tuple(axis + 2 for axis in outputs)
-    grad_narrow = jnp.tensordot(grad_y, b, (axes_of_y, outputs))
-    transposed = jnp.tensordot(narrow, grad_y, ((0, 1), (0, 1)))
-    # Without the barrier, XLA removes the transpose by swapping the factors.
-    return grad_narrow, jnp.moveaxis(jax.lax.optimization_barrier(transposed), 0, -1)
-
-
-widen.defvjp(_widen_forward, _widen_backward)
+    return expand(narrow, b.astype(x.dtype))
 
 
 def adapted(y: Array, x: Array, adapters: Tree, group: str, name: str) -> Array:

@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from jaxsearch.models.adapters import adapted
+from jaxsearch.models.expand import expand
 
 # Name of results that are saved for the backward pass, in addition to those of matrix
 # products.
@@ -57,30 +57,3 @@ class SeparateWeights:
         y = expand(x, self.params["mlp"][name].astype(x.dtype))
         y = checkpoint_name(y, SAVED_NAME)
         return adapted(y, x, self.adapters, "mlp", name)
-
-
-@jax.custom_vjp
-def expand(x: Float[Array, "B T D"], weight: Float[Array, "F D"]) -> Array:
-    """x W^T, for F larger than D.
-
-    The backward pass computes the gradient of W as (x^T y')^T. For y'^T x, XLA's CPU
-    compiler would transpose y', the larger factor, and recompute the derivative of
-    SwiGLU, which is fused with it, in transposed order; that takes a fifth of an
-    update's time.
-    """
-    return jnp.einsum("BTD,FD->BTF", x, weight)
-
-
-def _expand_forward(x, weight):
-    return expand(x, weight), (x, weight)
-
-
-def _expand_backward(saved, grad_y):
-    x, weight = saved
-    grad_x = jnp.einsum("BTF,FD->BTD", grad_y, weight)
-    transposed = jnp.einsum("BTD,BTF->DF", x, grad_y)
-    # Without the barrier, XLA removes the transpose by swapping the factors.
-    return grad_x, jax.lax.optimization_barrier(transposed).T
-
-
-expand.defvjp(_expand_forward, _expand_backward)
