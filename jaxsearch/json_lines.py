@@ -81,10 +81,14 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def encode_lines(values: Iterable[dict[str, Any]]) -> bytes:
+    """The content of a file of objects."""
+    return "".join(encode(value) + "\n" for value in values).encode()
+
+
 def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Replaces a file of objects atomically."""
-    text = "".join(encode(value) + "\n" for value in values)
-    replace_file(path, text.encode())
+    replace_file(path, encode_lines(values))
 
 
 def replace_file(path: Path, data: bytes) -> None:

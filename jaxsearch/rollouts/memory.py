@@ -59,7 +59,7 @@ def number_that_fits(device_bytes: int, reserved_bytes: int, bytes_each: int) ->
 
 
 class Asked(NamedTuple):
-    """What rollouts keep in device memory besides the parameters.
+    """The device memory that rollouts need in addition to the parameters.
 
     Attributes:
       number: how many slots, or tokens of a cache of a given size.
@@ -147,10 +147,11 @@ def explain_shortage(
     Raises:
       OutOfMemoryError: instead of XLA's error; other errors propagate.
     """
-    line = functools.partial(
-        shortage, asked, reserved_bytes=reserved_bytes, device_bytes=device_bytes
-    )
-    with explain_out_of_memory(lambda requested: line()):
+    with explain_out_of_memory(
+        lambda requested: shortage(
+            asked, reserved_bytes=reserved_bytes, device_bytes=device_bytes
+        )
+    ):
         yield
 
 

@@ -145,8 +145,7 @@ def record_heldout(config: RunConfig, heldout: Sequence[Question]) -> str:
     if has_started(config):
         return ""
     path, said = heldout_path(config), ""
-    lines = [json_lines.encode(flashrag_line(question)) for question in heldout]
-    content = "".join(f"{line}\n" for line in lines).encode()
+    content = json_lines.encode_lines(map(flashrag_line, heldout))
     if path.is_file() and path.read_bytes() != content:
         numbered = (path.with_name(f"{HELDOUT_FILE}.{n}") for n in itertools.count(1))
         kept = next(one for one in numbered if not one.exists())

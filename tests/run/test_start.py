@@ -238,7 +238,7 @@ def test_held_out_questions_of_an_interrupted_start_are_not_those_of_the_next(
     assert kept == before and f"are kept in {folder}/heldout.jsonl.1" in (
         capsys.readouterr().out
     )
-    # Of a start that holds out nothing, too.
+    # A start that holds out nothing keeps them under another name too.
     (folder / "config.json").unlink()
     few = flashrag_line(dataset(None, 0).questions[0])
     replace_lines(Path(held_out.data.questions), [few])
