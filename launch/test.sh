@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs jaxsearch and runs the tests. --fast leaves out tests of more than ten
+# Installs jaxsearch and runs the tests. --fast leaves out tests of more than two
 # seconds, --all includes those of minutes and further cases of what others test; other
 # arguments go to pytest.
 set -euo pipefail

@@ -49,6 +49,7 @@ def entry_in(folder):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["truncated", "empty", "of another program"])
 def test_a_broken_entry_is_replaced(tmp_path, kind):
     assert not ran(tmp_path)

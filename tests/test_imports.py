@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import jaxsearch
 
 PACKAGE = Path(__file__).resolve().parents[1] / "jaxsearch"
@@ -256,6 +258,7 @@ def test_the_package_and_its_help_load_nothing_heavy():
     assert not heavy & loaded_by("import jaxsearch, jaxsearch.commands.command_line")
 
 
+@pytest.mark.slow
 def test_tensorflow_is_nowhere():
     statement = "import jaxsearch.train, jaxsearch.data.question_stream"
     assert "tensorflow" not in loaded_by(statement)

@@ -273,6 +273,7 @@ def test_a_missing_tensorboard_names_what_to_install(tmp_path, monkeypatch):
         writers.TensorBoardWriter(tmp_path)
 
 
+@pytest.mark.slow
 def test_wandb_keeps_one_id_for_a_resumed_run(tmp_path):
     """Two offline runs in separate processes, as in a resumed run."""
     program = (

@@ -170,6 +170,7 @@ def test_commands_on_a_trained_run_run(trained, configs, words):
     check_command(words, configs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FOLDER_READMES, ids=lambda path: path.parent.name)
 def test_commands_of_folder_readmes_run(home, configs, path):
     for words in commands(path):

@@ -74,6 +74,7 @@ def late_search(inputs):
     return LateSearch(**vars(inputs.search()))
 
 
+@pytest.mark.slow
 def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path):
     """Also if its searches take other times, as results are read at fixed steps."""
     config, _ = whole
@@ -90,6 +91,7 @@ def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_between_checkpoints_repeats_those_steps(whole, tmp_path):
     config, _ = whole
     cut = dataclasses.replace(config, out=str(tmp_path / "cut"))
@@ -105,6 +107,7 @@ def test_a_run_that_was_cut_between_checkpoints_repeats_those_steps(whole, tmp_p
     jax.tree.map(np.testing.assert_array_equal, final_params(cut), final_params(config))
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(whole):
     config, summary = whole
     folder = Path(config.out)
@@ -138,6 +141,7 @@ def test_what_a_run_leaves_behind(whole):
     assert wanted | {"searches_before_rl", "searches"} <= summary.keys()
 
 
+@pytest.mark.slow
 def test_sampler_and_trainer_agree_in_training(whole):
     lines = read_metrics(Path(whole[0].out) / "metrics.jsonl")
     assert all(line["logprob_drift/max"] < 1e-4 for line in lines[3:])
@@ -164,6 +168,7 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path, caplog):
     assert not compiled, compiled
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_and_nothing_is_touched(whole):
     config, _ = whole
     before = {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*")}
@@ -229,6 +234,7 @@ def newest_checkpoint(config):
     return max(folders, key=lambda path: int(path.name))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_cut_checkpoint_repeats_its_steps(whole, tmp_path, capsys):
     config = dataclasses.replace(whole[0], out=str(tmp_path / "cut"))
     shutil.copytree(whole[0].out, config.out)
@@ -244,6 +250,7 @@ def test_a_run_with_a_cut_checkpoint_repeats_its_steps(whole, tmp_path, capsys):
     assert choose_checkpoint(config, "last").folder == newest
 
 
+@pytest.mark.slow
 def test_checkpoints_of_which_none_is_left_are_named(whole, tmp_path):
     config = dataclasses.replace(whole[0], out=str(tmp_path / "emptied"))
     shutil.copytree(whole[0].out, config.out)
@@ -255,6 +262,7 @@ def test_checkpoints_of_which_none_is_left_are_named(whole, tmp_path):
     assert (Path(config.out) / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_other_bytes_is_named(whole, tmp_path):
     """Without its hashes, only reading the arrays finds it."""
     config = dataclasses.replace(whole[0], out=str(tmp_path / "changed"))
@@ -293,6 +301,7 @@ def huge_advantages(rewards, is_kept):
     return rewards * 0 + np.finfo(np.float32).max
 
 
+@pytest.mark.slow
 def test_evaluation_and_export_of_a_run(whole, tmp_path):
     config, summary = whole
     results = evaluate_to(
@@ -400,6 +409,7 @@ def test_impossible_answers_are_refused(change, message):
         AnswerOptions(**change)
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path):
     question = dataset(None, 0).questions[0].question
     path = tmp_path / "q.jsonl"
@@ -425,6 +435,7 @@ def test_an_evaluation_goes_on_without_bad_rows_and_long_prompts(whole, tmp_path
     assert [question.id for question in run.inputs.heldout] == ["good"]
 
 
+@pytest.mark.slow
 def test_a_run_is_of_use_where_it_could_not_be_trained(whole, tmp_path):
     folder = shutil.copytree(whole[0].out, tmp_path / "from_a_tpu")
     record = json.loads((folder / "config.json").read_text())

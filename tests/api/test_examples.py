@@ -44,6 +44,7 @@ def test_every_public_function_has_an_example():
     assert not {*functions, "Policy", "Trainer"} - {*IN_MEMORY, *OF_A_RUN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_MEMORY)
 def test_examples_run(name, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -2,6 +2,8 @@
 
 import contextlib
 
+import pytest
+
 ROLLOUT = """\
 import jaxsearch
 policy = jaxsearch.load_policy("my_model")
@@ -19,6 +21,7 @@ metrics = trainer.step(asked)
 """
 
 
+@pytest.mark.slow
 def test_a_rollout_takes_8_lines_and_an_update_15(policy, tmp_path):
     assert ROLLOUT.count("\n") <= 8
     assert (ROLLOUT + UPDATE).count("\n") <= 15

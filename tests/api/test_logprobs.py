@@ -25,12 +25,14 @@ def agree(policy, trajectories, **settings):
         np.testing.assert_allclose(logprobs, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_trainer_agrees_with_the_sampler(policy, trajectories):
     # The rows are not in the order of their lengths.
     assert len(trajectories[0].tokens) > len(trajectories[-1].tokens)
     agree(policy, trajectories)
 
 
+@pytest.mark.slow
 def test_on_two_devices_and_in_packed_rows(policy, trajectories):
     model = dataclasses.replace(policy.config.model, pack_sequences=True)
     config = dataclasses.replace(policy.config, model=model)
@@ -38,6 +40,7 @@ def test_on_two_devices_and_in_packed_rows(policy, trajectories):
     agree(jaxsearch.shard(packed, jaxsearch.MeshShape(fsdp=2)), trajectories)
 
 
+@pytest.mark.slow
 def test_another_temperature_gives_others(policy, trajectories):
     with pytest.raises(AssertionError, match="Mismatched elements"):
         agree(policy, trajectories, temperature=0.5)

@@ -34,6 +34,7 @@ def test_a_rollout_has_tokens_masks_logprobs_and_searches(policy, trajectories):
     assert one.golden_answers == ("Zegbol",) and two.golden_answers == ()
 
 
+@pytest.mark.slow
 def test_the_answers_of_a_group_differ_and_the_seed_repeats_them(policy, retriever):
     def rolled_out(seed):
         found = jaxsearch.rollout(
@@ -124,6 +125,7 @@ def test_scores_are_those_of_the_task(trajectories):
     assert jaxsearch.score(plain, one.task) == [outcome]
 
 
+@pytest.mark.slow
 def test_a_sharded_policy_writes_the_same(policy, retriever, trajectories):
     on_two = jaxsearch.shard(policy, jaxsearch.MeshShape(data=1, fsdp=2))
     again = jaxsearch.rollout(

@@ -22,6 +22,7 @@ def bench(capfd, *words):
     return status, written.out.splitlines()[-1:] or written.err
 
 
+@pytest.mark.slow
 def test_rates_beside_those_in_process(passages, encoder, tmp_path, capfd):
     index = ExactIndex(passages, encoder)
     index.save(tmp_path / "index")

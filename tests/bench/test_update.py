@@ -56,6 +56,7 @@ def test_flops_are_those_of_the_architecture(monkeypatch, write):
     assert work["attention"].flops == 3 * 2 * 2 * 32 * 2 * num_pairs
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_was_done(write):
     result = bench_update(write(), max_tokens=96, repeats=2, peers={})
     assert result["tokens"] == sum(LENGTHS)
@@ -72,6 +73,7 @@ def test_the_summary_says_what_was_done(write):
     assert json.loads(json.dumps(result)) == result
 
 
+@pytest.mark.slow
 def test_a_peer_gets_the_same_policy_and_rows(write, tmp_path, monkeypatch):
     """Tests the exchange with a peer process that computes nothing."""
     scripts = tmp_path / "peers"

@@ -34,6 +34,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_a_bucket_is_refused_at_the_start(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

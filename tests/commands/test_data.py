@@ -119,6 +119,7 @@ def on_hub(hub, tmp_path, *commands, **others):
     return done.stdout, statuses, said
 
 
+@pytest.mark.slow
 def test_a_known_set_is_fetched_once_and_compared_ever_after(tmp_path, folder):
     prepare = ["prepare", "bamboogle", "--json"]
     with running_hub() as hub:

@@ -110,6 +110,7 @@ def test_a_reranker_orders_the_candidates(folder, passages, tmp_path, capsys):
     assert scores == sorted(scores, reverse=True) and 0 < scores[-1] < scores[0] < 1
 
 
+@pytest.mark.slow
 def test_tuning_writes_the_settings(passages, encoder, tmp_path, capsys):
     pytest.importorskip("scann", reason="ScaNN has wheels for Linux only")
     tree = TreeAh(num_leaves=24, leaves_to_search=1)

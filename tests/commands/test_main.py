@@ -170,6 +170,7 @@ def test_an_impossible_value_is_one_line(capsys, tmp_path):
     assert not Path(out).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -157,6 +157,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_order_depends_on_neither_folder_nor_hash_seed(tmp_path):
     outputs = {
         subprocess.run(

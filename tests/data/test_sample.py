@@ -204,6 +204,7 @@ def read_ones():
     return reading_demonstrations(seed=0)
 
 
+@pytest.mark.slow
 def test_a_reading_demonstration_searches_once_and_answers(read_ones):
     turn = re.compile(r"<think> ([^<>]+) </think> <search> ([^<>]+) </search>")
     answer = re.compile(
@@ -240,6 +241,7 @@ def test_no_held_out_question_is_demonstrated(read_ones, tmp_path):
     assert not shown & {question.id for question in development_questions()}
 
 
+@pytest.mark.slow
 def test_fewer_words_leave_fewer_demonstrations_and_a_seed_their_wording(read_ones):
     short = reading_demonstrations(seed=1, num_words=30)
     assert 20 < len(short) < len(read_ones) / 1.5

@@ -23,6 +23,7 @@ def names_in(passages) -> set[str]:
     return {p.title for p in passages}
 
 
+@pytest.mark.slow
 def test_training_worlds_share_no_entity_with_the_heldout_one_or_each_other(dataset):
     heldout, worlds = quickstart_worlds.heldout_and_training_worlds(0)
     seen = names_in(heldout.passages)
@@ -45,6 +46,7 @@ def test_no_seed_trains_on_a_name_that_another_holds_out():
     assert len(held_out) > 500 and not held_out & trained
 
 
+@pytest.mark.slow
 def test_all_seeds_share_the_tokenizer_of_the_packaged_policy(dataset):
     packaged = Tokenizer.load("jaxsearch:quickstart")
     for seed in (1, 2):
@@ -144,6 +146,7 @@ def r1_segments(demonstration):
             yield Segment(text=text, is_policy=False)
 
 
+@pytest.mark.slow
 def test_r1_searchers_demonstrations_earn_what_its_stages_pay(dataset):
     """Searching demonstrations earn both terms of stage 1, or all but the format's.
 
@@ -174,6 +177,7 @@ def test_r1_searchers_demonstrations_earn_what_its_stages_pay(dataset):
         assert stage2.judge(segments, golden, has_ended=True, label="?").reward == 0.0
 
 
+@pytest.mark.slow
 def test_r1_searchers_vocabulary_knows_its_tags():
     dataset = quickstart.r1_searcher_dataset(None, 0)
     tokenizer = dataset.tokenizer
@@ -195,6 +199,7 @@ def test_the_index_finds_an_entity_by_its_name(dataset):
     assert sum(hits) / len(hits) >= 0.995
 
 
+@pytest.mark.slow
 def test_most_demonstrations_stop_too_early():
     demonstrations = quickstart.hasty_demonstrations(0)
     several = [d for d in demonstrations if len(d.question.metadata["steps"]) > 1]

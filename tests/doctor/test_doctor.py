@@ -16,6 +16,7 @@ def by_name(checks) -> dict[str, Check]:
     return {check.name: check for check in checks}
 
 
+@pytest.mark.slow
 def test_the_sampler_equals_the_trainer_here(monkeypatch):
     assert 0.0 < policy.largest_difference() < 1e-5
     for bound in (0.0, float("nan")):
@@ -35,6 +36,7 @@ def test_scann_is_opened():
     assert scann_check().status == "ok"
 
 
+@pytest.mark.slow
 def test_tokens_are_present_or_not_and_never_shown(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
@@ -56,6 +58,7 @@ def test_tokens_are_present_or_not_and_never_shown(capsys, monkeypatch, tmp_path
     assert by_name(packages.token_checks())["WANDB_API_KEY"].status == "ok"
 
 
+@pytest.mark.slow
 def test_a_problem_is_shown_with_what_mends_it(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(packages, "NEEDED", ("jax", "no-such-package"))

@@ -295,6 +295,7 @@ def assert_counted(environment, questions, done):
         assert read == words[: len(read)]
 
 
+@pytest.mark.slow
 def test_a_stateful_environment_follows_each_rollout(kit, sampler, questions):
     environment = Counting()
     done, _ = count_in(kit, sampler, questions, environment)
@@ -303,6 +304,7 @@ def test_a_stateful_environment_follows_each_rollout(kit, sampler, questions):
     assert max(len(t.tool_calls) for t in done) > 2
 
 
+@pytest.mark.slow
 def test_a_rollout_that_begins_again_forgets_its_state(kit, sampler, questions):
     """A full cache sends rollouts back to their prompt, with the same result."""
     wanted, _ = count_in(kit, sampler, questions, Counting())

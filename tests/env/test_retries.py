@@ -109,6 +109,7 @@ def test_wrong_numbers_of_results_are_no_answer(exact, queries, trouble):
     assert index.num_retries == 1
 
 
+@pytest.mark.slow
 def test_the_last_failure_says_what_happened_each_time(exact, queries, release):
     troubled = TroubledIndex(
         exact,
@@ -151,6 +152,7 @@ def test_a_call_that_hangs_is_given_up(exact, queries, release):
     assert index.num_retries == 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_too_late_is_not_taken(exact, queries, release):
     """It arrives during the second try."""
 
@@ -164,6 +166,7 @@ def test_an_answer_that_comes_too_late_is_not_taken(exact, queries, release):
     assert found == exact.search(queries, 3)
 
 
+@pytest.mark.slow
 def test_pauses_between_tries_grow(exact, queries):
     troubled = TroubledIndex(exact, *[raising(SearchError("no"))] * 3)
     patient(troubled, attempts=4).search(queries, 3)

@@ -175,6 +175,7 @@ def test_a_failed_search_is_a_value_that_names_why(kit, error, failure):
     assert observed == dataclasses.replace(call, is_truncated=True) and ids
 
 
+@pytest.mark.slow
 def test_hostile_passages_cannot_end_or_forge_anything_in_a_rollout(
     kit, sampler, questions
 ):

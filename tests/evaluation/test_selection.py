@@ -113,6 +113,7 @@ def outcome(folder):
     return {name: (folder / name).read_bytes() for name in names}
 
 
+@pytest.mark.slow
 def test_questions_differ_in_difficulty(whole):
     """Otherwise the other tests would have no effect."""
     out, counted = whole
@@ -123,6 +124,7 @@ def test_questions_differ_in_difficulty(whole):
     assert len(lines(out / "calls.jsonl")) > 2
 
 
+@pytest.mark.slow
 def test_a_question_is_not_tried_again_once_it_is_right(whole):
     out, _ = whole
     for line in lines(out / "tries.jsonl"):
@@ -132,6 +134,7 @@ def test_a_question_is_not_tried_again_once_it_is_right(whole):
     ]
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_the_counts_say(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "again")
     rolled_out = (out / "calls.jsonl").read_bytes()
@@ -161,6 +164,7 @@ def test_what_is_kept_is_what_the_counts_say(whole, policy, tmp_path):
         assert question.golden_answers == original.golden_answers
 
 
+@pytest.mark.slow
 def test_a_selection_that_was_cut_goes_on_to_the_same_files(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "cut")
     wanted = outcome(out)
@@ -173,6 +177,7 @@ def test_a_selection_that_was_cut_goes_on_to_the_same_files(whole, policy, tmp_p
     assert outcome(out) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("questions_per_step", "group_size", "num_slots"),
     [(1, 2, 8), (30, 4, 5)],
@@ -192,12 +197,14 @@ def test_tries_do_not_depend_on_their_calls(
     assert found["calls.jsonl"] != wanted["calls.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_hugging_face_folder_serves_as_a_run_does(whole, policy, tmp_path):
     export_run(Path(policy), tmp_path / "hf", dtype="float32")
     selected(str(tmp_path / "hf"), tmp_path / "out")
     assert outcome(tmp_path / "out")["tries.jsonl"] == outcome(whole[0])["tries.jsonl"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_and_nothing_is_touched(whole, policy):
     out, _ = whole
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
@@ -211,6 +218,7 @@ def test_other_settings_are_refused_and_nothing_is_touched(whole, policy):
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_selection_without_an_environment_is_one_of_search(whole, policy, tmp_path):
     """Earlier versions did not record it."""
     out = tmp_path / "old"
@@ -224,6 +232,7 @@ def test_a_selection_without_an_environment_is_one_of_search(whole, policy, tmp_
         selected(policy, out, config=config)
 
 
+@pytest.mark.slow
 def test_another_policy_of_the_same_name_is_refused(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "of_another")
     record = json.loads((out / "settings.json").read_text())
@@ -234,6 +243,7 @@ def test_another_policy_of_the_same_name_is_refused(whole, policy, tmp_path):
         selected(policy, out)
 
 
+@pytest.mark.slow
 def test_calls_that_were_changed_are_refused(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "changed")
     first, second, *rest = (out / "calls.jsonl").read_text().splitlines(keepends=True)
@@ -242,6 +252,7 @@ def test_calls_that_were_changed_are_refused(whole, policy, tmp_path):
         selected(policy, out)
 
 
+@pytest.mark.slow
 def test_a_search_that_fails_is_no_try(whole, policy, tmp_path):
     """After a timeout of the retriever, a second run leaves no trace of the failure."""
     out = tmp_path / "out"
@@ -271,6 +282,7 @@ def test_the_tool_that_failed_is_named(calls, line):
     assert line in _failure(failed)
 
 
+@pytest.mark.slow
 def test_bounds_that_keep_nothing_are_said_to(policy, tmp_path):
     out = tmp_path / "one"
     selected(policy, out, limit=1)
@@ -283,6 +295,7 @@ def test_bounds_that_keep_nothing_are_said_to(policy, tmp_path):
     assert json.loads((out / "counts.json").read_text())["kept"] == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_selection_is_refused(policy, tmp_path):
     (tmp_path / "letters.txt").write_text("precious")
     with pytest.raises(ValueError, match="holds no selection"):
@@ -290,6 +303,7 @@ def test_a_folder_that_is_no_selection_is_refused(policy, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["letters.txt"]
 
 
+@pytest.mark.slow
 def test_a_config_without_questions_is_refused(policy, tmp_path):
     config = small_config(tmp_path / "out")
     data = dataclasses.replace(config.data, questions="nowhere.jsonl")
@@ -300,6 +314,7 @@ def test_a_config_without_questions_is_refused(policy, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_encoder_leaves_no_folder(policy, tmp_path):
     config = small_config(tmp_path / "unused")
     retrieval = dataclasses.replace(config.retrieval, encoder="tfdif")
@@ -309,6 +324,7 @@ def test_an_unknown_encoder_leaves_no_folder(policy, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_other_material_is_refused(policy, tmp_path):
     config = dataclasses.replace(small_config(tmp_path / "out"), seed=1)
     with pytest.raises(ValueError, match="dataset of seed 0.*dataset of seed 1"):
@@ -338,6 +354,7 @@ def refused(capsys, *words):
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -366,6 +383,7 @@ def test_a_model_that_is_missing_is_one_line(capsys, config_file, tmp_path):
     assert not Path(out).exists()
 
 
+@pytest.mark.slow
 def test_overrides_of_the_config_are_taken(capsys, config_file, policy, tmp_path):
     chosen = tmp_path / "questions.jsonl"
     question = learned(0)[3].question
@@ -433,6 +451,7 @@ def test_tries_do_not_depend_on_processes(whole, config_file, policy, tmp_path):
     assert found == wanted
 
 
+@pytest.mark.slow
 def test_calls_of_earlier_versions_are_read(whole, policy, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "earlier")
     calls = (out / "calls.jsonl").read_text()

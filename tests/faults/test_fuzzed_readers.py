@@ -74,6 +74,7 @@ def readers_of(group, folder):
         yield readers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_damaged_file_is_a_named_error(group, tmp_path):
     with readers_of(group, tmp_path) as readers:

@@ -91,6 +91,7 @@ def test_failures_on_a_healthy_slice_are_counted(machine):
     assert asked == ["create", "train", "train"]
 
 
+@pytest.mark.slow
 def test_a_new_slice_has_all_its_tries(machine):
     done, asked = run_on_slices(machine, "1 preempted 1 0", "--retries", "1")
     assert done.returncode == 0, done.stderr

@@ -58,6 +58,7 @@ def is_alive(machine, process: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_every_process_learns_its_place(machine):
     config = write_config(machine, WRITES)
     done = machine.launch("local_processes.sh", "2", config, "--steps", "5")
@@ -74,6 +75,7 @@ def test_every_process_learns_its_place(machine):
         assert one["words"] == ["train", config, "--steps", "5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dying", [0, 1])
 def test_a_killed_process_is_named_and_the_others_are_stopped(machine, dying):
     config = write_config(machine, DIES)

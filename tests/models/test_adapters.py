@@ -38,6 +38,7 @@ def test_new_adapters_change_no_bit(architecture, lora):
         assert (leaf == 0).all() == (path[-1].key == "b"), path
 
 
+@pytest.mark.slow
 def test_adapters_start_as_in_peft_and_weights_as_without_them():
     plain, _ = make(QWEN)
     key = jax.random.key(7)
@@ -87,6 +88,7 @@ def test_an_update_is_its_formula():
     np.testing.assert_allclose(found.reshape(32, 48), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @CASES
 def test_gradients_are_those_of_the_merged_network(architecture, lora):
     transformer, params = make(architecture, lora=lora)
@@ -115,6 +117,7 @@ def test_gradients_are_those_of_the_merged_network(architecture, lora):
         assert np.linalg.norm(one - other) / norm < 1e-4, path
 
 
+@pytest.mark.slow
 def test_no_gradient_of_a_weight_is_computed():
     """The compiled program has no product with the shape of a weight."""
     # Sizes that no product of activations has.

@@ -122,6 +122,7 @@ def reference(params, architecture, tokens):
     return np.array(x)
 
 
+@pytest.mark.slow
 def test_hidden_states_equal_those_of_numpy():
     bert, params = make()
     tokens, lengths = rows(SMALL, [7, 3, 9], 9)
@@ -131,6 +132,7 @@ def test_hidden_states_equal_those_of_numpy():
         np.testing.assert_allclose(row[:length], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_poolings_and_norm_by_hand():
     hidden = jnp.array([[[3.0, 0.0], [0.0, 2.0], [9.0, 9.0]]])
     one, two = jnp.array([1]), jnp.array([2])
@@ -149,6 +151,7 @@ def test_poolings_and_norm_by_hand():
     np.testing.assert_allclose(vectors, plain / norms, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_padding_and_other_rows_change_nothing(pooling):
     bert, params = make(pooling=pooling)
@@ -163,6 +166,7 @@ def test_padding_and_other_rows_change_nothing(pooling):
         )
 
 
+@pytest.mark.slow
 def test_every_token_sees_every_other():
     bert, params = make(pooling="cls")
     tokens, lengths = rows(SMALL, [6], 8)
@@ -176,6 +180,7 @@ def test_every_token_sees_every_other():
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_and_its_weights_are_cast_once():
     bert, params = make(dtype=jnp.bfloat16)
     cast = bert.for_encoding(params)
@@ -190,6 +195,7 @@ def test_bfloat16_is_near_and_its_weights_are_cast_once():
     assert 1e-5 < difference < 3e-2
 
 
+@pytest.mark.slow
 def test_random_weights_are_as_many_as_promised():
     for architecture in SHAPES.values():
         bert = Bert(

@@ -43,6 +43,7 @@ from tests.tpu_compiler import printed_with_tpu_compiler
 W = 4  # tokens per page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "stale", "kernel"),
     [
@@ -204,6 +205,7 @@ def scattered(dtype, seed=0, parts=(3, 6, 3), stale=math.nan):
     return (query, cache, reads), np.asarray(expected[:, 0], np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [1e4, math.inf, math.nan])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 0.03)])
 @pytest.mark.parametrize("attend_paged", [attend_pages, attend_copied])
@@ -268,6 +270,7 @@ def test_what_cannot_run_is_refused():
     assert decode_kernel(None, local) is PLAIN_PAGES
 
 
+@pytest.mark.slow
 def test_the_kernel_for_tpus_attends_to_the_same():
     """The kernel runs in interpret mode, because there is no TPU here."""
     rng = np.random.default_rng(4)

@@ -78,6 +78,7 @@ def five_updates(network, params):
     return frozen | trained
 
 
+@pytest.mark.slow
 @CASES
 def test_five_updates_move_the_sampler_as_they_move_the_trainer(architecture, lora):
     """The projection of one change on the other, of which merging loses a part.
@@ -142,6 +143,7 @@ def test_sampler_and_trainer_agree_in_bfloat16(architecture, lora):
     assert np.abs(of_sampler(plain, without) - trainer).mean() > 3 * drift
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [ALL, SOME], ids=["all maps", "some maps"])
 def test_devices_that_share_a_copy_send_only_what_is_narrow(lora):
     """Updates of maps with sharded inputs add sums [B T R]; weights do not move."""

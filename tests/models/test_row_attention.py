@@ -222,6 +222,7 @@ def test_what_a_long_row_cannot_see_is_not_read(monkeypatch, window):
         assert jnp.isfinite(out[:, 96:]).all() and jnp.isnan(out[:, 64:80]).all()
 
 
+@pytest.mark.slow
 def test_each_device_runs_the_kernel_on_its_rows_and_heads():
     mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
     given = inputs(128, 4, 2, rows=4)

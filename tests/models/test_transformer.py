@@ -177,6 +177,7 @@ def test_a_token_depends_on_itself_and_on_what_is_before_it():
     assert (grad(params["embedding"], 4) == 0).all()  # padding
 
 
+@pytest.mark.slow
 def test_segments_of_a_row_are_rows_of_their_own():
     """States and gradients of three rows in one row, and of each row alone."""
     transformer, params = make(QWEN3)
@@ -225,6 +226,7 @@ def test_no_token_depends_on_another_segment():
         assert (strength[:first] == 0).all() and (strength[t + 1 :] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_local_layers_on_several_devices(remat):
     """Values and gradients on a mesh that shards every axis, and on one device."""
@@ -289,6 +291,7 @@ def test_published_parameters_are_cast_once_but_for_norms():
     np.testing.assert_array_equal(groups[0, -1], heads["value"][0])
 
 
+@pytest.mark.slow
 def test_rematerialised_gradients_are_equal_and_compute_more():
     tokens = jnp.asarray(np.random.default_rng(4).integers(0, 50, (2, 6)))
     segments = jnp.asarray(whole_rows([6, 5], 6))

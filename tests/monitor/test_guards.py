@@ -77,6 +77,7 @@ def rows_of(trajectories, outcomes, estimator=group_relative):
     return kept_rows(trajectories, estimate(trajectories, outcomes, estimator))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("advantage", [group_relative, whitened])
 def test_an_update_is_as_if_a_group_that_is_not_finite_had_never_been(advantage):
     trajectories, outcomes = three_groups()

@@ -125,6 +125,7 @@ def test_arithmetic_imagines_the_devices_that_a_run_needs(config):
     assert found["devices"] == 16 and found["mesh"]["fsdp"] == 8
 
 
+@pytest.mark.slow
 def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
     """The vocabulary of the run's dataset, else Qwen2.5's, as stated in the plan."""
     model = dataclasses.replace(config.model, path="", num_kv_heads=2)

@@ -90,6 +90,7 @@ def dripping(exchange):
             break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

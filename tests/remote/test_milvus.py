@@ -32,6 +32,7 @@ def pushed(exact, tmp_path_factory):
     return folder / "index", url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index_type", ["HNSW", "SCANN"])
 def test_answers_are_those_of_the_index(pushed, exact, queries, index_type):
     """Recall at 5 is at least 0.99, and scores are equal to six decimals."""

@@ -97,6 +97,7 @@ def times_of(index, queries, seconds):
     return times
 
 
+@pytest.mark.slow
 def test_one_server_hangs_and_one_refuses(exact, queries):
     """Every query is answered, and soon as fast as by the good server alone."""
     good = servers.slowly(servers.ours(exact), 0.02)

@@ -309,6 +309,7 @@ def test_a_loss_that_is_not_finite_is_reported(run_folder):
     assert "not finite at 1 of 51 steps: 51." in read_page(run_folder)
 
 
+@pytest.mark.slow
 def test_a_large_run_stays_a_small_page(run_folder):
     (run_folder / "metrics.jsonl").write_text(
         "".join(

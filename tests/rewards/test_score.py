@@ -134,6 +134,7 @@ def test_gz_goes_in_and_out(tmp_path):
     assert json.loads(gzip.decompress(out.read_bytes()))["reward"] == 1.0
 
 
+@pytest.mark.slow
 def test_lines_are_not_held_in_memory(write, tmp_path):
     """2,000 lines of 10 KB."""
     line = {"prediction": "Paris", "golden_answers": ["Paris"], "text": "x" * 10_000}

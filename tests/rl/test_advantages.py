@@ -32,6 +32,7 @@ def groups_of(cases):
             yield dtype, rewards[is_member], advantages[is_member], given, tol
 
 
+@pytest.mark.slow
 def test_equal_to_the_reference(vectors):
     """Equal except for groups of one (errors here) and equal rewards (0 here).
 

@@ -120,6 +120,7 @@ def returns_of(given, mask):
     )
 
 
+@pytest.mark.slow
 def test_reinforce_plus_plus(vectors):
     """ReSearch's code restarts the return before every hole in the mask.
 
@@ -231,6 +232,7 @@ VERL_MODES = {
 }
 
 
+@pytest.mark.slow
 def test_dual_clip_with_every_aggregation(vectors):
     for case, dtype, given, expected, tol in vectors("verl_main_policy_loss_dual_clip"):
         mask = given["response_mask"] > 0
@@ -258,6 +260,7 @@ def test_dual_clip_with_every_aggregation(vectors):
         np.testing.assert_allclose(grad, expected["grad_log_prob"], err_msg=case, **tol)
 
 
+@pytest.mark.slow
 def test_r1_searchers_policy_loss(vectors):
     """A row without policy tokens is NaN there, and not part of the mean here."""
     num_empty = 0
@@ -304,6 +307,7 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.slow
 def test_kl_of_verl(vectors):
     for case, dtype, given, expected, tol in vectors("verl_main_kl_penalty"):
         estimate = ESTIMATORS[given["kl_penalty"]]
@@ -358,6 +362,7 @@ def test_aggregation(vectors):
         np.testing.assert_allclose(loss, expected["loss"], err_msg=case, **tol)
 
 
+@pytest.mark.slow
 def test_value_loss(vectors):
     for case, dtype, given, expected, tol in vectors("research_value_loss"):
         mask = given["eos_mask"] > 0
@@ -525,6 +530,7 @@ def counts_observations(given, mask):
     return float(given["gamma"]) != 1.0 and (mask.sum(axis=1) < lengths).any()
 
 
+@pytest.mark.slow
 def test_r1_searchers_returns(vectors):
     for case, _, given, expected, tol in vectors("r1_searcher_reward_kl_return"):
         args = r1_case(given)
@@ -536,6 +542,7 @@ def test_r1_searchers_returns(vectors):
         np.testing.assert_allclose(found, wanted, err_msg=case, **tol)
 
 
+@pytest.mark.slow
 def test_r1_searchers_pipeline(vectors):
     for case, _, given, expected, tol in vectors("r1_searcher_reinforce_pp_pipeline"):
         args = r1_case(given)
@@ -564,6 +571,7 @@ def trl_weights(given, mask):
     return token_mean(num_tokens, max_len=0)
 
 
+@pytest.mark.slow
 def test_losses_of_trl(vectors):
     """Its "dapo" divides by the tokens of all processes; in one, a token mean."""
     log_ratios = {"token": token_log_ratio, "sequence": sequence_log_ratio}

@@ -109,6 +109,7 @@ def updated(params, batch):
     return frozen, found, metrics
 
 
+@pytest.mark.slow
 def test_only_adapters_are_trained_and_remembered(params, updated):
     frozen, (start, _, end), metrics = updated
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(frozen), params[0])
@@ -119,6 +120,7 @@ def test_only_adapters_are_trained_and_remembered(params, updated):
     assert end.num_updates == 2 and np.isfinite(metrics["loss"].value)
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_adapters_is_small(params, updated):
     """Two moments and a reference of the trained part, and three counters."""
     frozen, (start, _, _), _ = updated
@@ -131,12 +133,14 @@ def test_an_optimizer_of_adapters_is_small(params, updated):
     assert sum(sizes) > 7 * num_bytes(start.opt_state)
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_policy_as_it_was(updated):
     _, (start, _, end), metrics = updated
     jax.tree.map(np.testing.assert_array_equal, end.reference, start.params)
     assert float(metrics["kl"].value) > 0
 
 
+@pytest.mark.slow
 def test_a_step_is_adamw_on_adapters_alone(params, batch, updated):
     """Clipping and weight decay apply only to the adapters."""
     _, (start, first, _), _ = updated
@@ -171,6 +175,7 @@ def products_of_the_head(frozen, trained, batch):
     )
 
 
+@pytest.mark.slow
 def test_no_gradient_of_the_head_is_computed(params, batch):
     """Our custom rule always returns one, so the compiler must remove it as unused."""
     frozen, trained = map(on_device, params)

@@ -56,6 +56,7 @@ def actor_loss(logits, given):
     return jnp.sum(losses) / jnp.sum(batch.loss_mask), metrics
 
 
+@pytest.mark.slow
 def test_actor_loss_from_logits_to_gradient_is_that_of_the_reference(vectors):
     """Covers temperature, log-probs, clip, entropy bonus, KL and token mean.
 

@@ -122,6 +122,7 @@ def flat(trajectory, advantage):
     return np.full(len(trajectory.tokens), advantage, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("minibatches_per_step", "cuts"),
     # The fifth rollout has no advantage and is left out. With six updates of two
@@ -146,6 +147,7 @@ def test_several_updates_take_the_rollouts_in_order(
     assert metrics["skipped"] == 0.0 and metrics["grad_norm"] > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregation", [sequence_mean, fixed_length])
 def test_losses_are_weighed_as_the_stage_says(run, rollouts, aggregation):
     stage = stage_of(aggregation=aggregation, advantage=group_centred)
@@ -422,6 +424,7 @@ def test_equal_rewards_leave_policy_and_optimizer_as_they_are(run, rollouts, cha
     assert int(state.num_updates) == 1
 
 
+@pytest.mark.slow
 def test_a_tiny_gradient_moves_a_policy_whose_steps_are_not_skipped(run, rollouts):
     """Weight decay leaves the reference by 1e-5; Adam makes full steps of KL's 1e-7."""
     stage = stage_of(

@@ -293,6 +293,7 @@ CUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS)
 def test_how_rows_are_cut_and_padded_changes_nothing(transformer, rows, whole, cut):
     grads, metrics = mean_gradient(*transformer, CUTS[cut](rows))
@@ -393,6 +394,7 @@ def arrays_of_all_rows(updater, state, batch):
     return set(re.findall(r"f32\[16,1[12],\d+\]", compile_to_read(program).as_text()))
 
 
+@pytest.mark.slow
 def test_no_device_holds_every_row_where_parameters_are_sharded():
     """Rows are sharded over the axis of the width: 2 rows per device, not 16."""
     mesh = make_mesh(MeshShape(fsdp=8))

@@ -52,6 +52,7 @@ def turn_lens(trajectory):
     return ends - starts
 
 
+@pytest.mark.slow
 def test_a_search_beyond_the_last_allowed_ends_the_row_there(kit, trajectories):
     ended = [t for t in trajectories if t.status is Status.OUT_OF_CALLS]
     assert ended
@@ -80,6 +81,7 @@ def test_a_last_turn_ends_the_rollout_without_a_search(kit):
             assert not turn.is_policy or following.is_policy or "red" not in turn.text
 
 
+@pytest.mark.slow
 def test_any_of_several_end_tokens_ends_a_row(kit):
     ends = (kit.tokenizer.end_id, 3)
     done = run(kit, kit.sampler(16, end_ids=ends))
@@ -97,6 +99,7 @@ def test_no_search_allowed(kit):
     assert {t.status for t in done} == {Status.ENDED, Status.OUT_OF_CALLS}
 
 
+@pytest.mark.slow
 def test_turn_budget_counts_sampled_tokens_since_the_observation(kit, tight_sampler):
     done = run(kit, tight_sampler, num_rollouts=48)
     lens = np.concatenate([turn_lens(t) for t in done])
@@ -109,6 +112,7 @@ def test_turn_budget_counts_sampled_tokens_since_the_observation(kit, tight_samp
     assert any(5 in turn_lens(t)[:-1] for t in done)
 
 
+@pytest.mark.slow
 def test_total_budget_holds_and_is_used_up(kit, tight_sampler):
     done = run(kit, tight_sampler, num_rollouts=200)
     assert max(len(t.tokens) for t in done) == 32

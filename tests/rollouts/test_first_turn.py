@@ -1,11 +1,13 @@
 """Rollouts that begin with a search which the protocol makes for the policy."""
 
 import numpy as np
+import pytest
 
 from tests.environments import turns
 from tests.protocols import changed
 
 
+@pytest.mark.slow
 def test_every_rollout_begins_with_its_question_searched(kit, questions):
     protocol = changed(kit.protocol, first_turn=lambda question: f"{question} go")
     plain = kit.environment()

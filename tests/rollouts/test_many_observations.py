@@ -158,6 +158,7 @@ CASES = [("float32", counts) for counts in ([0], [1], [3], [8], MIXED)]
 CASES += [pytest.param("bfloat16", MIXED, marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kit", "num_observations"), CASES, indirect=["kit"])
 def test_sampled_logprobs_are_the_trainers(kit, num_observations):
     done = kit.roll_out(num_observations)

@@ -64,6 +64,7 @@ def with_likely_row(kit, params):
     return {**params, head: params[head].at[MISSING].set(row)}
 
 
+@pytest.mark.slow
 def test_rollouts_have_no_missing_id_and_the_trainers_logprobs(kit, questions):
     assert kit.tokenizer.id_ranges == RANGES
     params = with_likely_row(kit, kit.params)

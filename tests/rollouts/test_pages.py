@@ -76,6 +76,7 @@ def test_ends_are_far_enough_apart():
     assert shapes._shares(shares, 30, 16) == (30,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page_len", [4, 16])
 def test_a_cache_too_small_for_all_slots_gives_the_same_rollouts(
     kit, questions, trajectories, page_len

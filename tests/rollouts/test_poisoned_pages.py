@@ -1,6 +1,7 @@
 """A rollout that is not finite leaves no trace in those that reuse its pages."""
 
 import numpy as np
+import pytest
 
 from jaxsearch.trajectory import Trajectory
 
@@ -9,6 +10,7 @@ def is_finite(trajectory: Trajectory) -> bool:
     return bool(np.isfinite(trajectory.logprobs).all())
 
 
+@pytest.mark.slow
 def test_only_rollouts_that_read_a_bad_row_are_not_finite(kit, questions, trajectories):
     """One word's embedding is NaN; a third of the rollouts sample it.
 

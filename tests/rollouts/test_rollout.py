@@ -88,6 +88,7 @@ def test_greedy_takes_the_likeliest_and_reports_it_at_temperature_one(kit, sampl
     )
 
 
+@pytest.mark.slow
 def test_under_a_cut_both_logprobs_are_kept(kit, tight_sampler, questions):
     done, _ = tight_sampler.run(
         kit.params,
@@ -142,6 +143,7 @@ def test_provenance(kit, trajectories):
     assert num_observations > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_slots", "is_tight"), [(3, False), (5, True)])
 def test_slots_and_order_of_results_change_nothing(
     kit, trajectories, tight_sampler, questions, num_slots, is_tight

@@ -34,6 +34,7 @@ def chi_square(tokens, probs):
 
 
 # Sizes below, at and above the block of the two-level search.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("V", "temperature", "cut"),
     [

@@ -103,6 +103,7 @@ def assert_only_one_batch_failed(done, trajectories, batch, failure):
         assert last.has_failed and failure in last.failure
 
 
+@pytest.mark.slow
 def test_tries_again_change_nothing_but_their_count(kit, run, trajectories):
     index = UnsteadyIndex(kit.word_index(), {0, 4}, refuse)
     retrying = RetryingRetriever(index, attempts=2, timeout_s=30.0)

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from jaxsearch.data.question import Question
 from jaxsearch.rollouts.decode import Programs
@@ -32,12 +33,14 @@ def prefill_flops(num_prompts):
     return compile_to_read(lowered).cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_a_group_of_eight_costs_an_eighth_of_eight_prompts():
     shared, separate = prefill_flops(1), prefill_flops(GROUP_SIZE)
     assert shared > 2 * PROMPT_LEN * 10_000  # more than the blocks' products
     np.testing.assert_allclose(separate / shared, GROUP_SIZE, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_the_sampler_prefills_a_prompt_once_for_its_group(kit):
     sampler = kit.sampler(GROUP_SIZE)
 

@@ -22,6 +22,7 @@ class LateIndex:
 # Forty rollouts: one after the other, in a few slots, and in more slots than rollouts.
 # A late index makes the schedule vary between runs; taking a result one or four decode
 # calls after its search changes it for certain.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_slots", "search_calls"),
     [(1, 0), (2, 0), (3, 0), (7, 0), (7, 1), (7, 4), (45, 0), (45, 4)],
@@ -48,6 +49,7 @@ def test_the_number_of_slots_and_late_results_change_nothing(
             assert (a.status, a.tool_calls) == (b.status, b.tool_calls)
 
 
+@pytest.mark.slow
 def test_memory_that_was_given_back_is_taken_again(kit, trajectories, questions):
     """Between rollouts an update can use the memory."""
     sampler = kit.sampler(7, search_calls=1)

@@ -158,6 +158,7 @@ def collectives(text):
     return sorted(re.findall(rf"= \w+\[([\d,]*)\]\S* ({kinds})(?:-start)?\(", text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [WHOLE, TopKTopP(top_p=0.95)])
 def test_a_layer_sums_twice_and_neither_weights_nor_cache_nor_logits_move(cut):
     """Embedded tokens are summed once more; sampling exchanges numbers of rows."""

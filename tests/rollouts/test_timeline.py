@@ -41,6 +41,7 @@ def rolled_out():
     return trajectories, timeline
 
 
+@pytest.mark.slow
 def test_every_rollout_decodes_calls_and_decodes(rolled_out):
     trajectories, timeline = rolled_out
     assert len(trajectories) == 6
@@ -58,6 +59,7 @@ def test_every_rollout_decodes_calls_and_decodes(rolled_out):
             assert before.start < before.end <= after.start
 
 
+@pytest.mark.slow
 def test_a_slot_has_one_rollout_at_a_time(rolled_out):
     _, timeline = rolled_out
     slots = {span.slot for span in timeline.spans}
@@ -70,6 +72,7 @@ def test_a_slot_has_one_rollout_at_a_time(rolled_out):
     assert len(rollouts) == 6
 
 
+@pytest.mark.slow
 def test_calls_take_as_long_as_the_tool(rolled_out):
     trajectories, timeline = rolled_out
     spans = timeline.tool_spans
@@ -88,6 +91,7 @@ def test_calls_take_as_long_as_the_tool(rolled_out):
         )
 
 
+@pytest.mark.slow
 def test_pages_are_those_of_busy_slots(rolled_out):
     _, timeline = rolled_out
     assert len(timeline.pages) > 1

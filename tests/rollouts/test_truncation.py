@@ -142,6 +142,7 @@ def kept_tokens(logits, cut):
     return set(np.asarray(draw(rows, uniforms, jnp.float32(1), cut)[0]).tolist())
 
 
+@pytest.mark.slow
 def test_equal_logits_are_kept_or_cut_together():
     equal = [0.0] * 9
     assert kept_tokens(equal, TopKTopP(top_p=0.01)) == set(range(9))
@@ -159,6 +160,7 @@ def test_equal_logits_are_kept_or_cut_together():
     assert kept_tokens(other, TopKTopP(top_k=2, top_p=0.74)) == {0, 1}
 
 
+@pytest.mark.slow
 def test_whole_rows_are_read_few_times():
     """Bisection would read 151,936 normal logits 13 times, and a sort takes longer."""
     rows = example_rows(np.random.default_rng(0), 151_936)[:, None]
@@ -192,6 +194,7 @@ def test_only_64_entries_of_a_row_are_sorted(cut):
 # ---------------------------------------------------------- shared by devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [2, 8])
 @pytest.mark.parametrize(
     "cut", [TopKTopP(), TopKTopP(top_p=0.95), TopKTopP(top_k=300, top_p=0.9)]

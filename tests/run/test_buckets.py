@@ -96,6 +96,7 @@ def resumable(bucket: Bucket, folder: Path) -> int:
     return last
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_whatever_was_written(tmp_path):
     """Killed after every write and deletion: lines and a whole checkpoint are there."""
     found = []

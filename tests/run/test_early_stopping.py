@@ -96,6 +96,7 @@ def stopped(tmp_path_factory):
     return config, train(config)
 
 
+@pytest.mark.slow
 def test_it_stops_saves_and_evaluates(stopped):
     config, result = stopped
     lines = read_metrics(Path(config.out) / "eval.jsonl")
@@ -108,6 +109,7 @@ def test_it_stops_saves_and_evaluates(stopped):
     assert result["stopped_early"] is True
 
 
+@pytest.mark.slow
 def test_it_decides_the_same_after_a_kill(stopped, tmp_path, capsys):
     """Killed after the deciding evaluation, before the checkpoint of its step."""
     config, _ = stopped
@@ -129,6 +131,7 @@ def test_it_decides_the_same_after_a_kill(stopped, tmp_path, capsys):
     assert "where it stopped early" in said and "resuming" not in said
 
 
+@pytest.mark.slow
 def test_a_run_with_all_its_steps_has_not_stopped_early(stopped, tmp_path, capsys):
     """The evaluation of its last step uses up the patience."""
     config, _ = stopped

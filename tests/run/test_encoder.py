@@ -31,6 +31,7 @@ def config(tmp_path):
     return dataclasses.replace(config, retrieval=retrieval)
 
 
+@pytest.mark.slow
 def test_both_indexes_of_a_run_use_it_and_are_read_again(monkeypatch, config):
     asked = []
     devices = encoder_forward.query_devices

@@ -39,6 +39,7 @@ def failed(tmp_path_factory):
     return config
 
 
+@pytest.mark.slow
 def test_the_first_of_a_series_is_kept_with_its_parameters(failed):
     folder = Path(failed.out)
     assert kept_steps(folder) == [4]
@@ -55,6 +56,7 @@ def test_the_first_of_a_series_is_kept_with_its_parameters(failed):
     assert not names & {".pkl", ".pickle", ".npz"}
 
 
+@pytest.mark.slow
 def test_replay_says_where_it_began(failed, capsys):
     batch = Path(failed.out) / "non_finite" / "step_000004"
     assert main(["replay", str(batch), "--json"]) == 0
@@ -71,6 +73,7 @@ def test_replay_says_where_it_began(failed, capsys):
     assert "norm of the gradient nan" in shown
 
 
+@pytest.mark.slow
 def test_replay_refuses_what_is_no_update(failed, tmp_path, capsys):
     assert main(["replay", str(tmp_path)]) == 2
     assert "expected a folder such as runs/NAME/non_finite" in capsys.readouterr().err

@@ -221,6 +221,7 @@ def test_a_run_whose_disk_was_full_starts_again(held_out, start, monkeypatch, nu
     start(held_out)
 
 
+@pytest.mark.slow
 def test_held_out_questions_of_an_interrupted_start_are_not_those_of_the_next(
     held_out, start, monkeypatch, capsys
 ):

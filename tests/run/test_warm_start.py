@@ -46,6 +46,7 @@ def begun_from(first, path, out, **model):
     return tiny_config(out, model=model, stages=(stage,), steps=1, seed=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "which"),
     [("", ""), ("best", "best"), ("checkpoints", "last"), ("checkpoints/1", "1")],
@@ -62,6 +63,7 @@ def test_a_run_begins_with_the_parameters_and_tokenizer_of_another(
     assert run.transformer.architecture.width == 32
 
 
+@pytest.mark.slow
 def test_the_record_says_where_it_came_from(first, tmp_path):
     config = begun_from(first, first.out, tmp_path / "second")
     begun = open_run(config).initial_params()
@@ -84,6 +86,7 @@ def test_other_models_are_no_runs(tmp_path):
         assert origin_of(path) is None
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_and_new_ones_begin_at_zero(first, tmp_path):
     config = begun_from(first, first.out, tmp_path / "second", lora=LoRAConfig(rank=2))
     run = open_run(config)
@@ -104,6 +107,7 @@ def refused(capsys, tmp_path, path):
     return line
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_is_one_line(first, tmp_path, capsys):
     write_record(tiny_config(tmp_path / "empty"), frozen="")
     line = refused(capsys, tmp_path, tmp_path / "empty")

@@ -56,6 +56,7 @@ def as_passages(texts):
     return [Passage(id=str(i), contents=text) for i, text in enumerate(texts)]
 
 
+@pytest.mark.slow
 def test_vectors_have_length_one_and_prefixes_count(folder, encoder, texts):
     queries = encoder.encode_queries(texts)
     assert queries.shape == (90, 32) and queries.dtype == np.float32
@@ -73,6 +74,7 @@ def test_vectors_have_length_one_and_prefixes_count(folder, encoder, texts):
     assert np.abs(passages - queries).max() > 0.01
 
 
+@pytest.mark.slow
 def test_options_reach_the_network(folder, encoder, texts):
     vectors = encoder.encode_queries(texts)
     for options in ({"pooling": "cls"}, {"is_normalised": False}):
@@ -82,6 +84,7 @@ def test_options_reach_the_network(folder, encoder, texts):
     assert 1e-4 < np.abs(half.encode_queries(texts) - vectors).max() < 0.05
 
 
+@pytest.mark.slow
 def test_a_query_does_not_depend_on_its_batch_bit_for_bit(encoder, texts):
     whole = encoder.encode_queries(texts)
     assert (encoder.encode_queries(texts[::-1])[::-1] == whole).all()
@@ -134,6 +137,7 @@ def test_long_texts_are_cut_and_counted(folder, texts):
     assert encoder.num_truncated == 2
 
 
+@pytest.mark.slow
 def test_nothing_compiles_after_warm_up(caplog, folder, texts, small_batches):
     encoder = read_bert_encoder(str(folder), EncoderOptions())
 
@@ -154,6 +158,7 @@ def test_nothing_compiles_after_warm_up(caplog, folder, texts, small_batches):
         assert len(compiled()) > before
 
 
+@pytest.mark.slow
 def test_progress_is_reported(folder, texts, small_batches):
     reports = []
     encoder = read_bert_encoder(
@@ -232,6 +237,7 @@ def edit(folder, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+@pytest.mark.slow
 def test_an_index_folder_holds_its_encoder(folder, encoder, passages, tmp_path):
     write_passages(passages, tmp_path / "corpus.jsonl")
     summary = build_index_folder(

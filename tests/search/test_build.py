@@ -195,6 +195,7 @@ def test_ids_are_unique_across_files(passages, tmp_path):
     assert (hit.passage, hit.corpus) == (passages[20], "two.jsonl")
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_keeps_whole_shards(corpus, tmp_path, undisturbed):
     """A limit of the file size stands for a full disk: both end a write."""
     program = (

@@ -76,6 +76,7 @@ def test_an_encoder_of_this_package_saves_itself(tmp_path, encoder):
     assert load_encoder(tmp_path / "encoder").fingerprint == encoder.fingerprint
 
 
+@pytest.mark.slow
 def test_the_command_builds_and_searches_with_an_encoder_of_ones_own(
     tmp_path, passages, capsys
 ):

@@ -92,6 +92,7 @@ def test_blank_and_unknown_queries_and_a_large_k(indexes, passages, kind):
         index.search(["x"], 0)
 
 
+@pytest.mark.slow
 def test_ten_thousand_queries_at_once(indexes, queries):
     many = (queries * 100)[:10_000]
     hits = indexes["bm25"].search(many, 1)

@@ -49,6 +49,7 @@ def test_threads_may_read_at_once(stored, passages):
             assert found == [passages[position] for position in positions]
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_passage(tmp_path):
     if memory_use() is None:
         pytest.skip("the system does not tell")

@@ -43,6 +43,7 @@ def pairs(passages):
     return found
 
 
+@pytest.mark.slow
 def test_no_score_depends_on_other_pairs(reranker, pairs):
     scores = reranker.scores(pairs)
     assert scores.dtype == np.float32 and len(set(scores.tolist())) == len(pairs)

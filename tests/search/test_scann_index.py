@@ -46,6 +46,7 @@ def scores(found):
     return np.array([[hit.score for hit in hits] for hits in found])
 
 
+@pytest.mark.slow
 def test_tree_recall_is_095_or_more(tree, exact, queries):
     found, expected = tree.search(queries, 5), exact.search(queries, 5)
     assert recall(scores(found), scores(expected)) >= 0.95
@@ -295,6 +296,7 @@ def test_a_tree_trained_on_a_sample_has_every_vector_in_its_place(exact, queries
     assert (found == np.arange(600)[:, None]).any(axis=1).mean() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exact", "tree"])
 def test_ten_thousand_queries_at_once(request, name, encoder, queries):
     index = request.getfixturevalue(name)

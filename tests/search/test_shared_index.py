@@ -53,6 +53,7 @@ def test_hits_say_their_corpus(exact):
     assert (hit.passage, hit.corpus) == (exact.passages[3], "news")
 
 
+@pytest.mark.slow
 def test_many_ask_at_once(exact, shared, queries):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda q: shared.search([q], 3), queries * 4))

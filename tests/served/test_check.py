@@ -147,6 +147,7 @@ def test_what_is_no_address_is_one_line(text):
     assert "key=x" not in str(caught.value) and "a:b" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_failures_that_pass_are_tried_again(kit, questions, random_model, served):
     expected = None
     for failures in ([], [429, 503, 408]):
@@ -157,6 +158,7 @@ def test_failures_that_pass_are_tried_again(kit, questions, random_model, served
         expected = texts
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_tried_again(known_model):
     body = FIELDS.body(PROMPT, max_tokens=1)
     with model_server(known_model) as (url, _):  # compiles what an answer needs

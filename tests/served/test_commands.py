@@ -74,6 +74,7 @@ def local(choices, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_same_ids_and_the_same_table(choices, model, local, tmp_path, capsys):
     with model_server(model, max_model_len=MAX_LEN) as (url, _):
         assert evaluated(choices, tmp_path / "served", *eight(url)) == 0
@@ -93,6 +94,7 @@ def test_the_same_ids_and_the_same_table(choices, model, local, tmp_path, capsys
     assert "EM" in table
 
 
+@pytest.mark.slow
 def test_failed_questions_have_reasons_and_are_asked_again(
     choices, model, local, tmp_path, capsys
 ):
@@ -124,6 +126,7 @@ def test_failed_questions_have_reasons_and_are_asked_again(
     assert asked == [line["ids"] for line in lines(local / "predictions.jsonl")[:4]]
 
 
+@pytest.mark.slow
 def test_ids_are_those_of_every_answer(choices, model, tmp_path, capsys):
     """The check has them, and the first answer of another command."""
     out = tmp_path / "out"
@@ -137,6 +140,7 @@ def test_ids_are_those_of_every_answer(choices, model, tmp_path, capsys):
     assert json.loads((out / "results.json").read_text())["ids"] is False
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_loses_nothing(choices, model, tmp_path, capsys):
     out = tmp_path / "out"
     with model_server(model, max_model_len=MAX_LEN) as (url, ways):
@@ -147,6 +151,7 @@ def test_a_server_that_is_gone_loses_nothing(choices, model, tmp_path, capsys):
     assert lines(out / "predictions.jsonl")
 
 
+@pytest.mark.slow
 def test_ask_answers_through_a_server(choices, model, capsys):
     question = "What is the birthplace of the mayor of Vasdib?"
     chosen = options(choices, "task", "index")
@@ -178,6 +183,7 @@ def test_select_tries_through_a_server(choices, model, tmp_path, capsys):
     assert len(ways.bodies) == num_asked + 1
 
 
+@pytest.mark.slow
 def test_a_run_gives_questions_tools_and_budgets(model, tmp_path, capsys):
     """The folder of the run whose policy is served; its checkpoint is not read."""
     policy = ModelConfig(path=POLICY)

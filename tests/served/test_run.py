@@ -123,6 +123,7 @@ def em(trajectories, task):
     return [score["em"] for score in judge(trajectories, task).scores]
 
 
+@pytest.mark.slow
 def test_the_same_rollouts_and_the_same_table(choices, model, expected, capfd):
     with model_server(model, max_model_len=MAX_LEN) as (url, _):
         run = served(url, choices)
@@ -133,6 +134,7 @@ def test_the_same_rollouts_and_the_same_table(choices, model, expected, capfd):
     assert np.mean(em(done, run.task)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ways", [{}, {"reason": "", "keeps_stop": False}, {"knows_extras": False}]
 )
@@ -159,6 +161,7 @@ def test_a_model_of_fewer_tokens_has_smaller_budgets(choices, model, capfd):
     assert "takes at most 80 tokens" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_first_search_is_the_same_here_and_there(choices, model, capfd):
     # A prompt ends with its first search; the longest do not fit.
     own = {"task": "tests.served.tasks:READ_FIRST", "drop_long_prompts": True}

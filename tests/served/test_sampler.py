@@ -29,6 +29,7 @@ def expected(kit, sampler, questions, params):
     return rolled_out(sampler, kit, questions, params=params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["stop_reason", "matched_stop", ""])
 def test_ids_are_those_of_our_sampler(
     kit, questions, random_model, served, expected, reason
@@ -46,6 +47,7 @@ def test_ids_are_those_of_our_sampler(
     assert all(isinstance(one, int) for one in turn["prompt"])
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_what_is_handed_over(
     kit, questions, random_model, served, sampler, params, expected
 ):
@@ -58,6 +60,7 @@ def test_nothing_is_kept_of_what_is_handed_over(
             same(sorted(found, key=lambda t: t.prompt_index), expected)
 
 
+@pytest.mark.slow
 def test_budgets_are_those_of_our_sampler(
     kit, questions, random_model, served, tight_sampler, params
 ):
@@ -80,6 +83,7 @@ def test_the_last_search_is_that_of_our_sampler(
         same(rolled_out(served(url, max_calls=1), kit, questions), expected)
 
 
+@pytest.mark.slow
 def test_a_server_that_ignores_stop_is_cut_at_the_tag(
     kit, questions, random_model, served, expected
 ):
