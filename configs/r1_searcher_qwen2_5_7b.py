@@ -10,7 +10,7 @@ Differs    rows of 8,192 tokens, results of at most 1,024, one pass over the que
            of a stage, tokens kept as sampled, rewards that read only what the policy
            wrote, ScaNN. The full list: configs/README.md, "R1-Searcher".
 Data       --data.questions: the authors' stage_2.jsonl (8,148 questions of HotpotQA and
-           2WikiMultihopQA), or your own by `jaxsearch select`; --retrieval.index:
+           2WikiMultiHopQA), or your own by `jaxsearch select`; --retrieval.index:
            HotpotQA's abstracts of Wikipedia encoded with BGE (configs/README.md,
            "Data").
 Machine    8 H100 of 80 GB (theirs: 8 GPUs, of which two sample and one or two hold the

@@ -29,7 +29,7 @@ from jaxsearch.rl.objectives import PolicyObjective
 from jaxsearch.rl.optimizer import OptimizerConfig
 
 MUSIQUE_QUESTIONS = 19_938  # in its training set
-# Questions of medium difficulty from HotpotQA and 2WikiMultihopQA.
+# Questions of medium difficulty from HotpotQA and 2WikiMultiHopQA.
 R1_SEARCHER_STAGE1_QUESTIONS = 350
 # Medium and difficult questions from the same sets.
 R1_SEARCHER_STAGE2_QUESTIONS = 8_148

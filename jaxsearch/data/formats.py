@@ -5,7 +5,7 @@ the Hugging Face Hub, where lists of objects are objects of lists, are read as w
 
   FlashRAG      `id`, `question`, `golden_answers`, optional `metadata`
   R1-Searcher   `idx`, `question`, `answer` (a string or a list)
-  HotpotQA, 2WikiMultihopQA   `_id` or `id`, `question`, `answer`, `supporting_facts`
+  HotpotQA, 2WikiMultiHopQA   `_id` or `id`, `question`, `answer`, `supporting_facts`
   MuSiQue       `id`, `question`, `answer`, `answer_aliases`, `paragraphs`
   NQ-open       `question`, `answer` (a list)
   TriviaQA      `question_id`, `question`, `answer` (an object: `value`, `aliases`)

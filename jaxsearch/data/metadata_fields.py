@@ -12,7 +12,7 @@ _OTHERS = frozenset(
     {
         *("id", "_id", "idx", "question_id", "question", "metadata"),
         *("golden_answers", "answer", "answer_aliases", "possible_answers"),
-        # HotpotQA and 2WikiMultihopQA, MuSiQue, TriviaQA, R1-Searcher.
+        # HotpotQA and 2WikiMultiHopQA, MuSiQue, TriviaQA, R1-Searcher.
         *("type", "level", "supporting_facts", "context"),
         *("evidences", "evidences_id", "entity_ids", "answer_id"),
         *("paragraphs", "question_decomposition", "answerable"),
@@ -70,7 +70,7 @@ def _of_layout(record: Record) -> dict[str, Any]:
 def _of_flashrag(record: Record) -> dict[str, Any]:
     """FlashRAG's metadata, with titles in place of the passages of a question.
 
-    FlashRAG's HotpotQA and 2WikiMultihopQA files have ten passages per question, which
+    FlashRAG's HotpotQA and 2WikiMultiHopQA files have ten passages per question, which
     are nine tenths of the file.
     """
     found = {name: v for name, v in record.fields.items() if name not in _PASSAGES}
