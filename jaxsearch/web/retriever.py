@@ -129,8 +129,10 @@ class WebRetriever:
         except (BadQueryError, _NotCachedError) as error:
             self._counts.add("queries_failed")
             return Unanswered(str(error))
-        by_url = {result.url: result for result in reversed(results)}
-        distinct = [result for result in reversed(by_url.values())]
+        by_url: dict[str, WebResult] = {}
+        for result in results:
+            by_url.setdefault(result.url, result)
+        distinct = list(by_url.values())
         if self._config.snippets:
             passages = [_passage(r.url, r.title, r.snippet) for r in distinct[:k]]
         else:

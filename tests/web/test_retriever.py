@@ -74,6 +74,15 @@ def test_pages_become_passages(server, opened):
     assert counts["web/pages_fetched"] == 3 and counts["web/pages_cached"] == 3
 
 
+def test_a_result_that_comes_again_keeps_its_first_place(opened):
+    urls = [f"http://{name}.test/" for name in "abcd"]
+    web = opened(Found(*urls, urls[0], urls[2]), snippets=True)
+    [hits] = web.search(["ferry"], 9)
+    assert [hit.passage.id for hit in hits] == urls
+    # With the title of its first place too.
+    assert hits[0].passage.title == "T0"
+
+
 def test_queries_are_answered_in_order(opened):
     web = opened(one_page, snippets=True)
     queries = [f"query {i}" for i in range(20)] + ["", " \n"]
