@@ -63,7 +63,7 @@ ALLOWED = {
         *("announce", "data", "env", "id_ranges", "mesh", "models", "protocol"),
         *("search", "trajectory"),
     },
-    "web": {"chat", "env", "json_files", "key_addresses", "search"},
+    "web": {"chat", "env", "json_files", "key_addresses", "search", "surrogates"},
     "verdicts": {
         *("bad_rows", "bounded_files", "chat", "env", "json_files", "json_lines"),
         *("key_addresses", "local_paths", "remote", "search", "surrogates"),

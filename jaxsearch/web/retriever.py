@@ -15,6 +15,7 @@ from jaxsearch.search.index import (
     Unanswered,
 )
 from jaxsearch.search.passages import Passage
+from jaxsearch.surrogates import whole_characters
 from jaxsearch.web.cache import WebCache
 from jaxsearch.web.config import WebConfig
 from jaxsearch.web.counts import WebCounts
@@ -129,10 +130,7 @@ class WebRetriever:
         except (BadQueryError, _NotCachedError) as error:
             self._counts.add("queries_failed")
             return Unanswered(str(error))
-        by_url: dict[str, WebResult] = {}
-        for result in results:
-            by_url.setdefault(result.url, result)
-        distinct = list(by_url.values())
+        distinct = _distinct(results)
         if self._config.snippets:
             passages = [_passage(r.url, r.title, r.snippet) for r in distinct[:k]]
         else:
@@ -295,6 +293,19 @@ def _checked(found: Any, provider: str) -> list[WebResult]:
             f"{wrong[0]!r:.80} in it"
         )
     return list(found)
+
+
+def _distinct(results: Sequence[WebResult]) -> list[WebResult]:
+    """The first result of each address, in order.
+
+    An address with half of a surrogate pair is left out: it is no text, so no page can
+    be looked up under it, and no passage can have it as its id.
+    """
+    by_url: dict[str, WebResult] = {}
+    for result in results:
+        if whole_characters(result.url) == result.url:
+            by_url.setdefault(result.url, result)
+    return list(by_url.values())
 
 
 def _passage(url: str, title: str, text: str) -> Passage:

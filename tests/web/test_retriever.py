@@ -83,6 +83,18 @@ def test_a_result_that_comes_again_keeps_its_first_place(opened):
     assert hits[0].passage.title == "T0"
 
 
+@pytest.mark.parametrize("snippets", [True, False])
+def test_an_address_that_is_no_text_is_left_out(server, opened, snippets):
+    url = server.add_html("/a", page("A"))
+    web = opened(Found("http://\ud800.test/", url, "\udfff"), snippets=snippets)
+    # From the provider, and from the cache.
+    for _ in range(2):
+        [good, [other]] = web.search(["ferry", "boat"], 3)
+        assert [hit.passage.id for hit in good] == [other.passage.id] == [url]
+    counts = web.search_counts()
+    assert counts["web/queries"] == counts["web/queries_cached"] == 2
+
+
 def test_queries_are_answered_in_order(opened):
     web = opened(one_page, snippets=True)
     queries = [f"query {i}" for i in range(20)] + ["", " \n"]
