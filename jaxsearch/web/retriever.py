@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxsearch.search.index import (
-    RETRIEVER_ERRORS,
     Hit,
     SearchError,
     SearchStoppedError,
@@ -188,17 +187,16 @@ class WebRetriever:
             self._spending.reserve()
             try:
                 found = _checked(self._provider(query), self._provider_key)
-            except RETRIEVER_ERRORS as error:
+            except RateLimitError as error:
                 self._spending.refund()
-                if not isinstance(error, RateLimitError):
-                    raise
                 self._counts.add("rate_limited")
                 pause = error.retry_after_s
                 pause = float(2**number) if pause is None else pause
                 if number == _ATTEMPTS - 1 or pause > _MAX_PAUSE_S:
                     raise
                 time.sleep(pause)
-            except SearchStoppedError:
+            except BaseException:
+                # A provider of the user's own may raise anything.
                 self._spending.refund()
                 raise
             else:
