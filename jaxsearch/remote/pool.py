@@ -117,20 +117,31 @@ class ServerPool:
         if not asked[0].done() and self._slots.acquire(blocking=False):
             # Without another server at the moment, the first one is waited for.
             with contextlib.suppress(BusySearchError):
-                second = self._reserved((first,))
+                second = self._reserved((first,), asked)
                 asked.append(in_thread(lambda: self._asked(second, ask)))
         return _first_good(asked)
 
-    def _reserved(self, excluded: Collection[Server]) -> Server:
+    def _reserved(
+        self, excluded: Collection[Server], answers: Collection[Future] = ()
+    ) -> Server:
         """The server to ask next, for which a request is counted.
+
+        Args:
+          excluded: servers that are not asked.
+          answers: requests whose end makes another server unnecessary, so that probes
+            are not waited for any longer.
 
         Raises:
           BusySearchError: if all of them rest; the slot is free again then.
         """
-        probes = self._start_probes()
+        probes = set(self._start_probes())
         server = self._chosen(excluded)
-        if server is None and probes:
-            concurrent.futures.wait(probes)
+        # One server that answers its probe is enough; others may hang in theirs.
+        while server is None and probes and not any(one.done() for one in answers):
+            ended, _ = concurrent.futures.wait(
+                {*probes, *answers}, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            probes -= ended
             server = self._chosen(excluded)
         if server is not None:
             return server

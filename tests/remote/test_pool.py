@@ -120,6 +120,63 @@ def test_one_server_hangs_and_one_refuses(exact, queries):
     assert hanging.num_requests <= 3 and answering.num_errors == 0
 
 
+class Changing:
+    """A server that refuses at first, then does as it is told."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self, exchange, *request):
+        if self.answer is None:
+            exchange.json({"detail": "starting"}, 500)
+        else:
+            self.answer(exchange, *request)
+
+
+def hangs(exchange, method, path, asked):
+    exchange.hang()
+
+
+def seconds_of(index):
+    """How long a search takes."""
+    started = time.monotonic()
+    assert len(index.search(["smith"], 3)[0]) == 3
+    return time.monotonic() - started
+
+
+def test_a_slow_answer_does_not_wait_for_the_probe_of_another_server(exact):
+    good = servers.ours(exact)
+
+    def slow(exchange, method, path, asked):
+        # Longer than an answer may take until a second server is looked for.
+        time.sleep(1.4 * (method == "POST"))
+        good(exchange, method, path, asked)
+
+    resting = Changing(None)
+    with servers.serving(resting, slow) as running:
+        index = opened(*running, timeout_s=5.0)
+        resting.answer = hangs
+        # So its rest of a second is over then.
+        time.sleep(0.2)
+        assert seconds_of(index) < 3.0
+        hanging, _ = index.servers
+        assert hanging.is_open and ("GET", "/index", None) in running[0].requests[1:]
+
+
+def test_one_good_probe_is_enough(exact):
+    hanging, good = Changing(None), Changing(servers.ours(exact))
+    with servers.serving(hanging, good) as running:
+        index = opened(*running, timeout_s=5.0)
+        good.answer = None
+        for _ in range(3):
+            with pytest.raises(SearchError, match="starting"):
+                index.search(["smith"], 3)
+        hanging.answer, good.answer = hangs, servers.ours(exact)
+        assert all(one.is_open for one in index.servers)
+        time.sleep(1.1)
+        assert seconds_of(index) < 3.0
+
+
 def test_work_goes_to_the_server_with_the_least(exact, queries):
     fast, slow = servers.ours(exact), servers.slowly(servers.ours(exact), 0.2)
     with servers.serving(fast, slow) as running:
