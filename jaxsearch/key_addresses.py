@@ -28,6 +28,23 @@ def may_have_keys(url: str) -> bool:
     return _server(url) in _given
 
 
+def check_key(key: str, source: str) -> None:
+    """Checks that a key can be sent in a header.
+
+    Args:
+      key: the key, which the error does not show.
+      source: where it comes from, such as the name of an environment variable.
+
+    Raises:
+      ValueError: if it cannot.
+    """
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ValueError(
+            f"{source} must have printable ASCII characters without spaces and line "
+            "breaks"
+        )
+
+
 def _server(url: str) -> str:
     """Scheme, host and port of an address; "" if it is not an address."""
     try:

@@ -2,7 +2,7 @@
 
 import os
 
-from jaxsearch.key_addresses import may_have_keys
+from jaxsearch.key_addresses import check_key, may_have_keys
 
 VARIABLE = "JAXSEARCH_SEARCH_TOKEN"
 _HIDDEN = "***"
@@ -15,10 +15,7 @@ def bearer_token(url: str, variable: str = VARIABLE) -> str:
       ValueError: if it cannot be sent in a header; the error does not show it.
     """
     token = os.environ.get(variable, "").strip()
-    if not (token.isascii() and all(c.isprintable() and c != " " for c in token)):
-        raise ValueError(
-            f"{variable} must have printable ASCII characters without spaces"
-        )
+    check_key(token, variable)
     return token if may_have_keys(url) else ""
 
 

@@ -1,8 +1,10 @@
 """Checks of a web search before it is opened; imports nothing heavy."""
 
 import importlib.util
+import os
 
-from jaxsearch.web.config import WebConfig
+from jaxsearch.key_addresses import check_key
+from jaxsearch.web.config import SUMMARY_KEY_VARIABLE, WebConfig
 from jaxsearch.web.provider import WebProvider
 from jaxsearch.web.service import SearchService
 
@@ -11,7 +13,8 @@ def check_web(provider: WebProvider, config: WebConfig) -> None:
     """Checks that a search can begin; sends nothing.
 
     Raises:
-      ValueError: if a key or a package is missing, or a price that a budget needs.
+      ValueError: if a package is missing, a key is missing or cannot be sent, or a
+        budget needs a price.
     """
     if not callable(provider):
         raise ValueError(
@@ -20,6 +23,9 @@ def check_web(provider: WebProvider, config: WebConfig) -> None:
         )
     if not config.offline and isinstance(provider, SearchService):
         provider.check(has_date_limit=bool(config.date_limit))
+    if not config.offline and config.summary_url:
+        key = os.environ.get(SUMMARY_KEY_VARIABLE, "")
+        check_key(key, f"the environment variable {SUMMARY_KEY_VARIABLE}")
     has_price = isinstance(provider, SearchService) or config.usd_per_query is not None
     if config.max_usd is not None and not has_price:
         raise ValueError(

@@ -5,6 +5,8 @@ import datetime
 import math
 import urllib.parse
 
+SUMMARY_KEY_VARIABLE = "WEB_SUMMARY_API_KEY"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WebConfig:
@@ -115,5 +117,5 @@ def _check_summary(config: WebConfig) -> None:
         # Not shown: it may be a key.
         raise ValueError(
             "web.summary_url must hold no key or password, because it is recorded; "
-            "give the key in the environment variable WEB_SUMMARY_API_KEY"
+            f"give the key in the environment variable {SUMMARY_KEY_VARIABLE}"
         )

@@ -87,8 +87,7 @@ def exchange(
     except (httpx2.InvalidURL, ValueError):
         raise ExchangeError("bad_url", "the address cannot be parsed") from None
     sent = {"host": target.netloc.decode("ascii"), "user-agent": USER_AGENT}
-    sent |= {"accept-encoding": "gzip", "connection": "close"}
-    sent |= dict(headers or {})
+    sent |= {"accept-encoding": "gzip", "connection": "close", **(headers or {})}
     content = None if body is None else body.encode(errors="replace")
     if content is not None:
         sent["content-length"] = str(len(content))
@@ -98,7 +97,8 @@ def exchange(
             pool.stream(
                 "GET" if content is None else "POST",
                 _core_url(target),
-                headers=sent,
+                # Bytes, because it takes no other texts than ASCII.
+                headers={k: v.encode(errors="replace") for k, v in sent.items()},
                 content=content,
             ) as response,
         ):
@@ -115,6 +115,10 @@ def exchange(
     except (httpcore2.NetworkError, httpcore2.ProxyError) as error:
         said = str(error) or type(error).__name__
         raise ExchangeError("connection", f"the connection failed: {said}") from None
+    except httpcore2.LocalProtocolError:
+        # Its text has the whole header, which may be a key.
+        message = "the request has a header that cannot be sent"
+        raise ExchangeError("bad_url", message) from None
     except (httpcore2.ProtocolError, UnicodeError, zlib.error) as error:
         said = str(error) or type(error).__name__
         raise ExchangeError("bad_reply", f"not an HTTP reply: {said:.100}") from None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxsearch.json_files import json_value
-from jaxsearch.key_addresses import may_have_keys
+from jaxsearch.key_addresses import check_key, may_have_keys
 from jaxsearch.search.index import SearchError, SearchStoppedError
 from jaxsearch.web.provider import (
     BadQueryError,
@@ -90,7 +90,8 @@ class SearchService(abc.ABC):
         """Checks that the service can be asked; sends nothing.
 
         Raises:
-          ValueError: if a variable is missing, or dates cannot be limited.
+          ValueError: if a variable is missing or cannot be sent, or dates cannot be
+            limited.
         """
         for name in self.variables:
             if not os.environ.get(name):
@@ -99,6 +100,7 @@ class SearchService(abc.ABC):
                     f"set it (export {name}=...), or answer from the cache alone with "
                     "--web.offline"
                 )
+            check_key(os.environ[name], f"the environment variable {name}")
         self._check_address()
 
     def _check_address(self) -> None:

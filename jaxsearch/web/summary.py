@@ -11,11 +11,11 @@ from jaxsearch.chat import PATH, chat_request, completion
 from jaxsearch.json_files import json_value
 from jaxsearch.key_addresses import may_have_keys
 from jaxsearch.search.index import SearchError, SearchStoppedError
+from jaxsearch.web.config import SUMMARY_KEY_VARIABLE
 from jaxsearch.web.exchange import ExchangeError, exchange
 from jaxsearch.web.fetch import PageError
 from jaxsearch.web.page_text import cleaned
 
-KEY_VARIABLE = "WEB_SUMMARY_API_KEY"
 # Written by the model for a page that says nothing about the query.
 _NOTHING = "NOTHING"
 _MAX_TOKENS = 1024
@@ -56,7 +56,8 @@ class Summarizer:
           SearchStoppedError: if it refuses the key.
         """
         headers = {"content-type": "application/json", "accept": "application/json"}
-        key = os.environ.get(KEY_VARIABLE, "") if may_have_keys(self.url) else ""
+        may_have_key = may_have_keys(self.url)
+        key = os.environ.get(SUMMARY_KEY_VARIABLE, "") if may_have_key else ""
         if key:
             headers["authorization"] = f"Bearer {key}"
         messages = [
@@ -84,8 +85,8 @@ class Summarizer:
         if reply.status in (401, 403):
             raise SearchStoppedError(
                 f"the summary endpoint refused the request (status {reply.status}): "
-                f"{shown}; give its key in {KEY_VARIABLE}, and if a folder names the "
-                f"endpoint, --trust {self.url}"
+                f"{shown}; give its key in {SUMMARY_KEY_VARIABLE}, and if a folder "
+                f"names the endpoint, --trust {self.url}"
             )
         if reply.status == 429 or reply.status >= 500:
             raise SearchError(

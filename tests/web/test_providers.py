@@ -262,6 +262,29 @@ def test_a_missing_key_is_one_line(kind, monkeypatch):
         kind().check(has_date_limit=False)
 
 
+@pytest.mark.parametrize("key", ["secret\n", " secret", "two secrets", "secret-é"])
+@pytest.mark.parametrize("kind", [Serper, SerpApi, Brave, Google])
+def test_a_key_that_cannot_be_sent_is_one_line(kind, key, keys, monkeypatch):
+    [*_, name] = kind().variables
+    monkeypatch.setenv(name, key)
+    with pytest.raises(ValueError, match=f"{name} must have printable") as refused:
+        kind().check(has_date_limit=False)
+    assert "secret" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_key_that_cannot_be_sent_is_in_no_error(server, keys, monkeypatch):
+    """Even if it was changed after the check."""
+    provider, path = made(Serper, server)
+    server.add_json(path, REPLIES[Serper])
+    monkeypatch.setenv("SERPER_API_KEY", "secret\n")
+    with pytest.raises(SearchError, match="a header that cannot be sent") as failure:
+        provider(WebQuery(text="x"))
+    assert "secret" not in str(failure.value) and not server.asked
+    # What is no text in ASCII is for the server to refuse.
+    monkeypatch.setenv("SERPER_API_KEY", "secret-é")
+    assert len(provider(WebQuery(text="x"))) == 2
+
+
 def test_searxng_has_no_dates(monkeypatch):
     monkeypatch.setenv("SEARXNG_URL", "http://127.0.0.1:8080")
     Searxng().check(has_date_limit=False)

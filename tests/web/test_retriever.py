@@ -222,6 +222,15 @@ def test_nonsense_of_the_summary_endpoint(server, opened, monkeypatch, reply):
     assert web.search_counts()["web/pages_failed/summary"] == 1
 
 
+def test_a_summary_key_that_cannot_be_sent_is_one_line(opened, monkeypatch):
+    monkeypatch.setenv("WEB_SUMMARY_API_KEY", "secret\n")
+    fields = {"summary_url": "http://a.test/", "summary_model": "m"}
+    with pytest.raises(ValueError, match="WEB_SUMMARY_API_KEY must have") as refused:
+        opened(one_page, **fields)
+    assert "secret" not in str(refused.value)
+    opened(one_page, offline=True, **fields)
+
+
 def test_a_summary_endpoint_that_a_folder_names_gets_no_key(
     server, opened, monkeypatch
 ):
