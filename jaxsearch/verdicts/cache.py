@@ -39,7 +39,12 @@ class VerdictCache:
 
     def __init__(self, folder: Path):
         self.path = folder / "verdicts.sqlite"
-        create_table(self.path, _TABLE, "a cache of verdicts", option="--judge-cache")
+        create_table(
+            self.path,
+            _TABLE,
+            content="a cache of verdicts",
+            advice="move it away, or choose another folder with --judge-cache",
+        )
 
     def get(self, keys: Iterable[str]) -> dict[str, Opinion]:
         """The verdicts of the keys that are in the cache."""

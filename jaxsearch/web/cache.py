@@ -30,6 +30,7 @@ _HAS_FORM: dict[Kind, Callable[[Any], bool]] = {
     "summary": lambda value: isinstance(value, str),
 }
 _WAIT_S = 30.0  # for another process that writes
+ADVICE = "move it away, or choose another folder with --web.cache"
 
 
 class WebCache:
@@ -42,12 +43,12 @@ class WebCache:
       folder: the folder of the file, which is made.
 
     Raises:
-      ValueError: if the file there is not a cache.
+      ValueError: if the file there is not a cache, or the folder cannot be made.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / "cache.sqlite"
-        create_table(self.path, _TABLE, "a web cache", option="--web.cache")
+        create_table(self.path, _TABLE, content="a web cache", advice=ADVICE)
 
     def get(self, kind: Kind, key: str) -> Any:
         """The value of a key; None if there is none.
@@ -86,27 +87,43 @@ class WebCache:
             )
 
 
-def create_table(path: Path, statement: str, content: str, *, option: str) -> None:
+def create_table(path: Path, *statements: str, content: str, advice: str) -> None:
     """Makes a SQLite file with a table, and its folder, where they do not exist.
 
     Args:
       path: the file.
-      statement: SQL that creates the table if it does not exist.
+      statements: SQL that creates the table if it does not exist.
       content: what the file holds, for the error.
-      option: the option that names the folder, for the error.
+      advice: what to do about a file that is something else, for the error.
 
     Raises:
       ValueError: if the file there is something else, or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, advice=advice)
     try:
         with connected(path) as connection:
-            connection.execute(statement)
+            for statement in statements:
+                connection.execute(statement)
     except SearchError as error:
+        raise ValueError(f"expected {content}, got {error}; {advice}") from None
+
+
+def make_folder(folder: Path, *, advice: str) -> None:
+    """Makes a folder where it does not exist.
+
+    Args:
+      folder: the folder.
+      advice: what to do about a file in its place, for the error.
+
+    Raises:
+      ValueError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise ValueError(
-            f"expected {content}, got {error}; move it away, or choose another folder "
-            f"with {option}"
-        ) from None
+            f"{folder} cannot be made ({error.strerror}); {advice}"
+        ) from error
 
 
 @contextlib.contextmanager

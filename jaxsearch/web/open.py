@@ -36,7 +36,8 @@ def open_web(
       reader: reads pages; None for processes of its own.
 
     Raises:
-      ValueError: as `check_web`, or if the cache is damaged.
+      ValueError: as `check_web`, or if the cache or the count of the budget is damaged
+        or cannot be made.
     """
     check_web(provider, config)
     kept = Path(config.cache) if config.cache else folder

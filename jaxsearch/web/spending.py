@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 from jaxsearch.search.index import SearchStoppedError
-from jaxsearch.web.cache import connected
+from jaxsearch.web.cache import connected, create_table
 
 _TABLE = """CREATE TABLE IF NOT EXISTS spent (
     id INTEGER PRIMARY KEY CHECK (id = 0), queries INTEGER, micro_usd INTEGER)"""
+_ROW = "INSERT OR IGNORE INTO spent VALUES (0, 0, 0)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,9 @@ class Spending:
       usd_per_query: price of a query.
       max_queries: limit of queries; None for none.
       max_usd: limit of US dollars; None for none.
+
+    Raises:
+      ValueError: if the file there is something else, or cannot be written.
     """
 
     path: Path
@@ -27,10 +31,13 @@ class Spending:
     max_usd: float | None = None
 
     def __post_init__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with connected(self.path) as connection:
-            connection.execute(_TABLE)
-            connection.execute("INSERT OR IGNORE INTO spent VALUES (0, 0, 0)")
+        create_table(
+            self.path,
+            _TABLE,
+            _ROW,
+            content="the count of a web budget",
+            advice="move it away, and the count begins again",
+        )
 
     def reserve(self) -> None:
         """Counts a query that is about to be sent.

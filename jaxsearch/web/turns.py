@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxsearch.web.cache import ADVICE, make_folder
+
 _LOOK_S = 0.02
 _NUM_FILES = 4096  # keys share files, so that their number is bounded
 
@@ -21,10 +23,13 @@ class Turns:
     Args:
       folder: the folder of the files, which is made.
       pause_s: seconds between the end of a turn and the next one.
+
+    Raises:
+      ValueError: if the folder cannot be made.
     """
 
     def __init__(self, folder: Path, pause_s: float = 0.0):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, advice=ADVICE)
         self._folder = folder
         self._pause_s = pause_s
 

@@ -20,6 +20,7 @@ from jaxsearch.search.index import (
     Unanswered,
 )
 from jaxsearch.web.addresses import is_public
+from jaxsearch.web.cache import connected
 from jaxsearch.web.config import WebConfig
 from jaxsearch.web.provider import (
     BadQueryError,
@@ -348,6 +349,31 @@ def test_a_damaged_cache_is_one_line(tmp_path, opened):
     (folder / "cache.sqlite").write_bytes(b"something else" * 100)
     with pytest.raises(ValueError, match="expected a web cache, got .*--web.cache"):
         opened(one_page, cache=str(folder))
+
+
+def test_a_damaged_count_of_the_budget_is_one_line(tmp_path, opened):
+    path = tmp_path / "web" / "spent.sqlite"
+    path.parent.mkdir()
+    said = "expected the count of a web budget, got .*the count begins again"
+    path.write_bytes(b"something else" * 100)
+    with pytest.raises(ValueError, match=said):
+        opened(one_page, snippets=True)
+    path.unlink()
+    with connected(path) as connection:
+        connection.execute("CREATE TABLE spent (another TEXT)")
+    with pytest.raises(ValueError, match=said):
+        opened(one_page, snippets=True)
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path, opened):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(ValueError, match=f"{folder} cannot be made .*--web.cache"):
+            opened(one_page, snippets=True, folder=folder)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "turns").touch()
+    with pytest.raises(ValueError, match="turns/queries cannot be made"):
+        opened(one_page, snippets=True, cache=str(tmp_path / "kept"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -210,10 +211,16 @@ def test_a_search_that_hangs_does_not_keep_the_server(tmp_path):
         (["--web", "bing", "--web.cache", "c"], "bing"),
         (["--web", "health=serper", "--web.cache", "c"], "is no path of the server"),
         (["--web", "w=serper", "--index", "w=x", "--web.cache", "c"], "both named 'w'"),
+        (
+            ["--web", f"{one_page.__module__}:one_page", "--web.snippets"]
+            + ["--web.cache", "file"],
+            "file cannot be made (File exists); move it away",
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, error, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("file").touch()
     monkeypatch.delenv("SERPER_API_KEY", raising=False)
     assert main(["serve", "--port", "0", *arguments]) == 2
     [line] = capsys.readouterr().err.splitlines()
