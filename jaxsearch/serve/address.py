@@ -50,7 +50,9 @@ def read_token(file: str) -> str:
       ValueError: if the token is empty, or cannot be sent in a header.
     """
     if file:
-        token, source = Path(file).read_text(encoding="utf-8").strip(), file
+        # Bytes that are no UTF-8 are characters that no token has.
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+        token, source = text.strip(), file
     elif TOKEN_VARIABLE in os.environ:
         token, source = os.environ[TOKEN_VARIABLE].strip(), TOKEN_VARIABLE
     else:

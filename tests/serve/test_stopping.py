@@ -196,6 +196,14 @@ def test_a_taken_port_is_named(folder, capsys):
     assert f"port {server.port} (Address already in use)" in capsys.readouterr().err
 
 
+def test_a_token_file_that_is_no_text_is_one_line(folder, capsys, tmp_path):
+    file = tmp_path / "token"
+    file.write_bytes(b"secret \xff\xfe")
+    assert main(["serve", "--index", str(folder), "--token-file", str(file)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{file}: expected a token of visible ASCII" in line and "secret" not in line
+
+
 def test_the_token_of_the_environment_is_not_shown(folder, capsys, monkeypatch):
     monkeypatch.setenv("JAXSEARCH_SERVE_TOKEN", "secret words")
     assert main(["serve", "--index", str(folder)]) == 2
