@@ -42,8 +42,8 @@ ALLOWED = {
     "models": {"folder_files", "json_files", "local_paths"},
     "search": {
         *("array_records", "bad_rows", "bounded_files", "folder_files", "hub_files"),
-        *("json_files", "json_lines", "local_paths", "models", "parquet_files"),
-        "surrogates",
+        *("json_files", "json_lines", "json_types", "local_paths", "models"),
+        *("parquet_files", "surrogates"),
     },
     "remote": {"json_files", "json_types", "key_addresses", "search"},
     "protocol": {"json_files", "search", "surrogates", "trajectory"},

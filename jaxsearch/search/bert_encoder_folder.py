@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from jaxsearch.json_types import typed
 from jaxsearch.models.bert_architecture import BertArchitecture
 from jaxsearch.models.bert_files import read_bert_architecture, read_bert_params
 from jaxsearch.models.hub import TOKENIZER, WEIGHTS, local_folder
@@ -20,7 +21,7 @@ from jaxsearch.search.encoder_options import (
     no_report,
 )
 from jaxsearch.search.encoder_settings import EncoderSettings, read_settings
-from jaxsearch.search.encoder_tokenizer import read_tokenizer
+from jaxsearch.search.encoder_tokenizer import parsed_tokenizer, read_tokenizer
 
 
 def read_bert_encoder(
@@ -78,12 +79,11 @@ def load_bert_encoder(
     Raises:
       ValueError: if the folder is damaged or was changed after it was saved.
     """
-    from tokenizers import Tokenizer
-
     record = read_encoder_json(folder)
     names = [field.name for field in dataclasses.fields(EncoderSettings)]
     try:
-        settings = EncoderSettings(**{name: record[name] for name in names})
+        given = {name: record[name] for name in names}
+        settings = typed(given, EncoderSettings, "encoder.json")
         expected = record["fingerprint"]
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         architecture = read_bert_architecture(folder)
@@ -98,12 +98,12 @@ def load_bert_encoder(
     if found != expected:
         raise ValueError(
             f"{folder} was changed after it was saved: expected encoder "
-            f"fingerprint {expected}, found {found}; rebuild the index"
+            f"fingerprint {expected!s:.40}, found {found}; rebuild the index"
         )
     return BertEncoder(
         architecture=architecture,
         params=params,
-        tokenizer=Tokenizer.from_str(text),
+        tokenizer=parsed_tokenizer(text, folder),
         settings=settings,
         query_device=query_device,
         report=report,

@@ -28,8 +28,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
     try:
         fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers raises Exception for a malformed file
-        reason = f"{' '.join(str(error).split()):.200}" or type(error).__name__
-        raise ValueError(f"cannot read a tokenizer from {folder}: {reason}") from None
+        raise _unreadable(folder, error) from None
     if not fast.is_fast:
         raise ValueError(f"tokenizer {folder} has no fast form (tokenizer.json)")
     tokenizer = fast.backend_tokenizer
@@ -45,3 +44,26 @@ def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Any, int]:
             "(vocab_size in config.json)"
         )
     return tokenizer, fast.model_max_length
+
+
+def parsed_tokenizer(text: str, folder: Path) -> Any:
+    """The `tokenizers.Tokenizer` of a tokenizer.json.
+
+    Args:
+      text: the content of the file.
+      folder: its folder, for the error.
+
+    Raises:
+      ValueError: if it cannot be parsed.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # as above
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> ValueError:
+    reason = f"{' '.join(str(error).split()):.200}" or type(error).__name__
+    return ValueError(f"cannot read a tokenizer from {folder}: {reason}")

@@ -184,8 +184,8 @@ class TfidfEncoder:
         if encoder.fingerprint != expected:
             raise ValueError(
                 f"{folder} was changed after it was saved: expected encoder "
-                f"fingerprint {expected}, found {encoder.fingerprint}; rebuild the "
-                "index"
+                f"fingerprint {expected!s:.40}, found {encoder.fingerprint}; rebuild "
+                "the index"
             )
         return encoder
 

@@ -40,7 +40,7 @@ from jaxsearch.run.policy import read_architecture
 from jaxsearch.run.warm_start import origin_of
 from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.encoder_settings import read_settings
-from jaxsearch.search.encoders import NO_OPTIONS
+from jaxsearch.search.encoders import NO_OPTIONS, load_encoder
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.indexes import build_index, load_index
 from jaxsearch.search.passages import Passage, write_passages
@@ -84,7 +84,8 @@ def index_readers(root: Path) -> dict[str, Reader]:
 
 def encoder_readers(root: Path) -> dict[str, Reader]:
     write_folder(root / "bert", ["anna", "bern", "city"])
-    folder = root / "bert"
+    folder, saved = root / "bert", root / "saved"
+    read_bert_encoder(str(folder), NO_OPTIONS).save(saved)
 
     def settings():
         return read_settings(folder, NO_OPTIONS, max_positions=64, tokenizer_len=64)
@@ -98,6 +99,7 @@ def encoder_readers(root: Path) -> dict[str, Reader]:
             settings,
             [*folder.rglob("*.json")],
         ),
+        "saved encoder": Reader(lambda: load_encoder(saved), sorted(saved.iterdir())),
     }
 
 

@@ -1,5 +1,6 @@
 """Tests of the BERT encoder: vectors, folders, and indexes built with it."""
 
+import dataclasses
 import json
 import logging
 
@@ -9,13 +10,19 @@ import pytest
 
 from jaxsearch.commands.index import search_once
 from jaxsearch.commands.main import main
+from jaxsearch.models.bert_files import read_bert_architecture, read_bert_params
 from jaxsearch.search import bert_encoder as bert_encoder_module
 from jaxsearch.search import encoder_forward
-from jaxsearch.search.bert_encoder import BertEncoder
+from jaxsearch.search.bert_encoder import (
+    BertEncoder,
+    bert_fingerprint,
+    bert_network,
+)
 from jaxsearch.search.bert_encoder_folder import read_bert_encoder
 from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.encoder_forward import Forward
 from jaxsearch.search.encoder_options import EncoderOptions
+from jaxsearch.search.encoder_settings import EncoderSettings
 from jaxsearch.search.encoders import encoder_named, load_encoder
 from jaxsearch.search.exact_index import ExactIndex
 from jaxsearch.search.index_check import Check, check_index
@@ -218,6 +225,9 @@ def test_a_fingerprint_changes_with_all_that_changes_a_vector(
         (lambda f: (f / "model.safetensors").write_bytes(b"{}"), "is truncated"),
         (lambda f: edit(f, query_prefix="q"), "was changed after it was saved"),
         (lambda f: edit(f, pooling="max"), "pooling 'max' is not supported"),
+        (lambda f: edit(f, max_len=None), "max_len must be a 64-bit integer, got None"),
+        (lambda f: edit(f, query_prefix=3), "query_prefix must be a text, got 3"),
+        (lambda f: retokenize(f, '{"model": 3}'), "cannot read a tokenizer from"),
         (
             lambda f: edit(f, name="gpt"),
             "names the encoder 'gpt', expected 'tfidf' or 'bert'",
@@ -230,6 +240,17 @@ def test_a_damaged_encoder_is_refused_in_one_line(encoder, tmp_path, change, mes
     with pytest.raises(ValueError, match=message) as caught:
         load_encoder(tmp_path / "encoder")
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def retokenize(folder, text):
+    """Replaces the tokenizer by a text that has the fingerprint of the folder."""
+    (folder / "tokenizer.json").write_text(text)
+    record = json.loads((folder / "encoder.json").read_text())
+    fields = dataclasses.fields(EncoderSettings)
+    settings = EncoderSettings(**{field.name: record[field.name] for field in fields})
+    shapes = bert_network(read_bert_architecture(folder), settings).shapes
+    params = read_bert_params(folder, shapes)
+    edit(folder, fingerprint=bert_fingerprint(params, text, settings))
 
 
 def edit(folder, **fields):
