@@ -1,20 +1,20 @@
 """What every request passes before it reaches a path: its token and its body."""
 
 import asyncio
-import contextlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jaxsearch.serve.held_bytes import HeldBytes, Share
 from jaxsearch.serve.limits import Limits
 from jaxsearch.serve.metrics import RequestMetrics
 
-# A body that is too large is read to its end, if that is not far, and thrown away:
+# A body that is refused is read to its end, if that is not far, and thrown away:
 # most clients do not look at an answer before they have sent everything.
 _MAX_DISCARDED = 8  # times the largest body
+_OPEN = "/health"  # without a token
 
 
 class Refusal(Exception):
@@ -50,7 +50,7 @@ class Gate:
         self._expected = f"Bearer {token}".encode() if token else b""
         self._metrics = metrics
         self._paths = paths
-        self._num_held = 0
+        self._held = HeldBytes(limits.max_held_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,18 +73,20 @@ class Gate:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        with contextlib.ExitStack() as held:
+        with self._held.share() as share:
             try:
-                self._check_token(scope["path"], headers)
-                body = await self._body(headers, receive)
-                held.enter_context(self._holding(len(body)))
+                body = b""
+                # Anyone may ask there, and no body is needed: none is read.
+                if scope["path"] != _OPEN:
+                    self._check_token(headers)
+                    body = await self._body(headers, receive, share)
             except Refusal as refusal:
                 await _refuse(refusal, send)
                 return
             await self._app(scope, _replay(body, receive), send)
 
-    def _check_token(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if not self._expected or path == "/health":
+    def _check_token(self, headers: dict[bytes, bytes]) -> None:
+        if not self._expected:
             return
         given = headers.get(b"authorization", b"")
         if not hmac.compare_digest(given, self._expected):
@@ -95,22 +97,9 @@ class Gate:
                 **{"www-authenticate": "Bearer"},
             )
 
-    @contextlib.contextmanager
-    def _holding(self, num_bytes: int) -> Iterator[None]:
-        """Context of a request; bounds the memory of all bodies together."""
-        if self._num_held + num_bytes > self._limits.max_held_bytes:
-            raise Refusal(
-                503,
-                "the requests under way are too large together; try again later",
-                **{"retry-after": "1"},
-            )
-        self._num_held += num_bytes
-        try:
-            yield
-        finally:
-            self._num_held -= num_bytes
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(
+        self, headers: dict[bytes, bytes], receive: Receive, share: Share
+    ) -> bytes:
         """Reads the body of a request, with at most `read_s` for all of it."""
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
             return b""
@@ -120,19 +109,21 @@ class Gate:
         too_large = Refusal(413, f"at most {most} bytes per request")
         if declared > most * _MAX_DISCARDED:
             raise too_large
-        chunks: list[bytes] = []
-        num_bytes = 0
+        body, num_bytes, is_kept = bytearray(), 0, declared <= most
         try:
             async with asyncio.timeout(self._limits.read_s):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Refusal(400, "the client left before its body was read")
-                    num_bytes += len(message["body"])
-                    if num_bytes <= most:
-                        chunks.append(message["body"])
+                    chunk = message["body"]
+                    num_bytes += len(chunk)
+                    is_kept = is_kept and num_bytes <= most and share.add(len(chunk))
+                    if is_kept:
+                        body += chunk
                     else:
-                        chunks.clear()
+                        body.clear()
+                        share.clear()
                     if num_bytes > most * _MAX_DISCARDED:
                         raise too_large
                     if not message["more_body"]:
@@ -143,7 +134,13 @@ class Gate:
             ) from None
         if num_bytes > most:
             raise too_large
-        return b"".join(chunks)
+        if not is_kept:
+            raise Refusal(
+                503,
+                "the requests under way are too large together; try again later",
+                **{"retry-after": "1"},
+            )
+        return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

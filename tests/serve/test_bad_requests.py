@@ -194,6 +194,41 @@ def test_bodies_under_way_are_bounded_together():
         assert server.ask("/search", {"query": "a"}).status == 200
 
 
+def test_bodies_that_are_still_being_read_are_bounded_too():
+    head = (
+        b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 900\r\n\r\n"
+    )
+    with serving(
+        TableIndex(few_passages()), max_body_bytes=1000, max_held_bytes=1000
+    ) as server:
+
+        def status(num):
+            return server.ask("/search", {"query": "a" * num}).status
+
+        def until(num, expected):
+            end = time.monotonic() + 5
+            while status(num) != expected:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+
+        with raw_connection(server) as stalled:
+            stalled.sendall(head + b" " * 800)
+            until(300, 503)
+            # There is room for a small one.
+            assert status(1) == 200
+        until(300, 200)
+
+
+def test_health_is_answered_before_a_body_arrives():
+    with serving(TableIndex(few_passages()), token="right") as server:
+        for method, expected in ((b"GET", b"200"), (b"POST", b"405")):
+            with raw_connection(server, seconds=5.0) as stalled:
+                head = b" /health HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n"
+                stalled.sendall(method + head + b"{")
+                assert stalled.recv(1000)[9:12] == expected
+
+
 def test_a_token_is_asked_for_everywhere_but_health():
     with serving(TableIndex(few_passages()), token="right") as server:
         for wrong in (
