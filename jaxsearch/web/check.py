@@ -6,6 +6,7 @@ import os
 from jaxsearch.key_addresses import check_key
 from jaxsearch.web.config import SUMMARY_KEY_VARIABLE, WebConfig
 from jaxsearch.web.provider import WebProvider
+from jaxsearch.web.proxies import SCHEMES, proxy_of
 from jaxsearch.web.service import SearchService
 
 
@@ -13,8 +14,8 @@ def check_web(provider: WebProvider, config: WebConfig) -> None:
     """Checks that a search can begin; sends nothing.
 
     Raises:
-      ValueError: if a package is missing, a key is missing or cannot be sent, or a
-        budget needs a price.
+      ValueError: if a package is missing, a key is missing or cannot be sent, a proxy
+        cannot be used, or a budget needs a price.
     """
     if not callable(provider):
         raise ValueError(
@@ -26,6 +27,9 @@ def check_web(provider: WebProvider, config: WebConfig) -> None:
     if not config.offline and config.summary_url:
         key = os.environ.get(SUMMARY_KEY_VARIABLE, "")
         check_key(key, f"the environment variable {SUMMARY_KEY_VARIABLE}")
+    if not config.offline and config.use_proxy:
+        for scheme in SCHEMES:
+            proxy_of(scheme)
     has_price = isinstance(provider, SearchService) or config.usd_per_query is not None
     if config.max_usd is not None and not has_price:
         raise ValueError(

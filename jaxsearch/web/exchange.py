@@ -21,6 +21,7 @@ import httpx2
 
 from jaxsearch.env.daemon_executor import DaemonExecutor
 from jaxsearch.web.addresses import Address, AddressRule, any_address
+from jaxsearch.web.proxies import proxy_of
 
 USER_AGENT = "jaxsearch"
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -141,18 +142,31 @@ def _pool(
 ) -> contextlib.AbstractContextManager[httpcore2.ConnectionPool]:
     """Connections for one request, direct or through a proxy."""
     options: dict[str, Any] = {"ssl_context": ssl_context(), "max_connections": 1}
-    proxy = urllib.request.getproxies().get(url.scheme) if use_proxy else None
+    proxy = _proxy(url.scheme) if use_proxy else None
     if proxy is None or urllib.request.proxy_bypass(url.host):
         backend = CheckedBackend(rule, deadline)
         return httpcore2.ConnectionPool(network_backend=backend, **options)
     check_written_address(url.host, rule)
-    given = httpx2.Proxy(proxy)
     return httpcore2.HTTPProxy(
-        proxy_url=_core_url(given.url),
-        proxy_auth=given.raw_auth,
+        proxy_url=_core_url(proxy.url),
+        proxy_auth=proxy.raw_auth,
         network_backend=CheckedBackend(any_address, deadline),
         **options,
     )
+
+
+def _proxy(scheme: str) -> httpx2.Proxy | None:
+    """The proxy of the environment for a scheme; None if there is none.
+
+    Raises:
+      ExchangeError: if it cannot be used.
+    """
+    try:
+        address = proxy_of(scheme)
+        return None if address is None else httpx2.Proxy(address)
+    except (ValueError, httpx2.InvalidURL):
+        message = "the proxy in the environment cannot be used"
+        raise ExchangeError("connection", message) from None
 
 
 @functools.cache

@@ -10,9 +10,11 @@ import time
 import pytest
 
 from jaxsearch.web.addresses import any_address
+from jaxsearch.web.exchange import ExchangeError, exchange
 from jaxsearch.web.fetch import MAX_BYTES, Fetcher, PageError
 from jaxsearch.web.turns import Turns
 from tests.web.loopback import Answer
+from tests.web.stub_providers import one_page
 
 HTML = {"content-type": "text/html"}
 
@@ -116,6 +118,41 @@ def drip(listening, head):
 
 def test_nobody_listens(fetcher, server):
     assert reason(fetcher, "http://127.0.0.1:9/") == "connection"
+
+
+@pytest.fixture
+def proxies(monkeypatch):
+    """Names proxies in the environment; has none at first."""
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch.setenv
+
+
+@pytest.mark.parametrize("scheme", ["", "http://", "HTTP://user:password@"])
+def test_a_proxy_may_have_no_scheme(scheme, server, tmp_path, proxies):
+    server.add_html("http://a.test/robots.txt", "")
+    server.add_html("http://a.test/page", "<p>hello</p>")
+    proxies("http_proxy", f"{scheme}127.0.0.1:{server.port}")
+    fetcher = Fetcher(Turns(tmp_path), timeout_s=5.0, use_proxy=True)
+    assert fetcher.fetch("http://a.test/page").body == b"<p>hello</p>"
+    sent = server.asked[-1].headers
+    assert ("proxy-authorization" in sent) == ("password" in scheme)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://u:secret@h:1080", "http://", "h:port", "u:secret@h:99999"]
+)
+def test_another_kind_of_proxy_is_refused_at_the_start(name, proxy, proxies, opened):
+    proxies(name, proxy)
+    opened(one_page, snippets=True)
+    with pytest.raises(ValueError, match=f"variable {name} is none") as refused:
+        opened(one_page, snippets=True, use_proxy=True)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ExchangeError, match="cannot be used") as failure:
+        exchange(f"{name[:-6]}://a.test/", timeout_s=1.0, max_bytes=1, use_proxy=True)
+    assert failure.value.reason == "connection"
 
 
 def test_robots_are_obeyed(server, fetcher):
