@@ -132,16 +132,14 @@ class _Parser:
         self._num_pages = 0
 
     def parse(self, html: str) -> PageText:
-        if self._process is None or self._num_pages >= _MAX_PAGES:
+        process = self._process
+        if process is None or self._num_pages >= _MAX_PAGES:
             self.stop()
-            self._process = _started()
-            self._num_pages = 0
-            # Its first message says that it is ready.
-            self._receive(self._process, time.monotonic() + _START_S)
+            process = self._start()
         self._num_pages += 1
         try:
-            _send(self._process, html.encode(errors="replace"))
-            message = self._receive(self._process, time.monotonic() + _PARSE_S)
+            _send(process, html.encode(errors="replace"))
+            message = self._receive(process, time.monotonic() + _PARSE_S)
         except (BrokenPipeError, EOFError):
             self.stop()
             message = f"the page cannot be parsed in {_PARSE_CPU_S:g} s and 2 GB"
@@ -150,6 +148,23 @@ class _Parser:
         return PageText(
             " ".join(cleaned(found["title"]).split()), cleaned(found["text"])
         )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """A process that is ready for pages.
+
+        Raises:
+          PageError: if it ends before it is, or is not in time.
+        """
+        self._process = process = _started()
+        self._num_pages = 0
+        try:
+            # Its first message says that it is ready.
+            self._receive(process, time.monotonic() + _START_S)
+        except EOFError:
+            self.stop()
+            message = "the process that parses pages ended while it started"
+            raise PageError("parsing", message) from None
+        return process
 
     def stop(self) -> None:
         """Ends the process, if there is one."""

@@ -7,7 +7,7 @@ import pytest
 
 from jaxsearch.web import page_text
 from jaxsearch.web.fetch import FetchedPage, PageError
-from jaxsearch.web.page_text import cleaned, decoded
+from jaxsearch.web.page_text import PageReader, cleaned, decoded
 
 PAGES = sorted((Path(__file__).parent / "pages").glob("*.html"))
 
@@ -87,6 +87,21 @@ def test_a_slow_page_ends_its_process_alone(reader, monkeypatch):
     assert refused.value.reason == "parsing"
     monkeypatch.undo()
     assert reader.read(page("<p>A good page. The end of it.</p>")).text
+
+
+def test_a_process_that_ends_while_it_starts_fails_its_page_alone(
+    tmp_path, monkeypatch
+):
+    program = tmp_path / "parser.py"
+    program.write_text("raise SystemExit(1)")
+    monkeypatch.setattr(page_text, "_PROGRAM", program)
+    reader = PageReader(num_processes=1)
+    # The second page has a new process.
+    for _ in range(2):
+        with pytest.raises(PageError, match="ended while it started") as refused:
+            reader.read(page("<p>A good page. The end of it.</p>"))
+        assert refused.value.reason == "parsing"
+    reader.close()
 
 
 def test_the_process_knows_no_keys(monkeypatch):
