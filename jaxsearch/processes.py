@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,7 +19,7 @@ from jax.experimental import multihost_utils
 from jaxsearch.compile_cache import machine_folder, mend_entries
 from jaxsearch.local_paths import cache_folder
 from jaxsearch.try_again import TryAgainError
-from jaxsearch.visible import visible
+from jaxsearch.visible import visible, visible_traceback
 
 T = TypeVar("T")
 
@@ -262,7 +261,7 @@ def end(status: int | None) -> None:
     if status is None:
         status = error.code if isinstance(error, SystemExit) else 1
         if not isinstance(error, SystemExit):
-            traceback.print_exception(error)
+            print(visible_traceback(error), end="", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

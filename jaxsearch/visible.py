@@ -8,6 +8,7 @@ such as \\x1b.
 """
 
 import re
+import traceback
 
 # All control characters but tab and line feed; marks, embeddings, overrides and
 # isolates of the bidirectional algorithm; line and paragraph separators; halves of
@@ -21,6 +22,11 @@ _ACTING = re.compile(
 def visible(text: str) -> str:
     """The text with each character that would act as an escape; others are kept."""
     return _ACTING.sub(_escape, text)
+
+
+def visible_traceback(error: BaseException) -> str:
+    """An error with its traceback, as Python prints it, in visible text."""
+    return visible("".join(traceback.format_exception(error)))
 
 
 def visible_json(text: str) -> str:

@@ -133,7 +133,7 @@ ALLOWED = {
         *("models", "protocol", "remote", "rl", "rollouts", "run", "search"),
         "trajectory",
     },
-    "serve": {"search", "surrogates"},
+    "serve": {"search", "surrogates", "visible"},
     "doctor": {"bench", "rl", "rollouts", "trajectory"},
     "commands": {
         *(

@@ -43,7 +43,7 @@ from jaxsearch.commands.command import (
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.interrupt import STATUS, Interrupt
 from jaxsearch.disk_errors import is_full
-from jaxsearch.visible import visible, visible_json
+from jaxsearch.visible import visible, visible_json, visible_traceback
 
 COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
@@ -136,8 +136,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
 
 def _print_traceback(kind: Any, error: BaseException, trace: Any) -> None:
     """Prints an error as Python does, without obeying what its message contains."""
-    text = "".join(traceback.format_exception(kind, error, trace))
-    print(visible(text), end="", file=sys.stderr)
+    print(visible_traceback(error), end="", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,6 +30,7 @@ from jaxsearch.serve.jobs import (
     resolve_all,
 )
 from jaxsearch.serve.metrics import IndexMetrics
+from jaxsearch.visible import visible_traceback
 
 LOG = logging.getLogger(__name__)
 
@@ -99,9 +100,15 @@ class Batcher:
         return job
 
     def drop(self, job: Job) -> None:
-        """Forgets a request that is answered, or whose client does not wait for it."""
+        """Forgets a request that is answered, or whose client does not wait for it.
+
+        Called in the event loop.
+        """
         with self._changed:
             self._drop(job)
+        # asyncio prints an error that nobody has asked for when it deletes its future.
+        if not job.answer.cancel() and not job.answer.cancelled():
+            job.answer.exception()
 
     def stop(self) -> None:
         """Refuses the requests without an answer; called in the event loop."""
@@ -179,7 +186,7 @@ class Batcher:
                 # The answer to a request does not depend on the others of its batch.
                 return [done for part in batch for done in self._searched([part])]
             self._metrics.add_failure()
-            LOG.error("the retriever failed", exc_info=error)
+            _log("the retriever failed", error)
             return self._failed(batch, DefectError(type(error).__name__))
         return [(job, _rendered(job)) for job in self._finished(batch, found)]
 
@@ -222,5 +229,14 @@ def _rendered(job: Job) -> bytes | Exception:
     try:
         return job.render(job.hits)
     except Exception as error:  # a retriever of a user's own may return anything
-        LOG.error("the retriever's hits cannot be sent", exc_info=error)
+        _log("the retriever's hits cannot be sent", error)
         return DefectError(type(error).__name__)
+
+
+def _log(message: str, error: Exception) -> None:
+    """Logs an error with its traceback.
+
+    Its text may be that of a stranger's server, and the log may be a terminal, which
+    would obey it.
+    """
+    LOG.error("%s\n%s", message, visible_traceback(error))

@@ -1,6 +1,7 @@
 """Requests that wait are searched together, and each gets the answer of its own."""
 
 import concurrent.futures
+import gc
 import time
 
 import pytest
@@ -211,6 +212,41 @@ def test_a_defect_does_not_spread_to_the_requests_of_its_batch(pool):
         statuses = [reply.result().status for reply in (first, good, bad)]
     assert statuses == [200, 200, 500]
     assert ["good", "defect"] in index.batches
+
+
+def test_a_search_that_fails_after_its_client_left_is_not_printed(pool, caplog):
+    class Failing(GatedIndex):
+        def search(self, queries, k):
+            super().search(queries, k)
+            raise SearchError("its disk is away")
+
+    index = Failing(few_passages())
+    with serving(index) as server:
+        [batcher] = server.app.batchers.values()
+        leaver = server.connect()
+        sent = {"content-type": "application/json"}
+        leaver.request("POST", "/search", b'{"query": "left"}', sent)
+        assert index.is_searching.wait(20)
+        leaver.close()
+        until(lambda: not batcher._unanswered)
+        index.gate.set()
+        # After another one, the worker holds nothing of the first.
+        assert retrieve(server, ["next"]).status == 503
+        gc.collect()
+        assert server.ask("/health").status == 200
+    assert index.batches == [["left"], ["next"]]
+    assert "its disk is away" not in caplog.text
+
+
+def test_an_error_in_the_log_does_not_act_on_a_terminal(caplog):
+    class Loud(TableIndex):
+        def search(self, queries, k):
+            raise ValueError("\x1b[2Jgone")
+
+    with serving(Loud(few_passages())) as server:
+        assert retrieve(server, ["a"]).status == 500
+    assert "Traceback" in caplog.text and "ValueError: \\x1b[2Jgone" in caplog.text
+    assert "\x1b" not in caplog.text
 
 
 def test_workers_search_at_once(pool):
