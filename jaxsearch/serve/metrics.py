@@ -134,10 +134,16 @@ def counts(values: Mapping[str, float], index: str) -> Mapping[str, list[str]]:
     """Lines of what a retriever counts, such as the queries that a provider got."""
     return {
         "jaxsearch_retriever_count gauge": [
-            f'jaxsearch_retriever_count{{index="{index}",name="{name}"}} {value:g}'
+            f'jaxsearch_retriever_count{{index="{index}",name="{name}"}} '
+            f"{_number(value)}"
             for name, value in sorted(values.items())
         ]
     }
+
+
+def _number(value: float) -> str:
+    """All digits of a number; whole ones have no fraction."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _resident_bytes() -> int:

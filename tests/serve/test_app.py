@@ -80,6 +80,22 @@ def test_metrics_count_requests_and_clients_cannot_add_lines():
         assert re.fullmatch(r"# TYPE .*|\w+(\{[^{}]+\})? [0-9.e+-]+", line), line
 
 
+def test_counts_of_a_retriever_have_all_their_digits():
+    class Counting(TableIndex):
+        def search_counts(self):
+            return {"queries": 1_234_567.0, "usd": 1234.567, "open": 0.0, "few": 3.0}
+
+    with serving(Counting(few_passages())) as server:
+        text = server.ask("/metrics").body.decode()
+    found = re.findall(r'^jaxsearch_retriever_count\{.*name="(.*)"\} (.*)$', text, re.M)
+    assert dict(found) == {
+        "few": "3",
+        "open": "0",
+        "queries": "1234567",
+        "usd": "1234.567",
+    }
+
+
 def test_the_api_has_a_page():
     with serving(TableIndex(few_passages())) as server:
         schema = server.ask("/openapi.json").json
