@@ -18,6 +18,7 @@ from jaxsearch.search.index_queries import sample_queries
 from jaxsearch.search.index_tuning import tuned, write_tree
 from jaxsearch.search.indexes import load_index
 from jaxsearch.search.memory_use import PeakMemory
+from jaxsearch.search.nearest import check_k
 from jaxsearch.search.question_recall import SearchQuestion, question_recall
 from jaxsearch.search.scann_index import ScannIndex
 from jaxsearch.search.scann_recall import noisy_vectors, recall, scores_of
@@ -29,7 +30,7 @@ class Check:
 
     Attributes:
       num_queries: titles and sentences of passages, half of each; at least 2.
-      k: passages per query.
+      k: passages per query; at least 1.
       seed: of the choice of queries.
       questions: questions whose passages or answers are known.
       fusion: settings of a hybrid that are to be other ones.
@@ -49,6 +50,7 @@ class Check:
     def __post_init__(self):
         if self.num_queries < 2:
             raise ValueError(f"num_queries must be >= 2, got {self.num_queries}")
+        check_k(self.k)
         if self.num_threads is not None and self.num_threads < 1:
             raise ValueError(f"--threads must be >= 1, got {self.num_threads}")
 

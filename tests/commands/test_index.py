@@ -126,6 +126,9 @@ def test_bad_input(built, tmp_path):
         )
     with pytest.raises(ValueError, match="num_queries must be >= 2, got 1"):
         check_index(folder / "index", Check(num_queries=1))
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"hits per query, must be >= 1, got {k}"):
+            Check(k=k)
 
 
 def test_queries_are_titles_and_sentences_of_the_corpus(passages):
