@@ -227,8 +227,8 @@ def _retry_after(text: str) -> float:
         seconds = float(text)
     except ValueError:
         try:
-            date = email.utils.parsedate_to_datetime(text)
-        except ValueError:
+            date = email.utils.parsedate_to_datetime(text).timestamp()
+        except (ValueError, OverflowError):  # no date, or one of no calendar
             return 0.0
-        seconds = date.timestamp() - time.time()
+        seconds = date - time.time()
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0

@@ -172,6 +172,27 @@ def test_retry_after_is_obeyed(switched):
         index.search(["tall smith"], 5)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 0001 00:00:00 -0000",
+        "Mon, 01 Jan 2024 00:00:00 +9999999999",
+        "Mon, 01 Jan 2024 00:00:00 GMT",
+        "soon",
+        "-1",
+        "nan",
+        "1e999",
+    ],
+)
+def test_a_retry_after_that_is_no_time_to_come_is_ignored(switched, said):
+    answer, _, index = switched
+    answer.bad = lambda e: e.json({"detail": "full"}, 503, {"Retry-After": said})
+    with pytest.raises(SearchError, match="status 503, 'full'") as error:
+        index.search(["smith"], 5)
+    assert not isinstance(error.value, BusySearchError)
+
+
 def test_the_token_is_sent_and_never_shown(exact, monkeypatch):
     secret = "s3cret-token"
     with servers.serving(servers.ours(exact, token=secret)) as [server]:
