@@ -4,6 +4,7 @@ import re
 from typing import Any, Literal, NamedTuple, get_args
 
 from jaxsearch.json_files import json_value
+from jaxsearch.surrogates import whole_characters
 
 Verdict = Literal["correct", "wrong", "unclear"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -46,7 +47,8 @@ def opinion(text: str) -> Opinion:
         return Opinion(None, " ".join(text.split())[:_MAX_REASON_LEN])
     reason = found.get("reason")
     shown = " ".join(reason.split()) if isinstance(reason, str) else ""
-    return Opinion(verdict, shown[:_MAX_REASON_LEN])
+    # JSON can spell half of a surrogate pair, which the cache could not hold.
+    return Opinion(verdict, whole_characters(shown)[:_MAX_REASON_LEN])
 
 
 def verdict_of(value: Any) -> Verdict:

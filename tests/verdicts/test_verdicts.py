@@ -146,6 +146,7 @@ def test_no_prediction_is_wrong_and_not_asked_about(predictions, capsys):
         ('```json\n{"verdict": "unclear"}\n```', "unclear"),
         ('<think>is it "wrong"?</think> {"verdict": "correct"}', "correct"),
         ("The verdict is correct.", None),
+        ('{"verdict": "unclear", "reason": "cut \\ud83d"}', "unclear"),
         ('{"verdict": "Correct"}', None),
         ('{"verdict": ["correct"]}', None),
         ('{"verdict": "correct"} {"verdict": "wrong"}', None),
