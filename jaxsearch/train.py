@@ -42,7 +42,7 @@ from jaxsearch.run.folder import (
     with_prompt_date,
     write_record,
 )
-from jaxsearch.run.folder_lock import locked, release
+from jaxsearch.run.folder_use import used_alone
 from jaxsearch.run.heldout_split import record_heldout
 from jaxsearch.run.hub_data import with_commits
 from jaxsearch.run.imitation import Imitation
@@ -95,11 +95,8 @@ def train(
     check_agreement(config)
     folder = Path(config.out)
     goes_on = "the same command continues after the last checkpoint"
-    with explain_disk(folder, goes_on), contextlib.ExitStack() as held:
-        lock = locked(folder, processes.say_once)
-        processes.on_primary(lambda: held.enter_context(lock))
-        with finishing(functools.partial(release, folder)):
-            return _train(config, console, finishing)
+    with explain_disk(folder, goes_on), used_alone(folder, finishing):
+        return _train(config, console, finishing)
 
 
 def _train(

@@ -181,6 +181,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         sample=args.sample,
         seed=args.seed,
         answers=answers,
+        finishing=args.interrupt.finishing,
     )
 
 

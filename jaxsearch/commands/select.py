@@ -127,6 +127,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         criterion=Criterion(right=args.right, at_least=args.at_least),
         limit=args.limit,
         checkpoint=args.checkpoint,
+        finishing=args.interrupt.finishing,
     )
 
 

@@ -54,7 +54,6 @@ class PredictionLog:
         self._folder = folder
         self._path = folder / (f"predictions.{number}.jsonl" if number else FILE_NAME)
         self._places: dict[Key, _Place] = {}
-        self._offset = 0
         self._synced_at = time.monotonic()
 
     def read(self, keys: Iterable[Key]) -> set[Key]:
@@ -71,7 +70,6 @@ class PredictionLog:
         _cut_incomplete_line(self._path)
         self._find(set(keys))
         found = processes.all_gather_objects(set(self._places))
-        self._offset = self._path.stat().st_size if self._path.exists() else 0
         return set().union(*found)
 
     def _find(self, known: Set[Key]) -> None:
@@ -86,9 +84,8 @@ class PredictionLog:
         with self._path.open("ab") as file:
             for key, line in lines:
                 data = (json_lines.encode(dict(line)) + "\n").encode()
+                self._places[key] = _Place(self._path, file.tell(), len(data))
                 file.write(data)
-                self._places[key] = _Place(self._path, self._offset, len(data))
-                self._offset += len(data)
             file.flush()
             if time.monotonic() - self._synced_at > _SYNC_S:
                 os.fsync(file.fileno())

@@ -1,8 +1,10 @@
 """Evaluation of a policy on sets of questions, written to a folder."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from jaxsearch.evaluation.subject import Subject, run_subject, served_subject
 from jaxsearch.hub_files import pinned
 from jaxsearch.local_paths import check_local
 from jaxsearch.run.build import Run
+from jaxsearch.run.folder_use import used_alone
 from jaxsearch.run.heldout_questions import read_heldout
 from jaxsearch.run.loading import load_run
 from jaxsearch.run.options import NO_CHANGES, RunOptions
@@ -35,6 +38,7 @@ def evaluate_to(
     sample: int = 0,
     seed: int = 0,
     answers: AnswerOptions = ONE_GREEDY,
+    finishing: Callable[..., contextlib.AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Any]:
     """Evaluates a policy and writes `results.json` and `predictions.jsonl` to `out`.
 
@@ -49,6 +53,8 @@ def evaluate_to(
       sample: questions per set, chosen at random; 0 for all.
       seed: seed of the sample.
       answers: answers per question, temperature, and what is kept.
+      finishing: context that receives a function which releases the folder, to be
+        called in another thread before the process is ended early.
 
     Returns:
       The contents of `results.json`.
@@ -58,7 +64,8 @@ def evaluate_to(
         cannot be loaded.
       ModelFailedError: if a model server failed to give more answers than allowed;
         the same call asks for them again.
-      TryAgainError: if the model server is down.
+      TryAgainError: if the model server is down, or another process evaluates in the
+        folder.
 
     Example:
       >>> from pathlib import Path
@@ -72,6 +79,21 @@ def evaluate_to(
     check_local(out, "--out")
     _check_choice(options.limit, sample, seed)
     read_settings(out, EVALUATION)  # early, because loading a policy takes long
+    # Two processes would append to the same files.
+    with used_alone(out, finishing, "evaluates"):
+        return _evaluate(out, model, checkpoint, options, sample, seed, answers)
+
+
+def _evaluate(
+    out: Path,
+    model: str | ServedModel,
+    checkpoint: str,
+    options: RunOptions,
+    sample: int,
+    seed: int,
+    answers: AnswerOptions,
+) -> dict[str, Any]:
+    """`evaluate_to`, in a folder that no other process evaluates in."""
     sources = _sources(options)
     first, *others = sources.values()
     options = dataclasses.replace(options, questions=(first,) if first else ())

@@ -1,9 +1,11 @@
 """`jaxsearch select`: training questions by the number of tries a policy needs."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from jaxsearch.run.build import Run
 from jaxsearch.run.config_record import identity
 from jaxsearch.run.config_values import recorded
 from jaxsearch.run.fingerprint import fingerprint
+from jaxsearch.run.folder_use import used_alone
 from jaxsearch.run.loading import open_anywhere, policy_params, with_policy
 from jaxsearch.run.process_agreement import check_same
 from jaxsearch.served.model import ServedModel, with_served_policy
@@ -46,6 +49,7 @@ def select_to(
     criterion: Criterion,
     limit: int = 0,
     checkpoint: str = "",
+    finishing: Callable[..., contextlib.AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Any]:
     """Writes `tries.jsonl`, `selected.jsonl` and `counts.json`; returns the counts.
 
@@ -61,15 +65,33 @@ def select_to(
       criterion: the criterion for a right answer.
       limit: number of questions, from the first; 0 for all.
       checkpoint: best, last or a step, as in `run.loading.load_run`.
+      finishing: context that receives a function which releases the folder, to be
+        called in another thread before the process is ended early.
 
     Raises:
       ValueError: for invalid input; raised before anything is written.
       SelectionFailedError: if a search or the model's server failed, or no question
         is kept.
+      TryAgainError: if another process selects in the folder.
     """
     check_local(out, "the folder of a selection (--out)")
     if limit < 0:
         raise ValueError(f"--limit must not be negative, got {limit}")
+    # Two processes would append to the same file of calls.
+    with used_alone(out, finishing, "selects"):
+        return _select(out, config, model, bounds, criterion, limit, checkpoint)
+
+
+def _select(
+    out: Path,
+    config: RunConfig,
+    model: str | ServedModel,
+    bounds: Bounds,
+    criterion: Criterion,
+    limit: int,
+    checkpoint: str,
+) -> dict[str, Any]:
+    """`select_to`, in a folder that no other process selects in."""
     stage = _rl_stage(config)
     run = _open(dataclasses.replace(config, out=str(out)), model)
     questions = run.inputs.questions[stage.name][: limit or None]

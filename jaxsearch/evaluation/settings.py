@@ -13,6 +13,7 @@ from jaxsearch.evaluation.question_sets import SetRecord
 from jaxsearch.json_files import read_json_object
 from jaxsearch.json_types import typed
 from jaxsearch.run.config_record import difference
+from jaxsearch.run.folder_lock import is_lock_file
 from jaxsearch.run.old_names import with_new_names
 
 FILE_NAME = "settings.json"
@@ -32,12 +33,17 @@ def read_settings(out: Path, kind: str) -> dict[str, Any] | None:
     path = out / FILE_NAME
     if path.is_file():
         return with_new_names(read_json_object(path))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and all(map(_is_leftover, out.iterdir()))):
         raise ValueError(
             f"{out} is not empty and holds no {kind} (no {FILE_NAME}); set --out to a "
             f"new folder, or to that of the {kind} to resume"
         )
     return None
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a command leaves such a file if it is killed before its settings."""
+    return is_lock_file(path.name) or json_lines.is_temporary(path.name, FILE_NAME)
 
 
 def check_settings(

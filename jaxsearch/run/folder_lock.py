@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one process at a time trains in it.
+"""The lock of a folder: one process at a time trains, evaluates or selects in it.
 
 A requeued job may start while its predecessor is still saving, on this host or another.
 The lock is a file that names its holder, which touches it every few seconds. If it has
@@ -24,6 +24,7 @@ from jaxsearch.try_again import STATUS, TryAgainError
 from jaxsearch.visible import visible
 
 LOCK = "run.lock"
+TRAINS = "trains"
 _HEARTBEAT_S = 5.0
 # Without a heartbeat for this long, the holder is gone. Longer than a pause of a shared
 # file system or of a busy host.
@@ -35,19 +36,22 @@ _LOCK_FILE = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(LOCK)}\.[0-9a-f]+(\.pr
 
 
 @contextlib.contextmanager
-def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Context in which only this process trains in a run's folder.
+def locked(
+    folder: Path, say: Callable[[str], None], work: str = TRAINS
+) -> Iterator[None]:
+    """Context in which only this process works in a folder.
 
     Waits for a holder that has stopped without releasing the lock. Folders are created
     if need be, and removed again if nothing else is in them at the end.
 
     Args:
-      folder: the run's folder.
+      folder: the folder, such as that of a run.
       say: receives a line if the lock is held and this process waits.
+      work: what this process does there, for those that are refused: "evaluates".
 
     Raises:
       ValueError: if the folder's name is that of a file.
-      TryAgainError: if another process continues to train in the folder.
+      TryAgainError: if another process continues to work in the folder.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose another folder with --out")
@@ -57,6 +61,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     own = {
         "host": host,
         "process": process,
+        "work": work,
         "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "key": secrets.token_hex(8),
     }
@@ -88,7 +93,7 @@ def is_lock_file(name: str) -> bool:
 
 
 def check_unlocked(folder: Path) -> None:
-    """Checks that no process trains in a run's folder.
+    """Checks that no process works in a folder.
 
     Raises:
       TryAgainError: if one does.
@@ -208,9 +213,11 @@ def _beat(path: Path, own: dict[str, Any], ended: threading.Event) -> None:
 
 
 def _refusal(folder: Path, holder: dict[str, Any]) -> str:
-    said = (holder.get(name, "?") for name in ("process", "host", "started"))
-    process, host, started = (visible(str(value)[:100]) for value in said)
+    # A lock of an earlier version does not name the work, which is training.
+    said = {"process": "?", "host": "?", "work": TRAINS, "started": "?"} | holder
+    names = ("process", "host", "work", "started")
+    process, host, work, started = (visible(str(said[one])[:100]) for one in names)
     return (
-        f"process {process} on {host} trains in {folder} since {started}; stop it, or "
+        f"process {process} on {host} {work} in {folder} since {started}; stop it, or "
         "choose another folder with --out"
     )

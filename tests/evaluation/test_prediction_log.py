@@ -46,6 +46,15 @@ def test_a_line_that_was_cut_is_made_again(tmp_path):
     assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS]
 
 
+def test_lines_are_where_the_file_ends_and_not_where_this_process_wrote(tmp_path):
+    log = written(tmp_path, KEYS[:1])
+    with (tmp_path / "predictions.jsonl").open("a") as file:
+        file.write(json.dumps(line(KEYS[5])) + "\n")
+    log.append([(key, line(key)) for key in KEYS[1:3]])
+    log.join(KEYS[:3])
+    assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS[:3]]
+
+
 def test_files_of_other_processes_are_joined_too(tmp_path):
     written(tmp_path, KEYS[:2])
     theirs = b"".join(json.dumps(line(key)).encode() + b"\n" for key in KEYS[2:5])

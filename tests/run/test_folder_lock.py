@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from jaxsearch.data.selection import Bounds
+from jaxsearch.evaluation.results import evaluate_to
+from jaxsearch.evaluation.selection import select_to
+from jaxsearch.evaluation.tries import Criterion
 from jaxsearch.run import folder_lock
 from jaxsearch.run.folder_lock import LOCK, check_unlocked, locked
 from jaxsearch.run.start import fresh_folder
 from jaxsearch.try_again import TryAgainError
+from tests.tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDING = """
@@ -86,6 +91,36 @@ def test_a_living_holder_is_named_and_nothing_changes(folder, monkeypatch, capsy
     with locked(folder, print):
         assert time.monotonic() - before < 0.5
     assert not capsys.readouterr().out
+
+
+def test_an_evaluation_and_a_selection_have_their_folder_alone(folder, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_STALE_S", 1.0)
+    monkeypatch.setattr(folder_lock, "_HEARTBEAT_S", 0.1)
+
+    def evaluate():
+        evaluate_to(folder, model="./nowhere")
+
+    def select():
+        criterion, bounds = Criterion(), Bounds(tries=2)
+        select_to(
+            folder,
+            tiny_config(folder),
+            model="./nowhere",
+            bounds=bounds,
+            criterion=criterion,
+        )
+
+    program = QUICK + HOLDING.replace("print)", "print, 'evaluates')")
+    with holder_of(folder, 100, program) as process:
+        for second in (evaluate, select):
+            told = rf"^process {process.pid} on \S+ evaluates in {folder} since"
+            with pytest.raises(TryAgainError, match=told):
+                second()
+    # Each has the folder now, and looks for its model.
+    for alone in (evaluate, select):
+        with pytest.raises(ValueError, match="nowhere does not exist"):
+            alone()
+    assert not folder.exists()
 
 
 def test_a_requeued_run_waits_for_its_predecessor(folder, capsys):
