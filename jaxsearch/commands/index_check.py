@@ -38,12 +38,13 @@ def check(
 def _questions(path: str) -> "list[SearchQuestion]":
     """The questions of a file, with what a search for them should find."""
     from jaxsearch.data.formats import read_questions
+    from jaxsearch.evaluation.reading import supporting_titles
     from jaxsearch.search.question_recall import SearchQuestion
 
     return [
         SearchQuestion(
             question=one.question,
-            supporting_titles=tuple(one.metadata.get("supporting_titles", ())),
+            supporting_titles=tuple(supporting_titles(one.metadata)),
             golden_answers=one.golden_answers,
         )
         for one in read_questions(path)

@@ -53,7 +53,7 @@ def demonstrations(
         by_title[passage.title].append(passage)
     demonstrated = []
     for question in questions:
-        titles = question.metadata.get("supporting_titles", [])
+        titles = question.metadata.get("supporting_titles") or []
         missing = [title for title in titles if title not in by_title]
         if missing or not titles:
             raise ValueError(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jaxsearch.commands.index import search_once
+from jaxsearch.commands.index_check import _questions
 from jaxsearch.commands.main import main
 from jaxsearch.search.build import build_index_folder
 from jaxsearch.search.build_settings import BuildSettings
@@ -82,6 +83,17 @@ def test_check_of_brute_force_is_perfect(built):
     one, many = (report["ms"][size]["total"] for size in ("1", "256"))
     assert 0.0 < one["median"] <= one["p95"] and one["median"] < many["median"]
     assert report["peak_anonymous_bytes"] is None or report["peak_anonymous_bytes"] > 0
+
+
+def test_titles_of_questions_that_are_no_texts_are_left_out(tmp_path):
+    path = tmp_path / "questions.jsonl"
+    with path.open("w") as file:
+        for titles in (None, "Ann", [5, "Ann"], {"Ann": 1}):
+            line = {"id": str(titles), "question": "Who?", "golden_answers": ["Ann"]}
+            metadata = {"supporting_titles": titles}
+            file.write(json.dumps(line | {"metadata": metadata}) + "\n")
+    found = [one.supporting_titles for one in _questions(str(path))]
+    assert found == [(), (), ("Ann",), ()]
 
 
 def test_check_sees_a_poor_index(built, passages, encoder, tmp_path):
