@@ -7,7 +7,7 @@ split over processes; after `gather_judged`, all processes compute the same valu
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ from jaxsearch.run.remote_retrievers import check_searched
 from jaxsearch.run.rollouts import StageRollouts
 from jaxsearch.run.saver import TrainingFailedError
 from jaxsearch.run.stage_questions import stage_stream
-from jaxsearch.run.start import start_line
+from jaxsearch.run.start import check_rewind, rewind, start_line
 from jaxsearch.run.update_memory import explain_update
 from jaxsearch.run.updates import make_policy_update
 from jaxsearch.search.index import SearchStoppedError
@@ -70,6 +70,8 @@ def train(
     config: RunConfig,
     console: Console | None = None,
     finishing: Callable[..., contextlib.AbstractContextManager[Any]] = nullcontext,
+    *,
+    rewind_to: int | None = None,
 ) -> dict[str, Any]:
     """Runs all stages, or resumes a run, and returns the run's summary.
 
@@ -78,6 +80,8 @@ def train(
       console: receives progress and results; None prints them to standard output.
       finishing: context that receives a function which saves the last step, to be
         called in another thread before the process is ended early.
+      rewind_to: step of a checkpoint to resume from instead of the newest one; later
+        ones get other names, once nothing of the config or the inputs is refused.
 
     Raises:
       ValueError: if an input is invalid; raised before anything is written.
@@ -96,16 +100,17 @@ def train(
     folder = Path(config.out)
     goes_on = "the same command continues after the last checkpoint"
     with explain_disk(folder, goes_on), used_alone(folder, finishing):
-        return _train(config, console, finishing)
+        return _train(config, console, finishing, rewind_to)
 
 
 def _train(
     config: RunConfig,
     console: Console | None,
     finishing: Callable[..., contextlib.AbstractContextManager[Any]],
+    rewind_to: int | None,
 ) -> dict[str, Any]:
     """`train`, in a folder that no other process trains in."""
-    started = time.perf_counter()
+    started, folder = time.perf_counter(), Path(config.out)
     check_restorable(config)
     if processes.is_primary():
         check_wandb(config.logging.wandb)
@@ -114,9 +119,11 @@ def _train(
             questions_per_process(stage)
     config = with_commits(config)
     check_identity(config)
-    changed = changes(config)
+    if rewind_to is not None:
+        check_rewind(folder, rewind_to)
+    changed = changes(config, rewind_to)
     # Every byte of a checkpoint is read, which one process does for all.
-    damaged = processes.on_primary(lambda: damaged_steps(Path(config.out)))
+    damaged = processes.on_primary(lambda: damaged_steps(folder, rewind_to))
     config = with_prompt_date(config)
     if console is None:
         console = Console(is_silent=not processes.is_primary())
@@ -126,21 +133,23 @@ def _train(
         check_complete(config, run.inputs, has_search=has_search)
         run.environments.check_search()
         searched = run.environments.remote.searched
-        check_searched(Path(config.out), searched)
+        check_searched(folder, searched)
     for note in data_notes(config, run.inputs, has_search=has_search):
         processes.say_once(note)
     initial = run.initial_params()
     origin = origin_record(config, initial)
     frozen, params = split(run.transformer.lora, initial)
     pinned = fingerprint(frozen)
-    check_frozen(Path(config.out), pinned)
+    check_frozen(folder, pinned)
     # No process writes to the folder before all have checked it.
     processes.wait_for_all("checked")
     if processes.is_primary():
+        if rewind_to is not None:
+            rewind(folder, rewind_to)
         if line := record_heldout(config, run.inputs.own_heldout):
             console.print(line)
         if damaged:
-            console.print(set_aside(Path(config.out), damaged))
+            console.print(set_aside(folder, damaged))
         if line := record_changes(config, changed):
             console.print(line)
         write_record(config, pinned, searched, origin)
@@ -148,7 +157,7 @@ def _train(
     # No process looks for checkpoints before the damaged ones are set aside.
     processes.wait_for_all("recorded")
     recorder = Recorder(config, console)
-    evaluations = read_evaluations(Path(config.out))
+    evaluations = read_evaluations(folder)
     if origin and recorder.restored is None:
         console.print(f"warm start from {origin['run']}: {origin['checkpoint']}")
     console.print(start_line(config, recorder.restored, evaluations))
@@ -158,17 +167,24 @@ def _train(
     finally:
         recorder.close()
     minutes = (time.perf_counter() - started) / 60
+    return _reported(config, run.inputs.heldout, recorder.step, minutes)
+
+
+def _reported(
+    config: RunConfig, heldout: Sequence[Question], step: int, minutes: float
+) -> dict[str, Any]:
+    """Writes the report of a run that has ended after a step; returns its summary."""
+    folder = Path(config.out)
     if processes.is_primary():
-        write_report(Path(config.out))
+        write_report(folder)
     processes.wait_for_all("reported")
-    found = {**summary(Path(config.out)), "minutes": minutes, "run": config.out}
+    found = {**summary(folder), "minutes": minutes, "run": config.out}
     if config.eval.patience:
-        evaluations = read_evaluations(Path(config.out))
         num_steps = sum(config.num_steps(stage) for stage in config.stages)
-        is_short = recorder.step < num_steps
-        found["stopped_early"] = is_short and is_stopped(config, evaluations)
-    if run.inputs.heldout:
-        found["question"] = run.inputs.heldout[0].question
+        is_stopped_now = is_stopped(config, read_evaluations(folder))
+        found["stopped_early"] = step < num_steps and is_stopped_now
+    if heldout:
+        found["question"] = heldout[0].question
     return found
 
 

@@ -114,7 +114,7 @@ def configs(monkeypatch):
     found: list[RunConfig] = []
     real_plan, real_build = plan.plan, build.build_index_folder
 
-    def record(config, *_):
+    def record(config, *_, rewind_to):
         found.append(config)
         return {"minutes": 0.0}
 

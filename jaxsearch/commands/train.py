@@ -31,7 +31,8 @@ max-tokens, model.remat, the rollout's num-slots, cache-len, tensor and replicas
 how often it evaluates and saves may change; changes.jsonl records this. --eval.patience
 N stops early, after N evaluations without a better held-out exact match.
 
---rewind STEP goes back to a checkpoint that was kept, and removes the metrics after it.
+--rewind STEP goes back to a checkpoint that was kept, and removes the metrics and
+rollouts after it.
 Only one process, or one group of connected processes, trains in a folder at a time. At
 SIGTERM the last step is saved, and the exit status is 75: the same command continues.
 
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     processes.use_compilation_cache()
     processes.start()
     args = with_late_options(args, _add_options)
+    _check_start(args)
     config = overridden_config("train", args)
     with contextlib.ExitStack() as copied:
         if is_address(config.out):
@@ -114,24 +116,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _train(config, args)
 
 
+def _check_start(args: argparse.Namespace) -> None:
+    """Checks that at most one of --resume, --fresh and --rewind is given.
+
+    One may stand before the config and another one after it, where another parser
+    reads it.
+
+    Raises:
+      ValueError: if two are.
+    """
+    given = [f"--{one}" for one in ("resume", "fresh") if vars(args)[one]]
+    given += ["--rewind"] * (args.rewind is not None)
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
+
+
 def _train(config: "RunConfig", args: argparse.Namespace) -> dict[str, Any]:
     """Trains in a local folder."""
     from jaxsearch import processes
     from jaxsearch.commands.next_steps import closing_lines
     from jaxsearch.monitor.console import Console
-    from jaxsearch.run.start import check_resumable, fresh_folder, rewind
+    from jaxsearch.run.start import check_resumable, fresh_folder
     from jaxsearch.train import train
 
     interrupt = args.interrupt
     interrupt.advice = functools.partial(_how_to_go_on, Path(config.out))
     if args.resume:
         check_resumable(Path(config.out))
-    if args.rewind is not None:
-        rewind(Path(config.out), args.rewind)
     console = Console(is_silent=not processes.is_primary())
     start = fresh_folder(Path(config.out)) if args.fresh else contextlib.nullcontext()
     with start, interrupt.finishing(console.close):
-        result = train(config, console, interrupt.finishing)
+        result = train(config, console, interrupt.finishing, rewind_to=args.rewind)
         width = min(console.width or 80, 80)
         for line in closing_lines(config, args.config, result, width):
             console.print(line, is_for_copying=True)

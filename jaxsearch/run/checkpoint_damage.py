@@ -41,14 +41,19 @@ def damage(checkpoint: Path, *, has_progress: bool) -> str:
     return changed_file(checkpoint)
 
 
-def damaged_steps(run_folder: Path) -> dict[int, str]:
+def damaged_steps(run_folder: Path, newest: int | None = None) -> dict[int, str]:
     """The damaged checkpoints after the newest whole one: step -> what is wrong.
+
+    Args:
+      run_folder: the run's folder.
+      newest: step after which checkpoints do not count; None for no limit.
 
     Raises:
       ValueError: if the run has checkpoints, but none of them is whole.
     """
     folder, found = run_folder / CHECKPOINT_FOLDER, {}
-    for step in reversed(saved_steps(folder)):
+    steps = saved_steps(folder)
+    for step in reversed([one for one in steps if newest is None or one <= newest]):
         reason = damage(folder / str(step), has_progress=True)
         if not reason:
             return found

@@ -14,11 +14,15 @@ from jaxsearch.run.config_record import CHANGEABLE
 from jaxsearch.run.folder import read_record, read_run_config
 
 
-def changes(config: RunConfig) -> dict[str, list[Any]]:
+def changes(config: RunConfig, newest: int | None = None) -> dict[str, list[Any]]:
     """The fields that differ from the run's record: [there, here], by path.
 
     Only fields that may change, because `folder.check_identity` rejects others.
     Includes the number of devices, as "devices". {} for a new run.
+
+    Args:
+      config: the run's config.
+      newest: step after which checkpoints do not count; None for no limit.
 
     Raises:
       ValueError: if one is the number of steps of a stage that has ended.
@@ -28,6 +32,7 @@ def changes(config: RunConfig) -> dict[str, list[Any]]:
         return {}
     there = read_run_config(folder)
     different = differing_fields(there, config)
+    last = (newest_step(folder) or 0) if newest is None else newest
     found = {path: pair for path, pair in different.items() if _may_change(path)}
     ends = itertools.accumulate(there.num_steps(stage) for stage in there.stages)
     for number, (stage, end) in enumerate(zip(there.stages, ends, strict=True)):
@@ -35,7 +40,7 @@ def changes(config: RunConfig) -> dict[str, list[Any]]:
         if isinstance(stage, SupervisedStage):
             names.append("warmup_steps")
         for name in found.keys() & set(names):
-            if (newest_step(folder) or 0) > end:
+            if last > end:
                 raise ValueError(
                     f"{name} cannot change: stage {stage.name!r} of {folder} has "
                     f"ended, at step {end} of the run; leave it at {found[name][0]}"

@@ -69,38 +69,35 @@ def check_resumable(folder: Path) -> None:
         )
 
 
+def check_rewind(folder: Path, step: int) -> None:
+    """Checks that a run can go back to a step.
+
+    Raises:
+      ValueError: if it has no checkpoint of that step.
+    """
+    steps = saved_steps(folder / CHECKPOINT_FOLDER)
+    if step not in steps:
+        there = ", ".join(map(str, steps)) or "none"
+        raise ValueError(
+            f"--rewind {step}: {folder} has no checkpoint of that step, but of: {there}"
+        )
+
+
 def rewind(folder: Path, step: int) -> None:
     """Makes a run resume from an earlier checkpoint; later ones get other names.
 
-    Its metrics and evaluations after that step are removed when it resumes.
+    What it wrote after that step is removed when it resumes.
 
     Args:
-      folder: the run's folder.
+      folder: the run's folder, in which no other process trains.
       step: step of a checkpoint in it.
-
-    Raises:
-      ValueError: if there is no checkpoint of that step.
-      TryAgainError: if a process trains in the folder.
     """
-
-    def set_aside() -> None:
-        check_unlocked(folder)
-        steps = saved_steps(folder / CHECKPOINT_FOLDER)
-        if step not in steps:
-            there = ", ".join(map(str, steps)) or "none"
-            raise ValueError(
-                f"--rewind {step}: {folder} has no checkpoint of that step, but of: "
-                f"{there}"
-            )
-        for kind in (folder / CHECKPOINT_FOLDER, folder / BEST_FOLDER):
-            for later in (one for one in saved_steps(kind) if one > step):
-                kept = kind / f"later-{later}"
-                shutil.rmtree(kept, ignore_errors=True)
-                (kind / str(later)).rename(kept)
-                processes.say_once(f"the later checkpoint is kept in {kept}")
-
-    # No process looks into the folder before it is done.
-    processes.on_primary(set_aside)
+    for kind in (folder / CHECKPOINT_FOLDER, folder / BEST_FOLDER):
+        for later in (one for one in saved_steps(kind) if one > step):
+            kept = kind / f"later-{later}"
+            shutil.rmtree(kept, ignore_errors=True)
+            (kind / str(later)).rename(kept)
+            processes.say_once(f"the later checkpoint is kept in {kept}")
 
 
 @contextlib.contextmanager

@@ -113,6 +113,8 @@ def test_the_limit_of_a_warm_up_may_change_until_it_has_ended(recorded):
     check_identity(config)
     with pytest.raises(ValueError, match=r"warmup_steps .* 'read' .* at step 3 of"):
         changes(config)
+    # Later checkpoints do not count for a run that goes back.
+    assert changes(config, newest=3) == {"warmup_steps": [None, 2]}
     for step in (4, 5):
         (Path(config.out) / "checkpoints" / str(step)).rmdir()
     assert changes(config) == {"warmup_steps": [None, 2]}

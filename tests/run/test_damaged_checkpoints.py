@@ -1,5 +1,6 @@
 """Checkpoints with missing or short files are named, and the one before is used."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,8 @@ from jaxsearch.run.checkpoint_damage import damage, damaged_steps, set_aside
 from jaxsearch.run.checkpoint_hashes import HASHES
 from jaxsearch.run.export import export_run
 from jaxsearch.run.folder import write_record
-from jaxsearch.run.start import rewind
+from jaxsearch.run.start import check_rewind, rewind
+from jaxsearch.train import train
 from tests.hf_folders import read_here
 from tests.tiny import tiny_config
 
@@ -166,11 +168,35 @@ def test_hashes_are_compared_with_files_of_the_checkpoint_alone(folder):
     assert not damage(checkpoint, has_progress=True)
 
 
+def without_questions(config, folder):
+    """The config and record of a run whose file of questions is gone."""
+    data = dataclasses.replace(config.data, questions=str(folder / "gone.jsonl"))
+    config = dataclasses.replace(config, data=data)
+    write_record(config, "")
+    return config
+
+
+def test_a_refused_run_does_not_go_back(folder):
+    config = tiny_config(folder)
+    before = files_of(folder)
+    with pytest.raises(ValueError, match=r"^--rewind 3: .* but of: 2, 4, 6$"):
+        train(config, rewind_to=3)
+    with pytest.raises(ValueError, match="holds another run: seed is 0 there and 7"):
+        train(dataclasses.replace(config, seed=7), rewind_to=4)
+    with pytest.raises(ValueError, match="gone.jsonl"):
+        train(without_questions(config, folder), rewind_to=4)
+    assert files_of(folder) == before
+
+
+def test_damage_after_the_step_that_a_run_goes_back_to_does_not_count(folder):
+    empty(folder / "checkpoints" / "6")
+    assert damaged_steps(folder, 4) == {} and damaged_steps(folder).keys() == {6}
+
+
 def test_a_run_goes_back_to_a_kept_step(folder, capsys):
     for step in (2, 6):
         shutil.copytree(folder / "checkpoints" / str(step), folder / "best" / str(step))
-    with pytest.raises(ValueError, match=r"^--rewind 3: .* but of: 2, 4, 6$"):
-        rewind(folder, 3)
+    check_rewind(folder, 4)
     rewind(folder, 4)
     assert saved_steps(folder / "checkpoints") == [2, 4]
     assert saved_steps(folder / "best") == [2]

@@ -109,6 +109,16 @@ def test_resume_and_fresh_exclude_each_other(capsys):
     assert "not allowed with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("first", [["--rewind", "10"], ["--resume"]])
+def test_they_exclude_each_other_on_both_sides_of_the_config(capsys, tmp_path, first):
+    out = tmp_path / "run"
+    write_record(tiny_config(out), frozen="")
+    words = [*first, QUICKSTART, "--fresh", "--out", str(out)]
+    line = refused(capsys, "train", *words)
+    assert first[0] in line and "--fresh" in line and "exclude each other" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def with_questions(config, per_step: int):
     """The config whose steps take so many questions."""
     read, search = config.stages
