@@ -1,4 +1,7 @@
-"""Standard output whose reader has ended, as in `jaxsearch data sample nq | head`."""
+"""Standard output that cannot be written any more.
+
+Its reader has ended, as in `jaxsearch data sample nq | head`, or its disk is full.
+"""
 
 import os
 import select

@@ -215,6 +215,7 @@ def _status(args: argparse.Namespace) -> int:
     If the reader of standard output is gone, as in `| head`, the command ends without a
     word, as others do.
     """
+    status = 0
     try:
         status = _status_of_result(args)
         sys.stdout.flush()
@@ -224,6 +225,14 @@ def _status(args: argparse.Namespace) -> int:
         # Otherwise Python complains when it writes the rest at its end.
         closed_pipe.discard_output()
         return closed_pipe.STATUS
+    except OSError as error:
+        if not is_full(error):
+            raise
+        closed_pipe.discard_output()
+        if status == 0:
+            reason = f"standard output cannot be written: {error.strerror}"
+            _complain(args.command, reason)
+            status = 2
     return status
 
 

@@ -139,7 +139,10 @@ def _tell(line: str) -> None:
 
 
 def _exit(status: int) -> None:
-    if is_live(sys.__stdout__):
-        # The cursor is hidden while a line is being rewritten.
-        os.write(sys.__stdout__.fileno(), b"\x1b[?25h")
-    os._exit(status)
+    try:
+        if is_live(sys.__stdout__):
+            # The cursor is hidden while a line is being rewritten.
+            os.write(sys.__stdout__.fileno(), b"\x1b[?25h")
+    finally:
+        # Whatever has become of the terminal.
+        os._exit(status)

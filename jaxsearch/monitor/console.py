@@ -20,8 +20,10 @@ from jaxsearch.visible import visible
 _MIN_LOGGED_S = 1.0
 
 
-def is_live(stream: io.TextIOBase) -> bool:
+def is_live(stream: io.TextIOBase | None) -> bool:
     """Whether a stream is a terminal on which a line can be written again."""
+    if stream is None:  # Python's standard output, where it is closed
+        return False
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
@@ -35,13 +37,13 @@ class Console:
 
     def __init__(self, stream: io.TextIOBase | None = None, *, is_silent: bool = False):
         self._stream = sys.stdout if stream is None else stream
-        self._is_silent = is_silent
+        self._is_silent = is_silent or self._stream is None
         self._lock = threading.RLock()
         self._bar: StageBar | None = None
         self._activity: Callable[[], str] | None = None
         self._live: Any = None
         self._rich: Any = None
-        if not is_silent and is_live(self._stream):
+        if not self._is_silent and is_live(self._stream):
             from rich.console import Console as RichConsole
 
             self._rich = RichConsole(

@@ -110,6 +110,29 @@ def test_a_signal_to_a_process_and_to_its_group_is_one():
     assert (process.returncode, err) == (75, "interrupted; type it again\n")
 
 
+def test_a_process_without_standard_output_ends_too():
+    program = (
+        "import sys, time\n"
+        "from jaxsearch.commands.interrupt import Interrupt\n"
+        "from jaxsearch.commands.missing_streams import open_missing_streams\n"
+        "open_missing_streams()\n"
+        "with Interrupt(lambda: 'type it again').watched():\n"
+        "    print('ready', file=sys.stderr, flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", program],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ended(process):
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted; type it again\n")
+
+
 def test_an_error_while_finishing_still_ends_the_process():
     process = started(f"\n    with interrupt.finishing(None): {BLOCKED}")
     time.sleep(0.2)

@@ -115,6 +115,38 @@ def test_a_reader_that_ends_first_is_no_error():
         assert process.wait(60) == 141 and said == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["config", "list"], ["data", "describe"]])
+def test_output_to_a_full_disk_is_one_line(words):
+    """While the command prints, or when it has ended."""
+    command = [sys.executable, "-P", "-m", "jaxsearch", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"jaxsearch {words[0]}: ")
+    assert line.endswith("No space left on device")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_command_does_its_work_where_its_output_is_closed(tmp_path, closed):
+    line = {"response": "<answer> Ann </answer>", "golden_answers": ["Ann"]}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(line | {"ended": True}))
+    words = ["score", "answers.jsonl", "--task", "research", "--out", "scored.jsonl"]
+    command = [sys.executable, "-P", "-m", "jaxsearch", *words]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {closed}', *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "scored.jsonl").read_text().count("\n") == 1
+
+
 def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "jaxsearch", "score", "--recipe", "x", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -244,6 +244,14 @@ def test_a_silent_console_prints_nothing():
     assert stream.getvalue() == ""
 
 
+def test_without_standard_output_nothing_is_printed(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    console = Console()
+    with console.activity("reading"):
+        console.print("a line")
+    assert not console.is_live and console.width is None
+
+
 def test_a_step_of_another_stage_is_refused():
     writer = ConsoleWriter({"read": 3, "search": 10}, Console(io.StringIO()))
     writer.begin_stage("read", 0)
