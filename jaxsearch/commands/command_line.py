@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import re
 import shlex
 import sys
 import traceback
@@ -72,6 +73,9 @@ _OPENS_RUNS = (
     *("train", "plan", "prompt", "eval", "ask", "select", "report", "replay"),
     "export",
 )
+
+# Not a negative number.
+_OPTION = re.compile(r"-\D")
 
 _EPILOG = """\
 first steps:
@@ -191,7 +195,8 @@ def _misplaced(
         help_of = f"`jaxsearch {args.command}{action} --help`"
         left = " ".join(rest)
         return f"unknown: {left}; {help_of} shows what can be given" if rest else ""
-    before = words[: words.index(args.config)]
+    # Options alone: a value may be that of another option as well.
+    before = [one for one in words[: words.index(args.config)] if _OPTION.match(one)]
     if COMMANDS[args.command].takes_overrides:
         # A value after an unknown option is taken for the config; after "=" it is not.
         before = [word for word in before if "=" not in word]

@@ -97,6 +97,11 @@ def test_options_before_the_config_are_answered_with_the_command(
     assert line.endswith(f"stand after the config: jaxsearch {corrected}")
 
 
+def test_a_value_before_the_config_may_be_that_of_an_override_too(capsys, elsewhere):
+    words = "select --tries 8 quickstart --model ./gone --rollout.num-slots 8 --out out"
+    assert "gone does not exist" in refused(capsys, *words.split())
+
+
 def test_an_unknown_option_of_another_command_is_named(capsys):
     line = refused(capsys, "report", "runs/x", "--outt", "y")
     assert line == (
