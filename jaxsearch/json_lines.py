@@ -21,7 +21,23 @@ NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 def encode(value: Any) -> str:
     """JSON on one line, ASCII only, with non-finite numbers as strings."""
-    return json.dumps(_spelled(value), allow_nan=False)
+    return json.dumps(encodable(value), allow_nan=False)
+
+
+def encodable(value: Any) -> Any:
+    """`value` with each non-finite number as the string that `NON_FINITE` has for it.
+
+    Tuples become lists, as in JSON.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return "NaN"
+        return "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encodable(item) for item in value]
+    return value
 
 
 def restored(value: Any) -> Any:
@@ -118,15 +134,3 @@ def _is_whole(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _spelled(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        if math.isnan(value):
-            return "NaN"
-        return "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _spelled(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelled(item) for item in value]
-    return value

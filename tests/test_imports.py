@@ -147,8 +147,8 @@ ALLOWED = {
             "monitor",
         ),
         *("plan", "processes", "remote", "report", "rewards", "run", "search", "serve"),
-        *("disk_errors", "local_paths", "served", "surrogates", "train", "try_again"),
-        *("verdicts", "visible", "web"),
+        *("disk_errors", "json_lines", "local_paths", "served", "surrogates", "train"),
+        *("try_again", "verdicts", "visible", "web"),
     },
     "__main__": {"commands"},
 }

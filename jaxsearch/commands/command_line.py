@@ -44,6 +44,7 @@ from jaxsearch.commands.command import (
 from jaxsearch.commands.help_text import HelpFormatter
 from jaxsearch.commands.interrupt import STATUS, Interrupt
 from jaxsearch.disk_errors import is_full
+from jaxsearch.json_lines import encodable
 from jaxsearch.visible import visible, visible_json, visible_traceback
 
 COMMANDS: dict[str, Command] = {
@@ -269,7 +270,8 @@ def _complain(command: str, message: str) -> None:
 
 def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(visible_json(json.dumps(result, ensure_ascii=False)), flush=True)
+        text = json.dumps(encodable(result), ensure_ascii=False, allow_nan=False)
+        print(visible_json(text), flush=True)
         return
     for key, value in _rows(result):
         print(visible(f"{key:>24}  {value}"))

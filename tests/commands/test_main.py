@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import time
@@ -176,6 +177,19 @@ def test_nested_results_are_rows(monkeypatch, capsys):
         ["settings", "none"],
         ["k", "5"],
     ]
+
+
+def test_json_has_numbers_that_are_not_finite_as_text(monkeypatch, capsys):
+    found = {"kl": math.nan, "by": {"a": [math.inf, (-math.inf, 0.5)]}}
+    doctor = dataclasses.replace(COMMANDS["doctor"], run=lambda args: found)
+    monkeypatch.setitem(COMMANDS, "doctor", doctor)
+    assert main(["doctor", "--json"]) == 0
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    shown = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert shown == {"kl": "NaN", "by": {"a": ["Infinity", ["-Infinity", 0.5]]}}
 
 
 def test_no_command_shows_the_help(capsys):
