@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import os
 import re
 import sys
 from pathlib import Path
@@ -164,7 +165,8 @@ def _folders(given: list[str]) -> dict[str, Path]:
     unnamed: list[Path] = []
     for text in given:
         found = re.fullmatch(r"([^/=]+)=(.+)", text)
-        if found is None or Path(text).exists():
+        # Path.exists raises for a text that is too long for a name.
+        if found is None or os.path.exists(text):
             unnamed.append(Path(text))
         elif found[1] in named:
             raise ValueError(f"two indexes are named {found[1]!r}; give each its own")

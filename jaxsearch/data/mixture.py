@@ -6,8 +6,8 @@ three questions come from HotpotQA. The default weight is 1.
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from jaxsearch.data.question import Question
@@ -85,7 +85,7 @@ def parse_questions(text: str) -> QuestionsFrom:
     Raises:
       ValueError: if a weight is not a number.
     """
-    if Path(text).is_file():
+    if os.path.isfile(text):  # Path.is_file raises for a text too long for a name
         return text
     if "," not in text and _split_weight(text)[1] is None:
         return text

@@ -1,6 +1,7 @@
 """Reads objects from JSONL, JSON, CSV, TSV and parquet files, with their locations."""
 
 import codecs
+import os
 import pathlib
 import reprlib
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def read_records(path: pathlib.Path, bad_rows: BadRows) -> Iterator[FileRow]:
             f"{path}: expected a file ending in {', '.join(SUFFIXES)}; "
             "rename or convert it"
         )
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise ValueError(f"{path}: no such file; check the path")
     read = _json_rows
     if path.suffix == ".parquet":

@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from jaxsearch.data.prepared_set import parse_name
 from jaxsearch.data.question import Question
@@ -116,7 +117,8 @@ def named_sources(texts: Sequence[str]) -> dict[str, str]:
 def _split(text: str) -> tuple[str, str]:
     """The name before "=" ("" if there is none), and the file."""
     match = _NAMED.fullmatch(text)
-    return ("", text) if match is None or Path(text).exists() else match.groups()
+    # Path.exists raises for a text that is too long for a name, such as a mixture.
+    return ("", text) if match is None or os.path.exists(text) else match.groups()
 
 
 def _parts(source: str) -> tuple[str, ...]:

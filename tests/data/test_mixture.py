@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jaxsearch.data.formats import read_questions
 from jaxsearch.data.mixture import (
     Mixture,
     WeightedSource,
@@ -49,6 +50,16 @@ def test_text_and_mixture(text, weights):
 @pytest.mark.parametrize("text", ["", "a.jsonl", "nq", "a=b/c.jsonl", "hf://o/n@v1"])
 def test_one_path_is_no_mixture(text):
     assert parse_questions(text) == text
+
+
+def test_a_text_may_be_longer_than_the_name_of_a_file():
+    weights = {f"set_{i}": i for i in range(1, 40)}
+    text = ",".join(f"{name}={weight}" for name, weight in weights.items())
+    assert len(text) > 255 and parse_questions(text) == mixture(**weights)
+    for one in ("a" * 300, f"nq/{'a' * 300}", "a" * 300 + ".jsonl"):
+        assert parse_questions(one) == one
+        with pytest.raises(ValueError, match=r"no such file|expected a file ending"):
+            read_questions(one)
 
 
 def test_an_existing_file_is_no_mixture(tmp_path):

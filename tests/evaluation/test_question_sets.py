@@ -36,6 +36,11 @@ def test_a_set_may_be_named():
     }
 
 
+def test_a_mixture_may_be_longer_than_the_name_of_a_file():
+    mixture = ",".join(f"set_{i}" for i in range(40))
+    assert named_sources([f"many={mixture}"]) == {"many": mixture}
+
+
 def test_an_equals_sign_may_belong_to_the_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a=b.jsonl").touch()
