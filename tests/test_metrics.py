@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -265,6 +266,35 @@ def test_tensorboard_gets_the_numbers(tmp_path):
     writer.close()
     [events] = (tmp_path / "tensorboard").iterdir()
     assert b"loss" in events.read_bytes()
+
+
+def test_tensorboard_has_the_numbers_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(writers, "_TENSORBOARD_FLUSH_S", 0.1)
+    writer = writers.TensorBoardWriter(tmp_path)
+    # The first event is flushed in any case.
+    for step in (1, 2):
+        writer.write(step, "rl", {f"loss{step}": 0.5})
+        time.sleep(0.05)
+    [events] = (tmp_path / "tensorboard").iterdir()
+    give_up = time.monotonic() + 10
+    while b"loss2" not in events.read_bytes() and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert b"loss2" in events.read_bytes()
+    writer.close()
+
+
+def test_tensorboard_has_the_numbers_before_the_process_ends(tmp_path):
+    """Also those that another thread has just written."""
+    writer = writers.TensorBoardWriter(tmp_path, restored_step=3)
+    for step in range(4, 8):
+        writer.write(step, "rl", {f"a/{step}/{number}": 0.5 for number in range(30)})
+    writers.Writers([writer]).finish()
+    [events] = (tmp_path / "tensorboard").iterdir()
+    assert b"a/7/29" in events.read_bytes()
+    # A step after it begins no other file.
+    writer.write(8, "rl", {"loss": 0.5})
+    writer.close()
+    assert [*(tmp_path / "tensorboard").iterdir()] == [events]
 
 
 def test_a_missing_tensorboard_names_what_to_install(tmp_path, monkeypatch):

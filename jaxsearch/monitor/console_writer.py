@@ -61,6 +61,9 @@ class ConsoleWriter:
         elif is_due or bar.num_done == self._first:
             self._write_line(bar, values)
 
+    def finish(self) -> None:
+        """Does nothing, because lines are written at once."""
+
     def close(self) -> None:
         self._console.show_bar(None)
 

@@ -5,6 +5,7 @@ Steps are counted from 1 over all stages of a run.
 
 import os
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -12,12 +13,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxsearch import json_lines
 from jaxsearch.json_types import typed
 
+# A process that is killed loses events of TensorBoard that are younger than this.
+_TENSORBOARD_FLUSH_S = 5
+
 
 @runtime_checkable
 class Writer(Protocol):
     """A destination for the metrics of each step."""
 
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None: ...
+    def finish(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -30,6 +35,15 @@ class Writers:
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
         for writer in self._writers:
             writer.write(step, stage, values)
+
+    def finish(self) -> None:
+        """Writes what would be lost when the process is about to end.
+
+        It may be called in another thread than `write`, whose values are no longer
+        needed afterwards.
+        """
+        for writer in self._writers:
+            writer.finish()
 
     def close(self) -> None:
         for writer in self._writers:
@@ -44,6 +58,9 @@ class JsonlWriter:
 
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
         json_lines.append_line(self._path, {"step": step, "stage": stage, **values})
+
+    def finish(self) -> None:
+        """Does nothing, because each line is on the disk at once."""
 
     def close(self) -> None:
         """Does nothing, because the file is not kept open between steps."""
@@ -181,6 +198,12 @@ class WandbWriter:
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
         self._run.log({"step": step, "stage": stage, **values})
 
+    def finish(self) -> None:
+        """Does nothing: W&B's own process has the values.
+
+        Its `finish` waits for its server, which may take minutes.
+        """
+
     def close(self) -> None:
         self._run.finish()
 
@@ -208,11 +231,24 @@ class TensorBoardWriter:
         self._events = tensorboardX.SummaryWriter(
             logdir=str(run_folder / "tensorboard"),
             purge_step=restored_step + 1 if restored_step else None,
+            flush_secs=_TENSORBOARD_FLUSH_S,
         )
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
-        for key, value in values.items():
-            self._events.add_scalar(key, value, step)
+        with self._lock:
+            # A closed one would begin another file, which hides the steps before it.
+            if self._is_closed:
+                return
+            for key, value in values.items():
+                self._events.add_scalar(key, value, step)
+
+    def finish(self) -> None:
+        """Closes the file, because its own flush leaves out events that are queued."""
+        self.close()
 
     def close(self) -> None:
-        self._events.close()
+        with self._lock:
+            self._is_closed = True
+            self._events.close()

@@ -76,8 +76,11 @@ class Recorder:
         return self._saver.updating()
 
     def finish(self) -> None:
-        """Saves the last finished step; see `Saver.finish`."""
-        self._saver.finish()
+        """Saves the last finished step, see `Saver.finish`, and its metrics."""
+        try:
+            self._saver.finish()
+        finally:
+            self._writers.finish()
 
     def close(self) -> None:
         """Waits for pending writes, and closes the files."""

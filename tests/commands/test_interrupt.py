@@ -165,6 +165,12 @@ config = dataclasses.replace(
     tiny, stages=(read, *tiny.stages[1:]), checkpoint=CheckpointConfig(every=1000)
 )
 """
+WITH_TENSORBOARD = """
+from jaxsearch.config import LoggingConfig
+
+logging = LoggingConfig(wandb="disabled", tensorboard=True)
+config = dataclasses.replace(config, logging=logging)
+"""
 UNSAVED = "nothing saved: the same command starts again"
 COMMAND = [sys.executable, "-m", "jaxsearch", "train", "own.py", "--out", "run"]
 
@@ -211,6 +217,7 @@ def steps_of(run: Path) -> list[int]:
 @pytest.mark.slow
 def test_a_run_is_told_from_where_it_goes_on(tmp_path, environment):
     run = tmp_path / "run"
+    (tmp_path / "own.py").write_text(CONFIG + WITH_TENSORBOARD)
     for wanted in (5, 12):
         status, err = interrupted_when(
             lambda wanted=wanted: len(steps_of(run)) > wanted, tmp_path
@@ -224,6 +231,9 @@ def test_a_run_is_told_from_where_it_goes_on(tmp_path, environment):
         )
     steps = steps_of(run)
     assert steps == list(range(1, len(steps) + 1))
+    # Its writer keeps them for a while.
+    events = b"".join(path.read_bytes() for path in (run / "tensorboard").iterdir())
+    assert events.count(b"grad_norm") == len(steps)
 
 
 def test_a_run_without_a_checkpoint_starts_again(tmp_path, environment):
