@@ -195,6 +195,11 @@ def no_questions(run_folder, seed):
     return dataclasses.replace(tiny, questions=[])
 
 
+def equal_ids(run_folder, seed):
+    tiny = dataset(run_folder, seed)
+    return dataclasses.replace(tiny, heldout=[tiny.heldout[0]] * 3)
+
+
 def no_passages(run_folder, seed):
     tiny = dataset(run_folder, seed)
     return dataclasses.replace(tiny, passages=[])
@@ -213,6 +218,7 @@ def no_passages(run_folder, seed):
             "stage 'search' has no questions: .* --data.questions, or .*stages.1",
         ),
         (DataConfig(source=no_passages), "nothing to search: .* --retrieval.corpus"),
+        (DataConfig(source=equal_ids), "held-out questions: 3 questions have the id"),
         (
             DataConfig(source=lambda *_: None),
             "functions and objects of a config must be defined in an imp",

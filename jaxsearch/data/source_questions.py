@@ -1,12 +1,32 @@
-"""Checks golden answers of a data source or a prepared set like those of a file."""
+"""Checks of questions that `read_questions` makes of a file, for other questions."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxsearch.bad_rows import BadRows, Note
 from jaxsearch.data.answer_fields import usable_answers
 from jaxsearch.data.question import Question
+
+
+def check_ids(questions: Sequence[Question], origin: str) -> None:
+    """Checks that questions have different ids, by which their answers are kept.
+
+    Args:
+      questions: the questions.
+      origin: where the questions come from, for the error.
+
+    Raises:
+      ValueError: if two have the same id.
+    """
+    counts = Counter(question.id for question in questions)
+    twice = [id_ for id_, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{origin}: {counts[twice[0]]} questions have the id {twice[0]!r:.100}; "
+            "give each question its own, because answers are kept by these ids"
+        )
 
 
 def check_answers(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsearch import processes
+from jaxsearch.data.source_questions import check_ids
 from jaxsearch.evaluation.answer_table import read_answers
 from jaxsearch.evaluation.missing_answers import MissingAnswers
 from jaxsearch.evaluation.model_failures import (
@@ -48,11 +49,14 @@ def evaluate_sets(
       The contents of `results.json`.
 
     Raises:
-      ValueError: if there are no questions, or the folder holds something else.
+      ValueError: if there are no questions, two of a set have the same id, or the
+        folder holds something else.
       ModelFailedError: if more answers failed; the rest is written first.
     """
     if not sets or not all(one.questions for one in sets):
         raise ValueError("expected at least one question in each set to evaluate on")
+    for one in sets:
+        check_ids(one.questions, f"the set {one.name}")
     settings = {
         **subject.identity,
         "recipe": subject.task.name,

@@ -12,7 +12,7 @@ from jaxsearch.data.formats import read_questions
 from jaxsearch.data.mixture import QuestionsFrom, check_unweighted, read_from
 from jaxsearch.data.prepared_set import EVALUATION_SPLITS, TRAINING_SPLITS
 from jaxsearch.data.question import Question
-from jaxsearch.data.source_questions import check_answers
+from jaxsearch.data.source_questions import check_answers, check_ids
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.env.prompts import plain_prompt_ids, prompt_text
 from jaxsearch.processes import say_once
@@ -83,6 +83,7 @@ def load_inputs(config: RunConfig) -> Inputs:
         questions = without(questions, own)
     else:
         heldout, heldout_passages = check(dataset.heldout), dataset.heldout_passages
+    check_ids(heldout, "held-out questions")
     passages = dataset.passages
     if config.retrieval.corpus:
         passages = read_passages(config.retrieval.corpus, **options)

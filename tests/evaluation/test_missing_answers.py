@@ -1,6 +1,9 @@
 """Answers that have no line yet: their number, and nothing else is appended."""
 
+import dataclasses
 import json
+
+import pytest
 
 from jaxsearch.data.tokenizer import Tokenizer
 from jaxsearch.evaluation import progress
@@ -13,9 +16,10 @@ from tests.environments import search_environment
 from tests.evaluation.scripted_evaluation import SETS, ScriptedSampler
 
 
-def test_progress_counts_the_missing_answers_of_a_group(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def subject():
     tokenizer = Tokenizer.load("jaxsearch:quickstart")
-    subject = Subject(
+    return Subject(
         sampler=ScriptedSampler(None),
         params={},
         environment=search_environment(
@@ -25,6 +29,21 @@ def test_progress_counts_the_missing_answers_of_a_group(tmp_path, monkeypatch, c
         labels={"model": "script"},
         identity={"policy": "script"},
     )
+
+
+def test_questions_with_one_id_are_refused(subject, tmp_path):
+    """The answer to one of them would count as that of the other."""
+    first, second, *_ = SETS[0].questions
+    questions = [first, dataclasses.replace(second, id=first.id)]
+    twice = dataclasses.replace(SETS[0], questions=questions)
+    with pytest.raises(ValueError, match="the set a: 2 questions have the id 'q0'; "):
+        evaluate_sets(tmp_path / "out", subject, [SETS[1], twice])
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_counts_the_missing_answers_of_a_group(
+    subject, tmp_path, monkeypatch, capsys
+):
     answers = AnswerOptions(num_samples=2)
     results = evaluate_sets(tmp_path, subject, SETS[:1], answers)
     path = tmp_path / "predictions.jsonl"
