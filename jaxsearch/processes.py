@@ -91,7 +91,7 @@ def check_environment(environ: Mapping[str, str]) -> None:
         _check_number("JAXSEARCH_PROCESS_ID", "JAXSEARCH_NUM_PROCESSES", environ)
     hosts = [h for h in environ.get("TPU_WORKER_HOSTNAMES", "").split(",") if h]
     worker = environ.get("TPU_WORKER_ID", "")
-    if hosts and worker and not (worker.isdigit() and int(worker) < len(hosts)):
+    if hosts and worker and not (worker.isdecimal() and int(worker) < len(hosts)):
         raise ValueError(
             f"TPU_WORKER_ID is {worker!r}, but TPU_WORKER_HOSTNAMES lists {len(hosts)} "
             "hosts; the variables may be left over from another slice: unset both, or "
@@ -100,7 +100,7 @@ def check_environment(environ: Mapping[str, str]) -> None:
 
 
 def _check_number(index: str, count: str, environ: Mapping[str, str]) -> None:
-    is_number = environ[index].isdigit() and environ[count].isdigit()
+    is_number = environ[index].isdecimal() and environ[count].isdecimal()
     if not (is_number and int(environ[index]) < int(environ[count])):
         raise ValueError(
             f"{index} must be in 0..{count} - 1, got {environ[index]!r} of "

@@ -100,7 +100,7 @@ def summary(questions: Sequence[Question]) -> dict[str, Any]:
         counts = Counter(
             str(question.metadata[name])
             for question in questions
-            if name in question.metadata
+            if question.metadata.get(name) is not None
         )
         if counts:
             found[f"by_{name}"] = dict(counts.most_common(_MAX_VALUES))

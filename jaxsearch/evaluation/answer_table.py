@@ -148,9 +148,9 @@ def _majority_em(votes: Sequence[tuple[str, float]]) -> float:
 
 
 def _ordered(groups: set[str]) -> list[str]:
-    """Sort key: numbers in numeric order, then names."""
+    """The groups, numbers in numeric order before names."""
     return sorted(
-        groups, key=lambda g: (not g.isdigit(), int(g) if g.isdigit() else 0, g)
+        groups, key=lambda g: (not g.isdecimal(), int(g) if g.isdecimal() else 0, g)
     )
 
 

@@ -18,7 +18,7 @@ def before_and_after(run_folder: Path) -> list[str]:
     lines = [_ROW.format("held out", "n", "EM before", "EM after", "searches")]
     for hops, group in after.get("by_hops", {}).items():
         earlier = before.get("by_hops", {}).get(hops, {})
-        title = {"1": "1 hop"}.get(hops, f"{hops} hops" if hops.isdigit() else hops)
+        title = {"1": "1 hop"}.get(hops, f"{hops} hops" if hops.isdecimal() else hops)
         lines.append(_line(title, earlier, group, group.get("searches")))
     lines.append(_line("all", before, after, after.get("searches_per_question")))
     others = {"sampled": "after_rl_sampled", "empty index": "empty_index"}

@@ -122,10 +122,13 @@ def groups_of(line: Line) -> dict[str, str]:
     metadata = line.get("metadata", {})
     kind = metadata.get("type")
     kind = kind if isinstance(kind, str) else ""
-    hops = _HOPS.match(kind) or _HOPS.match(line["id"])
+    hops = metadata.get("hops")
+    if hops is None:
+        found = _HOPS.match(kind) or _HOPS.match(line["id"])
+        hops = found[1] if found else ""
     searches = line.get("searches")
     return {
-        "hops": str(metadata.get("hops", hops[1] if hops else "")),
+        "hops": str(hops),
         "type": kind,
         "searches": str(len(searches)) if isinstance(searches, list) else "",
     }

@@ -49,7 +49,7 @@ def _set_lines(name: str, one: Results) -> list[str]:
 def _title(kind: str, group: str) -> str:
     if kind in ("hops", "searches") and group == "1":
         return "1 hop" if kind == "hops" else "1 search"
-    if kind == "hops" and not group.isdigit():
+    if kind == "hops" and not group.isdecimal():
         return group
     return _GROUP_TITLES[kind].format(group)
 

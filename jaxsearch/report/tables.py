@@ -102,7 +102,7 @@ def hops_section(evaluations: Sequence[Mapping[str, Any]]) -> str:
     # Numbers before names ("comparison"); "10" sorts after "9".
     counts = sorted(
         {hop for line in latest.values() for hop in line["by_hops"]},
-        key=lambda hop: (not hop.isdigit(), hop.zfill(3)),
+        key=lambda hop: (not hop.isdecimal(), hop.zfill(3)),
     )
     head = "".join(f'<th scope="col">{_title(name)}</th>' for name in latest)
     rows = "".join(

@@ -9,8 +9,8 @@ from jaxsearch.data.formats import read_questions
 from jaxsearch.data.known_sets import KNOWN_SETS
 from jaxsearch.data.prepare import prepare_set
 from jaxsearch.data.prepared_set import EVALUATION_SPLITS, TRAINING_SPLITS, find_set
-from jaxsearch.data.question import flashrag_line
-from jaxsearch.data.set_summary import describe, sample
+from jaxsearch.data.question import Question, flashrag_line
+from jaxsearch.data.set_summary import describe, sample, summary
 
 
 @pytest.fixture(autouse=True)
@@ -226,6 +226,15 @@ def test_a_sample_is_the_same_from_a_file_and_from_its_set(file, questions):
     assert len(sample("mine", 100, seed=0)) == len(questions)
     with pytest.raises(ValueError, match="-n must be at least 1, got 0"):
         sample("mine", 0, seed=0)
+
+
+def test_a_value_that_is_null_is_not_counted():
+    questions = [
+        Question(id=i, question="Who?", golden_answers=("a",), metadata={"hops": hops})
+        for i, hops in {"a": 2, "b": None, "c": 2}.items()
+    ]
+    assert summary(questions)["by_hops"] == {"2": 2}
+    assert "by_hops" not in summary(questions[1:2])
 
 
 def test_a_description_counts(file):

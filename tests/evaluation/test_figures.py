@@ -90,12 +90,25 @@ def test_titles_are_found_where_each_system_puts_them(read):
         ({"metadata": {"hops": "2"}}, "2", ""),
         ({"metadata": {"type": "3hop1"}}, "3", "3hop1"),
         ({"id_": "2hop__13_4"}, "2", ""),
+        # The columns of a table without values.
+        ({"metadata": {"hops": None, "type": None}}, "", ""),
+        ({"id_": "2hop__13_4", "metadata": {"hops": None}}, "2", ""),
+        ({"metadata": {"hops": 0}}, "0", ""),
         ({"metadata": {"type": "bridge"}}, "", "bridge"),
     ],
 )
 def test_hops_are_told_or_in_the_names_of_musique(fields, hops, kind):
     found = groups_of(line(**fields))
     assert (found["hops"], found["type"]) == (hops, kind)
+
+
+def test_groups_are_sorted_whatever_their_names_are():
+    """Some characters are digits, but not of a number."""
+    names = ["²", "10", "①", "9", "comparison"]
+    lines = [line(name, metadata={"hops": name}) for name in names]
+    found = results_of_sets({"a": answers_of(*lines)})
+    assert [*found["sets"]["a"]["by_hops"]] == ["9", "10", "comparison", "²", "①"]
+    assert any(one.strip().startswith("²") for one in result_lines(found))
 
 
 def test_lines_of_earlier_versions_lack_figures():
