@@ -25,6 +25,7 @@ from jaxsearch.monitor.rollout_log import (
     heldout_rollouts_path,
     read_rollouts,
     rollout_files,
+    rollout_path,
 )
 from jaxsearch.monitor.writers import read_metrics
 from jaxsearch.rewards.score import score_file
@@ -105,6 +106,27 @@ def test_a_run_that_was_cut_between_checkpoints_repeats_those_steps(whole, tmp_p
         read_metrics(Path(config.out) / "metrics.jsonl")
     )
     jax.tree.map(np.testing.assert_array_equal, final_params(cut), final_params(config))
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_back_shows_nothing_of_the_steps_after(whole, tmp_path):
+    config = dataclasses.replace(whole[0], out=str(tmp_path / "back"))
+    shutil.copytree(whole[0].out, config.out)
+    folder = Path(config.out)
+    planted = rollout_path(folder, 7).read_bytes()
+    # As if the later steps had been those of other settings.
+    for step in (7, 8):
+        rollout_path(folder, step).write_bytes(planted[:-1])
+    heldout_rollouts_path(folder, "after_rl").write_bytes(planted[:-1])
+    before_rl = heldout_rollouts_path(folder, "before_rl").stat().st_mtime_ns
+    train(config, rewind_to=6)
+    assert set(rollout_files(folder)) == {4, 5, 6, 7}
+    assert rollout_path(folder, 7).read_bytes() == planted
+    assert len(read_rollouts(heldout_rollouts_path(folder, "after_rl"))) == 6
+    assert heldout_rollouts_path(folder, "before_rl").stat().st_mtime_ns == before_rl
+    for name in ("metrics.jsonl", "eval.jsonl"):
+        lines = [read_metrics(Path(one.out) / name) for one in (config, whole[0])]
+        assert untimed(lines[0]) == untimed(lines[1])
 
 
 @pytest.mark.slow

@@ -11,7 +11,11 @@ from jaxsearch.evaluation.evaluate import evaluate
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params
 from jaxsearch.monitor.console import Console
-from jaxsearch.monitor.rollout_log import heldout_rollouts_path, write_rollouts
+from jaxsearch.monitor.rollout_log import (
+    HELDOUT_NAMES,
+    heldout_rollouts_path,
+    write_rollouts,
+)
 from jaxsearch.monitor.trajectory_printer import print_trajectory
 from jaxsearch.monitor.writers import read_evaluations
 from jaxsearch.run.build import Run
@@ -31,8 +35,6 @@ _TITLES = {
     "after_rl_sampled": "after RL, sampled",
     "empty_index": "empty index",
 }
-# Evaluations whose rollouts are written, for the report.
-_WRITTEN = ("before_rl", "after_rl")
 
 
 class HeldOut:
@@ -131,7 +133,7 @@ class HeldOut:
             self._keep_as_best(split(run.transformer.lora, params)[1])
         if not processes.is_primary():
             return
-        if name in _WRITTEN and run.config.logging.rollouts_every:
+        if name in HELDOUT_NAMES and run.config.logging.rollouts_every:
             write_rollouts(
                 heldout_rollouts_path(self._path.parent, name),
                 found.trajectories,

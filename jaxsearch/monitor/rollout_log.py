@@ -18,6 +18,8 @@ from jaxsearch.metrics import OutcomeLike
 from jaxsearch.trajectory import Segment, Status, ToolCall, Trajectory
 
 FILE_NAME = re.compile(r"step_(\d{6,})\.jsonl\.gz")
+# Held-out evaluations whose rollouts are written.
+HELDOUT_NAMES = ("before_rl", "after_rl")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from jaxsearch.json_files import read_json_object
 from jaxsearch.json_types import typed
 from jaxsearch.local_paths import check_local
 from jaxsearch.monitor.rollout_log import (
+    HELDOUT_NAMES,
     LoggedRollout,
     heldout_rollouts_path,
     read_rollouts,
@@ -60,7 +61,7 @@ def write_report(run_folder: Path) -> Path:
         evaluations=read_evaluations(run_folder),
         prompt=_read_prompt(run_folder / "prompt.json"),
         heldout=heldout_section(
-            *(_read_heldout(run_folder, name) for name in ("before_rl", "after_rl")),
+            *(_read_heldout(run_folder, name) for name in HELDOUT_NAMES),
             protocol if isinstance(protocol, Protocol) else None,
         ),
         articles=sample.articles,

@@ -19,7 +19,6 @@ from jaxsearch.monitor.writers import (
     TensorBoardWriter,
     WandbWriter,
     Writers,
-    cut_back,
     read_steps,
 )
 from jaxsearch.rewards.judge import Judged
@@ -28,6 +27,7 @@ from jaxsearch.rl.update import TrainState
 from jaxsearch.run.best_checkpoint import BestCheckpoints
 from jaxsearch.run.checkpoint import Progress
 from jaxsearch.run.config_record import resolved
+from jaxsearch.run.later_files import remove_later
 from jaxsearch.run.non_finite import KeptUpdates, replay_hint
 from jaxsearch.run.process_agreement import check_shared
 from jaxsearch.run.saver import Saver, TrainingFailedError
@@ -38,7 +38,7 @@ Stage = SupervisedStage | RLStage
 class Recorder:
     """Counts the steps of a run, and writes its metrics, rollouts and checkpoints.
 
-    If the folder holds a checkpoint, lines after its step are removed from the files.
+    If the folder holds a checkpoint, what was written after its step is removed.
 
     Args:
       config: the run's config.
@@ -66,8 +66,7 @@ class Recorder:
         self._writers = Writers([])
         self._saving = StepRecord()
         if processes.is_primary():
-            for name in ("metrics.jsonl", "eval.jsonl"):
-                cut_back(self._folder / name, self.step)
+            remove_later(self._folder, self.step)
             files = open_writers(config, restored_step=self.step)
             self._writers = Writers([*files, self._on_console])
 
