@@ -48,9 +48,13 @@ def heldout_section(
         )
     if not (before and after):
         when, others = ("after", "before") if after else ("before", "after")
-        shown = [_alone(one, protocol, when) for one in _spread(before or after)]
+        found = before or after
+        questions = [_alone(one, protocol, when) for one in _spread(found)]
+        shown = _within_bytes(questions, MAX_BYTES)
         note = f"Greedy rollouts {when} RL; there are none {others} RL."
-        return f'<p class="note">{note}</p>{_within_bytes(shown)}'
+        if len(shown) < len(found):
+            note += f" The page shows {len(shown)} of {len(found)}."
+        return f'<p class="note">{note}</p>{"".join(shown)}'
     earlier = {rollout.question_id: rollout for rollout in before}
     pairs = [
         _Pair(earlier[one.question_id], one)
@@ -60,13 +64,15 @@ def heldout_section(
     sections = []
     for sign, title in _GROUPS.items():
         found = [pair for pair in pairs if _change(pair) == sign]
-        shown = _spread(found)
+        questions = [_together(pair, protocol) for pair in _spread(found)]
+        # A part for each, so that long rollouts of one group leave room for the others.
+        shown = _within_bytes(questions, MAX_BYTES // len(_GROUPS))
         some = f", {len(shown)} of them shown" if len(shown) < len(found) else ""
         sections.append(f"<h3>{title}: {len(found)} of {len(pairs)}{some}</h3>")
-        sections += [_together(pair, protocol) for pair in shown]
+        sections += shown
     return (
         '<p class="note">Greedy rollouts of the same questions before and after RL.'
-        f"</p>{_within_bytes(sections)}"
+        f"</p>{''.join(sections)}"
     )
 
 
@@ -106,10 +112,12 @@ def _details(rollout: LoggedRollout, rewards: str, answers: str, columns: str) -
     )
 
 
-def _within_bytes(sections: Sequence[str]) -> str:
-    """The first sections that fit on the page, and how many do not."""
-    sizes = np.cumsum([len(one.encode("utf-8", "replace")) for one in sections])
-    num = int(np.searchsorted(sizes, MAX_BYTES, side="right"))
-    rest = len(sections) - num
-    note = f'<p class="note">{rest} more are left out to keep the page small.</p>'
-    return "".join(sections[:num]) + note * (rest > 0)
+def _within_bytes(questions: Sequence[str], max_bytes: int) -> list[str]:
+    """The questions that fit into so many bytes, those in front first."""
+    shown, num_bytes = [], 0
+    for question in questions:
+        size = len(question.encode("utf-8", "replace"))
+        if num_bytes + size <= max_bytes:
+            shown.append(question)
+            num_bytes += size
+    return shown

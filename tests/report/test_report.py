@@ -481,6 +481,34 @@ def test_the_end_token_ends_the_block_before_it(protocol):
     assert more.count('<section class="block') == (2 if protocol else 1)
 
 
+def heldout_part(page):
+    section = page.partition('<section id="held-out">')[2]
+    return section.partition('<section id="trajectories">')[0]
+
+
+def test_long_held_out_rollouts_are_left_out_by_group(run_folder):
+    passage = "a long passage " * 4000  # 60 kB, twice in a pair
+    questions = [
+        make_trajectory(prompt_index=n, passage=passage if n < 9 else "Short .")
+        for n in range(12)
+    ]
+    rewards = {"before_rl": [0.0] * 12, "after_rl": [1.0] * 9 + [-1.0] * 3}
+    for name, values in rewards.items():
+        path = heldout_rollouts_path(run_folder, name)
+        write_rollouts(path, questions, [Outcome(v, name) for v in values])
+        page = read_page(run_folder)
+        if name == "before_rl":
+            assert "none after RL. The page shows 8 of 12.</p>" in page
+    section = heldout_part(page)
+    assert re.findall("<h3>(.*?)</h3>", section) == [
+        "Higher reward after RL: 9 of 12, 2 of them shown",
+        "Lower reward after RL: 3 of 12",
+        "Same reward: 0 of 12",
+    ]
+    assert section.count("<h4>Before RL</h4>") == 5
+    Parsed(page)
+
+
 def test_the_prompt_and_what_rl_changed_are_shown(run_folder):
     page = read_page(run_folder)
     assert "No prompt: " in page and "No held-out trajectories: " in page
@@ -495,8 +523,7 @@ def test_the_prompt_and_what_rl_changed_are_shown(run_folder):
         if name == "before_rl":
             assert "Greedy rollouts before RL; there are none after RL." in page
     assert '<pre class="prompt">⟦&lt;|im_start|&gt;⟧ Answer!</pre>' in page
-    section = page.partition('<section id="held-out">')[2]
-    section = section.partition('<section id="trajectories">')[0]
+    section = heldout_part(page)
     titles = re.findall("<h3>(.*?)</h3>", section)
     assert titles == [
         "Higher reward after RL: 20 of 30, 8 of them shown",
