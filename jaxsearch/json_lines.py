@@ -9,9 +9,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jaxsearch import bounded_files
 from jaxsearch.json_files import json_value
@@ -109,10 +109,17 @@ def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replaces a file atomically; on failure the old file is left unchanged."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Context whose file replaces the one at `path` at its end; see `replace_file`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -124,7 +131,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def is_temporary(name: str, of: str) -> bool:
-    """Whether a file's name is one that `replace_file` writes a file `of` under."""
+    """Whether a file's name is one that `replacing` writes a file `of` under."""
     return re.fullmatch(rf"\.{re.escape(of)}\.\d+", name) is not None
 
 

@@ -101,14 +101,11 @@ class PredictionLog:
         sent = self._received(keys)
         whole = self._folder / FILE_NAME
         if processes.is_primary():
-            temporary = whole.with_name(f".{whole.name}.{os.getpid()}")
-            with temporary.open("wb") as file, contextlib.ExitStack() as stack:
+            replacing = json_lines.replacing(whole)
+            with replacing as file, contextlib.ExitStack() as stack:
                 read = _reader(stack)
                 for key in keys:
                     file.write(sent[key] if key in sent else read(self._places[key]))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, whole)
         processes.wait_for_all("predictions joined")
         if not processes.is_primary():
             self._path.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Predictions are appended, recovered after a stop, and joined in order."""
 
+import errno
 import json
+import os
 
 import pytest
 
@@ -53,6 +55,20 @@ def test_lines_are_where_the_file_ends_and_not_where_this_process_wrote(tmp_path
     log.append([(key, line(key)) for key in KEYS[1:3]])
     log.join(KEYS[:3])
     assert ids(tmp_path) == [(key.question_id, key.sample) for key in KEYS[:3]]
+
+
+def test_a_full_disk_keeps_the_lines_and_gets_its_room_back(tmp_path, monkeypatch):
+    log = written(tmp_path, KEYS[::-1])
+    before = (tmp_path / "predictions.jsonl").read_bytes()
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr(os, "fsync", fail)
+        log.join(KEYS)
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+    assert (tmp_path / "predictions.jsonl").read_bytes() == before
 
 
 def test_files_of_other_processes_are_joined_too(tmp_path):
