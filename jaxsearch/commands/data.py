@@ -195,7 +195,12 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
         for line in lines:
             answers = " | ".join(line["golden_answers"])
             shown = {"question": line["question"], "answers": answers}
-            _print_fields({line["id"]: shown | line["metadata"]})
+            # Columns of the user's may have the same names.
+            others = {
+                f"metadata {name}" if name in shown else name: value
+                for name, value in line["metadata"].items()
+            }
+            _print_fields({line["id"]: shown | others})
     return {"questions": lines}
 
 

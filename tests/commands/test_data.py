@@ -56,6 +56,21 @@ def test_a_set_of_ones_own(data, tmp_path):
     assert {"Ann", "Bea"} <= set(out.split()) and "Who sat?" in out
 
 
+def test_metadata_does_not_replace_the_question_and_its_answers(data, tmp_path):
+    path = tmp_path / "q.jsonl"
+    metadata = {"answers": "no", "question": 3, "level": "hard"}
+    line = {"id": "q", "question": "Who sat?", "golden_answers": ["Ann", "Bea"]}
+    path.write_text(json.dumps(line | {"metadata": metadata}))
+    _, out, _ = data("sample", str(path))
+    assert [row.split(maxsplit=1) for row in out.splitlines()[1:]] == [
+        ["question", "Who sat?"],
+        ["answers", "Ann | Bea"],
+        ["metadata", "answers         no"],
+        ["metadata", "question        3"],
+        ["level", "hard"],
+    ]
+
+
 def test_what_is_known_and_what_is_prepared(data, tmp_path):
     path = tmp_path / "dev.jsonl"
     path.write_bytes(ONE)
