@@ -78,6 +78,7 @@ class Tokenizer:
                 f"tokenizer {folder} has no chat template; use model.prompt base"
             )
         self.backend = backend
+        self._folder = folder
         self.end_id: int = end_id
         # Demonstrations end with the first of these.
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys((end_id, *other_end_ids)))
@@ -225,15 +226,25 @@ class Tokenizer:
 
     @functools.cached_property
     def id_bytes(self) -> list[bytes]:
-        """The exact bytes of every id; b"" for ids that the vocabulary skips."""
+        """The exact bytes of every id; b"" for ids that the vocabulary skips.
+
+        Raises:
+          ValueError: if a piece has none; the error names it.
+        """
         table = [b""] * self.num_ids
         added = {i: t.content for i, t in self.backend.added_tokens_decoder.items()}
         is_byte_level = "ByteLevel" in json.dumps(
             json.loads(self.backend.backend_tokenizer.to_str())["decoder"]
         )
         to_bytes = byte_level if is_byte_level else sentencepiece
-        for piece, i in self.backend.get_vocab().items():
-            table[i] = added[i].encode() if i in added else to_bytes(piece)
+        try:
+            for piece, i in self.backend.get_vocab().items():
+                table[i] = added[i].encode() if i in added else to_bytes(piece)
+        except ValueError as error:
+            raise ValueError(
+                f"tokenizer {self._folder}: {error}; a token that is no byte-level "
+                "piece belongs to the added tokens"
+            ) from None
         return table
 
     @functools.cached_property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jaxsearch.data.pieces_tokenizer import pieces_tokenizer
+from jaxsearch.data.token_bytes import sentencepiece
 from jaxsearch.data.tokenizer import Tokenizer, pad_rows
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared/data/tokenizers"
@@ -46,6 +47,11 @@ def test_bytes_of_ids_are_those_of_the_text(tokenizer):
             halves = (b"".join(pieces[:cut]), b"".join(pieces[cut:]))
             assert b"".join(halves) == text.encode()
             assert tokenizer.decode(ids[:cut]) == halves[0].decode(errors="replace")
+
+
+def test_only_a_byte_in_hexadecimal_is_one():
+    pieces = {"<0x0A>": b"\n", "<0xe2>": b"\xe2", "<0xGG>": b"<0xGG>", "▁a": b" a"}
+    assert {piece: sentencepiece(piece) for piece in pieces} == pieces
 
 
 def test_every_byte_has_an_id(tokenizer):

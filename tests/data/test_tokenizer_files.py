@@ -175,6 +175,20 @@ def test_a_tokenizer_json_that_the_library_refuses_is_one_line(tmp_path, harm):
     assert "\n" not in str(raised.value) and folder in str(raised.value)
 
 
+def test_a_piece_without_bytes_is_named(tmp_path):
+    folder = write_tokenizer(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    fields = json.loads(file.read_text())
+    vocab = fields["model"]["vocab"]
+    vocab["ka▁x"] = vocab.pop("12")
+    fields["model"]["merges"] = []
+    write_json(file, fields)
+    tokenizer = Tokenizer.load(folder)
+    with pytest.raises(ValueError, match=r"the piece 'ka▁x' .* has '▁'") as raised:
+        tokenizer.decode([0])
+    assert folder in str(raised.value)
+
+
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
 @pytest.mark.parametrize("text", ["[]", "{", "3"])
 def test_a_config_that_is_no_object_is_named(tmp_path, name, text):
