@@ -1,10 +1,13 @@
 """A cache of verdicts on disk, shared by processes."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from jaxsearch.search.index import SearchError
 from jaxsearch.verdicts.verdict import VERDICTS, Opinion
 from jaxsearch.web.cache import connected, create_table
 
@@ -47,9 +50,13 @@ class VerdictCache:
         )
 
     def get(self, keys: Iterable[str]) -> dict[str, Opinion]:
-        """The verdicts of the keys that are in the cache."""
+        """The verdicts of the keys that are in the cache.
+
+        Raises:
+          ValueError: if the file cannot be read.
+        """
         wanted, found = list(keys), {}
-        with connected(self.path) as connection:
+        with self._connected() as connection:
             for start in range(0, len(wanted), _NUM_KEYS):
                 some = wanted[start : start + _NUM_KEYS]
                 marks = ",".join("?" * len(some))
@@ -65,10 +72,25 @@ class VerdictCache:
         return found
 
     def put(self, opinions: Mapping[str, Opinion]) -> None:
-        """Stores verdicts by their keys."""
-        with connected(self.path) as connection:
+        """Stores verdicts by their keys.
+
+        Raises:
+          ValueError: if they cannot be written, for example to a full disk.
+        """
+        with self._connected() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO verdicts (key, verdict, reason) "
                 "VALUES (?, ?, ?)",
                 [(key, *opinion) for key, opinion in opinions.items()],
             )
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with connected(self.path) as connection:
+                yield connection
+        except SearchError as error:
+            raise ValueError(
+                f"the cache of verdicts cannot be used ({error}); mend it, or choose "
+                "another folder with --judge-cache; then the same command continues"
+            ) from None

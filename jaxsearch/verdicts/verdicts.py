@@ -126,6 +126,10 @@ class _Requests:
 
         Args:
           done: line numbers that need no opinion.
+
+        Raises:
+          ValueError: if the cache cannot be read or written, or as in `replies`.
+          NoReplyError, VerdictsError: as in `replies`.
         """
         waiting = collections.defaultdict(list)
         for one in [one for one in self._asked if one.line not in done]:
@@ -143,9 +147,13 @@ class _Requests:
         for key, reply in replies(self._model, messages, self._settings.concurrency):
             self.usage.add(reply)
             found = opinion(reply.text)
-            if found.verdict is not None:
-                self._cache.put({key: found})
-            yield waiting[key], found
+            try:
+                yield waiting[key], found
+            finally:
+                # A paid reply is in the cache or in the caller's file, even if one of
+                # them cannot be written.
+                if found.verdict is not None:
+                    self._cache.put({key: found})
 
 
 @dataclasses.dataclass

@@ -11,6 +11,8 @@ import pytest
 from jaxsearch.commands.main import main
 from jaxsearch.json_lines import read_lines, replace_lines
 from jaxsearch.train import train
+from jaxsearch.verdicts.cache import VerdictCache
+from jaxsearch.web.cache import connected
 from tests.tiny import tiny_config
 from tests.verdicts.chat_server import Answer, chat_server, question_in, verdict
 
@@ -120,6 +122,40 @@ def test_nothing_is_asked_twice(predictions, tmp_path, capsys):
         fresh = ("--out", str(tmp_path / "third.jsonl"), "--judge-model", "n")
         assert judge(server, predictions, *fresh) == 0
         assert len(server.requests) == 40
+
+
+def test_a_cache_that_cannot_be_written_loses_no_reply(predictions, tmp_path, capsys):
+    """As on a full disk: the reply is in --out, and the command continues."""
+    cache = tmp_path / "judge"
+    named = ("--judge-cache", str(cache), "--judge-concurrency", "1")
+    full = (
+        "CREATE TRIGGER full BEFORE INSERT ON verdicts "
+        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    with connected(VerdictCache(cache).path) as connection:
+        connection.execute(full)
+    with chat_server(by_number) as server:
+        assert judge(server, predictions, *named) == 2
+        line = refused(capsys)
+        assert "disk is full" in line and "--judge-cache" in line
+        [kept] = read_lines(tmp_path / "verdicts.jsonl")
+        assert kept["verdict"] == ("wrong" if kept["id"] == "q0" else "correct")
+        other = ("--judge-cache", str(tmp_path / "other"))
+        assert judge(server, predictions, *other) == 0
+    found = printed(capsys)
+    assert (found["n"], found["requests"]) == (20, 19)
+
+
+def test_a_cache_that_cannot_be_read_is_one_line(predictions, tmp_path, capsys):
+    cache = tmp_path / "judge"
+    with connected(VerdictCache(cache).path) as connection:
+        connection.execute("DROP TABLE verdicts")
+        connection.execute("CREATE TABLE verdicts (of TEXT)")
+    with chat_server(by_number) as server:
+        assert judge(server, predictions, "--judge-cache", str(cache)) == 2
+    line = refused(capsys)
+    assert "no such column: key" in line and "--judge-cache" in line
+    assert not server.requests
 
 
 def test_equal_predictions_are_asked_about_once(predictions, capsys):
