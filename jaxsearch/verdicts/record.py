@@ -28,7 +28,8 @@ class VerdictFile:
         reply without a verdict.
 
     Raises:
-      ValueError: if the file has lines of other predictions, another model or prompt.
+      ValueError: if the file has lines of other predictions, another model or prompt,
+        or its name ends in .gz.
     """
 
     def __init__(
@@ -38,6 +39,12 @@ class VerdictFile:
         predictions: Sequence[Prediction],
         keys: Mapping[int, str],
     ):
+        if path.suffix == ".gz":
+            # Lines appended to compressed data could not be read again.
+            raise ValueError(
+                f"{path}: verdicts are appended to a file that is not compressed; "
+                "choose a name without .gz with --out"
+            )
         self._model = model
         self._keys = keys
         lines = json_lines.read_lines(path) if path.exists() else []

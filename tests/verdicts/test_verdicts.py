@@ -307,6 +307,7 @@ def test_files_that_are_cut_in_the_middle_of_a_line(predictions, tmp_path, capsy
         (None, ("--judge-url", "http://u:sk-secret-1234@h/v1"), "must not contain"),
         (None, ("--judge-url", "h"), "must be an address"),
         (None, ("--judge-model", ""), "--judge-model is empty"),
+        (None, ("--out", "verdicts.jsonl.gz"), "without .gz with --out"),
         (None, ("--judge-concurrency", "0"), "at least 1"),
         (None, ("--judge-timeout-s", "nan"), "positive and finite"),
         (None, ("--judge-price", "1", "-1"), "two prices"),
