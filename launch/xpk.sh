@@ -8,7 +8,8 @@
 #
 # STORAGE was attached with `xpk storage attach` (Filestore, for example), and DIR is a
 # folder in it: all workers write to one run folder, and a restarted run continues from
-# the checkpoints there. XPK restarts killed processes (status 127 and above: preempted,
+# the checkpoints there. At most --restarts times XPK restarts processes that ask for it
+# (status 75: ended early with nothing lost) or were killed (127 and above: preempted,
 # out of memory, aborted because another process was lost), not failed ones.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -49,11 +50,13 @@ if [ -z "$dry_run" ]; then
   git -C "$here" archive --format=tar HEAD | tar -x -C "$sources"
 fi
 
-command="source launch/environment.sh && install tpu && /venv/bin/jaxsearch train"
+# With exec, the signal that XPK passes on reaches jaxsearch itself.
+command="source launch/environment.sh && install tpu &&\
+ exec /venv/bin/jaxsearch train"
 run xpk workload create "--cluster=$cluster" "--workload=$name" "--tpu-type=$type" \
   "--num-slices=$slices" ${project:+"--project=$project"} ${zone:+"--zone=$zone"} \
   --base-docker-image=python:3.12 "--script-dir=$sources" "--storage=$storage" \
-  "--max-restarts=$restarts" --env=JAXSEARCH_VENV=/venv \
+  "--max-restarts=$restarts" --restart-on-exit-codes=75 --env=JAXSEARCH_VENV=/venv \
   --env=JAXSEARCH_DISTRIBUTED=auto --env=JAX_PLATFORMS=tpu,cpu \
   --env=PYTHONUNBUFFERED=1 \
   "--env=JAX_COMPILATION_CACHE_DIR=${cache:-$(dirname "$out")/xla}" \

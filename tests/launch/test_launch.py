@@ -194,4 +194,7 @@ def test_xpk(machine):
     assert command[:4] == ["xpk", "workload", "create", "--cluster=c"]
     assert {"--tpu-type=v6e-16", "--num-slices=2", "--storage=s"} <= {*command}
     assert "--env=JAX_COMPILATION_CACHE_DIR=/shared/runs/xla" in command
-    assert command[-1].endswith(f"train {CONFIG} --seed 7 --out /shared/runs/n")
+    # "Ended early" is restarted like a killed process, and SIGTERM is not kept back.
+    assert "--restart-on-exit-codes=75" in command
+    train = f"train {CONFIG} --seed 7 --out /shared/runs/n"
+    assert command[-1].endswith(f"&& exec /venv/bin/jaxsearch {train}")
