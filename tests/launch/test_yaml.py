@@ -113,6 +113,10 @@ def test_the_task_of_skypilot_has_the_fields_that_it_knows(task):
     assert task["resources"].keys() == {
         *("accelerators", "use_spot", "disk_size", "job_recovery")
     }
+    assert task["resources"]["job_recovery"] == {
+        "max_restarts_on_errors": 3,
+        "recover_on_exit_codes": [75],
+    }
     assert all(isinstance(value, str) for value in task["envs"].values())
     [mount] = task["file_mounts"].values()
     assert mount == {"source": "${BUCKET}", "mode": "MOUNT"}
