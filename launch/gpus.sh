@@ -32,6 +32,14 @@ if [ -z "$dry_run" ]; then
   install "${JAXSEARCH_EXTRAS:-cuda}"
 fi
 # PCI_BUS_ID: nvidia-smi's order. By default CUDA numbers the fastest GPU first.
-run env CUDA_DEVICE_ORDER=PCI_BUS_ID ${gpus:+"CUDA_VISIBLE_DEVICES=$gpus"} \
-  "XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}" \
+words=(
+  env CUDA_DEVICE_ORDER=PCI_BUS_ID ${gpus:+"CUDA_VISIBLE_DEVICES=$gpus"}
+  "XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}"
   "JAX_PLATFORMS=$JAX_PLATFORMS" "$venv/bin/jaxsearch" train "$@"
+)
+if [ -n "$dry_run" ]; then
+  run "${words[@]}"
+else
+  # Signals reach the run: it saves its last step at SIGTERM.
+  exec "${words[@]}"
+fi

@@ -15,6 +15,12 @@ SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / "launch/slurm.sbatch"]
 CONFIG = "configs/quickstart.py"
 TPU_VM = ("--name", "n", "--zone", "z", "--type", "v6e-16")
 XPK = ("--cluster", "c", "--name", "n", "--type", "v6e-16", "--storage", "s")
+# A `jaxsearch` that saves its last step at SIGTERM.
+SAVES = r"""
+trap 'echo saves; exit 75' TERM
+echo trains
+for ((i = 0; i < 400; i++)); do sleep 0.05; done
+"""
 
 
 @pytest.fixture
@@ -152,6 +158,22 @@ def test_gpus(machine):
     assert command[-4:] == ["train", CONFIG, "--steps", "5"]
     [command] = machine.dry_run("gpus.sh", CONFIG)
     assert not any("CUDA_VISIBLE_DEVICES" in word for word in command)
+
+
+def test_sigterm_reaches_the_run_on_gpus(tmp_path):
+    machine = make_machine(tmp_path, SAVES)
+    machine.tool("nvidia-smi", "")
+    with subprocess.Popen(
+        ["bash", str(ROOT / "launch" / "gpus.sh"), CONFIG],
+        cwd=ROOT,
+        env=machine.variables,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as launcher:
+        assert launcher.stdout.readline() == "trains\n"
+        launcher.send_signal(signal.SIGTERM)
+        said, _ = launcher.communicate(timeout=60)
+    assert (launcher.returncode, said) == (75, "saves\n")
 
 
 def test_slurm(machine):
