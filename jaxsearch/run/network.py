@@ -30,15 +30,21 @@ def run_architecture(model: ModelConfig, tokenizer: Tokenizer) -> Architecture:
     if weights.path:
         architecture = read_architecture(weights.path)
     else:
-        # A run with random weights has an embedding for its own tokenizer.
-        theirs = origin_tokenizer(model) or Tokenizer.load(weights.tokenizer)
-        architecture = sized_architecture(weights, padded_vocab(theirs))
+        architecture = origin_architecture(model)
     if tokenizer.num_ids > architecture.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.num_ids} ids, but model {model.path} "
             f"has only {architecture.vocab_size}; use the tokenizer of that model"
         )
     return architecture
+
+
+def origin_architecture(model: ModelConfig) -> Architecture:
+    """The architecture of the run in a model's path, which had random weights."""
+    weights = weights_model(model)
+    # It has an embedding for its own tokenizer.
+    theirs = origin_tokenizer(model) or Tokenizer.load(weights.tokenizer)
+    return sized_architecture(weights, padded_vocab(theirs))
 
 
 def sized_architecture(model: ModelConfig, vocab_size: int) -> Architecture:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxsearch import mesh as meshes
 from jaxsearch.commands.main import main
-from jaxsearch.config import DataConfig
+from jaxsearch.config import DataConfig, ModelConfig
 from jaxsearch.data import quickstart
 from jaxsearch.mesh import MeshShape
 from jaxsearch.plan.architectures import planned_architecture
@@ -19,8 +19,10 @@ from jaxsearch.plan.sharded_shapes import device_bytes
 from jaxsearch.plan.text import as_text
 from jaxsearch.plan.training import Training
 from jaxsearch.run.environments import checked_stop_tags
-from jaxsearch.run.network import make_transformer
+from jaxsearch.run.folder import write_record
+from jaxsearch.run.network import make_transformer, run_architecture
 from tests.env.calculator_tool import Calculator, with_search
+from tests.tiny import tiny_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -135,6 +137,25 @@ def test_random_weights_have_the_vocabulary_of_a_tokenizer(config):
     usual = plan(dataclasses.replace(config, model=model), is_compiled=False)
     assert "a vocabulary of 151,936" in usual["sizes_from"]
     assert small["parameters"] < 1_000_000 < usual["parameters"]
+
+
+def test_a_warm_start_has_the_sizes_of_its_run(config, tmp_path):
+    """Those of random weights with their tokenizer, or of a model's config.json."""
+    first = tiny_config(tmp_path / "first")
+    write_record(first, frozen="")
+    tokenizer = first.data.source(Path(first.out), first.seed).tokenizer
+    for path in (first.out, f"{first.out}/best", f"{first.out}/checkpoints/7"):
+        begun = dataclasses.replace(config, model=ModelConfig(path=path, width=64))
+        found, source = planned_architecture(begun)
+        assert found == run_architecture(first.model, tokenizer)
+        assert source == f"the run {path}"
+    second = dataclasses.replace(config, out=str(tmp_path / "second"))
+    write_record(second, frozen="")
+    begun = dataclasses.replace(config, model=ModelConfig(path=second.out))
+    found = plan(begun, is_compiled=False)
+    assert found["parameters"] == planned_architecture(config)[0].num_parameters
+    said = f"config.json, which the run {second.out} began with"
+    assert found["sizes_from"].endswith(said)
 
 
 def test_the_stop_table_has_the_tags_of_the_environment(config):
