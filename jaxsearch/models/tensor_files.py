@@ -130,22 +130,21 @@ def _indexed(index: Path) -> dict[str, Tensor]:
             f"tensor ({error!r:.200})"
         ) from None
     # All names are checked before any file is opened.
-    files = {file_inside(index.parent, name, str(index)) for name in names}
+    files = {name: file_inside(index.parent, name, str(index)) for name in names}
     headers = {}
-    for file in sorted(files):
+    for file in sorted(set(files.values())):
         if not file.is_file():
-            name = next(n for n, f in weight_map.items() if f == file.name)
+            held = [name for name, given in weight_map.items() if files[given] == file]
             raise ValueError(
-                f"{file} does not exist; {index.name} says that it holds {name:.200} "
-                f"(and {sum(f == file.name for f in weight_map.values()) - 1} more)"
+                f"{file} does not exist; {index.name} says that it holds "
+                f"{held[0]:.200} (and {len(held) - 1} more)"
             )
-        headers[file.name] = _header(file)
+        headers[file] = _header(file)
     tensors = {}
-    for name, file in weight_map.items():
+    for name, given in weight_map.items():
+        file = files[given]
         if name not in headers[file]:
-            raise ValueError(
-                f"{index.parent / file} has no tensor {name:.200}; {index.name} says so"
-            )
+            raise ValueError(f"{file} has no tensor {name:.200}; {index.name} says so")
         tensors[name] = headers[file][name]
     return tensors
 

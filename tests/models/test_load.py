@@ -68,6 +68,20 @@ def test_one_file_and_several_read_the_same(folder):
     assert_equal(read_here(folder, TRANSFORMER), random_params())
 
 
+def test_names_in_an_index_may_have_a_folder_or_a_dot(folder):
+    split(folder)
+    index = json.loads((folder / INDEX_NAME).read_text())
+    first, second, *_ = sorted(path.name for path in folder.glob("*.safetensors"))
+    (folder / "sub").mkdir()
+    (folder / first).rename(folder / "sub" / first)
+    spelled = {first: f"sub/{first}", second: f"./{second}"}
+    index["weight_map"] = {
+        name: spelled.get(file, file) for name, file in index["weight_map"].items()
+    }
+    (folder / INDEX_NAME).write_text(json.dumps(index))
+    assert_equal(read_here(folder, TRANSFORMER), random_params())
+
+
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_written_again_is_the_same_file(family, dtype, tmp_path):
@@ -251,6 +265,7 @@ def header_of(header):
             "index.json names the file 3, which is not in that folder",
         ),
         (index_of({"model.norm.weight": "no"}), "no does not exist; .*.json says that"),
+        (index_of({"model.norm.weight": "sub/no"}), "sub/no does not exist; .* holds"),
         (header_of([]), "model.safetensors: damaged header, not a JSON object"),
         (header_of({"a": []}), "model.safetensors: damaged header of tensor a"),
         (
