@@ -1,4 +1,4 @@
-"""Paths on this machine: the cache folder, and the check that no path is an address.
+"""Paths on this machine: the cache folder, and checks of what users give.
 
 `Path` would read gs://bucket/run as a local folder `gs:`, which is lost with the
 machine. Folders also need operations that buckets lack: a lock, appending to files, and
@@ -44,3 +44,16 @@ def check_local(path: str | Path, what: str) -> None:
             "mountpoint-s3 or launch/skypilot.yaml), or copy the folder to or from "
             "the bucket (only `jaxsearch train --out` takes its address)"
         )
+
+
+def check_new_folder(folder: Path) -> None:
+    """Checks that a folder is empty or can be made.
+
+    Raises:
+      ValueError: if it has files, or its path leads through a file.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ValueError(f"{there} is a file; give a new folder")
+    if there is folder and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; give a new folder")

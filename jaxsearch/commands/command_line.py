@@ -75,6 +75,12 @@ _OPENS_RUNS = (
     "export",
 )
 
+# Of paths that a user gave, whoever opened them.
+_PATH_ERRORS = (
+    *(FileNotFoundError, PermissionError),
+    *(IsADirectoryError, NotADirectoryError, FileExistsError),
+)
+
 # Not a negative number.
 _OPTION = re.compile(r"-\D")
 
@@ -300,10 +306,11 @@ def _value_text(value: Any) -> str:
 def _is_ours(error: BaseException) -> bool:
     """Whether an error is shown to the user as one line.
 
-    True if this package raised it, or if a file is missing or not readable. Other
-    errors from inside a library are defects and keep their traceback.
+    True if this package raised it, or if a file is missing, not readable, or in the way
+    of a folder. Other errors from inside a library are defects and keep their
+    traceback.
     """
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+    if isinstance(error, _PATH_ERRORS):
         return True
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     return (

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsearch.local_paths import check_new_folder
 from jaxsearch.models.adapters import ADAPTERS
 from jaxsearch.models.transformer import Params, Transformer
 
@@ -39,7 +40,7 @@ def export_adapter(
 
     Raises:
       ValueError: if the policy has no adapters, its base model has random weights, or
-        the folder is not empty.
+        the folder is a file or not empty.
     """
     from safetensors.flax import save_file
 
@@ -54,8 +55,7 @@ def export_adapter(
             "this run's adapters belong to random weights, which other programs "
             "cannot load; export merged weights, without --adapter"
         )
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; export writes a new folder")
+    check_new_folder(folder)
     tensors = {
         name: jnp.asarray(array, dtype)
         for name, array in peft_tensors(transformer, params)

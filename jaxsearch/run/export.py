@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxsearch.local_paths import check_local
+from jaxsearch.local_paths import check_local, check_new_folder
 from jaxsearch.models.hf_config import to_hf_config
 from jaxsearch.models.save import MAX_FILE_BYTES, save_tensors
 from jaxsearch.run.adapter_folder import export_adapter
@@ -44,7 +44,8 @@ def export_run(
 
     Raises:
       ValueError: if `folder` is not a run's folder, the run has no adapter to export,
-        `out` is not empty, or the upload fails; the exported folder then stays.
+        `out` is a file or not empty, or the upload fails; the exported folder then
+        stays.
 
     Example:
       >>> from pathlib import Path
@@ -54,6 +55,7 @@ def export_run(
     """
     check_local(folder, "the run's folder")
     check_local(out, "the folder to write")
+    check_new_folder(out)
     if not is_run(str(folder)):
         raise ValueError(f"{folder} is not a run's folder (no checkpoints)")
     if push_to_hub:
@@ -112,10 +114,9 @@ def export(
       max_file_bytes: size limit per file; several files come with an index.
 
     Raises:
-      ValueError: if the folder is not empty.
+      ValueError: if the folder is not empty, or a file.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; export writes a new folder")
+    check_new_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     architecture, tokenizer = policy.transformer.architecture, policy.tokenizer
     config = to_hf_config(architecture, max_positions=max_positions, dtype=dtype)

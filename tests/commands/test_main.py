@@ -107,6 +107,30 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         main(["doctor"])
 
 
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/new"])
+def test_a_file_in_the_way_of_a_folder_is_one_line(
+    capsys, monkeypatch, tmp_path, place
+):
+    (tmp_path / "notes.txt").touch()
+
+    def run(args):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+
+    failing = dataclasses.replace(COMMANDS["doctor"], run=run)
+    monkeypatch.setitem(COMMANDS, "doctor", failing)
+    assert "notes.txt" in refused(capsys, "doctor")
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/new", "full"])
+def test_an_export_needs_a_new_folder_before_the_run_is_read(capsys, tmp_path, place):
+    (tmp_path / "notes.txt").write_text("kept")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    line = refused(capsys, "export", "nowhere", str(tmp_path / place))
+    assert line.endswith("; give a new folder")
+    assert (tmp_path / "notes.txt").read_text() == "kept"
+
+
 def test_a_reader_that_ends_first_is_no_error():
     command = [sys.executable, "-P", "-m", "jaxsearch", "config", "list"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

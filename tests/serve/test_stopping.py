@@ -179,6 +179,7 @@ def test_the_command_serves_until_a_signal(folder, number, status):
         (["--index", "{folder}", "--encoder", "tfidf"], "expected package.module:NAME"),
         (["--index", "{folder}", "--token-file", "{folder}/index.json"], "a token of"),
         (["--index", "{folder}", "--token-file", "nothing"], "nothing"),
+        (["--index", "{folder}", "--token-file", "{folder}/index.json/x"], "Not a dir"),
     ],
 )
 def test_bad_arguments_are_one_line(folder, capsys, arguments, error):

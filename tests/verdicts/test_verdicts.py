@@ -324,6 +324,14 @@ def test_bad_input_is_refused_before_anything_is_asked(
     assert not server.requests
 
 
+def test_an_output_below_a_file_is_one_line(predictions, capsys):
+    with chat_server(by_number) as server:
+        out = predictions / "verdicts.jsonl"
+        assert judge(server, predictions, "--out", str(out)) == 2
+    assert "Not a directory" in refused(capsys)
+    assert not server.requests
+
+
 def test_verdicts_follow_predictions_to_other_lines(predictions, tmp_path, capsys):
     """As in an evaluation that has asked again for answers that were missing."""
     whole = read_lines(predictions)
