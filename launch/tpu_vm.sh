@@ -46,6 +46,8 @@ while :; do
   shift 2
 done
 if [ -z "$name" ] || [ -z "$zone" ] || [ $# = 0 ]; then usage; fi
+# Without a number, failures would never be too many, and the slice costs money.
+case "$retries" in "" | *[!0-9]*) usage ;; esac
 if [ -z "$nfs$setup" ]; then
   echo "give --nfs or --setup: all workers, and the next slice, need one folder" >&2
   exit 2

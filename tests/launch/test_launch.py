@@ -53,6 +53,8 @@ def test_scripts_are_clean_for_shellcheck():
         ("slurm.sbatch", ()),
         ("tpu_vm.sh", (*TPU_VM, "--nfs", "10.0.0.2:/s")),
         ("tpu_vm.sh", ("--name", "n", CONFIG)),
+        ("tpu_vm.sh", (*TPU_VM, "--nfs", "10.0.0.2:/s", "--retries", CONFIG, "--x")),
+        ("tpu_vm.sh", (*TPU_VM, "--nfs", "10.0.0.2:/s", "--retries", "-1", CONFIG)),
         ("tpu_worker.sh", ("logs",)),
         ("xpk.sh", (*XPK, CONFIG)),
     ],
