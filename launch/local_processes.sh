@@ -10,9 +10,9 @@
 # the others cannot continue, and JAX aborts them after its heartbeat has been missing
 # for a while. This script reports which process died first and why, stops those still
 # running after JAXSEARCH_GRACE_S seconds (60), and exits with status 2 for bad input,
-# else 1. At SIGTERM all processes save their last step together, and the status is 75;
-# those that cannot within JAXSEARCH_GRACE_S are stopped. The same command resumes from
-# the last checkpoint.
+# else 1. At SIGTERM all processes save their last step together, and the status is 75
+# (2 for bad input); those that cannot within JAXSEARCH_GRACE_S are stopped. The same
+# command resumes from the last checkpoint.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -163,7 +163,11 @@ watch() {
 }
 watch 2>/dev/null
 
-if [ -n "$is_asked" ] && [ "$first_status" != 0 ]; then first_status=75; fi
+# Bad input stays that: the same command would not continue.
+case "$first_status" in
+  0 | 2) ;;
+  *) if [ -n "$is_asked" ]; then first_status=75; fi ;;
+esac
 case "$first_status" in
   0) exit 0 ;;
   2) exit 2 ;;

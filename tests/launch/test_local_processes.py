@@ -37,6 +37,12 @@ if number == os.environ.get("DYING"):
     os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(300)
 """
+# A `jaxsearch` that finds at SIGTERM what its user must mend, such as a full disk.
+MUST_BE_MENDED = r"""
+trap 'exit 2' TERM
+touch "$HOME/ready_$JAXSEARCH_PROCESS_ID"
+for ((i = 0; i < 400; i++)); do sleep 0.05; done
+"""
 
 
 @pytest.fixture
@@ -128,3 +134,21 @@ def test_a_launcher_that_is_ended_ends_its_processes(machine):
     assert launcher.returncode == 75, said
     assert b"ended early; the same command continues" in said
     assert not is_alive(machine, 0) and not is_alive(machine, 1)
+
+
+def test_what_the_user_must_mend_is_not_hidden_by_sigterm(tmp_path):
+    machine = make_machine(tmp_path, MUST_BE_MENDED)
+    with subprocess.Popen(
+        ["bash", str(ROOT / "launch/local_processes.sh"), "2", "config.py"],
+        env=machine.variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as launcher:
+        while not all((tmp_path / f"ready_{i}").exists() for i in range(2)):
+            assert launcher.poll() is None
+            time.sleep(0.05)
+        launcher.send_signal(signal.SIGTERM)
+        _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 2, said
+    assert "ended with status 2 (bad usage or bad input)" in said
+    assert "continues" not in said
