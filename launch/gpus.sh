@@ -16,7 +16,11 @@ gpus=""
 while :; do
   case "${1:-}" in
     --dry-run) dry_run=1 ;;
-    --gpus) gpus="${2:?--gpus needs numbers, such as 0,1}" && shift ;;
+    --gpus)
+      gpus="${2:-}"
+      [ -n "$gpus" ] || usage
+      shift
+      ;;
     *) break ;;
   esac
   shift

@@ -50,6 +50,7 @@ def test_scripts_are_clean_for_shellcheck():
         ("local_processes.sh", ("two", CONFIG)),
         ("local_processes.sh", ("2",)),
         ("gpus.sh", ()),
+        ("gpus.sh", ("--gpus",)),
         ("slurm.sbatch", ()),
         ("tpu_vm.sh", (*TPU_VM, "--nfs", "10.0.0.2:/s")),
         ("tpu_vm.sh", ("--name", "n", CONFIG)),
