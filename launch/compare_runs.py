@@ -12,12 +12,14 @@ each metric over the first five RL steps (times excluded). Exits with status 1 i
 rollouts of the first step differ, or if a metric differs by more than a thousandth of
 its value (near zero: by more than 1e-5), or is missing in one of the runs. Of runs of
 unequal length only the steps that both have are compared. With more than two devices,
-several processes may also sum in a different order.
+several processes may also sum in a different order. Status 2 is wrong usage, or a
+folder without a run that can be compared.
 """
 
 import itertools
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxsearch.monitor.rollout_log import read_rollouts, rollout_files
@@ -29,10 +31,14 @@ NOT_COMPARED = ("time/", "tokens_per_s/", "logprob_drift/")
 
 
 def sampled(run: Path) -> list[tuple]:
-    """Prompt index, sample index and segments of the rollouts of the first RL step."""
+    """Prompt index, sample index and segments of the rollouts of the first RL step.
+
+    Raises:
+      ValueError: if the run has none, or they cannot be read.
+    """
     files = rollout_files(run)
     if not files:
-        sys.exit(f"{run} has no rollouts: set --logging.rollouts-every 1")
+        raise ValueError(f"{run} has no rollouts: set --logging.rollouts-every 1")
     return [
         (r.prompt_index, r.sample_index, r.segments)
         for r in read_rollouts(files[min(files)])
@@ -99,7 +105,17 @@ def main(first: Path, second: Path) -> int:
     return 0 if is_alike else 1
 
 
+def command(words: Sequence[str]) -> int:
+    """Compares the runs that the command line names; returns the exit status."""
+    if len(words) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        return main(*map(Path, words))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    sys.exit(main(*map(Path, sys.argv[1:])))
+    sys.exit(command(sys.argv[1:]))

@@ -5,7 +5,8 @@
 Without names, all of them. Each runs top to bottom in a kernel of its own, with eight
 virtual CPU devices, and is written back with its outputs, but without what differs
 between two executions: times, progress bars, paths. With --check nothing is written.
-A notebook that fails is left as it is, and the exit status is 1.
+A notebook that fails is left as it is, and the exit status is 1; it is 2 for wrong
+usage, or without the extra `notebooks`.
 
 notebooks/install.py is the text of the first code cell of every notebook.
 """
@@ -24,7 +25,11 @@ try:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 except ModuleNotFoundError as missing:
-    sys.exit(f"{missing.name} is not installed: pip install 'jaxsearch[notebooks]'")
+    print(
+        f"{missing.name} is not installed: pip install 'jaxsearch[notebooks]'",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"

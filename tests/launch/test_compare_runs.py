@@ -100,3 +100,12 @@ def test_a_run_without_rl_steps_is_said(compare):
 def test_values_that_are_not_numbers_are_equal(compare):
     status, shown = compare([float("nan")], [float("nan")])
     assert status == 0 and "nan" not in shown
+
+
+def test_what_cannot_be_compared_is_not_a_difference(tmp_path, capsys):
+    assert compare_runs.command(["one"]) == 2
+    assert "launch/compare_runs.py runs/one runs/two" in capsys.readouterr().err
+    assert compare_runs.command([str(tmp_path), str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"{tmp_path} has no rollouts: set --logging.rollouts-every 1\n"
+    assert said.out == ""

@@ -49,6 +49,20 @@ def test_what_is_committed(path):
     assert not list(SCRIPT["problems"](SCRIPT["read"](path)))
 
 
+def test_a_missing_extra_is_bad_usage():
+    program = (
+        "import runpy, sys; sys.modules['nbformat'] = None; "
+        f"runpy.run_path({str(LAUNCH)!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "nbformat is not installed: pip install 'jaxsearch[notebooks]'\n"
+    )
+
+
 def executed(*sources, environment=None):
     """A notebook of these code cells, after they ran in a kernel."""
     notebook = new_notebook(cells=[new_markdown_cell(OPENING)])
