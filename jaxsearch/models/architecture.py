@@ -8,6 +8,11 @@ from typing import Any
 import jax
 
 
+def _check_positive(name: str, value: int | float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
     """Llama 3.1's scaling of rotary wavelengths to longer contexts.
@@ -24,8 +29,7 @@ class RopeScaling:
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"rope scaling {name} must be positive, got {value}")
+            _check_positive(f"rope scaling {name}", value)
         if self.low_freq_factor >= self.high_freq_factor:
             raise ValueError(
                 "rope scaling low_freq_factor must be less than high_freq_factor, got "
@@ -53,6 +57,7 @@ class LocalAttention:
             raise ValueError(
                 f"local attention window must be at least 1, got {self.window}"
             )
+        _check_positive("local attention rope_theta", self.rope_theta)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,8 @@ class Architecture:
                 raise ValueError(
                     f"model {name} must be at least 1, got {vars(self)[name]}"
                 )
+        for name in ("rope_theta", "norm_eps"):
+            _check_positive(f"model {name}", vars(self)[name])
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads must be a multiple of num_kv_heads, got "

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from jaxsearch.models.hf_config import check_count
+from jaxsearch.models.hf_config import check_count, check_number
 
 # Our name -> Hugging Face's.
 _FIELDS = {
@@ -83,8 +83,7 @@ def bert_from_hf_config(config: dict[str, Any]) -> BertArchitecture:
             raise ValueError(f"{name} must be a positive integer, got nothing")
         check_count(name, config[name])
     norm_eps = config.get("layer_norm_eps", 1e-12)
-    if type(norm_eps) not in (int, float):
-        raise ValueError(f"layer_norm_eps must be a number, got {norm_eps!r:.80}")
+    check_number("layer_norm_eps", norm_eps)
     return BertArchitecture(
         **{ours: config[name] for ours, name in _FIELDS.items()},
         norm_eps=float(norm_eps),

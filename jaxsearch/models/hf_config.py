@@ -1,5 +1,6 @@
 """Converts an architecture from and to Hugging Face's `config.json`."""
 
+import sys
 from typing import Any
 
 from jaxsearch.models.architecture import Architecture
@@ -33,17 +34,17 @@ def from_hf_config(config: dict[str, Any]) -> Architecture:
 
     Raises:
       ValueError: naming the model type or the option that is not supported, or the
-        field that is missing or has a value of another type.
+        field that is missing, has a value of another type, or is out of range.
     """
     family = family_named(config.get("model_type"))
-    _check_types(config)
+    _check_fields(config)
     if config.get("quantization_config"):
         raise ValueError("quantised weights are not supported; use the plain model")
     return family.read(config)
 
 
-def _check_types(config: dict[str, Any]) -> None:
-    """Checks the types of the fields that families read, where they are not null.
+def _check_fields(config: dict[str, Any]) -> None:
+    """Checks the fields that families read, where they are not null.
 
     Raises:
       ValueError: naming the field.
@@ -53,14 +54,14 @@ def _check_types(config: dict[str, Any]) -> None:
             continue
         if name in _COUNTS:
             check_count(name, value)
-        if name in _NUMBERS and type(value) not in (int, float):
-            raise ValueError(f"{name} must be a number, got {value!r:.80}")
+        if name in _NUMBERS:
+            check_number(name, value)
         if name in _LISTS and not isinstance(value, list):
             raise ValueError(f"{name} must be a list, got {value!r:.80}")
         if name in _OBJECTS:
             if not isinstance(value, dict):
                 raise ValueError(f"{name} must be an object, got {value!r:.80}")
-            _check_types(value)
+            _check_fields(value)
 
 
 def check_count(name: str, value: Any) -> None:
@@ -74,6 +75,19 @@ def check_count(name: str, value: Any) -> None:
     limit = _MAX_LAYERS if name == "num_hidden_layers" else _MAX_COUNT
     if value > limit:
         raise ValueError(f"{name} must be at most {limit:,}, got {value!r:.80}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Checks a number of a model, such as the base of its rotary wavelengths.
+
+    Raises:
+      ValueError: if it is not a number, or not positive and finite.
+    """
+    if type(value) not in (int, float):
+        raise ValueError(f"{name} must be a number, got {value!r:.80}")
+    # An integer may be too large to become a float.
+    if not 0 < value <= sys.float_info.max:
+        raise ValueError(f"{name} must be positive and finite, got {value!r:.80}")
 
 
 def to_hf_config(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -172,7 +173,7 @@ def test_a_stretch_must_lie_between_two_wavelengths():
         RopeScaling(
             factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, original_len=16
         )
-    with pytest.raises(ValueError, match="factor must be positive, got 0"):
+    with pytest.raises(ValueError, match="factor must be positive and finite, got 0"):
         RopeScaling(
             factor=0.0, low_freq_factor=1.0, high_freq_factor=4.0, original_len=16
         )
@@ -236,6 +237,7 @@ def test_settings_of_both_transformers_versions():
         ({"rms_norm_eps": "1e-6"}, "rms_norm_eps must be a number"),
         ({"rope_scaling": "linear"}, "rope_scaling must be an object"),
         ({"rope_parameters": {"rope_theta": []}}, "rope_theta must be a number"),
+        ({"rope_parameters": {"rope_theta": -1}}, "rope_theta must be positive and f"),
         ({"layer_types": 3}, "layer_types must be a list"),
     ],
 )
@@ -248,6 +250,27 @@ def test_a_config_that_is_malformed_is_named(tmp_path, text, told):
         read_architecture(str(tmp_path))
     assert str(raised.value).startswith(f"{tmp_path}/config.json: ")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -8.0, math.nan, math.inf, pytest.param(10**400, id="no_float")]
+)
+@pytest.mark.parametrize(
+    "name",
+    ["rope_theta", "rope_local_base_freq", "rms_norm_eps", "query_pre_attn_scalar"],
+)
+def test_a_number_of_a_config_is_positive_and_finite(name, value):
+    config = to_hf_config(GEMMA3, max_positions=64, dtype="float32")
+    with pytest.raises(ValueError, match=f"^{name} must be positive and finite, got"):
+        from_hf_config({**config, name: value})
+
+
+def test_a_number_of_random_weights_is_positive_and_finite():
+    for name in ("rope_theta", "norm_eps"):
+        with pytest.raises(ValueError, match=f"model {name} must be positive and fin"):
+            dataclasses.replace(TINY, **{name: math.nan})
+    with pytest.raises(ValueError, match="local attention rope_theta must be positive"):
+        dataclasses.replace(GEMMA3.local_attention, rope_theta=-1.0)
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def hf_config(width, mlp_width, num_layers, num_heads):
             {"num_hidden_layers": 0},
             "num_hidden_layers must be .* got 0",
         ),
-        ({"layer_norm_eps": 0}, "norm_eps must be positive, got 0"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps must be positive and finite, got 0"),
     ],
 )
 def test_an_unsupported_config_names_the_option(changes, message):
