@@ -89,9 +89,9 @@ def plan(
         "least_step_seconds": step_seconds(
             config, stage, machine, update, rollout, programs
         ),
-        "fits": None if machine.chip is None else not reasons,
+        "fits": None if machine.chip is None and not reasons else not reasons,
         "reasons": reasons,
-        "suggestion": _suggested(update, rollout, machine) if reasons else "",
+        "suggestion": _suggested(config, update, rollout, machine) if reasons else "",
     }
 
 
@@ -170,11 +170,17 @@ def _shares(programs: Mapping[str, Measured], update: UpdateWork) -> dict[str, f
     return shares
 
 
-def _suggested(update: UpdateWork, rollout: RolloutWork, machine: Machine) -> str:
+def _suggested(
+    config: RunConfig, update: UpdateWork, rollout: RolloutWork, machine: Machine
+) -> str | None:
+    """Options that would fit; "" if none would, None for devices of unknown memory."""
+    if machine.chip is None:
+        return None
     return suggestion(
         update,
         rollout,
         memory_bytes=machine.chip.memory_bytes,
         num_devices=machine.num_devices,
         process_devices=machine.host_devices,
+        replicas=config.rollout.replicas or 1,
     )

@@ -16,20 +16,28 @@ def suggestion(
     memory_bytes: int,
     num_devices: int,
     process_devices: int,
+    replicas: int = 1,
 ) -> str:
     """Options with which update and rollouts fit by arithmetic; "" if there are none.
 
     The first one found has the fewest devices per copy, and so communicates least.
+
+    Args:
+      replicas: copies of the policy that the rollouts of a process need.
     """
     for tensor in _divisors(update.architecture, num_devices):
         # A microbatch with one row per shard.
         shards = num_devices // tensor
+        if update.architecture.width % shards:
+            continue
         own = dataclasses.replace(
             update, data=1, fsdp=shards, tensor=tensor, rows=shards
         )
         if own.update_bytes > _SHARE * memory_bytes:
             continue
         for shared in _divisors(rollout.architecture, process_devices):
+            if replicas * shared > process_devices:
+                break
             copy = dataclasses.replace(rollout, tensor=shared)
             held = own.state_bytes + copy.params_bytes + copy.cache_bytes
             if held <= _SHARE * memory_bytes:

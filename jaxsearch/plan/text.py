@@ -49,7 +49,7 @@ def _lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {reason}"
     if plan["suggestion"]:
         yield f"  would fit, by arithmetic: {plan['suggestion']}"
-    elif plan["reasons"]:
+    elif plan["reasons"] and plan["suggestion"] is not None:
         yield (
             "  no mesh of these devices fits, by arithmetic: choose more or larger "
             "ones (--topology), or adapters (--model.lora.rank 32)"

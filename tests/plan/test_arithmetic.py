@@ -222,6 +222,32 @@ def test_what_does_not_fit_is_answered_with_what_would():
         "max_tokens 32768 in the stage"
     )
     assert not suggestion(update, rollout, memory_bytes=2**30, **sizes)
+    # A process has four devices, too few for two copies on four each.
+    sizes |= {"memory_bytes": 16 * 2**30, "replicas": 2}
+    assert not suggestion(update, rollout, **sizes)
+
+
+def test_a_suggested_mesh_divides_the_width():
+    narrow = dataclasses.replace(SMALL, width=12, num_kv_heads=2)
+    update = dataclasses.replace(
+        UPDATE, architecture=narrow, num_trained=narrow.num_parameters
+    )
+    rollout = RolloutWork(
+        architecture=narrow,
+        tensor=1,
+        num_slots=2,
+        max_len=64,
+        cached_tokens=128,
+        append_tokens=5,
+        num_adapted=0,
+        dtype="bfloat16",
+    )
+    sizes = {"num_devices": 8, "process_devices": 8}
+    # Eight shards would have one and a half columns of 12.
+    assert suggestion(update, rollout, memory_bytes=2**40, **sizes) == (
+        "--mesh.data 1 --mesh.fsdp 4 --mesh.tensor 2 --rollout.tensor 1, with "
+        "max_tokens 32 in the stage"
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED_SIZES)

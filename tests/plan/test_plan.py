@@ -14,6 +14,7 @@ from jaxsearch.config import DataConfig, ModelConfig
 from jaxsearch.data import quickstart
 from jaxsearch.mesh import MeshShape
 from jaxsearch.plan.architectures import planned_architecture
+from jaxsearch.plan.measured import TooLargeError
 from jaxsearch.plan.plan import plan
 from jaxsearch.plan.sharded_shapes import device_bytes
 from jaxsearch.plan.text import as_text
@@ -179,6 +180,18 @@ def test_what_does_not_fit_is_told_with_a_reason(config):
     told = as_text(found)
     assert "the update needs" in told
     assert "does not fit the 1 devices of a process" in told
+
+
+def test_a_program_too_large_for_a_device_without_figures_is_told(config, monkeypatch):
+    """As on a GPU that the table of chips lacks; a CPU compiles every program."""
+
+    def compile_programs(*args):
+        raise TooLargeError("decode does not fit")
+
+    monkeypatch.setattr("jaxsearch.plan.plan.compile_programs", compile_programs)
+    found = plan(config)
+    assert found["fits"] is False and found["suggestion"] is None
+    assert as_text(found).endswith("it does not fit:\n  decode does not fit")
 
 
 @pytest.mark.parametrize(
