@@ -72,8 +72,9 @@ def bench_retrieval(
       dialect: the server's dialect.
 
     Returns:
-      Rates per second, latencies in milliseconds, errors, and with an index the rate of
-      one thread that calls it with batches of the same size.
+      Rates per second, latencies in milliseconds (None if no request was answered),
+      errors, and with an index the rate of one thread that calls it with batches of the
+      same size.
 
     Raises:
       ValueError: if no server answers, or the index cannot be read.
@@ -142,16 +143,18 @@ def _asked(
     seconds = time.perf_counter() - began
     latencies = 1e3 * np.array([one for client in times for one in client])
     p50, p99, longest = (
-        np.percentile(latencies, [50, 99, 100]) if len(latencies) else [np.nan] * 3
+        np.percentile(latencies, [50, 99, 100]).tolist()
+        if len(latencies)
+        else [None] * 3
     )
     return {
         **dataclasses.asdict(load),
         "requests": len(latencies),
         "requests_per_s": len(latencies) / seconds,
         "queries_per_s": len(latencies) * load.queries_per_request / seconds,
-        "p50_ms": float(p50),
-        "p99_ms": float(p99),
-        "max_ms": float(longest),
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "max_ms": longest,
         "errors": errors.total(),
         "reasons": dict(errors.most_common(3)),
     }

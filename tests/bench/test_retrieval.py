@@ -73,6 +73,7 @@ def test_errors_are_counted_with_their_reasons(passages, encoder, capfd):
         )
     found = json.loads(line)
     assert found["requests"] == 0 and found["errors"] == len(server.posts) > 2
+    assert [found[name] for name in ("p50_ms", "p99_ms", "max_ms")] == [None] * 3
     [reason] = found["reasons"]
     assert "status 503, 'queue full'" in reason
 
