@@ -192,6 +192,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "give one --peer-python for each --peer, in the same order"
         )
     peers = dict(zip(args.peer, args.peer_python, strict=True))
+    if len(peers) < len(args.peer):
+        raise ValueError(
+            f"got --peer {' '.join(args.peer)}; give each engine once, and measure it "
+            "with another Python in another call"
+        )
     if args.action == "encode":
         from jaxsearch.bench.encode import bench_encode
 

@@ -192,6 +192,10 @@ def test_bad_usage_is_one_line_and_exit_2(write, capsys, tmp_path):
             + ["--peer-python", sys.executable],
             "cannot be compared",
         ),
+        (
+            ["--peer", "tunix", "--peer-python", "a"] * 2,
+            "got --peer tunix tunix; give each engine once",
+        ),
     ):
         assert main(["bench", "rollout", *words]) == 2
         assert message in capsys.readouterr().err
