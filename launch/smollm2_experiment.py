@@ -59,13 +59,15 @@ def run_folder(out: Path, seed: int, variant: str) -> Path:
 
 def run(out: Path, seed: int, variant: str, inputs: Inputs) -> None:
     """Runs one variant, or the rest of it, in a process of its own."""
+    from jaxsearch.bench.measurement import resident_peak_bytes
+
     folder = run_folder(out, seed, variant)
     words = [sys.executable, "-P", "-m", "jaxsearch", "train", str(CONFIG), "--json"]
     words += [*inputs.arguments, *VARIANTS[variant]]
     words += ["--seed", str(seed), "--out", str(folder)]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
     # Of this process's only child; of the last part if the run was interrupted.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    peak = resident_peak_bytes(resource.RUSAGE_CHILDREN)
     (folder / "peak_bytes").write_text(str(peak))
     (folder / "done").touch()
 

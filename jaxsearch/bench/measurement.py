@@ -42,7 +42,18 @@ def host_peak_bytes() -> int:
         # getrusage would include the peak of the parent process.
         found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
         return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resident_peak_bytes(resource.RUSAGE_SELF)
+
+
+def resident_peak_bytes(who: int) -> int:
+    """Peak memory according to the system's accounting, in bytes.
+
+    Args:
+      who: resource.RUSAGE_SELF, or RUSAGE_CHILDREN for the largest child that ended.
+    """
+    peak = resource.getrusage(who).ru_maxrss
+    # Linux counts kilobytes.
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def say(text: str) -> None:
