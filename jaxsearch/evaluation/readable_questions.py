@@ -37,9 +37,12 @@ def write_readable(
 
     Raises:
       ValueError: if the index or the questions cannot be read, a number is out of
-        range, the file exists, or no question is left.
+        range, the file exists or is not named *.jsonl, or no question is left.
     """
     check_local(out, "--out")
+    if not out.endswith(".jsonl"):
+        # Readers of questions know the format by the name.
+        raise ValueError(f"--out {out}: questions are written to a file named *.jsonl")
     if Path(out).exists():
         raise ValueError(f"--out {out} exists; name a new file")
     questions = read_questions(path)
