@@ -27,6 +27,12 @@ num="$1"
 shift
 devices="${JAXSEARCH_CPU_DEVICES:-1}"
 grace="${JAXSEARCH_GRACE_S:-60}"
+case "$grace" in
+  *[!0-9]*)
+    echo "JAXSEARCH_GRACE_S must be a number of seconds, got '$grace'" >&2
+    exit 2
+    ;;
+esac
 forget_processes
 
 port=PORT

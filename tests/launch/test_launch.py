@@ -155,6 +155,14 @@ def test_devices_of_local_processes(machine):
         assert f"XLA_FLAGS={flags}" in words
 
 
+def test_seconds_that_are_no_number_are_refused(machine):
+    """Before a process starts, which nothing would stop when another one dies."""
+    words = ("local_processes.sh", "2", CONFIG)
+    done = machine.launch(*words, JAXSEARCH_GRACE_S="1m", STATUS="3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "must be a number of seconds, got '1m'" in done.stderr
+
+
 def test_gpus(machine):
     [command] = machine.dry_run("gpus.sh", "--gpus", "0,2", CONFIG, "--steps", "5")
     assert {"CUDA_VISIBLE_DEVICES=0,2", "JAX_PLATFORMS=cuda,cpu"} <= {*command}
