@@ -75,7 +75,7 @@ _OPENS_RUNS = (
     "export",
 )
 
-# Of paths that a user gave, whoever opened them.
+# Errors about a path from the user, whichever library opened it.
 _PATH_ERRORS = (
     *(FileNotFoundError, PermissionError),
     *(IsADirectoryError, NotADirectoryError, FileExistsError),

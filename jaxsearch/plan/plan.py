@@ -89,7 +89,7 @@ def plan(
         "least_step_seconds": step_seconds(
             config, stage, machine, update, rollout, programs
         ),
-        "fits": None if machine.chip is None and not reasons else not reasons,
+        "fits": not reasons if machine.chip or reasons else None,
         "reasons": reasons,
         "suggestion": _suggested(config, update, rollout, machine) if reasons else "",
     }

@@ -106,7 +106,7 @@ class Batcher:
         """
         with self._changed:
             self._drop(job)
-        # asyncio prints an error that nobody has asked for when it deletes its future.
+        # asyncio prints the error of a future that is deleted before anyone reads it.
         if not job.answer.cancel() and not job.answer.cancelled():
             job.answer.exception()
 

@@ -41,7 +41,20 @@ UPDATE = UpdateWork(
     remat=False,
     has_reference=False,
 )
+ROLLOUT = RolloutWork(
+    architecture=SMALL,
+    tensor=1,
+    num_slots=3,
+    max_len=64,
+    cached_tokens=0,
+    append_tokens=5,
+    num_adapted=0,
+    dtype="bfloat16",
+)
 SEVEN = PUBLISHED_SIZES["Qwen/Qwen2.5-7B-Instruct"]
+LONG = dataclasses.replace(
+    ROLLOUT, architecture=SEVEN, max_len=8192, append_tokens=2048
+)
 
 
 def test_products_of_an_update_are_three_times_a_forward_pass():
@@ -81,16 +94,7 @@ def test_state_is_three_numbers_a_parameter_and_one_for_the_reference():
 
 
 def test_a_copy_and_its_cache_are_cut_over_those_that_share_it():
-    work = RolloutWork(
-        architecture=SEVEN,
-        tensor=4,
-        num_slots=2,
-        max_len=8192,
-        cached_tokens=2 * 8192,
-        append_tokens=2048,
-        num_adapted=0,
-        dtype="bfloat16",
-    )
+    work = dataclasses.replace(LONG, tensor=4, num_slots=2, cached_tokens=2 * 8192)
     assert work.params_bytes == SEVEN.num_parameters * 2 / 4
     # 28 layers, keys and values, one of four heads of 128, and 13 bytes per token.
     assert work.slot_bytes == 8192 * (28 * 2 * 128 * 2 + 13)
@@ -98,16 +102,7 @@ def test_a_copy_and_its_cache_are_cut_over_those_that_share_it():
 
 
 def test_adapters_that_are_not_merged_are_held_and_multiplied():
-    work = RolloutWork(
-        architecture=SMALL,
-        tensor=2,
-        num_slots=3,
-        max_len=64,
-        cached_tokens=0,
-        append_tokens=5,
-        num_adapted=100,
-        dtype="bfloat16",
-    )
+    work = dataclasses.replace(ROLLOUT, tensor=2, num_adapted=100)
     assert work.params_bytes == (SMALL.num_parameters + 100) * 2 / 2
     assert work.decode_flops == 2 * 3 * (LAYER + 100 + 64 * 16) / 2
     assert work.append_flops(5) == 2 * 5 * (LAYER + 100) / 2
@@ -202,16 +197,7 @@ def test_what_does_not_fit_is_answered_with_what_would():
         remat=True,
         has_reference=True,
     )
-    rollout = RolloutWork(
-        architecture=SEVEN,
-        tensor=1,
-        num_slots=8,
-        max_len=8192,
-        cached_tokens=8 * 8192,
-        append_tokens=2048,
-        num_adapted=0,
-        dtype="bfloat16",
-    )
+    rollout = dataclasses.replace(LONG, num_slots=8, cached_tokens=8 * 8192)
     sizes = {"num_devices": 16, "process_devices": 4}
     found = suggestion(update, rollout, memory_bytes=16 * 2**30, **sizes)
     # A device holds 7.6 GB of training state. Half a copy of the policy, another 7.6
@@ -232,15 +218,8 @@ def test_a_suggested_mesh_divides_the_width():
     update = dataclasses.replace(
         UPDATE, architecture=narrow, num_trained=narrow.num_parameters
     )
-    rollout = RolloutWork(
-        architecture=narrow,
-        tensor=1,
-        num_slots=2,
-        max_len=64,
-        cached_tokens=128,
-        append_tokens=5,
-        num_adapted=0,
-        dtype="bfloat16",
+    rollout = dataclasses.replace(
+        ROLLOUT, architecture=narrow, num_slots=2, cached_tokens=128
     )
     sizes = {"num_devices": 8, "process_devices": 8}
     # Eight shards would have one and a half columns of 12.

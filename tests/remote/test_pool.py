@@ -121,7 +121,7 @@ def test_one_server_hangs_and_one_refuses(exact, queries):
 
 
 class Changing:
-    """A server that refuses at first, then does as it is told."""
+    """A server that answers with status 500 until `answer` is set."""
 
     def __init__(self, answer):
         self.answer = answer

@@ -1,4 +1,4 @@
-"""What a run wrote after the step from which it continues."""
+"""Files that a run wrote after the step that it resumes from."""
 
 from jaxsearch.json_lines import append_line, read_lines
 from jaxsearch.run.later_files import remove_later
