@@ -1,11 +1,13 @@
 """The file of verdicts: one line per prediction, appended as verdicts arrive."""
 
+import fcntl
 import os
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from jaxsearch import json_lines
+from jaxsearch.try_again import TryAgainError
 from jaxsearch.verdicts.predictions import Prediction
 from jaxsearch.verdicts.verdict import VERDICTS, Opinion, Verdict
 
@@ -15,7 +17,7 @@ class VerdictFile:
 
     An incomplete last line, left by a killed command, is removed. Verdicts follow their
     predictions, if these have other line numbers than before: an evaluation that asks
-    again for missing answers writes them in between.
+    again for missing answers writes them in between. The file is locked until `close`.
 
     Args:
       path: the file; created if needed.
@@ -30,6 +32,7 @@ class VerdictFile:
     Raises:
       ValueError: if the file has lines of other predictions, another model or prompt,
         or its name ends in .gz.
+      TryAgainError: if another process appends to the file.
     """
 
     def __init__(
@@ -47,19 +50,35 @@ class VerdictFile:
             )
         self._model = model
         self._keys = keys
-        lines = json_lines.read_lines(path) if path.exists() else []
-        found = _opinions(lines, path, frozenset(keys.values()))
-        if any(keys.get(line["line"]) != line["key"] for line in lines):
-            lines = [
-                self._line(one, found[keys[one.line]])
-                for one in predictions
-                if keys[one.line] in found
-            ]
+        self._file = _locked(path)
+        try:
+            lines = self._lines(path, predictions)
+            # Rewritten only if need be: the new file has to be locked, and read, anew.
+            while json_lines.encode_lines(lines) != path.read_bytes():
+                json_lines.replace_lines(path, lines)
+                self._file.close()
+                self._file = _locked(path)
+                lines = self._lines(path, predictions)
+        except BaseException:
+            self._file.close()
+            raise
         self.verdicts: dict[int, Verdict | None] = {
             line["line"]: line.get("verdict") for line in lines
         }
-        json_lines.replace_lines(path, lines)
-        self._file = path.open("a", encoding="utf-8")
+
+    def _lines(
+        self, path: Path, predictions: Sequence[Prediction]
+    ) -> list[dict[str, Any]]:
+        """The lines of the file, with the line numbers of these predictions."""
+        lines = json_lines.read_lines(path)
+        found = _opinions(lines, path, frozenset(self._keys.values()))
+        if all(self._keys.get(line["line"]) == line["key"] for line in lines):
+            return lines
+        return [
+            self._line(one, found[self._keys[one.line]])
+            for one in predictions
+            if self._keys[one.line] in found
+        ]
 
     def add(self, prediction: Prediction, opinion: Opinion) -> None:
         """Appends a verdict; it survives if the process is killed."""
@@ -85,6 +104,28 @@ class VerdictFile:
         """Syncs the file to disk."""
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def _locked(path: Path) -> TextIO:
+    """The file, open for appending and locked; created if needed.
+
+    Raises:
+      TryAgainError: if another process holds the lock.
+    """
+    while True:
+        file = path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have replaced it since it was opened.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise TryAgainError(
+                f"another process writes verdicts to {path}; wait for it, or choose "
+                "another file with --out"
+            ) from None
+        file.close()
 
 
 def _opinions(

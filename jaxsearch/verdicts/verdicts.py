@@ -62,6 +62,7 @@ def verdicts_to(
     Raises:
       ValueError: for bad input, or if the endpoint refuses the key or every request.
       NoReplyError: if it gives no reply for now; earlier verdicts are kept.
+      TryAgainError: if another process writes to the same file.
       VerdictsError: if it refuses some requests, or no reply has a verdict.
     """
     check_local(predictions, "the file")

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -122,6 +124,31 @@ def test_nothing_is_asked_twice(predictions, tmp_path, capsys):
         fresh = ("--out", str(tmp_path / "third.jsonl"), "--judge-model", "n")
         assert judge(server, predictions, *fresh) == 0
         assert len(server.requests) == 40
+
+
+def test_two_commands_do_not_write_to_one_file(predictions, tmp_path, capsys):
+    """The second is refused while the first has a request under way."""
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def waiting(message: str) -> Answer:
+        is_asked.set()
+        assert may_answer.wait(60.0)
+        return by_number(message)
+
+    with chat_server(waiting) as server:
+        first = threading.Thread(target=judge, args=(server, predictions))
+        first.start()
+        assert is_asked.wait(60.0)
+        out = tmp_path / "verdicts.jsonl"
+        # In a process of its own, as a user's second command is.
+        command = [sys.executable, "-m", "jaxsearch", "judge", str(predictions)]
+        named = ["--judge-url", server.url, "--judge-model", "m"]
+        second = subprocess.run([*command, *named], capture_output=True, text=True)
+        may_answer.set()
+        first.join()
+    assert second.returncode == 75, second.stderr
+    assert f"another process writes verdicts to {out}" in second.stderr
+    assert sorted(line["line"] for line in read_lines(out)) == [*range(1, 21)]
 
 
 def test_a_cache_that_cannot_be_written_loses_no_reply(predictions, tmp_path, capsys):
