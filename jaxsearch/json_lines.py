@@ -1,4 +1,4 @@
-"""JSON Lines files: strict JSON, written atomically or line by line.
+"""JSON files: strict JSON, written atomically, or JSON Lines appended line by line.
 
 JSON has no NaN or infinities, and most readers reject the way Python writes them, so
 they are written as the strings "NaN", "Infinity" and "-Infinity".
@@ -105,6 +105,12 @@ def encode_lines(values: Iterable[dict[str, Any]]) -> bytes:
 def replace_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
     """Replaces a file of objects atomically."""
     replace_file(path, encode_lines(values))
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Replaces a file of one JSON value, indented, atomically."""
+    text = json.dumps(encodable(value), indent=2, allow_nan=False)
+    replace_file(path, text.encode())
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -1,14 +1,13 @@
 """Files of an evaluation: `results.json` and `predictions.jsonl`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxsearch.json_lines import replace_file, replace_lines
+from jaxsearch.json_lines import replace_json, replace_lines
 from jaxsearch.local_paths import check_local
 from jaxsearch.monitor.rollout_log import opened_field
 from jaxsearch.rewards.outcome import Outcome
@@ -53,7 +52,7 @@ def write_evaluation(
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Writes `results.json`."""
-    replace_file(folder / "results.json", json.dumps(results, indent=2).encode())
+    replace_json(folder / "results.json", dict(results))
 
 
 def prediction_line(

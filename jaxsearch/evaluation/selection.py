@@ -158,7 +158,7 @@ def _write(
         "bounds": dataclasses.asdict(bounds),
         "settings": settings,
     }
-    json_lines.replace_file(out / "counts.json", json.dumps(whole, indent=2).encode())
+    json_lines.replace_json(out / "counts.json", whole)
 
 
 def _counted(out: Path, found: list[Difficulty], bounds: Bounds) -> dict[str, Any]:

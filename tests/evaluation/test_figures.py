@@ -7,10 +7,12 @@ import pytest
 
 from jaxsearch.evaluation.answer_table import Answers
 from jaxsearch.evaluation.figures import answer_figures, groups_of
+from jaxsearch.evaluation.predictions import write_results
 from jaxsearch.evaluation.reading import has_read_answer, has_read_titles
 from jaxsearch.evaluation.result_text import result_lines
 from jaxsearch.evaluation.samples import majority, pass_at, powers
 from jaxsearch.evaluation.set_results import results_of_sets
+from jaxsearch.json_files import json_value
 from jaxsearch.rewards.answers import normalise_research
 
 
@@ -118,6 +120,13 @@ def test_lines_of_earlier_versions_lack_figures():
     assert all(
         math.isnan(found[name]) for name in ("tokens", "answer_read", "searches")
     )
+
+
+def test_results_are_json_without_nan(tmp_path):
+    """`jq` and JavaScript refuse NaN, which Python writes."""
+    write_results(tmp_path, {"em": math.nan, "sets": [math.inf, 1.0]})
+    text = (tmp_path / "results.json").read_text()
+    assert json_value(text, allow_nan=False) == {"em": "NaN", "sets": ["Infinity", 1.0]}
 
 
 def answers_of(*lines: dict) -> Answers:
