@@ -2,12 +2,13 @@
 
 import argparse
 import difflib
+import functools
 import json
 import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
         return 2
     args, rest = parser.parse_known_args(argv)
     if args.version:
-        from jaxsearch import __version__
-
-        print(f"jaxsearch {__version__}")
-        return 0
+        return _written(_print_version, "--version")
     if args.command is None:
         parser.print_help()
         return 2
@@ -134,7 +132,7 @@ def run_command_line(argv: Sequence[str] | None, interrupt: Interrupt) -> int:
     if interrupt.resumes:
         interrupt.advice = lambda: "the same command continues where it stopped"
     try:
-        status = _status(args)
+        status = _written(functools.partial(_status_of_result, args), args.command)
     finally:
         if status != 0 and "jaxsearch.processes" in sys.modules:
             from jaxsearch import processes
@@ -221,15 +219,19 @@ def _misplaced(
     )
 
 
-def _status(args: argparse.Namespace) -> int:
-    """Runs the command, prints its results, and returns its exit status.
+def _written(work: Callable[[], int], name: str) -> int:
+    """The exit status of work that writes to standard output, also if that fails.
 
     If the reader of standard output is gone, as in `| head`, the command ends without a
     word, as others do.
+
+    Args:
+      work: returns its exit status.
+      name: the command, for the error that standard output is full.
     """
     status = 0
     try:
-        status = _status_of_result(args)
+        status = work()
         sys.stdout.flush()
     except BrokenPipeError:
         if not closed_pipe.reader_is_gone():
@@ -243,9 +245,16 @@ def _status(args: argparse.Namespace) -> int:
         closed_pipe.discard_output()
         if status == 0:
             reason = f"standard output cannot be written: {error.strerror}"
-            _complain(args.command, reason)
+            _complain(name, reason)
             status = 2
     return status
+
+
+def _print_version() -> int:
+    from jaxsearch import __version__
+
+    print(f"jaxsearch {__version__}")
+    return 0
 
 
 def _status_of_result(args: argparse.Namespace) -> int:
@@ -300,6 +309,8 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _value_text(value: Any) -> str:
+    if value is None:
+        return "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

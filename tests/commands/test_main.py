@@ -141,7 +141,9 @@ def test_a_reader_that_ends_first_is_no_error():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("words", [["config", "list"], ["data", "describe"]])
+@pytest.mark.parametrize(
+    "words", [["config", "list"], ["data", "describe"], ["--version"]], ids=" ".join
+)
 def test_output_to_a_full_disk_is_one_line(words):
     """While the command prints, or when it has ended."""
     command = [sys.executable, "-P", "-m", "jaxsearch", *words]
