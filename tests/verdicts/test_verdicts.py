@@ -1,5 +1,6 @@
 """`jaxsearch judge`: verdicts of a chat endpoint on loopback."""
 
+import contextlib
 import gzip
 import json
 import subprocess
@@ -143,11 +144,14 @@ def test_two_commands_do_not_write_to_one_file(predictions, tmp_path, capsys):
         # In a process of its own, as a user's second command is.
         command = [sys.executable, "-m", "jaxsearch", "judge", str(predictions)]
         named = ["--judge-url", server.url, "--judge-model", "m"]
-        second = subprocess.run([*command, *named], capture_output=True, text=True)
-        may_answer.set()
+        with subprocess.Popen([*command, *named], stderr=subprocess.PIPE) as second:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                second.wait(30.0)
+            may_answer.set()
+            said = second.stderr.read().decode()
         first.join()
-    assert second.returncode == 75, second.stderr
-    assert f"another process writes verdicts to {out}" in second.stderr
+    assert second.returncode == 75, said
+    assert f"another process writes verdicts to {out}" in said
     assert sorted(line["line"] for line in read_lines(out)) == [*range(1, 21)]
 
 
