@@ -11,6 +11,8 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 # Files that may list end tokens, in the order of transformers: the first that exists.
 _END_FILES = ("generation_config.json", "config.json")
+# Any text with letters, digits and another byte than ASCII.
+_PROBE = "Who is 12 \u00e9?"
 # Parts of a config.json that describe the language model of a larger one.
 _TEXT_CONFIGS = ("decoder", "generator", "text_config")
 
@@ -57,7 +59,14 @@ def read_backend(folder: Path) -> Any:
     try:
         with _silent_transformers():
             backend = loader.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises Exception for a malformed file
+            # Some malformed files are read, and fail at every text.
+            backend.encode(_PROBE)
+    except BaseException as error:
+        # tokenizers raises Exception for a malformed file; a panic of its Rust code is
+        # a BaseException, of a class that cannot be imported.
+        is_panic = type(error).__name__ == "PanicException"
+        if not (isinstance(error, Exception) or is_panic):
+            raise
         where = f": {TOKENIZER_FILE}" if has_file else ""
         reason = f"{' '.join(str(error).split()):.200}" or type(error).__name__
         raise ValueError(

@@ -146,8 +146,8 @@ def _task_of(line: Line) -> str | None:
     names = [_field(line, key, str) for key in ("task", "recipe") if key in line]
     if len(set(names)) > 1:
         raise ValueError(
-            f"got task {names[0]!r} and recipe {names[1]!r}, which both name the task "
-            "of the line; keep one"
+            f"got task {names[0]!r:.80} and recipe {names[1]!r:.80}, which both name "
+            "the task of the line; keep one"
         )
     return names[0] if names else None
 
@@ -160,8 +160,8 @@ def _task_for(line: Line, task_name: str) -> Task:
             raise ValueError("'task' is missing; add it as a string")
         if ":" in named:
             raise ValueError(
-                f"a line may only name a task of jaxsearch, got {named!r}, which is "
-                "code; to judge with it, give its name on the command line"
+                f"a line may only name a task of jaxsearch, got {named!r:.80}, which "
+                "is code; to judge with it, give its name on the command line"
             )
         task_name = named
     task = task_named(task_name)
@@ -194,13 +194,17 @@ def _judge(line: Line, task: Task) -> Line:
     """The computed fields, which the output line has in addition to its input."""
     golden_answers = _field(line, "golden_answers", list)
     if not all(isinstance(gold, str) for gold in golden_answers):
-        raise ValueError(f"expected strings in golden_answers, got {golden_answers!r}")
+        raise ValueError(
+            f"expected strings in golden_answers, got {golden_answers!r:.80}"
+        )
 
     found: Line = {}
     if "prediction" in line and "reward" not in line:
         prediction = line["prediction"]
         if not isinstance(prediction, str | None):
-            raise ValueError(f"prediction must be a string or null, got {prediction!r}")
+            raise ValueError(
+                f"prediction must be a string or null, got {prediction!r:.80}"
+            )
     else:
         outcome = _outcome(line, task, golden_answers)
         prediction = outcome.prediction
@@ -217,8 +221,8 @@ def _judge(line: Line, task: Task) -> Line:
         found |= dict.fromkeys(_METRICS, 0.0)
     if unknown := _field({"expected": {}} | line, "expected", dict).keys() - found:
         raise ValueError(
-            f"expected names {sorted(unknown)}, but task {task.name!r} computes only "
-            f"{sorted(found)}"
+            f"expected names {sorted(unknown)!s:.200}, but task {task.name!r} computes "
+            f"only {sorted(found)}"
         )
     return found
 

@@ -156,6 +156,15 @@ def without_model(file):
     write_json(file, fields)
 
 
+def for_pairs_alone(file):
+    """Read without an error, but every text is a panic of the library."""
+    fields = json.loads(file.read_text())
+    pair = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    parts = {"single": pair, "pair": pair, "special_tokens": {}}
+    fields["post_processor"] = {"type": "TemplateProcessing", **parts}
+    write_json(file, fields)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -165,6 +174,7 @@ def without_model(file):
         lambda file: file.write_bytes(b"\xff\xfe"),
         lambda file: write_json(file, []),
         without_model,
+        for_pairs_alone,
     ],
 )
 def test_a_tokenizer_json_that_the_library_refuses_is_one_line(tmp_path, harm):

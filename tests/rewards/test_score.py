@@ -236,11 +236,14 @@ def test_the_end_is_optional_where_it_changes_nothing(write):
         ({"response": RIGHT, "ended": True}, "'golden_answers' is missing"),
         (LINE | {"golden_answers": "Paris"}, "'golden_answers' must be a list"),
         (LINE | {"golden_answers": [1817]}, "expected strings"),
+        (LINE | {"golden_answers": [{"x": "y" * 10_000}]}, "expected strings"),
         (LINE | {"response": 3}, "'response' must be a string"),
         (LINE | {"ended": 1}, "'ended' must be true or false"),
         (LINE | {"prediction": 3}, "prediction must be a string or null"),
+        (LINE | {"prediction": ["y" * 10_000]}, "prediction must be a string or null"),
         (LINE | {"segments": []}, "both segments and response"),
         (LINE | {"expected": {"rewrd": 1}}, "expected names"),
+        (LINE | {"expected": {"y" * 10_000: 1}}, "expected names"),
         ({"segments": ["x"], "golden_answers": ["P"], "ended": True}, "objects"),
         (
             {"segments": [{"text": "x"}], "golden_answers": ["P"], "ended": True},
@@ -253,8 +256,9 @@ def test_a_malformed_line_is_named_and_nothing_is_written(
     write, tmp_path, line, message
 ):
     path, out = write(LINE, line), tmp_path / "out.jsonl"
-    with pytest.raises(ValueError, match=rf"in\.jsonl, line 2: .*{message}"):
+    with pytest.raises(ValueError, match=rf"in\.jsonl, line 2: .*{message}") as raised:
         score_file(path, "research", out)
+    assert len(str(raised.value)) < 1000
     assert list(tmp_path.iterdir()) == [tmp_path / "in.jsonl"]
 
 
