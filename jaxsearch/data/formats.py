@@ -137,12 +137,12 @@ def _said(
         where, answer = empty_answers[0]
         said.append(
             "golden answers that are empty once normalised were left out: "
-            f"{len(empty_answers):,}, such as {answer!r} at {where}"
+            f"{len(empty_answers):,}, such as {answer!r:.80} at {where}"
         )
     if numbered:
         said.append(
             f"rows without a usable id got their numbers: {len(numbered):,}, such as "
-            f"{numbered[0]!r}"
+            f"{numbered[0]!r:.80}"
         )
     return "; ".join(said)
 
@@ -169,7 +169,7 @@ def _good_rows(
         id_ = question.id or f"row{record.number}"
         if id_ in found:
             bad_rows.add(
-                f"{record.where}: id {id_!r} was already used at "
+                f"{record.where}: id {id_!r:.80} was already used at "
                 f"{found[id_].where}; ids must be unique"
             )
             continue

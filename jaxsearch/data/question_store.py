@@ -117,7 +117,7 @@ def open_questions(
     [(most_used, count)] = Counter(q.id for q in questions).most_common(1)
     if count > 1:
         raise ValueError(
-            f"ids of questions must be unique, got {most_used!r} {count} times"
+            f"ids of questions must be unique, got {most_used!r:.80} {count} times"
         )
     found = fingerprint(questions)
     directory = pathlib.Path(cache_dir) / f"questions-{found[:16]}"

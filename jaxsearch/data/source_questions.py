@@ -57,7 +57,7 @@ def check_answers(
         if not usable:
             why = f"every one of {list(answers)!r:.80} is empty once normalised"
             bad.add(
-                f"{origin}, question {question.id!r}: expected golden answers, "
+                f"{origin}, question {question.id!r:.80}: expected golden answers, "
                 f"{why if answers else 'got none'}"
             )
             continue
@@ -70,6 +70,6 @@ def check_answers(
         id_, answer = left_out[0]
         note(
             f"{origin}: golden answers that are empty once normalised were left out: "
-            f"{len(left_out):,}, such as {answer!r} of question {id_!r}"
+            f"{len(left_out):,}, such as {answer!r:.80} of question {id_!r:.80}"
         )
     return kept

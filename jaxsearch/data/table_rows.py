@@ -72,7 +72,9 @@ def _check_names(names: list[str], where: str, delimiter: str) -> None:
     """
     twice = [name for name in names if name and names.count(name) > 1]
     if twice:
-        raise ValueError(f"{where}: the column {twice[0]!r} is there twice; rename one")
+        raise ValueError(
+            f"{where}: the column {twice[0]!r:.80} is there twice; rename one"
+        )
     if _QUESTION in names and any(name in names for name in _ANSWERS):
         return
     advice = ""

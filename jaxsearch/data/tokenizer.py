@@ -64,7 +64,7 @@ class Tokenizer:
             if end_id is None:
                 raise ValueError(
                     f"tokenizer {folder} has no token {end_token!r} to end rows with; "
-                    f"its own end token is {backend.eos_token!r}"
+                    f"its own end token is {backend.eos_token!r:.80}"
                 )
         if end_id is None and other_end_ids:
             end_id = other_end_ids[0]

@@ -147,7 +147,7 @@ def evaluate(
     for one in trajectories:
         if one.status is Status.MODEL_FAILED:
             # Otherwise it would count as a wrong answer.
-            raise ModelFailedError(f"question {one.question_id!r}: {one.failure}")
+            raise ModelFailedError(f"question {one.question_id!r:.80}: {one.failure}")
     results = _results(trajectories, outcomes, scores)
     results["temperature"] = temperature
     return Evaluation(

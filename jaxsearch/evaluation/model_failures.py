@@ -70,4 +70,4 @@ def check_failures(
 
 def _first(failures: Sequence[Failure]) -> str:
     key, reason = failures[0]
-    return f"question {key.question_id!r}: {reason}"
+    return f"question {key.question_id!r:.80}: {reason}"

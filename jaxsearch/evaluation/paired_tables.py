@@ -115,13 +115,14 @@ def _aligned(
     if not shared:
         raise ValueError(
             f"{first_path} and {second_path} have no question in common, such as "
-            f"{next(iter(first.questions))!r} and {next(iter(second.questions))!r}"
+            f"{next(iter(first.questions))!r:.80} and "
+            f"{next(iter(second.questions))!r:.80}"
         )
     for id_ in shared:
         texts = (first.questions[id_], second.questions[id_])
         if texts[0] != texts[1] and all(texts):
             raise ValueError(
-                f"question {id_!r} is {texts[0]!r:.80} in {first_path}, but "
+                f"question {id_!r:.80} is {texts[0]!r:.80} in {first_path}, but "
                 f"{texts[1]!r:.80} in {second_path}; compare evaluations of the same "
                 "questions"
             )

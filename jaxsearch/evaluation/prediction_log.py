@@ -176,9 +176,9 @@ def _checked_key(text: bytes, path: Path, number: int, known: Set[Key]) -> Key:
     key = key_of(line)
     if key not in known:
         raise ValueError(
-            f"{path}, line {number}: question {key.question_id!r} of set "
-            f"{key.set_name!r}, sample {key.sample}, is not of this evaluation, so the "
-            "file was changed; choose another folder with --out"
+            f"{path}, line {number}: question {key.question_id!r:.80} of set "
+            f"{key.set_name!r:.80}, sample {key.sample}, is not of this evaluation, so "
+            "the file was changed; choose another folder with --out"
         )
     return key
 

@@ -108,7 +108,7 @@ def named_sources(texts: Sequence[str]) -> dict[str, str]:
     twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
         raise ValueError(
-            f"two sets of questions have the name {twice[0]!r}; name them, as in "
+            f"two sets of questions have the name {twice[0]!r:.80}; name them, as in "
             "--questions first=FILE second=FILE"
         )
     return dict(zip(names, (source for _, source in given), strict=True))

@@ -68,8 +68,8 @@ def require_golden_answers(golden_answers: Sequence[str]) -> None:
         )
     if not all(isinstance(gold, str) for gold in golden_answers):
         raise ValueError(
-            f"golden answers must be strings, got {golden_answers!r}; write numbers "
-            "as text"
+            f"golden answers must be strings, got {golden_answers!r:.80}; write "
+            "numbers as text"
         )
 
 

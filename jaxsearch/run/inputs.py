@@ -184,7 +184,8 @@ def check_prompts(
         word, question_id = unknown[0]
         say_once(
             f"{len(unknown)} of {len(questions)} questions have words that the "
-            f"tokenizer cannot spell, such as {word!r} in question {question_id!r}"
+            f"tokenizer cannot spell, such as {word!r:.80} in question "
+            f"{question_id!r:.80}"
         )
     if not long.found:
         return inputs

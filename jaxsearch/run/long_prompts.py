@@ -81,7 +81,7 @@ class LongPrompts:
 
     def _text(self) -> str:
         named = [
-            f"question {question.id!r} has {num_tokens}"
+            f"question {question.id!r:.80} has {num_tokens}"
             for question, num_tokens in self.found[:NUM_NAMED]
         ]
         if len(self.found) > NUM_NAMED:

@@ -100,7 +100,7 @@ def report_special_tokens(
     if changed:
         say_once(
             f"{len(changed)} of {len(questions)} questions spell special tokens of the "
-            f"tokenizer, such as question {changed[0]!r}; they are left out of the "
+            f"tokenizer, such as question {changed[0]!r:.80}; they are left out of the "
             f"prompts ({sum(num for _, num in found)} in all)"
         )
     return [text for text, _ in found]

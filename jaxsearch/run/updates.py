@@ -87,7 +87,7 @@ def demonstration_row(run: Run, demonstration: Demonstration) -> TrainRow:
     )
     if len(row.tokens) > run.config.rollout.max_len:
         raise ValueError(
-            f"the demonstration of question {demonstration.question.id!r} has "
+            f"the demonstration of question {demonstration.question.id!r:.80} has "
             f"{len(row.tokens)} tokens, but rollout.max_len is only "
             f"{run.config.rollout.max_len}"
         )
@@ -118,7 +118,7 @@ def _observed(run: Run, demonstration: Demonstration) -> list[list[int]]:
             _check_answered(demonstration, answer)
         if isinstance(answer, Done):
             raise ValueError(
-                f"the demonstration of question {demonstration.question.id!r} "
+                f"the demonstration of question {demonstration.question.id!r:.80} "
                 f"continues after {turn!r:.80}, where the environment ends the rollout"
             )
         ids.append(answer.ids)
@@ -140,6 +140,7 @@ def _check_answered(
     failures = [one for one in processes.all_gather_objects(failure) if one is not None]
     if failures:
         raise TryAgainError(
-            f"a tool of the demonstration of question {demonstration.question.id!r} "
-            f"failed: {failures[0]}; the same command continues when it succeeds again"
+            "a tool of the demonstration of question "
+            f"{demonstration.question.id!r:.80} failed: {failures[0]}; the same "
+            "command continues when it succeeds again"
         )

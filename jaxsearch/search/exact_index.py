@@ -185,7 +185,7 @@ def encode_corpus(
         bad = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
         raise ValueError(
             f"encoder {encoder.name!r} returned NaN or infinity for passage "
-            f"{passages[bad].id!r}"
+            f"{passages[bad].id!r:.80}"
         )
     return vectors
 

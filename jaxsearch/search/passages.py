@@ -62,7 +62,7 @@ def read_passages(
             place = f"{file.unit} {number}"
             if passage.id in place_of_id:
                 file.bad_rows.add(
-                    f"{file.path}, {place}: id {passage.id!r} was already used in "
+                    f"{file.path}, {place}: id {passage.id!r:.80} was already used in "
                     f"{place_of_id[passage.id]}; ids must be unique"
                 )
                 continue
@@ -121,7 +121,7 @@ class CorpusFile:
             note(
                 f"{self.path}: {self._num_numbered:,} of {self.bad_rows.num_rows:,} "
                 "passages have no usable id and got their line numbers, such as "
-                f"{self._first_numbered!r}"
+                f"{self._first_numbered!r:.80}"
             )
 
 

@@ -10,7 +10,7 @@ PAGE_REASONS = (
 )
 NAMES = (
     *("queries", "queries_cached", "queries_failed", "rate_limited", "usd"),
-    *("pages_fetched", "pages_cached", "summaries"),
+    *("pages_fetched", "pages_cached", "summaries", "cache_failures"),
     *(f"pages_failed/{reason}" for reason in PAGE_REASONS),
 )
 

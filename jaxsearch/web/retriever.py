@@ -15,7 +15,7 @@ from jaxsearch.search.index import (
 )
 from jaxsearch.search.passages import Passage
 from jaxsearch.surrogates import whole_characters
-from jaxsearch.web.cache import WebCache
+from jaxsearch.web.cache import Kind, WebCache
 from jaxsearch.web.config import WebConfig
 from jaxsearch.web.counts import WebCounts
 from jaxsearch.web.fetch import Fetcher, PageError
@@ -167,7 +167,7 @@ class WebRetriever:
                     if known is None:
                         found = self._asked(asked)
                         rows = [[r.url, r.title, r.snippet] for r in found]
-                        self._cache.put("results", key, rows)
+                        self._keep("results", key, rows)
                         return found
             except TimeoutError as error:
                 raise SearchError(f"web search: {error}") from None
@@ -249,10 +249,10 @@ class WebRetriever:
         except PageError as error:
             if error.reason not in _PASSING:
                 value = {"reason": error.reason, "message": str(error)}
-                self._cache.put("page", url, value)
+                self._keep("page", url, value)
             raise
         self._counts.add("pages_fetched")
-        self._cache.put("page", url, found._asdict())
+        self._keep("page", url, found._asdict())
         return found
 
     def _summary(self, summarizer: Summarizer, query: str, text: str) -> str:
@@ -270,8 +270,15 @@ class WebRetriever:
                 raise PageError("not_cached", "its summary is not in the cache")
             known = summarizer.summarize(query, text)
             self._counts.add("summaries")
-            self._cache.put("summary", key, known)
+            self._keep("summary", key, known)
         return known
+
+    def _keep(self, kind: Kind, key: str, value: Any) -> None:
+        """Stores a value; if that fails, the answer that was paid for is still used."""
+        try:
+            self._cache.put(kind, key, value)
+        except SearchError:
+            self._counts.add("cache_failures")
 
 
 class _NotCachedError(Exception):
@@ -284,12 +291,13 @@ def _checked(found: Any, provider: str) -> list[WebResult]:
     Raises:
       SearchStoppedError: if it is something else than results.
     """
-    wrong = [result for result in found if not isinstance(result, WebResult)]
-    if wrong:
-        raise SearchStoppedError(
-            f"{provider} must return a list of jaxsearch.web.provider.WebResult, got "
-            f"{wrong[0]!r:.80} in it"
-        )
+    for result in found:
+        is_result = isinstance(result, WebResult)
+        if not is_result or not all(isinstance(v, str) for v in vars(result).values()):
+            raise SearchStoppedError(
+                f"{provider} must return a list of jaxsearch.web.provider.WebResult "
+                f"whose fields are text, got {result!r:.80} in it"
+            )
     return list(found)
 
 

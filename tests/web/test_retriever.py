@@ -284,6 +284,32 @@ def test_a_provider_of_another_kind(opened):
         opened(broken, snippets=True).search(["a"], 1)
 
 
+def test_results_are_text(opened):
+    """A dictionary of a service has null where it knows nothing."""
+
+    def untitled(query):
+        result = WebResult(url="http://a.test/")
+        # Tests check types when an object is made; users' programs do not.
+        object.__setattr__(result, "title", None)
+        return [result]
+
+    with pytest.raises(SearchStoppedError, match="whose fields are text, got WebRes"):
+        opened(untitled, snippets=True).search(["a"], 1)
+
+
+def test_an_answer_is_used_if_it_cannot_be_kept(opened, tmp_path):
+    """It was paid for."""
+    provider = Found("http://a.test/")
+    web = opened(provider, snippets=True)
+    with connected(tmp_path / "web/cache.sqlite") as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON kept "
+            "BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+    assert [len(hits) for hits in web.search(["a"], 1)] == [1]
+    assert web.search_counts()["web/cache_failures"] == 1
+
+
 def test_the_budget_of_queries(opened):
     web = opened(one_page, snippets=True, max_queries=3)
     with pytest.raises(SearchStoppedError) as stopped:
