@@ -37,7 +37,8 @@ def write_readable(
 
     Raises:
       ValueError: if the index or the questions cannot be read, a number is out of
-        range, the file exists or is not named *.jsonl, or no question is left.
+        range, the file exists, its folder does not or its name is not *.jsonl, or no
+        question is left.
     """
     check_local(out, "--out")
     if not out.endswith(".jsonl"):
@@ -45,6 +46,8 @@ def write_readable(
         raise ValueError(f"--out {out}: questions are written to a file named *.jsonl")
     if Path(out).exists():
         raise ValueError(f"--out {out} exists; name a new file")
+    if not Path(out).parent.is_dir():
+        raise ValueError(f"--out {out}: there is no such folder; create it")
     questions = read_questions(path)
     is_readable = readable(
         wrap(load_index(folder, encoder=encoder)),

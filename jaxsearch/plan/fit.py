@@ -10,6 +10,7 @@ from jaxsearch.plan.arithmetic import RolloutWork, UpdateWork
 from jaxsearch.plan.machine import Machine
 from jaxsearch.plan.measured import Measured
 from jaxsearch.plan.programs import APPEND, DECODE, GRADIENT, PREFILL, STEP
+from jaxsearch.rollouts.layout import replicas_of_process
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,11 +116,11 @@ def step_seconds(
     most = budgets.max_searches * budgets.max_observation_len
     observed = max(0, min(most, room - budgets.max_turn_len))
     sampled = room - observed
-    replicas = machine.num_devices // rollout.tensor
-    if budgets.replicas is not None:
-        num_processes = machine.num_devices // machine.host_devices
-        replicas = budgets.replicas * num_processes
-    rounds = num_rollouts / replicas
+    num_processes = machine.num_devices // machine.host_devices
+    replicas = replicas_of_process(
+        machine.host_devices, rollout.tensor, budgets.replicas
+    )
+    rounds = num_rollouts / (replicas * num_processes)
     decode = programs[DECODE].least_seconds(machine.chip)
     # The minimum that a decoding step reads.
     read = rollout.params_bytes + rollout.cache_bytes / 2

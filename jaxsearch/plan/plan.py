@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from jaxsearch import mesh as meshes
-from jaxsearch.config import RLStage, RunConfig
+from jaxsearch.config import RLStage, RolloutConfig, RunConfig
 from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Transformer
 from jaxsearch.plan.architectures import planned_architecture
@@ -21,7 +21,7 @@ from jaxsearch.plan.programs import GRADIENT, compile_programs, estimate_program
 from jaxsearch.plan.suggest import suggestion
 from jaxsearch.rl.batching import num_batch_rows
 from jaxsearch.rollouts.budgets import row_buckets
-from jaxsearch.rollouts.layout import AXIS, RULES
+from jaxsearch.rollouts.layout import AXIS, RULES, replicas_of_process
 from jaxsearch.rollouts.shapes import Shapes
 from jaxsearch.run.environments import checked_stop_tags
 from jaxsearch.run.network import param_shardings
@@ -58,7 +58,7 @@ def plan(
         dtype=jnp.dtype(config.model.dtype),
         lora=config.model.lora,
     )
-    _check(network, sizes, config.rollout.tensor, machine)
+    _check(network, sizes, config.rollout, machine)
     update = update_work(config, stage, network, sizes)
     rollout = rollout_work(config, network, machine.backend)
     programs: Mapping[str, Measured] = {}
@@ -143,17 +143,16 @@ def _num_trained(network: Transformer) -> int:
 
 
 def _check(
-    network: Transformer, sizes: Mapping[str, int], tensor: int, machine: Machine
+    network: Transformer,
+    sizes: Mapping[str, int],
+    rollout: RolloutConfig,
+    machine: Machine,
 ) -> None:
     """Raises ValueError if a size is not divisible by the devices that share it."""
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     param_shardings(network, mesh)
-    if machine.host_devices % tensor:
-        raise ValueError(
-            f"rollout.tensor {tensor} does not divide the {machine.host_devices} "
-            "devices of a process: a copy of the policy must fit one process"
-        )
-    replica = AbstractMesh((tensor,), (AXIS,))
+    replicas_of_process(machine.host_devices, rollout.tensor, rollout.replicas)
+    replica = AbstractMesh((rollout.tensor,), (AXIS,))
     meshes.shardings(replica, network.logical_axes, network.shapes, RULES)
 
 

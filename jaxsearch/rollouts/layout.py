@@ -31,20 +31,33 @@ def replica_meshes(
       ValueError: if `tensor` does not divide the number of devices, or there are too
         few devices.
     """
-    if num_replicas is None:
-        num_replicas = len(devices) // tensor
-        if not num_replicas or len(devices) % tensor:
-            raise ValueError(
-                f"rollout.tensor {tensor} does not divide the {len(devices)} devices "
-                "of a process: choose a number that does"
-            )
-    if num_replicas * tensor > len(devices):
-        raise ValueError(
-            f"rollout.replicas {num_replicas} x rollout.tensor {tensor} needs "
-            f"{num_replicas * tensor} devices, but a process has {len(devices)}"
-        )
+    num_replicas = replicas_of_process(len(devices), tensor, num_replicas)
     groups = np.array(devices[: num_replicas * tensor]).reshape(num_replicas, tensor)
     return tuple(Mesh(group, (AXIS,), axis_types=(AxisType.Auto,)) for group in groups)
+
+
+def replicas_of_process(
+    num_devices: int, tensor: int, num_replicas: int | None = None
+) -> int:
+    """Number of replicas on the devices of a process; see `replica_meshes`.
+
+    Raises:
+      ValueError: if `tensor` does not divide the number of devices, or there are too
+        few devices.
+    """
+    if num_replicas is None:
+        num_replicas = num_devices // tensor
+        if not num_replicas or num_devices % tensor:
+            raise ValueError(
+                f"rollout.tensor {tensor} does not divide the {num_devices} devices "
+                "of a process: choose a number that does"
+            )
+    if num_replicas * tensor > num_devices:
+        raise ValueError(
+            f"rollout.replicas {num_replicas} x rollout.tensor {tensor} needs "
+            f"{num_replicas * tensor} devices, but a process has {num_devices}"
+        )
+    return num_replicas
 
 
 def on_replica(transformer: Transformer, mesh: Mesh) -> Transformer:

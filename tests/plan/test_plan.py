@@ -201,6 +201,7 @@ def test_a_program_too_large_for_a_device_without_figures_is_told(config, monkey
         (["--mesh.fsdp", "3"], "fsdp=3 x tensor=4 needs 12 devices, but there are 8"),
         (["--mesh.tensor", "8"], "'kv_heads' of size 4 is not divisible by the 8"),
         (["--rollout.tensor", "3"], "rollout.tensor 3 does not divide the 8 devices"),
+        (["--rollout.replicas", "9"], "devices, but a process has 8"),
         (["--model.path", "folder/that/is/not"], "pass --model.path FOLDER"),
     ],
 )

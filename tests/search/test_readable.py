@@ -93,6 +93,7 @@ def test_fewer_words_keep_fewer_questions(folder):
         (["-k", "0"], "expected at least 1 passage"),
         (["--words", "-1"], "and -1 words"),
         (["--out", "chosen.jsonl.gz"], "written to a file named *.jsonl"),
+        (["--out", "absent/chosen.jsonl"], "there is no such folder"),
     ],
 )
 def test_nothing_is_written_for_bad_input(folder, capsys, options, said):
