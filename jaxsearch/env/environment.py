@@ -106,7 +106,7 @@ class Done:
         if self.status not in (Status.ENDED, Status.TOOL_FAILED):
             raise ValueError(
                 "an environment ends a rollout with Status.ENDED or "
-                f"Status.TOOL_FAILED, got {self.status!r}"
+                f"Status.TOOL_FAILED, got {self.status!r:.80}"
             )
         if not isinstance(self.call, ToolCall | None):
             raise ValueError(

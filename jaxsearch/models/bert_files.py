@@ -57,6 +57,22 @@ def read_bert_architecture(folder: Path) -> BertArchitecture:
         raise ValueError(f"{path}: {error}") from None
 
 
+def check_layers(folder: Path, num_layers: int) -> None:
+    """Checks that the folder has weights of the last layer.
+
+    To be called before the network is made, which takes longer the deeper it is.
+
+    Raises:
+      ValueError: if it has none, or its files cannot be read.
+    """
+    last = f"encoder.layer.{num_layers - 1}."
+    if not any(last in name for name in open_tensors(folder)):
+        raise ValueError(
+            f"{folder}: config.json has {num_layers} layers, but there is no tensor "
+            f"{last}* in its safetensors files"
+        )
+
+
 def read_bert_params(
     folder: Path, shapes: BertParams, *, others: tuple[str, ...] = ()
 ) -> BertParams:

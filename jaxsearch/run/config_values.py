@@ -311,7 +311,8 @@ def restored(
         folder may name.
 
     Raises:
-      ValueError: for a value that cannot be imported, or is not trusted.
+      ValueError: for a value that cannot be imported, is not trusted, or has another
+        type than its field.
       KeyError: for a field that the class does not have.
       TypeError: for a field that is missing.
     """
@@ -352,9 +353,40 @@ def _restored_dataclass(
     kind: type, fields: dict[str, Any], resolve: Callable[[str], Any]
 ) -> Any:
     hints = _field_hints(kind)
+    # Of a class of the user the annotations may be anything.
+    is_ours = kind.__module__.partition(".")[0] == "jaxsearch"
+    for name, item in fields.items():
+        hint = hints[name]
+        if is_ours and not _fits(item, hint):
+            expected = hint.__name__ if isinstance(hint, type) else str(hint)
+            raise ValueError(
+                f"{kind.__name__}.{name} must be {expected:.100}, got {item!r:.80}"
+            )
     return kind(
-        **{key: restored(item, hints[key], resolve) for key, item in fields.items()}
+        **{name: restored(item, hints[name], resolve) for name, item in fields.items()}
     )
+
+
+def _fits(record: Any, hint: Any) -> bool:
+    """Whether JSON can be that of a value of this type."""
+    if value_kind(hint) is not None:
+        return True
+    if record is None:
+        return hint is Any or types.NoneType in typing.get_args(hint)
+    return any(_fits_one(record, option) for option in _options(hint))
+
+
+def _fits_one(record: Any, option: Any) -> bool:
+    origin = typing.get_origin(option)
+    if option in (bool, int, str):
+        return type(record) is option  # in Python, a bool is an int
+    if option is float:
+        return type(record) in (int, float)
+    if origin is typing.Literal:
+        return record in typing.get_args(option)
+    if origin is tuple:
+        return isinstance(record, list)
+    return isinstance(record, dict) or not dataclasses.is_dataclass(option)
 
 
 def _field_hints(kind: type) -> dict[str, Any]:

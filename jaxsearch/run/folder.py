@@ -113,7 +113,9 @@ def with_prompt_date(config: RunConfig) -> RunConfig:
         return config
     folder, date = Path(config.out), ""
     if (folder / "config.json").is_file():
-        date = read_record(folder).get("model", {}).get("prompt_date", "")
+        model = read_record(folder).get("model", {})
+        where = f"{folder}/config.json: model.prompt_date"
+        date = typed(model.get("prompt_date", ""), str, where)
     # Processes may start on different days.
     date = processes.broadcast_from_primary(date or datetime.date.today().isoformat())
     model = dataclasses.replace(config.model, prompt_date=date)
@@ -181,15 +183,15 @@ def read_run_config(folder: Path) -> RunConfig:
         try:
             return named_in_folder(name)
         except UntrustedError as error:
-            hint = f"; it was in {where} when the run started" if where else ""
+            hint = f"; it was in {where!s:.500} when the run started" if where else ""
             raise UntrustedError(f"{folder}/config.json: {error}{hint}") from None
         except ValueError as error:
             if not where or is_importable(module):
                 raise
             raise ValueError(
-                f"{folder} names your module {module!r}, which was in {where} when "
-                "the run started; run the command in its folder, or with that folder "
-                "on PYTHONPATH"
+                f"{folder} names your module {module!r:.200}, which was in "
+                f"{where!s:.500} when the run started; run the command in its folder, "
+                "or with that folder on PYTHONPATH"
             ) from error
 
     names = [field.name for field in dataclasses.fields(RunConfig)]

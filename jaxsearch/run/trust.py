@@ -129,27 +129,28 @@ def named_in_folder(name: str) -> Any:
     if not (is_own or is_listed):
         raise UntrustedError(_refusal(name, module))
     if not is_own and any(part.startswith("_") for part in parts):
-        raise UntrustedError(f"it names {name}, which is private")
+        raise UntrustedError(f"it names {name:.200}, which is private")
     try:
         is_ours = module.partition(".")[0] == "jaxsearch"
         value = importlib.import_module(module) if is_ours else import_named(module)
         for part in parts:
             if value is not sys.modules[module] and not isinstance(value, type):
                 raise UntrustedError(
-                    f"it names {name}, which leads through a {type(value).__name__}; "
-                    "a folder may name what a module or a class of it defines"
+                    f"it names {name:.200}, which leads through a "
+                    f"{type(value).__name__}; a folder may name what a module or a "
+                    "class of it defines"
                 )
             value = getattr(value, part)
     except UntrustedError:
         raise
     except Exception as error:  # a user's module may raise anything
         raise ValueError(
-            f"{name} cannot be imported ({type(error).__name__}: {error})"
+            f"{name:.200} cannot be imported ({type(error).__name__}: {error!s:.500})"
         ) from error
     if not (is_own or _is_defined(value)):
         raise UntrustedError(
-            f"it names {name}, which {_home(value)} defines; a folder may name only "
-            "functions and classes that a trusted module defines itself, or that "
+            f"it names {name:.200}, which {_home(value)} defines; a folder may name "
+            "only functions and classes that a trusted module defines itself, or that "
             "jaxsearch offers to configs"
         )
     return value
@@ -195,6 +196,6 @@ def _refusal(name: str, module: str) -> str:
         )
     return (
         f"it names the code {name!r:.200}, and importing it would run it; if it is "
-        f"yours, or you trust its author, give --trust {root}, or call "
-        f"jaxsearch.trust({root!r}) in Python"
+        f"yours, or you trust its author, give --trust {root:.200}, or call "
+        f"jaxsearch.trust({root!r:.200}) in Python"
     )

@@ -6,7 +6,11 @@ from typing import Any
 
 from jaxsearch.json_types import typed
 from jaxsearch.models.bert_architecture import BertArchitecture
-from jaxsearch.models.bert_files import read_bert_architecture, read_bert_params
+from jaxsearch.models.bert_files import (
+    check_layers,
+    read_bert_architecture,
+    read_bert_params,
+)
 from jaxsearch.models.hub import TOKENIZER, WEIGHTS, local_folder
 from jaxsearch.search.bert_encoder import (
     BertEncoder,
@@ -39,6 +43,7 @@ def read_bert_encoder(
     """
     folder = local_folder(name, "encoder", WEIGHTS + TOKENIZER)
     architecture, tokenizer, settings = read_all_but_weights(folder, options)
+    check_layers(folder, architecture.num_layers)
     return BertEncoder(
         architecture=architecture,
         params=read_bert_params(folder, bert_network(architecture, settings).shapes),
@@ -87,6 +92,7 @@ def load_bert_encoder(
         expected = record["fingerprint"]
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         architecture = read_bert_architecture(folder)
+        check_layers(folder, architecture.num_layers)
         shapes = bert_network(architecture, settings).shapes
         params = read_bert_params(folder, shapes)
     except (OSError, ValueError, KeyError) as error:

@@ -38,7 +38,7 @@ class EncoderSettings:
             value = {"pooling": self.pooling, "dtype": self.dtype}[name]
             if value not in known:
                 raise ValueError(
-                    f"encoder {name} {value!r} is not supported; expected one of "
+                    f"encoder {name} {value!r:.80} is not supported; expected one of "
                     f"{', '.join(known)}"
                 )
         # [CLS], [SEP] and at least one token between them.

@@ -72,7 +72,7 @@ def check_encoder_name(name: str) -> None:
         return
     if not Path(name).is_dir() and name.count("/") != 1:
         raise ValueError(
-            f"unknown encoder {name!r}: expected tfidf, or a folder or Hub id "
+            f"unknown encoder {name!r:.80}: expected tfidf, or a folder or Hub id "
             "(owner/name) of a BERT encoder"
         )
 
@@ -111,7 +111,7 @@ def encoder_given(
     encoder = given if is_encoder else given(passages)
     if not isinstance(encoder, Encoder):
         raise ValueError(
-            f"{given!r} returned {type(encoder).__name__}, expected an encoder: an "
+            f"{given!r:.80} returned {type(encoder).__name__}, expected an encoder: an "
             "object with name, dims, fingerprint, encode_queries and encode_passages"
         )
     return encoder
@@ -158,7 +158,7 @@ def saved_encoder_name(folder: Path) -> str:
         )
     if name not in (TfidfEncoder.name, BERT):
         raise ValueError(
-            f"{folder}/encoder.json names the encoder {name!r}, expected "
+            f"{folder}/encoder.json names the encoder {name!r:.80}, expected "
             f"{TfidfEncoder.name!r} or {BERT!r}; give another encoder by value"
         )
     return name

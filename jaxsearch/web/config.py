@@ -66,7 +66,8 @@ class WebConfig:
             )
         if any(not c.isalnum() and c not in ".-/_" for c in self.site):
             raise ValueError(
-                f"web.site must be a site such as en.wikipedia.org, got {self.site!r}"
+                "web.site must be a site such as en.wikipedia.org, got "
+                f"{self.site!r:.80}"
             )
         if self.date_limit:
             _check_date(self.date_limit)
@@ -85,7 +86,7 @@ def _check_date(value: str) -> None:
         is_day = False
     if not is_day:
         raise ValueError(
-            f"web.date_limit must be a day such as 2026-01-31, got {value!r}"
+            f"web.date_limit must be a day such as 2026-01-31, got {value!r:.80}"
         )
 
 
@@ -98,7 +99,7 @@ def _check_summary(config: WebConfig) -> None:
     if bool(config.summary_url) != bool(config.summary_model):
         raise ValueError(
             "web.summary_url and web.summary_model belong together, got "
-            f"{config.summary_url!r} and {config.summary_model!r}"
+            f"{config.summary_url!r:.80} and {config.summary_model!r:.80}"
         )
     if not config.summary_url:
         return
@@ -111,7 +112,7 @@ def _check_summary(config: WebConfig) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(
             "web.summary_url must be an address such as http://127.0.0.1:8000/v1, got "
-            f"{config.summary_url!r}"
+            f"{config.summary_url!r:.80}"
         )
     if parts.username or parts.password or parts.query:
         # Not shown: it may be a key.

@@ -275,6 +275,31 @@ def test_a_run_folder_with_the_names_of_c19b706_is_the_same_run(tmp_path):
         check_identity(other)
 
 
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        ("model", "prompt_date", {"kind": "x"}, "ModelConfig.prompt_date must be str"),
+        ("model", "lora", "x", "ModelConfig.lora must be LoRAConfig"),
+        ("rollout", "num_slots", 1.5, "RolloutConfig.num_slots must be int, got 1.5"),
+        ("rollout", "num_slots", True, "RolloutConfig.num_slots must be int, got True"),
+        ("rollout", "cache_len", "x", r"cache_len must be int \| None, got 'x'"),
+        ("rollout", "on_search_failure", "x", "on_search_failure must be .*'drop'"),
+        ("checkpoint", "minutes", None, "CheckpointConfig.minutes must be float"),
+        (None, "data", [], r"RunConfig.data must be DataConfig, got \[\]"),
+        (None, "guards", 0, "RunConfig.guards must be GuardConfig, got 0"),
+        (None, "stages", {}, "RunConfig.stages must be tuple"),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path, section, name, value, message):
+    folder = old_run(tmp_path / "run")
+    record = json.loads((folder / "config.json").read_text())
+    (record if section is None else record.setdefault(section, {}))[name] = value
+    (folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=message) as raised:
+        read_run_config(folder)
+    assert len(str(raised.value)) < 1000
+
+
 def test_old_names_of_overrides_are_said_and_work(capsys):
     words = ["--model.is-rematerialised", "True", "--stages.3.updates-per-step=2"]
     config = overridden(read_config(QUICKSTART), words, "quickstart.py")

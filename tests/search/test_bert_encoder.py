@@ -225,6 +225,9 @@ def test_a_fingerprint_changes_with_all_that_changes_a_vector(
         (lambda f: (f / "model.safetensors").write_bytes(b"{}"), "is truncated"),
         (lambda f: edit(f, query_prefix="q"), "was changed after it was saved"),
         (lambda f: edit(f, pooling="max"), "pooling 'max' is not supported"),
+        (lambda f: edit(f, dtype="y" * 10_000), "dtype 'yyy.* is not supported"),
+        (lambda f: edit(f, name="y" * 10_000), "names the encoder 'yyy"),
+        (lambda f: deepen(f), "has 90 layers, but there is no tensor encoder.layer.89"),
         (lambda f: edit(f, max_len=None), "max_len must be a 64-bit integer, got None"),
         (lambda f: edit(f, query_prefix=3), "query_prefix must be a text, got 3"),
         (lambda f: retokenize(f, '{"model": 3}'), "cannot read a tokenizer from"),
@@ -240,6 +243,7 @@ def test_a_damaged_encoder_is_refused_in_one_line(encoder, tmp_path, change, mes
     with pytest.raises(ValueError, match=message) as caught:
         load_encoder(tmp_path / "encoder")
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def retokenize(folder, text):
@@ -251,6 +255,13 @@ def retokenize(folder, text):
     shapes = bert_network(read_bert_architecture(folder), settings).shapes
     params = read_bert_params(folder, shapes)
     edit(folder, fingerprint=bert_fingerprint(params, text, settings))
+
+
+def deepen(folder):
+    """A network as deep as that takes seconds to make."""
+    path = folder / "config.json"
+    fields = json.loads(path.read_text()) | {"num_hidden_layers": 90}
+    path.write_text(json.dumps(fields))
 
 
 def edit(folder, **fields):
