@@ -63,7 +63,7 @@ def _check_date(name: str, value: str) -> None:
         datetime.date.fromisoformat(value)
     except ValueError:
         raise ValueError(
-            f"{name} must be a day such as 2026-01-31, got {value!r}"
+            f"{name} must be a day such as 2026-01-31, got {value!r:.300}"
         ) from None
 
 
@@ -77,7 +77,7 @@ def _check_functions(owner: Any, *names: str) -> None:
         value = vars(owner)[name]
         if not callable(value):
             raise ValueError(
-                f"{name} must be a function or another callable, got {value!r:.80}; "
+                f"{name} must be a function or another callable, got {value!r:.300}; "
                 "in a config file import it and give the function itself"
             )
 
@@ -179,8 +179,8 @@ class ModelConfig:
             value = vars(self)[name]
             if isinstance(value, str):
                 raise ValueError(
-                    f"model.{name} is a kernel, not a name: got {value!r}; leave it "
-                    "out for the automatic choice, or import one, as in `from "
+                    f"model.{name} is a kernel, not a name: got {value!r:.80}; leave "
+                    "it out for the automatic choice, or import one, as in `from "
                     "jaxsearch.models.row_attention import PLAIN`"
                 )
         if self.prompt_date:
@@ -305,7 +305,7 @@ class RetrievalConfig:
         if self.corpus and self.index:
             raise ValueError(
                 "retrieval.corpus and retrieval.index exclude each other: give one "
-                f"(got {self.corpus!r} and {self.index!r})"
+                f"(got {self.corpus!r:.300} and {self.index!r:.300})"
             )
         is_named = isinstance(self.encoder, str)
         if not (is_named or isinstance(self.encoder, Encoder)):
@@ -314,7 +314,7 @@ class RetrievalConfig:
             raise ValueError(
                 "retrieval.encoder is for an index built from retrieval.corpus, but "
                 "retrieval.index comes with an encoder: give one of them (got "
-                f"{self.encoder!r} and {self.index!r})"
+                f"{self.encoder!r:.300} and {self.index!r:.300})"
             )
 
 
@@ -334,7 +334,7 @@ def _check_retriever(retrieval: RetrievalConfig) -> None:
         if value := vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.retriever and retrieval.{name} exclude each other: give "
-                f"one (got {value!r} as well)"
+                f"one (got {value!r:.300} as well)"
             )
 
 
@@ -355,7 +355,7 @@ def _check_urls(retrieval: RetrievalConfig) -> None:
         if retrieval.heldout_url:
             raise ValueError(
                 "retrieval.heldout_url is for runs with retrieval.url: give both (got "
-                f"{retrieval.heldout_url!r})"
+                f"{retrieval.heldout_url!r:.300})"
             )
         return
     others = ("retriever", "corpus", "index", "heldout_index", "web")
@@ -363,7 +363,7 @@ def _check_urls(retrieval: RetrievalConfig) -> None:
         if vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.url and retrieval.{name} exclude each other: give one "
-                f"(got {retrieval.url!r} and {vars(retrieval)[name]!r:.80})"
+                f"(got {retrieval.url!r:.300} and {vars(retrieval)[name]!r:.80})"
             )
 
 
@@ -378,7 +378,7 @@ def _check_web(retrieval: RetrievalConfig) -> None:
         if value := vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.web and retrieval.{name} exclude each other: give one (got "
-                f"{value!r:.80} as well)"
+                f"{value!r:.300} as well)"
             )
 
 
@@ -405,7 +405,8 @@ class RolloutConfig:
     together share a program. Any other number is the number of decode calls after which
     a result is read: decoding waits for a slower search, rollouts are assigned in
     advance, and two runs, one of which may have been resumed, are identical bit for
-    bit."""
+    bit (on GPUs only with XLA_FLAGS=--xla_gpu_deterministic_ops=true, because some of
+    their operations add in another order each time)."""
     cache_len: int | None = None
     """Tokens that a replica's KV cache holds for all slots together; None for max_len
     per slot. Most rollouts are far shorter than max_len, so a smaller cache can serve
@@ -434,14 +435,20 @@ class RolloutConfig:
             *("num_slots", "max_prompt_len", "max_turn_len", "max_observation_len"),
             "tensor",
         )
-        if self.replicas is not None:
-            _at_least(self, 1, "replicas")
-        _at_least(self, 0, "max_searches", "search_calls")
-        if self.max_prompt_len >= self.max_len:
+        given = [n for n in ("replicas", "top_k") if vars(self)[n] is not None]
+        _at_least(self, 1, *given)
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise ValueError(
-                f"max_prompt_len ({self.max_prompt_len}) must be less than max_len "
-                f"({self.max_len}): a rollout needs room after its prompt"
+                f"top_p ({self.top_p}) must be in (0, 1], or None for all tokens"
             )
+        _at_least(self, 0, "max_searches", "search_calls")
+        for name, what in (("prompt", "its prompt"), ("observation", "an observation")):
+            budget = vars(self)[f"max_{name}_len"]
+            if budget >= self.max_len:
+                raise ValueError(
+                    f"max_{name}_len ({budget}) must be less than max_len "
+                    f"({self.max_len}): a rollout needs room after {what}"
+                )
         if self.cache_len is not None and self.cache_len < self.max_len:
             raise ValueError(
                 f"cache_len ({self.cache_len}) must hold at least one rollout of "

@@ -29,6 +29,9 @@ def main(path, *alone):
         "tokens": np.concatenate([t.tokens for t in trainer.trajectories]),
         "rewards": np.array([outcome.reward for outcome in outcomes]),
         "em": np.array(found.results["em"]),
+        "logprobs": np.concatenate(
+            jaxsearch.logprobs(trainer.policy, trainer.trajectories)
+        ),
         "loss": np.array(metrics["loss"]),
         "grad_norm": np.array(metrics["grad_norm"]),
     }

@@ -227,7 +227,7 @@ def test_the_api_refuses_a_policy_on_the_devices_of_one_process(tmp_path):
 
 @pytest.mark.long
 def test_the_api_gives_the_same_in_two_processes(tmp_path):
-    """Trainer, evaluate, rollout and score; each process has all results."""
+    """Trainer, evaluate, rollout, score, logprobs; each process has all results."""
     worker = ROOT / "tests" / "process_trainer.py"
     for count, name in ((1, "one.npz"), (2, "two.npz")):
         succeeded(worker, tmp_path / name, count=count, num_devices=2)

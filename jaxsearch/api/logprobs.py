@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxsearch.api.policy import Policy
 from jaxsearch.api.session import make_run
@@ -66,8 +66,9 @@ def logprobs(
     order = sorted(range(len(trajectories)), key=lambda i: len(trajectories[i].tokens))
     found = []
     for batch in batching([rollout_row(trajectories[i]) for i in order]):
-        rows = jax.device_get(updater.logprobs_of(trained, batch))
-        is_row = jax.device_get(batch.segments)[:, 0] > 0
-        found += list(rows[is_row])
+        rows, segments = multihost_utils.process_allgather(
+            (updater.logprobs_of(trained, batch), batch.segments), tiled=True
+        )
+        found += list(rows[segments[:, 0] > 0])
     by_index = dict(zip(order, found, strict=True))
     return [by_index[i][: len(one.tokens)] for i, one in enumerate(trajectories)]

@@ -13,6 +13,7 @@ from jaxsearch.json_files import read_json_object
 from jaxsearch.models.bert import Bert, BertParams, first_token
 from jaxsearch.models.bert_architecture import BertArchitecture
 from jaxsearch.models.bert_files import (
+    check_layers,
     read_bert_architecture,
     read_bert_params,
     read_tensor,
@@ -85,14 +86,16 @@ def read_pair_scorer(folder: Path) -> tuple[PairScorer, PairParams]:
     config = read_json_object(path)
     labels = config.get("id2label", {0: "LABEL_0", 1: "LABEL_1"})
     names = config.get("architectures")
-    if names != ["BertForSequenceClassification"] or len(labels) != 1:
+    has_one = isinstance(labels, dict) and len(labels) == 1
+    if names != ["BertForSequenceClassification"] or not has_one:
         raise ValueError(
             f"{path}: expected the architecture BertForSequenceClassification with one "
-            f"label, found {names!r:.80} with {len(labels)}; a reranker has one score "
-            "for each pair"
+            f"label, found {names!r:.80} with id2label {labels!r:.80}; a reranker has "
+            "one score for each pair"
         )
     if architecture.num_token_types < 2:
         raise ValueError(f"{path}: expected 2 token types, for pairs of texts, found 1")
+    check_layers(folder, architecture.num_layers)
     scorer = PairScorer(architecture=architecture)
     tensors, D = open_tensors(folder), architecture.width
     bert = read_bert_params(folder, scorer.bert.shapes, others=("classifier.",))

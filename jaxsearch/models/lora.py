@@ -75,8 +75,8 @@ class LoRAConfig:
             pattern = re.compile(self.targets)
         except re.error as error:
             raise ValueError(
-                f"lora.targets {self.targets!r} is not a regular expression: {error}; "
-                f"{known}"
+                f"lora.targets {self.targets!r:.500} is not a regular expression: "
+                f"{error}; {known}"
             ) from None
         self._check_alternatives(num_layers, known)
         selected = []
@@ -87,13 +87,14 @@ class LoRAConfig:
                 selected.append(one)
             elif len(excluded) < num_layers:
                 raise ValueError(
-                    f"lora.targets {self.targets!r} selects {one.name} in some layers "
-                    f"but not {excluded[0]}; select a map in all layers or in none"
+                    f"lora.targets {self.targets!r:.500} selects {one.name} in some "
+                    f"layers but not {excluded[0]}; select a map in all layers or in "
+                    "none"
                 )
         if not selected:
             raise ValueError(
-                f"lora.targets {self.targets!r} does not match the whole name of any "
-                f"linear map{_outside(pattern)}; {known}"
+                f"lora.targets {self.targets!r:.500} does not match the whole name of "
+                f"any linear map{_outside(pattern)}; {known}"
             )
         return tuple(selected)
 
@@ -105,12 +106,15 @@ class LoRAConfig:
         """
         names = [name for one in MAPS for name in _names(one, num_layers)]
         for alternative, alone in alternatives(self.targets):
-            pattern = re.compile(alone)
+            try:
+                pattern = re.compile(alone)
+            except re.error:  # it refers to a group of another alternative
+                continue
             if not any(_matches(pattern, name) for name in names):
                 raise ValueError(
-                    f"the alternative {alternative!r} in lora.targets {self.targets!r} "
-                    f"does not match the whole name of any linear map"
-                    f"{_outside(pattern)}; {known}"
+                    f"the alternative {alternative!r:.500} in lora.targets "
+                    f"{self.targets!r:.500} does not match the whole name of any "
+                    f"linear map{_outside(pattern)}; {known}"
                 )
 
     @property

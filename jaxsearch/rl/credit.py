@@ -121,7 +121,7 @@ def estimate_advantages(
             raise ValueError(
                 f"the advantage estimator {_name(estimator)} must return finite "
                 f"values, got {value.tolist()} for a rollout of question "
-                f"{trajectory.question_id!r}"
+                f"{trajectory.question_id!r:.80}"
             )
         advantages.append(value.tolist())
     return advantages

@@ -143,32 +143,6 @@ class Updater:
         self._announced.add(title)
         return self.announce(title, 1)
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def _apply(
-        self, state: TrainState, sums: Params, weight: Array, is_applied: ArrayLike
-    ):
-        grads = jax.tree.map(
-            lambda total, param: (total / weight).astype(param.dtype),
-            sums,
-            state.params,
-        )
-        norm = optax.tree.norm(grads)
-        is_finite = jnp.isfinite(norm)
-        is_taken = is_finite & is_applied
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(is_taken, new, old),
-            (params, opt_state),
-            (state.params, state.opt_state),
-        )
-        return norm, state._replace(
-            params=params,
-            opt_state=opt_state,
-            num_updates=jnp.where(is_taken, state.num_updates + 1, state.num_updates),
-            num_skipped=jnp.where(is_finite, 0, state.num_skipped + 1),
-        )
-
     def update(
         self,
         state: TrainState,
@@ -200,7 +174,8 @@ class Updater:
             divisor = jnp.full_like(metrics["loss"].weight, divisor)
             metrics["loss"] = Mean(metrics["loss"].total, divisor)
         with self._compiling("the optimizer"):
-            norm, state = self._apply(state, sums, metrics["loss"].weight, is_applied)
+            weight = metrics["loss"].weight
+            norm, state = _apply(self.optimizer, state, sums, weight, is_applied)
         # A copy: the state, and its counter with it, is donated to the next update.
         skipped = jnp.copy(state.num_skipped)
         return state, {**metrics, "grad_norm": norm, "skipped": skipped}
@@ -229,6 +204,39 @@ class Updater:
         if metrics is None:
             raise ValueError("an update needs at least one microbatch, got none")
         return sums, metrics
+
+
+# Not a method: jit keeps what is static, which would be the frozen parameters too.
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _apply(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    sums: Params,
+    weight: Array,
+    is_applied: ArrayLike,
+) -> tuple[Array, TrainState]:
+    """The norm of the gradient `sums / weight`, and the state after the update."""
+    grads = jax.tree.map(
+        lambda total, param: (total / weight).astype(param.dtype),
+        sums,
+        state.params,
+    )
+    norm = optax.tree.norm(grads)
+    is_finite = jnp.isfinite(norm)
+    is_taken = is_finite & is_applied
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(is_taken, new, old),
+        (params, opt_state),
+        (state.params, state.opt_state),
+    )
+    return norm, state._replace(
+        params=params,
+        opt_state=opt_state,
+        num_updates=jnp.where(is_taken, state.num_updates + 1, state.num_updates),
+        num_skipped=jnp.where(is_finite, 0, state.num_skipped + 1),
+    )
 
 
 def _rows(batch: TrainBatch) -> str:

@@ -45,13 +45,14 @@ def replicas_of_process(
       ValueError: if `tensor` does not divide the number of devices, or there are too
         few devices.
     """
+    if num_devices % tensor:
+        # Also if some stay idle: parameters are copied to all devices in one layout.
+        raise ValueError(
+            f"rollout.tensor {tensor} does not divide the {num_devices} devices "
+            "of a process: choose a number that does"
+        )
     if num_replicas is None:
         num_replicas = num_devices // tensor
-        if not num_replicas or num_devices % tensor:
-            raise ValueError(
-                f"rollout.tensor {tensor} does not divide the {num_devices} devices "
-                "of a process: choose a number that does"
-            )
     if num_replicas * tensor > num_devices:
         raise ValueError(
             f"rollout.replicas {num_replicas} x rollout.tensor {tensor} needs "

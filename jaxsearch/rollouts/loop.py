@@ -233,7 +233,7 @@ class Rollouts:
                 turn = self._tokenizer.decode(rows[slot].tokens[rollout.turn_start :])
                 if self._environment.ends_rollout(turn):
                     finished[slot] = Status.ENDED
-                elif len(rollout.tool_calls) == self._budgets.max_calls:
+                elif len(rollout.tool_calls) >= self._budgets.max_calls:
                     finished[slot] = Status.OUT_OF_CALLS
                 else:
                     turns[slot] = (rollout.id, turn)

@@ -90,9 +90,11 @@ class StageRollouts:
         with record.time("time/publish"), run.sampler.explain_shortage():
             rollout_params = run.rollout_params(self._frozen | params)
         record.add({"publish_bytes": tree_bytes(rollout_params)})
-        yield rollout_params
-        jax.tree.map(lambda array: array.delete(), rollout_params)
-        run.sampler.free_cache()
+        try:
+            yield rollout_params
+        finally:
+            jax.tree.map(lambda array: array.delete(), rollout_params)
+            run.sampler.free_cache()
 
 
 def since(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:

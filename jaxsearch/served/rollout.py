@@ -127,7 +127,7 @@ class ServedRollout:
         text = policy.environment.tokenizer.decode(turn.ids)
         if policy.environment.ends_rollout(text):
             return Status.ENDED
-        if len(rollout.tool_calls) == policy.budgets.max_calls:
+        if len(rollout.tool_calls) >= policy.budgets.max_calls:
             return Status.OUT_OF_CALLS
         return self._call(text)
 

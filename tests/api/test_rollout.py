@@ -1,5 +1,6 @@
 """Rollouts, scores, evaluation and training in memory, with the packaged policy."""
 
+import gc
 import inspect
 import json
 import re
@@ -11,6 +12,7 @@ import pytest
 import jaxsearch
 from jaxsearch.api.session import open_session
 from jaxsearch.rewards.score import score_file
+from jaxsearch.search.index import SearchStoppedError
 from tests.api.conftest import ONE_HOP, PASSAGES, TWO_HOPS
 
 
@@ -196,6 +198,23 @@ def test_steps_train_a_copy_of_the_policy(policy, retriever, tmp_path, monkeypat
         assert not np.array_equal(one["embedding"], other["embedding"])
     assert repr(trainer).endswith("2 steps)") and "\n" not in repr(trainer)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_step_that_fails_frees_what_rollouts_hold(policy):
+    class Refusing:
+        def search(self, queries, k):
+            raise SearchStoppedError("the key is refused")
+
+    def num_bytes():
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays())
+
+    trainer = jaxsearch.Trainer(policy, retriever=Refusing(), group_size=2)
+    before = num_bytes()
+    with pytest.raises(SearchStoppedError):
+        trainer.step([ONE_HOP])
+    params = sum(array.nbytes for array in jax.tree.leaves(policy.params))
+    assert num_bytes() < before + params // 2
 
 
 def words(question, answer, *, searches, row):

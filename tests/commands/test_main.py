@@ -230,15 +230,25 @@ def test_an_unknown_override_names_near_ones(capsys):
     assert "--rollout.max-len" in capsys.readouterr().err
 
 
-def test_an_impossible_value_is_one_line(capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("max-len", "20", "max_prompt_len (28) must be less than max_len (20)"),
+        ("max-observation-len", "512", "must be less than max_len"),
+        ("top-p", "1.5", "top_p (1.5) must be in (0, 1]"),
+        ("top-k", "0", "top_k must be at least 1"),
+    ],
+)
+def test_an_impossible_value_is_one_line(capsys, tmp_path, option, value, expected):
+    """Before the folder is written, and not after a supervised stage."""
     out = str(tmp_path / "run")
-    words = ("--rollout.max-len", "20", "--out", out)
+    words = (f"--rollout.{option}", value, "--out", out)
     try:
         line = refused(capsys, "train", QUICKSTART, *words)
     except SystemExit as stopped:
         assert stopped.code == 2
         line = " ".join(capsys.readouterr().err.split())
-    assert "must be less than max_len" in line
+    assert expected in line
     assert not Path(out).exists()
 
 

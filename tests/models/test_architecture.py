@@ -120,6 +120,12 @@ def test_layers_of_both_layouts_of_gemma():
     }
     found = from_hf_config({**config, "rope_parameters": rope})
     assert (found.rope_theta, found.local_attention.rope_theta) == (7.0, 5.0)
+    rope["sliding_attention"] |= {"rope_type": "linear", "factor": 2.0}
+    with pytest.raises(ValueError, match="rope scaling 'linear' is not supported"):
+        from_hf_config({**config, "rope_parameters": rope})
+    kinds = ["chunked_attention"] * 5
+    with pytest.raises(ValueError, match="kind 'chunked_attention' are not supported"):
+        from_hf_config({**config, "layer_types": kinds})
     with pytest.raises(ValueError, match="final_logit_softcapping = 30.0 is not supp"):
         from_hf_config({**config, "final_logit_softcapping": 30.0})
     with pytest.raises(ValueError, match="one value per layer: got 3 for 2 layers"):

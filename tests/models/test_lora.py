@@ -34,6 +34,8 @@ MLP = ["gate_proj", "up_proj", "down_proj"]
         (r"(?P<a>q|k)_proj|[(]?v_proj", ["q_proj", "k_proj", "v_proj"]),
         (r"(?!lm_head|q|k)\w+_proj", ["v_proj", "o_proj"] + MLP),
         (r"(?:self_attn\.|)q_proj", ["q_proj"]),
+        # The second alternative refers to a group of the first.
+        (r"(q|k)_proj|v_proj(?(1)x|)", ["q_proj", "k_proj", "v_proj"]),
     ],
 )
 def test_an_expression_selects_maps_by_the_end_of_their_names(targets, names):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import gc
 import re
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +136,18 @@ def test_an_optimizer_of_adapters_is_small(params, updated):
 
 
 @pytest.mark.slow
+def test_frozen_parameters_end_with_their_updater(params, batch):
+    """A notebook may train adapters of one network after another."""
+    frozen, trained = map(on_device, params)
+    updater = updater_of(frozen)
+    state = begin_stage(trained, OPTIMIZER, needs_reference=True)
+    updater.update(state, [batch])
+    found = weakref.ref(updater)
+    del updater
+    gc.collect()
+    assert found() is None
+
+
 def test_the_reference_is_the_policy_as_it_was(updated):
     _, (start, _, end), metrics = updated
     jax.tree.map(np.testing.assert_array_equal, end.reference, start.params)

@@ -31,6 +31,9 @@ def test_every_rollout_begins_with_its_question_searched(kit, questions):
         assert not one.is_policy[one.prompt_len : end].any()
         assert one.is_policy[end]
         assert not one.segments[0].is_policy and one.segments[1].is_policy
+    # The protocol's own search counts, but does not lift the limit of the policy's.
+    assert max(len(one.tool_calls) for one in done) > 1
+    assert {len(one.tool_calls) for one in rolled_out(max_calls=0)} == {1}
     # However long they wait for a search.
     for one, again in zip(done, rolled_out(search_calls=2), strict=True):
         np.testing.assert_array_equal(one.tokens, again.tokens)

@@ -306,6 +306,7 @@ def test_devices_are_cut_into_replicas(num_devices, tensor, num_replicas, expect
     ("tensor", "num_replicas", "message"),
     [
         (3, None, "rollout.tensor 3 does not divide the 8 devices"),
+        (3, 1, "rollout.tensor 3 does not divide the 8 devices"),
         (16, None, "rollout.tensor 16 does not divide the 8 devices"),
         (4, 3, "rollout.replicas 3 x rollout.tensor 4 needs 12 devices, .* has 8"),
     ],

@@ -86,7 +86,10 @@ def test_folders_that_are_no_reranker_are_refused(folder, words, tmp_path):
     path = tmp_path / "three" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b", "2": "c"}}))
-    with pytest.raises(ValueError, match="with 3"):
+    with pytest.raises(ValueError, match="with id2label .*'2': 'c'"):
+        read_cross_encoder(str(tmp_path / "three"))
+    path.write_text(json.dumps(config | {"id2label": None}))
+    with pytest.raises(ValueError, match="with id2label None"):
         read_cross_encoder(str(tmp_path / "three"))
     other = {"sentence_transformers": {"activation_fn": "os.system"}}
     path.write_text(json.dumps(config | other))

@@ -42,6 +42,11 @@ def _read(config: HFConfig) -> Architecture:
         },
     )
     rope = _rope_of_kinds(config)
+    if read_rope_scaling(rope[_LOCAL]) is not None:
+        raise ValueError(
+            f"{config['model_type']}: scaled rotary positions of {_LOCAL} layers are "
+            f"not supported, found {rope[_LOCAL]!r:.80}"
+        )
     sizes = read_sizes({"tie_word_embeddings": True, **config, "rope_parameters": {}})
     return Architecture(
         **sizes
@@ -78,6 +83,11 @@ def _rope_of_kinds(config: HFConfig) -> dict[str, HFConfig]:
 def _layer_kinds(config: HFConfig) -> list[str]:
     """The kind of each layer; older files give only the period of global layers."""
     if kinds := config.get("layer_types"):
+        if unknown := [kind for kind in kinds if kind not in (_LOCAL, _GLOBAL)]:
+            raise ValueError(
+                f"{config['model_type']}: layers of the kind {unknown[0]!r:.80} are "
+                f"not supported; only {_LOCAL} and {_GLOBAL} are"
+            )
         return kinds
     period = config.get("sliding_window_pattern") or 6
     num_layers = required(config, "num_hidden_layers")
