@@ -45,7 +45,7 @@ ALLOWED = {
         *("json_files", "json_lines", "json_types", "local_paths", "models"),
         *("parquet_files", "surrogates"),
     },
-    "remote": {"json_files", "json_types", "key_addresses", "search"},
+    "remote": {"json_files", "json_types", "key_addresses", "search", "surrogates"},
     "protocol": {"json_files", "search", "surrogates", "trajectory"},
     "data": {
         *("array_records", "bad_rows", "bounded_files", "hub_files", "id_ranges"),

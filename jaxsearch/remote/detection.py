@@ -11,6 +11,7 @@ from jaxsearch.remote.connection import (
 )
 from jaxsearch.remote.dialects import DIALECTS, RESEARCH, SEARCH_R1, Dialect
 from jaxsearch.search.index import Hit, RefusedSearchError, SearchError
+from jaxsearch.surrogates import whole_characters
 
 _SAMPLE_QUERY = "capital of France"
 _BYTES_PER_HIT = 16 * 1024
@@ -119,7 +120,10 @@ def _of_index(index: dict[str, Any], dialect: Dialect) -> Description:
     fingerprints, count = index.get("fingerprints"), index.get("num_passages")
     # A server of the web has no fingerprints.
     if isinstance(fingerprints, dict) and fingerprints:
-        fingerprints = {str(k): str(v)[:80] for k, v in fingerprints.items()}
+        fingerprints = {
+            whole_characters(key[:80]): whole_characters(str(value)[:80])
+            for key, value in fingerprints.items()
+        }
     else:
         fingerprints = None
     return Description(

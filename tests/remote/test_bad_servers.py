@@ -193,6 +193,14 @@ def test_a_retry_after_that_is_no_time_to_come_is_ignored(switched, said):
     assert not isinstance(error.value, BusySearchError)
 
 
+def test_fingerprints_of_a_server_are_text(exact):
+    """Half of a surrogate pair could neither be printed nor be recorded."""
+    said = {"corpus": "c\udca9", "\ud800": "x"}
+    with servers.serving(servers.ours(exact, said)) as [server]:
+        index = opened(server.url)
+    assert index.searched["fingerprints"] == {"corpus": "c\ufffd", "\ufffd": "x"}
+
+
 def test_the_token_is_sent_and_never_shown(exact, monkeypatch):
     secret = "s3cret-token"
     with servers.serving(servers.ours(exact, token=secret)) as [server]:
