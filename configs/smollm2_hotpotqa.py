@@ -18,9 +18,9 @@ Data       questions, held-out questions and an index are given on the command l
            without them, the package's 300 HotpotQA and MuSiQue questions with their
            passages, every sixth held out. Training questions are those that a search
            with the question answers: jaxsearch index select -k 2 --words 80 keeps 369
-           of HotpotQA's 898. It looks at no other questions. The demonstrations are of
-           112 packaged training questions, none of which is held out or in HotpotQA's
-           development set.
+           of HotpotQA's 898 (370 on another machine). It looks at no other questions.
+           The demonstrations are of 112 packaged training questions, none of which is
+           held out or in HotpotQA's development set.
 Machine    two CPU cores, 6 GB.
 Command    python launch/smollm2.py models/smollm2
            jaxsearch train configs/smollm2_hotpotqa.py

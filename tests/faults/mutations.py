@@ -381,7 +381,9 @@ def _one(
             finds.add(f"no line: {_where(error)}", name, content, error)
         elif len(str(error)) > _MAX_MESSAGE:
             finds.add(f"long message: {_where(error)}", name, content, error)
-    except (Exception, _PlantedError, _HangError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of a library's Rust code is one
         finds.add(_where(error), name, content, error)
     finally:
         _watched.pop()

@@ -86,8 +86,9 @@ def test_a_damaged_file_is_a_named_error(group, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("group", GROUPS)
 def test_five_minutes_of_damaged_files(group, tmp_path):
+    failures = []
     with readers_of(group, tmp_path) as readers:
-        for reader in readers.values():
+        for name, reader in readers.items():
             found = fuzz(
                 reader.read,
                 reader.paths,
@@ -95,7 +96,11 @@ def test_five_minutes_of_damaged_files(group, tmp_path):
                 seed=1,
                 refusals=reader.refusals,
             )
-            found.check()
+            try:
+                found.check()
+            except AssertionError as error:
+                failures.append(f"{name}: {error}")
+    assert not failures, "\n".join(failures)
 
 
 def test_the_fuzzing_sees_what_it_looks_for(tmp_path):
