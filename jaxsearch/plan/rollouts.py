@@ -60,7 +60,7 @@ class Rollouts:
 
     @functools.cached_property
     def params(self) -> Params:
-        shapes = jax.eval_shape(self.transformer.for_rollouts, self.transformer.shapes)
+        shapes = self.transformer.rollout_shapes
         return with_shardings(shapes, rollout_shardings(self.mesh, self.transformer))
 
     @functools.cached_property

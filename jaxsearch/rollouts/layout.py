@@ -92,7 +92,7 @@ def rollout_shardings(mesh: Mesh | AbstractMesh, transformer: Transformer) -> An
         raise ValueError(
             f"rollout.tensor {tensor_parallel_size} does not fit: {error}"
         ) from None
-    shapes = jax.eval_shape(transformer.for_rollouts, transformer.shapes)
+    shapes = transformer.rollout_shapes
     return meshes.shardings(mesh, transformer.rollout_axes, shapes, RULES)
 
 

@@ -72,7 +72,7 @@ class Run:
         Raises:
           ValueError: if they are missing, damaged, or have other shapes.
         """
-        config, key = self.config, jax.random.key(self.config.seed)
+        config = self.config
         if config.model.path:
             origin = origin_of(config.model.path)
             if origin is None:
@@ -86,10 +86,12 @@ class Run:
                 for name, sharding in self.param_shardings.items()
                 if name not in params
             }
-            init_adapters = self.transformer.init_adapters
-            params |= jax.jit(init_adapters, out_shardings=missing)(key)
+            if missing:
+                init_adapters = self.transformer.init_adapters
+                key = jax.random.key(config.seed)
+                params |= jax.jit(init_adapters, out_shardings=missing)(key)
         else:
-            params = self._init(key)
+            params = self._init(jax.random.key(config.seed))
         return params
 
     @functools.cached_property

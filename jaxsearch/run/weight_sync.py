@@ -38,7 +38,7 @@ class WeightSync:
         # devices of processes (on a torus), the result is computed in that order and
         # then transferred.
         if list(everywhere.devices.flat) != list(mesh.devices.flat):
-            shapes = jax.eval_shape(transformer.for_rollouts, transformer.shapes)
+            shapes = transformer.rollout_shapes
             made_with = meshes.shardings(mesh, transformer.rollout_axes, shapes)
         of_layer = {n: made_with[n][0] for n in (BLOCKS, ADAPTERS) if n in made_with}
         rest = {n: s for n, s in made_with.items() if n not in of_layer}

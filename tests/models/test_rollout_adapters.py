@@ -128,6 +128,18 @@ def moderate(network):
 
 
 @CASES
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_shapes_for_rollouts_are_those_of_one_layer_repeated(architecture, lora, dtype):
+    network = Transformer(architecture=architecture, lora=lora, dtype=dtype)
+    found = jax.eval_shape(network.for_rollouts, network.shapes)
+    assert jax.tree.structure(found) == jax.tree.structure(network.rollout_shapes)
+    for one, other in zip(
+        jax.tree.leaves(found), jax.tree.leaves(network.rollout_shapes), strict=True
+    ):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+@CASES
 def test_sampler_and_trainer_agree_in_bfloat16(architecture, lora):
     network = Transformer(architecture=architecture, lora=lora, dtype=jnp.bfloat16)
     params = moderate(network)
