@@ -94,6 +94,13 @@ def platform(mesh: Mesh) -> str:
     return "cuda" if "cuda" in device.client.platform_version else "rocm"
 
 
+def compute_capability(mesh: Mesh) -> float | None:
+    """The compute capability of the mesh's NVIDIA GPUs; None for other devices."""
+    if platform(mesh) != "cuda":
+        return None
+    return float(mesh.devices.flat[0].compute_capability)
+
+
 def shardings(
     mesh: Mesh | AbstractMesh,
     logical_axes: Any,

@@ -40,11 +40,13 @@ def _missing(target: Target) -> str:
     # Wider heads need a Hopper or later GPU.
     fits = target.head_width % 8 == 0 and target.head_width <= 128
     is_half = jnp.dtype(target.dtype) in (jnp.bfloat16, jnp.float16)
-    if target.platform == "cuda" and is_half and fits and not target.has_segments:
+    capability = target.compute_capability
+    is_gpu = target.platform == "cuda" and (capability is None or capability >= 8.0)
+    if is_gpu and is_half and fits and not target.has_segments:
         return ""
     return (
-        "an NVIDIA GPU, bfloat16, heads of a multiple of 8 up to 128 wide, and rows "
-        "that are not packed"
+        "an NVIDIA GPU of compute capability 8.0 or more, bfloat16, heads of a "
+        "multiple of 8 up to 128 wide, and rows that are not packed"
     )
 
 

@@ -14,6 +14,7 @@ class Target:
     Attributes:
       platform: "cpu", "tpu", "cuda" or "rocm".
       dtype: dtype of queries, keys and values.
+      compute_capability: of NVIDIA GPUs, such as 8.0; None for others, or if unknown.
       has_segments: whether rows hold several segments that must not attend to each
         other.
       has_windows: whether some layers have a sliding window.
@@ -22,6 +23,7 @@ class Target:
     platform: str
     dtype: Any
     head_width: int
+    compute_capability: float | None = None
     has_segments: bool = False
     has_windows: bool = False
 

@@ -76,6 +76,7 @@ def make_transformer(
         platform=meshes.platform(mesh),
         dtype=model.dtype,
         head_width=architecture.head_width,
+        compute_capability=meshes.compute_capability(mesh),
         has_segments=model.pack_sequences,
         has_windows=architecture.local_attention is not None,
     )

@@ -276,6 +276,19 @@ def test_the_platform_decides(name, where, dtype, width, expected):
         assert per_device == PerDevice(expected, eight)
 
 
+def test_cudnn_needs_an_ampere_gpu():
+    """A T4 has 7.5."""
+    for capability, expected in ((7.5, plain), (8.0, cudnn), (None, cudnn)):
+        target = Target(
+            platform="cuda",
+            dtype="bfloat16",
+            head_width=64,
+            compute_capability=capability,
+        )
+        sharding = attention_sharding(one_device())
+        assert row_attention(None, target, sharding) is expected
+
+
 def doubled(*arguments, **settings):
     """A user-defined kernel."""
     return 2 * plain(*arguments, **settings)
