@@ -196,7 +196,7 @@ def _string(fields: dict, name: str, where: str) -> str:
     if name not in fields:
         raise BadRowError(
             f'{where}: field "{name}" is missing; expected "contents", or "title" and '
-            f'"text", got {sorted(fields)}'
+            f'"text", got {sorted(fields)!s:.300}'
         )
     value = fields[name]
     if not isinstance(value, str):

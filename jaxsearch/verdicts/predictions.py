@@ -69,7 +69,7 @@ def verdicts_in(
         if field not in one.fields:
             raise ValueError(
                 f"{where}: there is no field {field!r} to compare with; its fields are "
-                f"{', '.join(one.fields)}"
+                f"{', '.join(one.fields):.500}"
             )
         try:
             found[one.line] = verdict_of(one.fields[field])
@@ -105,7 +105,7 @@ def _prediction(fields: Any, number: int, where: str) -> Prediction:
     for name in ("question", "golden_answers", "prediction"):
         if name not in fields:
             raise ValueError(
-                f"{where}: {name!r} is missing; its fields are {', '.join(fields)}"
+                f"{where}: {name!r} is missing; its fields are {', '.join(fields):.500}"
             )
     question, golds, prediction = (
         fields[name] for name in ("question", "golden_answers", "prediction")

@@ -331,6 +331,7 @@ def test_files_that_are_cut_in_the_middle_of_a_line(predictions, tmp_path, capsy
     ("line", "words", "said"),
     [
         ({}, (), "'question' is missing"),
+        ({"y" * 10_000: 1}, (), "'question' is missing"),
         ({"question": "?", "golden_answers": "x", "prediction": ""}, (), "texts in"),
         ({"question": 1, "golden_answers": ["x"], "prediction": ""}, (), "a text as"),
         (None, ("--agree-with", "judge"), "no field 'judge' to compare with"),
@@ -351,7 +352,8 @@ def test_bad_input_is_refused_before_anything_is_asked(
         replace_lines(predictions, [*read_lines(predictions), line])
     with chat_server(by_number) as server:
         assert judge(server, predictions, *words) == 2
-    assert said in refused(capsys)
+    line = refused(capsys)
+    assert said in line and len(line) < 2000
     assert not server.requests
 
 
