@@ -6,6 +6,7 @@ from typing import Any
 
 # Of file systems.
 _MAX_NAME_BYTES = 256
+_MAX_PATH_LEN = 1000
 
 
 def file_inside(folder: Path, name: Any, source: str) -> Path:
@@ -24,7 +25,7 @@ def file_inside(folder: Path, name: Any, source: str) -> Path:
     """
     is_relative = isinstance(name, str) and not PurePosixPath(name).is_absolute()
     parts = PurePosixPath(name).parts if is_relative else ()
-    is_name = all(map(_is_name, parts))
+    is_name = all(map(_is_name, parts)) and len(str(name)) <= _MAX_PATH_LEN
     if not (parts and is_name) or ".." in parts or "\\" in name or "\0" in name:
         raise ValueError(
             f"{source} names the file {name!r:.120}, which is not in that folder; "

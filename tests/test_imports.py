@@ -80,7 +80,16 @@ ALLOWED = {
     },
     "papers": {"config", "data", "mesh", "models", "rewards", "rl"},
     "run": {
-        *("announce", "bad_rows", "config", "data", "env", "hub_files", "id_ranges"),
+        *(
+            "announce",
+            "bad_rows",
+            "config",
+            "data",
+            "env",
+            "folder_files",
+            "hub_files",
+            "id_ranges",
+        ),
         *("json_files", "json_lines", "json_types", "key_addresses", "local_paths"),
         *("mesh", "metrics", "models", "monitor", "processes", "protocol", "remote"),
         *("rewards", "rl", "rollouts"),

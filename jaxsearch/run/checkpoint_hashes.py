@@ -9,6 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from jaxsearch.folder_files import file_inside
 from jaxsearch.json_files import read_json_object
 from jaxsearch.json_lines import replace_file
 
@@ -43,11 +44,11 @@ def changed_file(checkpoint: Path) -> str:
         }
     except (ValueError, TypeError, OverflowError):
         return f"{HASHES} is damaged"
-    root = checkpoint.resolve()
     for name, (size, _) in recorded.items():
-        file = checkpoint / name
-        if not file.resolve().is_relative_to(root):
-            return f"{HASHES} names {name!r:.100}, outside the checkpoint"
+        try:
+            file = file_inside(checkpoint, name, HASHES)
+        except ValueError:
+            return f"{HASHES} names {name!r:.100}, which is no file of the checkpoint"
         if not file.is_file():
             return f"{name} is missing"
         if (there := file.stat().st_size) != size:
