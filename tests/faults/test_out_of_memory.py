@@ -45,7 +45,7 @@ config = dataclasses.replace(
         (
             ("--rollout.num-slots", "1000000"),
             (
-                "1000000 slots of 0.0 MB take 16.9 GB in addition to 0.1 MB",
+                "1,000,000 slots of 16.9 kB take 16.9 GB in addition to 76.4 kB",
                 "lower --rollout.num-slots, --rollout.cache-len or --rollout.max-len",
             ),
         ),
