@@ -56,10 +56,19 @@ class StoredIndex:
     def corpora(self) -> "Corpora":
         return Corpora(self.manifest.corpora)
 
-    @property
     def scann_folder(self) -> Path:
-        is_old = self.manifest.format_version == 1
-        return self.folder / (VECTORS if is_old else SCANN)
+        """The folder of ScaNN's files, whose hashes were compared.
+
+        ScaNN believes what it reads: a changed bit in the tree can end the process with
+        a segmentation fault. An index of format 1 has no hashes.
+
+        Raises:
+          ValueError: naming the first file that was changed.
+        """
+        if self.manifest.format_version == 1:
+            return self.folder / VECTORS
+        self.manifest.check_hashes(self.folder, within=f"{SCANN}/")
+        return self.folder / SCANN
 
     def shards(self, *, in_memory: bool = False) -> VectorShards:
         """The vectors.

@@ -109,7 +109,7 @@ def open_dense(stored: StoredIndex, kind: str, scorer: Mapping[str, Any]) -> Den
         stored.passages,
         stored.encoder,
         shards,
-        searcher=load_searcher(stored.scann_folder),
+        searcher=load_searcher(stored.scann_folder()),
         scorer=tree_from_json(settings),
         num_threads=stored.num_threads or default_num_threads(),
         **common,

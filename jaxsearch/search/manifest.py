@@ -100,14 +100,20 @@ class Manifest:
             manifest.check_hashes(folder)
         return manifest
 
-    def check_hashes(self, folder: Path) -> None:
+    def check_hashes(self, folder: Path, within: str = "") -> None:
         """Reads every file and compares its hash.
+
+        Args:
+          folder: the index.
+          within: folder of the index whose files are read; "" for all files.
 
         Raises:
           ValueError: naming the first file that was changed; or if the folder is of
             format 1, which has no hashes.
         """
         for name, record in self.files.items():
+            if not name.startswith(within):
+                continue
             if not record.sha256:
                 raise ValueError(
                     f"index {folder} was built by an earlier version, which wrote no "

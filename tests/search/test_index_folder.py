@@ -222,6 +222,16 @@ def test_scann_reads_no_asset_of_another_folder(folder, path):
     refused(folder, "scann_assets.pbtxt")
 
 
+def test_a_changed_bit_in_a_file_of_scann_is_named(folder):
+    """ScaNN itself would end the process with a segmentation fault, or search wrong."""
+    for path in sorted((folder / "scann").iterdir()):
+        before = path.read_bytes()
+        path.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+        refused(folder, f"scann/{path.name} was changed: expected SHA-256")
+        path.write_bytes(before)
+    load_index(folder)
+
+
 def test_changed_files_are_noticed_by_their_hashes(folder, passages):
     load_index(folder, verify=True)
     path = folder / "passages.arrayrecord"
