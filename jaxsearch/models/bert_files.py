@@ -108,12 +108,16 @@ def read_bert_params(
         )
 
     def one(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-        out = np.empty(shape.shape, np.float32)
         names = wanted[_key(path)]
-        for part, name in zip(np.split(out, len(names)), names, strict=True):
+        part_shape = (shape.shape[0] // len(names), *shape.shape[1:])
+        # Before memory is taken: config.json may ask for any shape.
+        for name in names:
             if name not in tensors:
                 raise ValueError(f"{folder}: no tensor {name} in its safetensors files")
-            part[...] = _read(tensors[name], name, part.shape)
+            _check(tensors[name], name, part_shape)
+        out = np.empty(shape.shape, np.float32)
+        for part, name in zip(np.split(out, len(names)), names, strict=True):
+            part[...] = read_part(tensors[name], part_shape, [slice(None)] * part.ndim)
         return out
 
     return jax.tree.map_with_path(one, shapes)
@@ -146,10 +150,12 @@ def read_tensor(
     """
     if name not in tensors:
         raise ValueError(f"{folder}: no tensor {name} in its safetensors files")
-    return np.asarray(_read(tensors[name], name, shape), np.float32)
+    _check(tensors[name], name, shape)
+    found = read_part(tensors[name], shape, [slice(None)] * len(shape))
+    return np.asarray(found, np.float32)
 
 
-def _read(tensor: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _check(tensor: Tensor, name: str, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise ValueError(
             f"{tensor.file}: tensor {name} has shape {tensor.shape}, config.json asks "
@@ -157,7 +163,6 @@ def _read(tensor: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
         )
     if tensor.dtype == np.int64:
         raise ValueError(f"{tensor.file}: tensor {name} is int64, expected floats")
-    return read_part(tensor, shape, [slice(None)] * len(shape))
 
 
 def _wanted(tree: BertParams) -> dict[str, list[str]]:

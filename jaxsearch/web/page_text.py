@@ -1,5 +1,6 @@
 """Readable text of a page: parsed in another process, in bounded time."""
 
+import codecs
 import json
 import os
 import queue
@@ -60,7 +61,7 @@ def decoded(page: FetchedPage) -> str:
         if page.body.startswith(mark):
             declared = [name]
     for name in declared:
-        if _CHARSETS.fullmatch(name):
+        if _CHARSETS.fullmatch(name) and _has_codec(name):
             # As browsers do: pages that say Latin-1 have quotes of Windows-1252.
             is_latin = re.fullmatch(r"latin-?1|iso-?8859-?1|(us-)?ascii", name, re.I)
             charset = "windows-1252" if is_latin else name
@@ -69,6 +70,14 @@ def decoded(page: FetchedPage) -> str:
         return page.body.decode()
     except UnicodeDecodeError:
         return page.body.decode("windows-1252", errors="replace")
+
+
+def _has_codec(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+    except LookupError:  # such as iso-8859-12, which was never made
+        return False
+    return True
 
 
 def cleaned(text: str) -> str:

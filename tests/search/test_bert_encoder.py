@@ -334,6 +334,13 @@ def drop(folder, name):
     save_file({k: v for k, v in load_file(file).items() if k != name}, file)
 
 
+def widen(folder):
+    """Token types that would take 256 GB of memory."""
+    path = folder / "config.json"
+    fields = json.loads(path.read_text()) | {"type_vocab_size": 2_000_000_000}
+    path.write_text(json.dumps(fields))
+
+
 def lengthen(folder, name):
     path = folder / name
     path.write_bytes(path.read_bytes() + b"one-more\n")
@@ -352,6 +359,7 @@ BIAS = "encoder.layer.0.output.dense.bias"
         ),
         (lambda f: drop(f, BIAS), [], f"no tensor {BIAS} in "),
         (lambda f: resize(f), [], "config.json asks for (32, 49)"),
+        (lambda f: widen(f), [], "config.json asks for (2000000000, 32)"),
         (lambda f: lengthen(f, "vocab.txt"), [], "ids, the embedding"),
         (lambda f: (f / "vocab.txt").unlink(), [], "neither tokenizer.json nor vocab"),
         (lambda f: (f / "modules.json").unlink(), [], "give --pooling mean or"),

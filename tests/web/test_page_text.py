@@ -44,6 +44,9 @@ def test_the_main_text_is_whole_and_alone(path, server, fetcher, reader):
         ("Grüße", "text/html; charset=unicode_escape", "Grüße"),
         ("Grüße", "text/html; charset=idna", "Grüße"),
         ("Grüße", "text/html; charset=nonsense", "Grüße"),
+        # No codec of Python has these names.
+        ("Grüße", "text/html; charset=iso-8859-12", "Grüße"),
+        ('<meta charset="windows-1259">Grüße', "text/html", "Grüße"),
         ('<meta charset="utf-16">Grüße', "text/html", "Grüße"),
     ],
 )
