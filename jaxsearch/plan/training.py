@@ -15,7 +15,7 @@ from jaxsearch.models.adapters import split
 from jaxsearch.models.transformer import Params, Transformer
 from jaxsearch.plan.sharded_shapes import with_shardings
 from jaxsearch.rl.batching import TrainBatch, batch_shapes, num_batch_rows
-from jaxsearch.rl.update import TrainState, Updater, initial_state
+from jaxsearch.rl.update import TrainState, Updater, apply_optimizer, initial_state
 from jaxsearch.rollouts.budgets import row_buckets
 from jaxsearch.run.network import param_shardings
 from jaxsearch.run.updater import make_updater
@@ -96,4 +96,5 @@ class Training:
             (), jnp.float32, sharding=meshes.replicated(self.mesh)
         )
         state = self.state
-        return Updater._apply.lower(self.updater, state, state.params, weight, True)
+        optimizer = self.updater.optimizer
+        return apply_optimizer.lower(optimizer, state, state.params, weight, True)

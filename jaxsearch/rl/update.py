@@ -174,8 +174,9 @@ class Updater:
             divisor = jnp.full_like(metrics["loss"].weight, divisor)
             metrics["loss"] = Mean(metrics["loss"].total, divisor)
         with self._compiling("the optimizer"):
-            weight = metrics["loss"].weight
-            norm, state = _apply(self.optimizer, state, sums, weight, is_applied)
+            norm, state = apply_optimizer(
+                self.optimizer, state, sums, metrics["loss"].weight, is_applied
+            )
         # A copy: the state, and its counter with it, is donated to the next update.
         skipped = jnp.copy(state.num_skipped)
         return state, {**metrics, "grad_norm": norm, "skipped": skipped}
@@ -208,7 +209,7 @@ class Updater:
 
 # Not a method: jit keeps what is static, which would be the frozen parameters too.
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _apply(
+def apply_optimizer(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     sums: Params,

@@ -72,7 +72,7 @@ def test_a_run_that_resumes_equals_one_that_never_stopped(whole, tmp_path, caplo
         np.testing.assert_array_equal, final_params(halved), final_params(config)
     )
     compiled = [r.getMessage() for r in caplog.records if "Compil" in r.getMessage()]
-    assert any("_apply" in line for line in compiled)
+    assert any("apply_optimizer" in line for line in compiled)
     programs = ("accumulate", "decode", "observe", "prefill")
     assert not [line for line in compiled if any(p in line for p in programs)]
 
