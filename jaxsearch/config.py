@@ -63,7 +63,7 @@ def _check_date(name: str, value: str) -> None:
         datetime.date.fromisoformat(value)
     except ValueError:
         raise ValueError(
-            f"{name} must be a day such as 2026-01-31, got {value!r:.300}"
+            f"{name} must be a day such as 2026-01-31, got {value!r:.80}"
         ) from None
 
 
@@ -77,7 +77,7 @@ def _check_functions(owner: Any, *names: str) -> None:
         value = vars(owner)[name]
         if not callable(value):
             raise ValueError(
-                f"{name} must be a function or another callable, got {value!r:.300}; "
+                f"{name} must be a function or another callable, got {value!r:.80}; "
                 "in a config file import it and give the function itself"
             )
 
@@ -378,7 +378,7 @@ def _check_web(retrieval: RetrievalConfig) -> None:
         if value := vars(retrieval)[name]:
             raise ValueError(
                 f"retrieval.web and retrieval.{name} exclude each other: give one (got "
-                f"{value!r:.300} as well)"
+                f"{value!r:.80} as well)"
             )
 
 

@@ -35,7 +35,7 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
         origin = typing.get_origin(option) or option
-        if _is_of(value, origin):
+        if is_of(value, origin):
             return _made(value, option, origin, where)
     expected = " or ".join(_name(option) for option in options)
     raise ValueError(f"{where} must be {expected}, got {value!r:.80}")
@@ -55,12 +55,13 @@ def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, enum.StrEnum)
 
 
-def _is_of(value: Any, kind: Any) -> bool:
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether JSON is of this kind: a list for `tuple`, an object for a dataclass."""
     if kind is int:
         # In Python, a bool is an int.
         return type(value) is int and -_MAX_INT <= value <= _MAX_INT
     if kind is float:
-        return type(value) is float or _is_of(value, int)
+        return type(value) is float or is_of(value, int)
     if _is_enum(kind):
         return isinstance(value, str) and value in [*kind]
     if dataclasses.is_dataclass(kind) or kind is Mapping:

@@ -18,6 +18,7 @@ from jaxsearch.config import (
     EnvironmentFunction,
 )
 from jaxsearch.env.search import search_only
+from jaxsearch.json_types import is_of
 from jaxsearch.models.decode_kernels import DECODE_KERNELS
 from jaxsearch.models.kernels import DecodeKernel, RowKernel
 from jaxsearch.models.row_kernels import ROW_KERNELS
@@ -353,7 +354,7 @@ def _restored_dataclass(
     kind: type, fields: dict[str, Any], resolve: Callable[[str], Any]
 ) -> Any:
     hints = _field_hints(kind)
-    # Of a class of the user the annotations may be anything.
+    # The annotations of a user's own class may be anything.
     is_ours = kind.__module__.partition(".")[0] == "jaxsearch"
     for name, item in fields.items():
         hint = hints[name]
@@ -377,16 +378,11 @@ def _fits(record: Any, hint: Any) -> bool:
 
 
 def _fits_one(record: Any, option: Any) -> bool:
-    origin = typing.get_origin(option)
-    if option in (bool, int, str):
-        return type(record) is option  # in Python, a bool is an int
-    if option is float:
-        return type(record) in (int, float)
-    if origin is typing.Literal:
+    kind = typing.get_origin(option) or option
+    if kind is typing.Literal:
         return record in typing.get_args(option)
-    if origin is tuple:
-        return isinstance(record, list)
-    return isinstance(record, dict) or not dataclasses.is_dataclass(option)
+    is_known = kind in (bool, int, float, str, tuple) or dataclasses.is_dataclass(kind)
+    return not is_known or is_of(record, kind)
 
 
 def _field_hints(kind: type) -> dict[str, Any]:
